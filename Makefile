@@ -1,0 +1,47 @@
+# Two commands matter: `make train` and `make test`; both set up what they need in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/*) setup.py pyproject.toml
+
+.PHONY: train test lint format bench clean
+
+train: $(VENV)/installed
+	$(BIN)/tisslm train
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint tisslm/_kernels
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/train_step.py --size char-tiny --precision fp32
+
+clean:
+	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# An editable install: Python files are read from here, kernels are built again when they change.
+$(VENV)/installed: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -e plugins/tisslm-lion -e plugins/tisslm-extras
+	touch $@
+
+$(VENV)/installed-lint: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[lint]"
+	touch $@

@@ -1,0 +1,124 @@
+"""The benchmark's own side: the Trainer's step, as a user calls it.
+
+It makes the weights and the batch that every side works on, and measures the machine's peak.
+
+What does not live here: the peers, the order of the turns.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from protocol import peak_rss_bytes, serve
+
+# An installed tisslm goes first; without one, this clone's, built in place.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+import tisslm
+from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm._kernels import peak
+from tisslm.contracts import Dataset
+
+SEED = 1337
+
+
+class OneBatch(Dataset):
+    """A data set of exactly the benchmark's batch."""
+
+    def __init__(self, x_BT: NDArray[np.int32], y_BT: NDArray[np.int32], vocab_size: int) -> None:
+        self.x_BT, self.y_BT = x_BT, y_BT
+        self.seq_len = x_BT.shape[1]
+        self.vocab_size = vocab_size
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.x_BT)
+
+    def window(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return row i of inputs and targets."""
+        return self.x_BT[i], self.y_BT[i]
+
+    def order(self, seed: int, epoch: int) -> Sequence[int]:
+        """Return the rows as they are."""
+        return range(len(self))
+
+
+class OurSide:
+    """One model, its Trainer and one batch; see the handlers' names in ``main``."""
+
+    def prepare(self, job: dict[str, Any], folder: str) -> dict[str, Any]:
+        """Build the model, and leave its weights and a batch in the folder for the peers."""
+        model = Transformer(TransformerConfig(**job["model"]), seed=SEED, dtype="float32")
+        np.savez(Path(folder) / "weights.npz", **{p.name: p.data for p in model.parameters})
+        rng = np.random.default_rng(SEED)
+        vocab_size, shape = job["model"]["vocab_size"], (job["batch"], job["model"]["seq_len"])
+        self.x = rng.integers(0, vocab_size, shape, dtype=np.int32)
+        self.y = rng.integers(0, vocab_size, shape, dtype=np.int32)
+        np.savez(Path(folder) / "batch.npz", x=self.x, y=self.y)
+        self.trainer = self._trainer(model, job)
+        self.threads: int = job["threads"]
+        return {
+            "parameters": model.parameters.count,
+            "about": {
+                "tisslm": tisslm.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def _trainer(self, model: Transformer, job: dict[str, Any]) -> Trainer:
+        options = dict(job["adamw"])
+        options["beta1"], options["beta2"] = options.pop("betas")
+        config = TrainingConfig(
+            batch_size=job["batch"],
+            learning_rate=options.pop("lr"),
+            max_grad_norm=job["max_grad_norm"],
+            max_steps=10**9,
+        )
+        return Trainer(
+            model,
+            optimizer=("adamw", options),
+            loss_fn="cross_entropy",
+            scheduler="constant",
+            dataset=OneBatch(self.x, self.y, model.vocab_size),
+            config=config,
+            sinks=(),
+        )
+
+    def updates(self, n: int) -> dict[str, Any]:
+        """Make n updates; seconds are for all of them together."""
+        start = perf_counter()
+        losses = [float(self.trainer.train_step(self.x, self.y)) for _ in range(n)]
+        return {"seconds": perf_counter() - start, "losses": losses}
+
+    def peak(self, seconds: float) -> dict[str, Any]:
+        """Measure the machine's fp32 rate in registers, on as many threads as the training."""
+        return {"gflops": peak.fma_gflops(self.threads, seconds)}
+
+    def memory(self) -> dict[str, Any]:
+        """Report the peak so far."""
+        return {"peak_rss_bytes": peak_rss_bytes()}
+
+
+def main() -> None:
+    """Serve until the benchmark is done."""
+    side = OurSide()
+    serve(
+        {
+            "prepare": side.prepare,
+            "updates": side.updates,
+            "peak": side.peak,
+            "memory": side.memory,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The configurations that come with TissLM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tisslm.config import RunConfig
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_is_valid_and_needs_no_other_spelling(path: Path) -> None:
+    config = RunConfig.load(path, env={})
+    assert RunConfig.from_mapping(config.resolved()) == config
+    assert config.training.name == path.stem
+
+
+def test_the_default_run_needs_no_file() -> None:
+    config = RunConfig.load(env={})
+    assert config.data.path == "python-docs"
+    assert config.tokenizer.name == "char"
+    assert "preset" in config.model
+
+
+def test_the_shakespeare_recipe_is_the_published_run() -> None:
+    config = RunConfig.load(RECIPES / "shakespeare-char-cpu.toml", env={})
+    assert config.model == {
+        "n_layer": 4,
+        "n_head": 4,
+        "n_embd": 128,
+        "seq_len": 64,
+        "dropout": 0.0,
+        "bias": False,
+    }
+    assert config.tokenizer == ("char", {})
+    assert config.data.valid_fraction == 0.1
+    assert config.optimizer == ("adamw", {"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1})
+    assert config.scheduler == ("warmup_cosine", {"warmup_steps": 100, "min_lr": 1e-4})
+    assert config.loss == ("cross_entropy", {})
+    training = config.training
+    assert (training.max_steps, training.batch_size) == (2000, 12)
+    assert (training.learning_rate, training.max_grad_norm) == (1e-3, 1.0)
+    assert training.gradient_accumulation_steps == 1

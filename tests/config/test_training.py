@@ -1,0 +1,265 @@
+"""TrainingConfig: the founding fields, and a sentence for everything that is wrong."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tisslm.config import ConfigNote, TrainingConfig
+from tisslm.errors import ConfigError
+
+
+def test_founding_fields_have_the_founding_defaults() -> None:
+    config = TrainingConfig()
+    founding = {
+        "epochs": 10,
+        "batch_size": 32,
+        "learning_rate": 1e-4,
+        "max_grad_norm": 1.0,
+        "save_every": 1000,
+        "checkpoint_dir": "checkpoints",
+        "keep_checkpoints": 3,
+        "resume_from": "",
+        "use_mixed_precision": False,
+        "gradient_accumulation_steps": 1,
+        "log_gradients": False,
+        "validation_frequency": 100,
+    }
+    added = {
+        "max_steps": None,
+        "seed": 42,
+        "precision": "fp32",
+        "threads": None,
+        "output_dir": "",
+        "name": "run",
+        "logging_steps": 1,
+        "resume": "",
+    }
+    assert config.model_dump() == founding | added
+
+
+def test_fields_are_assigned_as_in_the_founding_example() -> None:
+    config = TrainingConfig()
+    config.epochs = 10
+    config.batch_size = 16
+    config.max_grad_norm = 0
+    config.resume_from = "checkpoints/checkpoint_step_5000.bin"
+    assert (config.epochs, config.batch_size, config.max_grad_norm) == (10, 16, 0.0)
+    assert config.resume_target == "checkpoints/checkpoint_step_5000.bin"
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"batch_size": 0}, "training.batch_size: expected an integer >= 1, got 0"),
+    ({"batch_size": "12"}, 'training.batch_size: expected an integer >= 1, got "12"'),
+    ({"batch_size": 1.5}, "training.batch_size: expected an integer >= 1, got 1.5"),
+    ({"epochs": True}, "training.epochs: expected an integer >= 1, got true"),
+    ({"epochs": None}, "training.epochs: expected an integer >= 1, got nothing"),
+    ({"epochs": "{x}"}, 'training.epochs: expected an integer >= 1, got "{x}"'),
+    ({"epochs": [1, "a"]}, 'training.epochs: expected an integer >= 1, got [1, "a"]'),
+    ({"epochs": {"a": 1}}, "training.epochs: expected an integer >= 1, got a table"),
+    (
+        {"epochs": "x" * 99},
+        f'training.epochs: expected an integer >= 1, got "{"x" * 56}...',
+    ),
+    (
+        {"epochs": -(2**9999)},
+        "training.epochs: expected an integer >= 1, got an integer of 10000 bits",
+    ),
+    ({"learning_rate": 0}, "training.learning_rate: expected a finite number > 0, got 0"),
+    ({"learning_rate": True}, "training.learning_rate: expected a finite number > 0, got true"),
+    (
+        {"learning_rate": float("nan")},
+        "training.learning_rate: expected a finite number > 0, got nan",
+    ),
+    (
+        {"learning_rate": float("inf")},
+        "training.learning_rate: expected a finite number > 0, got inf",
+    ),
+    (
+        {"learning_rate": 10**400},
+        "training.learning_rate: expected a finite number > 0, got an integer of 1329 bits",
+    ),
+    (
+        {"max_grad_norm": -1.0},
+        "training.max_grad_norm: expected a finite number >= 0, got -1.0; 0 switches clipping off",
+    ),
+    ({"save_every": -1}, "training.save_every: expected an integer >= 0, got -1"),
+    (
+        {"checkpoint_dir": ""},
+        'training.checkpoint_dir: expected a path that is not empty, got ""',
+    ),
+    (
+        {"resume_from": "a\0b"},
+        'training.resume_from: expected a path, got "a\\u0000b"',
+    ),
+    ({"resume": True}, "training.resume: expected a path, got true"),
+    ({"log_gradients": 1}, "training.log_gradients: expected true or false, got 1"),
+    (
+        {"max_steps": 0},
+        "training.max_steps: expected an integer >= 1, or -1 for no limit, got 0",
+    ),
+    ({"threads": 0}, "training.threads: expected an integer >= 1, got 0"),
+    ({"seed": -1}, "training.seed: expected an integer from 0 to 2^64 - 1, got -1"),
+    (
+        {"seed": 2**64},
+        "training.seed: expected an integer from 0 to 2^64 - 1, got 18446744073709551616",
+    ),
+    (
+        {"precision": "bf16"},
+        'training.precision: expected "fp32" or "auto", got "bf16"; other precisions are not '
+        "available in this version",
+    ),
+    (
+        {"use_mixed_precision": True},
+        "training.use_mixed_precision: expected false, got true; mixed precision is not "
+        "available in this version",
+    ),
+    *(
+        (
+            {"name": name},
+            "training.name: expected a name that can be part of a directory's, without slashes "
+            f'or a leading dot, got "{name}"',
+        )
+        for name in ("", "a/b", "..", " a", "a ")
+    ),
+    (
+        {"resume": "a", "resume_from": "b"},
+        'training.resume: expected the same as resume_from = "b", got "a"; keep one of the two',
+    ),
+    ({"btach_size": 3}, "training.btach_size: unknown key; did you mean training.batch_size?"),
+    ({"max_iter": 3}, "training.max_iter: unknown key; did you mean training.max_steps?"),
+    (
+        {"weight_decay": 0.1},
+        "training.weight_decay: unknown key; it belongs to optimizer.weight_decay",
+    ),
+    (
+        {"eval_iters": 20},
+        "training.eval_iters: unknown key; the whole validation split is evaluated, so leave it "
+        "out",
+    ),
+    (
+        {"zzz": 1},
+        "training.zzz: unknown key; the keys of [training] are epochs, batch_size, learning_rate, "
+        "max_grad_norm, save_every, checkpoint_dir, keep_checkpoints, resume_from, "
+        "use_mixed_precision, gradient_accumulation_steps, log_gradients, validation_frequency, "
+        "max_steps, seed, precision, threads, output_dir, name, logging_steps, resume",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG, ids=[m[:60] for _, m in WRONG])
+def test_a_wrong_value_is_one_sentence(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TrainingConfig(**values)
+    assert str(error.value) == message
+    assert error.value.__context__ is None or error.value.__suppress_context__
+
+
+def test_a_wrong_assignment_is_one_sentence_and_changes_nothing() -> None:
+    config = TrainingConfig(resume="a")
+    before = config.model_copy()
+    with pytest.raises(ConfigError, match=r"^training\.epochs: expected an integer >= 1, got 0$"):
+        config.epochs = 0
+    with pytest.raises(
+        ConfigError,
+        match=re.escape('training.resume_from: expected the same as resume = "a", got "b"'),
+    ):
+        config.resume_from = "b"
+    with pytest.raises(ConfigError, match=r"^training\.epoch: unknown key; did you mean"):
+        config.epoch = 3  # type: ignore[attr-defined]
+    assert config == before
+
+
+def test_numbers_of_other_types_are_taken_for_what_they_are() -> None:
+    values: dict[str, Any] = {
+        "batch_size": np.int64(4),
+        "max_steps": 1e4,
+        "learning_rate": np.float32(0.5),
+        "max_grad_norm": 1,
+    }
+    config = TrainingConfig(**values)
+    assert (config.batch_size, config.max_steps) == (4, 10_000)
+    assert (config.learning_rate, config.max_grad_norm) == (0.5, 1.0)
+    assert type(config.batch_size) is int
+    assert type(config.max_steps) is int
+    assert type(config.learning_rate) is float
+
+
+def test_minus_one_steps_is_no_limit_as_elsewhere() -> None:
+    assert TrainingConfig(max_steps=-1).max_steps is None
+    assert TrainingConfig(max_steps=None, threads=None).max_steps is None
+
+
+def test_paths_may_be_path_objects() -> None:
+    values: dict[str, Any] = {"output_dir": Path("runs") / "x"}
+    assert TrainingConfig(**values).output_dir == "runs/x"
+
+
+@pytest.mark.parametrize(
+    ("spelling", "key"),
+    [
+        ("max_iters", "max_steps"),
+        ("num_train_epochs", "epochs"),
+        ("per_device_train_batch_size", "batch_size"),
+        ("micro_batch_size", "batch_size"),
+        ("accumulate_grad_batches", "gradient_accumulation_steps"),
+        ("grad_clip", "max_grad_norm"),
+        ("gradient_clip_val", "max_grad_norm"),
+        ("lr", "learning_rate"),
+        ("save_steps", "save_every"),
+        ("save_total_limit", "keep_checkpoints"),
+        ("eval_steps", "validation_frequency"),
+        ("eval_interval", "validation_frequency"),
+        ("log_interval", "logging_steps"),
+    ],
+)
+def test_spellings_of_other_trainers_are_read_with_a_note(spelling: str, key: str) -> None:
+    values: dict[str, Any] = {spelling: 7}
+    with pytest.warns(ConfigNote, match=f"^training.{spelling} is read as training.{key}$") as seen:
+        config = TrainingConfig(**values)
+    assert getattr(config, key) == 7
+    assert seen[0].filename == __file__
+    other = TrainingConfig()
+    with pytest.warns(ConfigNote, match=f"^training.{spelling} is read as training.{key}$") as seen:
+        setattr(other, spelling, 7)
+    assert other == config
+    assert seen[0].filename == __file__
+
+
+def test_two_spellings_must_agree() -> None:
+    agreeing: dict[str, Any] = {"max_iters": 5, "max_steps": 5}
+    with pytest.warns(ConfigNote):
+        assert TrainingConfig(**agreeing).max_steps == 5
+    with (
+        pytest.warns(ConfigNote),
+        pytest.raises(
+            ConfigError,
+            match=r"^training\.max_steps: given as max_iters = 5 and as max_steps = 6; keep one$",
+        ),
+    ):
+        TrainingConfig(**agreeing | {"max_steps": 6})
+
+
+def test_our_own_names_give_no_note() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TrainingConfig(**TrainingConfig().model_dump())
+
+
+def test_a_copy_is_equal_and_independent() -> None:
+    config = TrainingConfig(seed=7)
+    other = copy.deepcopy(config)
+    other.seed = 8
+    assert (config.seed, other.seed) == (7, 8)
+
+
+@pytest.mark.parametrize(("resume", "resume_from"), [("auto", ""), ("", "auto"), ("auto", "auto")])
+def test_both_spellings_of_resume_lead_to_one_target(resume: str, resume_from: str) -> None:
+    assert TrainingConfig(resume=resume, resume_from=resume_from).resume_target == "auto"
+    assert TrainingConfig().resume_target == ""

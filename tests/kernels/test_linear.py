@@ -1,0 +1,113 @@
+"""The compiled matrix products against their twins, at every kind of edge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tolerances import ACTIVATION, dot_product, largest_error
+
+from tisslm._reference.activation import GELU, GELU_TANH
+
+ROWS = [1, 11, 12, 13, 63, 64, 65, 129]
+COLUMNS = [1, 15, 16, 17, 31, 32, 33, 65, 100, 384]
+DEPTHS = [1, 7, 128, 257, 513, 1030]
+
+# every pair of rows and columns, the depths in turn; and every depth around one tile of 12 x 32
+SHAPES = [
+    (m, n, DEPTHS[(i + j) % len(DEPTHS)]) for i, m in enumerate(ROWS) for j, n in enumerate(COLUMNS)
+] + [(m, n, k) for m in (12, 13) for n in (32, 33) for k in DEPTHS]
+
+
+@pytest.mark.parametrize(("N", "O", "C"), SHAPES)
+def test_forward(run_both, normal, unwritten, N, O, C):  # noqa: E741
+    for bias in (None, normal(2, O)):
+        both = run_both(
+            "linear",
+            "linear_forward",
+            {
+                "x_NC": normal(0, N, C),
+                "w_OC": normal(1, O, C),
+                "b_O": bias,
+                "y_NO": unwritten(N, O),
+            },
+            {"y_NO"},
+        )
+        assert largest_error(both.actual["y_NO"], both.expected["y_NO"]) < dot_product(C)
+
+
+@pytest.mark.parametrize(("N", "O", "C"), SHAPES[::5])
+@pytest.mark.parametrize("code", [GELU, GELU_TANH])
+def test_activation_forward(run_both, normal, unwritten, N, O, C, code):  # noqa: E741
+    for bias in (None, normal(2, O)):
+        both = run_both(
+            "linear",
+            "linear_activation_forward",
+            {
+                "x_NC": normal(0, N, C),
+                "w_OC": normal(1, O, C, size=2 * C**-0.5),
+                "b_O": bias,
+                "y_NO": unwritten(N, O),
+                "a_NO": unwritten(N, O),
+                "activation": code,
+            },
+            {"y_NO", "a_NO"},
+        )
+        for name in ("y_NO", "a_NO"):  # the slope of GELU is at most 1.13
+            error = largest_error(both.actual[name], both.expected[name])
+            assert error < 2 * dot_product(C) + ACTIVATION
+
+
+@pytest.mark.parametrize(("N", "C", "O"), SHAPES)
+def test_backward_input(run_both, normal, unwritten, N, C, O):  # noqa: E741
+    both = run_both(
+        "linear",
+        "linear_backward_input",
+        {"dy_NO": normal(0, N, O), "w_OC": normal(1, O, C), "dx_NC": unwritten(N, C)},
+        {"dx_NC"},
+    )
+    assert largest_error(both.actual["dx_NC"], both.expected["dx_NC"]) < dot_product(O)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize(("O", "C", "N"), SHAPES)
+def test_backward_weight(run_both, normal, unwritten, O, C, N, accumulate):  # noqa: E741
+    start = normal if accumulate else (lambda _seed, *shape: unwritten(*shape))
+    for db in (None, start(3, O)):
+        both = run_both(
+            "linear",
+            "linear_backward_weight",
+            {
+                "dy_NO": normal(0, N, O),
+                "x_NC": normal(1, N, C),
+                "dw_OC": start(2, O, C),
+                "db_O": db,
+                "accumulate": accumulate,
+            },
+            {"dw_OC"} if db is None else {"dw_OC", "db_O"},
+        )
+        assert largest_error(both.actual["dw_OC"], both.expected["dw_OC"]) < dot_product(N)
+        if db is not None:
+            scale = np.sqrt(N)  # of a sum of N normal numbers, which may come out near zero
+            error = largest_error(both.actual["db_O"], both.expected["db_O"], scale)
+            assert error < dot_product(N)
+
+
+@pytest.mark.parametrize(("M", "N", "K"), SHAPES)
+def test_matmul(run_both, normal, unwritten, M, N, K):
+    both = run_both(
+        "linear",
+        "matmul",
+        {"a_MK": normal(0, M, K), "b_KN": normal(1, K, N), "c_MN": unwritten(M, N)},
+        {"c_MN"},
+    )
+    assert largest_error(both.actual["c_MN"], both.expected["c_MN"]) < dot_product(K)
+
+
+def test_nan_reaches_its_row_and_no_other(run_kernel, normal, unwritten):
+    x = normal(0, 20, 40)
+    x[7, 13] = np.nan
+    arguments = {"x_NC": x, "w_OC": normal(1, 50, 40), "b_O": None, "y_NO": unwritten(20, 50)}
+    after, _ = run_kernel("linear", "linear_forward", arguments, {"y_NO"})
+    is_nan = np.isnan(after["y_NO"])
+    assert is_nan[7].all()
+    assert not np.delete(is_nan, 7, axis=0).any()

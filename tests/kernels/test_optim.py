@@ -1,0 +1,209 @@
+"""The compiled updates and flat operations against their twins."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tolerances import EPS32, FEW_ROUNDINGS, FLOAT64_ROUNDING, largest_error
+
+BLOCK = 16384
+SIZES = [1, 15, 16, 17, 4097, BLOCK, BLOCK + 1, 40000]
+
+#: A running mean, and a step of lr = 0.01 on top of a parameter: a handful of roundings, of which
+#: only the last few are as large as the result.
+UPDATE = 4 * EPS32
+
+#: The centered form divides by the root of a difference, here no smaller than a tenth of its terms.
+CENTERED = 16 * EPS32
+
+
+def sgd(normal, P, *, momentum=0.9, nesterov=False, first=False, decay=0.1, grad_scale=0.7):
+    return "sgd_update", {
+        "p_P": normal(0, P),
+        "g_P": normal(1, P),
+        "momentum_P": (np.full(P, np.nan, np.float32) if first else normal(2, P))
+        if momentum
+        else None,
+        "lr": 0.01,
+        "momentum": momentum,
+        "nesterov": nesterov,
+        "weight_decay": decay,
+        "first": first,
+        "grad_scale": grad_scale,
+    }
+
+
+def adam(normal, P, *, decoupled=False, decay=0.1, grad_scale=0.7, step=3):
+    started = float(step > 1)
+    return "adam_update", {
+        "p_P": normal(0, P),
+        "g_P": normal(1, P),
+        "m_P": started * normal(2, P),
+        "v_P": started * (0.1 + np.square(normal(3, P))),
+        "lr": 0.01,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": decay,
+        "decoupled": decoupled,
+        "correction1": 1 - 0.9**step,
+        "correction2": 1 - 0.999**step,
+        "grad_scale": grad_scale,
+    }
+
+
+def rmsprop(normal, P, *, centered=False, momentum=0.0, decay=0.1, grad_scale=0.7):
+    return "rmsprop_update", {
+        "p_P": normal(0, P),
+        "g_P": normal(1, P),
+        "square_P": 0.5 + np.square(normal(2, P)),
+        "average_P": 0.3 * np.tanh(normal(3, P)) if centered else None,
+        "momentum_P": normal(4, P) if momentum else None,
+        "lr": 0.01,
+        "alpha": 0.99,
+        "eps": 1e-8,
+        "weight_decay": decay,
+        "momentum": momentum,
+        "grad_scale": grad_scale,
+    }
+
+
+CASES = {
+    "sgd": (sgd, {"momentum": 0.0}),
+    "sgd_no_decay": (sgd, {"momentum": 0.0, "decay": 0.0, "grad_scale": 1.0}),
+    "sgd_momentum": (sgd, {}),
+    "sgd_first": (sgd, {"first": True}),
+    "sgd_nesterov": (sgd, {"nesterov": True}),
+    "sgd_nesterov_first": (sgd, {"nesterov": True, "first": True}),
+    "adam": (adam, {}),
+    "adam_no_decay": (adam, {"decay": 0.0, "grad_scale": 1.0}),
+    "adamw": (adam, {"decoupled": True}),
+    "rmsprop": (rmsprop, {}),
+    "rmsprop_momentum": (rmsprop, {"momentum": 0.9}),
+    "rmsprop_centered": (rmsprop, {"centered": True}),
+    "rmsprop_everything": (rmsprop, {"centered": True, "momentum": 0.9}),
+}
+every_case = pytest.mark.parametrize(("make", "options"), CASES.values(), ids=CASES.keys())
+
+
+def outputs(arguments):
+    """Every array but the gradient: parameters and state are read and written."""
+    return {n for n, v in arguments.items() if isinstance(v, np.ndarray) and n != "g_P"}
+
+
+def assert_close(both, arguments, tolerance):
+    for name in outputs(arguments):
+        error = largest_error(both.actual[name], both.expected[name])
+        assert error < tolerance, f"{name} is off by {error / EPS32:.1f} roundings"
+
+
+@pytest.mark.parametrize("P", SIZES)
+@every_case
+def test_update(run_both, normal, make, options, P):
+    function, arguments = make(normal, P, **options)
+    both = run_both("optim", function, arguments, outputs(arguments))
+    assert_close(both, arguments, CENTERED if options.get("centered") else UPDATE)
+
+
+@pytest.mark.parametrize("P", [17, 3 * BLOCK + 5])
+@every_case
+def test_updates_give_the_same_bits_for_any_number_of_threads(run_kernel, normal, make, options, P):
+    function, arguments = make(normal, P, **options)
+    names = outputs(arguments)
+    first, _ = run_kernel("optim", function, arguments, names, n_threads=1)
+    for n_threads in (2, 3):
+        again, _ = run_kernel("optim", function, arguments, names, n_threads=n_threads)
+        assert all(again[name].tobytes() == first[name].tobytes() for name in names)
+
+
+@every_case
+def test_a_gradient_scaled_beforehand_gives_the_same_bits(run_kernel, normal, make, options):
+    function, arguments = make(normal, 4097, **(options | {"grad_scale": 0.123456789}))
+    names = outputs(arguments)
+    expected, _ = run_kernel("optim", function, arguments, names)
+    scaled, _ = run_kernel(
+        "optim", "scale", {"x_P": arguments["g_P"], "value": 0.123456789}, {"x_P"}
+    )
+    arguments |= {"g_P": scaled["x_P"], "grad_scale": 1.0}
+    actual, _ = run_kernel("optim", function, arguments, names)
+    assert all(actual[name].tobytes() == expected[name].tobytes() for name in names)
+
+
+@every_case
+def test_padding_stays_zero(run_kernel, normal, make, options):
+    function, arguments = make(normal, 33, **options)
+    arrays = {n: np.zeros_like(v) for n, v in arguments.items() if isinstance(v, np.ndarray)}
+    after, _ = run_kernel("optim", function, arguments | arrays, outputs(arguments))
+    assert not any(after[name].any() for name in arrays)
+
+
+@every_case
+def test_a_nan_in_one_gradient_stays_in_that_element(run_kernel, normal, make, options):
+    function, arguments = make(normal, 40, **options)
+    arguments["g_P"][13] = np.nan
+    after, _ = run_kernel("optim", function, arguments, outputs(arguments))
+    for name in outputs(arguments):
+        assert np.flatnonzero(np.isnan(after[name])).tolist() == [13], name
+
+
+def test_first_moments_keep_the_digits_of_one_minus_beta(run_both, normal):
+    """``1 - beta2`` taken in float32 would be off by 1e-5, and with it the first square means."""
+    function, arguments = adam(normal, 4097, decay=0.0, step=1)
+    both = run_both("optim", function, arguments, outputs(arguments))
+    for name in ("m_P", "v_P"):
+        assert largest_error(both.actual[name], both.expected[name]) < UPDATE
+
+
+def test_a_decay_below_half_a_unit_in_the_last_place_is_felt_on_average(run_both, normal):
+    function, arguments = adam(normal, 50_000, decoupled=True, decay=2e-4)
+    arguments |= {"lr": 1e-4, "p_P": 1.5 + 0.1 * normal(0, 50_000)}
+    both = run_both("optim", function, arguments, outputs(arguments))
+    # lr * decay * p = 3e-8; each p is rounded by up to 6e-8, their mean by 6e-8 / sqrt(3 P)
+    assert abs((both.actual["p_P"] - both.expected["p_P"]).mean()) < 3e-9
+
+
+def test_a_constant_gradient_leaves_centered_rmsprop_finite(run_kernel, normal):
+    function, arguments = rmsprop(normal, 1000, centered=True, decay=0.0, grad_scale=1.0)
+    arguments["g_P"] = np.linspace(0.1, 3, 1000, dtype=np.float32)
+    # the running means of a constant gradient, off by a rounding to the wrong side
+    arguments["average_P"] = arguments["g_P"].copy()
+    arguments["square_P"] = np.square(arguments["g_P"]) * np.float32(1 - 4 * EPS32)
+    after, _ = run_kernel("optim", function, arguments, outputs(arguments))
+    assert np.isfinite(after["p_P"]).all()
+
+
+# --------------------------------------------------------------------------- flat operations
+
+
+@pytest.mark.parametrize("P", SIZES)
+def test_fill(run_both, unwritten, P):
+    both = run_both("optim", "fill", {"x_P": unwritten(P), "value": 0.1}, {"x_P"})
+    assert np.array_equal(both.actual["x_P"], np.full(P, 0.1, np.float32))
+
+
+@pytest.mark.parametrize("P", SIZES)
+def test_scale(run_both, normal, P):
+    both = run_both("optim", "scale", {"x_P": normal(0, P), "value": 0.1}, {"x_P"})
+    assert largest_error(both.actual["x_P"], both.expected["x_P"]) < FEW_ROUNDINGS
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("P", SIZES)
+def test_squared_norm(run_both, run_kernel, normal, P, n_threads):
+    arguments = {"x_P": normal(0, P), "partial_K": np.full(math.ceil(P / BLOCK), np.nan)}
+    both = run_both("optim", "squared_norm", arguments, {"partial_K"}, n_threads)
+    assert largest_error(both.actual["partial_K"], both.expected["partial_K"]) < FLOAT64_ROUNDING
+    again, _ = run_kernel("optim", "squared_norm", arguments, {"partial_K"}, n_threads=1)
+    assert again["partial_K"].tobytes() == both.actual["partial_K"].tobytes()
+
+
+@pytest.mark.parametrize("at", [0, 5, 15, 16, 4096])
+def test_squared_norm_shows_a_nan_anywhere(run_kernel, normal, at):
+    x_P = normal(0, 4097)
+    x_P[at] = np.nan
+    after, _ = run_kernel(
+        "optim", "squared_norm", {"x_P": x_P, "partial_K": np.zeros(1)}, {"partial_K"}
+    )
+    assert np.isnan(after["partial_K"]).all()

@@ -1,0 +1,220 @@
+"""Every kernel gives the same bits for any number of threads, and again when repeated."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tisslm import _reference
+from tisslm._reference.activation import GELU, GELU_TANH
+
+THREADS = (1, 2, 3, 5, 7, 1)
+KEY = {"seed": 2**40 + 3, "update": 5, "site": 7, "first_row": 11}
+
+
+def arrays(*shapes, size=1.0):
+    """Normal numbers in float32 for each shape, the same in every call."""
+    rng = np.random.default_rng(0)
+    return [rng.normal(scale=size, size=shape).astype(np.float32) for shape in shapes]
+
+
+def linear_cases():
+    for N, C, O in [(1, 100, 70), (131, 100, 70), (300, 130, 600)]:  # noqa: E741
+        x, w, b, y = arrays((N, C), (O, C), O, (N, O))
+        yield "linear", "linear_forward", {"x_NC": x, "w_OC": w, "b_O": b, "y_NO": y}, {"y_NO"}
+        arguments = {"x_NC": x, "w_OC": w, "b_O": b, "y_NO": y, "a_NO": y.copy()}
+        for code in (GELU, GELU_TANH):
+            yield (
+                "linear",
+                "linear_activation_forward",
+                {**arguments, "activation": code},
+                {"y_NO", "a_NO"},
+            )
+        yield (
+            "linear",
+            "linear_backward_input",
+            {"dy_NO": y, "w_OC": w, "dx_NC": x},
+            {"dx_NC"},
+        )
+        for accumulate in (False, True):
+            arguments = {"dy_NO": y, "x_NC": x, "dw_OC": w, "db_O": b, "accumulate": accumulate}
+            yield "linear", "linear_backward_weight", arguments, {"dw_OC", "db_O"}
+        a, b_KN, c = arrays((N, C), (C, O), (N, O))
+        yield "linear", "matmul", {"a_MK": a, "b_KN": b_KN, "c_MN": c}, {"c_MN"}
+
+
+def norm_cases():
+    for N, C in [(1, 100), (131, 300), (450, 33)]:
+        x, y, dres, gamma, beta, mean, rstd = arrays((N, C), (N, C), (N, C), C, C, N, N)
+        partial = np.zeros((2, -(-N // 64), C), np.float32)
+        weights = {"x_NC": x, "gamma_C": gamma, "beta_C": beta}
+        saved = {"mean_N": mean, "rstd_N": rstd}
+        yield (
+            "norm",
+            "layer_norm_forward",
+            {**weights, "y_NC": y, **saved, "eps": 1e-5},
+            {"y_NC", "mean_N", "rstd_N"},
+        )
+        yield "norm", "layer_norm_apply", {**weights, **saved, "y_NC": y}, {"y_NC"}
+        gradients = {"dres_NC": dres, "dx_NC": y.copy(), "dgamma_C": gamma.copy(), "dbeta_C": beta}
+        for accumulate in (False, True):
+            yield (
+                "norm",
+                "layer_norm_backward",
+                {
+                    "dy_NC": y,
+                    "x_NC": x,
+                    "gamma_C": gamma,
+                    **saved,
+                    **gradients,
+                    "partial_2KC": partial,
+                    "accumulate": accumulate,
+                },
+                {"dx_NC", "dgamma_C", "dbeta_C", "partial_2KC"},
+            )
+
+
+def activation_cases():
+    for shape in [(1, 7), (131, 100)]:
+        x, dy, dx, y = arrays(shape, shape, shape, shape, size=2.0)
+        for code in (GELU, GELU_TANH):
+            forward = {"x_NF": x, "y_NF": y, "activation": code}
+            yield "activation", "activation_forward", forward, {"y_NF"}
+            backward = {"x_NF": x, "dy_NF": dy, "dx_NF": dx, "y_NF": y, "activation": code}
+            yield "activation", "activation_backward", backward, {"dx_NF", "y_NF"}
+
+
+def embedding_cases():
+    B, T, V, C = 3, 43, 17, 100
+    tokens = np.random.default_rng(0).integers(0, V, size=(B, T)).astype(np.int32)
+    token, position, h = arrays((V, C), (T + 2, C), (B * T, C))
+    arguments = {"tokens_BT": tokens, "token_VC": token, "position_TC": position, "h_NC": h}
+    yield "embedding", "embedding_forward", arguments, {"h_NC"}
+    for accumulate in (False, True):
+        yield (
+            "embedding",
+            "embedding_backward",
+            {
+                "tokens_BT": tokens,
+                "dh_NC": h,
+                "dtoken_VC": token,
+                "dposition_TC": position,
+                "order_N": np.zeros(B * T, np.int32),
+                "start_V": np.zeros(V + 1, np.int32),
+                "accumulate_token": accumulate,
+                "accumulate_position": accumulate,
+            },
+            {"dtoken_VC", "dposition_TC", "order_N", "start_V"},
+        )
+
+
+def attention_cases():
+    for B, H, K, T, D in [(1, 1, 1, 130, 20), (2, 4, 2, 65, 32), (3, 3, 1, 7, 8)]:
+        qkv, out, dout, lse = arrays(
+            (B, T, (H + 2 * K) * D), (B, T, H * D), (B, T, H * D), (B, H, T)
+        )
+        lse += np.log(np.arange(1, T + 1, dtype=np.float32)) + 3
+        for p in (0.0, 0.3):
+            rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, "p": p, **KEY}
+            forward = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **rest}
+            yield "attention", "attention_forward", forward, {"out_BTC", "lse_BHT"}
+            backward = {"dout_BTC": dout, **forward}
+            backward = {**dict(list(backward.items())[:4]), "dqkv_BTE": qkv.copy(), **rest}
+            yield "attention", "attention_backward", backward, {"dqkv_BTE"}
+        row, k, v, out = arrays((B, (H + 2 * K) * D), (B, K, T, D), (B, K, T, D), (B, H * D))
+        rest = {"position": T - 2, "n_head": H, "n_kv_head": K, "scale": D**-0.5}
+        arguments = {"qkv_BE": row, "k_BKSD": k, "v_BKSD": v, "out_BC": out, **rest}
+        yield "attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"}
+
+
+def dropout_cases():
+    for B, T, C in [(1, 1, 7), (3, 43, 33)]:
+        x, y = arrays((B * T, C), (B * T, C))
+        for p in (0.0, 0.3):
+            key = {"T": T, "p": p, **KEY}
+            yield "dropout", "dropout_forward", {"x_NC": x, "y_NC": y, **key}, {"y_NC"}
+            yield "dropout", "dropout_backward", {"dy_NC": x, "dx_NC": y, **key}, {"dx_NC"}
+            yield "dropout", "residual_forward", {"h_NC": x, "y_NC": y, **key}, {"h_NC"}
+
+
+def cross_entropy_cases():
+    N, V = 43, 131
+    logits, weights, losses = arrays((N, V), N, N)
+    targets = np.random.default_rng(0).integers(0, V, size=N).astype(np.int32)
+    targets[::5] = -100
+    tile = {"logits_NV": logits, "targets_N": targets, "weights_N": weights, "losses_N": losses}
+    for gradient in (False, True):
+        for function, option in [
+            ("cross_entropy_tile", "label_smoothing"),
+            ("focal_tile", "gamma"),
+        ]:
+            arguments = {**tile, option: 0.3, "gradient": gradient}
+            yield "cross_entropy", function, arguments, {"logits_NV", "losses_N"}
+    saved = {"logits_NV": logits, "lse_N": losses}
+    yield "cross_entropy", "log_sum_exp", saved, {"lse_N"}
+    coefficients = {"coefficient_N": weights, "target_coefficient_N": weights.copy()}
+    arguments = {**saved, "targets_N": targets, **coefficients}
+    yield "cross_entropy", "softmax_gradient", arguments, {"logits_NV"}
+
+
+def optim_cases():
+    for P in (1, 3 * 16384 + 77):
+        p, g, m, v = arrays(P, P, P, P)
+        v, scale = np.abs(v), {"grad_scale": 0.7}
+        first = {"p_P": p, "g_P": g}
+        rates = {"lr": 1e-3, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "first": False}
+        yield (
+            "optim",
+            "sgd_update",
+            {**first, "momentum_P": m, **rates, **scale},
+            {"p_P", "momentum_P"},
+        )
+        rates = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1}
+        rates |= {"decoupled": True, "correction1": 0.5, "correction2": 0.3}
+        adam = {**first, "m_P": m, "v_P": v, **rates, **scale}
+        yield "optim", "adam_update", adam, {"p_P", "m_P", "v_P"}
+        state = {"square_P": v + m * m, "average_P": m, "momentum_P": m.copy()}
+        rates = {"lr": 1e-3, "alpha": 0.9, "eps": 1e-8, "weight_decay": 0.1, "momentum": 0.9}
+        yield "optim", "rmsprop_update", {**first, **state, **rates, **scale}, {"p_P", *state}
+        yield "optim", "fill", {"x_P": p, "value": 0.3}, {"x_P"}
+        yield "optim", "scale", {"x_P": p, "value": 0.3}, {"x_P"}
+        partial = np.zeros(-(-P // 16384))
+        yield "optim", "squared_norm", {"x_P": p, "partial_K": partial}, {"partial_K"}
+
+
+GROUPS = {
+    "activation": activation_cases,
+    "attention": attention_cases,
+    "cross_entropy": cross_entropy_cases,
+    "dropout": dropout_cases,
+    "embedding": embedding_cases,
+    "linear": linear_cases,
+    "norm": norm_cases,
+    "optim": optim_cases,
+}
+
+
+@pytest.mark.parametrize("group", list(GROUPS))
+def test_bits_do_not_depend_on_the_number_of_threads(run_kernel, group):
+    for module, function, arguments, out in GROUPS[group]():
+        results = []
+        for n_threads in THREADS:
+            after, code = run_kernel(module, function, arguments, out, n_threads)
+            assert not code
+            results.append({name: after[name].tobytes() for name in out})
+        assert all(np.isfinite(after[name]).all() for name in out), f"{function}: not finite"
+        written = [name for name in out if results[0][name] != arguments[name].tobytes()]
+        assert written, f"{function} did nothing"
+        for n_threads, result in zip(THREADS, results, strict=True):
+            assert result == results[0], f"{function}: {n_threads} threads give other bits than 1"
+
+
+def test_every_function_of_every_kernel_is_tried():
+    twins = {path.stem for path in Path(_reference.__path__[0]).glob("[!_]*.py")}
+    assert set(GROUPS) == twins
+    for group, cases in GROUPS.items():
+        tried = {function for _, function, _, _ in cases()}
+        assert tried == set(importlib.import_module(f"tisslm._reference.{group}").__all__)

@@ -1,0 +1,116 @@
+"""Attention's twin: the definition written out per head, causality, and its gradients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tolerances import FLOAT64_ROUNDING, largest_error
+
+from tisslm._reference.attention import attention_backward, attention_decode, attention_forward
+from tisslm._reference.dropout import keep_mask
+
+B, T, D = 2, 5, 3
+SCALE = 1 / math.sqrt(D)
+KEY = (11, 7, 3, 40)  # seed, update, site, first_row
+HEADS = pytest.mark.parametrize(("H", "K"), [(1, 1), (3, 3), (4, 2), (3, 1)])
+
+
+def inputs(draw, H, K, n_time=T):
+    # scores between about -6 and 6: probabilities far from uniform, and none that vanish
+    return draw(0, B, n_time, (H + 2 * K) * D, size=1.5)
+
+
+def forward(qkv, H, K, p=0.0):
+    n_time = qkv.shape[1]
+    out = np.full((B, n_time, H * D), np.nan)
+    lse = np.full((B, H, n_time), np.nan)
+    attention_forward(qkv, out, lse, H, K, SCALE, p, *KEY)
+    return out, lse
+
+
+def by_definition(qkv, H, K, p):
+    """One head, one query at a time; yields sample, head, query, probabilities, lse, output."""
+    n_time = qkv.shape[1]
+    keep_of_key = keep_mask(B, H * n_time * n_time, p, *KEY).reshape(B, H, n_time, n_time)
+    for b in range(B):
+        for h in range(H):
+            j = h // (H // K)
+            q = qkv[b, :, h * D : (h + 1) * D]
+            k = qkv[b, :, (H + j) * D : (H + j + 1) * D]
+            v = qkv[b, :, (H + K + j) * D : (H + K + j + 1) * D]
+            for t in range(n_time):
+                terms = [math.exp(SCALE * float(q[t] @ k[s])) for s in range(t + 1)]
+                prob = np.array(terms) / sum(terms)
+                dropped = prob * keep_of_key[b, h, : t + 1, t] / (1 - p)
+                yield b, h, t, prob, math.log(sum(terms)), dropped @ v[: t + 1]
+
+
+@HEADS
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_forward_is_the_definition(draw, H, K, p):
+    qkv = inputs(draw, H, K)
+    out, lse = forward(qkv, H, K, p)
+    largest = []
+    for b, h, t, prob, expected_lse, expected in by_definition(qkv, H, K, p):
+        assert lse[b, h, t] == pytest.approx(expected_lse, rel=FLOAT64_ROUNDING)
+        assert out[b, t, h * D : (h + 1) * D] == pytest.approx(expected, rel=1e-10, abs=1e-12)
+        if t == T - 1:
+            largest.append(prob.max())
+    assert 1.5 / T < np.mean(largest) < 0.98, "probabilities without spread hide errors"
+
+
+def test_a_later_token_changes_nothing_earlier(draw):
+    H, K = 4, 2
+    qkv = inputs(draw, H, K)
+    out, lse = forward(qkv, H, K, 0.4)
+    for t in range(1, T):
+        changed = qkv.copy()
+        changed[:, t:] += 1
+        other_out, other_lse = forward(changed, H, K, 0.4)
+        assert np.array_equal(other_out[:, :t], out[:, :t])
+        assert np.array_equal(other_lse[:, :, :t], lse[:, :, :t])
+        assert not np.array_equal(other_out[:, t], out[:, t])
+
+
+def test_large_scores_do_not_overflow(draw):
+    out, lse = forward(1000 * inputs(draw, 2, 2), 2, 2)
+    assert np.isfinite(out).all()
+    assert np.isfinite(lse).all()
+
+
+@HEADS
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_backward_agrees_with_central_differences(check_gradient, draw, H, K, p):
+    n_time = 4
+    qkv, dout = inputs(draw, H, K, n_time), draw(1, B, n_time, H * D)
+    out, lse = forward(qkv, H, K, p)
+    dqkv = np.full_like(qkv, np.nan)
+    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY)
+    assert all(np.abs(part).max() > 0.05 for part in np.split(dqkv, [H * D, (H + K) * D], axis=2))
+    check_gradient(lambda: float((forward(qkv, H, K, p)[0] * dout).sum()), qkv, dqkv)
+
+
+def test_float32_stays_float32(draw):
+    qkv = inputs(draw, 2, 1).astype(np.float32)
+    out, lse = np.empty((B, T, 2 * D), np.float32), np.empty((B, 2, T), np.float32)
+    attention_forward(qkv, out, lse, 2, 1, SCALE, 0.3, *KEY)
+    expected, _ = forward(qkv.astype(np.float64), 2, 1, 0.3)
+    assert 0 < largest_error(out, expected) < 1e-5
+
+
+@HEADS
+def test_decoding_token_by_token_is_the_whole_pass(draw, H, K):
+    qkv = inputs(draw, H, K)
+    out, _ = forward(qkv, H, K)
+    k_cache, v_cache = (np.full((B, K, T + 2, D), np.nan) for _ in range(2))
+    for t in range(T):
+        step = np.full((B, H * D), np.nan)
+        attention_decode(qkv[:, t].copy(), k_cache, v_cache, step, t, H, K, SCALE)
+        assert largest_error(step, out[:, t]) < FLOAT64_ROUNDING
+    k = qkv[:, :, H * D : (H + K) * D].reshape(B, T, K, D).transpose(0, 2, 1, 3)
+    v = qkv[:, :, (H + K) * D :].reshape(B, T, K, D).transpose(0, 2, 1, 3)
+    assert np.array_equal(k_cache[:, :, :T], k)
+    assert np.array_equal(v_cache[:, :, :T], v)
+    assert np.isnan(k_cache[:, :, T:]).all()

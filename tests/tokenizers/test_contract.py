@@ -1,0 +1,38 @@
+"""What the contract gives to a tokenizer that writes only what it must."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tisslm.contracts import Tokenizer
+
+
+class Parity(Tokenizer):
+    """One id for even code points, one for odd ones."""
+
+    @property
+    def vocab_size(self) -> int:
+        return 2
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) % 2 for character in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join("01"[i] for i in ids)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Parity:
+        return cls()
+
+
+def test_arrays_come_from_encode() -> None:
+    for text in ("", "abc"):
+        array = Parity.from_text(text).encode_array(text)
+        assert array.dtype == np.int32
+        assert array.tolist() == Parity().encode(text)

@@ -1,0 +1,128 @@
+"""Causal multi-head attention: out = softmax(scale Q K^T) V per head, with an online softmax.
+
+Only the log-sum-exp of each row is kept; backward computes the scores again:
+dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO.
+Split: forward by (sample, head, tile of 64 queries); backward by (sample, kv head), each with
+key tiles ascending and queries ascending within, so that every sum has one fixed order.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from tisslm._kernels.dropout cimport stream
+from tisslm._kernels.isa cimport TISS_TILE, table, tiss_attention, tiss_dropout
+from tisslm._kernels.threads cimport scratch
+
+
+cdef tiss_attention problem(const float[:, :, ::1] qkv_BTE, int n_head, int n_kv_head,
+                            float scale) noexcept nogil:
+    cdef tiss_attention a
+    a.T = <int> qkv_BTE.shape[1]
+    a.row = qkv_BTE.shape[2]
+    a.D = <int> (a.row // (n_head + 2 * n_kv_head))
+    a.n_head = n_head
+    a.n_kv_head = n_kv_head
+    a.out_row = <long> n_head * a.D
+    a.scale = scale
+    a.dropout = NULL
+    a.sample = 0
+    return a
+
+
+cdef void forward_tile(const tiss_attention* a, long b, int head, int tile, const float* qkv,
+                       float* out, float* lse, uint32_t first_row) noexcept nogil:
+    cdef tiss_attention p = a[0]
+    p.sample = first_row + <uint32_t> b
+    table().attention_forward(&p, head, tile, qkv + b * p.T * p.row, out + b * p.T * p.out_row,
+                              lse + (b * p.n_head + head) * p.T, scratch())
+
+
+def attention_forward(
+    const float[:, :, ::1] qkv_BTE,  # IN
+    float[:, :, ::1] out_BTC,  # OUT
+    float[:, :, ::1] lse_BHT,  # OUT
+    int n_head,
+    int n_kv_head,
+    float scale,
+    double p,
+    uint64_t seed,
+    uint32_t update,
+    uint32_t site,
+    uint32_t first_row,
+    int n_threads,
+):
+    cdef tiss_attention a = problem(qkv_BTE, n_head, n_kv_head, scale)
+    cdef tiss_dropout d = stream(p, seed, update, site)
+    cdef long B = qkv_BTE.shape[0], tiles = (a.T + TISS_TILE - 1) // TISS_TILE, job
+    if p > 0.0:
+        a.dropout = &d
+    for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
+                      chunksize=1):
+        forward_tile(&a, job // (n_head * tiles), <int> (job // tiles % n_head),
+                     <int> (job % tiles), &qkv_BTE[0, 0, 0], &out_BTC[0, 0, 0],
+                     &lse_BHT[0, 0, 0], first_row)
+
+
+cdef void backward_head(const tiss_attention* a, long b, int kv_head, const float* dout,
+                        const float* qkv, const float* out, const float* lse, float* dqkv,
+                        uint32_t first_row) noexcept nogil:
+    cdef tiss_attention p = a[0]
+    cdef long at = b * p.T * p.row, at_out = b * p.T * p.out_row
+    p.sample = first_row + <uint32_t> b
+    table().attention_backward(&p, kv_head, dout + at_out, qkv + at, out + at_out,
+                               lse + b * p.n_head * p.T, dqkv + at, scratch())
+
+
+def attention_backward(
+    const float[:, :, ::1] dout_BTC,  # IN
+    const float[:, :, ::1] qkv_BTE,  # IN
+    const float[:, :, ::1] out_BTC,  # IN
+    const float[:, :, ::1] lse_BHT,  # IN
+    float[:, :, ::1] dqkv_BTE,  # OUT
+    int n_head,
+    int n_kv_head,
+    float scale,
+    double p,
+    uint64_t seed,
+    uint32_t update,
+    uint32_t site,
+    uint32_t first_row,
+    int n_threads,
+):
+    cdef tiss_attention a = problem(qkv_BTE, n_head, n_kv_head, scale)
+    cdef tiss_dropout d = stream(p, seed, update, site)
+    cdef long job
+    if p > 0.0:
+        a.dropout = &d
+    for job in prange(qkv_BTE.shape[0] * n_kv_head, nogil=True, num_threads=n_threads,
+                      schedule='dynamic', chunksize=1):
+        backward_head(&a, job // n_kv_head, <int> (job % n_kv_head), &dout_BTC[0, 0, 0],
+                      &qkv_BTE[0, 0, 0], &out_BTC[0, 0, 0], &lse_BHT[0, 0, 0],
+                      &dqkv_BTE[0, 0, 0], first_row)
+
+
+def attention_decode(
+    const float[:, ::1] qkv_BE,  # IN
+    float[:, :, :, ::1] k_BKSD,  # IN and OUT: row `position` is written
+    float[:, :, :, ::1] v_BKSD,  # the same
+    float[:, ::1] out_BC,  # OUT
+    int position,
+    int n_head,
+    int n_kv_head,
+    float scale,
+    int n_threads,
+):
+    cdef int D = <int> k_BKSD.shape[3], group = n_head // n_kv_head
+    cdef long B = qkv_BE.shape[0], b, h, job
+    for b in range(B):
+        for h in range(n_kv_head):
+            memcpy(&k_BKSD[b, h, position, 0], &qkv_BE[b, (n_head + h) * D], D * sizeof(float))
+            memcpy(&v_BKSD[b, h, position, 0], &qkv_BE[b, (n_head + n_kv_head + h) * D],
+                   D * sizeof(float))
+    for job in prange(B * n_head, nogil=True, num_threads=n_threads, schedule='static'):
+        table().attention_decode(
+            &qkv_BE[job // n_head, job % n_head * D],
+            &k_BKSD[job // n_head, job % n_head // group, 0, 0],
+            &v_BKSD[job // n_head, job % n_head // group, 0, 0],
+            &out_BC[job // n_head, job % n_head * D], position + 1, D, scale, scratch())

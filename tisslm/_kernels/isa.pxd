@@ -1,0 +1,82 @@
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "c/tiss.h":
+    ctypedef struct tiss_dropout:
+        uint64_t seed
+        uint32_t update
+        uint32_t site
+        uint32_t threshold
+        float scale
+
+    ctypedef struct tiss_gemm:
+        int m
+        int n
+        int k
+        const float *a
+        int64_t a_row
+        int64_t a_col
+        const float *b
+        int64_t b_row
+        int64_t b_col
+        const float *bias
+        float *c
+        int64_t c_row
+        int accumulate
+        int activation
+        float *act
+
+    ctypedef struct tiss_attention:
+        int T
+        int D
+        int n_head
+        int n_kv_head
+        int64_t row
+        int64_t out_row
+        float scale
+        const tiss_dropout *dropout
+        uint32_t sample
+
+    ctypedef struct tiss_table:
+        const char *name
+        int level
+        int mr
+        int nr
+        int64_t gemm_scratch
+        void (*sgemm)(const tiss_gemm *, float *) noexcept nogil
+        int64_t (*attention_scratch)(int, int) noexcept nogil
+        void (*attention_forward)(const tiss_attention *, int, int, const float *, float *,
+                                  float *, float *) noexcept nogil
+        void (*attention_backward)(const tiss_attention *, int, const float *, const float *,
+                                   const float *, const float *, float *, float *) noexcept nogil
+        void (*attention_decode)(const float *, const float *, const float *, float *, int, int,
+                                 float, float *) noexcept nogil
+        void (*layer_norm_forward)(const float *, const float *, const float *, float *, float *,
+                                   float *, int, float) noexcept nogil
+        void (*layer_norm_apply)(const float *, const float *, const float *, float, float,
+                                 float *, int) noexcept nogil
+        void (*layer_norm_backward)(const float *, const float *, const float *, float, float,
+                                    const float *, float *, float *, float *, int) noexcept nogil
+        void (*activation_forward)(const float *, float *, int64_t, int) noexcept nogil
+        void (*activation_backward)(const float *, const float *, float *, float *, int64_t,
+                                    int) noexcept nogil
+        void (*add)(float *, const float *, int64_t) noexcept nogil
+        void (*scale)(float *, float, int64_t) noexcept nogil
+        double (*squared_norm)(const float *, int64_t) noexcept nogil
+        void (*keep)(const tiss_dropout *, uint32_t, uint64_t, int, float *) noexcept nogil
+        float (*max)(const float *, int64_t) noexcept nogil
+        float (*sum)(const float *, int64_t) noexcept nogil
+        float (*exp_sum)(const float *, float, int64_t) noexcept nogil
+        void (*softmax_scale)(float *, float, float, float, int64_t) noexcept nogil
+        void (*sgd)(float *, const float *, float *, int64_t, float, float, int, float, int,
+                    float) noexcept nogil
+        void (*adam)(float *, const float *, float *, float *, int64_t, double, double, double,
+                     float, double, int, double, double, float) noexcept nogil
+        void (*rmsprop)(float *, const float *, float *, float *, float *, int64_t, float,
+                        double, float, float, float, float) noexcept nogil
+        double (*fma_flops)(int64_t, float *) noexcept nogil
+
+    enum:
+        TISS_BASELINE
+        TISS_TILE
+
+cdef const tiss_table* table() noexcept nogil

@@ -1,0 +1,54 @@
+"""The instruction-set level in use: chosen once at import, forced by ``TISSLM_ISA``.
+
+The only module that links the C sources; the others reach their functions through ``table``.
+"""
+
+import os
+
+cdef extern from "c/tiss.h":
+    const tiss_table* tiss_level(int level)
+
+LEVELS = ("baseline", "avx2", "avx512")
+
+cdef const tiss_table* _table = NULL
+
+
+cdef const tiss_table* table() noexcept nogil:
+    return _table
+
+
+def available():
+    """Return the names of the levels that this processor and this build have."""
+    return tuple(name for i, name in enumerate(LEVELS) if tiss_level(i) != NULL)
+
+
+def name():
+    """Return the name of the level in use."""
+    return LEVELS[_table.level]
+
+
+def attention_scratch(int T, int D):
+    """Return the scratch of attention for sequences of T tokens, in floats per thread."""
+    return _table.attention_scratch(T, D)
+
+
+def gemm_scratch():
+    """Return the scratch of a matrix product, in floats per thread."""
+    return _table.gemm_scratch
+
+
+def _choose():
+    global _table
+    wanted = os.environ.get("TISSLM_ISA", "")
+    have = available()
+    if wanted and wanted not in LEVELS:
+        raise ImportError(f"TISSLM_ISA: expected one of {', '.join(LEVELS)}, got {wanted!r}")
+    if wanted and wanted not in have:
+        raise ImportError(
+            f"TISSLM_ISA={wanted}: this processor has only {', '.join(have)}; "
+            "choose one of these or unset the variable"
+        )
+    _table = tiss_level(LEVELS.index(wanted or have[len(have) - 1]))
+
+
+_choose()

@@ -1,0 +1,97 @@
+"""Layer normalization: y = (x - mean) rstd gamma + beta over the channels of each row.
+
+Backward: g = dy gamma; dx = rstd (g - mean(g) - xhat mean(g xhat)) + dres;
+dgamma += sum dy xhat; dbeta += sum dy.
+Split: rows, in blocks of 64 that also hold the partial sums of dgamma and dbeta; these are added
+by columns in block order.
+"""
+
+from cython.parallel cimport prange
+from libc.string cimport memset
+
+from tisslm._kernels.isa cimport table
+
+cdef enum:
+    ROWS = 64
+    COLUMNS = 256  # columns of the partial sums that one thread adds at once
+
+
+def layer_norm_forward(
+    const float[:, ::1] x_NC,  # IN
+    const float[::1] gamma_C,  # IN
+    const float[::1] beta_C,  # IN or None
+    float[:, ::1] y_NC,  # OUT
+    float[::1] mean_N,  # OUT
+    float[::1] rstd_N,  # OUT
+    float eps,
+    int n_threads,
+):
+    cdef long n
+    cdef int C = <int> x_NC.shape[1]
+    cdef const float* beta = NULL if beta_C is None else &beta_C[0]
+    for n in prange(x_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
+        table().layer_norm_forward(&x_NC[n, 0], &gamma_C[0], beta, &y_NC[n, 0], &mean_N[n],
+                                   &rstd_N[n], C, eps)
+
+
+def layer_norm_apply(
+    const float[:, ::1] x_NC,  # IN
+    const float[::1] gamma_C,  # IN
+    const float[::1] beta_C,  # IN or None
+    const float[::1] mean_N,  # IN
+    const float[::1] rstd_N,  # IN
+    float[:, ::1] y_NC,  # OUT
+    int n_threads,
+):
+    cdef long n
+    cdef int C = <int> x_NC.shape[1]
+    cdef const float* beta = NULL if beta_C is None else &beta_C[0]
+    for n in prange(x_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
+        table().layer_norm_apply(&x_NC[n, 0], &gamma_C[0], beta, mean_N[n], rstd_N[n],
+                                 &y_NC[n, 0], C)
+
+
+cdef void add_partials(const float* partial, long blocks, long C, long first, float* total,
+                       bint accumulate) noexcept nogil:
+    cdef long stop = min(first + COLUMNS, C), block, c
+    if not accumulate:
+        memset(total + first, 0, (stop - first) * sizeof(float))
+    for block in range(blocks):
+        for c in range(first, stop):
+            total[c] += partial[block * C + c]
+
+
+def layer_norm_backward(
+    const float[:, ::1] dy_NC,  # IN
+    const float[:, ::1] x_NC,  # IN
+    const float[::1] gamma_C,  # IN
+    const float[::1] mean_N,  # IN
+    const float[::1] rstd_N,  # IN
+    const float[:, ::1] dres_NC,  # IN or None; may be dx_NC
+    float[:, ::1] dx_NC,  # OUT
+    float[::1] dgamma_C,  # OUT, or IN and OUT with accumulate
+    float[::1] dbeta_C,  # the same, or None
+    float[:, :, ::1] partial_2KC,  # scratch
+    bint accumulate,
+    int n_threads,
+):
+    cdef long n_rows = x_NC.shape[0], C = x_NC.shape[1], block, n, first
+    cdef long blocks = (n_rows + ROWS - 1) // ROWS, parts = (C + COLUMNS - 1) // COLUMNS
+    cdef float* partial = &partial_2KC[0, 0, 0]
+    cdef float* partial_b = NULL if dbeta_C is None else &partial_2KC[1, 0, 0]
+    cdef float* dbeta = NULL if dbeta_C is None else &dbeta_C[0]
+    cdef const float* dres = NULL if dres_NC is None else &dres_NC[0, 0]
+    with nogil:
+        for block in prange(blocks, num_threads=n_threads, schedule='static'):
+            memset(partial + block * C, 0, C * sizeof(float))
+            if partial_b != NULL:
+                memset(partial_b + block * C, 0, C * sizeof(float))
+            for n in range(block * ROWS, min(block * ROWS + ROWS, n_rows)):
+                table().layer_norm_backward(
+                    &dy_NC[n, 0], &x_NC[n, 0], &gamma_C[0], mean_N[n], rstd_N[n],
+                    NULL if dres == NULL else dres + n * C, &dx_NC[n, 0], partial + block * C,
+                    NULL if partial_b == NULL else partial_b + block * C, <int> C)
+        for first in prange(parts, num_threads=n_threads, schedule='static'):
+            add_partials(partial, blocks, C, first * COLUMNS, &dgamma_C[0], accumulate)
+            if dbeta != NULL:
+                add_partials(partial_b, blocks, C, first * COLUMNS, dbeta, accumulate)

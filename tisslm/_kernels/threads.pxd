@@ -1,0 +1,2 @@
+cdef int thread_number() noexcept nogil
+cdef float* scratch() noexcept nogil

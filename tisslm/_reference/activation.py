@@ -1,0 +1,76 @@
+"""Twins of the activations: GELU with the normal distribution's own integral, and its tanh form.
+
+Not here: gated activations, and the fusion with the product before them (``linear.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["activation_backward", "activation_forward"]
+
+Array = NDArray[Any]
+
+GELU = 0
+GELU_TANH = 1
+
+TANH_SCALE = math.sqrt(2 / math.pi)
+TANH_CUBIC = 0.044715
+
+
+def activation_forward(x_NF: Array, y_NF: Array, activation: int) -> None:
+    """Compute ``y = act(x)``: ``x Phi(x)``, or ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
+
+    Parameters
+    ----------
+    x_NF : ndarray of shape (N, F), IN
+    y_NF : ndarray of shape (N, F), OUT
+    activation : int
+        0: GELU, exact. 1: GELU, tanh form.
+
+    References
+    ----------
+    Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv 1606.08415.
+    """
+    gate, _ = _gate(x_NF, activation)
+    np.multiply(x_NF, gate, out=y_NF)
+
+
+def activation_backward(
+    x_NF: Array, dy_NF: Array, dx_NF: Array, y_NF: Array | None, activation: int
+) -> None:
+    """Compute ``dx = dy act'(x)`` and, where ``y`` is given, ``y = act(x)`` once more.
+
+    With ``act(x) = x g(x)``, ``act'(x) = g(x) + x g'(x)``.
+
+    Parameters
+    ----------
+    x_NF : ndarray of shape (N, F), IN
+        The input of forward.
+    dy_NF : ndarray of shape (N, F), IN
+    dx_NF : ndarray of shape (N, F), OUT
+        May be the same array as ``dy_NF``.
+    y_NF : ndarray of shape (N, F) or None, OUT
+    activation : int
+        Code as in forward.
+    """
+    gate, slope = _gate(x_NF, activation)
+    np.multiply(dy_NF, gate + x_NF * slope, out=dx_NF)
+    if y_NF is not None:
+        np.multiply(x_NF, gate, out=y_NF)
+
+
+def _gate(x: Array, activation: int) -> tuple[Array, Array]:
+    """Return g(x) and g'(x), where the activation is x g(x)."""
+    if activation == GELU:
+        from scipy.special import erfc  # here, because its import takes a tenth of a second
+
+        # erfc of -x keeps the relative accuracy of the left tail, which 1 + erf(x) loses
+        return 0.5 * erfc(x * -math.sqrt(0.5)), np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    tanh = np.tanh(TANH_SCALE * (x + TANH_CUBIC * x * x * x))
+    inner_slope = TANH_SCALE * (1 + 3 * TANH_CUBIC * x * x)
+    return 0.5 * (1 + tanh), 0.5 * (1 - tanh * tanh) * inner_slope

@@ -1,0 +1,195 @@
+"""Twins of softmax cross-entropy and its relatives, on one tile of rows of logits.
+
+``s = softmax(z)`` of a row z of V logits with target t, and ``lse = log sum_j exp(z_j)``. A target
+of -100 is none: its loss and its gradient are zero whatever the logits hold. Every row is a
+function of that row alone, and loss and gradient are linear in its weight.
+
+Not here: means over targets (the caller's weights make them), and the chunks of rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["cross_entropy_tile", "focal_tile", "log_sum_exp", "softmax_gradient"]
+
+Array = NDArray[Any]
+
+NO_TARGET = -100
+QUIET = np.errstate(all="ignore")  # infinite and NaN logits go through, as in the kernels
+
+
+@QUIET
+def cross_entropy_tile(
+    logits_NV: Array,
+    targets_N: Array,
+    weights_N: Array,
+    losses_N: Array,
+    label_smoothing: float,
+    gradient: bool,
+) -> int:
+    """Compute ``loss = w sum_j q_j (lse - z_j)``; gradient ``dz = w (s - q)``.
+
+    ``q_j = (1 - label_smoothing) [j = t] + label_smoothing / V``.
+
+    Parameters
+    ----------
+    logits_NV : ndarray of shape (N, V), IN/OUT
+        Logits z; overwritten by dz if ``gradient``, left as they are otherwise.
+    targets_N : ndarray of shape (N,), integer, IN
+    weights_N : ndarray of shape (N,), IN
+        w.
+    losses_N : ndarray of shape (N,), OUT
+        In nats, times the weight.
+    label_smoothing : float
+        0 <= label_smoothing < 1; 0 is plain cross-entropy.
+    gradient : bool
+
+    Returns
+    -------
+    int
+        0, or 1 + the first row whose target is neither -100 nor in [0, V); nothing is written
+        in that case.
+
+    References
+    ----------
+    Szegedy et al., "Rethinking the Inception Architecture for Computer Vision",
+    arXiv 1512.00567 (label smoothing).
+    """
+    error = _first_bad_row(targets_N, logits_NV.shape[1])
+    if error:
+        return error
+    real_N, at = _targets(targets_N)
+    smoothing = float(label_smoothing)
+    shifted_NV = logits_NV if gradient else logits_NV.copy()
+    shifted_NV -= shifted_NV.max(axis=1, keepdims=True)
+    target_N, mean_N = shifted_NV[at], shifted_NV.mean(axis=1)
+    total_N = np.exp(shifted_NV, out=shifted_NV).sum(axis=1)
+    lse_N = np.log(total_N)
+    values_N = lse_N - target_N
+    if smoothing:
+        values_N = (1 - smoothing) * values_N + smoothing * (lse_N - mean_N)
+    losses_N[...] = np.where(real_N, weights_N * values_N, 0)
+    if gradient:
+        dlogits_NV = shifted_NV
+        dlogits_NV *= (weights_N / total_N)[:, None]
+        dlogits_NV -= (smoothing / dlogits_NV.shape[1] * weights_N)[:, None]
+        dlogits_NV[at] -= (1 - smoothing) * weights_N
+        dlogits_NV[~real_N] = 0
+    return 0
+
+
+@QUIET
+def focal_tile(
+    logits_NV: Array,
+    targets_N: Array,
+    weights_N: Array,
+    losses_N: Array,
+    gamma: float,
+    gradient: bool,
+) -> int:
+    """Compute ``loss = -w (1 - s_t)^gamma log s_t``; gradient ``dz_j = w c (s_j - [j = t])``.
+
+    ``c = (1 - s_t)^gamma (1 - gamma s_t log(s_t) / (1 - s_t))``.
+
+    Parameters
+    ----------
+    logits_NV : ndarray of shape (N, V), IN/OUT
+        Logits z; overwritten by dz if ``gradient``, left as they are otherwise.
+    targets_N : ndarray of shape (N,), integer, IN
+    weights_N : ndarray of shape (N,), IN
+        w.
+    losses_N : ndarray of shape (N,), OUT
+        In nats, times the weight.
+    gamma : float
+        gamma >= 0; 0 is plain cross-entropy.
+    gradient : bool
+
+    Returns
+    -------
+    int
+        As in ``cross_entropy_tile``.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He and Dollar, "Focal Loss for Dense Object Detection",
+    arXiv 1708.02002.
+    """
+    error = _first_bad_row(targets_N, logits_NV.shape[1])
+    if error:
+        return error
+    real_N, at = _targets(targets_N)
+    shifted_NV = logits_NV if gradient else logits_NV.copy()
+    shifted_NV -= shifted_NV.max(axis=1, keepdims=True)
+    target_N = shifted_NV[at]
+    total_N = np.exp(shifted_NV, out=shifted_NV).sum(axis=1)
+    surprise_N = np.log(total_N) - target_N
+    miss_N = -np.expm1(-surprise_N)  # 1 - s_t, without its cancellation
+    focus_N = miss_N ** float(gamma)
+    losses_N[...] = np.where(real_N, weights_N * focus_N * surprise_N, 0)
+    if gradient:
+        # -log(s_t) / (1 - s_t) tends to 1 where the target is certain
+        ratio_N = np.where(miss_N == 0, 1, surprise_N / miss_N)
+        slope_N = weights_N * focus_N * (1 + float(gamma) * np.exp(-surprise_N) * ratio_N)
+        dlogits_NV = shifted_NV
+        dlogits_NV *= (slope_N / total_N)[:, None]
+        dlogits_NV[at] -= slope_N
+        dlogits_NV[~real_N] = 0
+    return 0
+
+
+@QUIET
+def log_sum_exp(logits_NV: Array, lse_N: Array) -> None:
+    """Compute ``lse = log sum_j exp(z_j)`` of each row.
+
+    Parameters
+    ----------
+    logits_NV : ndarray of shape (N, V), IN
+    lse_N : ndarray of shape (N,), OUT
+    """
+    max_N = logits_NV.max(axis=1)
+    lse_N[...] = max_N + np.log(np.exp(logits_NV - max_N[:, None]).sum(axis=1))
+
+
+@QUIET
+def softmax_gradient(
+    logits_NV: Array,
+    lse_N: Array,
+    targets_N: Array,
+    coefficient_N: Array,
+    target_coefficient_N: Array,
+) -> None:
+    """Compute ``dz_j = coefficient exp(z_j - lse) - target_coefficient [j = t]``.
+
+    The gradient of any loss that is a function of ``lse`` and of the target's logit.
+
+    Parameters
+    ----------
+    logits_NV : ndarray of shape (N, V), IN/OUT
+        Logits z, overwritten by dz.
+    lse_N : ndarray of shape (N,), IN
+        What ``log_sum_exp`` gave for these logits.
+    targets_N : ndarray of shape (N,), integer, IN
+        Nothing is subtracted where the target is outside [0, V).
+    coefficient_N, target_coefficient_N : ndarray of shape (N,), IN
+        Derivatives of the loss by ``lse`` and, negated, by the target's logit.
+    """
+    logits_NV -= lse_N[:, None]
+    np.exp(logits_NV, out=logits_NV)
+    logits_NV *= coefficient_N[:, None]
+    rows = np.flatnonzero((targets_N >= 0) & (targets_N < logits_NV.shape[1]))
+    logits_NV[rows, targets_N[rows]] -= target_coefficient_N[rows]
+
+
+def _first_bad_row(targets_N: Array, n_classes: int) -> int:
+    bad = (targets_N != NO_TARGET) & ((targets_N < 0) | (targets_N >= n_classes))
+    return int(bad.argmax()) + 1 if bad.any() else 0
+
+
+def _targets(targets_N: Array) -> tuple[Array, tuple[Array, Array]]:
+    """Return which rows have a target, and the index of every row's target logit (0 if none)."""
+    real_N = targets_N != NO_TARGET
+    return real_N, (np.arange(len(targets_N)), np.where(real_N, targets_N, 0))

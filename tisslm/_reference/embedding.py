@@ -1,0 +1,81 @@
+"""Twins of the token and position embedding.
+
+Not here: rotary positions, and the output matrix that may be tied to the token table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["embedding_backward", "embedding_forward"]
+
+Array = NDArray[Any]
+
+
+def embedding_forward(
+    tokens_BT: Array, token_VC: Array, position_TC: Array | None, h_NC: Array
+) -> int:
+    """Compute ``h[b T + t] = token[tokens[b, t]] + position[t]``.
+
+    Parameters
+    ----------
+    tokens_BT : ndarray of int32 of shape (B, T), IN
+    token_VC : ndarray of shape (V, C), IN
+    position_TC : ndarray of shape (at least T, C) or None, IN
+    h_NC : ndarray of shape (B T, C), OUT
+
+    Returns
+    -------
+    int
+        0, or 1 + the flat index of the first id outside [0, V); ``h`` is then undefined.
+    """
+    bad = np.flatnonzero((tokens_BT < 0) | (tokens_BT >= len(token_VC)))
+    if bad.size:
+        return 1 + int(bad[0])
+    B, T = tokens_BT.shape
+    h_BTC = h_NC.reshape(B, T, -1)
+    h_BTC[...] = token_VC[tokens_BT]
+    if position_TC is not None:
+        h_BTC += position_TC[:T]
+    return 0
+
+
+def embedding_backward(
+    tokens_BT: Array,
+    dh_NC: Array,
+    dtoken_VC: Array,
+    dposition_TC: Array | None,
+    order_N: Array,
+    start_V: Array,
+    accumulate_token: bool,
+    accumulate_position: bool,
+) -> None:
+    """Compute ``dtoken[v] (+)= sum of dh over v's places`` and ``dposition[t] (+)= sum_B dh``.
+
+    Parameters
+    ----------
+    tokens_BT : ndarray of int32 of shape (B, T), IN
+        Every id in [0, V): forward has checked them.
+    dh_NC : ndarray of shape (B T, C), IN
+    dtoken_VC : ndarray of shape (V, C), IN/OUT
+    dposition_TC : ndarray of shape (at least T, C) or None, IN/OUT
+        Rows from T on get zeros, or stay as they are where gradients accumulate.
+    order_N : ndarray of int32 of shape (B T,), scratch
+        The kernel sorts the places by token here; the twin leaves it alone.
+    start_V : ndarray of int32 of shape (V + 1,), scratch
+        As ``order_N``.
+    accumulate_token, accumulate_position : bool
+        Add to the gradient instead of overwriting it.
+    """
+    B, T = tokens_BT.shape
+    if not accumulate_token:
+        dtoken_VC[...] = 0
+    np.add.at(dtoken_VC, tokens_BT.reshape(-1), dh_NC)
+    if dposition_TC is None:
+        return
+    if not accumulate_position:
+        dposition_TC[...] = 0
+    dposition_TC[:T] += dh_NC.reshape(B, T, -1).sum(axis=0)

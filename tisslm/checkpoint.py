@@ -1,0 +1,275 @@
+"""Checkpoints: one directory per step, written aside and renamed when it is complete.
+
+``checkpoint-N/`` holds ``model.safetensors``, ``config.json`` (the model's shape),
+``optimizer.safetensors``, ``trainer_state.json`` and, when the run has one, ``tokenizer.json``.
+Arrays are safetensors and everything else is JSON; nothing is ever unpickled.
+
+What does not live here: what the states mean; their owners write and read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.errors import CheckpointError
+
+__all__ = ["Checkpoint", "list_checkpoints", "prune", "read", "resolve", "write"]
+
+Array = NDArray[Any]
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+_FOUNDING_NAME = re.compile(r"checkpoint_step_(\d+)(\.bin)?")
+_TEMPORARY = ".tmp-"
+
+
+@dataclass
+class Checkpoint:
+    """Everything that a run needs to go on.
+
+    Attributes
+    ----------
+    model : dict of str to ndarray
+        Parameters by name.
+    model_config : dict
+    optimizer : dict of str to ndarray
+    trainer : dict
+        Plain JSON values: step, epoch, seed, loss history and the states of stateful parts.
+    tokenizer : dict or None
+        ``{"name": ..., "state": ...}``.
+    """
+
+    model: Mapping[str, Array]
+    model_config: Mapping[str, Any]
+    optimizer: Mapping[str, Array] = field(default_factory=dict)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Mapping[str, Any] | None = None
+
+
+# --------------------------------------------------------------------------- writing
+
+
+def write(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
+    """Write ``folder/checkpoint-<step>``; an old one of that name is replaced at the end.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    step : int
+    checkpoint : Checkpoint
+
+    Returns
+    -------
+    Path
+        The checkpoint's directory.
+
+    Raises
+    ------
+    CheckpointError
+        If the directory cannot be written; what was there before is untouched.
+    """
+    target = folder / f"checkpoint-{step}"
+    temporary = folder / f"{_TEMPORARY}checkpoint-{step}-{os.getpid()}"
+    try:
+        temporary.mkdir(parents=True)
+        _write_arrays(temporary / "model.safetensors", checkpoint.model)
+        _write_json(temporary / "config.json", checkpoint.model_config)
+        _write_arrays(temporary / "optimizer.safetensors", checkpoint.optimizer)
+        _write_json(temporary / "trainer_state.json", checkpoint.trainer)
+        if checkpoint.tokenizer is not None:
+            _write_json(temporary / "tokenizer.json", checkpoint.tokenizer)
+        _sync(temporary)
+        _replace(temporary, target)
+        _sync(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"{target}: the checkpoint could not be written ({error.strerror or error}); "
+            "earlier checkpoints are untouched. Free space or choose another output_dir"
+        ) from error
+    return target
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path)
+    _sync(path)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or a directory's entries are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Rename a complete directory to its name; a directory that is there steps aside first."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = target.with_name(f"{_TEMPORARY}old-{target.name}-{os.getpid()}")
+    target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the ``keep`` newest checkpoints of a folder (0 keeps all).
+
+    Each is renamed first, so that one half deleted never looks like a checkpoint.
+    """
+    if keep == 0:
+        return
+    for path in list_checkpoints(folder)[:-keep]:
+        doomed = path.with_name(f"{_TEMPORARY}old-{path.name}")
+        with contextlib.suppress(OSError):  # a leftover costs space, never the run
+            path.rename(doomed)
+            shutil.rmtree(doomed)
+
+
+# --------------------------------------------------------------------------- finding
+
+
+def _numbered(folder: Path) -> Iterator[tuple[int, Path]]:
+    if folder.is_dir():
+        for path in folder.iterdir():
+            match = _NAME.fullmatch(path.name)
+            if match and (path / "trainer_state.json").is_file():
+                yield int(match[1]), path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, oldest step first."""
+    return [path for _, path in sorted(_numbered(folder))]
+
+
+def resolve(path: str | Path) -> Path:
+    """Find the checkpoint that a path means.
+
+    Parameters
+    ----------
+    path : str or Path
+        A checkpoint, a folder of checkpoints, a run directory (the newest is taken), or the
+        founding name ``checkpoint_step_N.bin``, which stands for ``checkpoint-N``.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no checkpoint.
+    """
+    path = Path(path)
+    founding = _FOUNDING_NAME.fullmatch(path.name)
+    if founding and not path.exists():
+        path = path.with_name(f"checkpoint-{founding[1]}")
+    if (path / "trainer_state.json").is_file():
+        return path
+    for folder in (path, path / "checkpoints"):
+        found = list_checkpoints(folder)
+        if found:
+            return found[-1]
+    what = "holds no checkpoint" if path.is_dir() else "no such checkpoint"
+    raise CheckpointError(
+        f"{path}: {what}; give a directory checkpoint-N, or a run directory that contains one"
+    )
+
+
+# --------------------------------------------------------------------------- reading
+
+
+def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
+    """Read the checkpoint that ``resolve`` finds.
+
+    Parameters
+    ----------
+    path : str or Path
+    optimizer : bool
+        Whether to read the optimizer's state, twice the model's size, too.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or damaged.
+    """
+    folder = resolve(path)
+    tokenizer = folder / "tokenizer.json"
+    return Checkpoint(
+        model=_read_arrays(folder / "model.safetensors"),
+        model_config=_read_json(folder / "config.json"),
+        optimizer=_read_arrays(folder / "optimizer.safetensors") if optimizer else {},
+        trainer=_read_json(folder / "trainer_state.json"),
+        tokenizer=_read_json(tokenizer) if tokenizer.exists() else None,
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "expected a JSON object")
+    return value
+
+
+def _damaged(path: Path, error: object) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: the checkpoint is damaged or incomplete ({error}); use an earlier one"
+    )
+
+
+def load_parameters(target: Mapping[str, Array], source: Mapping[str, Array], where: str) -> None:
+    """Copy arrays by name into those of the model, after checking every name and shape.
+
+    Raises
+    ------
+    CheckpointError
+        If names or shapes differ; then nothing was copied.
+    """
+    missing = sorted(set(target) - set(source))
+    unexpected = sorted(set(source) - set(target))
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{where}: made for another model: it lacks {missing[:3] or 'nothing'} and has "
+            f"{unexpected[:3] or 'nothing'} besides. Use the configuration it was made with"
+        )
+    for name, array in target.items():
+        if source[name].shape != array.shape or source[name].dtype != array.dtype:
+            raise CheckpointError(
+                f"{where}: parameter {name}: expected shape {array.shape} {array.dtype}, got "
+                f"{source[name].shape} {source[name].dtype}. Use the configuration that the "
+                "checkpoint was made with"
+            )
+    for name, array in target.items():
+        array[...] = source[name]

@@ -1,0 +1,22 @@
+"""Configuration: the sections of a run, their sources, and errors that say what to do.
+
+What does not live here: any use of the values. ``TrainingConfig`` is what Python users give to a
+``Trainer``; ``RunConfig`` is what ``tisslm train`` reads.
+"""
+
+from __future__ import annotations
+
+from tisslm.config.aliases import ConfigNote
+from tisslm.config.run import RunConfig
+from tisslm.config.sections import DataSection, LogSection, ModelSection, Part
+from tisslm.config.training import TrainingConfig
+
+__all__ = [
+    "ConfigNote",
+    "DataSection",
+    "LogSection",
+    "ModelSection",
+    "Part",
+    "RunConfig",
+    "TrainingConfig",
+]

@@ -1,0 +1,192 @@
+"""The spellings of other trainers, and what each is called here.
+
+What does not live here: the keys themselves (``training``, ``sections``), and merging layers
+(``layers``).
+
+References
+----------
+The names are those of Hugging Face Transformers' ``TrainingArguments`` and model configurations,
+Lightning's ``Trainer``, nanoGPT and nanochat, LitGPT, and mlx-lm.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from tisslm.errors import ConfigError
+
+__all__ = ["ELSEWHERE", "SPELLINGS", "ConfigNote", "note", "rename", "unknown_key"]
+
+
+class ConfigNote(UserWarning):
+    """Something in a configuration was read as something else; nothing is wrong."""
+
+
+def _by_spelling(table: Mapping[str, str]) -> Mapping[str, str]:
+    """Turn "key: its spellings" into "spelling: key"."""
+    pairs = {spelling: key for key, text in table.items() for spelling in text.split()}
+    return MappingProxyType(pairs)
+
+
+#: For each section: another trainer's spelling, and the key of the same section that it means.
+SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "training": _by_spelling(
+            {
+                "max_steps": "max_iters num_iterations iters train_steps steps",
+                "epochs": "num_train_epochs max_epochs num_epochs",
+                "batch_size": "per_device_train_batch_size micro_batch_size device_batch_size",
+                "gradient_accumulation_steps": "accumulate_grad_batches grad_accumulation_steps"
+                " grad_accum_steps",
+                "learning_rate": "lr",
+                "max_grad_norm": "gradient_clip_val grad_clip max_norm clip_grad_norm",
+                "save_every": "save_steps save_interval every_n_train_steps",
+                "keep_checkpoints": "save_total_limit keep_latest_k",
+                "resume": "resume_from_checkpoint ckpt_path",
+                "validation_frequency": "eval_steps eval_interval val_check_interval"
+                " steps_per_eval",
+                "logging_steps": "log_interval log_every_n_steps steps_per_report",
+                "output_dir": "out_dir default_root_dir save_folder",
+                "name": "run_name",
+                "precision": "dtype",
+                "threads": "num_threads num_cpu_threads_per_process",
+            }
+        ),
+        "model": _by_spelling(
+            {
+                "n_layer": "num_hidden_layers n_layers num_layers",
+                "n_head": "num_attention_heads n_heads num_heads",
+                "n_kv_head": "num_key_value_heads n_kv_heads n_query_groups",
+                "n_embd": "hidden_size d_model",
+                "n_hidden": "intermediate_size n_inner",
+                "seq_len": "block_size max_position_embeddings n_positions n_ctx max_seq_len"
+                " max_seq_length sequence_length context_length",
+                "activation": "hidden_act activation_function",
+                "norm_eps": "layer_norm_epsilon layer_norm_eps rms_norm_eps",
+                "tie_embeddings": "tie_word_embeddings",
+            }
+        ),
+        "data": _by_spelling(
+            {
+                "path": "train train_path train_file",
+                "valid_path": "valid val_path validation_file",
+                "valid_fraction": "val_fraction val_split val_split_fraction",
+            }
+        ),
+        "optimizer": _by_spelling(
+            {
+                "beta1": "adam_beta1",
+                "beta2": "adam_beta2",
+                "eps": "adam_epsilon",
+                "weight_decay": "wd",
+            }
+        ),
+        "scheduler": _by_spelling(
+            {
+                "warmup_steps": "warmup_iters num_warmup_steps lr_warmup_steps warmup_ratio",
+                "max_steps": "lr_decay_iters",
+            }
+        ),
+        "log": _by_spelling({"sinks": "report_to logger_name"}),
+    }
+)
+
+_TO_OPTIMIZER = "weight_decay beta1 beta2 adam_beta1 adam_beta2 adam_epsilon"
+_TO_SCHEDULER = "warmup_steps warmup_iters num_warmup_steps lr_warmup_steps warmup_ratio min_lr"
+_TO_MODEL = "seq_len block_size max_seq_length max_length sequence_length dropout"
+
+#: For each section: a key that other trainers keep there, and the section that it has here.
+ELSEWHERE: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "training": MappingProxyType(
+            {key: f"optimizer.{key}" for key in _TO_OPTIMIZER.split()}
+            | {key: f"scheduler.{key}" for key in _TO_SCHEDULER.split()}
+            | {key: f"model.{key}" for key in _TO_MODEL.split()}
+            | {
+                "max_length": "model.seq_len",
+                "lr_decay_iters": "scheduler.max_steps",
+                "lr_scheduler": "scheduler.name",
+                "lr_scheduler_type": "scheduler.name",
+                "report_to": "log.sinks",
+            }
+        ),
+        "optimizer": MappingProxyType(
+            {"learning_rate": "training.learning_rate", "lr": "training.learning_rate"}
+        ),
+        "data": MappingProxyType({"tokenizer": "tokenizer.name"}),
+        "log": MappingProxyType({"logging_steps": "training.logging_steps"}),
+    }
+)
+
+#: Other places that are ours, not another trainer's: read without a note.
+_OURS = frozenset({"optimizer.learning_rate", "optimizer.lr"})
+
+_NO_COUNTERPART: Mapping[str, str] = MappingProxyType(
+    {
+        "eval_iters": "the whole validation split is evaluated",
+        "eval_batches": "the whole validation split is evaluated",
+        "compile": "the kernels are compiled when TissLM is installed",
+        "device": "the device is the CPU",
+        "bf16": "the key is training.precision",
+        "fp16": "the key is training.precision",
+    }
+)
+
+
+def note(message: str, *, stacklevel: int = 2) -> None:
+    """Give a ``ConfigNote``; ``stacklevel`` counts as in ``warnings.warn``."""
+    warnings.warn(message, ConfigNote, stacklevel=stacklevel + 1)
+
+
+def rename(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the path that a setting has here, with a note if it was another trainer's.
+
+    Parameters
+    ----------
+    path : tuple of str
+        Section, key, and for nested tables more keys.
+
+    Examples
+    --------
+    >>> rename(("optimizer", "lr"))
+    ('training', 'learning_rate')
+    """
+    if len(path) < 2:
+        return path
+    section, key = path[:2]
+    moved = ELSEWHERE.get(section, {}).get(key, f"{section}.{key}")
+    section, key = moved.split(".")
+    key = SPELLINGS.get(section, {}).get(key, key)
+    given, found = ".".join(path[:2]), f"{section}.{key}"
+    if given != found and given not in _OURS:
+        note(f"{given} is read as {found}", stacklevel=4)
+    return (section, key, *path[2:])
+
+
+def unknown_key(
+    section: str, key: str, known: Iterable[str], others: Mapping[str, Iterable[str]]
+) -> ConfigError:
+    """Return the error for a key that a section does not have, with the nearest that it has.
+
+    Parameters
+    ----------
+    section, key : str
+    known : iterable of str
+        The section's own keys.
+    others : mapping of str to iterable of str
+        The keys of the other sections.
+    """
+    where, known = f"{section}.{key}: unknown key", list(known)
+    if section == "training" and key in _NO_COUNTERPART:
+        return ConfigError(f"{where}; {_NO_COUNTERPART[key]}, so leave it out")
+    for other, keys in others.items():
+        if other != section and key in keys:
+            return ConfigError(f"{where}; did you mean {other}.{key}?")
+    spellings = SPELLINGS.get(section, {})
+    near = difflib.get_close_matches(key, [*known, *spellings], n=1, cutoff=0.7)
+    if near:
+        return ConfigError(f"{where}; did you mean {section}.{spellings.get(near[0], near[0])}?")
+    return ConfigError(f"{where}; the keys of [{section}] are {', '.join(known)}")

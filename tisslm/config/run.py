@@ -1,0 +1,197 @@
+"""``RunConfig``: everything that ``tisslm train`` needs to know, from all sources together.
+
+What does not live here: the sections' keys (``training``, ``sections``), reading (``loading``)
+and precedence (``layers``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, final
+
+from tisslm.config.aliases import unknown_key
+from tisslm.config.layers import DEFAULT_PARTS, SECTION_KEYS, Tables, merge
+from tisslm.config.loading import (
+    Setting,
+    environment_settings,
+    file_settings,
+    override_settings,
+    parse_toml,
+    table_settings,
+)
+from tisslm.config.sections import DataSection, LogSection, ModelSection, Part, make_part
+from tisslm.config.toml_text import dump_toml
+from tisslm.config.training import TrainingConfig
+from tisslm.errors import ConfigError
+
+__all__ = ["RunConfig"]
+
+_HEADER = "# The configuration of a TissLM run, with every value that it used.\n\n"
+
+
+@final
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run: sections of a TOML file, checked.
+
+    Attributes
+    ----------
+    model : dict
+        The keys of ``TransformerConfig`` that were given, ``preset`` among them or all of
+        ``n_layer, n_head, n_embd, seq_len``; the preset "char-tiny" if none was.
+    data : DataSection
+    tokenizer, optimizer, scheduler, loss : Part
+        A pair of name and options. The learning rate is not among the options.
+    training : TrainingConfig
+    log : LogSection
+    """
+
+    model: dict[str, Any]
+    data: DataSection
+    tokenizer: Part
+    optimizer: Part
+    scheduler: Part
+    loss: Part
+    training: TrainingConfig
+    log: LogSection
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        overrides: Iterable[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> RunConfig:
+        """Read a configuration: default < file < environment < command line.
+
+        Parameters
+        ----------
+        path : path, optional
+            A TOML file; without one, the default run that comes with TissLM.
+        overrides : iterable of str
+            ``"section.key=value"``, as after ``--set``.
+        env : mapping, optional
+            The environment, ``os.environ`` if left out: ``TISSLM_<SECTION>__<KEY>``.
+
+        Raises
+        ------
+        ConfigError
+            If a file cannot be read, or anything in it or in the others is wrong.
+        """
+        bottom = default_settings() if path is None else file_settings(Path(path))
+        variables = environment_settings(os.environ if env is None else env)
+        return cls._from_tables(merge([bottom, variables, override_settings(overrides)]))
+
+    @classmethod
+    def from_mapping(cls, tables: Mapping[str, Any]) -> RunConfig:
+        """Build a configuration from a table for each section; no environment is looked at."""
+        return cls._from_tables(merge([table_settings(tables)]))
+
+    @classmethod
+    def _from_tables(cls, tables: Tables) -> RunConfig:
+        try:
+            _check_keys(tables.values)
+            return cls._build(tables.values)
+        except ConfigError as error:
+            where = str(error).partition(": ")[0].split(".")
+            origin = tables.origins.get(".".join(where[:2]))
+            raise ConfigError(f"{error} (set by {origin})" if origin else str(error)) from None
+
+    @classmethod
+    def _build(cls, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+        data = DataSection(**values.get("data", {}))
+        if data.name == "text" and not data.path:
+            raise ConfigError(
+                "data.path: not set; name a text file, such as --set data.path=corpus.txt"
+            )
+        model = ModelSection(**values.get("model", {}))
+        if not {"preset", *model.sizes} & model.model_dump(exclude_none=True).keys():
+            model.preset = "char-tiny"
+        log = LogSection(**values.get("log", {}))
+        log.check()
+        return cls(
+            model=model.given(),
+            data=data,
+            training=TrainingConfig(**values.get("training", {})),
+            log=log,
+            **{
+                section: make_part(section, values.get(section, {}), default)
+                for section, default in DEFAULT_PARTS.items()
+            },
+        )
+
+    @property
+    def sinks(self) -> list[Part]:
+        """The sinks of ``[log]`` with their options."""
+        return self.log.parts(self.log.sinks)
+
+    @property
+    def monitors(self) -> list[Part]:
+        """The monitors of ``[log]`` with their options."""
+        return self.log.parts(self.log.monitors)
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """Return nested tables of plain values, from which ``from_mapping`` builds an equal one.
+
+        What has no value (such as ``max_steps`` when ``epochs`` counts) is left out.
+        """
+        tables: dict[str, dict[str, Any]] = {}
+        for section in SECTION_KEYS:
+            value = getattr(self, section)
+            if isinstance(value, Part):
+                tables[section] = {"name": value.name, **value.options}
+            elif isinstance(value, dict):
+                tables[section] = dict(value)
+            else:
+                tables[section] = value.model_dump(exclude_none=True)
+        return tables
+
+    def write_resolved(self, path: str | os.PathLike[str]) -> None:
+        """Write ``resolved`` as TOML; a file that was there is replaced whole or not at all.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be written.
+        """
+        path = Path(path)
+        text = _HEADER + dump_toml(self.resolved())
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise ConfigError(
+                f"{path}: the configuration cannot be written ({error.strerror}); choose another "
+                "training.output_dir"
+            ) from None
+
+
+def default_settings() -> list[Setting]:
+    """Return the settings of the run that comes with TissLM (``default.toml``)."""
+    text = resources.files("tisslm.config").joinpath("default.toml").read_text("utf-8")
+    origin = "the default configuration"
+    return table_settings(parse_toml(text, origin), origin)
+
+
+def _check_keys(values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ``ConfigError`` for a section or a key that does not exist, with the nearest."""
+    for section, table in values.items():
+        if section not in SECTION_KEYS:
+            near = difflib.get_close_matches(section, SECTION_KEYS, n=1)
+            advice = f"did you mean [{near[0]}]?" if near else f"known: {', '.join(SECTION_KEYS)}"
+            raise ConfigError(f"[{section}]: unknown section; {advice}")
+        closed = section in ("model", "training") or (
+            section == "data" and not DataSection.is_open(table)
+        )
+        for key in table if closed else ():
+            if key not in SECTION_KEYS[section]:
+                raise unknown_key(section, key, SECTION_KEYS[section], SECTION_KEYS)

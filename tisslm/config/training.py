@@ -1,0 +1,186 @@
+"""``TrainingConfig``: how a run trains, as the founding interface and the command line set it.
+
+What does not live here: the other sections (``sections``), reading files (``loading``), and any
+use of these values (the Trainer).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, final
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+
+from tisslm.config.fields import (
+    Count,
+    CountOrZero,
+    Expects,
+    Flag,
+    Path,
+    PositiveNumber,
+    number,
+    refused,
+    show,
+    whole,
+)
+from tisslm.config.section import Section
+
+__all__ = ["TrainingConfig"]
+
+_SEED_LIMIT = 2**64
+
+
+def _steps(value: object) -> object:
+    """Read -1 as "no limit", as other trainers do: TOML has no word for nothing."""
+    value = whole(value)
+    return None if value == -1 and not isinstance(value, bool) else value
+
+
+def _only_false(value: bool) -> bool:
+    if value:
+        raise ValueError("not available")
+    return value
+
+
+def _file_name(value: str) -> str:
+    plain = value.isprintable() and not set(value) & set("/\\")
+    if not plain or value != value.strip() or value.startswith("."):
+        raise ValueError("not a file name")
+    return value
+
+
+_Steps = Annotated[
+    Count | None, BeforeValidator(_steps), Expects("an integer >= 1, or -1 for no limit")
+]
+_Threads = Annotated[Count | None, Expects("an integer >= 1")]
+_Norm = Annotated[
+    float,
+    BeforeValidator(number),
+    Field(ge=0, allow_inf_nan=False),
+    Expects("a finite number >= 0", "0 switches clipping off"),
+]
+_Seed = Annotated[
+    int,
+    BeforeValidator(whole),
+    Field(ge=0, lt=_SEED_LIMIT),
+    Expects("an integer from 0 to 2^64 - 1"),
+]
+_Precision = Annotated[
+    Literal["fp32", "auto"],
+    Expects('"fp32" or "auto"', "other precisions are not available in this version"),
+]
+_MixedPrecision = Annotated[
+    bool,
+    AfterValidator(_only_false),
+    Expects("false", "mixed precision is not available in this version"),
+]
+_Directory = Annotated[Path, Field(min_length=1), Expects("a path that is not empty")]
+_FileName = Annotated[
+    str,
+    Field(min_length=1),
+    AfterValidator(_file_name),
+    Expects("a name that can be part of a directory's, without slashes or a leading dot"),
+]
+
+
+@final
+class TrainingConfig(Section):
+    """How a run trains; every field may be given by keyword or assigned later.
+
+    A step is always one optimizer update. Spellings of other trainers (``max_iters``,
+    ``num_train_epochs``, ``grad_clip``, ...) are accepted with a ``ConfigNote``.
+
+    Parameters
+    ----------
+    epochs : int, default 10
+        Passes over the training split; ``max_steps`` wins over it.
+    batch_size : int, default 32
+        Rows (windows of T tokens) per micro-batch and process.
+    learning_rate : float, default 1e-4
+        The optimizer's at the start, which the scheduler varies.
+    max_grad_norm : float, default 1.0
+        Gradients are scaled down to this global Euclidean norm; 0 switches that off.
+    save_every : int, default 1000
+        Steps between checkpoints; 0 keeps only the one at the end.
+    checkpoint_dir : str, default "checkpoints"
+        Relative to the run directory.
+    keep_checkpoints : int, default 3
+        The newest so many are kept; 0 keeps all.
+    resume_from : str, default ""
+        A checkpoint to go on from; the founding spelling of ``resume`` with a path.
+    use_mixed_precision : bool, default False
+        Not available in this version.
+    gradient_accumulation_steps : int, default 1
+        Micro-batches per step.
+    log_gradients : bool, default False
+        Whether to measure the norm of every parameter's gradient.
+    validation_frequency : int, default 100
+        Steps between evaluations of the whole validation split; 0 means never on the way.
+    max_steps : int, optional
+        Steps of the whole run; None or -1 leaves it to ``epochs``.
+    seed : int, default 42
+        Key of every random draw, from 0 to 2^64 - 1.
+    precision : {"fp32", "auto"}, default "fp32"
+        "auto" means "fp32" in this version.
+    threads : int, optional
+        Threads of the kernels; None leaves it to the environment and the machine.
+    output_dir : str, default ""
+        The run directory; "" means ``runs/<name>-<time>``.
+    name : str, default "run"
+        Name of the run.
+    logging_steps : int, default 1
+        The sinks get a line every so many steps.
+    resume : str, default ""
+        "" starts anew, "auto" goes on with the newest run of the same name and configuration,
+        anything else is the path of a checkpoint or run.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, or a value is of another type or out of range; also when assigned,
+        and then the old value stays.
+
+    Examples
+    --------
+    >>> config = TrainingConfig(batch_size=12, max_steps=2000)
+    >>> config.epochs = 10
+    """
+
+    section: ClassVar[str] = "training"
+
+    epochs: Count = 10
+    batch_size: Count = 32
+    learning_rate: PositiveNumber = 1e-4
+    max_grad_norm: _Norm = 1.0
+    save_every: CountOrZero = 1000
+    checkpoint_dir: _Directory = "checkpoints"
+    keep_checkpoints: CountOrZero = 3
+    resume_from: Path = ""
+    use_mixed_precision: _MixedPrecision = False
+    gradient_accumulation_steps: Count = 1
+    log_gradients: Flag = False
+    validation_frequency: CountOrZero = 100
+    max_steps: _Steps = None
+    seed: _Seed = 42
+    precision: _Precision = "fp32"
+    threads: _Threads = None
+    output_dir: Path = ""
+    name: _FileName = "run"
+    logging_steps: Count = 1
+    resume: Path = ""
+
+    @field_validator("resume", "resume_from")
+    @classmethod
+    def _agree(cls, value: str, info: ValidationInfo) -> str:
+        other: Any = {"resume": "resume_from", "resume_from": "resume"}[info.field_name or ""]
+        given = info.data.get(other, "")
+        if value and given and value != given:
+            raise refused(
+                f"training.{info.field_name}: expected the same as {other} = {show(given)}, "
+                f"got {show(value)}; keep one of the two"
+            )
+        return value
+
+    @property
+    def resume_target(self) -> str:
+        """What to go on from, by either spelling: "", "auto" or a path."""
+        return self.resume or self.resume_from

@@ -1,0 +1,528 @@
+"""Every interface of TissLM on one page.
+
+A part keeps exactly one of these contracts. Classes are abstract here and final where they
+are implemented; a plugin imports what it needs from this module. Letters in array names are
+those of ``docs/notation.md``: B batch, T time, N = B*T, C channels, V vocabulary, P parameters.
+
+What does not live here: any implementation beyond the few lines that keep a contract whole
+(a pending clip that is never lost, a loss evaluated in fixed chunks).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.errors import CheckpointError, ConfigError, ShapeError
+from tisslm.records import (
+    IGNORE_INDEX,
+    Batch,
+    Buffer,
+    PassContext,
+    RunInfo,
+    chunk_rows,
+    target_weights,
+)
+
+if TYPE_CHECKING:
+    from tisslm.memory import Parameters
+
+__all__ = [
+    "IGNORE_INDEX",
+    "Batch",
+    "Buffer",
+    "Communicator",
+    "Dataset",
+    "Layer",
+    "Loss",
+    "Model",
+    "Monitor",
+    "Optimizer",
+    "PassContext",
+    "RunInfo",
+    "Scheduler",
+    "Sink",
+    "Tokenizer",
+    "chunk_rows",
+    "target_weights",
+]
+
+FloatArray = NDArray[Any]
+IntArray = NDArray[Any]
+
+
+# --------------------------------------------------------------------------- layers, models
+
+
+class Layer(ABC):
+    """A sublayer of the residual stream: normalize, transform, drop out, add.
+
+    ``forward`` and ``backward`` work in place on the stream and on its gradient. Every buffer
+    they need is named by ``plan`` and handed in; they allocate none.
+    """
+
+    @abstractmethod
+    def plan(self, shape: tuple[int, int]) -> Mapping[str, Buffer]:
+        """Name the buffers for a pass of shape (B, T)."""
+
+    @abstractmethod
+    def forward(
+        self,
+        h_NC: FloatArray,
+        saved: Mapping[str, FloatArray],
+        scratch: Mapping[str, FloatArray],
+        ctx: PassContext,
+    ) -> None:
+        """Add this sublayer's output to ``h_NC`` and leave in ``saved`` what backward needs."""
+
+    @abstractmethod
+    def backward(
+        self,
+        dh_NC: FloatArray,
+        saved: Mapping[str, FloatArray],
+        scratch: Mapping[str, FloatArray],
+        ctx: PassContext,
+    ) -> None:
+        """Turn the gradient of the output into that of the input; accumulate parameters'."""
+
+
+class Model(ABC):
+    """A language model: token ids in, logits out, gradients left in ``parameters``."""
+
+    parameters: Parameters
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """V: the number of token ids."""
+
+    @property
+    @abstractmethod
+    def seq_len(self) -> int:
+        """The longest T that the model takes."""
+
+    @abstractmethod
+    def forward(self, x: IntArray, *, train: bool = False) -> tuple[FloatArray, Any]:
+        """Compute logits of shape (B, T, V) and the cache that ``backward`` needs.
+
+        The cache is good until the next forward; using a stale one is an error.
+        """
+
+    @abstractmethod
+    def backward(self, d_logits: FloatArray, cache: Any) -> None:
+        """Add the parameters' gradients, given the loss's gradient by the logits."""
+
+    @abstractmethod
+    def step_loss(
+        self,
+        batch: Batch,
+        loss: Loss,
+        *,
+        gradient: bool = True,
+        train: bool = True,
+        first_row: int = 0,
+    ) -> float:
+        """Compute the batch's share of the loss, and the gradients, chunk by chunk.
+
+        The same bits as ``forward``, ``loss.forward``, ``loss.backward`` and ``backward``, but
+        the [B*T, V] logits are never stored.
+        """
+
+
+class Loss(ABC):  # noqa: B024 (tile or whole, by ``needs``)
+    """A loss over next-token logits, written once, for one tile of rows.
+
+    A subclass writes ``tile``; ``forward`` and ``backward`` are given by this class. A loss
+    that needs the hidden states instead sets ``needs = "hidden"`` and writes ``whole``.
+    """
+
+    needs: ClassVar[Literal["logits", "hidden"]] = "logits"
+
+    _gradient: FloatArray | None = None
+
+    def tile(
+        self,
+        logits_NV: FloatArray,
+        targets_N: IntArray,
+        weights_N: FloatArray,
+        *,
+        gradient: bool = True,
+    ) -> FloatArray:
+        """Compute each row's loss times its weight, and replace the logits by the gradient.
+
+        Parameters
+        ----------
+        logits_NV : ndarray of shape (N, V), float32 or float64, C-contiguous
+            With ``gradient``, overwritten by the gradient of the sum of the result; without,
+            left as it is.
+        targets_N : ndarray of shape (N,), int32
+            -100 where there is no target.
+        weights_N : ndarray of shape (N,), same dtype as the logits
+            0 where there is no target. The result is linear in them.
+
+        Returns
+        -------
+        losses_N : ndarray of shape (N,), same dtype as the logits
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define tile()")
+
+    def whole(self, hidden_BTC: FloatArray, batch: Batch) -> tuple[float, FloatArray]:
+        """Compute the loss and its gradient by the hidden states (``needs = "hidden"``)."""
+        raise NotImplementedError(f"{type(self).__name__} must define whole()")
+
+    @final
+    def forward(self, logits: FloatArray, targets: IntArray) -> float:
+        """Compute the mean loss over the targets that are not -100.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (B, T, V) or (N, V)
+            Left as it is; the gradient is built on a copy.
+        targets : integer ndarray of shape (B, T) or (N,)
+
+        Returns
+        -------
+        float
+            In nats per target; 0.0 if there is no target.
+        """
+        if self.needs != "logits":
+            raise ConfigError(
+                f"{type(self).__name__} works on hidden states, not on logits; "
+                "use trainer.train_step instead of loss.forward"
+            )
+        if logits.shape[:-1] != targets.shape:
+            raise ShapeError(
+                f"loss: expected targets of shape {logits.shape[:-1]} for logits of shape "
+                f"{logits.shape}, got {targets.shape}"
+            )
+        vocab = logits.shape[-1]
+        grad_NV = np.array(logits, order="C").reshape(-1, vocab)
+        targets_N = np.ascontiguousarray(targets.reshape(-1), dtype=np.int32)
+        weights_N = target_weights(targets_N, grad_NV.dtype)
+        rows = chunk_rows(vocab)
+        total = 0.0
+        for start in range(0, len(targets_N), rows):
+            part = slice(start, start + rows)
+            losses_N = self.tile(grad_NV[part], targets_N[part], weights_N[part])
+            total += float(np.sum(losses_N, dtype=np.float64))
+        self._gradient = grad_NV.reshape(logits.shape)
+        return total
+
+    @final
+    def backward(self) -> FloatArray:
+        """Return the gradient by the logits of the last ``forward``, with their shape."""
+        if self._gradient is None:
+            raise ShapeError("loss.backward: call loss.forward first")
+        gradient, self._gradient = self._gradient, None
+        return gradient
+
+
+# --------------------------------------------------------------------------- optimization
+
+
+class Optimizer(ABC):
+    """A rule that turns gradients into an update of the parameters.
+
+    A subclass takes ``(parameters, lr, **options)`` with keyword-only options, creates its
+    state in ``__init__`` and writes ``update``. Registered classes list their state arrays in
+    ``state``; the base saves nothing by itself.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    lr : float
+        Learning rate, positive.
+    """
+
+    #: Whether ``update`` applies ``grad_scale`` itself (rounding g * scale to float32 first).
+    takes_grad_scale: ClassVar[bool] = False
+
+    def __init__(self, parameters: Parameters, lr: float) -> None:
+        self.parameters = parameters
+        self._pending_scale = 1.0
+        self.set_lr(lr)
+        self.base_lr = self.get_lr()
+
+    @abstractmethod
+    def update(self, grad_scale: float) -> None:
+        """Apply one update: read the gradients, write the parameters, in one pass."""
+
+    @final
+    def step(self) -> None:
+        """Apply the pending clip and one update; the gradients are left as they are."""
+        scale, self._pending_scale = self._pending_scale, 1.0
+        if scale != 1.0 and not self.takes_grad_scale:
+            self.parameters.scale_grad(scale)
+            scale = 1.0
+        self.update(scale)
+        self.parameters.updates += 1
+
+    @final
+    def scale_next_step(self, scale: float) -> None:
+        """Multiply the gradients of the next ``step`` by ``scale`` (gradient clipping)."""
+        self._pending_scale *= float(scale)
+
+    @final
+    def zero_grad(self) -> None:
+        """Mark the gradients as fresh: the next contribution overwrites them."""
+        self.parameters.zero_grad()
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the next update."""
+        lr = float(lr)
+        if not (np.isfinite(lr) and lr >= 0.0):
+            raise ConfigError(f"learning rate: expected a finite number >= 0, got {lr!r}")
+        self._lr = lr
+
+    def get_lr(self) -> float:
+        """Return the learning rate of the next update."""
+        return self._lr
+
+    def state(self) -> dict[str, FloatArray]:
+        """Return every array that a resumed run needs: ``<parameter>/<slot>`` or ``<slot>``."""
+        return {}
+
+    def load_state(self, state: Mapping[str, FloatArray]) -> None:
+        """Take back what ``state`` returned; names and shapes must be those of ``state()``."""
+        own = self.state()
+        if set(own) != set(state):
+            missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+            raise CheckpointError(
+                f"optimizer {type(self).__name__}: the saved state does not fit; "
+                f"missing {missing[:3]}, unexpected {extra[:3]}. Resume with the optimizer, "
+                "the options and the model that the checkpoint was made with"
+            )
+        for name, array in own.items():
+            if array.shape != state[name].shape:
+                raise CheckpointError(
+                    f"optimizer state {name!r}: expected shape {array.shape}, "
+                    f"got {state[name].shape}"
+                )
+        for name, array in own.items():
+            array[...] = state[name]
+
+
+class Scheduler(ABC):
+    """A learning rate as a pure function of the number of updates made.
+
+    A subclass takes ``(optimizer, **options)`` and writes ``lr_at``; the learning rate that the
+    optimizer had at the start is ``base_lr``. The constructor of a subclass must end with
+    ``self.start()``, which applies ``lr_at(0)``.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.base_lr = optimizer.base_lr
+
+    @abstractmethod
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of the update that follows ``step`` updates."""
+
+    @final
+    def start(self) -> None:
+        """Apply ``lr_at(0)`` to the optimizer."""
+        self.optimizer.set_lr(self.lr_at(0))
+
+    @final
+    def step(self, global_step: int) -> float:
+        """After update number ``global_step`` (from 1): apply and return the next learning rate."""
+        lr = float(self.lr_at(global_step))
+        self.optimizer.set_lr(lr)
+        return lr
+
+    def get_lr(self) -> float:
+        """Return the learning rate of the next update."""
+        return self.optimizer.get_lr()
+
+    def observe(self, metrics: Mapping[str, float]) -> None:  # noqa: B027 (optional)
+        """Be told the metrics of an evaluation (for schedulers with memory)."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as plain JSON values."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (optional)
+        """Take back what ``state`` returned."""
+
+
+# --------------------------------------------------------------------------- data
+
+
+class Dataset(ABC):
+    """Windows of ``seq_len`` inputs and targets, in an order that is a pure function.
+
+    Attributes
+    ----------
+    seq_len : int
+        T of every window.
+    vocab_size : int
+        Ids are in ``range(vocab_size)``.
+    batch_size, seed : int or None
+        What ``__iter__`` uses; the Trainer fills them in when they are None.
+    epoch : int
+        The epoch that the next ``__iter__`` delivers.
+    """
+
+    seq_len: int
+    vocab_size: int
+    batch_size: int | None = None
+    seed: int | None = None
+    epoch: int = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of windows."""
+
+    @abstractmethod
+    def window(self, i: int) -> tuple[IntArray, IntArray]:
+        """Return inputs and targets of window ``i``, int32 arrays of shape (T,)."""
+
+    @abstractmethod
+    def order(self, seed: int, epoch: int) -> Sequence[int]:
+        """Return the keyed permutation of an epoch; indexing it takes constant time."""
+
+    def batches(
+        self, batch_size: int, seed: int, start: int = 0
+    ) -> Iterator[tuple[IntArray, IntArray]]:
+        """Yield batches without end, epoch after epoch, from batch number ``start`` on.
+
+        The last batch of an epoch may be smaller; none is dropped. Starting at ``start``
+        takes constant time.
+
+        Yields
+        ------
+        x_BT, y_BT : int32 arrays of shape (B, T)
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
+        per_epoch = -(-len(self) // batch_size)
+        number = start
+        while True:
+            epoch, within = divmod(number, per_epoch)
+            order = self.order(seed, epoch)
+            for batch in range(within, per_epoch):
+                first = batch * batch_size
+                rows = range(first, min(first + batch_size, len(self)))
+                pairs = [self.window(order[row]) for row in rows]
+                yield np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+                number += 1
+
+    def __iter__(self) -> Iterator[tuple[IntArray, IntArray]]:
+        """Yield the batches of one epoch in the Trainer's order; the next call, the next epoch."""
+        if self.batch_size is None or self.seed is None:
+            raise ConfigError(
+                "dataset: batch_size and seed are not set; give them to the constructor, "
+                "or build a Trainer with this dataset first"
+            )
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        per_epoch = -(-len(self) // self.batch_size)
+        stream = self.batches(self.batch_size, self.seed, start=epoch * per_epoch)
+        for _ in range(per_epoch):
+            yield next(stream)
+
+
+class Tokenizer(ABC):
+    """A reversible map between text and token ids."""
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of ids: every id is in ``range(vocab_size)``."""
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Turn text into token ids."""
+
+    def encode_array(self, text: str) -> IntArray:
+        """Turn text into the same ids as ``encode``, as a one-dimensional integer array.
+
+        What datasets call: a subclass may build the array, of any integer type, without the list.
+        """
+        return np.asarray(self.encode(text), dtype=np.int32)
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn token ids into text."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return plain JSON values from which ``from_state`` builds the same tokenizer."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Tokenizer:
+        """Build the tokenizer that ``state`` describes."""
+
+    @classmethod
+    def from_text(cls, text: str, **options: Any) -> Tokenizer:
+        """Build the tokenizer for a training text; those that learn nothing ignore the text."""
+        return cls(**options)
+
+
+# --------------------------------------------------------------------------- observers
+
+
+class Sink(ABC):
+    """A place that metrics are written to."""
+
+    #: The kinds of value that the sink takes; only ``float`` so far.
+    accepts: ClassVar[frozenset[type]] = frozenset({float})
+
+    @abstractmethod
+    def open(self, run: RunInfo) -> None:
+        """Begin; the run directory exists."""
+
+    @abstractmethod
+    def write(self, step: int, metrics: Mapping[str, object]) -> None:
+        """Take the metrics of one step, by name."""
+
+    def close(self) -> None:  # noqa: B027 (optional)
+        """End; called once, also after an error."""
+
+
+class Monitor(ABC):
+    """An observer of arrays during the pass; it sees read-only views and cannot change the run."""
+
+    wants: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def observe(self, site: str, array: FloatArray) -> None:
+        """Look at one array; the view is valid for this call only."""
+
+    @abstractmethod
+    def metrics(self) -> Mapping[str, object]:
+        """Return what was found since the last call, by metric name."""
+
+
+class Communicator(ABC):
+    """The processes of a run and the sums they form together."""
+
+    @property
+    @abstractmethod
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of processes."""
+
+    @abstractmethod
+    def sum_scalars(self, values: Sequence[float]) -> list[float]:
+        """Add a few numbers over all ranks, in rank order; every rank gets the same result."""
+
+    @abstractmethod
+    def sum_gradients(self, flat_P: FloatArray) -> None:
+        """Add a flat gradient over all ranks in place, in an order that depends on nothing else."""
+
+    @abstractmethod
+    def broadcast(self, flat: FloatArray) -> None:
+        """Overwrite ``flat`` by rank 0's."""
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Wait until every rank is here."""

@@ -1,0 +1,160 @@
+"""Windows over a flat array of token ids, in memory or mapped from a file.
+
+What does not live here: text, files and tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from tisslm.contracts import Dataset
+from tisslm.datasets.permutation import KeyedPermutation
+from tisslm.errors import ConfigError, DataError, ShapeError
+
+__all__ = ["TokenDataset"]
+
+IntArray = NDArray[Any]
+SCAN_TOKENS = 2**22  # ids are checked in pieces, so that a mapped file is never held whole
+
+ORDER_BATCHES = 32  # batches whose places in the order are computed together
+
+
+class TokenDataset(Dataset):
+    """Windows of ``seq_len`` inputs and their next tokens, side by side in a token array.
+
+    Window i has the inputs ``tokens[i*T : i*T + T]`` and the targets one further on, so each
+    token but the first is a target once. There are ``(len(tokens) - 1) // T`` windows; what
+    remains at the end, fewer than T targets, is in none, because all windows have length T.
+
+    Parameters
+    ----------
+    tokens : array_like of shape (n,), integer
+        Kept as it is, in its own type; a memory-mapped array stays on disk. It is read once
+        here, to check the ids.
+    seq_len : int
+        T, at least 1.
+    vocab_size : int, optional
+        Ids must be below it; by default, the largest id plus one.
+    batch_size, seed : int, optional
+        What iteration over the dataset uses; the Trainer fills them in when left out.
+
+    Raises
+    ------
+    ConfigError
+        If ``seq_len`` is not an integer of at least 1.
+    ShapeError
+        If the tokens are not a flat array of integers.
+    DataError
+        If there are fewer than T + 1 tokens, or an id is negative or not below ``vocab_size``.
+    """
+
+    def __init__(
+        self,
+        tokens: Any,
+        seq_len: int,
+        *,
+        vocab_size: int | None = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        tokens = np.asarray(tokens)
+        check_layout(tokens, seq_len)
+        self.tokens: IntArray = tokens
+        self.seq_len = seq_len
+        self.vocab_size = check_ids(tokens, vocab_size)
+        self.batch_size = batch_size
+        self.seed = seed
+        self._windows = sliding_window_view(tokens, seq_len + 1)[::seq_len]
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def window(self, i: int) -> tuple[IntArray, IntArray]:
+        """Return inputs and targets of window ``i``, int32 arrays of shape (T,).
+
+        Raises
+        ------
+        DataError
+            If there is no such window; negative numbers do not count from the end.
+        """
+        if not 0 <= i < len(self):
+            raise DataError(f"dataset: expected a window number in range({len(self)}), got {i}")
+        return as_pair(self._windows[i])
+
+    def order(self, seed: int, epoch: int) -> KeyedPermutation:
+        """Return the keyed permutation of an epoch; indexing it takes constant time."""
+        return KeyedPermutation(len(self), seed, epoch)
+
+    def batches(
+        self, batch_size: int, seed: int, start: int = 0
+    ) -> Iterator[tuple[IntArray, IntArray]]:
+        """Yield what the contract's ``batches`` does, with the windows gathered together.
+
+        Yields
+        ------
+        x_BT, y_BT : int32 arrays of shape (B, T)
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
+        epoch, batch = divmod(start, -(-len(self) // batch_size))
+        ahead = batch_size * ORDER_BATCHES
+        while True:
+            order = self.order(seed, epoch)
+            for first in range(batch * batch_size, len(self), ahead):
+                places = order.take(first, min(first + ahead, len(self)))
+                for row in range(0, len(places), batch_size):
+                    yield as_pair(self._windows[places[row : row + batch_size]])
+            epoch, batch = epoch + 1, 0
+
+
+def as_pair(windows: IntArray) -> tuple[IntArray, IntArray]:
+    """Cut windows of T + 1 tokens into inputs and targets, each contiguous, int32."""
+    x = np.array(windows[..., :-1], dtype=np.int32, order="C")
+    y = np.array(windows[..., 1:], dtype=np.int32, order="C")
+    return x, y
+
+
+def check_layout(tokens: IntArray, seq_len: int) -> None:
+    """Refuse tokens that are not a flat array of integers with at least one window."""
+    if not isinstance(seq_len, Integral) or seq_len < 1:
+        raise ConfigError(f"seq_len: expected an integer >= 1, got {seq_len!r}")
+    if tokens.ndim != 1:
+        raise ShapeError(
+            f"dataset: expected a one-dimensional array of token ids, got shape {tokens.shape}; "
+            "flatten it with tokens.reshape(-1)"
+        )
+    if tokens.size and tokens.dtype.kind not in "iu":
+        raise ShapeError(
+            f"dataset: expected integer token ids, got {tokens.dtype}; "
+            "convert them, for example with tokens.astype('uint16')"
+        )
+    if len(tokens) <= seq_len:
+        raise DataError(
+            f"dataset: expected at least {seq_len + 1} tokens for one window of seq_len {seq_len} "
+            f"and its last target, got {len(tokens)}; give a longer text or a smaller seq_len"
+        )
+
+
+def check_ids(tokens: IntArray, vocab_size: int | None) -> int:
+    """Check every id and return the vocabulary's size, found from the ids when not given."""
+    # Ids are stored as int32 in every batch, so this bounds them when nothing else does.
+    limit = 2**31 if vocab_size is None else vocab_size
+    largest = 0
+    for start in range(0, len(tokens), SCAN_TOKENS):
+        part = tokens[start : start + SCAN_TOKENS]
+        low, high = int(part.min()), int(part.max())
+        if low < 0 or high >= limit:
+            place = int(np.argmax((part < 0) | (part > limit - 1)))
+            raise DataError(
+                f"dataset: token id {part[place]} at position {start + place} is not in "
+                f"range({limit}), the vocabulary; use the tokenizer that made the tokens, or set "
+                "vocab_size to at least the largest id plus one"
+            )
+        largest = max(largest, high)
+    return largest + 1 if vocab_size is None else vocab_size

@@ -1,0 +1,44 @@
+"""The exceptions of TissLM: one class for each kind of thing a user can mend.
+
+Every message says where, what was expected, what came, and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "NonFiniteError",
+    "PluginError",
+    "ShapeError",
+    "TissLMError",
+]
+
+
+class TissLMError(Exception):
+    """Base class of every error that TissLM raises on purpose."""
+
+
+class ConfigError(TissLMError):
+    """A setting is unknown, of the wrong type, out of range, or contradicts another."""
+
+
+class PluginError(TissLMError):
+    """A registered part is unknown, claimed twice, broken, or breaks its contract."""
+
+
+class ShapeError(TissLMError):
+    """An array has another shape, data type or layout than the part needs."""
+
+
+class DataError(TissLMError):
+    """A text, token or sample cannot be used: empty, too short, badly encoded, out of range."""
+
+
+class CheckpointError(TissLMError):
+    """A checkpoint is missing, damaged, or made for another model."""
+
+
+class NonFiniteError(TissLMError):
+    """The loss or the gradient norm is not a finite number."""

@@ -1,0 +1,120 @@
+"""Sampling text from a model, with a cache of keys and values.
+
+What does not live here: loading a model; the command line does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.errors import ConfigError, DataError
+from tisslm.models.decoding import Decoder
+from tisslm.models.transformer import Transformer
+
+__all__ = ["Sampling", "generate", "stream"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Parameters
+    ----------
+    temperature : float
+        Divides the logits; 0 always takes the most probable token.
+    top_k : int
+        Only the k most probable tokens stay; 0 keeps all.
+    top_p : float
+        Only the most probable tokens that together reach this probability stay; 1 keeps all.
+    seed : int
+        Key of the draws.
+
+    References
+    ----------
+    Fan, Lewis and Dauphin, "Hierarchical Neural Story Generation", arXiv 1805.04833 (top-k).
+    Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv 1904.09751 (top-p).
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0.0:
+            raise ConfigError(f"temperature: expected a number >= 0, got {self.temperature!r}")
+        if self.top_k < 0:
+            raise ConfigError(f"top_k: expected an integer >= 0, got {self.top_k!r}")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ConfigError(f"top_p: expected a number in (0, 1], got {self.top_p!r}")
+
+    def choose(self, logits_V: Array, uniform: float) -> int:
+        """Return the token that a uniform number in [0, 1) picks."""
+        if self.temperature == 0.0:
+            return int(np.argmax(logits_V))
+        scaled = logits_V.astype(np.float64) / self.temperature
+        order = np.argsort(-scaled, kind="stable")
+        if self.top_k:
+            order = order[: self.top_k]
+        weights = np.exp(scaled[order] - scaled[order[0]])
+        cumulative = np.cumsum(weights / weights.sum())
+        last = int(np.searchsorted(cumulative, self.top_p)) + 1
+        cumulative = cumulative[:last] / cumulative[min(last, len(cumulative)) - 1]
+        picked = int(np.searchsorted(cumulative, uniform, side="right"))
+        return int(order[min(picked, len(cumulative) - 1)])
+
+
+def stream(
+    model: Transformer, prompt: Sequence[int], max_new_tokens: int, sampling: Sampling
+) -> Iterator[int]:
+    """Yield new token ids one by one.
+
+    Parameters
+    ----------
+    model : Transformer
+    prompt : sequence of int
+        At least one id; of a longer one than ``model.seq_len``, the end is used.
+    max_new_tokens : int
+    sampling : Sampling
+
+    Notes
+    -----
+    When the context is full, it is computed again from its last half, so that the cost per token
+    stays bounded.
+    """
+    if len(prompt) == 0:
+        raise DataError("generate: the prompt is empty; give at least one token")
+    if max_new_tokens < 0:
+        raise ConfigError(f"max_new_tokens: expected an integer >= 0, got {max_new_tokens}")
+    generator = np.random.Generator(np.random.Philox(key=sampling.seed))
+    decoder = Decoder(model)
+    context = [int(i) for i in prompt][-model.seq_len :]
+    logits = decoder.prefill(np.array([context], dtype=np.int64))
+    for n in range(max_new_tokens):
+        token = sampling.choose(logits[0], float(generator.random()))
+        context.append(token)
+        yield token
+        if n + 1 == max_new_tokens:
+            return
+        if decoder.full:
+            context = context[-max(1, model.seq_len // 2) :]
+            logits = decoder.prefill(np.array([context], dtype=np.int64))
+        else:
+            logits = decoder.step(np.array([token]))
+
+
+def generate(
+    model: Transformer,
+    prompt: Sequence[int],
+    max_new_tokens: int = 200,
+    sampling: Sampling | None = None,
+) -> list[int]:
+    """Return the new token ids as a list; the arguments are those of ``stream``."""
+    return list(stream(model, prompt, max_new_tokens, sampling or Sampling()))

@@ -1,0 +1,1 @@
+"""Sublayers of the residual stream, each with its forward and its hand-written backward."""

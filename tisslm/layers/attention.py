@@ -1,0 +1,162 @@
+"""The attention sublayer: h += dropout(out(attend(qkv(norm(h))))).
+
+The decoding step with its cache is here too, since it shares the projections.
+What does not live here: positions; they enter with the embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.contracts import Buffer, Layer, PassContext
+from tisslm.layers.dropout import Dropout
+from tisslm.layers.linear import Linear
+from tisslm.layers.norm import LayerNorm
+
+__all__ = ["Attention"]
+
+Array = NDArray[Any]
+
+
+@final
+class Attention(Layer):
+    """Causal multi-head self-attention on the residual stream.
+
+    Parameters
+    ----------
+    norm : LayerNorm
+    qkv : Linear
+        C to (H + 2K) D channels: queries, keys, values.
+    out : Linear
+        H D to C.
+    n_head, n_kv_head : int
+    attention_dropout, dropout : Dropout
+        On the probabilities, and on the sublayer's output.
+    dtype : str
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", arXiv 1706.03762.
+    Dao et al., "FlashAttention", arXiv 2205.14135.
+    """
+
+    def __init__(
+        self,
+        norm: LayerNorm,
+        qkv: Linear,
+        out: Linear,
+        n_head: int,
+        n_kv_head: int,
+        attention_dropout: Dropout,
+        dropout: Dropout,
+        dtype: str,
+    ) -> None:
+        self.norm = norm
+        self.qkv = qkv
+        self.out = out
+        self.n_head = n_head
+        self.n_kv_head = n_kv_head
+        self.attention_dropout = attention_dropout
+        self.dropout = dropout
+        self.dtype = dtype
+        self.head_size = out.weight.shape[1] // n_head
+        self.scale = 1.0 / math.sqrt(self.head_size)
+
+    def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
+        """Name the buffers; saved are x, q, k, v, the heads' output and the log-sum-exp."""
+        batch, time = shape
+        rows = batch * time
+        channels, wide = self.out.weight.shape[0], self.qkv.weight.shape[0]
+        inner = self.n_head * self.head_size
+        return {
+            **self.norm.plan(rows, self.dtype),
+            "x": Buffer((rows, channels), self.dtype, "saved"),
+            "qkv": Buffer((batch, time, wide), self.dtype, "saved"),
+            "heads": Buffer((batch, time, inner), self.dtype, "saved"),
+            "lse": Buffer((batch, self.n_head, time), self.dtype, "saved"),
+            "normed": Buffer((rows, channels), self.dtype, "scratch"),
+            "d_heads": Buffer((batch, time, inner), self.dtype, "scratch"),
+            "d_qkv": Buffer((batch, time, wide), self.dtype, "scratch"),
+        }
+
+    def forward(
+        self,
+        h_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Add attention to the stream."""
+        rows = h_NC.shape[0]
+        normed, heads = scratch["normed"], saved["heads"]
+        saved["x"][...] = h_NC
+        self.norm.forward(h_NC, normed, saved)
+        self.qkv.forward(normed, saved["qkv"].reshape(rows, -1))
+        ops.attention_forward(
+            saved["qkv"],
+            heads,
+            saved["lse"],
+            self.n_head,
+            self.n_kv_head,
+            self.scale,
+            *self.attention_dropout.key(ctx),
+        )
+        self.out.forward(heads.reshape(rows, -1), normed)
+        self.dropout.add(h_NC, normed, ctx)
+
+    def backward(
+        self,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Replace the gradient by that of the sublayer's input."""
+        rows = dh_NC.shape[0]
+        normed, d_heads, d_qkv = scratch["normed"], scratch["d_heads"], scratch["d_qkv"]
+        dy_NC = self.dropout.add_backward(dh_NC, normed, ctx)
+        self.out.backward_input(dy_NC, d_heads.reshape(rows, -1))
+        self.out.backward_weight(dy_NC, saved["heads"].reshape(rows, -1))
+        ops.attention_backward(
+            d_heads,
+            saved["qkv"],
+            saved["heads"],
+            saved["lse"],
+            d_qkv,
+            self.n_head,
+            self.n_kv_head,
+            self.scale,
+            *self.attention_dropout.key(ctx),
+        )
+        self.norm.recompute(saved["x"], normed, saved)
+        self.qkv.backward_weight(d_qkv.reshape(rows, -1), normed)
+        self.qkv.backward_input(d_qkv.reshape(rows, -1), normed)
+        self.norm.backward(normed, saved["x"], dh_NC, dh_NC, saved, scratch)
+
+    def decode(self, h_BC: Array, keys: Array, values: Array, position: int) -> None:
+        """Add the attention of one new token per sequence, and keep its key and value.
+
+        Parameters
+        ----------
+        h_BC : ndarray of shape (B, C), IN/OUT
+        keys, values : ndarray of shape (B, K, S, D), IN/OUT
+            The cache; row ``position`` is written.
+        position : int
+        """
+        saved = {k: np.empty(len(h_BC), h_BC.dtype) for k in ("norm_mean", "norm_rstd")}
+        normed = np.empty_like(h_BC)
+        qkv = np.empty((len(h_BC), self.qkv.weight.shape[0]), h_BC.dtype)
+        heads = np.empty((len(h_BC), self.out.weight.shape[1]), h_BC.dtype)
+        self.norm.forward(h_BC, normed, saved)
+        self.qkv.forward(normed, qkv)
+        ops.attention_decode(
+            qkv, keys, values, heads, position, self.n_head, self.n_kv_head, self.scale
+        )
+        self.out.forward(heads, normed)
+        h_BC += normed

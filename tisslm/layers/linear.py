@@ -1,0 +1,49 @@
+"""An affine map with its parameters: y = x w^T + b.
+
+What does not live here: the activation between two maps; the MLP owns it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.memory import Parameter
+
+__all__ = ["Linear"]
+
+Array = NDArray[Any]
+
+
+class Linear:
+    """Map C channels to O outputs.
+
+    Parameters
+    ----------
+    weight : Parameter of shape (O, C)
+    bias : Parameter of shape (O,), or None
+    """
+
+    def __init__(self, weight: Parameter, bias: Parameter | None) -> None:
+        self.weight = weight
+        self.bias = bias
+
+    def bias_data(self) -> Array | None:
+        """Return the bias, or None."""
+        return None if self.bias is None else self.bias.data
+
+    def forward(self, x_NC: Array, y_NO: Array) -> None:
+        """Write x w^T + b to ``y_NO``."""
+        ops.linear_forward(x_NC, self.weight.data, self.bias_data(), y_NO)
+
+    def backward_input(self, dy_NO: Array, dx_NC: Array) -> None:
+        """Write dy w to ``dx_NC``."""
+        ops.linear_backward_input(dy_NO, self.weight.data, dx_NC)
+
+    def backward_weight(self, dy_NO: Array, x_NC: Array) -> None:
+        """Accumulate dy^T x into the weight's gradient and the row sums of dy into the bias's."""
+        dw, accumulate = self.weight.grad_to_write()
+        db = None if self.bias is None else self.bias.grad_to_write()[0]
+        ops.linear_backward_weight(dy_NO, x_NC, dw, db, accumulate)

@@ -1,0 +1,103 @@
+"""Layer normalization inside a sublayer: statistics are kept, outputs are computed again.
+
+What does not live here: the residual stream itself; sublayers own it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.contracts import Buffer
+from tisslm.memory import Parameter
+
+__all__ = ["LayerNorm"]
+
+Array = NDArray[Any]
+
+
+class LayerNorm:
+    """Normalize each row: y = (x - mean) / sqrt(var + eps) * gamma + beta.
+
+    Parameters
+    ----------
+    gamma, beta : Parameter of shape (C,)
+        beta may be None.
+    eps : float
+        Added to the variance.
+
+    References
+    ----------
+    Ba, Kiros and Hinton, "Layer Normalization", arXiv 1607.06450.
+    """
+
+    def __init__(self, gamma: Parameter, beta: Parameter | None, eps: float) -> None:
+        self.gamma = gamma
+        self.beta = beta
+        self.eps = eps
+
+    def plan(self, rows: int, dtype: str) -> dict[str, Buffer]:
+        """Name the statistics (saved), the output and the partial sums (scratch)."""
+        channels = self.gamma.shape[0]
+        return {
+            "norm_mean": Buffer((rows,), dtype, "saved"),
+            "norm_rstd": Buffer((rows,), dtype, "saved"),
+            "norm_partial": Buffer((2, -(-rows // 64), channels), dtype, "scratch"),
+        }
+
+    def _bias(self) -> Array | None:
+        return None if self.beta is None else self.beta.data
+
+    def forward(self, x_NC: Array, y_NC: Array, saved: Mapping[str, Array]) -> None:
+        """Write the normalized rows to ``y_NC`` and the statistics to ``saved``."""
+        ops.layer_norm_forward(
+            x_NC,
+            self.gamma.data,
+            self._bias(),
+            y_NC,
+            saved["norm_mean"],
+            saved["norm_rstd"],
+            self.eps,
+        )
+
+    def recompute(
+        self, x_NC: Array, y_NC: Array, saved: Mapping[str, Array], rows: slice = slice(None)
+    ) -> None:
+        """Write the same bits as ``forward`` did for these rows, from the saved statistics."""
+        ops.layer_norm_apply(
+            x_NC,
+            self.gamma.data,
+            self._bias(),
+            saved["norm_mean"][rows],
+            saved["norm_rstd"][rows],
+            y_NC,
+        )
+
+    def backward(
+        self,
+        dy_NC: Array,
+        x_NC: Array,
+        dres_NC: Array | None,
+        dx_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+    ) -> None:
+        """Write dx, with the residual's gradient ``dres_NC`` added; accumulate gamma and beta."""
+        dgamma, accumulate = self.gamma.grad_to_write()
+        dbeta = None if self.beta is None else self.beta.grad_to_write()[0]
+        ops.layer_norm_backward(
+            dy_NC,
+            x_NC,
+            self.gamma.data,
+            saved["norm_mean"],
+            saved["norm_rstd"],
+            dres_NC,
+            dx_NC,
+            dgamma,
+            dbeta,
+            scratch["norm_partial"],
+            accumulate,
+        )

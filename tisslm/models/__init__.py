@@ -1,0 +1,1 @@
+"""Models: layers composed over one set of parameters and one workspace."""

@@ -1,0 +1,110 @@
+"""The top of the model: final norm, output projection and loss, chunk by chunk.
+
+The logits of the whole batch are never stored in training: each chunk of rows is projected,
+turned into its gradient by the loss, and multiplied back before the next one.
+What does not live here: the formula of any loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Buffer, Loss, chunk_rows
+from tisslm.layers.linear import Linear
+from tisslm.layers.norm import LayerNorm
+
+__all__ = ["Head"]
+
+Array = NDArray[Any]
+
+
+class Head:
+    """Project the normalized stream to logits.
+
+    Parameters
+    ----------
+    norm : LayerNorm
+    project : Linear
+        C to V; with tied embeddings its weight is the token embedding.
+    dtype : str
+    """
+
+    def __init__(self, norm: LayerNorm, project: Linear, dtype: str) -> None:
+        self.norm = norm
+        self.project = project
+        self.dtype = dtype
+        self.vocab, self.channels = project.weight.shape
+        self.chunk = chunk_rows(self.vocab)
+
+    def plan(self, rows: int) -> dict[str, Buffer]:
+        """Name the buffers: statistics, the normalized stream and one chunk of logits."""
+        return {
+            **self.norm.plan(rows, self.dtype),
+            "hidden": Buffer((rows, self.channels), self.dtype, "saved"),
+            "logits": Buffer((min(rows, self.chunk), self.vocab), self.dtype, "scratch"),
+        }
+
+    def chunks(self, rows: int) -> Iterator[slice]:
+        """Cut rows into the chunks that every path uses, so that all have the same bits."""
+        for start in range(0, rows, self.chunk):
+            yield slice(start, min(start + self.chunk, rows))
+
+    def normalize(self, h_NC: Array, own: Mapping[str, Array]) -> None:
+        """Write the normalized stream to ``own["hidden"]``."""
+        self.norm.forward(h_NC, own["hidden"], own)
+
+    def logits(self, own: Mapping[str, Array], out_NV: Array) -> None:
+        """Write all logits to ``out_NV``."""
+        for rows in self.chunks(len(out_NV)):
+            self.project.forward(own["hidden"][rows], out_NV[rows])
+
+    def logits_of(self, h_NC: Array) -> Array:
+        """Return the logits of a few rows of the stream, in new arrays."""
+        statistics = {name: np.empty(len(h_NC), h_NC.dtype) for name in ("norm_mean", "norm_rstd")}
+        hidden = np.empty_like(h_NC)
+        self.norm.forward(h_NC, hidden, statistics)
+        out = np.empty((len(h_NC), self.vocab), dtype=h_NC.dtype)
+        self.project.forward(hidden, out)
+        return out
+
+    def loss(
+        self,
+        loss: Loss,
+        targets_N: Array,
+        weights_N: Array,
+        own: Mapping[str, Array],
+        dh_NC: Array | None,
+    ) -> float:
+        """Return the sum of the rows' losses; with ``dh_NC``, leave the gradients too.
+
+        ``dh_NC`` receives the gradient by the normalized stream, not yet by the stream itself.
+        """
+        total = 0.0
+        for rows in self.chunks(len(targets_N)):
+            hidden = own["hidden"][rows]
+            logits = own["logits"][: len(hidden)]
+            self.project.forward(hidden, logits)
+            losses_N = loss.tile(
+                logits, targets_N[rows], weights_N[rows], gradient=dh_NC is not None
+            )
+            total += float(np.sum(losses_N, dtype=np.float64))
+            if dh_NC is not None:
+                self._chunk_backward(logits, hidden, dh_NC[rows])
+        return total
+
+    def backward_logits(self, d_logits_NV: Array, own: Mapping[str, Array], dh_NC: Array) -> None:
+        """Turn the gradient by the logits into that by the normalized stream."""
+        for rows in self.chunks(len(d_logits_NV)):
+            self._chunk_backward(d_logits_NV[rows], own["hidden"][rows], dh_NC[rows])
+
+    def _chunk_backward(self, d_logits_NV: Array, hidden_NC: Array, dh_NC: Array) -> None:
+        self.project.backward_weight(d_logits_NV, hidden_NC)
+        self.project.backward_input(d_logits_NV, dh_NC)
+
+    def backward_norm(self, h_NC: Array, dh_NC: Array, own: Mapping[str, Array]) -> None:
+        """Turn the gradient by the normalized stream into that by the stream, in place."""
+        self.norm.backward(dh_NC, h_NC, None, dh_NC, own, own)

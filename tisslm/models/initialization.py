@@ -1,0 +1,80 @@
+"""The parameters of a transformer: names, shapes, and first values.
+
+What does not live here: the layers that use them.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tisslm.memory import Parameter, Parameters, ParameterSpec
+from tisslm.models.transformer_config import TransformerConfig
+
+__all__ = ["initialize", "parameter_specs"]
+
+
+def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
+    """Name every parameter of the model, in the order of the forward pass.
+
+    Weight decay applies to matrices, embeddings included, and not to biases and norms.
+    """
+    channels, hidden = config.n_embd, config.n_hidden
+    yield ParameterSpec("embedding.token.weight", (config.vocab_size, channels))
+    yield ParameterSpec("embedding.position.weight", (config.seq_len, channels))
+    for i in range(config.n_layer):
+        attention, mlp = f"blocks.{i}.attention", f"blocks.{i}.mlp"
+        inner = config.n_head * config.head_size
+        yield from _norm(f"{attention}.norm", channels, config.bias)
+        yield from _linear(f"{attention}.qkv", config.qkv_size, channels, config.bias)
+        yield from _linear(f"{attention}.out", channels, inner, config.bias)
+        yield from _norm(f"{mlp}.norm", channels, config.bias)
+        yield from _linear(f"{mlp}.up", hidden, channels, config.bias)
+        yield from _linear(f"{mlp}.down", channels, hidden, config.bias)
+    yield from _norm("final_norm", channels, config.bias)
+    if not config.tie_embeddings:
+        yield ParameterSpec("head.weight", (config.vocab_size, channels))
+
+
+def _norm(name: str, channels: int, bias: bool) -> Iterator[ParameterSpec]:
+    yield ParameterSpec(f"{name}.weight", (channels,), decay=False)
+    if bias:
+        yield ParameterSpec(f"{name}.bias", (channels,), decay=False)
+
+
+def _linear(name: str, outputs: int, inputs: int, bias: bool) -> Iterator[ParameterSpec]:
+    yield ParameterSpec(f"{name}.weight", (outputs, inputs))
+    if bias:
+        yield ParameterSpec(f"{name}.bias", (outputs,), decay=False)
+
+
+def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> None:
+    """Draw the first values: normal with deviation 0.02, residual projections 0.02/sqrt(2 L).
+
+    Norm weights are 1 and biases 0. Each parameter has a stream of its own, keyed by the seed
+    and its name, so that no value depends on which other parameters exist.
+
+    References
+    ----------
+    Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3.
+    """
+    for parameter in parameters:
+        if parameter.name.endswith("bias"):
+            parameter.data[...] = 0.0
+        elif len(parameter.shape) == 1:
+            parameter.data[...] = 1.0
+        else:
+            residual = parameter.name.endswith(("attention.out.weight", "mlp.down.weight"))
+            deviation = 0.02 / math.sqrt(2 * config.n_layer) if residual else 0.02
+            parameter.data[...] = _normal(parameter, seed) * deviation
+
+
+def _normal(parameter: Parameter, seed: int) -> Any:
+    key = [seed % 2**64, zlib.crc32(parameter.name.encode())]
+    generator = np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
+    # drawn in float32 for every dtype, so that a float64 twin starts from the same numbers
+    return generator.standard_normal(parameter.shape, dtype=np.float32)

@@ -1,0 +1,152 @@
+"""The shape of a transformer: sizes, options and named presets.
+
+What does not live here: how the sublayers are computed, and anything about training.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tisslm.errors import ConfigError
+
+__all__ = ["PRESETS", "TransformerConfig"]
+
+#: Sizes by name. ``gpt2*`` are those of Radford et al. 2019; ``char`` and ``char-tiny`` are the
+#: character models that nanoGPT publishes for a GPU and for a laptop.
+PRESETS: dict[str, dict[str, Any]] = {
+    "char-tiny": {"n_layer": 4, "n_head": 4, "n_embd": 128, "seq_len": 64, "bias": False},
+    "char": {"n_layer": 6, "n_head": 6, "n_embd": 384, "seq_len": 256, "bias": False},
+    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768, "seq_len": 1024, "vocab_size": 50257},
+    "gpt2-medium": {
+        "n_layer": 24,
+        "n_head": 16,
+        "n_embd": 1024,
+        "seq_len": 1024,
+        "vocab_size": 50257,
+    },
+    "gpt2-large": {
+        "n_layer": 36,
+        "n_head": 20,
+        "n_embd": 1280,
+        "seq_len": 1024,
+        "vocab_size": 50257,
+    },
+    "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600, "seq_len": 1024, "vocab_size": 50257},
+}
+
+
+class TransformerConfig(BaseModel):
+    """Configure a decoder-only transformer.
+
+    Parameters
+    ----------
+    n_layer, n_head, n_embd : int
+        L, H and C; C is a multiple of H.
+    seq_len : int
+        The longest T.
+    vocab_size : int
+        V.
+    n_kv_head : int, optional
+        K, a divisor of H; left out, H.
+    n_hidden : int, optional
+        F, the width of the MLP; left out, 4 C.
+    dropout : float
+        Probability, applied to embedding, attention probabilities and sublayer outputs.
+    bias : bool
+        Whether linear maps and norms have a bias.
+    activation : {"gelu", "gelu_tanh"}
+    norm_eps : float
+        Added to the variance.
+    tie_embeddings : bool
+        Whether the output matrix is the token embedding.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_layer: int = Field(ge=1)
+    n_head: int = Field(ge=1)
+    n_embd: int = Field(ge=1)
+    seq_len: int = Field(ge=1)
+    vocab_size: int = Field(ge=1)
+    n_kv_head: int = 0
+    n_hidden: int = 0
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    bias: bool = True
+    activation: Literal["gelu", "gelu_tanh"] = "gelu"
+    norm_eps: float = Field(default=1e-5, gt=0.0)
+    tie_embeddings: bool = True
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_sentence(error, type(self))) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        """Derive the sizes that were left out."""
+        if isinstance(values, dict):
+            if not values.get("n_kv_head"):
+                values = {**values, "n_kv_head": values.get("n_head", 0)}
+            if not values.get("n_hidden") and isinstance(values.get("n_embd"), int):
+                values = {**values, "n_hidden": 4 * values["n_embd"]}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> TransformerConfig:
+        if self.n_embd % self.n_head:
+            raise ValueError(
+                f"n_embd: expected a multiple of n_head = {self.n_head}, got {self.n_embd}"
+            )
+        if self.n_kv_head < 1 or self.n_head % self.n_kv_head:
+            raise ValueError(
+                f"n_kv_head: expected a divisor of n_head = {self.n_head}, got {self.n_kv_head}"
+            )
+        return self
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> TransformerConfig:
+        """Build a named configuration, with some values replaced.
+
+        Examples
+        --------
+        >>> TransformerConfig.preset("char-tiny", vocab_size=65).n_embd
+        128
+        """
+        if name not in PRESETS:
+            near = difflib.get_close_matches(name, PRESETS, n=1)
+            hint = f". Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(
+                f"model.preset: unknown preset {name!r}. Known: {', '.join(PRESETS)}{hint}"
+            )
+        return cls(**{**PRESETS[name], **overrides})
+
+    @property
+    def head_size(self) -> int:
+        """D: channels of one head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def qkv_size(self) -> int:
+        """E: channels of queries, keys and values together."""
+        return (self.n_head + 2 * self.n_kv_head) * self.head_size
+
+
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say the first problem in one sentence: where, expected, got, what to do."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"model.{where}: a value is needed; set it or choose a preset"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(where, model.model_fields, n=1)
+        hint = f". Did you mean {near[0]!r}?" if near else ""
+        return f"model: unknown key {where!r}. Known: {', '.join(model.model_fields)}{hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"model.{message}"
+    return f"model.{where}: {message[0].lower()}{message[1:]}, got {first['input']!r}"

@@ -1,0 +1,231 @@
+"""The only door to the kernels: compiled ones for float32, NumPy twins for everything else.
+
+Each function has the arguments of its twin in ``tisslm._reference``, where formula and shapes
+are documented; arrays are C-contiguous and results go into arguments. float64 always runs the
+twin, and ``TISSLM_OPS=reference`` makes float32 run it too (a build without kernels, or a doubt
+about one). Error codes of kernels become exceptions here.
+
+What does not live here: any computation, and any check that a layer can do better because it
+knows the name of what is wrong.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm import threads
+from tisslm._reference import activation as _activation
+from tisslm._reference import attention as _attention
+from tisslm._reference import cross_entropy as _cross_entropy
+from tisslm._reference import dropout as _dropout
+from tisslm._reference import embedding as _embedding
+from tisslm._reference import linear as _linear
+from tisslm._reference import norm as _norm
+from tisslm._reference import optim as _optim
+from tisslm.errors import ConfigError, DataError, TissLMError
+
+P = ParamSpec("P")
+
+#: Codes of the activations that kernels know.
+ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1}
+
+REFERENCE_ONLY = os.environ.get("TISSLM_OPS", "") == "reference"
+if os.environ.get("TISSLM_OPS", "") not in ("", "reference"):
+    raise ConfigError(
+        f"TISSLM_OPS: expected 'reference' or nothing, got {os.environ['TISSLM_OPS']!r}"
+    )
+
+
+def _compiled(module: str) -> Any:
+    """Import a kernel module, or say how to get it."""
+    try:
+        return importlib.import_module(f"tisslm._kernels.{module}")
+    except ModuleNotFoundError as error:
+        raise TissLMError(
+            f"the compiled kernels are not built ({error}); run 'pip install .' in the source "
+            "folder, or set TISSLM_OPS=reference to use the slow NumPy twins"
+        ) from None
+
+
+class _Pool:
+    """The process's threads: how many, why, and their scratch."""
+
+    def __init__(self) -> None:
+        self.chosen = threads.resolve_threads()
+        self.forked = False
+        self._scratch_floats = 0
+        os.register_at_fork(after_in_child=self._mark_forked)
+
+    def _mark_forked(self) -> None:
+        self.forked = True
+
+    def reserve(self, floats: int) -> None:
+        """Make sure that every thread has ``floats`` float32 of scratch."""
+        floats = -(-max(floats, self._scratch_floats) // 16) * 16
+        block = np.zeros(floats * self.chosen.count + 16, dtype=np.float32)
+        start = (-block.ctypes.data % 64) // 4
+        _compiled("threads").bind_scratch(block[start:], floats)
+        self._scratch_floats = floats
+
+
+_pool = _Pool()
+if not REFERENCE_ONLY:
+    _pool.reserve(_compiled("isa").gemm_scratch())
+
+
+def set_threads(requested: int | None = None) -> threads.ThreadCount:
+    """Choose the number of threads for every kernel of this process; results do not depend on it.
+
+    Parameters
+    ----------
+    requested : int, optional
+        From 1 to 64; None asks the environment and the machine.
+    """
+    _pool.chosen = threads.resolve_threads(requested)
+    if not REFERENCE_ONLY:
+        _pool.reserve(0)
+    return _pool.chosen
+
+
+def thread_count() -> threads.ThreadCount:
+    """Return the number of threads in use and the reason for it."""
+    return _pool.chosen
+
+
+def engine() -> dict[str, str]:
+    """Name what the bits of a result depend on: level of the kernels and, with BLAS, its core."""
+    if REFERENCE_ONLY:
+        return {"ops": "reference", "numpy": np.__version__}
+    level = str(_compiled("isa").name())
+    if level != "baseline":
+        return {"ops": "compiled", "isa": level}
+    from threadpoolctl import threadpool_info
+
+    pools = [p for p in threadpool_info() if p["user_api"] == "blas" and "scipy" in p["filepath"]]
+    core = f"{pools[0]['version']} {pools[0].get('architecture')}" if pools else "unknown"
+    return {"ops": "compiled", "isa": level, "blas": core}
+
+
+def reserve_attention(time: int, head_size: int) -> None:
+    """Make scratch for attention over sequences of ``time`` tokens; models do this once."""
+    if not REFERENCE_ONLY:
+        needed = _compiled("isa").attention_scratch(time, head_size)
+        _pool.reserve(max(int(needed), time))
+
+
+def _door(
+    twin: Callable[P, Any], on_code: Callable[[int], Exception] | None = None
+) -> Callable[P, None]:
+    """Return the op that runs the twin, or its compiled counterpart for float32 arrays.
+
+    The first array among the arguments decides. ``on_code`` turns an error code into an
+    exception.
+    """
+    module, name = twin.__module__.rpartition(".")[2], twin.__name__
+    kernel = None if REFERENCE_ONLY else getattr(_compiled(module), name)
+
+    @wraps(twin)
+    def op(*args: P.args, **kwargs: P.kwargs) -> None:
+        if kernel is None or not _is_float32(args):
+            code = twin(*args, **kwargs)
+        elif _pool.forked:
+            raise TissLMError(
+                f"{name}: this process was forked from one that used the kernels, whose threads "
+                "do not survive a fork. Start processes with multiprocessing's 'spawn' method"
+            )
+        else:
+            code = kernel(*args, n_threads=_pool.chosen.count, **kwargs)
+        if code and on_code is not None:
+            raise on_code(int(code))
+
+    return op
+
+
+def _is_float32(args: tuple[Any, ...]) -> bool:
+    """Tell whether the first float array of an op's arguments is float32."""
+    for value in args:
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            return bool(value.dtype == np.float32)
+    return True
+
+
+def _bad_token(code: int) -> DataError:
+    return DataError(
+        f"token ids: the id at flat position {code - 1} of the batch is outside the vocabulary. "
+        "Use the tokenizer that the model was made for"
+    )
+
+
+def _bad_target(code: int) -> DataError:
+    return DataError(
+        f"targets: row {code - 1} of the tile is neither -100 nor an id of the vocabulary. "
+        "Use the tokenizer that the model was made for"
+    )
+
+
+linear_forward = _door(_linear.linear_forward)
+linear_activation_forward = _door(_linear.linear_activation_forward)
+linear_backward_input = _door(_linear.linear_backward_input)
+linear_backward_weight = _door(_linear.linear_backward_weight)
+matmul = _door(_linear.matmul)
+
+layer_norm_forward = _door(_norm.layer_norm_forward)
+layer_norm_apply = _door(_norm.layer_norm_apply)
+layer_norm_backward = _door(_norm.layer_norm_backward)
+
+activation_forward = _door(_activation.activation_forward)
+activation_backward = _door(_activation.activation_backward)
+
+embedding_forward = _door(_embedding.embedding_forward, _bad_token)
+embedding_backward = _door(_embedding.embedding_backward)
+
+attention_forward = _door(_attention.attention_forward)
+attention_backward = _door(_attention.attention_backward)
+attention_decode = _door(_attention.attention_decode)
+
+dropout_forward = _door(_dropout.dropout_forward)
+dropout_backward = _door(_dropout.dropout_backward)
+residual_forward = _door(_dropout.residual_forward)
+
+cross_entropy_tile = _door(_cross_entropy.cross_entropy_tile, _bad_target)
+focal_tile = _door(_cross_entropy.focal_tile, _bad_target)
+log_sum_exp = _door(_cross_entropy.log_sum_exp)
+softmax_gradient = _door(_cross_entropy.softmax_gradient)
+
+sgd_update = _door(_optim.sgd_update)
+adam_update = _door(_optim.adam_update)
+rmsprop_update = _door(_optim.rmsprop_update)
+fill = _door(_optim.fill)
+scale = _door(_optim.scale)
+squared_norm = _door(_optim.squared_norm)
+
+NORM_BLOCK = 16384  # elements of one partial sum; the same number as in the kernel
+
+
+def global_norm(x_P: NDArray[Any]) -> float:
+    """Compute the Euclidean norm of a flat array, with partial sums in double precision.
+
+    Parameters
+    ----------
+    x_P : ndarray of shape (P,), float32 or float64
+
+    Returns
+    -------
+    float
+        sqrt(sum x^2), the same bits for any number of threads.
+    """
+    partial_K = np.zeros(max(1, -(-x_P.size // NORM_BLOCK)))
+    if x_P.size:
+        squared_norm(x_P, partial_K)
+    total = 0.0
+    for value in partial_K.tolist():
+        total += value
+    return math.sqrt(total) if total >= 0.0 else math.nan

@@ -1,0 +1,66 @@
+"""Checks of the optimizers' options, all with the same sentence.
+
+Not here: names of options, which the registry checks, and the learning rate, which the contract
+checks.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from numbers import Real
+
+from tisslm.errors import ConfigError
+
+__all__ = ["flag", "number"]
+
+
+def number(
+    where: str, value: object, low: float, below: float = inf, *, low_included: bool = True
+) -> float:
+    """Return an option that must be a number between two bounds.
+
+    Parameters
+    ----------
+    where : str
+        Optimizer and option, such as ``"optimizer adamw: beta1"``.
+    value : object
+        What was given.
+    low, below : float
+        ``low <= value < below``.
+    low_included : bool
+        False: ``low < value``.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, or out of bounds.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool):
+        given = float(value)
+        if (low < given or (low_included and given == low)) and given < below:
+            return given
+    if below == inf:
+        wanted = f"a finite number {'>=' if low_included else '>'} {low:g}"
+    else:
+        wanted = f"a number in {'[' if low_included else '('}{low:g}, {below:g})"
+    raise ConfigError(f"{where}: expected {wanted}, got {value!r}")
+
+
+def flag(where: str, value: object) -> bool:
+    """Return an option that must be True or False.
+
+    Parameters
+    ----------
+    where : str
+        Optimizer and option.
+    value : object
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither; 0 and "false" are not guessed at.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: expected true or false, got {value!r}")
+    return value

@@ -1,0 +1,57 @@
+"""State arrays of an optimizer: flat, laid out like the parameters, and seen by name.
+
+Not here: what the arrays mean, which each optimizer's file says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.memory import Arena, Parameters
+
+__all__ = ["Slots"]
+
+Array = NDArray[Any]
+
+
+class Slots:
+    """Zeroed arenas of shape (P,), one for each slot, and the number of updates made.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Their flat data gives shape, dtype and the places of the named views.
+    *names : str
+        Slots, such as ``"m"`` and ``"v"``.
+
+    Attributes
+    ----------
+    flat : dict of str to ndarray of shape (P,)
+        The arenas by slot.
+    step : ndarray of shape (1,), int64
+        Updates made; an array, so that it is saved and loaded like the rest.
+    """
+
+    def __init__(self, parameters: Parameters, *names: str) -> None:
+        like_P = parameters.data
+        self._parameters = parameters
+        self.flat = {n: Arena(like_P.nbytes).take(like_P.shape, like_P.dtype) for n in names}
+        self.step: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+
+    def part(self, name: str, where: slice) -> Array | None:
+        """Return a contiguous part of a slot, or None if there is no such slot."""
+        flat_P = self.flat.get(name)
+        return None if flat_P is None else flat_P[where]
+
+    def state(self) -> dict[str, Array]:
+        """Return views named ``<parameter>/<slot>``, with the parameter's shape, and ``step``."""
+        views: dict[str, Array] = {"step": self.step}
+        for parameter in self._parameters:
+            if parameter.trainable:
+                where = slice(parameter.offset, parameter.offset + parameter.data.size)
+                for name, flat_P in self.flat.items():
+                    views[f"{parameter.name}/{name}"] = flat_P[where].reshape(parameter.shape)
+        return views

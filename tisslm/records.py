@@ -1,0 +1,152 @@
+"""The records that parts exchange, and the two functions every path must share.
+
+What does not live here: interfaces; they are in ``contracts``, which passes these names on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "IGNORE_INDEX",
+    "Batch",
+    "Buffer",
+    "PassContext",
+    "RunInfo",
+    "chunk_rows",
+    "target_weights",
+]
+
+#: The target that means "no target here"; the same number as in PyTorch and Hugging Face.
+IGNORE_INDEX = -100
+
+FloatArray = NDArray[Any]
+IntArray = NDArray[Any]
+
+
+def chunk_rows(vocab_size: int) -> int:
+    """Rows of logits that output projection and loss handle at once, a function of V alone.
+
+    The power of two nearest to 64 MiB of float32 logits, between 128 and 2048. Because it
+    depends on nothing else, a custom loop and ``Trainer.train`` add in the same order.
+    """
+    rows = 64 * 2**20 / (4 * vocab_size)
+    return int(min(2048, max(128, 2 ** round(np.log2(rows)))))
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One array that a layer wants to exist before the first step.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : str
+        NumPy name of the element type.
+    kind : {"saved", "scratch"}
+        ``saved`` lives from the layer's forward to its backward; ``scratch`` is shared by
+        all layers and holds nothing between two calls.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    kind: Literal["saved", "scratch"]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a layer knows about the pass it is part of.
+
+    Attributes
+    ----------
+    batch, time : int
+        B and T of this pass.
+    train : bool
+        Whether dropout is applied.
+    seed, update, first_row : int
+        The key of every random draw, together with a site and an element index: the run's
+        seed, the number of optimizer updates made so far, and the index of the pass's first
+        row within the whole update (so micro-batches draw what one large batch would).
+    """
+
+    batch: int
+    time: int
+    train: bool
+    seed: int
+    update: int
+    first_row: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids and targets of one micro-batch, with what each target counts.
+
+    Attributes
+    ----------
+    x_BT, y_BT : ndarray of shape (B, T), integer
+        Inputs and targets; a target of -100 is none.
+    weights_BT : ndarray of shape (B, T), float
+        What each target counts in the mean over the whole accumulation window; 0 where there
+        is no target.
+    """
+
+    x_BT: IntArray  # noqa: N815
+    y_BT: IntArray  # noqa: N815
+    weights_BT: FloatArray  # noqa: N815
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a sink is told about the run when it is opened.
+
+    Attributes
+    ----------
+    directory : Path
+        The run directory; it exists.
+    name : str
+    config : mapping
+        The resolved configuration, nested tables of plain values.
+    rank : int
+        This process among those of the run; sinks are opened on rank 0 only.
+    resumed_step : int
+        0 for a new run, otherwise the step that the run goes on from.
+    max_steps : int
+        The step at which the run ends.
+    parameters : int
+        Number of trainable parameters.
+    """
+
+    directory: Path
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    rank: int = 0
+    resumed_step: int = 0
+    max_steps: int = 0
+    parameters: int = 0
+
+
+def target_weights(targets: IntArray, dtype: Any, count: int | None = None) -> FloatArray:
+    """Weight each real target by 1 / (number of real targets); -100 gets 0.
+
+    Parameters
+    ----------
+    targets : integer ndarray
+    dtype : dtype of the result
+    count : int, optional
+        The number of targets of the whole accumulation window, when ``targets`` is a part.
+    """
+    real = targets != IGNORE_INDEX
+    n = int(real.sum()) if count is None else count
+    weights: FloatArray = real.astype(dtype) * np.asarray(1.0 / max(n, 1), dtype=dtype)
+    return weights

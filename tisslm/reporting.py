@@ -1,0 +1,132 @@
+"""What a run tells its observers: the metrics of a step, and the sinks that take them.
+
+What does not live here: when to report, and any sink.
+"""
+
+from __future__ import annotations
+
+import resource
+import warnings
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import psutil
+
+from tisslm.contracts import Monitor, RunInfo, Sink
+from tisslm.errors import ConfigError
+from tisslm.memory import Parameters
+
+__all__ = ["Rate", "SinkGroup", "check_monitors", "memory_metrics", "observe"]
+
+GIB = 2.0**30
+
+
+class SinkGroup:
+    """The sinks of a run: one that raises is named, switched off, and never stops the run.
+
+    Parameters
+    ----------
+    sinks : iterable of Sink
+    """
+
+    def __init__(self, sinks: Iterable[Sink]) -> None:
+        self._all = list(sinks)
+        self._open: list[Sink] = []
+
+    def open(self, run: RunInfo) -> None:
+        """Open every sink; one that cannot open stops the run before it starts."""
+        for sink in self._all:
+            sink.open(run)
+            self._open.append(sink)
+
+    def write(self, step: int, metrics: Mapping[str, object]) -> None:
+        """Hand the metrics of a step to every sink."""
+        for sink in list(self._open):
+            try:
+                sink.write(step, metrics)
+            except Exception as error:  # an observer must not cost a night of training
+                self._open.remove(sink)
+                self._warn(sink, "switched off", error)
+
+    def close(self) -> None:
+        """Close every sink that is still open."""
+        while self._open:
+            sink = self._open.pop()
+            try:
+                sink.close()
+            except Exception as error:
+                self._warn(sink, "not closed properly", error)
+
+    def _warn(self, sink: Sink, what: str, error: Exception) -> None:
+        warnings.warn(
+            f"sink {type(sink).__name__} is {what}: {type(error).__name__}: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+class Rate:
+    """Tokens per second of the last updates, and of all; what is between updates is left out."""
+
+    WINDOW = 20
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[int, float]] = deque(maxlen=self.WINDOW)
+        self.tokens = 0
+        self.seconds = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Count one update."""
+        self._recent.append((tokens, seconds))
+        self.tokens += tokens
+        self.seconds += seconds
+
+    @property
+    def recent(self) -> float:
+        """Tokens per second of the last updates."""
+        return sum(t for t, _ in self._recent) / sum(s for _, s in self._recent)
+
+    @property
+    def overall(self) -> float | None:
+        """Tokens per second of all updates, None before the first."""
+        return self.tokens / self.seconds if self.seconds else None
+
+
+def memory_metrics() -> dict[str, float]:
+    """Return resident and peak resident memory of this process, in GiB."""
+    return {
+        "memory/rss_gib": psutil.Process().memory_info().rss / GIB,
+        "memory/peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
+    }
+
+
+#: What a monitor may want in this version.
+OBSERVABLE = frozenset({"gradients", "weights"})
+
+
+def check_monitors(monitors: Iterable[Monitor]) -> None:
+    """Raise ConfigError for a monitor that wants what is not shown."""
+    for monitor in monitors:
+        missing = sorted(monitor.wants - OBSERVABLE)
+        if missing:
+            raise ConfigError(
+                f"monitor {type(monitor).__name__} wants {', '.join(missing)}, which is not "
+                f"available in this version; available: {', '.join(sorted(OBSERVABLE))}"
+            )
+
+
+def observe(monitors: Iterable[Monitor], parameters: Parameters) -> dict[str, Any]:
+    """Show the parameters and gradients of this step to the monitors; return their metrics."""
+    found: dict[str, Any] = {}
+    for monitor in monitors:
+        for kind in sorted(monitor.wants):
+            for parameter in parameters:
+                if kind == "gradients" and not parameter.trainable:
+                    continue
+                array = parameter.grad if kind == "gradients" else parameter.data
+                view = array.view()
+                view.flags.writeable = False
+                monitor.observe(parameter.name, view)
+        found.update(monitor.metrics())
+    return found

@@ -1,0 +1,117 @@
+"""The directory of a run: its name, its configuration, its summary, its checkpoints' folder.
+
+What does not live here: what a checkpoint contains, and the metrics that sinks write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tisslm.checkpoint import list_checkpoints
+from tisslm.config.toml_text import dump_toml
+from tisslm.errors import ConfigError
+
+__all__ = ["RunDirectory", "find_run"]
+
+CONFIG = "config.resolved.toml"
+SUMMARY = "summary.json"
+
+#: Keys of ``[training]`` that may differ between a run and the one that goes on with it.
+_NOT_COMPARED = ("resume", "resume_from", "output_dir", "threads")
+
+
+class RunDirectory:
+    """Where a run writes; made at the first write.
+
+    Parameters
+    ----------
+    path : str or Path
+        "" means ``runs/<name>-<time>``.
+    name : str
+    checkpoint_dir : str
+        Relative to the run directory.
+    """
+
+    def __init__(self, path: str | Path, name: str, checkpoint_dir: str = "checkpoints") -> None:
+        self.path = Path(path) if str(path) else _free_path(name)
+        self.name = name
+        self.checkpoints = self.path / checkpoint_dir
+
+    def make(self) -> None:
+        """Create the directory.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be created or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".tmp-probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"training.output_dir: {str(self.path)!r} cannot be written "
+                f"({error.strerror}); choose another directory or mend its permissions"
+            ) from error
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        """Write ``config.resolved.toml``."""
+        _write_whole(self.path / CONFIG, dump_toml(settings))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``."""
+        _write_whole(self.path / SUMMARY, json.dumps(summary, indent=1) + "\n")
+
+
+def _free_path(name: str) -> Path:
+    """Return ``runs/<name>-<time>``, numbered if that exists."""
+    base = Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    path, number = base, 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Replace a file by rename, so that a reader sees the old or the new one."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Path | None:
+    """Return the newest run in ``runs/`` of this name and configuration that has a checkpoint.
+
+    Parameters
+    ----------
+    name : str
+    settings : mapping
+        The resolved configuration; where a run goes on from and writes to is not compared.
+    checkpoint_dir : str
+    """
+    wanted = _comparable(settings)
+    runs = Path("runs").glob(f"{name}-*")
+    for path in sorted(runs, key=lambda p: p.stat().st_mtime, reverse=True):
+        try:
+            found = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if _comparable(found) == wanted and list_checkpoints(path / checkpoint_dir):
+            return path
+    return None
+
+
+def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = tomllib.loads(dump_toml(settings))
+    training = plain.get("training", {})
+    for key in _NOT_COMPARED:
+        training.pop(key, None)
+    return plain

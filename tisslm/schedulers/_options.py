@@ -1,0 +1,106 @@
+"""Checks of the schedulers' options, each with one sentence.
+
+Not here: names of options, which the registry checks.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+from tisslm.errors import ConfigError
+
+__all__ = ["factor", "minimum", "updates", "warmup"]
+
+
+def updates(where: str, value: object) -> int:
+    """Return a number of updates, at least 1.
+
+    Parameters
+    ----------
+    where : str
+        Scheduler and option, such as ``"scheduler cosine: max_steps"``.
+    value : object
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such number.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
+        return int(value)
+    raise ConfigError(f"{where}: expected a number of updates, an integer >= 1, got {value!r}")
+
+
+def factor(where: str, value: object) -> float:
+    """Return a factor of the learning rate, above 0 and at most 1.
+
+    Parameters
+    ----------
+    where : str
+        Scheduler and option.
+    value : object
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such number.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and 0.0 < float(value) <= 1.0:
+        return float(value)
+    raise ConfigError(f"{where}: expected a number in (0, 1], got {value!r}")
+
+
+def minimum(where: str, value: object, base_lr: float) -> float:
+    """Return a learning rate to end at, at most the one to start from.
+
+    Parameters
+    ----------
+    where : str
+        Scheduler and option.
+    value : object
+        What was given.
+    base_lr : float
+        The optimizer's learning rate at the start.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such number.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) <= base_lr:
+        return float(value)
+    raise ConfigError(
+        f"{where}: expected a number from 0 to the learning rate {base_lr:g}, got {value!r}"
+    )
+
+
+def warmup(where: str, value: object, max_steps: int) -> int:
+    """Return the number of warm-up updates, given as such or as a fraction of ``max_steps``.
+
+    Parameters
+    ----------
+    where : str
+        Scheduler and option.
+    value : object
+        An integer from 0 below ``max_steps``; or a fraction from 0 below 1, which is rounded to
+        the nearest number of updates.
+    max_steps : int
+        The number of updates of the run.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if isinstance(value, Integral):
+            if 0 <= int(value) < max_steps:
+                return int(value)
+        elif 0.0 <= float(value) < 1.0:
+            return min(round(float(value) * max_steps), max_steps - 1)
+    raise ConfigError(
+        f"{where}: expected an integer from 0 to below max_steps = {max_steps}, "
+        f"or a fraction below 1, got {value!r}"
+    )

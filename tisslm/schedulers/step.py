@@ -1,0 +1,44 @@
+"""The learning rate that falls in stairs.
+
+Not here: stairs of unequal length.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from tisslm.contracts import Optimizer, Scheduler
+from tisslm.schedulers._options import factor, updates
+
+__all__ = ["StepDecay"]
+
+
+@final
+class StepDecay(Scheduler):
+    """Multiply the learning rate by ``gamma`` after every ``step_size`` updates.
+
+    ``lr_at(s) = base_lr gamma^floor(s / step_size)``.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    step_size : int
+        Updates at each rate.
+    gamma : float
+        In (0, 1].
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+    """
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        super().__init__(optimizer)
+        self.step_size = updates("scheduler step: step_size", step_size)
+        self.gamma = factor("scheduler step: gamma", gamma)
+        self.start()
+
+    def lr_at(self, step: int) -> float:
+        """Return the rate of the update that follows ``step`` updates."""
+        return float(self.base_lr * self.gamma ** (step // self.step_size))

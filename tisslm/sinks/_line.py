@@ -1,0 +1,75 @@
+"""Metrics as one line of text for people.
+
+What does not live here: where and when it is shown (``console``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["describe", "describe_evaluation", "duration", "position", "rate"]
+
+
+def position(step: int, max_steps: int) -> str:
+    """Return where a run is, such as ``step   500/5000 (10.0%)``."""
+    if max_steps <= 0:
+        return f"step {step:>5}"
+    width = max(5, len(str(max_steps)))
+    return f"step {step:>{width}}/{max_steps} ({100 * step / max_steps:.1f}%)"
+
+
+def describe(metrics: Mapping[str, Any], eta: float | None) -> str:
+    """Return the metrics of training that fit on a line; those that are missing are left out.
+
+    Parameters
+    ----------
+    metrics : mapping
+    eta : float, optional
+        Seconds that the run will still take.
+    """
+    parts = [text(metrics[name]) for name, text in _PARTS.items() if name in metrics]
+    if eta is not None:
+        parts.append(f"eta {duration(eta)}")
+    return " | ".join(parts)
+
+
+def describe_evaluation(metrics: Mapping[str, Any]) -> str:
+    """Return the metrics of an evaluation; empty if there are none."""
+    found = [(name.removeprefix("eval/"), metrics[name]) for name in metrics if name[:5] == "eval/"]
+    return " | ".join(
+        f"eval {name} {value:.2f}" if name == "perplexity" else f"eval {name} {value:.4f}"
+        for name, value in found
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people write them: ``45s``, ``6m12s``, ``3h07m``, ``2d05h``."""
+    total = round(seconds)
+    if total < 60:
+        return f"{total}s"
+    if total < 3600:
+        return f"{total // 60}m{total % 60:02}s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60}h{minutes % 60:02}m"
+    hours = round(seconds / 3600)
+    return f"{hours // 24}d{hours % 24:02}h"
+
+
+def rate(tokens_per_second: float) -> str:
+    """Return a speed with three or four digits, such as ``41.2k tok/s``."""
+    if tokens_per_second < 999.5:
+        return f"{tokens_per_second:.0f} tok/s"
+    if tokens_per_second < 999_950:
+        return f"{tokens_per_second / 1e3:.1f}k tok/s"
+    return f"{tokens_per_second / 1e6:.1f}M tok/s"
+
+
+_PARTS: dict[str, Callable[[Any], str]] = {
+    "train/loss": lambda x: f"loss {x:.4f}",
+    "train/learning_rate": lambda x: f"lr {x:.1e}",
+    "train/grad_norm": lambda x: f"grad_norm {x:.2f}" if x < 1e4 else f"grad_norm {x:.1e}",
+    "train/tokens_per_second": rate,
+    "memory/rss_gib": lambda x: f"mem {x:.1f} GiB",
+}

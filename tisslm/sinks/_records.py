@@ -1,0 +1,109 @@
+"""What the sinks that write files share: numbers as text, and files that go on after a resume.
+
+What does not live here: any one format (``jsonl``, ``csv``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import IO
+
+from tisslm.errors import ConfigError, DataError
+
+__all__ = ["file_path", "open_error", "plain_metrics", "replaced", "set_aside", "write_error"]
+
+
+def plain_metrics(sink: str, metrics: Mapping[str, object]) -> dict[str, int | float | str]:
+    """Return metrics as plain numbers; those that are not finite as strings.
+
+    NaN and the infinities become "NaN", "Infinity" and "-Infinity", because JSON has no numbers
+    for them; ``float()`` reads them back in Python, ``Number()`` in JavaScript.
+
+    Parameters
+    ----------
+    sink : str
+        Name of the sink, for messages.
+    metrics : mapping of str to real number
+
+    Raises
+    ------
+    DataError
+        If a value is no real number, or a metric is called "step".
+    """
+    if "step" in metrics:
+        raise DataError(f"sink {sink}: 'step' is the first field of every line; rename the metric")
+    return {name: _plain(sink, name, value) for name, value in metrics.items()}
+
+
+def _plain(sink: str, name: str, value: object) -> int | float | str:
+    if isinstance(value, Integral):
+        return int(value)
+    if not isinstance(value, Real):
+        raise DataError(
+            f"sink {sink}: metric {name!r}: expected a real number, got "
+            f"{type(value).__name__}; give it to a sink that accepts that kind of value"
+        )
+    number = float(value)
+    if math.isfinite(number):
+        return number
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def file_path(sink: str, path: object) -> str:
+    """Return the option ``path`` of a sink, which must be a path that is not empty."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigError(
+            f"sink {sink}: path: expected a path relative to the run directory, got {path!r}"
+        )
+    return text
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file that a new run would write over: ``metrics.csv`` to ``metrics-1.csv``.
+
+    The number is the first that is free. An empty file, or none, is left as it is.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    number = 1
+    while (free := path.with_stem(f"{path.stem}-{number}")).exists():
+        number += 1
+    path.rename(free)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file anew, which takes the place of the old one whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def open_error(sink: str, path: Path, error: OSError) -> ConfigError:
+    """Return the error for a file that cannot be opened or made."""
+    return ConfigError(
+        f"sink {sink}: {path} cannot be written ({error.strerror}); choose another "
+        "training.output_dir, or leave the sink out of log.sinks"
+    )
+
+
+def write_error(sink: str, path: Path, error: OSError) -> DataError:
+    """Return the error for a file that can no longer be written."""
+    return DataError(
+        f"sink {sink}: {path} can no longer be written ({error.strerror}); make room on that "
+        "disk or mend its permissions"
+    )

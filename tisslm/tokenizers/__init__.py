@@ -1,0 +1,12 @@
+"""Reversible maps between text and token ids: bytes, characters, byte pairs.
+
+What does not live here: files of text, and windows over tokens.
+"""
+
+from __future__ import annotations
+
+from tisslm.tokenizers.bpe import BpeTokenizer
+from tisslm.tokenizers.byte import ByteTokenizer
+from tisslm.tokenizers.char import CharTokenizer
+
+__all__ = ["BpeTokenizer", "ByteTokenizer", "CharTokenizer"]

@@ -1,0 +1,63 @@
+"""A token for each byte of the text's UTF-8 form: nothing to learn, nothing unknown.
+
+What does not live here: the other tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Tokenizer
+from tisslm.tokenizers.checks import id_array, utf8_bytes
+
+__all__ = ["ByteTokenizer"]
+
+
+class ByteTokenizer(Tokenizer):
+    """The 256 bytes as ids; it takes no options.
+
+    Bytes that are no UTF-8, as a model may sample them, decode to U+FFFD.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids: 256."""
+        return 256
+
+    def encode(self, text: str) -> list[int]:
+        """Turn text into the list of its UTF-8 bytes.
+
+        Raises
+        ------
+        DataError
+            If the text has a lone surrogate.
+        """
+        return list(utf8_bytes(text, "byte tokenizer"))
+
+    def encode_array(self, text: str) -> NDArray[Any]:
+        """Turn text into a read-only uint8 array of shape (n,), the bytes themselves."""
+        return np.frombuffer(utf8_bytes(text, "byte tokenizer"), dtype=np.uint8)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn bytes into text, with U+FFFD where they are no UTF-8.
+
+        Raises
+        ------
+        DataError
+            If an id is not in ``range(256)``.
+        """
+        values = id_array(ids, self.vocab_size, "byte tokenizer")
+        return values.astype(np.uint8).tobytes().decode("utf-8", errors="replace")
+
+    def state(self) -> dict[str, Any]:
+        """Return an empty state: every byte tokenizer is the same."""
+        return {}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ByteTokenizer:
+        """Build the tokenizer."""
+        return cls()

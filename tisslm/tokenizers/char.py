@@ -1,0 +1,167 @@
+"""A token for each distinct character of the training text.
+
+What does not live here: the other tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Tokenizer
+from tisslm.errors import CheckpointError, ConfigError, DataError
+from tisslm.tokenizers.checks import id_array, utf8_bytes
+
+__all__ = ["CharTokenizer"]
+
+BLOCK = 2**20  # characters encoded together: bounds the scratch memory for long texts
+
+
+class CharTokenizer(Tokenizer):
+    """The distinct characters (code points) of a text as ids, in the order of code points.
+
+    Parameters
+    ----------
+    characters : str
+        The characters to know; order and repetition do not matter.
+
+    Attributes
+    ----------
+    characters : str
+        Id i is character i of it.
+
+    Raises
+    ------
+    ConfigError
+        If there are no characters.
+    DataError
+        If one is a lone surrogate.
+    """
+
+    def __init__(self, *, characters: str) -> None:
+        if not isinstance(characters, str) or not characters:
+            raise ConfigError(
+                f"char tokenizer: expected characters as a text that is not empty, got "
+                f"{characters!r}; build the tokenizer from a text with CharTokenizer.from_text"
+            )
+        self.characters = "".join(sorted(set(characters)))
+        utf8_bytes(self.characters, "char tokenizer")
+        n = len(self.characters)
+        self._codes_V = code_points(self.characters)
+        # By code point; n stands for "unknown", also in the last entry, for all code points above.
+        self._ids = np.full(int(self._codes_V[-1]) + 2, n, dtype=np.min_scalar_type(n))
+        self._ids[self._codes_V] = np.arange(n)
+
+    @classmethod
+    def from_text(cls, text: str, *, characters: str = "") -> CharTokenizer:  # type: ignore[override]
+        """Build the tokenizer for a training text.
+
+        Parameters
+        ----------
+        text : str
+            All characters of it are known.
+        characters : str
+            Further characters to know, whether or not the text has them.
+
+        Raises
+        ------
+        DataError
+            If the text is empty.
+        """
+        if not text:
+            raise DataError(
+                "char tokenizer: expected a training text, got an empty one; "
+                "give a text with at least one character"
+            )
+        if not isinstance(characters, str):
+            raise ConfigError(
+                f"char tokenizer: expected characters as a text, got {characters!r}; "
+                "write them as one string"
+            )
+        return cls(characters="".join(set(text)) + characters)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids: one for each distinct character."""
+        return len(self.characters)
+
+    def encode(self, text: str) -> list[int]:
+        """Turn text into the list of its characters' ids.
+
+        Raises
+        ------
+        DataError
+            If the tokenizer does not know a character.
+        """
+        ids: list[int] = self.encode_array(text).tolist()
+        return ids
+
+    def encode_array(self, text: str) -> NDArray[Any]:
+        """Turn text into an array of shape (n,) of the smallest unsigned type that holds V.
+
+        Raises
+        ------
+        DataError
+            If the tokenizer does not know a character.
+        """
+        ids_N = np.empty(len(text), dtype=self._ids.dtype)
+        for start in range(0, len(text), BLOCK):
+            codes = code_points(text[start : start + BLOCK])
+            ids = self._ids[np.minimum(codes, len(self._ids) - 1)]
+            unknown = np.flatnonzero(ids == self.vocab_size)
+            if unknown.size:
+                raise self._unknown(text, start + int(unknown[0]))
+            ids_N[start : start + len(ids)] = ids
+        return ids_N
+
+    def _unknown(self, text: str, place: int) -> DataError:
+        return DataError(
+            f"char tokenizer: the character {text[place]!r} (U+{ord(text[place]):04X}) at position "
+            f"{place} is not one of the {self.vocab_size} characters of the training text; remove "
+            "it, build the tokenizer from a text that has it, or use the byte tokenizer"
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn ids into text.
+
+        Raises
+        ------
+        DataError
+            If an id is not in ``range(vocab_size)``.
+        """
+        codes = self._codes_V[id_array(ids, self.vocab_size, "char tokenizer")]
+        return str(codes.tobytes(), "utf-32-le")
+
+    def state(self) -> dict[str, Any]:
+        """Return the characters in the order of their ids."""
+        return {"characters": self.characters}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> CharTokenizer:
+        """Build the tokenizer that ``state`` describes.
+
+        Raises
+        ------
+        CheckpointError
+            If the state is not one that ``state()`` returned: its order is the ids' meaning.
+        """
+        characters = state.get("characters")
+        if not isinstance(characters, str) or not characters or not is_increasing(characters):
+            raise CheckpointError(
+                "char tokenizer: expected a state with distinct characters in the order of their "
+                "code points, got another; the checkpoint is damaged, use an earlier one"
+            )
+        return cls(characters=characters)
+
+
+def code_points(text: str) -> NDArray[Any]:
+    """Return the code points of a text as a uint32 array; lone surrogates count as unknown."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def is_increasing(text: str) -> bool:
+    """Tell whether each character's code point is above that of the one before."""
+    return bool(np.all(np.diff(code_points(text).astype(np.int64)) > 0))

@@ -1,0 +1,482 @@
+"""The Trainer: parts composed by name or given as objects, and the loop that drives them.
+
+What does not live here: the formula of any part (its class), the passes (the model), files
+(``checkpoint``, ``run``), and what is reported (``reporting``).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm import checkpoint, ops
+from tisslm.config import TrainingConfig
+from tisslm.contracts import (
+    IGNORE_INDEX,
+    Batch,
+    Communicator,
+    Dataset,
+    Loss,
+    Model,
+    Optimizer,
+    RunInfo,
+    Scheduler,
+    Tokenizer,
+    target_weights,
+)
+from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from tisslm.evaluate import Evaluation, evaluate
+from tisslm.registry import Registry, load_registry
+from tisslm.reporting import Rate, SinkGroup, check_monitors, memory_metrics, observe
+from tisslm.run import RunDirectory, find_run
+from tisslm.trainer_state import TrainerState, conditions, warn_if_bits_differ
+
+__all__ = ["Trainer"]
+
+Array = NDArray[Any]
+
+#: Added to the norm before it divides, as in PyTorch's clip_grad_norm_.
+CLIP_EPS = 1e-6
+
+
+class Trainer:
+    """Train a model.
+
+    A part is a registered name, a pair of name and options, or an object.
+
+    Parameters
+    ----------
+    model : Model
+    optimizer : str, (str, dict) or Optimizer
+        Built with ``config.learning_rate``; an object brings its own.
+    loss_fn : str, (str, dict) or Loss
+    scheduler : str, (str, dict) or Scheduler
+        ``max_steps`` is filled in when it is left out.
+    dataset : Dataset, optional
+        Needed by ``train``; ``train_step`` takes arrays.
+    config : TrainingConfig, optional
+    val_dataset : Dataset, optional
+    sinks, monitors : iterable of parts
+    communicator : str, (str, dict) or Communicator
+    tokenizer : Tokenizer, optional
+        Kept in checkpoints, so that text can be generated from them; left out, the dataset's.
+    settings : mapping, optional
+        The whole resolved configuration, when there is one beyond these arguments.
+    registry : Registry, optional
+        Where names are looked up; left out, every installed part.
+
+    Attributes
+    ----------
+    loss_history : list of float
+        The loss of every update.
+    current_step : int
+        Number of updates made.
+    current_epoch : int
+    max_steps : int
+        Updates of the whole run.
+    run : RunDirectory
+
+    Examples
+    --------
+    >>> trainer = Trainer(model, optimizer="adamw", scheduler="warmup_cosine",
+    ...                   dataset=dataset, config=TrainingConfig(max_steps=100))  # doctest: +SKIP
+    >>> trainer.train()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        optimizer: Any = "adamw",
+        loss_fn: Any = "cross_entropy",
+        scheduler: Any = "warmup_cosine",
+        dataset: Dataset | None = None,
+        config: TrainingConfig | None = None,
+        *,
+        val_dataset: Dataset | None = None,
+        sinks: Iterable[Any] = ("console", "jsonl"),
+        monitors: Iterable[Any] = (),
+        communicator: Any = "local",
+        tokenizer: Tokenizer | None = None,
+        settings: Mapping[str, Any] | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        self.config = config = TrainingConfig() if config is None else config
+        if config.threads is not None:
+            ops.set_threads(config.threads)
+        self.registry = registry = load_registry() if registry is None else registry
+        self.model = model
+        self.dataset = self._fitting(dataset, "dataset")
+        self.val_dataset = self._fitting(val_dataset, "val_dataset")
+        self.max_steps = self._find_max_steps()
+        build = registry.build
+        self.optimizer: Optimizer = build(
+            "optimizer", optimizer, model.parameters, config.learning_rate
+        )
+        self.scheduler: Scheduler = build(
+            "scheduler",
+            scheduler,
+            self.optimizer,
+            defaults={"max_steps": self.max_steps},
+        )
+        self.loss_fn: Loss = build("loss", loss_fn)
+        self._validation_loss: Loss = build("loss", "cross_entropy")
+        self.communicator: Communicator = build("communicator", communicator)
+        self.monitors = [build("monitor", m) for m in monitors]
+        if config.log_gradients:
+            self.monitors.append(build("monitor", "gradient_norms"))
+        check_monitors(self.monitors)
+        self.sinks = SinkGroup(build("sink", s) for s in sinks)
+        self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
+        self.settings = self._settings() if settings is None else settings
+        self._state = TrainerState()
+        self._grad_norm = math.nan
+        self._evaluation: tuple[int, Evaluation] | None = None
+        self.run = RunDirectory(config.output_dir, config.name, config.checkpoint_dir)
+        self._resume()
+
+    @property
+    def loss_history(self) -> list[float]:
+        """The loss of every update, in nats."""
+        return self._state.loss_history
+
+    @property
+    def current_step(self) -> int:
+        """Number of updates made."""
+        return self._state.step
+
+    @property
+    def current_epoch(self) -> int:
+        """Number of passes over the dataset that are complete."""
+        return self._state.epoch
+
+    # ------------------------------------------------------------------ preparation
+
+    def _fitting(self, dataset: Dataset | None, where: str) -> Dataset | None:
+        """Check a dataset against the model, and fill in what it leaves to the run."""
+        if dataset is None:
+            return None
+        if not hasattr(dataset, "seq_len"):
+            dataset.seq_len = self.model.seq_len
+        if dataset.seq_len > self.model.seq_len:
+            raise ConfigError(
+                f"{where}: its windows have {dataset.seq_len} tokens, the model takes at most "
+                f"{self.model.seq_len}; set the same seq_len for both"
+            )
+        if dataset.vocab_size > self.model.vocab_size:
+            raise ConfigError(
+                f"{where}: its tokenizer has {dataset.vocab_size} ids, the model a vocabulary of "
+                f"{self.model.vocab_size}; set model.vocab_size to at least {dataset.vocab_size}"
+            )
+        if dataset.batch_size is None:
+            dataset.batch_size = self._window_rows
+        if dataset.seed is None:
+            dataset.seed = self.config.seed
+        return dataset
+
+    @property
+    def _window_rows(self) -> int:
+        """Rows of one update."""
+        return self.config.batch_size * self.config.gradient_accumulation_steps
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        return 0 if self.dataset is None else -(-len(self.dataset) // self._window_rows)
+
+    def _find_max_steps(self) -> int:
+        if self.config.max_steps is not None:
+            return self.config.max_steps
+        return self.config.epochs * max(1, self._steps_per_epoch)
+
+    def _settings(self) -> dict[str, Any]:
+        """Describe a run that was composed in Python as far as names and values go."""
+        found: dict[str, Any] = {"training": self.config.model_dump(exclude_none=True)}
+        shape = getattr(self.model, "config", None)
+        if shape is not None:
+            found["model"] = shape.model_dump(exclude_none=True)
+        for name in ("optimizer", "scheduler", "loss_fn"):
+            found[name.removesuffix("_fn")] = {"name": type(getattr(self, name)).__name__}
+        return found
+
+    def _resume(self) -> None:
+        """Go on from what ``config.resume`` names, in the directory of that run."""
+        config, target = self.config, self.config.resume_target
+        if not target:
+            return
+        if target != "auto":
+            path = checkpoint.resolve(target)
+            if not config.output_dir and path.parent.name == Path(config.checkpoint_dir).name:
+                self.run = RunDirectory(path.parent.parent, config.name, config.checkpoint_dir)
+            self.load_checkpoint(path)
+            return
+        if not config.output_dir:
+            found = find_run(config.name, self.settings, config.checkpoint_dir)
+            if found is not None:
+                self.run = RunDirectory(found, config.name, config.checkpoint_dir)
+        saved = checkpoint.list_checkpoints(self.run.checkpoints)
+        if saved:
+            self.load_checkpoint(saved[-1])
+
+    # ------------------------------------------------------------------ one update
+
+    def train_step(self, x: Array, y: Array) -> float:
+        """Make one optimizer update.
+
+        Parameters
+        ----------
+        x, y : integer ndarrays of shape (B, T)
+            Inputs and targets of the whole update; cut into micro-batches of
+            ``config.batch_size`` rows. A target of -100 is none.
+
+        Returns
+        -------
+        float
+            The mean loss over all real targets of the window, in nats.
+
+        Raises
+        ------
+        NonFiniteError
+            If loss or gradient norm is not finite; then nothing was updated.
+        """
+        if x.shape != y.shape or x.ndim != 2:
+            raise ShapeError(
+                f"train_step: expected x and y of one shape (B, T), got {x.shape} and {y.shape}"
+            )
+        comm = self.communicator
+        count = int(comm.sum_scalars([float((y != IGNORE_INDEX).sum())])[0])
+        if count == 0:
+            raise DataError("train_step: every target is -100; there is nothing to learn from")
+        self.zero_gradients()
+        loss = 0.0
+        for first in range(0, len(x), self.config.batch_size):
+            rows = slice(first, first + self.config.batch_size)
+            weights = target_weights(y[rows], np.float64, count)
+            batch = Batch(x[rows], y[rows], weights)
+            loss += self.model.step_loss(batch, self.loss_fn, first_row=first)
+        loss = comm.sum_scalars([loss])[0]
+        comm.sum_gradients(self.model.parameters.grad)
+        self._apply(loss)
+        self._state.tokens_seen += x.size * comm.size
+        return loss
+
+    def _apply(self, loss: float) -> None:
+        """Clip, check, update, and move the learning rate on."""
+        norm = self.clip_gradients(self.config.max_grad_norm)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise NonFiniteError(
+                f"step {self.current_step + 1}: the loss is {loss} and the gradient norm {norm}; "
+                "the parameters are those of the step before. Lower training.learning_rate, "
+                "lengthen the warm-up, or look at the data of this step"
+            )
+        self.optimizer.step()
+        state = self._state
+        state.step += 1
+        state.epoch = state.step // max(1, self._steps_per_epoch)
+        state.loss_history.append(loss)
+        self.scheduler.step(state.step)
+
+    def backward(self, d_logits: Array, cache: Any) -> None:
+        """Add the gradients of all parameters, given the loss's by the logits."""
+        self.model.backward(d_logits, cache)
+
+    def compute_grad_norm(self) -> float:
+        """Compute the Euclidean norm of all gradients together."""
+        return ops.global_norm(self.model.parameters.grad)
+
+    def clip_gradients(self, max_norm: float) -> float:
+        """Make the next update use gradients of at most this norm; return the norm as it is.
+
+        Parameters
+        ----------
+        max_norm : float
+            0 leaves the gradients as they are.
+        """
+        self._grad_norm = norm = self.compute_grad_norm()
+        scale = max_norm / (norm + CLIP_EPS) if max_norm > 0.0 else 1.0
+        if scale < 1.0:
+            self.optimizer.scale_next_step(scale)
+        return norm
+
+    def zero_gradients(self) -> None:
+        """Forget all gradients."""
+        self.optimizer.zero_grad()
+
+    # ------------------------------------------------------------------ the loop
+
+    def train(self) -> None:
+        """Train until ``max_steps`` updates are made, with reports, evaluations and checkpoints.
+
+        Ends with an evaluation, a checkpoint and ``summary.json`` in the run directory.
+        """
+        if self.dataset is None:
+            raise ConfigError("trainer.train: no dataset was given; pass dataset= to the Trainer")
+        self.run.make()
+        self.run.write_config(self.settings)
+        self.sinks.open(self._run_info())
+        start, rate, status = time.perf_counter(), Rate(), "failed"
+        try:
+            self._loop(self.dataset, rate)
+            self._validate_now()
+            self.save_checkpoint(self.current_epoch, self.current_step)
+            status = "completed"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            self.sinks.close()
+            self._summarize(status, time.perf_counter() - start, rate)
+
+    def _run_info(self) -> RunInfo:
+        return RunInfo(
+            directory=self.run.path,
+            name=self.config.name,
+            config=self.settings,
+            rank=self.communicator.rank,
+            resumed_step=self.current_step,
+            max_steps=self.max_steps,
+            parameters=self.model.parameters.count,
+        )
+
+    def _loop(self, dataset: Dataset, rate: Rate) -> None:
+        config = self.config
+        windows = dataset.batches(self._window_rows, config.seed, start=self.current_step)
+        while self.current_step < self.max_steps:
+            start = time.perf_counter()
+            x_BT, y_BT = next(windows)
+            lr = self.scheduler.get_lr()
+            loss = self.train_step(x_BT, y_BT)
+            rate.add(x_BT.size, time.perf_counter() - start)
+            step = self.current_step
+            if step % config.logging_steps == 0 or step == self.max_steps:
+                metrics = self._metrics(loss, lr, rate)
+                metrics["train/step_time_ms"] = (time.perf_counter() - start) * 1e3
+                self.sinks.write(step, metrics)
+            if config.validation_frequency and step % config.validation_frequency == 0:
+                self._validate_now()
+            if config.save_every and step % config.save_every == 0 and step < self.max_steps:
+                self.save_checkpoint(self.current_epoch, step)
+
+    def _metrics(self, loss: float, lr: float, rate: Rate) -> dict[str, Any]:
+        return {
+            "train/loss": loss,
+            "train/perplexity": math.exp(min(loss, 700.0)),
+            "train/learning_rate": lr,
+            "train/grad_norm": self._grad_norm,
+            "train/tokens_per_second": rate.recent,
+            "train/epoch": self.current_step / max(1, self._steps_per_epoch),
+            "train/num_input_tokens_seen": self._state.tokens_seen,
+            **memory_metrics(),
+            **observe(self.monitors, self.model.parameters),
+        }
+
+    def _validate_now(self) -> Evaluation | None:
+        """Evaluate on the validation data, once per step, and report it."""
+        if self.val_dataset is None:
+            return None
+        if self._evaluation is None or self._evaluation[0] != self.current_step:
+            found = self._evaluate(self.val_dataset)
+            self._evaluation = (self.current_step, found)
+            metrics = {"eval/loss": found.loss, "eval/perplexity": found.perplexity}
+            self.scheduler.observe(metrics)
+            self.sinks.write(self.current_step, {**metrics, "eval/runtime": found.seconds})
+        return self._evaluation[1]
+
+    def _evaluate(self, dataset: Dataset) -> Evaluation:
+        batch_size = self.config.batch_size
+        return evaluate(self.model, dataset, self._validation_loss, batch_size=batch_size)
+
+    def validate(self, dataset: Dataset) -> float:
+        """Compute the mean cross-entropy over every window of a dataset, in nats per target.
+
+        Cross-entropy whatever the training loss is, so that runs can be compared.
+        """
+        return self._evaluate(self._fitting(dataset, "validate") or dataset).loss
+
+    def _summarize(self, status: str, seconds: float, rate: Rate) -> None:
+        self.run.write_summary(
+            {
+                "status": status,
+                "steps": self.current_step,
+                "train_loss": self.loss_history[-1] if self.loss_history else None,
+                "eval_loss": self._evaluation[1].loss if self._evaluation else None,
+                "tokens_per_second": rate.overall,
+                "seconds": seconds,
+                "parameters": self.model.parameters.count,
+            }
+        )
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def save_checkpoint(self, epoch: int, step: int) -> Path:
+        """Write ``checkpoint-<step>`` in the run directory and delete those beyond the limit.
+
+        Parameters
+        ----------
+        epoch, step : int
+            Kept as the trainer's position; a custom loop passes its own.
+
+        Returns
+        -------
+        Path
+        """
+        self._state.epoch, self._state.step = epoch, step
+        self.run.make()
+        shape = getattr(self.model, "config", None)
+        path = checkpoint.write(
+            self.run.checkpoints,
+            step,
+            checkpoint.Checkpoint(
+                model=self.model.parameters.state(),
+                model_config={} if shape is None else shape.model_dump(),
+                optimizer=self.optimizer.state(),
+                trainer={
+                    **self._conditions(),
+                    **self._state.as_json(),
+                    "updates": self.model.parameters.updates,
+                    "scheduler": self.scheduler.state(),
+                },
+                tokenizer=self._tokenizer_state(),
+            ),
+        )
+        checkpoint.prune(self.run.checkpoints, self.config.keep_checkpoints)
+        return path
+
+    def _conditions(self) -> dict[str, Any]:
+        return conditions(self.config.seed, self._window_rows)
+
+    def _tokenizer_state(self) -> dict[str, Any] | None:
+        if self.tokenizer is None:
+            return None
+        for part in self.registry.entries("tokenizer"):
+            if part.load() is type(self.tokenizer):
+                return {"name": part.entry.name, "state": self.tokenizer.state()}
+        return None
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Take over parameters, optimizer, schedule and position from a checkpoint.
+
+        Parameters
+        ----------
+        path : str or Path
+            Whatever ``tisslm.checkpoint.resolve`` understands.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing, damaged, or made for another model or optimizer.
+        """
+        where = checkpoint.resolve(path)
+        found = checkpoint.read(where)
+        state = TrainerState.from_json(found.trainer, where / "trainer_state.json")
+        warn_if_bits_differ(found.trainer, self._conditions())
+        checkpoint.load_parameters(self.model.parameters.state(), found.model, str(where))
+        self.optimizer.load_state(found.optimizer)
+        self.scheduler.load_state(found.trainer.get("scheduler", {}))
+        self.model.parameters.updates = int(found.trainer.get("updates", state.step))
+        self._state = state
+        self.scheduler.step(state.step)

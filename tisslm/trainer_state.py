@@ -1,0 +1,91 @@
+"""Where a run stands, as the JSON of a checkpoint, and the conditions its bits depend on.
+
+What does not live here: the states of parts; each part returns its own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tisslm import ops
+from tisslm.errors import CheckpointError
+from tisslm.plugins import tisslm_version
+
+__all__ = ["TrainerState", "conditions", "warn_if_bits_differ"]
+
+
+@dataclass
+class TrainerState:
+    """The position of a run.
+
+    Attributes
+    ----------
+    step : int
+        Updates made.
+    epoch : int
+    tokens_seen : int
+        Input tokens of all updates, over all processes.
+    loss_history : list of float
+        The loss of every update.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    tokens_seen: int = 0
+    loss_history: list[float] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, with the names that other trainers use."""
+        return {
+            "global_step": self.step,
+            "epoch": self.epoch,
+            "num_input_tokens_seen": self.tokens_seen,
+            "loss_history": self.loss_history,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], where: Path) -> TrainerState:
+        """Take back what ``as_json`` returned.
+
+        Raises
+        ------
+        CheckpointError
+            If a value is missing or of another type.
+        """
+        try:
+            return cls(
+                step=int(value["global_step"]),
+                epoch=int(value["epoch"]),
+                tokens_seen=int(value["num_input_tokens_seen"]),
+                loss_history=[float(loss) for loss in value["loss_history"]],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{where}: not the state of a trainer ({error!r}); use an earlier checkpoint"
+            ) from error
+
+
+def conditions(seed: int, rows_per_update: int) -> dict[str, Any]:
+    """Return what the bits of a run depend on beside its parts and data."""
+    return {
+        "version": tisslm_version(),
+        "engine": ops.engine(),
+        "seed": seed,
+        "rows_per_update": rows_per_update,
+    }
+
+
+def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say why a resumed run may not equal the uninterrupted one."""
+    changed = [f"{k}: {saved.get(k)} then, {v} now" for k, v in now.items() if saved.get(k) != v]
+    if changed:
+        warnings.warn(
+            f"the run goes on under other conditions ({'; '.join(changed)}): it will not equal "
+            "the uninterrupted run bit for bit",
+            RuntimeWarning,
+            stacklevel=3,
+        )
