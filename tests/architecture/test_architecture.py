@@ -1,0 +1,97 @@
+"""The floors and walls of ARCHITECTURE.md, kept true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "tisslm"
+KERNELS = PACKAGE / "_kernels"
+
+
+def kernel_sources() -> list[Path]:
+    return [p for p in KERNELS.rglob("*") if p.suffix in {".pyx", ".pxd", ".c", ".h", ".inc"}]
+
+
+def test_modules_import_only_lower_floors():
+    importlinter = pytest.importorskip("importlinter.api", reason="needs import-linter")
+    assert importlinter
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "home"),
+    [
+        ("scipy.linalg", {"blas.pyx"}),
+        ("omp.h", {"omp_or_serial.h", "threads.pyx"}),
+        ("GCC target", {"levels.c"}),
+        ("_intrinsics|immintrin", {"levels.c"}),
+    ],
+)
+def test_each_door_is_in_one_place(what, home):
+    assert {p.name for p in kernel_sources() if re.search(what, p.read_text())} <= home
+
+
+def test_only_ops_reaches_the_kernels():
+    allowed = {"ops.py"}
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name in {"_kernels", "_reference", "testing", "cli"}:
+            continue
+        if re.search(r"tisslm\._(kernels|reference)", path.read_text()):
+            assert path.name in allowed, path
+
+
+def test_kernels_never_allocate_nor_raise():
+    for path in KERNELS.glob("*.pyx"):
+        text = path.read_text()
+        assert not re.search(r"\b(malloc|calloc|np\.|numpy)\b", text), path
+        if path.name != "isa.pyx":  # which says what is wrong with TISSLM_ISA, at import
+            assert "raise " not in text, path
+    for path in (KERNELS / "c").iterdir():
+        assert not re.search(r"\b(malloc|calloc)\s*\(", path.read_text()), path
+
+
+def test_every_parallel_loop_says_how_many_threads():
+    for path in KERNELS.glob("*.pyx"):
+        text = path.read_text()
+        for loop in re.finditer(r"in prange\((?:[^()]|\([^()]*(?:\([^()]*\)[^()]*)*\))*\)", text):
+            assert "num_threads=n_threads" in loop[0], (path, loop[0])
+        assert len(re.findall(r"in prange\(", text)) == len(re.findall("num_threads=n_thr", text))
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, tisslm; print([m for m in sys.argv[1:] if m in sys.modules])"
+    heavy = ["numpy", "scipy", "pluggy", "pydantic", "typer", "rich", "tokenizers", "psutil"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *heavy], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_are_all_there():
+    import tisslm
+
+    assert set(tisslm.__all__) <= set(dir(tisslm))
+    for name in tisslm.__all__:
+        assert getattr(tisslm, name) is not None
+    with pytest.raises(AttributeError, match="module 'tisslm' has no attribute 'nothing'"):
+        tisslm.nothing  # noqa: B018
+
+
+def test_nothing_is_unpickled_or_evaluated():
+    for path in PACKAGE.rglob("*.py"):
+        assert not re.search(
+            r"\b(pickle|marshal|shelve)\b|(?<![.\w])(eval|exec)\(", path.read_text()
+        ), path
+
+
+def test_files_stay_readable():
+    for path in [*PACKAGE.rglob("*.py"), *KERNELS.glob("*.pyx")]:
+        assert len(path.read_text().splitlines()) <= 550, path

@@ -1,0 +1,182 @@
+"""A resumed run equals the uninterrupted one, and says so when it cannot."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tisslm import ops
+from tisslm.errors import CheckpointError
+
+OPTIMIZERS = [
+    "adam",
+    "adamw",
+    ("sgd", {"momentum": 0.9, "nesterov": True}),
+    ("rmsprop", {"momentum": 0.9, "centered": True}),
+]
+SCHEDULERS = ["constant", ("step", {"step_size": 3}), "exponential", "cosine", "warmup_linear"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_resumed_equals_uninterrupted_for_every_optimizer(make_trainer, same_bits, optimizer):
+    whole = make_trainer(folder="whole", max_steps=10, parts={"optimizer": optimizer})
+    whole.train()
+    half = make_trainer(folder="half", max_steps=10, save_every=4, parts={"optimizer": optimizer})
+    half.train()
+    resumed = make_trainer(
+        folder="resumed",
+        max_steps=10,
+        parts={"optimizer": optimizer},
+        resume=str(half.run.checkpoints / "checkpoint-4"),
+    )
+    assert resumed.current_step == 4
+    resumed.train()
+    assert same_bits(whole, resumed)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=str)
+def test_resumed_equals_uninterrupted_for_every_scheduler(make_trainer, same_bits, scheduler):
+    parts = {"scheduler": scheduler}
+    whole = make_trainer(folder="whole", parts=parts, save_every=3)
+    whole.train()
+    resumed = make_trainer(
+        folder="resumed", parts=parts, resume_from=str(whole.run.checkpoints / "checkpoint-3")
+    )
+    resumed.train()
+    assert same_bits(whole, resumed)
+
+
+def test_resume_crosses_epochs_and_accumulation_windows(make_trainer, same_bits):
+    # 43 windows: 7 updates an epoch, the last of one row
+    config = {"max_steps": 17, "gradient_accumulation_steps": 2}
+    whole = make_trainer(folder="whole", **config)
+    whole.train()
+    part = make_trainer(folder="part", save_every=5, keep_checkpoints=0, **config)
+    part.train()
+    for step in (5, 10, 15):
+        again = make_trainer(
+            folder=f"again{step}", resume=str(part.run.checkpoints / f"checkpoint-{step}"), **config
+        )
+        again.train()
+        assert same_bits(whole, again)
+    assert whole.current_epoch == 2
+
+
+def test_resume_onto_another_number_of_threads(make_trainer, same_bits, threads):
+    threads(2)
+    whole = make_trainer(folder="whole", save_every=3)
+    whole.train()
+    threads(3)
+    again = make_trainer(folder="again", resume=str(whole.run.checkpoints / "checkpoint-3"))
+    again.train()
+    assert same_bits(whole, again)
+
+
+def test_auto_takes_the_newest_checkpoint_of_the_directory_or_starts(make_trainer):
+    first = make_trainer(max_steps=4, resume="auto")
+    assert first.current_step == 0
+    first.train()
+    again = make_trainer(max_steps=9, resume="auto")
+    assert again.current_step == 4
+    again.train()
+    assert json.loads((again.run.path / "summary.json").read_text())["steps"] == 9
+
+
+def test_auto_without_a_directory_finds_the_run_of_the_same_configuration(
+    make_trainer, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    first = make_trainer(output_dir="", name="mine")
+    first.train()
+    assert make_trainer(output_dir="", name="mine", resume="auto").current_step == 6
+    assert make_trainer(output_dir="", name="other", resume="auto").current_step == 0
+    changed = make_trainer(output_dir="", name="mine", resume="auto", learning_rate=0.5)
+    assert changed.current_step == 0
+
+
+def test_a_run_directory_and_the_founding_name_mean_a_checkpoint(make_trainer):
+    trainer = make_trainer()
+    trainer.train()
+    founding = trainer.run.checkpoints / "checkpoint_step_6.bin"
+    for target in (trainer.run.path, trainer.run.checkpoints, founding):
+        assert make_trainer(folder="other", resume_from=str(target)).current_step == 6
+
+
+def test_resume_goes_on_in_the_directory_of_the_run(make_trainer):
+    trainer = make_trainer(save_every=3)
+    trainer.train()
+    path = str(trainer.run.checkpoints / "checkpoint-3")
+    assert make_trainer(output_dir="", resume=path).run.path == trainer.run.path
+
+
+def test_other_conditions_are_a_warning(make_trainer):
+    trainer = make_trainer()
+    trainer.train()
+    with pytest.warns(RuntimeWarning, match="seed: 42 then, 43 now.*will not equal"):
+        make_trainer(folder="other", seed=43, resume=str(trainer.run.path))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"n_embd": 64}, r"parameter embedding.token.weight: expected shape \(17, 64\)"),
+        ({"n_layer": 3}, r"made for another model: it lacks \['blocks.2"),
+        ({"bias": False}, r"made for another model: it lacks nothing and has"),
+    ],
+)
+def test_a_checkpoint_of_another_model_changes_nothing(make_trainer, make_model, shape, message):
+    trainer = make_trainer()
+    trainer.train()
+    other = make_trainer(folder="other", parts={"model": make_model(**shape)})
+    before = other.model.parameters.data.copy()
+    with pytest.raises(CheckpointError, match=message):
+        other.load_checkpoint(trainer.run.path)
+    assert np.array_equal(before, other.model.parameters.data)
+    assert other.current_step == 0
+
+
+def test_another_optimizer_is_refused(make_trainer):
+    trainer = make_trainer()
+    trainer.train()
+    with pytest.raises(CheckpointError, match="optimizer SGD: the saved state does not fit"):
+        make_trainer(folder="o", parts={"optimizer": "sgd"}, resume=str(trainer.run.path))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere", "nowhere: no such checkpoint; give a directory checkpoint-N"),
+        ("", "holds no checkpoint; give a directory checkpoint-N"),
+    ],
+)
+def test_a_missing_checkpoint(make_trainer, tmp_path, path, message):
+    with pytest.raises(CheckpointError, match=message):
+        make_trainer(resume=str(tmp_path / path))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.json", "config.json"])
+def test_a_truncated_file_is_named(make_trainer, name):
+    trainer = make_trainer()
+    trainer.train()
+    path = trainer.run.checkpoints / "checkpoint-6" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CheckpointError, match=rf"{name}: the checkpoint is damaged"):
+        make_trainer(folder="other", resume=str(trainer.run.path))
+
+
+def test_a_state_of_the_wrong_type_is_named(make_trainer):
+    trainer = make_trainer()
+    trainer.train()
+    path = trainer.run.checkpoints / "checkpoint-6" / "trainer_state.json"
+    path.write_text(json.dumps({"global_step": "many"}))
+    with pytest.raises(CheckpointError, match=r"trainer_state.json: not the state of a trainer"):
+        make_trainer(folder="other", resume=str(trainer.run.path))
+
+
+def test_the_engine_is_named(make_trainer):
+    trainer = make_trainer()
+    trainer.train()
+    path = trainer.run.checkpoints / "checkpoint-6" / "trainer_state.json"
+    assert json.loads(path.read_text())["engine"] == ops.engine()

@@ -1,0 +1,220 @@
+"""What a run leaves behind, and what the Trainer refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+
+import numpy as np
+import pytest
+
+from tisslm import TokenDataset, Trainer, TrainingConfig
+from tisslm.contracts import Monitor, Sink
+from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
+
+
+class Memory(Sink):
+    """Keeps what it is told."""
+
+    def __init__(self, fail_at: int = -1) -> None:
+        self.lines: list[tuple[int, dict[str, object]]] = []
+        self.fail_at = fail_at
+        self.closed = 0
+
+    def open(self, run):
+        self.run = run
+
+    def write(self, step, metrics):
+        if step == self.fail_at:
+            raise OSError("the disk is gone")
+        self.lines.append((step, dict(metrics)))
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_run_leaves_its_configuration_summary_and_checkpoints(make_trainer, tokens):
+    held_out = TokenDataset(tokens[:100], 16, vocab_size=17)
+    trainer = make_trainer(
+        save_every=2, keep_checkpoints=2, max_steps=7, parts={"val_dataset": held_out}
+    )
+    trainer.train()
+    path = trainer.run.path
+    assert sorted(p.name for p in trainer.run.checkpoints.iterdir()) == [
+        "checkpoint-6",
+        "checkpoint-7",
+    ]
+    assert sorted(p.name for p in (trainer.run.checkpoints / "checkpoint-7").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "trainer_state.json",
+    ]
+    summary = json.loads((path / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert summary["steps"] == 7
+    assert summary["train_loss"] == trainer.loss_history[-1]
+    assert summary["eval_loss"] == trainer.validate(held_out)
+    assert summary["parameters"] == trainer.model.parameters.count
+    assert summary["tokens_per_second"] > 0
+    config = tomllib.loads((path / "config.resolved.toml").read_text())
+    assert config["training"]["max_steps"] == 7
+    assert config["model"]["n_embd"] == 32
+
+
+def test_the_loss_falls(make_trainer, tokens):
+    text = np.tile(np.arange(17, dtype=np.uint16), 40)
+    trainer = make_trainer(
+        dropout=0.0, max_steps=60, parts={"dataset": TokenDataset(text, 16, vocab_size=17)}
+    )
+    trainer.train()
+    assert trainer.loss_history[0] == pytest.approx(math.log(17), rel=0.1)
+    assert trainer.loss_history[-1] < 0.2
+
+
+def test_sinks_get_every_metric_at_the_logging_steps(make_trainer, tokens):
+    sink = Memory()
+    held_out = TokenDataset(tokens[:100], 16, vocab_size=17)
+    trainer = make_trainer(
+        logging_steps=2,
+        max_steps=5,
+        validation_frequency=4,
+        log_gradients=True,
+        parts={"sinks": [sink], "val_dataset": held_out},
+    )
+    trainer.train()
+    train = [step for step, metrics in sink.lines if "train/loss" in metrics]
+    assert train == [2, 4, 5]
+    assert [step for step, metrics in sink.lines if "eval/loss" in metrics] == [4, 5]
+    metrics = sink.lines[0][1]
+    assert {
+        "train/perplexity",
+        "train/learning_rate",
+        "train/grad_norm",
+        "train/tokens_per_second",
+        "train/step_time_ms",
+        "train/num_input_tokens_seen",
+        "memory/rss_gib",
+        "grad_norm/embedding.token.weight",
+    } <= set(metrics)
+    assert metrics["train/loss"] == trainer.loss_history[1]
+    assert sink.run.parameters == trainer.model.parameters.count
+    assert sink.closed == 1
+
+
+def test_a_sink_that_raises_is_switched_off_and_named(make_trainer):
+    bad, good = Memory(fail_at=3), Memory()
+    trainer = make_trainer(parts={"sinks": [bad, good]})
+    with pytest.warns(RuntimeWarning, match=r"sink Memory is switched off: OSError: the disk"):
+        trainer.train()
+    assert [step for step, _ in bad.lines] == [1, 2]
+    assert [step for step, _ in good.lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_non_finite_gradient_is_never_applied(make_trainer):
+    trainer = make_trainer(parts={"optimizer": "sgd"})
+    x = np.zeros((3, 16), np.int64)
+    trainer.train_step(x, x)
+    trainer.model.parameters["blocks.1.mlp.up.weight"].data[0, 0] = np.inf
+    before = trainer.model.parameters.data.copy()
+    with pytest.raises(NonFiniteError, match=r"^step 2: the loss is nan .*Lower training"):
+        trainer.train_step(x, x)
+    assert np.array_equal(before, trainer.model.parameters.data)
+    assert trainer.current_step == 1
+
+
+def test_a_failed_run_says_so_in_its_summary(make_trainer):
+    trainer = make_trainer()
+    trainer.model.parameters["final_norm.weight"].data[0] = np.nan
+    with pytest.raises(NonFiniteError):
+        trainer.train()
+    summary = json.loads((trainer.run.path / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert not trainer.run.checkpoints.exists()
+
+
+def test_clipping_limits_the_norm_of_what_is_applied(make_trainer):
+    x = np.arange(48).reshape(3, 16) % 17
+    steps = {}
+    for limit in (0.0, 1e-3):
+        trainer = make_trainer(
+            dropout=0.0, max_grad_norm=limit, parts={"optimizer": "sgd", "scheduler": "constant"}
+        )
+        before = trainer.model.parameters.data.copy()
+        trainer.train_step(x, x)
+        steps[limit] = float(np.linalg.norm(trainer.model.parameters.data - before)) / 1e-2
+        norm = trainer.compute_grad_norm()
+    assert steps[0.0] == pytest.approx(norm, rel=1e-4)
+    assert steps[1e-3] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_epochs_count_the_windows(make_trainer):
+    trainer = make_trainer(max_steps=None, epochs=2, batch_size=10)
+    assert trainer.max_steps == 10  # 43 windows, 5 batches an epoch
+    trainer.train()
+    assert trainer.current_epoch == 2
+
+
+def test_validation_is_cross_entropy_whatever_the_training_loss(make_trainer, make_model, tokens):
+    dataset = TokenDataset(tokens, 16, vocab_size=17)
+    losses = {
+        make_trainer(dropout=0.0, parts={"loss_fn": loss}).validate(dataset)
+        for loss in ("cross_entropy", "focal", ("label_smoothing", {"smoothing": 0.3}))
+    }
+    assert len(losses) == 1
+
+
+class Curious(Monitor):
+    """Tries to change what it sees."""
+
+    wants = frozenset({"gradients"})
+
+    def observe(self, site, array):
+        array[...] = 0.0
+
+    def metrics(self):
+        return {}
+
+
+def test_a_monitor_cannot_write(make_trainer):
+    with pytest.raises(ValueError, match="read-only"):
+        make_trainer(parts={"monitors": [Curious()]}).train()
+
+
+class Greedy(Curious):
+    """Wants what is not shown."""
+
+    wants = frozenset({"activations"})
+
+
+def test_a_monitor_that_wants_more_is_refused(make_trainer):
+    with pytest.raises(ConfigError, match="monitor Greedy wants activations, which is not avail"):
+        make_trainer(parts={"monitors": [Greedy()]})
+
+
+def test_wrong_use_is_explained(make_trainer, make_model, tokens):
+    small = TokenDataset(tokens, 16, vocab_size=18)
+    with pytest.raises(ConfigError, match="dataset: its tokenizer has 18 ids, the model a vocab"):
+        make_trainer(parts={"dataset": small})
+    long = TokenDataset(tokens, 32, vocab_size=17)
+    with pytest.raises(ConfigError, match="its windows have 32 tokens, the model takes at most 16"):
+        make_trainer(parts={"dataset": long})
+    with pytest.raises(ConfigError, match=r"trainer.train: no dataset was given"):
+        Trainer(make_model(), config=TrainingConfig(max_steps=1), sinks=()).train()
+    trainer = make_trainer()
+    x = np.zeros((3, 16), np.int64)
+    with pytest.raises(ShapeError, match=r"expected x and y of one shape \(B, T\)"):
+        trainer.train_step(x, x[:2])
+    with pytest.raises(DataError, match="every target is -100"):
+        trainer.train_step(x, x - 100)
+    with pytest.raises(DataError, match="expected ids from 0 to 16, got 17 at row 1, position 2"):
+        trainer.train_step(np.where(np.arange(48).reshape(3, 16) == 18, 17, x), x)
+
+
+def test_a_directory_that_cannot_be_written(make_trainer, tmp_path):
+    (tmp_path / "file").write_text("here before")
+    trainer = make_trainer(output_dir=str(tmp_path / "file" / "run"))
+    with pytest.raises(ConfigError, match=r"training.output_dir: .* cannot be written"):
+        trainer.train()
+    assert (tmp_path / "file").read_text() == "here before"

@@ -1,0 +1,164 @@
+"""``tisslm``: the commands by name, and how errors, warnings and Ctrl-C look on a terminal.
+
+A command's module is imported when the command runs, so ``tisslm --help`` loads typer and
+nothing else. Exit codes: 0 done, 1 error, 2 usage, 3 configuration, 4 not finite, 130 interrupted.
+
+What does not live here: what a command does (a file of its own each).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Annotated, Any, NoReturn, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+from tisslm.errors import ConfigError, NonFiniteError, PluginError, TissLMError
+
+__all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
+
+#: Command: where its function is, and the line that ``tisslm --help`` shows.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("tisslm.cli.train:train", "Train a model on a text."),
+    "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
+    "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
+    "gradcheck": ("tisslm.cli.gradcheck:gradcheck", "Compare every gradient with differences."),
+    "plugins": ("tisslm.cli.plugins:plugins", "List every part and who provides it."),
+    "doctor": ("tisslm.cli.doctor:doctor", "Describe this machine and this installation."),
+}
+
+#: Set to 1, it shows the traceback of an error, too.
+TRACEBACK_VARIABLE = "TISSLM_TRACEBACK"
+
+INTERRUPTED = 130
+
+
+class LazyCommands(TyperGroup):
+    """The group of all commands: imports one when it is called, and reports its errors."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Replace the stand-in that the help shows by the command itself."""
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        return name, stand_in and _load(str(name)), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what TissLM raises on purpose becomes a sentence and an exit code."""
+        with _printed_warnings():
+            try:
+                return super().invoke(ctx)
+            except TissLMError as error:
+                _fail(error, _exit_code(error))
+            except (OSError, MemoryError) as error:
+                if getattr(error, "errno", None) == errno.EPIPE:  # the reader of a pipe has left
+                    raise
+                _fail(error, 1)
+            except KeyboardInterrupt:
+                typer.echo("interrupted", err=True)
+                raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="tisslm",
+    cls=LazyCommands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from tisslm.plugins import tisslm_version
+
+        typer.echo(f"tisslm {tisslm_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Train transformer language models on multicore CPUs."""
+
+
+def _stand_in() -> None:
+    """Hold a command's place in the help until it is called."""
+
+
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(_stand_in)
+
+
+def _load(name: str) -> Any:
+    """Import a command's function and turn it into a command."""
+    module, _, function = COMMANDS[name][0].partition(":")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name)(getattr(import_module(module), function))
+    command = typer.main.get_command(alone)
+    command.name = name
+    return command
+
+
+def _exit_code(error: TissLMError) -> int:
+    if isinstance(error, ConfigError | PluginError):
+        return 3
+    return 4 if isinstance(error, NonFiniteError) else 1
+
+
+def _fail(error: BaseException, code: int) -> NoReturn:
+    """Print an error as one line and end with its exit code."""
+    if os.environ.get(TRACEBACK_VARIABLE) == "1":
+        traceback.print_exception(error)
+    text = " ".join(str(error).split()) or type(error).__name__
+    typer.echo(f"error: {text}", err=True)
+    raise typer.Exit(code) from error
+
+
+@contextlib.contextmanager
+def _printed_warnings() -> Iterator[None]:
+    """Print warnings as one line each, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        yield
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    from tisslm.config import ConfigNote
+
+    word = "note" if issubclass(category, ConfigNote) else "warning"
+    typer.echo(f"{word}: {message}", err=True)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run ``tisslm`` and exit with its code.
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        ``sys.argv[1:]`` if left out.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # text of a model may not fit a terminal's code
+            stream.reconfigure(errors="backslashreplace")
+    app(args=None if args is None else list(args), prog_name="tisslm")

@@ -1,0 +1,107 @@
+"""Models from checkpoints: their shape, parameters and tokenizer, and the run they come from.
+
+What does not live here: the files of a checkpoint (``checkpoint``), and training on
+(``Trainer.load_checkpoint``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tisslm import checkpoint
+from tisslm.config import RunConfig
+from tisslm.contracts import Tokenizer
+from tisslm.errors import CheckpointError, ConfigError
+from tisslm.models.transformer import Transformer
+from tisslm.models.transformer_config import TransformerConfig
+from tisslm.registry import Registry, load_registry
+from tisslm.run import CONFIG
+
+__all__ = ["load_model", "load_run_config"]
+
+
+def load_model(
+    path: str | Path, *, registry: Registry | None = None
+) -> tuple[Transformer, Tokenizer | None]:
+    """Build the model and the tokenizer of a checkpoint.
+
+    Parameters
+    ----------
+    path : str or Path
+        Whatever ``tisslm.checkpoint.resolve`` understands: a checkpoint, or a run directory.
+    registry : Registry, optional
+        Where the tokenizer's name is looked up; left out, every installed part.
+
+    Returns
+    -------
+    model : Transformer
+        In the data type of the checkpoint.
+    tokenizer : Tokenizer or None
+        None if the checkpoint has none.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is missing, damaged, or not one of a Transformer.
+    PluginError
+        If the tokenizer is one that is not installed.
+    """
+    where = checkpoint.resolve(path)
+    found = checkpoint.read(where, optimizer=False)
+    try:
+        config = TransformerConfig(**found.model_config)
+        dtypes = {str(array.dtype) for array in found.model.values()}
+        model = Transformer(config, dtype=dtypes.pop() if len(dtypes) == 1 else "float32")
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{where / 'config.json'}: expected the configuration of a Transformer, got another "
+            f"({error}); give a checkpoint that tisslm train has written"
+        ) from error
+    checkpoint.load_parameters(model.parameters.state(), found.model, str(where))
+    if found.tokenizer is None:
+        return model, None
+    tokenizer = _tokenizer(found.tokenizer, registry or load_registry(), where)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise CheckpointError(
+            f"{where}: its tokenizer has {tokenizer.vocab_size} ids, its model a vocabulary of "
+            f"{model.vocab_size}; the two files are of different runs, use another checkpoint"
+        )
+    return model, tokenizer
+
+
+def _tokenizer(saved: Mapping[str, Any], registry: Registry, where: Path) -> Tokenizer:
+    name, state = saved.get("name"), saved.get("state")
+    if not isinstance(name, str) or not isinstance(state, dict):
+        raise CheckpointError(
+            f"{where / 'tokenizer.json'}: expected a tokenizer's name and state; the checkpoint "
+            "is damaged, use an earlier one"
+        )
+    tokenizer: Tokenizer = registry.get("tokenizer", name).from_state(state)
+    return tokenizer
+
+
+def load_run_config(path: str | Path) -> RunConfig:
+    """Read the configuration of the run that a checkpoint belongs to.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for ``load_model``.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none beside the checkpoint, or it cannot be used.
+    """
+    where = checkpoint.resolve(path)
+    for folder in where.absolute().parents:
+        if (folder / CONFIG).is_file():
+            try:
+                return RunConfig.load(folder / CONFIG, env={})
+            except ConfigError as error:
+                raise CheckpointError(
+                    f"{folder / CONFIG}: not the configuration of a run from a text ({error})"
+                ) from error
+    raise CheckpointError(f"{where}: expected {CONFIG} in a folder above it, found none")
