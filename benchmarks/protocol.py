@@ -18,16 +18,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Side", "SideFailed", "Unavailable", "peak_rss_bytes", "serve"]
+__all__ = ["Side", "SideFailedError", "UnavailableError", "peak_rss_bytes", "serve"]
 
 LOG_LINES = 15  # of a failed side's standard error, shown to the user
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """A side cannot run here (its library or compiler is missing); the reason is the text."""
 
 
-class SideFailed(Exception):
+class SideFailedError(Exception):
     """A side started and then broke."""
 
 
@@ -47,7 +47,7 @@ class Side:
 
     Raises
     ------
-    Unavailable
+    UnavailableError
         If the command's program does not exist.
     """
 
@@ -65,13 +65,13 @@ class Side:
                     text=True,
                 )
         except OSError as error:
-            raise Unavailable(f"{command[0]} cannot be started ({error.strerror})") from error
+            raise UnavailableError(f"{command[0]} cannot be started ({error.strerror})") from error
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Have the side run one of its handlers, and wait for what it returns."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
-            raise SideFailed(f"{self.who}: no pipe to the process")
+            raise SideFailedError(f"{self.who}: no pipe to the process")
         try:
             stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             stdin.flush()
@@ -80,9 +80,9 @@ class Side:
             line = ""
         reply: dict[str, Any] = json.loads(line) if line else {"failed": "the process ended"}
         if "unavailable" in reply:
-            raise Unavailable(reply["unavailable"])
+            raise UnavailableError(reply["unavailable"])
         if "failed" in reply:
-            raise SideFailed(f"{self.who}: {do}: {reply['failed']}\n{self._end_of_log()}")
+            raise SideFailedError(f"{self.who}: {do}: {reply['failed']}\n{self._end_of_log()}")
         return reply
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ def serve(handlers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
     ----------
     handlers : mapping of str to callable
         Each takes the request's arguments by keyword and returns a JSON object. One that
-        raises ``Unavailable`` or anything else is answered for, and the loop goes on.
+        raises ``UnavailableError`` or anything else is answered for, and the loop goes on.
     """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the replies
@@ -110,9 +110,9 @@ def serve(handlers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
         request = json.loads(line)
         try:
             reply = handlers[request.pop("do")](**request)
-        except Unavailable as error:
+        except UnavailableError as error:
             reply = {"unavailable": str(error)}
-        except Exception as error:  # noqa: BLE001  (the asker decides what it means)
+        except Exception as error:  # the asker decides what it means
             traceback.print_exc()
             reply = {"failed": f"{type(error).__name__}: {error}"}
         replies.write(json.dumps(reply) + "\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 from enum import StrEnum
@@ -16,9 +17,9 @@ from typing import Annotated, Any, NoReturn
 
 import psutil
 import typer
-from protocol import SideFailed
+from protocol import SideFailedError
 from sizes import parse_size
-from turns import OURS, PEERS, Job, LossMismatch, Measured, measure, say
+from turns import OURS, PEERS, Job, LossMismatchError, Measured, measure, say
 
 BUSY = 0.25  # load per thread, before the start, from which on the user is warned
 
@@ -80,12 +81,13 @@ def run(
         )
     except ValueError as error:
         stop(str(error), 2)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the sides are ended, too
     load = os.getloadavg()[0]
     if load > BUSY * job.threads:
         say(f"the machine is busy (load {load:.1f}): the figures of this run mean little")
     try:
         measured = measure(job)
-    except (LossMismatch, SideFailed) as error:
+    except (LossMismatchError, SideFailedError) as error:
         stop(str(error), 1)
     print(table(size, measured))
     if json_file is not None:

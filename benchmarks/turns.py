@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protocol import Side, SideFailed, Unavailable
+from protocol import Side, SideFailedError, UnavailableError
 from sizes import Size
 
-__all__ = ["OURS", "PEERS", "Job", "LossMismatch", "Measured", "measure", "say"]
+__all__ = ["OURS", "PEERS", "Job", "LossMismatchError", "Measured", "measure", "say"]
 
 HERE = Path(__file__).resolve().parent
 OURS = "tisslm"
@@ -39,7 +39,7 @@ PEER_MALLOC = {
 }
 
 
-class LossMismatch(Exception):
+class LossMismatchError(Exception):
     """Two sides do not compute the same thing, so their times must not be compared."""
 
 
@@ -142,9 +142,9 @@ def measure(job: Job) -> Measured:
 
     Raises
     ------
-    LossMismatch
+    LossMismatchError
         Before anything is timed.
-    SideFailed
+    SideFailedError
         If a side breaks after it has shown that it can start.
     """
     measured = Measured(job)
@@ -172,12 +172,12 @@ def started(measured: Measured) -> Iterator[list[Side]]:
                 side = Side(who, command, env, folder / f"{who}.log")
                 stack.callback(side.close)
                 reply = side.ask("prepare", job=job.request(who), folder=str(folder))
-            except Unavailable as error:
+            except UnavailableError as error:
                 measured.left_out[who] = str(error)
                 say(f"{who} is left out: {error}")
                 continue
             if reply["parameters"] != expected:
-                raise LossMismatch(
+                raise LossMismatchError(
                     f"{who} has {reply['parameters']} parameters, expected {expected}"
                 )
             measured.about[who] = reply["about"]
@@ -199,7 +199,7 @@ def verify(sides: list[Side], measured: Measured) -> float:
             zip(reference, measured.losses[side.who], strict=True), start=1
         ):
             if not abs(ours - theirs) <= LOSS_TOLERANCE * abs(ours):
-                raise LossMismatch(
+                raise LossMismatchError(
                     f"not the same computation: at update {update} the loss is {ours:.7g} in "
                     f"{sides[0].who} and {theirs:.7g} in {side.who}; expected a relative "
                     f"difference of at most {LOSS_TOLERANCE:g}. Nothing was timed"
@@ -215,7 +215,7 @@ def one_round(sides: list[Side], measured: Measured) -> None:
         time.sleep(PAUSE_SECONDS)
         reply = side.ask("updates", n=measured.steps)
         if not all(abs(loss) < float("inf") for loss in reply["losses"]):
-            raise SideFailed(f"{side.who}: the loss is no longer finite")
+            raise SideFailedError(f"{side.who}: the loss is no longer finite")
         measured.seconds.setdefault(side.who, []).append(reply["seconds"])
 
 

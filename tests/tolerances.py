@@ -78,3 +78,8 @@ def largest_error(actual: NDArray[Any], expected: NDArray[Any], scale: float = 0
     if size == 0:
         return 0.0 if not difference.any() else math.inf
     return float(difference.max()) / size
+
+
+#: A gradient of a whole small model in float32, relative to its largest element: two blocks are
+#: about thirty kernels in a row, each with a few roundings of sums of at most a hundred terms.
+WHOLE_MODEL = 2e-5

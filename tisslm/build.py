@@ -20,7 +20,14 @@ from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import Registry, load_registry
 from tisslm.trainer import Trainer
 
-__all__ = ["PYTHON_DOCS", "RunData", "build_trainer", "load_data", "load_windows", "validation_text"]
+__all__ = [
+    "PYTHON_DOCS",
+    "RunData",
+    "build_trainer",
+    "load_data",
+    "load_windows",
+    "validation_text",
+]
 
 #: The ``data.path`` of the text that every Python carries.
 PYTHON_DOCS = "python-docs"
@@ -152,23 +159,18 @@ def load_data(config: RunConfig, seq_len: int, registry: Registry) -> RunData:
 
 
 def validation_text(data: DataSection) -> str:
-    """Return the text that a run validates on.
+    """Return the text that a run validates on, "" if there is none.
 
     Raises
     ------
     DataError
-        If it has none, or it cannot be read.
+        If it cannot be read.
     """
-    text = ""
-    if data.name == "text":
-        text = (
-            _read(data.valid_path)
-            if data.valid_path
-            else split_text(_read(data.path), data.valid_fraction)[1]
-        )
-    if not text:
-        raise DataError("the run has no validation text")
-    return text
+    if data.name != "text":
+        return ""
+    if data.valid_path:
+        return _read(data.valid_path)
+    return split_text(_read(data.path), data.valid_fraction)[1]
 
 
 def load_windows(text: str, tokenizer: Tokenizer, seq_len: int, where: str) -> TokenDataset:
@@ -226,9 +228,7 @@ def _other_dataset(config: RunConfig, seq_len: int, registry: Registry) -> RunDa
 
 def _tokenizer_without_text(config: RunConfig, registry: Registry) -> Tokenizer:
     try:
-        tokenizer: Tokenizer = registry.build(
-            "tokenizer", config.tokenizer, "", via="from_text"
-        )
+        tokenizer: Tokenizer = registry.build("tokenizer", config.tokenizer, "", via="from_text")
     except DataError as error:
         raise ConfigError(
             f"tokenizer.name: {config.tokenizer.name!r} learns from a text, which the dataset "

@@ -22,9 +22,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError
+from tisslm.registry import Registry
 
-__all__ = ["Checkpoint", "list_checkpoints", "prune", "read", "resolve", "write"]
+__all__ = [
+    "Checkpoint",
+    "list_checkpoints",
+    "load_parameters",
+    "prune",
+    "read",
+    "resolve",
+    "tokenizer_state",
+    "write",
+]
 
 Array = NDArray[Any]
 
@@ -147,6 +158,16 @@ def prune(folder: Path, keep: int) -> None:
         with contextlib.suppress(OSError):  # a leftover costs space, never the run
             path.rename(doomed)
             shutil.rmtree(doomed)
+
+
+def tokenizer_state(tokenizer: Tokenizer | None, registry: Registry) -> dict[str, Any] | None:
+    """Describe a tokenizer by its registered name; None if there is none, or none of that class."""
+    if tokenizer is None:
+        return None
+    for part in registry.entries("tokenizer"):
+        if part.load() is type(tokenizer):
+            return {"name": part.entry.name, "state": tokenizer.state()}
+    return None
 
 
 # --------------------------------------------------------------------------- finding

@@ -10,6 +10,7 @@ What does not live here: any implementation beyond the few lines that keep a con
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
@@ -273,10 +274,13 @@ class Optimizer(ABC):
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next update."""
-        lr = float(lr)
-        if not (np.isfinite(lr) and lr >= 0.0):
+        try:
+            rate = float(lr)
+        except (TypeError, ValueError):
+            rate = math.nan
+        if not (math.isfinite(rate) and rate >= 0.0):
             raise ConfigError(f"learning rate: expected a finite number >= 0, got {lr!r}")
-        self._lr = lr
+        self._lr = rate
 
     def get_lr(self) -> float:
         """Return the learning rate of the next update."""

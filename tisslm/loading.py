@@ -95,13 +95,22 @@ def load_run_config(path: str | Path) -> RunConfig:
     CheckpointError
         If there is none beside the checkpoint, or it cannot be used.
     """
-    where = checkpoint.resolve(path)
-    for folder in where.absolute().parents:
+    where = checkpoint.resolve(path).absolute()
+    for folder in where.parents:
         if (folder / CONFIG).is_file():
-            try:
-                return RunConfig.load(folder / CONFIG, env={})
-            except ConfigError as error:
-                raise CheckpointError(
-                    f"{folder / CONFIG}: not the configuration of a run from a text ({error})"
-                ) from error
-    raise CheckpointError(f"{where}: expected {CONFIG} in a folder above it, found none")
+            config = _read_config(folder / CONFIG)
+            if folder / config.training.checkpoint_dir == where.parent:
+                return config
+    raise CheckpointError(
+        f"{where}: expected the run's {CONFIG} in a folder above it, found none; leave the "
+        "checkpoint in its run directory"
+    )
+
+
+def _read_config(path: Path) -> RunConfig:
+    try:
+        return RunConfig.load(path, env={})
+    except ConfigError as error:
+        raise CheckpointError(
+            f"the run was composed in Python or its configuration changed by hand: {error}"
+        ) from error

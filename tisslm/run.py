@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint import list_checkpoints
+from tisslm.checkpoint import list_checkpoints, resolve
+from tisslm.config import TrainingConfig
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError
 
-__all__ = ["RunDirectory", "find_run"]
+__all__ = ["RunDirectory", "find_run", "open_run"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
@@ -85,6 +86,39 @@ def _write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def open_run(
+    config: TrainingConfig, settings: Mapping[str, Any]
+) -> tuple[RunDirectory, Path | None]:
+    """Return the directory of a run, and the checkpoint that it goes on from, if any.
+
+    Without ``output_dir``, a run goes on in the directory that its checkpoint lies in.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    settings : mapping
+        The resolved configuration, by which ``resume="auto"`` recognizes a run.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint that ``resume`` names is not there.
+    """
+    target, folder = config.resume_target, config.output_dir
+    saved: Path | None = None
+    if target and target != "auto":
+        saved = resolve(target)
+        if not folder and saved.parent.name == Path(config.checkpoint_dir).name:
+            folder = str(saved.parent.parent)
+    elif target == "auto" and not folder:
+        found = find_run(config.name, settings, config.checkpoint_dir)
+        folder = "" if found is None else str(found)
+    run = RunDirectory(folder, config.name, config.checkpoint_dir)
+    if target == "auto":
+        saved = next(reversed(list_checkpoints(run.checkpoints)), None)
+    return run, saved
 
 
 def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Path | None:

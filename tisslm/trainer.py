@@ -32,9 +32,10 @@ from tisslm.contracts import (
 )
 from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from tisslm.evaluate import Evaluation, evaluate
+from tisslm.fitting import fit_dataset
 from tisslm.registry import Registry, load_registry
 from tisslm.reporting import Rate, SinkGroup, check_monitors, memory_metrics, observe
-from tisslm.run import RunDirectory, find_run
+from tisslm.run import open_run
 from tisslm.trainer_state import TrainerState, conditions, warn_if_bits_differ
 
 __all__ = ["Trainer"]
@@ -111,8 +112,8 @@ class Trainer:
             ops.set_threads(config.threads)
         self.registry = registry = load_registry() if registry is None else registry
         self.model = model
-        self.dataset = self._fitting(dataset, "dataset")
-        self.val_dataset = self._fitting(val_dataset, "val_dataset")
+        self.dataset = self._fit(dataset, "dataset")
+        self.val_dataset = self._fit(val_dataset, "val_dataset")
         self.max_steps = self._find_max_steps()
         build = registry.build
         self.optimizer: Optimizer = build(
@@ -137,8 +138,9 @@ class Trainer:
         self._state = TrainerState()
         self._grad_norm = math.nan
         self._evaluation: tuple[int, Evaluation] | None = None
-        self.run = RunDirectory(config.output_dir, config.name, config.checkpoint_dir)
-        self._resume()
+        self.run, saved = open_run(config, self.settings)
+        if saved is not None:
+            self.load_checkpoint(saved)
 
     @property
     def loss_history(self) -> list[float]:
@@ -157,26 +159,9 @@ class Trainer:
 
     # ------------------------------------------------------------------ preparation
 
-    def _fitting(self, dataset: Dataset | None, where: str) -> Dataset | None:
-        """Check a dataset against the model, and fill in what it leaves to the run."""
-        if dataset is None:
-            return None
-        if not hasattr(dataset, "seq_len"):
-            dataset.seq_len = self.model.seq_len
-        if dataset.seq_len > self.model.seq_len:
-            raise ConfigError(
-                f"{where}: its windows have {dataset.seq_len} tokens, the model takes at most "
-                f"{self.model.seq_len}; set the same seq_len for both"
-            )
-        if dataset.vocab_size > self.model.vocab_size:
-            raise ConfigError(
-                f"{where}: its tokenizer has {dataset.vocab_size} ids, the model a vocabulary of "
-                f"{self.model.vocab_size}; set model.vocab_size to at least {dataset.vocab_size}"
-            )
-        if dataset.batch_size is None:
-            dataset.batch_size = self._window_rows
-        if dataset.seed is None:
-            dataset.seed = self.config.seed
+    def _fit(self, dataset: Dataset | None, where: str) -> Dataset | None:
+        if dataset is not None:
+            fit_dataset(dataset, self.model, where, self._window_rows, self.config.seed)
         return dataset
 
     @property
@@ -202,25 +187,6 @@ class Trainer:
         for name in ("optimizer", "scheduler", "loss_fn"):
             found[name.removesuffix("_fn")] = {"name": type(getattr(self, name)).__name__}
         return found
-
-    def _resume(self) -> None:
-        """Go on from what ``config.resume`` names, in the directory of that run."""
-        config, target = self.config, self.config.resume_target
-        if not target:
-            return
-        if target != "auto":
-            path = checkpoint.resolve(target)
-            if not config.output_dir and path.parent.name == Path(config.checkpoint_dir).name:
-                self.run = RunDirectory(path.parent.parent, config.name, config.checkpoint_dir)
-            self.load_checkpoint(path)
-            return
-        if not config.output_dir:
-            found = find_run(config.name, self.settings, config.checkpoint_dir)
-            if found is not None:
-                self.run = RunDirectory(found, config.name, config.checkpoint_dir)
-        saved = checkpoint.list_checkpoints(self.run.checkpoints)
-        if saved:
-            self.load_checkpoint(saved[-1])
 
     # ------------------------------------------------------------------ one update
 
@@ -395,7 +361,8 @@ class Trainer:
 
         Cross-entropy whatever the training loss is, so that runs can be compared.
         """
-        return self._evaluate(self._fitting(dataset, "validate") or dataset).loss
+        fit_dataset(dataset, self.model, "validate", self._window_rows, self.config.seed)
+        return self._evaluate(dataset).loss
 
     def _summarize(self, status: str, seconds: float, rate: Rate) -> None:
         self.run.write_summary(
@@ -440,7 +407,7 @@ class Trainer:
                     "updates": self.model.parameters.updates,
                     "scheduler": self.scheduler.state(),
                 },
-                tokenizer=self._tokenizer_state(),
+                tokenizer=checkpoint.tokenizer_state(self.tokenizer, self.registry),
             ),
         )
         checkpoint.prune(self.run.checkpoints, self.config.keep_checkpoints)
@@ -448,14 +415,6 @@ class Trainer:
 
     def _conditions(self) -> dict[str, Any]:
         return conditions(self.config.seed, self._window_rows)
-
-    def _tokenizer_state(self) -> dict[str, Any] | None:
-        if self.tokenizer is None:
-            return None
-        for part in self.registry.entries("tokenizer"):
-            if part.load() is type(self.tokenizer):
-                return {"name": part.entry.name, "state": self.tokenizer.state()}
-        return None
 
     def load_checkpoint(self, path: str | Path) -> None:
         """Take over parameters, optimizer, schedule and position from a checkpoint.

@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 __all__ = ["GPT", "make_adamw", "train_update"]
 
@@ -36,7 +36,7 @@ class Attention(nn.Module):
         B, T, C = h_BTC.shape
         parts = self.qkv(self.norm(h_BTC)).split(C, dim=2)
         q, k, v = (part.view(B, T, self.n_head, -1).transpose(1, 2) for part in parts)
-        y_BHTD = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y_BHTD = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return cast(Tensor, self.out(y_BHTD.transpose(1, 2).reshape(B, T, C)))
 
 
@@ -51,7 +51,7 @@ class MLP(nn.Module):
         self.down = nn.Linear(4 * n_embd, n_embd, bias=bias)
 
     def forward(self, h_BTC: Tensor) -> Tensor:
-        a_BTF = F.gelu(self.up(self.norm(h_BTC)), approximate=self.approximate)
+        a_BTF = functional.gelu(self.up(self.norm(h_BTC)), approximate=self.approximate)
         return cast(Tensor, self.down(a_BTF))
 
 
@@ -114,10 +114,10 @@ class GPT(nn.Module):
         h_BTC = self.embedding(x_BT)
         for block in self.blocks:
             h_BTC = block(h_BTC)
-        logits_BTV = F.linear(self.final_norm(h_BTC), self.embedding.token.weight)
+        logits_BTV = functional.linear(self.final_norm(h_BTC), self.embedding.token.weight)
         if y_BT is None:
             return logits_BTV
-        return F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), ignore_index=-100)
+        return functional.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), ignore_index=-100)
 
 
 def make_adamw(

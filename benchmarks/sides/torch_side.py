@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from protocol import Unavailable, peak_rss_bytes, serve
+from protocol import UnavailableError, peak_rss_bytes, serve
 
 try:
     import numpy as np
@@ -32,9 +32,9 @@ class TorchSide:
     def prepare(self, job: dict[str, Any], folder: str) -> dict[str, Any]:
         """Build the model with the weights and the batch that our side has left."""
         if MISSING:
-            raise Unavailable(f"its interpreter cannot import what it needs: {MISSING}")
+            raise UnavailableError(f"its interpreter cannot import what it needs: {MISSING}")
         if job["compile"] and not shutil.which(os.environ.get("CXX", "g++")):
-            raise Unavailable("torch.compile needs a C++ compiler, and there is none")
+            raise UnavailableError("torch.compile needs a C++ compiler, and there is none")
         torch.set_num_threads(job["threads"])
         self.plain = self._load(job, Path(folder))
         self.model: Any = torch.compile(self.plain) if job["compile"] else self.plain

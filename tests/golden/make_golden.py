@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks" / "sides"))
-from torch_gpt import GPT, make_adamw, train_update
+from torch_gpt import GPT, make_adamw, train_update  # noqa: E402
 
 MODEL = {"n_layer": 2, "n_head": 2, "n_embd": 16, "seq_len": 14, "vocab_size": 33}
 VARIANTS = ({"activation": "gelu", "bias": True}, {"activation": "gelu_tanh", "bias": False})
@@ -90,7 +90,9 @@ def compute(variant: dict[str, Any], weights: Arrays, dtype: torch.dtype) -> Arr
     out["grad_norm"] = copy(norm)
     model = load(variant, weights, dtype)
     optimizer = make_adamw(model, **ADAMW)
-    losses = [train_update(model, optimizer, x, y, MAX_GRAD_NORM) for x, y in zip(*inputs)]
+    losses = [
+        train_update(model, optimizer, x, y, MAX_GRAD_NORM) for x, y in zip(*inputs, strict=True)
+    ]
     out["losses"] = np.array(losses)
     out |= {f"final/{name}": copy(p) for name, p in model.named_parameters()}
     return out

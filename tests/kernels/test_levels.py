@@ -1,0 +1,29 @@
+"""Every instruction-set level of the host passes the tests of the kernels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+isa = pytest.importorskip("tisslm._kernels.isa", reason="kernels are not built")
+HERE = Path(__file__).parent
+
+
+@pytest.mark.skipif(os.environ.get("TISSLM_ISA", "") != "", reason="one level was asked for")
+@pytest.mark.parametrize("level", ["baseline", "avx2"])
+def test_kernels_at_a_lower_level(level):
+    if level not in isa.available() or level == isa.name():
+        pytest.skip(f"{level} is not a lower level of this processor")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "--import-mode=importlib", str(HERE)],
+        cwd=HERE.parents[1],
+        env={**os.environ, "TISSLM_ISA": level},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]

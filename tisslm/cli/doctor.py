@@ -1,0 +1,46 @@
+"""``tisslm doctor``: what a bug report needs, and what is wrong here.
+
+What does not live here: finding it out (``_machine``).
+"""
+
+from __future__ import annotations
+
+from json import dumps
+from typing import Annotated
+
+import typer
+
+from tisslm.cli._machine import examine
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Describe this machine and this installation, and name what is wrong with them.
+
+    Versions, processor, thread count and why, kernels, BLAS pools, memory, plugins, environment.
+    """
+    found = examine()
+    if json:
+        typer.echo(dumps(found, indent=2))
+        return
+    problems = found.pop("problems")
+    for section, facts in found.items():
+        typer.echo(section)
+        for table in facts if isinstance(facts, list) else [facts]:
+            for name, value in table.items():
+                typer.echo(f"  {name:<24} {_words(value)}")
+            if not table:
+                typer.echo("  nothing")
+    for problem in problems:
+        typer.echo(f"problem: {problem}")
+    if not problems:
+        typer.echo("no problems found")
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,91 @@
+"""``tisslm eval``: the loss of a trained model on its validation text or another.
+
+What does not live here: the loss (``tisslm.evaluate``), and reading text (``tisslm.build``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tisslm import checkpoint
+from tisslm.build import load_windows, validation_text
+from tisslm.datasets.text import read_text
+from tisslm.errors import CheckpointError
+from tisslm.evaluate import evaluate as evaluate_model
+from tisslm.loading import load_model, load_run_config
+from tisslm.registry import load_registry
+
+__all__ = ["evaluate"]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A text to evaluate on, what to call it, and the windows per pass."""
+
+    text: str
+    name: str
+    batch_size: int = 32
+
+
+def evaluate(
+    path: Annotated[Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", show_default=False)],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="TEXT", help="A UTF-8 text; left out, the run's validation text."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Compute a trained model's mean loss over every window of a text."""
+    where = checkpoint.resolve(path)
+    registry = load_registry()
+    model, tokenizer = load_model(where, registry=registry)
+    if tokenizer is None:
+        raise CheckpointError(
+            f"{where}: the checkpoint has no tokenizer, so it cannot read text; train with a "
+            "dataset that has one, or use trainer.validate with a dataset of token ids"
+        )
+    source = _run_text(where) if data is None else _Text(read_text(data), str(data))
+    windows = load_windows(source.text, tokenizer, model.seq_len, source.name)
+    loss = registry.build("loss", "cross_entropy")
+    found = evaluate_model(model, windows, loss, batch_size=source.batch_size)
+    facts = {
+        "checkpoint": str(where),
+        "data": source.name,
+        "loss": found.loss,
+        "perplexity": found.perplexity,
+        "targets": found.targets,
+        "seconds": found.seconds,
+    }
+    if json:
+        typer.echo(dumps({name: _plain(value) for name, value in facts.items()}, indent=2))
+        return
+    typer.echo(
+        f"{where}\n{source.name}: loss {found.loss:.4f} nats per token | "
+        f"perplexity {found.perplexity:.2f} | {found.targets} targets | {found.seconds:.1f}s"
+    )
+
+
+def _run_text(where: Path) -> _Text:
+    """Return the validation text of the run that a checkpoint belongs to."""
+    try:
+        config = load_run_config(where)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; or give a text with --data") from error
+    text = validation_text(config.data)
+    if not text:
+        raise CheckpointError(f"{where}: its run had no validation text; give a text with --data")
+    name = config.data.valid_path or f"{config.data.path}, validation part"
+    return _Text(text, name, config.training.batch_size)
+
+
+def _plain(value: object) -> object:
+    """Return a value that JSON has: the infinities and NaN become words, as in metrics.jsonl."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity"

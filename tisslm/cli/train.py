@@ -1,0 +1,86 @@
+"""``tisslm train``: a run from a configuration, ending with a sample and its path.
+
+What does not live here: building the run (``tisslm.build``), and the loop (``tisslm.trainer``).
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tisslm import checkpoint, ops
+from tisslm.build import build_trainer
+from tisslm.cli._text import sample
+from tisslm.config import RunConfig
+from tisslm.generate import Sampling
+from tisslm.models.transformer import Transformer
+from tisslm.trainer import Trainer
+
+__all__ = ["train"]
+
+SAMPLE_TOKENS = 250
+SAMPLING = Sampling(temperature=0.8, top_k=40)
+
+
+def train(
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG.toml", help="Left out: the run that comes with TissLM."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="May be given several times."),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="auto|PATH", help="Go on from a checkpoint or a run."),
+    ] = None,
+) -> None:
+    """Train a model on a text.
+
+    Without a configuration, a small character model learns the language reference that every
+    Python carries, in a few minutes. Settings: default < file < environment < command line.
+    """
+    overrides = [*(settings or ()), *([] if resume is None else [f"training.resume={resume}"])]
+    trainer = build_trainer(RunConfig.load(config, overrides))
+    _announce(trainer)
+    try:
+        trainer.train()
+    except KeyboardInterrupt:
+        typer.echo(_interruption(trainer), err=True)
+        raise typer.Exit(130) from None
+    _show_sample(trainer)
+    typer.echo(f"run: {trainer.run.path}")
+    typer.echo(f"more of it: tisslm generate {shlex.quote(str(trainer.run.path))}")
+
+
+def _announce(trainer: Trainer) -> None:
+    """Say in two lines what will be trained, and where it goes."""
+    named = ((trainer.dataset, "training"), (trainer.val_dataset, "validation"))
+    data = [f"{len(dataset)} {name} windows" for dataset, name in named if dataset is not None]
+    threads = ops.thread_count()
+    typer.echo(
+        f"{' and '.join(data)} of {trainer.model.seq_len} tokens, vocabulary "
+        f"{trainer.model.vocab_size}, {trainer.model.parameters.count:,} parameters, "
+        f"{threads.count} thread{'s' if threads.count > 1 else ''} ({threads.reason})"
+    )
+    start = f", going on from step {trainer.current_step}" if trainer.current_step else ""
+    typer.echo(f"run: {trainer.run.path}{start}")
+
+
+def _interruption(trainer: Trainer) -> str:
+    saved = checkpoint.list_checkpoints(trainer.run.checkpoints)
+    advice = f"go on with --resume {saved[-1]}" if saved else "there is no checkpoint yet"
+    return f"interrupted at step {trainer.current_step}; {advice}"
+
+
+def _show_sample(trainer: Trainer) -> None:
+    """Print what the model writes now; a run without a tokenizer has no text."""
+    model, tokenizer = trainer.model, trainer.tokenizer
+    if tokenizer is None or not isinstance(model, Transformer):
+        return
+    text = "".join(sample(model, tokenizer, "", SAMPLE_TOKENS, SAMPLING))
+    typer.echo(f"\nsample:\n{text.strip()}\n")

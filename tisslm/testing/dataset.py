@@ -1,0 +1,209 @@
+"""Conformance of datasets: what ``tisslm.contracts.Dataset`` asks of every one.
+
+What does not live here: where the tokens come from.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import IGNORE_INDEX, Dataset
+from tisslm.errors import ConfigError
+from tisslm.testing.checks import Checks, Report, keeps_final_methods
+from tisslm.testing.examples import option_sets
+from tisslm.tokenizers.byte import ByteTokenizer
+
+__all__ = ["check_dataset"]
+
+Array = NDArray[Any]
+Make = Callable[[], Dataset]
+Batches = Sequence[tuple[Array, Array]]
+
+SEQ_LEN = 5
+TEXT = "Ein Text mit Umlauten: äöü, und 中文.\n" * 3
+
+#: Windows of a larger dataset that are looked at.
+MANY = 60
+
+
+def check_dataset(
+    cls: type[Dataset], *, options: Mapping[str, Any] | None = None, name: str = ""
+) -> Report:
+    """Check that a dataset class keeps its contract.
+
+    Parameters
+    ----------
+    cls : type
+    options : mapping, optional
+        What it is built with. Left out: ``cls.test_options``, or its defaults, with examples of
+        ``tokens``, ``path`` (a text file), ``text``, ``tokenizer``, ``seq_len``, ``vocab_size``.
+    name : str, optional
+        What messages call it.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ConformanceError
+        At the first assertion that does not hold.
+    """
+    checks = Checks(name or f"dataset {cls.__name__}", Dataset)
+    checks.run(keeps_final_methods, cls)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "text.txt")
+        path.write_text(TEXT, encoding="utf-8")
+        examples = {
+            "tokens": np.random.default_rng(0).integers(0, 50, 11 * SEQ_LEN + 3, dtype=np.uint16),
+            "path": path,
+            "text": TEXT,
+            "tokenizer": ByteTokenizer(),
+            "seq_len": SEQ_LEN,
+            "vocab_size": 64,
+        }
+        for chosen in option_sets(cls, options, examples=examples):
+
+            def make(chosen: Mapping[str, Any] = chosen) -> Dataset:
+                return cls(**chosen)
+
+            for prop in PROPERTIES:
+                checks.run(prop, make, options=chosen)
+    return checks.report()
+
+
+def partial_batch_size(n_windows: int) -> int:
+    """Return the least batch size from 2 on that leaves a partial last batch."""
+    return next(size for size in range(2, n_windows + 2) if n_windows % size)
+
+
+def has_windows_of_one_length(checks: Checks, make: Make) -> None:
+    """Length, seq_len and vocab_size are positive integers."""
+    dataset = make()
+    sizes = {"len": len(dataset), "seq_len": dataset.seq_len, "vocab_size": dataset.vocab_size}
+    for what, value in sizes.items():
+        checks.that(int(value) == value and value >= 1, f"{what} >= 1", value)
+
+
+def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
+    """Windows are int32 ids of shape (T,); a target is the next input, or -100."""
+    dataset, again = make(), make()
+    shape = (dataset.seq_len,)
+    for i in range(min(len(dataset), MANY)):
+        x, y = dataset.window(i)
+        for what, array in (("inputs", x), ("targets", y)):
+            got = (array.shape, str(array.dtype))
+            checks.same(got, (shape, "int32"), f"{what} of window {i}")
+            known = (array >= 0) & (array < dataset.vocab_size)
+            known |= (array == IGNORE_INDEX) & (what == "targets")
+            checks.that(bool(known.all()), f"{what} below {dataset.vocab_size}", array[~known][:1])
+        real = y[:-1] != IGNORE_INDEX
+        shifted = np.array_equal(y[:-1][real], x[1:][real])
+        checks.that(shifted, f"window {i}: targets {x[1:]}", f"{y[:-1]}")
+        for first, second in zip((x, y), again.window(i), strict=True):
+            checks.same(second, first, f"window {i} of another instance")
+
+
+def order_is_a_permutation(checks: Checks, make: Make) -> None:
+    """Every window comes once in an epoch, and any place can be asked for alone."""
+    dataset = make()
+    n = len(dataset)
+    places = range(n) if n <= 20_000 else range(0, n, n // 5000)
+    for seed, epoch in ((0, 0), (7, 1), (2**31, 12345)):
+        order = dataset.order(seed, epoch)
+        checks.same(len(order), n, "length of the order")
+        found = [int(order[i]) for i in places]
+        fits = len(set(found)) == len(found) and 0 <= min(found) <= max(found) < n
+        checks.that(fits, f"each of range({n}) at most once", f"{found[:20]}")
+        other = make().order(seed, epoch)
+        backwards = [int(other[i]) for i in reversed(places)]
+        checks.same(backwards[::-1], found, "the same order, asked for backwards")
+
+
+def read(dataset: Dataset, batch_size: int, seed: int, start: int, count: int) -> Batches:
+    """Return some batches as arrays that stay."""
+    stream = islice(dataset.batches(batch_size, seed, start), count)
+    return [(np.array(x), np.array(y)) for x, y in stream]
+
+
+def same_batches(checks: Checks, got: Batches, expected: Batches, what: str) -> None:
+    """Assert that two sequences of batches are equal."""
+    checks.same(len(got), len(expected), f"{what}: number of batches")
+    for i, pairs in enumerate(zip(got, expected, strict=True)):
+        for (part, left), right in zip(zip("xy", pairs[0], strict=True), pairs[1], strict=True):
+            checks.same(left, right, f"{what}: {part} of batch {i}")
+
+
+def batches_follow_the_order_and_keep_the_last(checks: Checks, make: Make) -> None:
+    """An epoch's batches are its order's windows, all of them, then the next epoch's."""
+    dataset = make()
+    n, seed = len(dataset), 3
+    for size in (1, partial_batch_size(n)):
+        per_epoch = -(-n // size)
+        count = min(per_epoch + 2, MANY)
+        expected = []
+        for number in range(count):
+            epoch, batch = divmod(number, per_epoch)
+            order = dataset.order(seed, epoch)
+            rows = range(batch * size, min((batch + 1) * size, n))
+            windows = [dataset.window(int(order[row])) for row in rows]
+            expected.append((np.stack([x for x, _ in windows]), np.stack([y for _, y in windows])))
+        same_batches(checks, read(dataset, size, seed, 0, count), expected, f"batches of {size}")
+
+
+def any_batch_can_be_the_first(checks: Checks, make: Make) -> None:
+    """``batches(start=k)`` begins with batch k, in this epoch or a later one."""
+    dataset = make()
+    n, seed = len(dataset), 5
+    size = partial_batch_size(n)
+    per_epoch = -(-n // size)
+    whole = read(dataset, size, seed, 0, min(2 * per_epoch, MANY) + 2)
+    for start in sorted({1, per_epoch - 1, per_epoch, len(whole) - 2} & set(range(len(whole)))):
+        found = read(make(), size, seed, start, 2)
+        same_batches(checks, found, whole[start : start + 2], f"from batch {start}")
+    last = read(dataset, size, seed, per_epoch - 1, 1)[0][0]
+    checks.same(len(last), n % size, "rows of the last batch of an epoch")
+    far = read(dataset, size, seed, 1000 * per_epoch, 1)[0][0]
+    first = dataset.window(int(dataset.order(seed, 1000)[0]))[0]
+    checks.same(far[0], np.array(first), "first window of epoch 1000")
+
+
+def the_same_seed_gives_the_same_batches(checks: Checks, make: Make) -> None:
+    """Another instance, and one that was read before, deliver the same."""
+    dataset = make()
+    size = partial_batch_size(len(dataset))
+    first = read(dataset, size, 11, 0, 3)
+    read(dataset, size, 12, 0, 2)
+    same_batches(checks, read(dataset, size, 11, 0, 3), first, "read again")
+    same_batches(checks, read(make(), size, 11, 0, 3), first, "another instance")
+
+
+def iterating_gives_an_epoch_then_the_next(checks: Checks, make: Make) -> None:
+    """``for x, y in dataset`` uses batch_size and seed, and goes on where it stopped."""
+    dataset = make()
+    dataset.batch_size, dataset.seed = partial_batch_size(len(dataset)), 9
+    per_epoch = -(-len(dataset) // dataset.batch_size)
+    count = min(per_epoch, MANY)
+    for epoch in range(2):
+        found = [(np.array(x), np.array(y)) for x, y in islice(iter(dataset), count)]
+        expected = read(make(), dataset.batch_size, 9, epoch * per_epoch, count)
+        same_batches(checks, found, expected, f"epoch {epoch}")
+    checks.raises(ConfigError, lambda: next(dataset.batches(0, 1)), "batch_size 0")
+
+
+PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
+    has_windows_of_one_length,
+    targets_are_the_inputs_shifted_by_one,
+    order_is_a_permutation,
+    batches_follow_the_order_and_keep_the_last,
+    any_batch_can_be_the_first,
+    the_same_seed_gives_the_same_batches,
+    iterating_gives_an_epoch_then_the_next,
+)

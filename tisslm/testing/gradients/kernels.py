@@ -1,0 +1,278 @@
+"""Every pair of kernels with a backward, as a problem.
+
+What does not live here: the losses over tiles, which ``losses`` takes from the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.testing.gradients.problem import Case, Problem, draw
+
+__all__ = ["kernel_cases"]
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+#: Seed, update, site and first row of every draw: the seed uses both halves of the key.
+KEY = (2**40 + 5, 3, 2, 1)
+
+
+@final
+class KernelProblem(Problem):
+    """A forward kernel and its backward.
+
+    Parameters
+    ----------
+    values : dict of str to ndarray
+    forward : callable
+        Returns the outputs.
+    backward : callable
+        Takes the gradients of the outputs, returns those of the values.
+    """
+
+    def __init__(
+        self, values: Arrays, forward: Callable[[], Arrays], backward: Callable[[Arrays], Arrays]
+    ) -> None:
+        self.values = values
+        self._forward = forward
+        self._backward = backward
+
+    def outputs(self) -> Mapping[str, Array]:
+        """Run forward."""
+        return self._forward()
+
+    def gradients(self) -> Mapping[str, Array]:
+        """Run forward, then backward."""
+        found = self._forward()
+        return self._backward({name: self.weights(name, y) for name, y in found.items()})
+
+
+def kernel_cases() -> list[Case]:
+    """Return a case for each kernel and each of its forms."""
+    made: dict[str, Callable[[str, bool], Problem]] = {
+        "linear": linear,
+        "layer_norm": partial(layer_norm, bias=True),
+        "layer_norm_unbiased": partial(layer_norm, bias=False),
+        "gelu": partial(activation, code=ops.ACTIVATIONS["gelu"]),
+        "gelu_tanh": partial(activation, code=ops.ACTIVATIONS["gelu_tanh"]),
+        "embedding": embedding,
+        "attention": partial(attention, n_kv_head=4, p=0.0),
+        "attention_grouped": partial(attention, n_kv_head=2, p=0.2),
+        "dropout": dropout,
+        "residual": residual,
+        "softmax_gradient": softmax_gradient,
+    }
+    return [Case(name, "kernel", make, limit=64) for name, make in made.items()]
+
+
+def empty(dtype: str, *shape: int) -> Array:
+    """Return an array full of NaN, so that what a kernel leaves unwritten shows."""
+    return np.full(shape, np.nan, dtype=dtype)
+
+
+def ones(dtype: str, *shape: int) -> Array:
+    """Return an array that a kernel is to add to."""
+    return np.ones(shape, dtype=dtype)
+
+
+def linear(dtype: str, large: bool) -> Problem:
+    """``y = x w^T + b``; the sums and panels of the large one are cut into blocks."""
+    n, c, o = (400, 390, 270) if large else (5, 4, 3)
+    x, w, b = (draw(k, s).astype(dtype) for k, s in (("x", (n, c)), ("w", (o, c)), ("b", (o,))))
+
+    def forward() -> Arrays:
+        y = empty(dtype, n, o)
+        ops.linear_forward(x, w, b, y)
+        return {"y_NO": y}
+
+    def backward(d: Arrays) -> Arrays:
+        dx, dw, db = empty(dtype, n, c), empty(dtype, o, c), empty(dtype, o)
+        ops.linear_backward_input(d["y_NO"], w, dx)
+        ops.linear_backward_weight(d["y_NO"], x, dw, db, False)
+        more_dw, more_db = ones(dtype, o, c), ones(dtype, o)
+        ops.linear_backward_weight(d["y_NO"], x, more_dw, more_db, True)
+        added = {"w_OC (added)": more_dw - 1, "b_O (added)": more_db - 1}
+        return {"x_NC": dx, "w_OC": dw, "b_O": db, **added}
+
+    return KernelProblem({"x_NC": x, "w_OC": w, "b_O": b}, forward, backward)
+
+
+def layer_norm(dtype: str, large: bool, *, bias: bool) -> Problem:
+    """Layer norm beside a residual connection, which joins its gradient; or alone, unbiased."""
+    n, c = (130, 300) if large else (4, 6)
+    x = (0.5 + draw("x", (n, c))).astype(dtype)
+    values = {"x_NC": x, "gamma_C": (1 + draw("gamma", (c,), 0.25)).astype(dtype)}
+    if bias:
+        values["beta_C"] = draw("beta", (c,)).astype(dtype)
+    gamma, beta = values["gamma_C"], values.get("beta_C")
+    mean, rstd = empty(dtype, n), empty(dtype, n)
+
+    def forward() -> Arrays:
+        y = empty(dtype, n, c)
+        ops.layer_norm_forward(x, gamma, beta, y, mean, rstd, 1e-5)
+        return {"y_NC": y, "stream_NC": x.copy()} if bias else {"y_NC": y}
+
+    def once(d: Arrays, start: Array, accumulate: bool) -> Arrays:
+        dx, dgamma, dbeta = empty(dtype, n, c), start.copy(), start.copy() if bias else None
+        partial_2KC = empty(dtype, 2, -(-n // 64), c)
+        ops.layer_norm_backward(
+            d["y_NC"],
+            x,
+            gamma,
+            mean,
+            rstd,
+            d.get("stream_NC"),
+            dx,
+            dgamma,
+            dbeta,
+            partial_2KC,
+            accumulate,
+        )
+        found = {"x_NC": dx, "gamma_C": dgamma}
+        return found if dbeta is None else {**found, "beta_C": dbeta}
+
+    def backward(d: Arrays) -> Arrays:
+        found = once(d, empty(dtype, c), False)
+        more = once(d, ones(dtype, c), True)
+        return {**found, **{f"{k} (added)": more[k] - 1 for k in found if k != "x_NC"}}
+
+    return KernelProblem(values, forward, backward)
+
+
+def activation(dtype: str, large: bool, *, code: int) -> Problem:
+    """An activation; the gradient may overwrite the one it comes from."""
+    shape = (37, 301) if large else (3, 7)
+    x = draw("x", shape, 2.0).astype(dtype)
+
+    def forward() -> Arrays:
+        y = empty(dtype, *shape)
+        ops.activation_forward(x, y, code)
+        return {"y_NF": y}
+
+    def backward(d: Arrays) -> Arrays:
+        dx, in_place, y = empty(dtype, *shape), d["y_NF"].copy(), empty(dtype, *shape)
+        ops.activation_backward(x, d["y_NF"], dx, y, code)
+        ops.activation_backward(x, in_place, in_place, None, code)
+        return {"x_NF": dx, "x_NF (in place)": in_place}
+
+    return KernelProblem({"x_NF": x}, forward, backward)
+
+
+def embedding(dtype: str, large: bool) -> Problem:
+    """Both tables; tokens repeat, and positions beyond the pass get nothing."""
+    (b, t), v, c = ((3, 50), 33, 72) if large else ((2, 5), 4, 3)
+    tokens = np.random.default_rng(0).integers(0, v, (b, t), dtype=np.int32)
+    token, position = draw("token", (v, c)).astype(dtype), draw("position", (t + 2, c))
+    position = position.astype(dtype)
+
+    def forward() -> Arrays:
+        h = empty(dtype, b * t, c)
+        ops.embedding_forward(tokens, token, position, h)
+        return {"h_NC": h}
+
+    def once(dh: Array, fill: float, accumulate: bool) -> tuple[Array, Array]:
+        dtoken, dposition = np.full_like(token, fill), np.full_like(position, fill)
+        order, start = np.zeros(b * t, np.int32), np.zeros(v + 1, np.int32)
+        ops.embedding_backward(
+            tokens, dh, dtoken, dposition, order, start, accumulate, accumulate
+        )
+        return dtoken, dposition
+
+    def backward(d: Arrays) -> Arrays:
+        dtoken, dposition = once(d["h_NC"], np.nan, False)
+        more_token, more_position = once(d["h_NC"], 1.0, True)
+        added = {"token_VC (added)": more_token - 1, "position_TC (added)": more_position - 1}
+        return {"token_VC": dtoken, "position_TC": dposition, **added}
+
+    return KernelProblem({"token_VC": token, "position_TC": position}, forward, backward)
+
+
+def attention(dtype: str, large: bool, *, n_kv_head: int, p: float) -> Problem:
+    """Causal attention over three tiles of keys, the last one short."""
+    n_head, size = 4, 40 if large else 2
+    b, t = (2, 140) if large else (2, 4)
+    qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
+    ops.reserve_attention(t, size)
+    rest = (n_head, n_kv_head, size**-0.5, p, *KEY)
+
+    def run() -> tuple[Array, Array]:
+        out, lse = empty(dtype, b, t, n_head * size), empty(dtype, b, n_head, t)
+        ops.attention_forward(qkv, out, lse, *rest)
+        return out, lse
+
+    def backward(d: Arrays) -> Arrays:
+        dqkv = np.full_like(qkv, np.nan)
+        ops.attention_backward(d["out_BTC"], qkv, *run(), dqkv, *rest)
+        edges = np.cumsum([n_head * size, n_kv_head * size])
+        dq, dk, dv = np.split(dqkv, edges, axis=-1)
+        return {"q_BTE": dq, "k_BTE": dk, "v_BTE": dv}
+
+    edges = np.cumsum([n_head * size, n_kv_head * size])
+    values = dict(zip(("q_BTE", "k_BTE", "v_BTE"), np.split(qkv, edges, axis=-1), strict=True))
+    return KernelProblem(values, lambda: {"out_BTC": run()[0]}, backward)
+
+
+def dropout(dtype: str, large: bool) -> Problem:
+    """Dropout, whose backward draws the mask again."""
+    (b, t), c = ((3, 5), 300) if large else ((2, 3), 5)
+    x = draw("x", (b * t, c)).astype(dtype)
+
+    def forward() -> Arrays:
+        y = empty(dtype, b * t, c)
+        ops.dropout_forward(x, y, t, 0.3, *KEY)
+        return {"y_NC": y}
+
+    def backward(d: Arrays) -> Arrays:
+        dx = empty(dtype, b * t, c)
+        ops.dropout_backward(d["y_NC"], dx, t, 0.3, *KEY)
+        return {"x_NC": dx}
+
+    return KernelProblem({"x_NC": x}, forward, backward)
+
+
+def residual(dtype: str, large: bool) -> Problem:
+    """``h + dropout(y)`` and ``h + z``: the gradient reaches h and z as it is, y masked."""
+    (b, t), c = ((3, 5), 300) if large else ((2, 3), 5)
+    h, y, z = (draw(name, (b * t, c)).astype(dtype) for name in "hyz")
+
+    def forward() -> Arrays:
+        total = h.copy()
+        ops.residual_forward(total, y, t, 0.3, *KEY)
+        ops.residual_forward(total, z, t, 0.0, *KEY)
+        return {"h_NC": total}
+
+    def backward(d: Arrays) -> Arrays:
+        dy = empty(dtype, b * t, c)
+        ops.dropout_backward(d["h_NC"], dy, t, 0.3, *KEY)
+        return {"h_NC": d["h_NC"], "y_NC": dy, "z_NC": d["h_NC"]}
+
+    return KernelProblem({"h_NC": h, "y_NC": y, "z_NC": z}, forward, backward)
+
+
+def softmax_gradient(dtype: str, large: bool) -> Problem:
+    """``a lse - b z_t``, of which losses that plugins write are made."""
+    n, v = (20, 203) if large else (4, 5)
+    z, a, b = (draw(k, s).astype(dtype) for k, s in (("z", (n, v)), ("a", (n,)), ("b", (n,))))
+    targets = np.random.default_rng(1).integers(0, v, n, dtype=np.int32)
+
+    def lse() -> Array:
+        found = empty(dtype, n)
+        ops.log_sum_exp(z, found)
+        return found
+
+    def forward() -> Arrays:
+        return {"loss_N": a * lse() - b * z[np.arange(n), targets]}
+
+    def backward(d: Arrays) -> Arrays:
+        dz = z.copy()
+        ops.softmax_gradient(dz, lse(), targets, a * d["loss_N"], b * d["loss_N"])
+        return {"logits_NV": dz}
+
+    return KernelProblem({"logits_NV": z}, forward, backward)

@@ -1,0 +1,193 @@
+"""A function with a hand-written backward, and the two ways in which it is proved.
+
+In float64 the twins' backward is compared with central differences of their forward; then float32,
+where the compiled kernels run, with float64 on the same numbers.
+
+What does not live here: any function (``kernels``, ``layers``, ``losses``, ``models``).
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.memory import Parameters
+from tisslm.testing.differences import FLOAT64, Tally, compare_with_differences
+from tisslm.testing.examples import normal
+
+__all__ = [
+    "FLOAT32",
+    "Case",
+    "GradientRow",
+    "Problem",
+    "compare_types",
+    "differentiate",
+    "draw",
+    "draw_values",
+    "rows_of",
+]
+
+Array = NDArray[Any]
+
+#: What float32 may differ from float64, relative to the largest element of an array: sums of up
+#: to 400 products round by 24 times 1e-7, and a dozen of them follow one another in a model.
+FLOAT32 = 1e-4
+
+
+@dataclass(frozen=True)
+class GradientRow:
+    """The outcome of one comparison.
+
+    Attributes
+    ----------
+    name : str
+        ``layer_norm``, ``transformer``, or the registered name of a loss or optimizer.
+    kind : str
+        kernel, layer, loss, model or optimizer.
+    what : str
+        What was compared with what.
+    error : float
+        Largest error relative to the largest element of its array; for the rows about an
+        optimizer's direction, the share of a loss that is left.
+    worst : str
+        Where the error was: array, index, expected and got.
+    tolerance : float
+        What the error must be below.
+    n_checked : int
+        Numbers that were compared.
+    """
+
+    name: str
+    kind: str
+    what: str
+    error: float
+    worst: str
+    tolerance: float
+    n_checked: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared, and the error is below the tolerance."""
+        return self.n_checked > 0 and self.error < self.tolerance
+
+
+class Problem(ABC):
+    """Outputs as a function of named values, and a backward for a weighted sum of them.
+
+    Attributes
+    ----------
+    values : mapping of str to ndarray
+        What the outputs depend on; the arrays themselves, so that moving an element counts.
+    """
+
+    values: Mapping[str, Array]
+
+    @abstractmethod
+    def outputs(self) -> Mapping[str, Array]:
+        """Run forward."""
+
+    @abstractmethod
+    def gradients(self) -> Mapping[str, Array]:
+        """Run forward and backward; return the gradient of ``objective`` by name of a value.
+
+        A name followed by a space and a remark is the same gradient, computed another way.
+        """
+
+    def weights(self, name: str, like: Array) -> Array:
+        """Return what each element of an output counts in the objective."""
+        return draw(f"weights of {name}", like.shape).astype(like.dtype)
+
+    def objective(self) -> float:
+        """Compute the weighted sum of the outputs."""
+        return sum(float((self.weights(n, y) * y).sum()) for n, y in self.outputs().items())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem in both types and two sizes.
+
+    Attributes
+    ----------
+    name, kind : str
+    make : callable
+        ``make(dtype, large)``: small enough for central differences, or large enough for every
+        branch of a compiled kernel, tiles, tails and all.
+    limit : int
+        Elements of each array that are moved one by one.
+    """
+
+    name: str
+    kind: str
+    make: Callable[[str, bool], Problem]
+    limit: int = 24
+
+
+def rows_of(case: Case) -> list[GradientRow]:
+    """Prove a case in both ways; an exception is an error without bound."""
+    differences, types = Tally(), Tally()
+    try:
+        differentiate(differences, case.make("float64", False), limit=case.limit)
+    except Exception as error:  # also of a plugin's part
+        differences.fail(f"{type(error).__name__}: {error}")
+    try:
+        compare_types(types, case.make("float32", True), case.make("float64", True))
+    except Exception as error:
+        types.fail(f"{type(error).__name__}: {error}")
+    return [
+        row(case, "float64 against central differences", differences, FLOAT64),
+        row(case, "float32 against float64", types, FLOAT32),
+    ]
+
+
+def row(case: Case, what: str, tally: Tally, tolerance: float) -> GradientRow:
+    """Return a tally as a row."""
+    return GradientRow(
+        case.name, case.kind, what, tally.error, tally.worst, tolerance, tally.n_checked
+    )
+
+
+def differentiate(tally: Tally, problem: Problem, *, limit: int = 24) -> None:
+    """Compare every gradient of a problem in float64 with central differences."""
+    gradients = {name: np.array(g) for name, g in problem.gradients().items()}
+    for name, gradient in gradients.items():
+        value, again, _ = name.partition(" ")
+        if again:
+            tally.compare(f"d {name}", gradient, gradients[value])
+        else:
+            x = problem.values[name]
+            compare_with_differences(tally, name, problem.objective, x, gradient, limit=limit)
+
+
+def compare_types(tally: Tally, rounded: Problem, exact: Problem) -> None:
+    """Compare outputs and gradients of a problem in float32 with those in float64."""
+    for prefix, run in (("", "outputs"), ("d ", "gradients")):
+        expected = {name: np.array(a) for name, a in getattr(exact, run)().items()}
+        got = {name: np.array(a) for name, a in getattr(rounded, run)().items()}
+        for name, array in expected.items():
+            tally.compare(f"{prefix}{name}", got[name], array)
+
+
+def draw(name: str, shape: tuple[int, ...], size: float = 1.0) -> Array:
+    """Draw normal numbers that depend on a name and a shape alone; float32 holds them exactly."""
+    return normal(np.random.default_rng(zlib.crc32(name.encode())), shape, size)
+
+
+def draw_values(parameters: Parameters) -> None:
+    """Give parameters values under which every gradient has a size that can be measured.
+
+    Matrices keep the size of what they are applied to, vectors are near 1, biases near 0.
+    """
+    for parameter in parameters:
+        drawn = draw(parameter.name, parameter.shape)
+        if len(parameter.shape) > 1:
+            parameter.data[...] = np.float32(parameter.shape[-1] ** -0.5) * drawn.astype(np.float32)
+        elif parameter.name.endswith(("bias", "beta")):
+            parameter.data[...] = np.float32(0.25) * drawn.astype(np.float32)
+        else:
+            parameter.data[...] = 1 + np.float32(0.25) * drawn.astype(np.float32)

@@ -1,0 +1,323 @@
+"""Conformance of optimizers: what ``tisslm.contracts.Optimizer`` asks of every one.
+
+What does not live here: the formula of any optimizer; its own tests have numbers by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Optimizer
+from tisslm.errors import CheckpointError
+from tisslm.memory import Parameters, ParameterSpec
+from tisslm.testing.checks import Checks, Report, keeps_final_methods
+from tisslm.testing.examples import make_parameters, option_names, option_sets, set_gradients
+
+__all__ = ["VARIANTS", "check_optimizer"]
+
+Array = NDArray[Any]
+Make = Callable[..., Optimizer]
+
+#: Options that open other branches of an optimizer, tried where a class takes them.
+VARIANTS: tuple[Mapping[str, Any], ...] = (
+    {"momentum": 0.9},
+    {"momentum": 0.9, "nesterov": True},
+    {"centered": True},
+    {"momentum": 0.9, "centered": True},
+)
+
+LR = 0.01
+DTYPES = ("float32", "float64")
+
+#: float32 against float64 after a few updates, relative to the largest value: data of size 2
+#: rounds by 1e-7, an update divides by a root of the gradient's square.
+BOTH_TYPES = 1e-4
+
+
+def check_optimizer(
+    cls: type[Optimizer], *, options: Mapping[str, Any] | None = None, name: str = ""
+) -> Report:
+    """Check that an optimizer class keeps its contract.
+
+    Parameters
+    ----------
+    cls : type
+    options : mapping, optional
+        What it is built with beyond parameters and learning rate. Left out:
+        ``cls.test_options``, or its defaults and well-known options one after another.
+    name : str, optional
+        What messages call it.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ConformanceError
+        At the first assertion that does not hold.
+    """
+    checks = Checks(name or f"optimizer {cls.__name__}", Optimizer)
+    checks.run(keeps_final_methods, cls)
+    checks.run(options_are_keyword_only, cls)
+    takes_decay = "weight_decay" in option_names(cls, 2)
+    for chosen in option_sets(cls, options, n_given=2, variants=VARIANTS):
+        decay = {"weight_decay": 0.1} if takes_decay and "weight_decay" not in chosen else {}
+
+        def make(
+            parameters: Parameters,
+            lr: float = LR,
+            chosen: Mapping[str, Any] = {**decay, **chosen},
+        ) -> Optimizer:
+            return cls(parameters, lr, **chosen)
+
+        for prop in PROPERTIES:
+            checks.run(prop, make, options=chosen)
+        if takes_decay:
+            checks.run(decay_shrinks_what_decays_and_nothing_else, make, options=chosen)
+    return checks.report()
+
+
+def train(optimizer: Optimizer, seeds: Iterable[int]) -> None:
+    """Make one update for each seed of a gradient."""
+    for seed in seeds:
+        optimizer.zero_grad()
+        set_gradients(optimizer.parameters, seed)
+        optimizer.step()
+
+
+def copied(state: Mapping[str, Array]) -> dict[str, Array]:
+    """Copy a state, whose arrays may be views."""
+    return {name: np.array(array) for name, array in state.items()}
+
+
+def options_are_keyword_only(checks: Checks, cls: type[Optimizer]) -> None:
+    """``cls(parameters, lr, 0.9)`` would not say which option it sets."""
+    options = option_names(cls, 2)
+    loose = [name for name, p in options.items() if p.kind is not p.KEYWORD_ONLY]
+    checks.that(not loose, "options after a * in the signature", f"{loose} before it")
+
+
+def starts_at_the_learning_rate_given(checks: Checks, make: Make) -> None:
+    """The constructor hands parameters and lr to the base class, and moves nothing."""
+    parameters = make_parameters("float32")
+    before = parameters.data.copy()
+    optimizer = make(parameters, 0.03)
+    checks.same((optimizer.get_lr(), optimizer.base_lr), (0.03, 0.03), "lr and base_lr")
+    checks.that(optimizer.parameters is parameters, "the parameters given", "others")
+    checks.same(parameters.data, before, "parameters")
+
+
+def lowers_a_quadratic(checks: Checks, make: Make) -> None:
+    """``sum (p - target)^2 / 2`` falls well below its start in 60 updates."""
+    for dtype in DTYPES:
+        start, end = descend(make(make_parameters(dtype)), 60)
+        checks.that(end < 0.9 * start, f"a loss below 0.9 of {start:.6g} ({dtype})", f"{end:.6g}")
+
+
+def descend(optimizer: Optimizer, n_updates: int) -> tuple[float, float]:
+    """Return ``sum (p - target)^2 / 2`` over what is trainable, before and after updates.
+
+    Targets lie 1 to 2 further out than the parameters, so that decay alone cannot reach them.
+    """
+    parameters = optimizer.parameters
+    trainable = [p for p in parameters if p.trainable]
+    targets = [p.data + np.sign(p.data) * (1 + np.abs(np.sin(p.data))) for p in trainable]
+
+    def loss() -> float:
+        pairs = zip(trainable, targets, strict=True)
+        return sum(0.5 * float(np.square(p.data - t, dtype=np.float64).sum()) for p, t in pairs)
+
+    start = loss()
+    for _ in range(n_updates):
+        optimizer.zero_grad()
+        for parameter, target in zip(trainable, targets, strict=True):
+            parameter.grad_to_write()[0][...] = parameter.data - target
+        optimizer.step()
+    return start, loss()
+
+
+def never_touches_the_gradients(checks: Checks, make: Make) -> None:
+    """``step`` reads the gradients and leaves every bit."""
+    for dtype in DTYPES:
+        optimizer = make(make_parameters(dtype))
+        for seed in range(2):
+            optimizer.zero_grad()
+            set_gradients(optimizer.parameters, seed)
+            before = optimizer.parameters.grad.copy()
+            optimizer.step()
+            checks.same(optimizer.parameters.grad_arena, before, "gradients after step")
+
+
+def moves_the_parameters_but_not_frozen_ones_or_padding(checks: Checks, make: Make) -> None:
+    """Every trainable parameter moves; frozen data and padding stay."""
+    for dtype in DTYPES:
+        parameters = make_parameters(dtype)
+        before = {p.name: p.data.copy() for p in parameters}
+        train(make(parameters), range(3))
+        inside = np.zeros(parameters.data.size, dtype=bool)
+        for p in parameters:
+            if p.trainable:
+                inside[p.offset : p.offset + p.data.size] = True
+                moved = bool((p.data != before[p.name]).any())
+                checks.that(moved, f"{p.name} to move ({dtype})", "no change in 3 updates")
+            else:
+                checks.same(p.data, before[p.name], p.name)
+        checks.finite(parameters.data, "parameters")
+        padding = parameters.data[~inside]
+        checks.that(not padding.any(), "padding that stays zero", f"{padding[padding != 0][:1]}")
+
+
+def a_learning_rate_of_zero_moves_nothing(checks: Checks, make: Make) -> None:
+    """With lr 0 neither gradient nor decay moves a parameter; a rate set later does."""
+    parameters = make_parameters("float32")
+    optimizer = make(parameters)
+    before = parameters.data.copy()
+    optimizer.set_lr(0.0)
+    train(optimizer, range(2))
+    checks.close(parameters.data, before, "parameters", 0.0)
+    optimizer.set_lr(LR)
+    checks.same(optimizer.get_lr(), LR, "lr")
+    train(optimizer, range(2, 4))
+    checks.that(not np.array_equal(parameters.data, before), "a change after set_lr", "none")
+
+
+def lr_scale_multiplies_the_learning_rate(checks: Checks, make: Make) -> None:
+    """A parameter with lr_scale 0.5 moves as one with half the learning rate."""
+    results = []
+    for scale, lr in ((0.5, LR), (1.0, LR / 2)):
+        parameters = make_parameters("float64", (ParameterSpec("w", (20, 3), lr_scale=scale),))
+        train(make(parameters, lr), range(3))
+        results.append(parameters.data)
+    checks.close(results[0], results[1], "parameters", 1e-12)
+
+
+def decay_shrinks_what_decays_and_nothing_else(checks: Checks, make: Make) -> None:
+    """With all gradients zero, weight_decay pulls matrices to zero and leaves the rest."""
+    for dtype in DTYPES:
+        parameters = make_parameters(dtype)
+        before = {p.name: p.data.copy() for p in parameters}
+        optimizer = make(parameters)
+        optimizer.zero_grad()
+        optimizer.step()
+        for p in parameters:
+            if p.decay and p.trainable:
+                shrunk = bool((np.abs(p.data) < np.abs(before[p.name])).all())
+                checks.that(shrunk, f"{p.name} nearer to zero ({dtype})", "not all of it")
+            else:
+                checks.same(p.data, before[p.name], p.name)
+
+
+def both_ways_of_clipping_give_the_same_bits(checks: Checks, make: Make) -> None:
+    """A pending scale and a scaled arena are the same; the scale holds for one update."""
+    for dtype in DTYPES:
+        pending, apart = make(make_parameters(dtype)), make(make_parameters(dtype))
+        for seed, scale in enumerate((0.123456789, 1.0, 0.7)):
+            for optimizer in (pending, apart):
+                optimizer.zero_grad()
+                set_gradients(optimizer.parameters, seed)
+            if scale != 1.0:
+                before = pending.parameters.grad.copy()
+                pending.scale_next_step(scale)
+                apart.parameters.scale_grad(scale)
+            pending.step()
+            apart.step()
+            checks.same(pending.parameters.data, apart.parameters.data, "parameters")
+            if scale != 1.0 and pending.takes_grad_scale:
+                checks.same(pending.parameters.grad_arena, before, "gradients after step")
+
+
+def a_gradient_that_nobody_wrote_is_zero(checks: Checks, make: Make) -> None:
+    """After zero_grad, which writes nothing, an update must not see the old gradients."""
+    stale, fresh = make(make_parameters("float32")), make(make_parameters("float32"))
+    for optimizer in (stale, fresh):
+        train(optimizer, range(1))
+        before = optimizer.parameters.grad_arena.copy()
+        optimizer.zero_grad()
+        checks.same(optimizer.parameters.grad_arena, before, "memory of the gradients")
+    fresh.parameters.grad_arena[...] = 0.0
+    for optimizer in (stale, fresh):
+        optimizer.parameters["up.weight"].grad_to_write()[0][...] = 0.5
+        optimizer.step()
+    checks.same(stale.parameters.data, fresh.parameters.data, "parameters")
+
+
+def state_names_are_those_of_the_contract(checks: Checks, make: Make) -> None:
+    """State is numeric arrays named ``<parameter>/<slot>`` or ``<slot>``."""
+    optimizer = make(make_parameters("float32"))
+    train(optimizer, range(1))
+    state = optimizer.state()
+    checks.that(isinstance(state, dict), "state() to be a dict", type(state).__name__)
+    trainable = {p.name for p in optimizer.parameters if p.trainable}
+    for name, array in state.items():
+        owner, slash, slot = name.rpartition("/")
+        fits = bool(slot) and (owner in trainable if slash else True)
+        checks.that(fits, "a name <parameter>/<slot> or <slot>", repr(name))
+        numeric = isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
+        checks.that(numeric, f"{name} to be a numeric array", type(array).__name__)
+
+
+def a_restored_state_goes_on_with_the_same_bits(checks: Checks, make: Make) -> None:
+    """Three updates, save, three more; and load into another optimizer, the same three."""
+    for dtype in DTYPES:
+        whole = make(make_parameters(dtype))
+        train(whole, range(3))
+        saved, data = copied(whole.state()), whole.parameters.data.copy()
+        train(whole, range(3, 6))
+        resumed = make(make_parameters(dtype))
+        train(resumed, (17, 18))  # a state that loading must overwrite whole
+        resumed.load_state(saved)
+        resumed.parameters.data[...] = data
+        resumed.parameters.updates = 3
+        for name, array in resumed.state().items():
+            checks.same(array, saved[name], f"{name} after load_state")
+        train(resumed, range(3, 6))
+        checks.same(resumed.parameters.data, whole.parameters.data, "resumed parameters")
+        for name, array in whole.state().items():
+            checks.same(resumed.state()[name], np.asarray(array), f"resumed {name}")
+
+
+def a_state_that_does_not_fit_is_refused(checks: Checks, make: Make) -> None:
+    """Unknown and missing names are a CheckpointError, and change nothing."""
+    optimizer = make(make_parameters("float32"))
+    train(optimizer, range(1))
+    before = copied(optimizer.state())
+    wrong = [{**before, "nowhere/nothing": np.ones(3)}]
+    if before:
+        wrong.append(dict(list(before.items())[1:]))
+    for state in wrong:
+        checks.raises(CheckpointError, lambda s=state: optimizer.load_state(s), "another state")  # type: ignore[misc]
+    for name, array in optimizer.state().items():
+        checks.same(array, before[name], f"{name} after a refused state")
+
+
+def float32_and_float64_agree(checks: Checks, make: Make) -> None:
+    """The same gradients move parameters of both types alike."""
+    moved = []
+    for dtype in DTYPES:
+        optimizer = make(make_parameters(dtype))
+        train(optimizer, range(3))
+        checks.same(str(optimizer.parameters.data.dtype), dtype, "data type")
+        moved.append({p.name: p.data for p in optimizer.parameters})
+    for name, expected in moved[1].items():
+        checks.close(moved[0][name], expected, name, BOTH_TYPES)
+
+
+PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
+    starts_at_the_learning_rate_given,
+    lowers_a_quadratic,
+    never_touches_the_gradients,
+    moves_the_parameters_but_not_frozen_ones_or_padding,
+    a_learning_rate_of_zero_moves_nothing,
+    lr_scale_multiplies_the_learning_rate,
+    both_ways_of_clipping_give_the_same_bits,
+    a_gradient_that_nobody_wrote_is_zero,
+    state_names_are_those_of_the_contract,
+    a_restored_state_goes_on_with_the_same_bits,
+    a_state_that_does_not_fit_is_refused,
+    float32_and_float64_agree,
+)

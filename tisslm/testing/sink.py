@@ -1,0 +1,186 @@
+"""Conformance of sinks: what ``tisslm.contracts.Sink`` asks of every one.
+
+What does not live here: any file format; each sink's own tests read theirs back.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from tisslm.contracts import RunInfo, Sink
+from tisslm.testing.checks import Checks, Report, keeps_final_methods
+from tisslm.testing.examples import option_sets
+
+__all__ = ["check_sink"]
+
+Make = Callable[[], Sink]
+
+LAST_STEP = 6
+
+
+def check_sink(
+    cls: type[Sink], *, options: Mapping[str, Any] | None = None, name: str = ""
+) -> Report:
+    """Check that a sink class keeps its contract, in a temporary run directory.
+
+    Parameters
+    ----------
+    cls : type
+    options : mapping, optional
+        What it is built with. Left out: ``cls.test_options``, or its defaults, with a stream in
+        memory where one is open. A sink that talks to a service needs options to stay offline.
+    name : str, optional
+        What messages call it.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ConformanceError
+        At the first assertion that does not hold.
+    """
+    checks = Checks(name or f"sink {cls.__name__}", Sink)
+    checks.run(keeps_final_methods, cls)
+    checks.run(accepts_floats, cls)
+    for chosen in option_sets(cls, options, examples={"stream": io.StringIO()}):
+
+        def make(chosen: Mapping[str, Any] = chosen) -> Sink:
+            return cls(**chosen)
+
+        for prop in PROPERTIES:
+            with tempfile.TemporaryDirectory() as folder:
+                checks.run(prop, make, Path(folder), options=chosen)
+    return checks.report()
+
+
+def run_info(directory: Path, resumed_step: int = 0) -> RunInfo:
+    """Describe a run in a directory."""
+    config = {"training": {"seed": 1, "learning_rate": 1e-3}, "model": {"preset": "char-tiny"}}
+    return RunInfo(
+        directory,
+        "größe 1",
+        config=config,
+        resumed_step=resumed_step,
+        max_steps=LAST_STEP,
+        parameters=1234,
+    )
+
+
+def metrics(step: int) -> Mapping[str, object]:
+    """Return read-only metrics: numbers of several types, names that come and go."""
+    values: dict[str, object] = {
+        "train/loss": 4.0 - 0.1 * step,
+        "train/learning_rate": np.float32(1e-3),
+        "train/tokens": 4096 * step,
+        "grad_norm/blocks.0.mlp.up.weight": np.float64(0.5),
+    }
+    if step % 2 == 0:
+        values |= {"eval/loss": 3.5, "größe/验证, \"q\"\n": 1.0}
+    return MappingProxyType(values)
+
+
+def session(make: Make, run: RunInfo, steps: range) -> Sink:
+    """Open a sink, write the metrics of some steps, and close it."""
+    sink = make()
+    sink.open(run)
+    for step in steps:
+        sink.write(step, metrics(step))
+    sink.close()
+    return sink
+
+
+def sizes(directory: Path) -> dict[Path, int]:
+    """Return the files below a directory and their sizes in bytes."""
+    return {p: p.stat().st_size for p in directory.rglob("*") if p.is_file()}
+
+
+def accepts_floats(checks: Checks, cls: type[Sink]) -> None:
+    """``accepts`` is a frozenset of types, float among them."""
+    kinds = cls.accepts
+    checks.that(isinstance(kinds, frozenset), "accepts to be a frozenset", type(kinds).__name__)
+    checks.that(float in kinds, "float in accepts", kinds)
+    checks.that(all(isinstance(kind, type) for kind in kinds), "types in accepts", kinds)
+
+
+def opens_writes_and_closes(checks: Checks, make: Make, directory: Path) -> None:
+    """A run of a few steps goes through, with names in any script."""
+    note = directory / "note.txt"
+    note.write_text("not the sink's", encoding="utf-8")
+    session(make, run_info(directory), range(1, LAST_STEP + 1))
+    kept = note.is_file() and note.read_text(encoding="utf-8")
+    checks.same(kept, "not the sink's", "a file of others in the run directory")
+
+
+def takes_numbers_that_are_not_finite(checks: Checks, make: Make, directory: Path) -> None:
+    """A run that diverges is logged to its end."""
+    sink = make()
+    sink.open(run_info(directory))
+    for step, value in enumerate((float("nan"), float("inf"), float("-inf"), np.float32("nan"))):
+        result: object = sink.write(step + 1, {"train/loss": value})  # type: ignore[func-returns-value]
+        checks.that(result is None, "None from write", result)
+    sink.close()
+
+
+def a_run_without_steps_leaves_no_trouble(checks: Checks, make: Make, directory: Path) -> None:
+    """Opened and closed at once, as after an error before the first step."""
+    for resumed_step in (0, 3):
+        session(make, run_info(directory, resumed_step), range(0))
+        checks.that(directory.is_dir(), "the run directory to stay", "none")
+
+
+def goes_on_after_a_resume(checks: Checks, make: Make, directory: Path) -> None:
+    """Steps 5 and 6 of a run stopped at 5 and resumed from 4 come after what was there."""
+    session(make, run_info(directory), range(1, 6))
+    before = sizes(directory)
+    session(make, run_info(directory, resumed_step=4), range(5, LAST_STEP + 1))
+    after = sizes(directory)
+    gone = [p.name for p in before if p not in after]
+    checks.that(not gone, "the files of the first part", f"no {gone}")
+    total = sum(after.values())
+    at_least = sum(before.values())
+    checks.that(total >= at_least, f"at least {at_least} bytes after one more step", total)
+
+
+def a_new_run_keeps_what_an_earlier_one_wrote(checks: Checks, make: Make, directory: Path) -> None:
+    """Started anew in the same directory, a shorter run must not write over a longer one."""
+    session(make, run_info(directory), range(1, LAST_STEP + 1))
+    before = sum(sizes(directory).values())
+    session(make, run_info(directory), range(1, 2))
+    after = sum(sizes(directory).values())
+    checks.that(after >= before, f"at least {before} bytes", after)
+
+
+def two_runs_do_not_share_anything(checks: Checks, make: Make, directory: Path) -> None:
+    """Two sinks open at once write as much as each would alone."""
+    folders = [directory / "one", directory / "two"]
+    for folder in folders:
+        folder.mkdir()
+    sinks = [make(), make()]
+    for sink, folder in zip(sinks, folders, strict=True):
+        sink.open(run_info(folder))
+    for step in range(1, 4):
+        for sink in sinks:
+            sink.write(step, metrics(step))
+    for sink in sinks:
+        sink.close()
+    counts = [len(sizes(folder)) for folder in folders]
+    checks.same(counts[1], counts[0], "number of files of the second run")
+
+
+PROPERTIES: tuple[Callable[[Checks, Make, Path], None], ...] = (
+    opens_writes_and_closes,
+    takes_numbers_that_are_not_finite,
+    a_run_without_steps_leaves_no_trouble,
+    goes_on_after_a_resume,
+    a_new_run_keeps_what_an_earlier_one_wrote,
+    two_runs_do_not_share_anything,
+)

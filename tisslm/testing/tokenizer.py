@@ -1,0 +1,145 @@
+"""Conformance of tokenizers: what ``tisslm.contracts.Tokenizer`` asks of every one.
+
+What does not live here: which tokens a text should be cut into.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tisslm.contracts import Tokenizer
+from tisslm.testing.checks import Checks, Report, keeps_final_methods
+from tisslm.testing.examples import option_sets
+
+__all__ = ["check_tokenizer"]
+
+Make = Callable[[], Tokenizer]
+
+#: What a tokenizer is built from and must give back: scripts of one to four bytes a character,
+#: spaces and line ends of several kinds, a combining accent, repetition for those that learn.
+TEXT = (
+    "To be, or not to be: that is the question.\n"
+    "  Übergröße, naïve café, 東京の夜, русский, 🙂👍 e\u0301\t12 345,67\r\n"
+) * 4
+
+#: Ids that are decoded one by one, from either end of the vocabulary.
+ENDS = 300
+
+
+def check_tokenizer(
+    cls: type[Tokenizer],
+    *,
+    options: Mapping[str, Any] | None = None,
+    text: str | None = None,
+    name: str = "",
+) -> Report:
+    """Check that a tokenizer class keeps its contract.
+
+    Parameters
+    ----------
+    cls : type
+    options : mapping, optional
+        What ``from_text`` takes beside the text. Left out: ``cls.test_options``, or its defaults,
+        with ``vocab_size=300`` where that is open.
+    text : str, optional
+        What the tokenizer is built from and must give back whole. Left out: ``cls.test_text``,
+        or a text in several scripts.
+    name : str, optional
+        What messages call it.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ConformanceError
+        At the first assertion that does not hold.
+    """
+    checks = Checks(name or f"tokenizer {cls.__name__}", Tokenizer)
+    checks.run(keeps_final_methods, cls)
+    sample = getattr(cls, "test_text", TEXT) if text is None else text
+    sets = option_sets(
+        cls, options, maker=cls.from_text, n_given=1, examples={"vocab_size": 300}
+    )
+    for chosen in sets:
+
+        def make(chosen: Mapping[str, Any] = chosen) -> Tokenizer:
+            return cls.from_text(sample, **chosen)
+
+        for prop in PROPERTIES:
+            checks.run(prop, make, sample, options=chosen)
+    return checks.report()
+
+
+def pieces(text: str) -> list[str]:
+    """Return the text, its lines, and parts that begin and end anywhere."""
+    parts = [text[i : i + 7] for i in range(0, min(len(text), 140), 5)]
+    return [text, "", *text.splitlines(keepends=True)[:4], *parts]
+
+
+def what_is_encoded_decodes_to_itself(checks: Checks, make: Make, text: str) -> None:
+    """``decode(encode(text)) == text``, for the text and for parts of it."""
+    tokenizer = make()
+    for part in pieces(text):
+        checks.same(tokenizer.decode(tokenizer.encode(part)), part, "text")
+    checks.same(list(tokenizer.encode("")), [], "ids of the empty text")
+
+
+def ids_are_in_the_vocabulary(checks: Checks, make: Make, text: str) -> None:
+    """``encode`` gives integers from 0 to below vocab_size, the same every time."""
+    tokenizer = make()
+    size = tokenizer.vocab_size
+    checks.that(int(size) == size and size >= 1, "vocab_size >= 1", size)
+    ids = tokenizer.encode(text)
+    wrong = [i for i in ids if not (isinstance(i, int | np.integer) and 0 <= i < size)]
+    checks.that(not wrong, f"ids in range({size})", wrong[:1])
+    checks.same(list(tokenizer.encode(text)), list(ids), "ids, encoded again")
+    checks.same(list(make().encode(text)), list(ids), "ids of a tokenizer from the same text")
+
+
+def an_array_has_the_same_ids(checks: Checks, make: Make, text: str) -> None:
+    """``encode_array`` is ``encode`` as a flat array of integers."""
+    tokenizer = make()
+    for part in pieces(text):
+        array = tokenizer.encode_array(part)
+        fits = isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in "iu"
+        checks.that(fits, "a flat array of integers", f"{getattr(array, 'dtype', type(array))}")
+        checks.same(array.tolist(), list(tokenizer.encode(part)), "ids")
+
+
+def every_id_decodes(checks: Checks, make: Make, text: str) -> None:
+    """A model may sample any id below vocab_size; each must become some text."""
+    tokenizer = make()
+    size = tokenizer.vocab_size
+    for i in sorted({*range(min(size, ENDS)), *range(max(0, size - ENDS), size)}):
+        got = tokenizer.decode([i])
+        checks.that(isinstance(got, str), f"id {i} to decode to a str", type(got).__name__)
+
+
+def the_state_goes_through_json(checks: Checks, make: Make, text: str) -> None:
+    """``from_state`` builds the same tokenizer from a state that was written as JSON."""
+    tokenizer = make()
+    state = tokenizer.state()
+    restored = json.loads(json.dumps(state))
+    checks.same(restored, state, "the state after JSON")
+    other = type(tokenizer).from_state(restored)
+    checks.same(other.vocab_size, tokenizer.vocab_size, "vocab_size")
+    for part in pieces(text):
+        ids = list(tokenizer.encode(part))
+        checks.same(list(other.encode(part)), ids, "ids of the restored tokenizer")
+        checks.same(other.decode(ids), part, "text of the restored tokenizer")
+    checks.same(other.state(), state, "the state of the restored tokenizer")
+
+
+PROPERTIES: tuple[Callable[[Checks, Make, str], None], ...] = (
+    what_is_encoded_decodes_to_itself,
+    ids_are_in_the_vocabulary,
+    an_array_has_the_same_ids,
+    every_id_decodes,
+    the_state_goes_through_json,
+)
