@@ -72,7 +72,12 @@ class Sampling:
 
 
 def stream(
-    model: Transformer, prompt: Sequence[int], max_new_tokens: int, sampling: Sampling
+    model: Transformer,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    sampling: Sampling,
+    *,
+    n_ids: int | None = None,
 ) -> Iterator[int]:
     """Yield new token ids one by one.
 
@@ -83,6 +88,8 @@ def stream(
         At least one id; of a longer one than ``model.seq_len``, the end is used.
     max_new_tokens : int
     sampling : Sampling
+    n_ids : int, optional
+        Only ids below it are chosen: a model may have more than its tokenizer.
 
     Notes
     -----
@@ -98,7 +105,7 @@ def stream(
     context = [int(i) for i in prompt][-model.seq_len :]
     logits = decoder.prefill(np.array([context], dtype=np.int64))
     for n in range(max_new_tokens):
-        token = sampling.choose(logits[0], float(generator.random()))
+        token = sampling.choose(logits[0, :n_ids], float(generator.random()))
         context.append(token)
         yield token
         if n + 1 == max_new_tokens:
@@ -115,6 +122,8 @@ def generate(
     prompt: Sequence[int],
     max_new_tokens: int = 200,
     sampling: Sampling | None = None,
+    *,
+    n_ids: int | None = None,
 ) -> list[int]:
     """Return the new token ids as a list; the arguments are those of ``stream``."""
-    return list(stream(model, prompt, max_new_tokens, sampling or Sampling()))
+    return list(stream(model, prompt, max_new_tokens, sampling or Sampling(), n_ids=n_ids))

@@ -53,6 +53,8 @@ def _compiled(module: str) -> Any:
             f"the compiled kernels are not built ({error}); run 'pip install .' in the source "
             "folder, or set TISSLM_OPS=reference to use the slow NumPy twins"
         ) from None
+    except ImportError as error:  # a level of TISSLM_ISA that is not there
+        raise ConfigError(str(error)) from None
 
 
 class _Pool:
@@ -76,9 +78,27 @@ class _Pool:
         self._scratch_floats = floats
 
 
+#: Turns of a waiting thread's loop before it sleeps. libgomp's own 300,000 cost a factor of 14
+#: to 50 when another process wants the same cores; at 1000 an idle machine loses nothing
+#: (docs/experiments.md).
+SPIN_COUNT = "1000"
+
+
+def _load_kernels() -> None:
+    """Load OpenMP's runtime with a short spin, unless the user chose how threads wait."""
+    chosen = any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
+    if not chosen:
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT  # read once, when the library is loaded
+    try:
+        _pool.reserve(_compiled("isa").gemm_scratch())
+    finally:
+        if not chosen:
+            del os.environ["GOMP_SPINCOUNT"]
+
+
 _pool = _Pool()
 if not REFERENCE_ONLY:
-    _pool.reserve(_compiled("isa").gemm_scratch())
+    _load_kernels()
 
 
 def set_threads(requested: int | None = None) -> threads.ThreadCount:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         ),
         (
             "model.vocab_size=5",
-            "model.vocab_size: expected at least 30, the number of ids of the char tokenizer, "
+            "model.vocab_size: expected at least 29, the number of ids of the char tokenizer, "
             "got 5; leave it out or raise it",
         ),
         ("model.n_head=3", "model.n_embd: expected a multiple of n_head = 3, got 16"),
@@ -72,7 +72,11 @@ if TYPE_CHECKING:
             "seed=1",
             "seed: expected a section and a key; did you mean training.seed? (set by --set seed)",
         ),
-        ("data.path=", "data.path: not set; name a text file, such as --set data.path=corpus.txt"),
+        (
+            "data.path=",
+            "data.path: not set; name a text file, such as --set data.path=corpus.txt "
+            "(set by --set data.path)",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("default::UserWarning")
@@ -85,7 +89,7 @@ def test_a_wrong_setting_ends_with_code_3(
     before = files()
     result = train(setting)
     last = result.err.splitlines()[-1]
-    assert (result.code, last.removesuffix(" (set by --set data.path)")) == (3, f"error: {message}")
+    assert (result.code, last) == (3, f"error: {message}")
     assert files() == before
 
 
@@ -239,7 +243,7 @@ def test_a_checkpoint_of_another_shape_is_refused(train: Cli, trained: Path, fil
     assert result.code == 1
     assert result.err == (
         "error: run/checkpoints/checkpoint-6: parameter embedding.token.weight: expected shape "
-        "(30, 32) float32, got (30, 16) float32. Use the configuration that the checkpoint was "
+        "(29, 32) float32, got (29, 16) float32. Use the configuration that the checkpoint was "
         "made with\n"
     )
     assert files() == before
@@ -257,7 +261,7 @@ def test_a_resumed_text_with_other_characters_is_refused(
     (folder / "other.txt").write_text("abc\n" * 200)
     result = train("data.path=other.txt", more=("--resume", "run"))
     assert result.code == 1
-    assert "expected shape (4, 16) float32, got (30, 16) float32" in result.err
+    assert "expected shape (4, 16) float32, got (29, 16) float32" in result.err
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
@@ -277,7 +281,7 @@ def test_a_tokenizer_that_does_not_match_the_model_is_refused(cli: Cli, trained:
     assert (result.code, result.err) == (
         1,
         "error: run/checkpoints/checkpoint-6: its tokenizer has 256 ids, its model a vocabulary of "
-        "30; the two files are of different runs, use another checkpoint\n",
+        "29; the two files are of different runs, use another checkpoint\n",
     )
 
 
@@ -358,6 +362,8 @@ def test_a_text_with_unknown_characters_is_named(cli: Cli, trained: Path, folder
 # --------------------------------------------------------------------------- other ends
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's twins say "overflow"
 def test_a_loss_that_is_not_finite_ends_with_code_4(train: Cli, folder: Path) -> None:
     result = train(
         "optimizer.name=sgd",

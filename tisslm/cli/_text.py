@@ -64,4 +64,5 @@ def sample(
 ) -> Iterator[str]:
     """Yield the text that a model writes after a prompt, piece by piece, without the prompt."""
     ids = tokenizer.encode(prompt) if prompt else opening(tokenizer)
-    return pieces(tokenizer, ids, stream(model, ids, max_new_tokens, sampling))
+    new = stream(model, ids, max_new_tokens, sampling, n_ids=tokenizer.vocab_size)
+    return pieces(tokenizer, ids, new)

@@ -51,7 +51,7 @@ def check_communicator(
 
 
 def has_a_rank_among_its_ranks(checks: Checks, comm: Communicator) -> None:
-    """``0 <= rank < size``, the same at every call."""
+    """Check that ``0 <= rank < size``, the same at every call."""
     got = (comm.rank, comm.size)
     checks.that(all(int(n) == n for n in got), "integers", got)
     checks.that(0 <= comm.rank < comm.size, "0 <= rank < size", got)
@@ -60,7 +60,7 @@ def has_a_rank_among_its_ranks(checks: Checks, comm: Communicator) -> None:
 
 
 def sums_of_scalars_are_exact(checks: Checks, comm: Communicator) -> None:
-    """Whole numbers add up exactly; on one rank every number is its own sum, bit for bit."""
+    """Check that whole numbers add up exactly, and that one rank changes no bit."""
     values = [1.0, -3.0, 2.0**40, 0.0]
     given = list(values)
     found = comm.sum_scalars(given)
@@ -74,7 +74,7 @@ def sums_of_scalars_are_exact(checks: Checks, comm: Communicator) -> None:
 
 
 def sums_of_gradients_are_exact(checks: Checks, comm: Communicator) -> None:
-    """The array is overwritten by the sum over the ranks, of any length and float type."""
+    """Check that an array of any length and float type is overwritten by the sum over the ranks."""
     for dtype in ("float32", "float64"):
         for length in (1, 5, 1000):
             own = np.arange(length, dtype=dtype) + comm.rank
@@ -85,7 +85,7 @@ def sums_of_gradients_are_exact(checks: Checks, comm: Communicator) -> None:
 
 
 def repeated_sums_have_the_same_bits(checks: Checks, comm: Communicator) -> None:
-    """Sums are added in an order that depends on nothing else."""
+    """Check that sums are added in an order that depends on nothing else."""
     rng = np.random.default_rng(comm.rank)
     own = rng.standard_normal(777, dtype=np.float32)
     first, again = own.copy(), own.copy()
@@ -97,7 +97,7 @@ def repeated_sums_have_the_same_bits(checks: Checks, comm: Communicator) -> None
 
 
 def broadcast_gives_rank_0s_values(checks: Checks, comm: Communicator) -> None:
-    """Every rank ends with what rank 0 had."""
+    """Check that every rank ends with what rank 0 had."""
     for dtype in ("float32", "float64"):
         flat = np.full(9, 0.1 + comm.rank, dtype=dtype)
         comm.broadcast(flat)

@@ -85,7 +85,7 @@ def partial_batch_size(n_windows: int) -> int:
 
 
 def has_windows_of_one_length(checks: Checks, make: Make) -> None:
-    """Length, seq_len and vocab_size are positive integers."""
+    """Check that length, seq_len and vocab_size are positive integers."""
     dataset = make()
     sizes = {"len": len(dataset), "seq_len": dataset.seq_len, "vocab_size": dataset.vocab_size}
     for what, value in sizes.items():
@@ -93,7 +93,7 @@ def has_windows_of_one_length(checks: Checks, make: Make) -> None:
 
 
 def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
-    """Windows are int32 ids of shape (T,); a target is the next input, or -100."""
+    """Check that windows are int32 ids of shape (T,), and a target the next input, or -100."""
     dataset, again = make(), make()
     shape = (dataset.seq_len,)
     for i in range(min(len(dataset), MANY)):
@@ -112,7 +112,7 @@ def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
 
 
 def order_is_a_permutation(checks: Checks, make: Make) -> None:
-    """Every window comes once in an epoch, and any place can be asked for alone."""
+    """Check that every window comes once in an epoch, and that any place can be asked for alone."""
     dataset = make()
     n = len(dataset)
     places = range(n) if n <= 20_000 else range(0, n, n // 5000)
@@ -142,7 +142,7 @@ def same_batches(checks: Checks, got: Batches, expected: Batches, what: str) -> 
 
 
 def batches_follow_the_order_and_keep_the_last(checks: Checks, make: Make) -> None:
-    """An epoch's batches are its order's windows, all of them, then the next epoch's."""
+    """Check that batches are the windows in the epoch's order, all of them, then the next one's."""
     dataset = make()
     n, seed = len(dataset), 3
     for size in (1, partial_batch_size(n)):
@@ -159,7 +159,7 @@ def batches_follow_the_order_and_keep_the_last(checks: Checks, make: Make) -> No
 
 
 def any_batch_can_be_the_first(checks: Checks, make: Make) -> None:
-    """``batches(start=k)`` begins with batch k, in this epoch or a later one."""
+    """Check that ``batches(start=k)`` begins with batch k, in this epoch or a later one."""
     dataset = make()
     n, seed = len(dataset), 5
     size = partial_batch_size(n)
@@ -176,7 +176,7 @@ def any_batch_can_be_the_first(checks: Checks, make: Make) -> None:
 
 
 def the_same_seed_gives_the_same_batches(checks: Checks, make: Make) -> None:
-    """Another instance, and one that was read before, deliver the same."""
+    """Check that another instance, and one that was read before, deliver the same."""
     dataset = make()
     size = partial_batch_size(len(dataset))
     first = read(dataset, size, 11, 0, 3)
@@ -186,7 +186,7 @@ def the_same_seed_gives_the_same_batches(checks: Checks, make: Make) -> None:
 
 
 def iterating_gives_an_epoch_then_the_next(checks: Checks, make: Make) -> None:
-    """``for x, y in dataset`` uses batch_size and seed, and goes on where it stopped."""
+    """Check that ``for x, y in dataset`` uses batch_size and seed, and goes on where it stopped."""
     dataset = make()
     dataset.batch_size, dataset.seed = partial_batch_size(len(dataset)), 9
     per_epoch = -(-len(dataset) // dataset.batch_size)

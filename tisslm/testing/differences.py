@@ -76,6 +76,11 @@ class Tally:
         values = f"expected {expected[index]:.6g}, got {got[index]:.6g}"
         self._keep(float(errors[index]), f"{text}: {values}")
 
+    def keep(self, error: float, text: str) -> None:
+        """Count an error that was measured elsewhere."""
+        self.n_checked += 1
+        self._keep(math.inf if math.isnan(error) else error, text)
+
     def fail(self, text: str) -> None:
         """Count something that is wrong whatever the numbers are."""
         self._keep(math.inf, text)
@@ -110,28 +115,34 @@ def compare_with_differences(
     gradient : ndarray of the same shape
     limit : int
     """
+    if np.shape(gradient) != x.shape:
+        tally.fail(f"d {label}: expected shape {x.shape}, got {np.shape(gradient)}")
+        return
     rng = np.random.default_rng(x.size)
-    flat_x, flat_gradient = x.reshape(-1), np.asarray(gradient).reshape(-1)
-    chosen = np.arange(x.size)
-    if x.size > limit:
-        # NaN sorts last, so a NaN in the gradient is among the chosen
-        largest = np.argsort(np.abs(flat_gradient))[-max(1, limit // 3) :]
-        others = np.setdiff1d(chosen, largest)
-        chosen = np.append(largest, rng.choice(others, limit - len(largest), replace=False))
-    expected = np.zeros(x.shape)
+    flat_gradient = np.asarray(gradient, np.float64).reshape(-1)
+    expected, got = np.zeros(x.size), np.zeros(x.size)
+    chosen = _some(rng, flat_gradient, limit)
     for index in chosen:
         direction = np.zeros(x.size)
         direction[index] = 1.0
-        expected.reshape(-1)[index] = _difference(objective, flat_x, direction)
-    mask = np.zeros(x.size, dtype=bool)
-    mask[chosen] = True
-    got = np.where(mask.reshape(x.shape), gradient, 0.0)
-    tally.compare(f"d {label}", got, expected)
+        expected[index] = _difference(objective, x, direction.reshape(x.shape))
+        got[index] = flat_gradient[index]
+    tally.compare(f"d {label}", got.reshape(x.shape), expected.reshape(x.shape))
     tally.n_checked -= x.size - len(chosen)  # the zeros are there to keep the indices
     signs = rng.choice([-1.0, 1.0], x.size) / math.sqrt(x.size)
-    along = _difference(objective, flat_x, signs)
+    along = _difference(objective, x, signs.reshape(x.shape))
     scale = float(np.linalg.norm(expected)) / math.sqrt(len(chosen))
     tally.compare(f"d {label} along a direction", float(flat_gradient @ signs), along, scale)
+
+
+def _some(rng: np.random.Generator, gradient: Array, limit: int) -> Array:
+    """Choose elements: the largest of the gradient, NaN first, and others at random."""
+    everything = np.arange(gradient.size)
+    if gradient.size <= limit:
+        return everything
+    largest = np.argsort(np.abs(gradient))[-max(1, limit // 3) :]
+    others = np.setdiff1d(everything, largest)
+    return np.append(largest, rng.choice(others, limit - len(largest), replace=False))
 
 
 def _difference(objective: Callable[[], float], x: Array, direction: Array) -> float:

@@ -10,16 +10,26 @@ What does not live here: what the parts must do.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.contracts import Optimizer
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters, ParameterSpec
 
-__all__ = ["make_parameters", "normal", "option_names", "option_sets", "set_gradients"]
+__all__ = [
+    "copied",
+    "descend",
+    "make_parameters",
+    "normal",
+    "option_names",
+    "option_sets",
+    "set_gradients",
+    "train",
+]
 
 Array = NDArray[Any]
 Options = Mapping[str, Any]
@@ -104,7 +114,7 @@ def make_parameters(dtype: str, specs: Sequence[ParameterSpec] = SPECS) -> Param
     rng = np.random.default_rng(7)
     for parameter in parameters:
         size = 1.0 + rng.random(parameter.shape, dtype=np.float32)
-        parameter.data[...] = size * rng.choice(np.float32([-1.0, 1.0]), parameter.shape)
+        parameter.data[...] = size * rng.choice((-1.0, 1.0), parameter.shape)
     return parameters
 
 
@@ -114,3 +124,38 @@ def set_gradients(parameters: Parameters, seed: int) -> None:
     for parameter in parameters:
         if parameter.trainable:
             parameter.grad_to_write()[0][...] = normal(rng, parameter.shape)
+
+
+def train(optimizer: Optimizer, seeds: Iterable[int]) -> None:
+    """Make one update for each seed of a gradient."""
+    for seed in seeds:
+        optimizer.zero_grad()
+        set_gradients(optimizer.parameters, seed)
+        optimizer.step()
+
+
+def descend(optimizer: Optimizer, n_updates: int) -> tuple[float, float]:
+    """Return ``sum (p - target)^2 / 2`` over what is trainable, before and after updates.
+
+    Targets lie 1 to 2 further out than the parameters, so that decay alone cannot reach them.
+    """
+    parameters = optimizer.parameters
+    trainable = [p for p in parameters if p.trainable]
+    targets = [p.data + np.sign(p.data) * (1 + np.abs(np.sin(p.data))) for p in trainable]
+
+    def loss() -> float:
+        pairs = zip(trainable, targets, strict=True)
+        return sum(0.5 * float(np.square(p.data - t, dtype=np.float64).sum()) for p, t in pairs)
+
+    start = loss()
+    for _ in range(n_updates):
+        optimizer.zero_grad()
+        for parameter, target in zip(trainable, targets, strict=True):
+            parameter.grad_to_write()[0][...] = parameter.data - target
+        optimizer.step()
+    return start, loss()
+
+
+def copied(state: Mapping[str, Array]) -> dict[str, Array]:
+    """Copy a state, whose arrays may be views."""
+    return {name: np.array(array) for name, array in state.items()}

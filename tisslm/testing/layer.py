@@ -66,7 +66,7 @@ def check_layer(
 
 
 def plan_names_buffers(checks: Checks, problem: Problem) -> None:
-    """Every buffer is saved or scratch, and a smaller pass needs no larger one."""
+    """Check that every buffer is saved or scratch, and that a smaller pass needs no larger one."""
     layer = problem().layer
     whole, small = layer.plan((2, 5)), layer.plan((1, 3))
     for name, buffer in whole.items():
@@ -76,7 +76,7 @@ def plan_names_buffers(checks: Checks, problem: Problem) -> None:
 
 
 def gradients_are_those_of_central_differences(checks: Checks, problem: Problem) -> None:
-    """In float64, of the stream and of every parameter, with dropout on and off."""
+    """Check the stream's and every parameter's in float64, with dropout on and off."""
     for train in (True, False):
         tally = Tally()
         differentiate(tally, problem(train=train))
@@ -85,7 +85,7 @@ def gradients_are_those_of_central_differences(checks: Checks, problem: Problem)
 
 
 def float32_and_float64_agree(checks: Checks, problem: Problem) -> None:
-    """Outputs and gradients of both types are the same numbers."""
+    """Check that outputs and gradients of both types are the same numbers."""
     tally = Tally()
     compare_types(tally, problem("float32"), problem("float64"))
     checks.n_assertions += tally.n_checked
@@ -93,7 +93,7 @@ def float32_and_float64_agree(checks: Checks, problem: Problem) -> None:
 
 
 def a_pass_repeats_to_the_bit(checks: Checks, problem: Problem) -> None:
-    """The same input and context give the same output and gradients, dropout included."""
+    """Check that the same input and context give the same bits, dropout included."""
     for dtype in ("float32", "float64"):
         one, other = problem(dtype), problem(dtype)
         for what in ("outputs", "gradients"):
@@ -105,7 +105,7 @@ def a_pass_repeats_to_the_bit(checks: Checks, problem: Problem) -> None:
 
 
 def parameter_gradients_accumulate(checks: Checks, problem: Problem) -> None:
-    """A second backward adds to the parameters' gradients; after zero_grad it overwrites."""
+    """Check that a second backward adds to the parameters' gradients, and after zero_grad not."""
     one = problem()
     single = {k: np.array(v) for k, v in one.gradients().items()}
     one.pass_backward()

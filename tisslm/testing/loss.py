@@ -87,12 +87,12 @@ def both(loss: Loss, logits: Array, targets: Array, weights: Array) -> tuple[Arr
 
 
 def needs_logits_or_hidden(checks: Checks, cls: type[Loss]) -> None:
-    """The class says what it works on."""
+    """Check that the class says what it works on."""
     checks.that(cls.needs in ("logits", "hidden"), "needs 'logits' or 'hidden'", repr(cls.needs))
 
 
 def a_tile_gives_one_loss_a_row(checks: Checks, make: Make) -> None:
-    """Losses of the logits' type, finite; targets and weights are only read."""
+    """Check that losses are finite and of the logits' type, and that the rest is only read."""
     for dtype in DTYPES:
         logits, targets, weights = example(dtype)
         given = targets.copy(), weights.copy()
@@ -106,7 +106,7 @@ def a_tile_gives_one_loss_a_row(checks: Checks, make: Make) -> None:
 
 
 def the_gradient_is_that_of_central_differences(checks: Checks, make: Make) -> None:
-    """In float64, to 1e-6 of the largest element, for every logit."""
+    """Check every logit in float64, to 1e-6 of the largest element."""
     for vocab in (2, 13):
         logits, targets, weights = example(vocab=vocab)
         loss = make()
@@ -122,7 +122,7 @@ def the_gradient_is_that_of_central_differences(checks: Checks, make: Make) -> N
 
 
 def without_gradient_the_logits_stay(checks: Checks, make: Make) -> None:
-    """``gradient=False`` gives the same losses and writes nothing."""
+    """Check that ``gradient=False`` gives the same losses and writes nothing."""
     for dtype in DTYPES:
         logits, targets, weights = example(dtype)
         kept = logits.copy()
@@ -132,7 +132,7 @@ def without_gradient_the_logits_stay(checks: Checks, make: Make) -> None:
 
 
 def losses_and_gradient_are_linear_in_the_weights(checks: Checks, make: Make) -> None:
-    """``tile(a w1 + b w2) = a tile(w1) + b tile(w2)``, for losses and gradient."""
+    """Check that ``tile(a w1 + b w2) = a tile(w1) + b tile(w2)``, for losses and gradient."""
     logits, targets, first = example()
     second = np.roll(first, 1) * (targets != IGNORE_INDEX)
     one, two = both(make(), logits, targets, first), both(make(), logits, targets, second)
@@ -143,7 +143,7 @@ def losses_and_gradient_are_linear_in_the_weights(checks: Checks, make: Make) ->
 
 
 def rows_do_not_see_each_other(checks: Checks, make: Make) -> None:
-    """A row alone has the loss and the gradient that it has among others."""
+    """Check that a row alone has the loss and the gradient that it has among others."""
     logits, targets, weights = example()
     losses, gradient = both(make(), logits, targets, weights)
     for rows in (slice(0, 1), slice(2, 6), slice(5, None)):
@@ -153,7 +153,7 @@ def rows_do_not_see_each_other(checks: Checks, make: Make) -> None:
 
 
 def no_target_means_no_loss_and_no_gradient(checks: Checks, make: Make) -> None:
-    """Rows whose target is -100 give exact zeros, also if there are no others."""
+    """Check that rows whose target is -100 give exact zeros, also if there are no others."""
     for dtype in DTYPES:
         logits, targets, weights = example(dtype)
         for none in (targets == IGNORE_INDEX, np.ones(len(targets), dtype=bool)):
@@ -165,7 +165,7 @@ def no_target_means_no_loss_and_no_gradient(checks: Checks, make: Make) -> None:
 
 
 def extreme_logits_give_finite_numbers(checks: Checks, make: Make) -> None:
-    """Logits of 1e4 either way overflow an exponential that is not shifted."""
+    """Check logits of 1e4 either way, which overflow an exponential that is not shifted."""
     for dtype in DTYPES:
         logits, targets, weights = example(dtype)
         extremes = {
@@ -180,7 +180,7 @@ def extreme_logits_give_finite_numbers(checks: Checks, make: Make) -> None:
 
 
 def forward_and_backward_are_those_of_the_tile(checks: Checks, make: Make) -> None:
-    """``forward`` is the mean over real targets, ``backward`` its gradient, once."""
+    """Check that ``forward`` is the mean over real targets, ``backward`` its gradient, once."""
     logits, targets, _ = example()
     shaped, aimed = logits.reshape(3, 3, -1), targets.reshape(3, 3).astype(np.int64)
     losses, gradient = both(make(), logits, targets, target_weights(targets, logits.dtype))
@@ -194,7 +194,7 @@ def forward_and_backward_are_those_of_the_tile(checks: Checks, make: Make) -> No
 
 
 def the_same_tile_gives_the_same_bits(checks: Checks, make: Make) -> None:
-    """Nothing is kept between tiles, and nothing is drawn."""
+    """Check that nothing is kept between tiles, and nothing is drawn."""
     loss = make()
     first = both(loss, *example("float32"))
     both(loss, *example("float32", n_rows=8, vocab=5))
@@ -204,7 +204,7 @@ def the_same_tile_gives_the_same_bits(checks: Checks, make: Make) -> None:
 
 
 def float32_and_float64_agree(checks: Checks, make: Make) -> None:
-    """Losses and gradient of both types are the same numbers."""
+    """Check that losses and gradient of both types are the same numbers."""
     for vocab in (3, 203):
         exact = both(make(), *example("float64", vocab=vocab))
         rounded = both(make(), *example("float32", vocab=vocab))

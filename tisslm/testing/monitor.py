@@ -68,7 +68,7 @@ def check_monitor(
 
 
 def wants_what_there_is(checks: Checks, cls: type[Monitor]) -> None:
-    """``wants`` is a frozenset of known kinds of array, at least one."""
+    """Check that ``wants`` is a frozenset of known kinds of array, at least one."""
     wants = cls.wants
     checks.that(isinstance(wants, frozenset), "wants to be a frozenset", type(wants).__name__)
     checks.that(bool(wants) and wants <= WANTS, f"wants of {sorted(WANTS)}", sorted(wants))
@@ -89,7 +89,7 @@ def arrays_of(dtype: str, seed: int = 0) -> dict[str, Array]:
 
 
 def only_looks(checks: Checks, make: Make) -> None:
-    """``observe`` changes no bit of what it is shown, contiguous or not."""
+    """Check that ``observe`` changes no bit of what it is shown, contiguous or not."""
     for dtype in ("float32", "float64"):
         arrays = arrays_of(dtype)
         arrays["strided"] = normal(np.random.default_rng(1), (6, 10)).astype(dtype)[::2, 1::3]
@@ -102,7 +102,7 @@ def only_looks(checks: Checks, make: Make) -> None:
 
 
 def metrics_have_names(checks: Checks, make: Make) -> None:
-    """``metrics`` is a mapping whose keys are text, also if nothing was seen."""
+    """Check that ``metrics`` is a mapping whose keys are text, also if nothing was seen."""
     monitor = make()
     for shown in (False, True, False):
         if shown:
@@ -114,7 +114,7 @@ def metrics_have_names(checks: Checks, make: Make) -> None:
 
 
 def keeps_no_view(checks: Checks, make: Make) -> None:
-    """What is written to the arrays after the call must not change the metrics."""
+    """Check that what is written to the arrays after the call does not change the metrics."""
     first, second = make(), make()
     arrays = arrays_of("float32")
     show(first, arrays)
@@ -136,7 +136,7 @@ def same_metrics(
 
 
 def metrics_are_those_since_the_last_call(checks: Checks, make: Make) -> None:
-    """The same arrays give the same metrics in a later step."""
+    """Check that the same arrays give the same metrics in a later step."""
     monitor = make()
     results = []
     for seed in (0, 1, 0):

@@ -91,7 +91,7 @@ def curve(scheduler: Scheduler, last: int) -> list[float]:
 
 
 def applies_the_first_rate_when_built(checks: Checks, make: Make, last: int) -> None:
-    """The constructor keeps the optimizer and its rate, and applies ``lr_at(0)``."""
+    """Check that the constructor keeps the optimizer and its rate, and applies ``lr_at(0)``."""
     scheduler = make()
     checks.same(scheduler.base_lr, LR, "base_lr")
     checks.same(scheduler.optimizer.get_lr(), float(scheduler.lr_at(0)), "the optimizer's lr")
@@ -99,7 +99,7 @@ def applies_the_first_rate_when_built(checks: Checks, make: Make, last: int) -> 
 
 
 def rates_are_finite_and_not_negative(checks: Checks, make: Make, last: int) -> None:
-    """Every rate can be applied, also after the end of the run."""
+    """Check that every rate can be applied, also after the end of the run."""
     scheduler = make()
     for step in (*range(last + 1), 10**6):
         rate = scheduler.lr_at(step)
@@ -108,7 +108,7 @@ def rates_are_finite_and_not_negative(checks: Checks, make: Make, last: int) -> 
 
 
 def lr_at_is_a_pure_function(checks: Checks, make: Make, last: int) -> None:
-    """The same value twice, in any order, from any instance; asking applies nothing."""
+    """Check for the same value twice, in any order, from any instance; asking applies nothing."""
     scheduler = make()
     expected = curve(scheduler, last)
     applied = scheduler.optimizer.get_lr()
@@ -121,7 +121,7 @@ def lr_at_is_a_pure_function(checks: Checks, make: Make, last: int) -> None:
 
 
 def step_applies_the_rate(checks: Checks, make: Make, last: int) -> None:
-    """``step(s)`` applies and returns ``lr_at(s)``, and changes no other rate."""
+    """Check that ``step(s)`` applies and returns ``lr_at(s)``, and changes no other rate."""
     scheduler = make()
     expected = curve(scheduler, last)
     for step in [*range(1, last + 1), 1, last // 2]:
@@ -132,7 +132,7 @@ def step_applies_the_rate(checks: Checks, make: Make, last: int) -> None:
 
 
 def a_restored_state_gives_the_same_rates(checks: Checks, make: Make, last: int) -> None:
-    """The state goes through JSON; after it, also observed metrics count as before."""
+    """Check that the state goes through JSON, and that observed metrics then count as before."""
     scheduler = make()
     for step in range(1, 6):
         scheduler.step(step)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -84,18 +85,26 @@ def metrics(step: int) -> Mapping[str, object]:
         "grad_norm/blocks.0.mlp.up.weight": np.float64(0.5),
     }
     if step % 2 == 0:
-        values |= {"eval/loss": 3.5, "größe/验证, \"q\"\n": 1.0}
+        values |= {"eval/loss": 3.5, 'größe/验证, "q"\n': 1.0}
     return MappingProxyType(values)
 
 
-def session(make: Make, run: RunInfo, steps: range) -> Sink:
-    """Open a sink, write the metrics of some steps, and close it."""
+@contextmanager
+def opened(make: Make, run: RunInfo) -> Iterator[Sink]:
+    """Open a sink, and close it also after an error."""
     sink = make()
     sink.open(run)
-    for step in steps:
-        sink.write(step, metrics(step))
-    sink.close()
-    return sink
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
+def session(make: Make, run: RunInfo, steps: range) -> None:
+    """Open a sink, write the metrics of some steps, and close it."""
+    with opened(make, run) as sink:
+        for step in steps:
+            sink.write(step, metrics(step))
 
 
 def sizes(directory: Path) -> dict[Path, int]:
@@ -104,7 +113,7 @@ def sizes(directory: Path) -> dict[Path, int]:
 
 
 def accepts_floats(checks: Checks, cls: type[Sink]) -> None:
-    """``accepts`` is a frozenset of types, float among them."""
+    """Check that ``accepts`` is a frozenset of types, float among them."""
     kinds = cls.accepts
     checks.that(isinstance(kinds, frozenset), "accepts to be a frozenset", type(kinds).__name__)
     checks.that(float in kinds, "float in accepts", kinds)
@@ -112,7 +121,7 @@ def accepts_floats(checks: Checks, cls: type[Sink]) -> None:
 
 
 def opens_writes_and_closes(checks: Checks, make: Make, directory: Path) -> None:
-    """A run of a few steps goes through, with names in any script."""
+    """Check that a run of a few steps goes through, with names in any script."""
     note = directory / "note.txt"
     note.write_text("not the sink's", encoding="utf-8")
     session(make, run_info(directory), range(1, LAST_STEP + 1))
@@ -121,24 +130,23 @@ def opens_writes_and_closes(checks: Checks, make: Make, directory: Path) -> None
 
 
 def takes_numbers_that_are_not_finite(checks: Checks, make: Make, directory: Path) -> None:
-    """A run that diverges is logged to its end."""
-    sink = make()
-    sink.open(run_info(directory))
-    for step, value in enumerate((float("nan"), float("inf"), float("-inf"), np.float32("nan"))):
-        result: object = sink.write(step + 1, {"train/loss": value})  # type: ignore[func-returns-value]
-        checks.that(result is None, "None from write", result)
-    sink.close()
+    """Check that a run that diverges is logged to its end."""
+    values = (float("nan"), float("inf"), float("-inf"), np.float32("nan"))
+    with opened(make, run_info(directory)) as sink:
+        for step, value in enumerate(values):
+            result: object = sink.write(step + 1, {"train/loss": value})
+            checks.that(result is None, "None from write", result)
 
 
 def a_run_without_steps_leaves_no_trouble(checks: Checks, make: Make, directory: Path) -> None:
-    """Opened and closed at once, as after an error before the first step."""
+    """Check that it can be closed at once, as after an error before the first step."""
     for resumed_step in (0, 3):
         session(make, run_info(directory, resumed_step), range(0))
         checks.that(directory.is_dir(), "the run directory to stay", "none")
 
 
 def goes_on_after_a_resume(checks: Checks, make: Make, directory: Path) -> None:
-    """Steps 5 and 6 of a run stopped at 5 and resumed from 4 come after what was there."""
+    """Check that steps 5 and 6 of a run resumed from 4 come after what was there."""
     session(make, run_info(directory), range(1, 6))
     before = sizes(directory)
     session(make, run_info(directory, resumed_step=4), range(5, LAST_STEP + 1))
@@ -151,7 +159,7 @@ def goes_on_after_a_resume(checks: Checks, make: Make, directory: Path) -> None:
 
 
 def a_new_run_keeps_what_an_earlier_one_wrote(checks: Checks, make: Make, directory: Path) -> None:
-    """Started anew in the same directory, a shorter run must not write over a longer one."""
+    """Check that a shorter run in the same directory does not write over a longer one."""
     session(make, run_info(directory), range(1, LAST_STEP + 1))
     before = sum(sizes(directory).values())
     session(make, run_info(directory), range(1, 2))
@@ -160,18 +168,15 @@ def a_new_run_keeps_what_an_earlier_one_wrote(checks: Checks, make: Make, direct
 
 
 def two_runs_do_not_share_anything(checks: Checks, make: Make, directory: Path) -> None:
-    """Two sinks open at once write as much as each would alone."""
+    """Check that two sinks open at once write as many files each."""
     folders = [directory / "one", directory / "two"]
     for folder in folders:
         folder.mkdir()
-    sinks = [make(), make()]
-    for sink, folder in zip(sinks, folders, strict=True):
-        sink.open(run_info(folder))
-    for step in range(1, 4):
-        for sink in sinks:
-            sink.write(step, metrics(step))
-    for sink in sinks:
-        sink.close()
+    first, second = (run_info(folder) for folder in folders)
+    with opened(make, first) as one, opened(make, second) as two:
+        for step in range(1, 4):
+            one.write(step, metrics(step))
+            two.write(step, metrics(step))
     counts = [len(sizes(folder)) for folder in folders]
     checks.same(counts[1], counts[0], "number of files of the second run")
 

@@ -63,9 +63,7 @@ def check_tokenizer(
     checks = Checks(name or f"tokenizer {cls.__name__}", Tokenizer)
     checks.run(keeps_final_methods, cls)
     sample = getattr(cls, "test_text", TEXT) if text is None else text
-    sets = option_sets(
-        cls, options, maker=cls.from_text, n_given=1, examples={"vocab_size": 300}
-    )
+    sets = option_sets(cls, options, maker=cls.from_text, n_given=1, examples={"vocab_size": 300})
     for chosen in sets:
 
         def make(chosen: Mapping[str, Any] = chosen) -> Tokenizer:
@@ -83,7 +81,7 @@ def pieces(text: str) -> list[str]:
 
 
 def what_is_encoded_decodes_to_itself(checks: Checks, make: Make, text: str) -> None:
-    """``decode(encode(text)) == text``, for the text and for parts of it."""
+    """Check that ``decode(encode(text)) == text``, for the text and for parts of it."""
     tokenizer = make()
     for part in pieces(text):
         checks.same(tokenizer.decode(tokenizer.encode(part)), part, "text")
@@ -91,7 +89,7 @@ def what_is_encoded_decodes_to_itself(checks: Checks, make: Make, text: str) -> 
 
 
 def ids_are_in_the_vocabulary(checks: Checks, make: Make, text: str) -> None:
-    """``encode`` gives integers from 0 to below vocab_size, the same every time."""
+    """Check that ids are integers from 0 to below vocab_size, the same every time."""
     tokenizer = make()
     size = tokenizer.vocab_size
     checks.that(int(size) == size and size >= 1, "vocab_size >= 1", size)
@@ -103,7 +101,7 @@ def ids_are_in_the_vocabulary(checks: Checks, make: Make, text: str) -> None:
 
 
 def an_array_has_the_same_ids(checks: Checks, make: Make, text: str) -> None:
-    """``encode_array`` is ``encode`` as a flat array of integers."""
+    """Check that ``encode_array`` is ``encode`` as a flat array of integers."""
     tokenizer = make()
     for part in pieces(text):
         array = tokenizer.encode_array(part)
@@ -113,7 +111,7 @@ def an_array_has_the_same_ids(checks: Checks, make: Make, text: str) -> None:
 
 
 def every_id_decodes(checks: Checks, make: Make, text: str) -> None:
-    """A model may sample any id below vocab_size; each must become some text."""
+    """Check that any id below vocab_size, which a model may sample, becomes some text."""
     tokenizer = make()
     size = tokenizer.vocab_size
     for i in sorted({*range(min(size, ENDS)), *range(max(0, size - ENDS), size)}):
@@ -122,7 +120,7 @@ def every_id_decodes(checks: Checks, make: Make, text: str) -> None:
 
 
 def the_state_goes_through_json(checks: Checks, make: Make, text: str) -> None:
-    """``from_state`` builds the same tokenizer from a state that was written as JSON."""
+    """Check that ``from_state`` builds the same tokenizer from a state that was JSON."""
     tokenizer = make()
     state = tokenizer.state()
     restored = json.loads(json.dumps(state))

@@ -83,7 +83,7 @@ def ones(dtype: str, *shape: int) -> Array:
 
 
 def linear(dtype: str, large: bool) -> Problem:
-    """``y = x w^T + b``; the sums and panels of the large one are cut into blocks."""
+    """Make ``y = x w^T + b``; the sums and panels of the large one are cut into blocks."""
     n, c, o = (400, 390, 270) if large else (5, 4, 3)
     x, w, b = (draw(k, s).astype(dtype) for k, s in (("x", (n, c)), ("w", (o, c)), ("b", (o,))))
 
@@ -105,7 +105,7 @@ def linear(dtype: str, large: bool) -> Problem:
 
 
 def layer_norm(dtype: str, large: bool, *, bias: bool) -> Problem:
-    """Layer norm beside a residual connection, which joins its gradient; or alone, unbiased."""
+    """Make a layer norm: with bias and beside a residual connection, or without both."""
     n, c = (130, 300) if large else (4, 6)
     x = (0.5 + draw("x", (n, c))).astype(dtype)
     values = {"x_NC": x, "gamma_C": (1 + draw("gamma", (c,), 0.25)).astype(dtype)}
@@ -147,7 +147,7 @@ def layer_norm(dtype: str, large: bool, *, bias: bool) -> Problem:
 
 
 def activation(dtype: str, large: bool, *, code: int) -> Problem:
-    """An activation; the gradient may overwrite the one it comes from."""
+    """Make an activation, whose gradient may overwrite the one that it comes from."""
     shape = (37, 301) if large else (3, 7)
     x = draw("x", shape, 2.0).astype(dtype)
 
@@ -166,7 +166,7 @@ def activation(dtype: str, large: bool, *, code: int) -> Problem:
 
 
 def embedding(dtype: str, large: bool) -> Problem:
-    """Both tables; tokens repeat, and positions beyond the pass get nothing."""
+    """Make both tables; tokens repeat, and positions beyond the pass get nothing."""
     (b, t), v, c = ((3, 50), 33, 72) if large else ((2, 5), 4, 3)
     tokens = np.random.default_rng(0).integers(0, v, (b, t), dtype=np.int32)
     token, position = draw("token", (v, c)).astype(dtype), draw("position", (t + 2, c))
@@ -180,9 +180,7 @@ def embedding(dtype: str, large: bool) -> Problem:
     def once(dh: Array, fill: float, accumulate: bool) -> tuple[Array, Array]:
         dtoken, dposition = np.full_like(token, fill), np.full_like(position, fill)
         order, start = np.zeros(b * t, np.int32), np.zeros(v + 1, np.int32)
-        ops.embedding_backward(
-            tokens, dh, dtoken, dposition, order, start, accumulate, accumulate
-        )
+        ops.embedding_backward(tokens, dh, dtoken, dposition, order, start, accumulate, accumulate)
         return dtoken, dposition
 
     def backward(d: Arrays) -> Arrays:
@@ -195,12 +193,12 @@ def embedding(dtype: str, large: bool) -> Problem:
 
 
 def attention(dtype: str, large: bool, *, n_kv_head: int, p: float) -> Problem:
-    """Causal attention over three tiles of keys, the last one short."""
+    """Make causal attention over three tiles of keys, the last one short."""
     n_head, size = 4, 40 if large else 2
     b, t = (2, 140) if large else (2, 4)
     qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
     ops.reserve_attention(t, size)
-    rest = (n_head, n_kv_head, size**-0.5, p, *KEY)
+    rest: Any = (n_head, n_kv_head, size**-0.5, p, *KEY)
 
     def run() -> tuple[Array, Array]:
         out, lse = empty(dtype, b, t, n_head * size), empty(dtype, b, n_head, t)
@@ -220,7 +218,7 @@ def attention(dtype: str, large: bool, *, n_kv_head: int, p: float) -> Problem:
 
 
 def dropout(dtype: str, large: bool) -> Problem:
-    """Dropout, whose backward draws the mask again."""
+    """Make dropout, whose backward draws the mask again."""
     (b, t), c = ((3, 5), 300) if large else ((2, 3), 5)
     x = draw("x", (b * t, c)).astype(dtype)
 
@@ -238,7 +236,7 @@ def dropout(dtype: str, large: bool) -> Problem:
 
 
 def residual(dtype: str, large: bool) -> Problem:
-    """``h + dropout(y)`` and ``h + z``: the gradient reaches h and z as it is, y masked."""
+    """Make ``h + dropout(y) + z``: the gradient reaches h and z as it is, and y masked."""
     (b, t), c = ((3, 5), 300) if large else ((2, 3), 5)
     h, y, z = (draw(name, (b * t, c)).astype(dtype) for name in "hyz")
 
@@ -257,7 +255,7 @@ def residual(dtype: str, large: bool) -> Problem:
 
 
 def softmax_gradient(dtype: str, large: bool) -> Problem:
-    """``a lse - b z_t``, of which losses that plugins write are made."""
+    """Make ``a lse - b z_t``, of which losses that plugins write are made."""
     n, v = (20, 203) if large else (4, 5)
     z, a, b = (draw(k, s).astype(dtype) for k, s in (("z", (n, v)), ("a", (n,)), ("b", (n,))))
     targets = np.random.default_rng(1).integers(0, v, n, dtype=np.int32)

@@ -1,0 +1,97 @@
+"""Datasets of other names: what the run fills in, and what they are validated on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tisslm import Entry, TextDataset, hookimpl
+from tisslm.build import build_trainer
+from tisslm.config import RunConfig
+from tisslm.contracts import Tokenizer
+from tisslm.errors import ConfigError, PluginError
+from tisslm.plugins import Provider, load_plugins
+from tisslm.registry import Registry
+
+
+class Upper(TextDataset):
+    """A third party's dataset, which needs a tokenizer and a path."""
+
+    def __init__(
+        self, path: str, tokenizer: Tokenizer, seq_len: int, *, shout: bool = False
+    ) -> None:
+        super().__init__(path, tokenizer, seq_len)
+        self.shout = shout
+
+
+class Plugin:
+    @hookimpl
+    def tisslm_datasets(self) -> Iterator[Entry]:
+        yield Entry("upper", Upper, "a text")
+
+
+@pytest.fixture
+def registry() -> Registry:
+    manager = load_plugins()
+    manager.providers["upper"] = Provider("tisslm-upper", "1.0")
+    manager.register(Plugin(), "upper")
+    return Registry(manager)
+
+
+def config(**tables: dict[str, Any]) -> RunConfig:
+    shape = {"n_layer": 1, "n_head": 1, "n_embd": 8, "seq_len": 8}
+    data = {"name": "upper", "path": "text.txt", "shout": True}
+    everything = {"data": data, "model": shape, "tokenizer": {"name": "byte"}, **tables}
+    return RunConfig.from_mapping(everything)
+
+
+def test_a_dataset_gets_its_options_the_tokenizer_and_seq_len(registry: Registry) -> None:
+    trainer = build_trainer(config(), registry=registry)
+    dataset = trainer.dataset
+    assert isinstance(dataset, Upper)
+    assert (dataset.shout, dataset.seq_len, str(dataset.path)) == (True, 8, "text.txt")
+    assert trainer.tokenizer is dataset.tokenizer
+    assert trainer.model.vocab_size == 256
+    assert trainer.val_dataset is None
+
+
+def test_it_is_validated_on_its_own_kind_of_text(registry: Registry, folder: Path) -> None:
+    (folder / "valid.txt").write_text("another text\n")
+    data = {"name": "upper", "path": "text.txt", "valid_path": "valid.txt"}
+    trainer = build_trainer(config(data=data), registry=registry)
+    assert isinstance(trainer.val_dataset, Upper)
+    assert str(trainer.val_dataset.path) == "valid.txt"
+    assert trainer.val_dataset.shout is False
+
+
+def test_a_tokenizer_that_learns_from_a_text_is_refused(registry: Registry) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_trainer(config(tokenizer={"name": "char"}), registry=registry)
+    assert str(caught.value) == (
+        "tokenizer.name: 'char' learns from a text, which the dataset 'upper' does not give; "
+        "choose byte, or bpe with a path"
+    )
+
+
+def test_an_option_that_the_dataset_does_not_take_is_an_error(registry: Registry) -> None:
+    with pytest.raises(ConfigError, match="dataset 'upper' has no option 'loud'"):
+        build_trainer(config(data={"name": "upper", "path": "a", "loud": 1}), registry=registry)
+
+
+def test_an_unknown_dataset_lists_the_known_ones(registry: Registry) -> None:
+    with pytest.raises(PluginError, match=r"unknown dataset 'uper'\. Known: .*upper \(tisslm-up"):
+        build_trainer(config(data={"name": "uper"}), registry=registry)
+
+
+def test_the_settings_of_the_run_are_the_resolved_configuration(registry: Registry) -> None:
+    wanted = config()
+    assert build_trainer(wanted, registry=registry).settings == wanted.resolved()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_seed_of_the_run_is_the_models(registry: Registry, seed: int) -> None:
+    trainer = build_trainer(config(training={"seed": seed}), registry=registry)
+    assert trainer.model.seed == seed

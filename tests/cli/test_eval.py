@@ -1,0 +1,95 @@
+"""``tisslm eval``: the loss of the run's own validation text, and of others."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tisslm.datasets.text import split_text
+
+if TYPE_CHECKING:
+    from conftest import Cli
+
+
+@pytest.mark.parametrize("how", [(), ("data.valid_path=text.txt",), ("tokenizer.name=byte",)])
+def test_the_loss_is_that_of_the_runs_summary(
+    train: Cli, cli: Cli, folder: Path, how: tuple[str, ...]
+) -> None:
+    assert train("training.output_dir=run", *how).code == 0
+    result = cli("eval", "run", "--json")
+    found = json.loads(result.out)
+    assert (result.code, result.err) == (0, "")
+    assert found["loss"] == json.loads((folder / "run" / "summary.json").read_text())["eval_loss"]
+    assert found["perplexity"] == math.exp(found["loss"])
+    assert found["checkpoint"] == "run/checkpoints/checkpoint-6"
+    assert list(found) == ["checkpoint", "data", "loss", "perplexity", "targets", "seconds"]
+
+
+def test_a_given_text_is_evaluated_whole(cli: Cli, trained: Path, folder: Path) -> None:
+    text = (folder / "text.txt").read_text()
+    valid = split_text(text)[1]
+    (folder / "valid.txt").write_text(valid)
+    own = json.loads(cli("eval", "run", "--json").out)
+    given = json.loads(cli("eval", "run", "--data", "valid.txt", "--json").out)
+    assert given["data"] == "valid.txt"
+    assert given["targets"] == own["targets"] == (len(valid) - 1) // 16 * 16
+    # Another batch size adds the same losses in another order.
+    assert given["loss"] == pytest.approx(own["loss"], rel=1e-6)
+
+
+def test_people_get_two_lines(cli: Cli, trained: Path) -> None:
+    found = json.loads(cli("eval", "run", "--json").out)
+    lines = cli("eval", "run/checkpoints/checkpoint-6").out.splitlines()
+    assert lines[0] == "run/checkpoints/checkpoint-6"
+    assert lines[1].startswith(
+        f"text.txt, validation part: loss {found['loss']:.4f} nats per token | perplexity "
+        f"{found['perplexity']:.2f} | {found['targets']} targets | "
+    )
+
+
+def test_a_run_without_validation_asks_for_a_text(train: Cli, cli: Cli) -> None:
+    assert train("training.output_dir=run", "data.valid_fraction=0").code == 0
+    result = cli("eval", "run")
+    assert (result.code, result.err) == (
+        1,
+        "error: run/checkpoints/checkpoint-6: its run had no validation text; give a text with "
+        "--data\n",
+    )
+    assert cli("eval", "run", "--data", "text.txt").code == 0
+
+
+def test_a_checkpoint_away_from_its_run_asks_for_a_text(
+    cli: Cli, trained: Path, folder: Path
+) -> None:
+    shutil.copytree(trained / "checkpoints" / "checkpoint-6", folder / "elsewhere")
+    result = cli("eval", "elsewhere")
+    assert (result.code, result.err) == (
+        1,
+        f"error: {folder}/elsewhere: expected the run's config.resolved.toml in a folder above "
+        "it, found none; leave the checkpoint in its run directory; or give a text with --data\n",
+    )
+    # A configuration above that is of another run is not taken for this one's.
+    shutil.copytree(trained / "checkpoints" / "checkpoint-6", trained / "old" / "checkpoint-6")
+    assert cli("eval", "run/old/checkpoint-6").code == 1
+
+
+def test_a_configuration_without_a_text_asks_for_one(cli: Cli, trained: Path) -> None:
+    (trained / "config.resolved.toml").write_text("[training]\nepochs = 1\n")
+    result = cli("eval", "run")
+    assert result.code == 1
+    assert result.err.startswith("error: the run was composed in Python or its configuration ")
+    assert result.err.endswith("; or give a text with --data\n")
+
+
+def test_a_loss_that_json_cannot_hold_is_a_word(cli: Cli, trained: Path) -> None:
+    path = trained / "checkpoints/checkpoint-6/model.safetensors"
+    arrays = load_file(path)
+    save_file({name: array * math.nan for name, array in arrays.items()}, path)
+    found = json.loads(cli("eval", "run", "--json").out, parse_constant=pytest.fail)
+    assert found["loss"] == "NaN"

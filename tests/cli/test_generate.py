@@ -1,0 +1,147 @@
+"""``tisslm generate``: the prompt, then text that a seed determines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tisslm.cli._text import opening, pieces
+from tisslm.cli.generate import SEPARATOR
+from tisslm.generate import Sampling, generate
+from tisslm.loading import load_model
+from tisslm.models.transformer import Transformer
+from tisslm.models.transformer_config import TransformerConfig
+from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer
+
+if TYPE_CHECKING:
+    from conftest import Cli
+
+
+def test_the_text_is_that_of_the_library(cli: Cli, trained: Path) -> None:
+    model, tokenizer = load_model(trained)
+    assert tokenizer is not None
+    ids = generate(model, tokenizer.encode("10 green"), 40, Sampling(0.9, 5, 0.95, seed=3))
+    flags = ["--max-new-tokens", "40", "--temperature", "0.9", "--top-k", "5"]
+    flags += ["--top-p", "0.95", "--seed", "3"]
+    result = cli("generate", "run", "-p", "10 green", *flags)
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"10 green{tokenizer.decode(ids)}\n"
+
+
+def test_a_seed_determines_the_text(cli: Cli, trained: Path) -> None:
+    first, second = cli("generate", "run"), cli("generate", "run")
+    other = cli("generate", "run", "--seed", "43")
+    assert first == second
+    assert first.out != other.out
+    assert len(first.out) == 201
+
+
+def test_samples_have_seeds_that_count_up(cli: Cli, trained: Path) -> None:
+    flags = ("--prompt", "1", "--max-new-tokens", "30")
+    both = cli("generate", "run", *flags, "--num-samples", "2", "--seed", "7").out
+    single = [cli("generate", "run", *flags, "--seed", str(seed)).out for seed in (7, 8)]
+    assert both == f"{single[0]}{SEPARATOR}\n{single[1]}"
+
+
+def test_temperature_zero_takes_no_chances(cli: Cli, trained: Path) -> None:
+    texts = {cli("generate", "run", "--temperature", "0", "--seed", str(s)).out for s in range(3)}
+    assert len(texts) == 1
+
+
+def test_ids_without_text_are_never_chosen(train: Cli, cli: Cli) -> None:
+    assert train("model.vocab_size=200", "training.output_dir=wide").code == 0
+    result = cli("generate", "wide", "--temperature", "50", "--max-new-tokens", "500")
+    assert (result.code, result.err) == (0, "")
+    assert len(result.out) == 501
+
+
+def test_a_checkpoint_may_be_named_in_every_way(cli: Cli, trained: Path) -> None:
+    names = ["run", "run/checkpoints", "run/checkpoints/checkpoint-6"]
+    names.append("run/checkpoints/checkpoint_step_6.bin")
+    assert len({cli("generate", name).out for name in names}) == 1
+
+
+def test_a_model_in_float64_is_loaded_in_float64(trained: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = trained / "checkpoints/checkpoint-6/model.safetensors"
+    arrays = {name: array.astype(np.float64) for name, array in load_file(path).items()}
+    save_file(arrays, path)
+    model, _ = load_model(trained)
+    assert model.dtype == "float64"
+    assert all(np.array_equal(p.data, arrays[p.name]) for p in model.parameters)
+
+
+# --------------------------------------------------------------------------- pieces of text
+
+BPE = BpeTokenizer.from_text("über die Brücke, 橋を渡る, 橋を渡る 🙂🙂 ", vocab_size=280)
+
+
+@given(st.text(min_size=1).filter(lambda t: "\ufffd" not in t), st.integers(min_value=0))
+@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), BPE], ids=["byte", "bpe"])
+def test_pieces_are_whole_characters_and_together_the_text(
+    tokenizer: ByteTokenizer | BpeTokenizer, text: str, cut: int
+) -> None:
+    prompt, rest = text[: cut % len(text)], text[cut % len(text) :]
+    found = list(pieces(tokenizer, tokenizer.encode(prompt), tokenizer.encode(rest)))
+    assert "".join(found) == rest
+    assert not any("\ufffd" in piece for piece in found)
+
+
+@given(st.lists(st.integers(min_value=0, max_value=255)))
+def test_bytes_that_are_no_text_lose_nothing(ids: list[int]) -> None:
+    tokenizer = ByteTokenizer()
+    assert "".join(pieces(tokenizer, tokenizer.encode("a"), ids)) == tokenizer.decode(ids)
+
+
+class Words(ByteTokenizer):
+    """Writes a space before each word but the first, as many tokenizers do."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(f"w{i}" for i in ids)
+
+
+def test_pieces_keep_the_spaces_that_a_tokenizer_drops_at_the_start() -> None:
+    assert list(pieces(Words(), [1, 2], [3, 4, 5])) == [" w3", " w4", " w5"]
+
+
+def test_a_piece_comes_as_soon_as_it_is_certain() -> None:
+    consumed = 0
+
+    def ids() -> object:
+        nonlocal consumed
+        for token in "aé".encode():
+            consumed += 1
+            yield token
+
+    stream = pieces(ByteTokenizer(), [65], ids())  # type: ignore[arg-type]
+    assert (next(stream), consumed) == ("a", 1)
+    assert (next(stream), consumed) == ("é", 3)
+
+
+def test_without_a_prompt_the_text_begins_at_a_line_if_there_are_lines() -> None:
+    assert opening(CharTokenizer(characters="ab\n")) == [0]
+    assert opening(CharTokenizer(characters="\t\nab")) == [1]
+    assert opening(CharTokenizer(characters="ab")) == [0]
+    assert opening(ByteTokenizer()) == [10]
+
+
+def test_a_prompt_longer_than_the_context_is_used_from_its_end(cli: Cli, trained: Path) -> None:
+    long = cli("generate", "run", "-p", "1 green bottle " * 9, "--max-new-tokens", "5")
+    assert long.code == 0
+    assert long.out.startswith("1 green bottle " * 9)
+
+
+def test_loading_does_not_change_what_is_computed(trained: Path) -> None:
+    model, _ = load_model(trained)
+    fresh = Transformer(TransformerConfig(**model.config.model_dump()))
+    for parameter in fresh.parameters:
+        parameter.data[...] = model.parameters[parameter.name].data
+    x = np.arange(16, dtype=np.int32).reshape(1, 16)
+    assert np.array_equal(model.forward(x)[0], fresh.forward(x)[0])

@@ -1,0 +1,126 @@
+"""``tisslm gradcheck``: prove every backward and every update, and show the worst element of each.
+
+What does not live here: the comparisons (``tisslm.testing.gradcheck``).
+"""
+
+from __future__ import annotations
+
+import math
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tisslm.config import RunConfig
+from tisslm.errors import ConfigError
+from tisslm.models.initialization import parameter_specs
+from tisslm.models.transformer_config import PRESETS, TransformerConfig
+from tisslm.testing.gradcheck import GradientRow, check_gradients
+
+__all__ = ["LARGEST", "gradcheck"]
+
+#: Parameters of the largest model that is checked; NumPy twins and differences are slow.
+LARGEST = 1_000_000
+
+#: V where the configuration leaves it to the tokenizer.
+VOCABULARY = 65
+
+
+def gradcheck(
+    component: Annotated[
+        str | None,
+        typer.Option(
+            "--component",
+            help="Check one name or kind only: kernel, layer, head, loss, model, optimizer, "
+            "layer_norm, attention, adamw, ...",
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="CONFIG.toml",
+            help="Check the model of a run configuration, of at most a million parameters, "
+            "and nothing else.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
+) -> None:
+    """Compare gradients with central differences in float64, and float32 with float64.
+
+    Kernels, layers, whole models, and every installed loss and optimizer, plugins included.
+    The exit code is 0 if all rows pass, and 1 otherwise.
+    """
+    config = None if model is None else _model_of(model)
+    rows = check_gradients(component, model=config)
+    if json:
+        typer.echo(dumps([_plain(row) for row in rows], indent=2))
+    else:
+        _print(rows)
+    if not all(row.passed for row in rows):
+        raise typer.Exit(1)
+
+
+def _model_of(path: Path) -> TransformerConfig:
+    """Read the ``[model]`` section of a run configuration, and refuse a large one."""
+    values = dict(RunConfig.load(path).model)
+    preset = values.pop("preset", None)
+    if "vocab_size" not in {**PRESETS.get(preset, {}), **values}:
+        values["vocab_size"] = VOCABULARY
+    config = (
+        TransformerConfig(**values)
+        if preset is None
+        else TransformerConfig.preset(preset, **values)
+    )
+    count = sum(math.prod(spec.shape) for spec in parameter_specs(config))
+    if count > LARGEST:
+        raise ConfigError(
+            f"gradcheck: {path}: expected a model of at most {LARGEST:,} parameters, "
+            f"got {count:,}; lower model.n_layer or model.n_embd for the check, which leaves "
+            "the formulas as they are"
+        )
+    return config
+
+
+def _print(rows: list[GradientRow]) -> None:
+    """Show a table, then the verdict."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "kind", "name"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("compared", overflow="fold")
+    table.add_column("error", justify="right", no_wrap=True)
+    table.add_column("below", justify="right", no_wrap=True)
+    table.add_column("worst element", overflow="fold")
+    for row in rows:
+        table.add_row(
+            "ok" if row.passed else "FAIL",
+            row.kind,
+            row.name,
+            row.what,
+            f"{row.error:.1e}",
+            f"{row.tolerance:.0e}" if row.tolerance < 0.1 else f"{row.tolerance:g}",
+            row.worst,
+        )
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(table)
+    failed = [row for row in rows if not row.passed]
+    n_checked = sum(row.n_checked for row in rows)
+    verdict = f"{len(failed)} of {len(rows)} rows failed" if failed else f"{len(rows)} rows passed"
+    console.print(f"\n{verdict}, {n_checked:,} numbers compared", soft_wrap=True)
+
+
+def _plain(row: GradientRow) -> dict[str, Any]:
+    """Return a row as plain values; an error that is not finite as a string, as sinks do."""
+    return {
+        "kind": row.kind,
+        "name": row.name,
+        "what": row.what,
+        "error": row.error if math.isfinite(row.error) else "Infinity",
+        "tolerance": row.tolerance,
+        "worst": row.worst,
+        "n_checked": row.n_checked,
+        "passed": row.passed,
+    }

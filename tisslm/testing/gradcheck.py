@@ -1,0 +1,79 @@
+"""Gradient checks of everything that has a backward or an update, built in or installed.
+
+What does not live here: the things that are checked (``tisslm.testing.gradients``).
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from tisslm.errors import ConfigError
+from tisslm.models.transformer_config import TransformerConfig
+from tisslm.registry import Registry, load_registry
+from tisslm.testing.gradients.kernels import kernel_cases
+from tisslm.testing.gradients.layers import layer_cases
+from tisslm.testing.gradients.losses import loss_cases
+from tisslm.testing.gradients.models import model_cases
+from tisslm.testing.gradients.optimizers import optimizer_rows
+from tisslm.testing.gradients.problem import GradientRow, rows_of
+
+__all__ = ["GradientRow", "check_gradients"]
+
+
+def check_gradients(
+    component: str | None = None,
+    registry: Registry | None = None,
+    *,
+    model: TransformerConfig | None = None,
+) -> list[GradientRow]:
+    """Compare every backward with central differences in float64, and float32 with float64.
+
+    Four-point central differences prove the NumPy twins, and the wiring of layers and models
+    over them; float32, where the compiled kernels run, is compared with float64 at sizes that
+    reach every branch of a kernel. Optimizers must go downhill, decay must shrink, and both types
+    must agree. A part that raises is a row that failed.
+
+    Parameters
+    ----------
+    component : str, optional
+        A name or a kind (kernel, layer, head, loss, model, optimizer); left out, everything.
+    registry : Registry, optional
+        Where losses and optimizers come from; left out, everything that is installed.
+    model : TransformerConfig, optional
+        Check this model alone, in place of tiny ones. It is made in both types, so it should
+        be small.
+
+    Returns
+    -------
+    list of GradientRow
+        At least one; ``all(row.passed for row in rows)`` is the verdict.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such component.
+
+    Examples
+    --------
+    >>> all(row.passed for row in check_gradients("layer_norm"))
+    True
+    """
+    registry = load_registry() if registry is None else registry
+    if model is not None:
+        cases = model_cases(model)
+        optimizers = False
+    else:
+        cases = [*kernel_cases(), *layer_cases(), *loss_cases(registry), *model_cases()]
+        optimizers = True
+    chosen = [case for case in cases if component in (None, case.name, case.kind)]
+    names = {part.entry.name for part in registry.entries("optimizer")} | {"optimizer"}
+    optimizers = optimizers and (component is None or component in names)
+    if component is not None and not chosen and not optimizers:
+        known = sorted({name for case in cases for name in (case.name, case.kind)} | names)
+        near = difflib.get_close_matches(component, known, n=1)
+        hint = f". Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"gradcheck: unknown component {component!r}. Known: {', '.join(known)}{hint}"
+        )
+    rows = [row for case in chosen for row in rows_of(case)]
+    return rows + optimizer_rows(registry, component) if optimizers else rows

@@ -1,0 +1,224 @@
+"""The sublayers and the embedding of the built-in models, as problems.
+
+What does not live here: the head, which is nothing without a loss (``losses``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.contracts import Buffer, Layer, PassContext
+from tisslm.layers.attention import Attention
+from tisslm.layers.dropout import Dropout
+from tisslm.layers.embedding import Embedding
+from tisslm.layers.linear import Linear
+from tisslm.layers.mlp import MLP
+from tisslm.layers.norm import LayerNorm
+from tisslm.memory import Parameters, ParameterSpec
+from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values
+
+__all__ = ["EmbeddingProblem", "LayerProblem", "buffers", "fresh_gradients", "layer_cases"]
+
+Array = NDArray[Any]
+
+SEED, UPDATE, FIRST_ROW = 5, 3, 1
+
+
+def buffers(plan: Mapping[str, Buffer], kind: str) -> dict[str, Array]:
+    """Make the planned buffers of a kind, full of NaN, so that what is not written shows."""
+    chosen = {name: b for name, b in plan.items() if b.kind == kind}
+    arrays = {name: np.zeros(b.shape, b.dtype) for name, b in chosen.items()}
+    for array in arrays.values():
+        if array.dtype.kind == "f":
+            array[...] = np.nan
+    return arrays
+
+
+def fresh_gradients(parameters: Parameters) -> None:
+    """Mark gradients as fresh over NaN: the first contribution must overwrite all of it."""
+    parameters.grad_arena[...] = np.nan
+    parameters.zero_grad()
+
+
+def gradients_of(parameters: Parameters) -> dict[str, Array]:
+    """Return the gradient of each parameter by its name."""
+    return {p.name: p.grad for p in parameters if p.trainable}
+
+
+def context(shape: tuple[int, int], train: bool) -> PassContext:
+    """Describe a pass in the middle of a run."""
+    return PassContext(*shape, train, SEED, UPDATE, FIRST_ROW)
+
+
+@final
+class LayerProblem(Problem):
+    """A sublayer as a function of the stream and of its parameters.
+
+    Parameters
+    ----------
+    layer : Layer
+    parameters : Parameters
+        Those of the layer; their values are drawn anew.
+    channels : int
+        C of the stream.
+    shape : tuple of int
+        B and T.
+    train : bool
+        Whether dropout is applied.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        parameters: Parameters,
+        channels: int,
+        shape: tuple[int, int],
+        *,
+        train: bool = True,
+    ) -> None:
+        draw_values(parameters)
+        self.layer = layer
+        self.parameters = parameters
+        self.ctx = context(shape, train)
+        dtype = parameters.data.dtype
+        self.stream = draw("stream", (shape[0] * shape[1], channels)).astype(dtype)
+        self.values = {"stream": self.stream, **{p.name: p.data for p in parameters}}
+
+    def pass_forward(self) -> tuple[Array, dict[str, Array]]:
+        """Return the stream after the layer, and what it saved."""
+        plan = self.layer.plan((self.ctx.batch, self.ctx.time))
+        h_NC, saved = self.stream.copy(), buffers(plan, "saved")
+        self.layer.forward(h_NC, saved, buffers(plan, "scratch"), self.ctx)
+        return h_NC, saved
+
+    def pass_backward(self) -> Array:
+        """Add the parameters' gradients and return the stream's."""
+        h_NC, saved = self.pass_forward()
+        plan = self.layer.plan((self.ctx.batch, self.ctx.time))
+        dh_NC = self.weights("stream", h_NC)
+        self.layer.backward(dh_NC, saved, buffers(plan, "scratch"), self.ctx)
+        return dh_NC
+
+    def outputs(self) -> Mapping[str, Array]:
+        """Run forward."""
+        return {"stream": self.pass_forward()[0]}
+
+    def gradients(self) -> Mapping[str, Array]:
+        """Run forward and backward."""
+        fresh_gradients(self.parameters)
+        return {"stream": self.pass_backward(), **gradients_of(self.parameters)}
+
+
+@final
+class EmbeddingProblem(Problem):
+    """Both tables of the embedding, with dropout on their sum."""
+
+    def __init__(self, dtype: str, large: bool) -> None:
+        shape, vocab, channels = ((3, 50), 33, 72) if large else ((2, 5), 4, 3)
+        specs = [
+            ParameterSpec("token", (vocab, channels)),
+            ParameterSpec("position", (shape[1] + 2, channels)),
+        ]
+        self.parameters = Parameters(specs, dtype)
+        draw_values(self.parameters)
+        self.values = {p.name: p.data for p in self.parameters}
+        token, position = self.parameters["token"], self.parameters["position"]
+        self.embedding = Embedding(token, position, Dropout(0.2, site=4))
+        self.tokens = np.random.default_rng(0).integers(0, vocab, shape, dtype=np.int32)
+        self.ctx = context(shape, train=True)
+
+    def outputs(self) -> Mapping[str, Array]:
+        """Run forward."""
+        shape = (self.tokens.size, self.values["token"].shape[1])
+        h_NC = np.full(shape, np.nan, dtype=self.values["token"].dtype)
+        self.embedding.forward(self.tokens, h_NC, self.ctx)
+        return {"h": h_NC}
+
+    def gradients(self) -> Mapping[str, Array]:
+        """Run backward."""
+        fresh_gradients(self.parameters)
+        dh_NC = self.weights("h", self.outputs()["h"])
+        scratch = buffers(self.embedding.plan(self.tokens.shape), "scratch")
+        self.embedding.backward(self.tokens, dh_NC, scratch, self.ctx)
+        return gradients_of(self.parameters)
+
+
+def layer_cases() -> list[Case]:
+    """Return a case for each sublayer and each of its forms, dropout on."""
+    made: dict[str, Callable[[str, bool], Problem]] = {
+        "embedding": EmbeddingProblem,
+        "attention": partial(attention, n_kv_head=4, bias=True, p=0.0),
+        "attention_grouped": partial(attention, n_kv_head=2, bias=False, p=0.2),
+        "mlp": partial(mlp, activation="gelu", bias=True, p=0.2),
+        "mlp_tanh": partial(mlp, activation="gelu_tanh", bias=False, p=0.0),
+    }
+    return [Case(name, "layer", make) for name, make in made.items()]
+
+
+def affine(name: str, outputs: int, inputs: int, bias: bool) -> Iterator[ParameterSpec]:
+    """Name the parameters of a linear map, or with ``outputs`` 0 of a norm."""
+    yield ParameterSpec(f"{name}.weight", (outputs, inputs) if outputs else (inputs,))
+    if bias:
+        yield ParameterSpec(f"{name}.bias", (outputs or inputs,))
+
+
+def linear_of(parameters: Parameters, name: str) -> Linear:
+    """Build a linear map over its parameters."""
+    named = {p.name: p for p in parameters}
+    return Linear(named[f"{name}.weight"], named.get(f"{name}.bias"))
+
+
+def norm_of(parameters: Parameters) -> LayerNorm:
+    """Build the norm of a sublayer over its parameters."""
+    linear = linear_of(parameters, "norm")
+    return LayerNorm(linear.weight, linear.bias, 1e-5)
+
+
+def attention(dtype: str, large: bool, *, n_kv_head: int, bias: bool, p: float) -> Problem:
+    """Make the attention sublayer, over three tiles of keys."""
+    n_head, channels, shape = (4, 80, (2, 140)) if large else (4, 8, (2, 4))
+    size = channels // n_head
+    ops.reserve_attention(shape[1], size)
+    specs = [
+        *affine("norm", 0, channels, bias),
+        *affine("qkv", (n_head + 2 * n_kv_head) * size, channels, bias),
+        *affine("out", channels, channels, bias),
+    ]
+    parameters = Parameters(specs, dtype)
+    layer = Attention(
+        norm_of(parameters),
+        linear_of(parameters, "qkv"),
+        linear_of(parameters, "out"),
+        n_head,
+        n_kv_head,
+        Dropout(p, site=1),
+        Dropout(p, site=2),
+        dtype,
+    )
+    return LayerProblem(layer, parameters, channels, shape)
+
+
+def mlp(dtype: str, large: bool, *, activation: str, bias: bool, p: float) -> Problem:
+    """Make the MLP sublayer, over two chunks of rows."""
+    channels, hidden, shape = (40, 72, (9, 120)) if large else (6, 7, (2, 3))
+    specs = [
+        *affine("norm", 0, channels, bias),
+        *affine("up", hidden, channels, bias),
+        *affine("down", channels, hidden, bias),
+    ]
+    parameters = Parameters(specs, dtype)
+    layer = MLP(
+        norm_of(parameters),
+        linear_of(parameters, "up"),
+        linear_of(parameters, "down"),
+        ops.ACTIVATIONS[activation],
+        Dropout(p, site=3),
+        dtype,
+    )
+    return LayerProblem(layer, parameters, channels, shape)

@@ -1,0 +1,161 @@
+"""Whole models as problems: every parameter, through both paths of the backward.
+
+What does not live here: the sublayers one by one (``layers``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Batch
+from tisslm.losses.cross_entropy import CrossEntropy
+from tisslm.models.transformer import Transformer
+from tisslm.models.transformer_config import TransformerConfig
+from tisslm.testing.gradients.layers import fresh_gradients, gradients_of
+from tisslm.testing.gradients.losses import targets_and_weights
+from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values
+
+__all__ = ["LogitsProblem", "StepProblem", "model_cases"]
+
+Array = NDArray[Any]
+
+#: Elements of each parameter that are moved one by one, beside a direction that moves all.
+ELEMENTS = 4
+
+#: The longest sequence of a pass; attention beyond it only costs time.
+LONGEST = 70
+
+
+def tokens(config: TransformerConfig, batch: int, time: int, name: str) -> Array:
+    """Draw ids of shape (B, T)."""
+    rng = np.random.default_rng(abs(int(1e6 * draw(name, (1,))[0])))
+    return rng.integers(0, config.vocab_size, (batch, time), dtype=np.int32)
+
+
+@final
+class StepProblem(Problem):
+    """The loss of two micro-batches, a longer and a shorter one, by ``step_loss``.
+
+    Parameters
+    ----------
+    config : TransformerConfig
+        Dropout is applied.
+    dtype : str
+    time : int
+        T of the longer micro-batch.
+    """
+
+    def __init__(self, config: TransformerConfig, dtype: str, time: int) -> None:
+        self.model = Transformer(config, seed=11, dtype=dtype)
+        draw_values(self.model.parameters)
+        self.values = {p.name: p.data for p in self.model.parameters}
+        self.batches = []
+        for batch, length in ((2, time), (1, max(1, time - 2))):
+            aims, counts = targets_and_weights(batch * length, config.vocab_size, dtype)
+            x = tokens(config, batch, length, "inputs")
+            self.batches.append(Batch(x, aims.reshape(x.shape), counts.reshape(x.shape)))
+
+    def weights(self, name: str, like: Array) -> Array:
+        """Count the loss once."""
+        return np.ones_like(like)
+
+    def _run(self, gradient: bool) -> float:
+        long, short = self.batches
+        step, loss = self.model.step_loss, CrossEntropy()
+        total = step(long, loss, gradient=gradient)
+        return total + step(short, loss, gradient=gradient, first_row=len(long.x_BT))
+
+    def outputs(self) -> Mapping[str, Array]:
+        """Return the loss."""
+        return {"loss": np.asarray(self._run(False))}
+
+    def gradients(self) -> Mapping[str, Array]:
+        """Run both micro-batches, the second adding to the gradients of the first."""
+        fresh_gradients(self.model.parameters)
+        self._run(True)
+        return gradients_of(self.model.parameters)
+
+
+@final
+class LogitsProblem(Problem):
+    """All logits, by ``forward`` and ``backward``, as a custom loop uses them.
+
+    Parameters
+    ----------
+    config : TransformerConfig
+        Dropout is not applied.
+    dtype : str
+    time : int
+        T.
+    """
+
+    def __init__(self, config: TransformerConfig, dtype: str, time: int) -> None:
+        self.model = Transformer(config, seed=11, dtype=dtype)
+        draw_values(self.model.parameters)
+        self.values = {p.name: p.data for p in self.model.parameters}
+        self.x = tokens(config, 2, time, "inputs")
+
+    def outputs(self) -> Mapping[str, Array]:
+        """Return the logits."""
+        return {"logits": self.model.forward(self.x)[0]}
+
+    def gradients(self) -> Mapping[str, Array]:
+        """Run forward and backward."""
+        fresh_gradients(self.model.parameters)
+        logits, cache = self.model.forward(self.x)
+        self.model.backward(self.weights("logits", logits), cache)
+        return gradients_of(self.model.parameters)
+
+
+def gpt2(large: bool) -> TransformerConfig:
+    """Return a model of the GPT-2 family: biases, tied matrix, dropout."""
+    sizes = (64, 203, 80) if large else (8, 11, 9)
+    channels, vocab, seq_len = sizes
+    return TransformerConfig(
+        n_layer=2,
+        n_head=2,
+        n_embd=channels,
+        vocab_size=vocab,
+        seq_len=seq_len,
+        dropout=0.2,
+    )
+
+
+def other(large: bool) -> TransformerConfig:
+    """Return a model with everything that ``gpt2`` has not."""
+    sizes = (64, 203, 80) if large else (8, 11, 9)
+    channels, vocab, seq_len = sizes
+    return TransformerConfig(
+        n_layer=2,
+        n_head=4,
+        n_kv_head=2,
+        n_embd=channels,
+        vocab_size=vocab,
+        seq_len=seq_len,
+        bias=False,
+        activation="gelu_tanh",
+        tie_embeddings=False,
+    )
+
+
+def _step(dtype: str, large: bool, config: TransformerConfig | None = None) -> Problem:
+    config = gpt2(large) if config is None else config
+    return StepProblem(config, dtype, min(config.seq_len, LONGEST if large else 7))
+
+
+def _logits(dtype: str, large: bool, config: TransformerConfig | None = None) -> Problem:
+    config = other(large) if config is None else config
+    return LogitsProblem(config, dtype, min(config.seq_len, LONGEST if large else 7))
+
+
+def model_cases(config: TransformerConfig | None = None) -> list[Case]:
+    """Return a case for each path, of a tiny model or of the one given."""
+    return [
+        Case("transformer", "model", partial(_step, config=config), limit=ELEMENTS),
+        Case("transformer_logits", "model", partial(_logits, config=config), limit=ELEMENTS),
+    ]
