@@ -10,7 +10,7 @@ import ast
 import copy
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -34,16 +34,20 @@ from tisslm.layers.mlp import MLP
 from tisslm.layers.norm import LayerNorm
 from tisslm.models.head import Head
 from tisslm.models.transformer import Transformer
-from tisslm.testing import check_gradients
+from tisslm.registry import load_registry
+from tisslm.testing import GradientRow, check_gradients
+from tisslm.testing.gradients.kernels import kernel_cases
+from tisslm.testing.gradients.layers import layer_cases
+from tisslm.testing.gradients.losses import loss_cases
+from tisslm.testing.gradients.models import model_cases
+from tisslm.testing.gradients.problem import Case, difference_row, type_row
 
-DIFFERENCES = "float64 against central differences"
-TYPES = "float32 against float64"
+CASES = [*kernel_cases(), *layer_cases(), *loss_cases(load_registry()), *model_cases()]
 
 
-def failed(components: str, what: str) -> bool:
-    """Tell whether a row of this comparison failed, of any of the components."""
-    rows = [row for component in components.split() for row in check_gradients(component)]
-    rows = [row for row in rows if row.what.startswith(what)]
+def found(row: Callable[[Case], GradientRow], names: str) -> bool:
+    """Tell whether a comparison fails for any of the components."""
+    rows = [row(case) for case in CASES if case.name in names.split()]
     assert rows
     return not all(row.passed for row in rows)
 
@@ -63,7 +67,7 @@ OUTPUTS = {
     "focal_tile": (("logits_NV",), "focal"),
     "softmax_gradient": (("logits_NV",), "softmax_gradient"),
 }
-CASES = [(op, out) for op, (outs, _) in OUTPUTS.items() for out in outs]
+WRITTEN = [(op, out) for op, (outs, _) in OUTPUTS.items() for out in outs]
 
 
 def test_every_operation_with_a_backward_is_in_the_table():
@@ -72,7 +76,7 @@ def test_every_operation_with_a_backward_is_in_the_table():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("name", "out"), CASES)
+@pytest.mark.parametrize(("name", "out"), WRITTEN)
 def test_a_negated_output_is_found(monkeypatch, name, out, dtype):
     """In float32 it is the compiled kernel's, in float64 the twin's."""
     op = getattr(ops, name)
@@ -87,8 +91,7 @@ def test_a_negated_output_is_found(monkeypatch, name, out, dtype):
             array *= -1
 
     monkeypatch.setattr(ops, name, negated)
-    what = TYPES if dtype == "float32" else DIFFERENCES
-    assert failed(OUTPUTS[name][1], what)
+    assert found(type_row if dtype == "float32" else difference_row, OUTPUTS[name][1])
 
 
 @pytest.mark.parametrize("third", ["q", "k", "v"])
@@ -104,8 +107,7 @@ def test_a_negated_third_of_attention_is_found(monkeypatch, third, dtype):
             parts["qkv".index(third)][...] *= -1
 
     monkeypatch.setattr(ops, "attention_backward", negated)
-    what = TYPES if dtype == "float32" else DIFFERENCES
-    assert failed("attention_grouped", what)
+    assert found(type_row if dtype == "float32" else difference_row, "attention_grouped")
 
 
 @pytest.mark.parametrize("name", ["sgd_update", "adam_update", "rmsprop_update"])
@@ -119,9 +121,8 @@ def test_a_kernel_that_updates_the_wrong_way_is_found(monkeypatch, name):
             p[...] = 2 * before - p
 
     monkeypatch.setattr(ops, name, backwards)
-    component = name.partition("_")[0]
-    assert failed(component, TYPES)
-    assert failed(component, "a quadratic falls")
+    failed = {row.what for row in check_gradients(name.partition("_")[0]) if not row.passed}
+    assert {"a quadratic falls", "float32 against float64"} <= failed
 
 
 # --------------------------------------------------------------------- operators of the twins
@@ -221,13 +222,13 @@ def test_a_flipped_operator_of_a_twin_is_found(monkeypatch, module, op, componen
         return twin(*args, **kwargs)
 
     monkeypatch.setattr(ops, op, mutated)
-    assert failed(component, DIFFERENCES)
+    assert found(difference_row, component)
 
 
 @pytest.mark.parametrize("name", ["sgd_update", "adam_update", "rmsprop_update"])
 def test_a_flipped_operator_of_an_updates_twin_is_found(monkeypatch, name):
     """By the kernel, which is right, or by the direction."""
-    original, found = getattr(ops, name), []
+    original, verdicts = getattr(ops, name), []
     components = {"sgd_update": ["sgd"], "adam_update": ["adam", "adamw"]}.get(name, ["rmsprop"])
     for _, function in signs_of(optim, name, branch=False):
         namespace = dict(vars(optim))
@@ -239,9 +240,9 @@ def test_a_flipped_operator_of_an_updates_twin_is_found(monkeypatch, name):
 
         monkeypatch.setattr(ops, name, mutated)
         rows = [row for component in components for row in check_gradients(component)]
-        found.append(not all(row.passed for row in rows))
-    assert len(found) > 2
-    assert all(found)
+        verdicts.append(not all(row.passed for row in rows))
+    assert len(verdicts) > 2
+    assert all(verdicts)
 
 
 # --------------------------------------------------------------------- statements of the layers
@@ -298,7 +299,7 @@ def test_a_call_left_out_of_a_backward_is_found(monkeypatch, cls, name, componen
     namespace = dict(vars(inspect.getmodule(cls)))
     exec(compile(ast.Module([function], []), name, "exec"), namespace)
     monkeypatch.setattr(cls, name, namespace[name])
-    assert failed(component, DIFFERENCES)
+    assert found(difference_row, component)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +313,7 @@ def test_a_layer_that_negates_the_stream_is_found(monkeypatch, cls, component):
         dh_NC *= -1
 
     monkeypatch.setattr(cls, "backward", negated)
-    assert failed(component, DIFFERENCES)
+    assert found(difference_row, component)
 
 
 @pytest.mark.parametrize(
@@ -332,6 +333,7 @@ def test_a_parameter_of_the_model_with_a_negated_gradient_is_found(monkeypatch, 
         self.parameters[name].grad[...] *= -1
 
     monkeypatch.setattr(Transformer, "_decode_gradient", negated)
-    (row, _) = check_gradients("transformer")
+    (case,) = [case for case in CASES if case.name == "transformer"]
+    row = difference_row(case)
     assert not row.passed
     assert row.worst.startswith(f"d {name}")

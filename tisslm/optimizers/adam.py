@@ -9,9 +9,9 @@ from typing import Any, ClassVar, final
 
 from numpy.typing import NDArray
 
-from tisslm import ops
 from tisslm.contracts import Optimizer
 from tisslm.memory import Parameters
+from tisslm.optimizers._moments import update_by_moments
 from tisslm.optimizers._options import number
 from tisslm.optimizers._slots import Slots
 
@@ -72,26 +72,7 @@ class Adam(Optimizer):
 
     def update(self, grad_scale: float) -> None:
         """Apply one update, group by group of the flat arenas."""
-        data_P, grad_P = self.parameters.data, self.parameters.grad
-        t = int(self._slots.step[0]) + 1
-        for group in self.parameters.groups:
-            part = group.slice
-            ops.adam_update(
-                data_P[part],
-                grad_P[part],
-                self._slots.flat["m"][part],
-                self._slots.flat["v"][part],
-                self.get_lr() * group.lr_scale,
-                self.beta1,
-                self.beta2,
-                self.eps,
-                self.weight_decay if group.decay else 0.0,
-                False,
-                1.0 - self.beta1**t,
-                1.0 - self.beta2**t,
-                grad_scale,
-            )
-        self._slots.step += 1
+        update_by_moments(self, self._slots, grad_scale, decoupled=False)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return ``step`` and both running means of each parameter, as views."""
