@@ -28,8 +28,8 @@ from tisslm.registry import Registry
 
 __all__ = [
     "Checkpoint",
+    "check_parameters",
     "list_checkpoints",
-    "load_parameters",
     "prune",
     "read",
     "resolve",
@@ -270,13 +270,13 @@ def _damaged(path: Path, error: object) -> CheckpointError:
     )
 
 
-def load_parameters(target: Mapping[str, Array], source: Mapping[str, Array], where: str) -> None:
-    """Copy arrays by name into those of the model, after checking every name and shape.
+def check_parameters(target: Mapping[str, Array], source: Mapping[str, Array], where: str) -> None:
+    """Check that arrays of a checkpoint have the names, shapes and types of the model's.
 
     Raises
     ------
     CheckpointError
-        If names or shapes differ; then nothing was copied.
+        If any differs.
     """
     missing = sorted(set(target) - set(source))
     unexpected = sorted(set(source) - set(target))
@@ -292,5 +292,3 @@ def load_parameters(target: Mapping[str, Array], source: Mapping[str, Array], wh
                 f"{source[name].shape} {source[name].dtype}. Use the configuration that the "
                 "checkpoint was made with"
             )
-    for name, array in target.items():
-        array[...] = source[name]

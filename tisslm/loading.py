@@ -59,7 +59,10 @@ def load_model(
             f"{where / 'config.json'}: expected the configuration of a Transformer, got another "
             f"({error}); give a checkpoint that tisslm train has written"
         ) from error
-    checkpoint.load_parameters(model.parameters.state(), found.model, str(where))
+    parameters = model.parameters.state()
+    checkpoint.check_parameters(parameters, found.model, str(where))
+    for name, array in parameters.items():
+        array[...] = found.model[name]
     if found.tokenizer is None:
         return model, None
     tokenizer = _tokenizer(found.tokenizer, registry or load_registry(), where)

@@ -185,7 +185,10 @@ class Trainer:
         if shape is not None:
             found["model"] = shape.model_dump(exclude_none=True)
         for name in ("optimizer", "scheduler", "loss_fn"):
-            found[name.removesuffix("_fn")] = {"name": type(getattr(self, name)).__name__}
+            part = getattr(self, name)
+            plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
+            options = {k: v for k, v in plain.items() if not k.startswith("_")}
+            found[name.removesuffix("_fn")] = {"name": type(part).__name__, **options}
         return found
 
     # ------------------------------------------------------------------ one update
@@ -231,14 +234,15 @@ class Trainer:
         return loss
 
     def _apply(self, loss: float) -> None:
-        """Clip, check, update, and move the learning rate on."""
-        norm = self.clip_gradients(self.config.max_grad_norm)
+        """Check, clip, update, and move the learning rate on."""
+        self._grad_norm = norm = self.compute_grad_norm()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteError(
                 f"step {self.current_step + 1}: the loss is {loss} and the gradient norm {norm}; "
                 "the parameters are those of the step before. Lower training.learning_rate, "
                 "lengthen the warm-up, or look at the data of this step"
             )
+        self._scale_to(self.config.max_grad_norm, norm)
         self.optimizer.step()
         state = self._state
         state.step += 1
@@ -262,11 +266,14 @@ class Trainer:
         max_norm : float
             0 leaves the gradients as they are.
         """
-        self._grad_norm = norm = self.compute_grad_norm()
+        norm = self.compute_grad_norm()
+        self._scale_to(max_norm, norm)
+        return norm
+
+    def _scale_to(self, max_norm: float, norm: float) -> None:
         scale = max_norm / (norm + CLIP_EPS) if max_norm > 0.0 else 1.0
         if scale < 1.0:
             self.optimizer.scale_next_step(scale)
-        return norm
 
     def zero_gradients(self) -> None:
         """Forget all gradients."""
@@ -427,14 +434,18 @@ class Trainer:
         Raises
         ------
         CheckpointError
-            If it is missing, damaged, or made for another model or optimizer.
+            If it is missing, damaged, or made for another model or optimizer; then nothing
+            was changed.
         """
         where = checkpoint.resolve(path)
         found = checkpoint.read(where)
         state = TrainerState.from_json(found.trainer, where / "trainer_state.json")
         warn_if_bits_differ(found.trainer, self._conditions())
-        checkpoint.load_parameters(self.model.parameters.state(), found.model, str(where))
-        self.optimizer.load_state(found.optimizer)
+        parameters = self.model.parameters.state()
+        checkpoint.check_parameters(parameters, found.model, str(where))
+        self.optimizer.load_state(found.optimizer)  # which checks before it copies
+        for name, array in parameters.items():
+            array[...] = found.model[name]
         self.scheduler.load_state(found.trainer.get("scheduler", {}))
         self.model.parameters.updates = int(found.trainer.get("updates", state.step))
         self._state = state

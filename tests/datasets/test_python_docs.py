@@ -14,7 +14,8 @@ from tisslm.errors import DataError
 def test_the_text_is_long_readable_and_the_same_each_time() -> None:
     text = python_docs_text()
     assert len(text) > 300_000
-    assert 'The "assert" statement' in text and 'The "yield" statement' in text
+    assert 'The "assert" statement' in text
+    assert 'The "yield" statement' in text
     assert "\r" not in text
     assert text == python_docs_text()
 

@@ -54,8 +54,10 @@ def test_batches_are_those_of_the_contract(
     contract = islice(Dataset.batches(dataset, batch_size, 7, start), 12)
     for (x, y), (x_contract, y_contract) in zip(ours, contract, strict=True):
         assert x.dtype == y.dtype == np.int32
-        assert x.flags.c_contiguous and y.flags.c_contiguous
-        assert np.array_equal(x, x_contract) and np.array_equal(y, y_contract)
+        assert x.flags.c_contiguous
+        assert y.flags.c_contiguous
+        assert np.array_equal(x, x_contract)
+        assert np.array_equal(y, y_contract)
 
 
 def test_long_epochs_keep_the_order_of_the_contract() -> None:

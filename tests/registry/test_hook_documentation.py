@@ -142,7 +142,7 @@ def test_the_loss_example_has_the_gradient_of_its_loss(documented: Registry) -> 
 def test_the_observer_examples_work(documented: Registry, tmp_path: Path) -> None:
     sink = documented.build("sink", part_of(documented, "sink"))
     sink.open(RunInfo(tmp_path, "run"))
-    sink.write(1, {"loss": 2.5})
+    sink.write(1, {"train/loss": 2.5})
     sink.write(2, {"lr": 0.1})
     sink.close()
     assert (tmp_path / "loss.txt").read_text() == "1 2.5\n"

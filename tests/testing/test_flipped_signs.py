@@ -122,7 +122,7 @@ def test_a_kernel_that_updates_the_wrong_way_is_found(monkeypatch, name):
 
     monkeypatch.setattr(ops, name, backwards)
     failed = {row.what for row in check_gradients(name.partition("_")[0]) if not row.passed}
-    assert {"a quadratic falls", "float32 against float64"} <= failed
+    assert {"a quadratic falls", "float32 vs float64"} <= failed
 
 
 # --------------------------------------------------------------------- operators of the twins

@@ -67,9 +67,9 @@ def test_every_registered_loss_and_optimizer_has_rows(everything):
 def test_tolerances_are_those_of_the_design(everything):
     rows, _ = everything
     for row in rows:
-        if row.what == "float64 against central differences":
+        if row.what == "float64 vs differences":
             assert row.tolerance == 1e-6
-        elif row.what.startswith("float32 against float64"):
+        elif row.what.startswith("float32 vs float64"):
             assert row.tolerance == 1e-4
         else:
             assert row.kind == "optimizer"
@@ -165,7 +165,7 @@ class Grows(Optimizer):
     ("wrong", "failed"),
     [
         (Uphill, {"a quadratic falls"}),
-        (Float32Uphill, {"a quadratic falls", "float32 against float64"}),
+        (Float32Uphill, {"a quadratic falls", "float32 vs float64"}),
         (Grows, {"weight decay shrinks"}),
     ],
 )

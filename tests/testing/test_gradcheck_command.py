@@ -58,7 +58,7 @@ def test_a_failure_is_marked_and_the_code_is_1(app, wrong_kernel, monkeypatch):
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["ok", "FAIL"]
-    assert "float32 against float64" in lines[2]
+    assert "float32 vs float64" in lines[2]
     assert "2.0e+00" in lines[2]
     assert lines[-1].startswith("1 of 2 rows failed")
 

@@ -34,7 +34,8 @@ def test_every_text_comes_back(text: str) -> None:
     ids = TRAINED.encode(text)
     assert all(0 <= i < TRAINED.vocab_size for i in ids)
     array = TRAINED.encode_array(text)
-    assert array.dtype == np.uint16 and array.tolist() == ids
+    assert array.dtype == np.uint16
+    assert array.tolist() == ids
     assert TRAINED.decode(ids) == TRAINED.decode(array) == text
 
 

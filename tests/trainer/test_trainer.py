@@ -122,6 +122,11 @@ def test_a_non_finite_gradient_is_never_applied(make_trainer):
         trainer.train_step(x, x)
     assert np.array_equal(before, trainer.model.parameters.data)
     assert trainer.current_step == 1
+    # the failed step leaves no scale behind for the next one
+    trainer.model.parameters["blocks.1.mlp.up.weight"].data[0, 0] = 0.0
+    before = trainer.model.parameters.data.copy()
+    trainer.train_step(x, x)
+    assert not np.array_equal(before, trainer.model.parameters.data)
 
 
 def test_a_failed_run_says_so_in_its_summary(make_trainer):

@@ -70,7 +70,7 @@ def _rows_of(part: Part, cls: type[Optimizer], options: Mapping[str, Any]) -> It
     checks = [("a quadratic falls", _falls, options, FALLS)]
     if takes_decay:
         checks.append(("weight decay shrinks", _decays, decaying, FALLS))
-    checks.append(("float32 against float64", _agrees, decaying, FLOAT32))
+    checks.append(("float32 vs float64", _agrees, decaying, FLOAT32))
     for what, check, chosen, tolerance in checks:
         try:
             tally = check(cls, chosen)

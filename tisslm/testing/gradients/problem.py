@@ -142,7 +142,7 @@ def difference_row(case: Case) -> GradientRow:
         differentiate(tally, case.make("float64", False), limit=case.limit)
     except Exception as error:  # also of a plugin's part
         tally.fail(f"{type(error).__name__}: {error}")
-    return _row(case, "float64 against central differences", tally, FLOAT64)
+    return _row(case, "float64 vs differences", tally, FLOAT64)
 
 
 def type_row(case: Case) -> GradientRow:
@@ -152,7 +152,7 @@ def type_row(case: Case) -> GradientRow:
         compare_types(tally, case.make("float32", True), case.make("float64", True))
     except Exception as error:  # also of a plugin's part
         tally.fail(f"{type(error).__name__}: {error}")
-    return _row(case, "float32 against float64", tally, FLOAT32)
+    return _row(case, "float32 vs float64", tally, FLOAT32)
 
 
 def _row(case: Case, what: str, tally: Tally, tolerance: float) -> GradientRow:
