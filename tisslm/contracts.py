@@ -230,7 +230,8 @@ class Optimizer(ABC):
 
     A subclass takes ``(parameters, lr, **options)`` with keyword-only options, creates its
     state in ``__init__`` and writes ``update``. Registered classes list their state arrays in
-    ``state``; the base saves nothing by itself.
+    ``state``; the base saves nothing by itself. Options that ``tisslm.testing`` should try beside
+    the defaults are the class attribute ``test_options``.
 
     Parameters
     ----------
@@ -301,10 +302,11 @@ class Optimizer(ABC):
                 "the options and the model that the checkpoint was made with"
             )
         for name, array in own.items():
-            if array.shape != state[name].shape:
+            found = state[name]
+            if (array.shape, array.dtype) != (found.shape, found.dtype):
                 raise CheckpointError(
-                    f"optimizer state {name!r}: expected shape {array.shape}, "
-                    f"got {state[name].shape}"
+                    f"optimizer state {name!r}: expected shape {array.shape} {array.dtype}, "
+                    f"got {found.shape} {found.dtype}"
                 )
         for name, array in own.items():
             array[...] = state[name]
