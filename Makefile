@@ -1,6 +1,8 @@
 # Two commands matter: `make train` and `make test`; both set up what they need in .venv.
 
 PYTHON ?= python3
+# An interpreter with PyTorch, for `make bench` to compare with.
+PEER_PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/*) setup.py pyproject.toml
@@ -25,16 +27,19 @@ format: $(VENV)/installed-lint
 	$(BIN)/ruff format .
 
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/train_step.py --size char-tiny --precision fp32
+	$(BIN)/python benchmarks/train_step.py --size char-tiny --precision fp32 $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
 
 clean:
 	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so
 
-$(BIN)/python:
+# A venv that fails half-way (Debian without python3-venv) leaves a python without pip behind.
+$(VENV)/ready:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version > /dev/null
+	touch $@
 
 # An editable install: Python files are read from here, kernels are built again when they change.
-$(VENV)/installed: $(BIN)/python $(SOURCES)
+$(VENV)/installed: $(VENV)/ready $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,17 @@ COMPILE = [
     "-Wno-unused-function",
     "-Wno-discarded-qualifiers",
 ]
+# <omp.h> and OpenMP's flag must work; clang has no "#pragma GCC target", by which c/levels.c sets
+# the instruction-set levels.
+PROBE = """\
+#if defined(__clang__) && defined(__x86_64__)
+#error CLANG_ON_X86
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+int main(void) { return 0; }
+"""
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
@@ -32,22 +44,28 @@ DIRECTIVES = {
 
 def openmp_flags() -> list[str]:
     """Return the compiler's OpenMP flag, or stop: a trainer on one core is never what is wanted."""
-    if os.environ.get("TISSLM_NO_OPENMP") == "1":
-        return []
-    compiler = os.environ.get("CC", "cc").split()
+    flags = [] if os.environ.get("TISSLM_NO_OPENMP") == "1" else ["-fopenmp"]
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
-        source.write_text("#include <omp.h>\nint main(void) { return omp_get_num_procs() < 1; }\n")
-        command = [*compiler, "-fopenmp", str(source), "-o", str(Path(folder, "probe"))]
+        source.write_text(PROBE)
+        command = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe"))]
         try:
             subprocess.run(command, check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            sys.exit(
-                f"tisslm: the C compiler {' '.join(compiler)!r} cannot build an OpenMP program. "
-                "Install a compiler with OpenMP (Debian: gcc) or name one in CC; "
-                "TISSLM_NO_OPENMP=1 builds for a single core instead."
-            )
-    return ["-fopenmp"]
+        except (OSError, subprocess.CalledProcessError) as error:
+            name = " ".join(compiler)
+            if b"CLANG_ON_X86" in (getattr(error, "stderr", None) or b""):
+                sys.exit(
+                    f"tisslm: the C compiler {name!r} is clang, which cannot build the "
+                    "instruction-set levels on x86 yet; install GCC and set CC=gcc."
+                )
+            if flags:
+                sys.exit(
+                    f"tisslm: the C compiler {name!r} cannot build an OpenMP program. "
+                    "Install a compiler with OpenMP (Debian: gcc) or name one in CC; "
+                    "TISSLM_NO_OPENMP=1 builds for a single core instead."
+                )
+    return flags
 
 
 def extension(name: str, openmp: list[str]) -> Extension:

@@ -147,10 +147,13 @@ def load_data(config: RunConfig, seq_len: int, registry: Registry) -> RunData:
         return _other_dataset(config, seq_len, registry)
     text = _read(data.path)
     further = _read(data.valid_path) if data.valid_path else ""
-    tokenizer: Tokenizer = registry.build(
-        "tokenizer", config.tokenizer, text + further, via="from_text"
-    )
     train, valid = (text, further) if further else split_text(text, data.valid_fraction)
+    # What a tokenizer learns from frequencies must not come from the held-out text; each character
+    # that only that has is shown once, so that a tokenizer of characters can encode it.
+    unseen = "".join(sorted(set(valid) - set(train)))
+    tokenizer: Tokenizer = registry.build(
+        "tokenizer", config.tokenizer, train + unseen, via="from_text"
+    )
     return RunData(
         load_windows(train, tokenizer, seq_len, f"{data.path}, training part"),
         _validation_windows(data, valid, tokenizer, seq_len) if valid else None,

@@ -14,6 +14,8 @@ import json
 import os
 import re
 import shutil
+import tomllib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
-from tisslm.errors import CheckpointError
+from tisslm.errors import CheckpointError, PluginError
 from tisslm.registry import Registry
 
 __all__ = [
     "Checkpoint",
     "check_parameters",
+    "check_same",
     "list_checkpoints",
     "prune",
     "read",
     "resolve",
+    "set_aside",
     "tokenizer_state",
     "write",
 ]
@@ -93,6 +97,7 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     target = folder / f"checkpoint-{step}"
     temporary = folder / f"{_TEMPORARY}checkpoint-{step}-{os.getpid()}"
     try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process killed with the same id
         temporary.mkdir(parents=True)
         _write_arrays(temporary / "model.safetensors", checkpoint.model)
         _write_json(temporary / "config.json", checkpoint.model_config)
@@ -103,13 +108,22 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
         _sync(temporary)
         _replace(temporary, target)
         _sync(folder)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if not _is_failed_write(error):
+            raise
         raise CheckpointError(
-            f"{target}: the checkpoint could not be written ({error.strerror or error}); "
-            "earlier checkpoints are untouched. Free space or choose another output_dir"
+            f"{target}: the checkpoint could not be written ({error}); earlier checkpoints are "
+            "untouched. Free space or choose another output_dir"
         ) from error
     return target
+
+
+def _is_failed_write(error: BaseException) -> bool:
+    """Tell a disk's error from a mistake in what was to be written."""
+    from safetensors import SafetensorError
+
+    return isinstance(error, OSError | SafetensorError)
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -142,18 +156,46 @@ def _replace(new: Path, target: Path) -> None:
         return
     old = target.with_name(f"{_TEMPORARY}old-{target.name}-{os.getpid()}")
     target.rename(old)
-    new.rename(target)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
     shutil.rmtree(old)
 
 
-def prune(folder: Path, keep: int) -> None:
+def set_aside(folder: Path, step: int) -> list[Path]:
+    """Rename the checkpoints later than ``step``, which a run that starts there will not pass.
+
+    They are of another run in the same directory, or of a future that is being replaced. Nothing
+    is deleted: ``checkpoint-N`` becomes ``superseded-checkpoint-N``, numbered if that exists.
+
+    Returns
+    -------
+    list of Path
+        The new names.
+    """
+    moved = []
+    for number, path in sorted(_numbered(folder)):
+        if number > step:
+            target, count = path.with_name(f"superseded-{path.name}"), 2
+            while target.exists():
+                target = path.with_name(f"superseded-{path.name}-{count}")
+                count += 1
+            moved.append(path.rename(target))
+    return moved
+
+
+def prune(folder: Path, keep: int, written: Path) -> None:
     """Delete all but the ``keep`` newest checkpoints of a folder (0 keeps all).
 
-    Each is renamed first, so that one half deleted never looks like a checkpoint.
+    Each is renamed first, so that one half deleted never looks like a checkpoint. ``written``,
+    the newest in time, stays whatever its number.
     """
     if keep == 0:
         return
-    for path in list_checkpoints(folder)[:-keep]:
+    others = [path for path in list_checkpoints(folder) if path != written]
+    for path in others[: len(others) - keep + 1]:
         doomed = path.with_name(f"{_TEMPORARY}old-{path.name}")
         with contextlib.suppress(OSError):  # a leftover costs space, never the run
             path.rename(doomed)
@@ -165,8 +207,15 @@ def tokenizer_state(tokenizer: Tokenizer | None, registry: Registry) -> dict[str
     if tokenizer is None:
         return None
     for part in registry.entries("tokenizer"):
-        if part.load() is type(tokenizer):
-            return {"name": part.entry.name, "state": tokenizer.state()}
+        with contextlib.suppress(PluginError):  # a broken plugin is not the one in use
+            if part.load() is type(tokenizer):
+                return {"name": part.entry.name, "state": tokenizer.state()}
+    warnings.warn(
+        f"the checkpoint is written without its tokenizer: {type(tokenizer).__name__} has no "
+        "registered name. Register it as a plugin to generate text from the checkpoint",
+        RuntimeWarning,
+        stacklevel=2,
+    )
     return None
 
 
@@ -206,7 +255,7 @@ def resolve(path: str | Path) -> Path:
         path = path.with_name(f"checkpoint-{founding[1]}")
     if (path / "trainer_state.json").is_file():
         return path
-    for folder in (path, path / "checkpoints"):
+    for folder in (path, path / "checkpoints", path / _configured_folder(path)):
         found = list_checkpoints(folder)
         if found:
             return found[-1]
@@ -214,6 +263,15 @@ def resolve(path: str | Path) -> Path:
     raise CheckpointError(
         f"{path}: {what}; give a directory checkpoint-N, or a run directory that contains one"
     )
+
+
+def _configured_folder(run: Path) -> str:
+    """Return ``training.checkpoint_dir`` of a run directory, or nothing."""
+    try:
+        text = (run / "config.resolved.toml").read_text(encoding="utf-8")
+        return str(tomllib.loads(text)["training"]["checkpoint_dir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 # --------------------------------------------------------------------------- reading
@@ -292,3 +350,28 @@ def check_parameters(target: Mapping[str, Array], source: Mapping[str, Array], w
                 f"{source[name].shape} {source[name].dtype}. Use the configuration that the "
                 "checkpoint was made with"
             )
+
+
+def check_same(found: Checkpoint, own: Checkpoint, where: str) -> None:
+    """Check that a checkpoint was made with the same model and tokenizer.
+
+    Dropout may differ: it is no part of what the parameters mean.
+
+    Raises
+    ------
+    CheckpointError
+        If a size or option of the model, a parameter, or the tokenizer differs.
+    """
+    for key, value in own.model_config.items():
+        saved = found.model_config.get(key, value)
+        if saved != value and key != "dropout":
+            raise CheckpointError(
+                f"{where}: made with model.{key} = {saved!r}, this model has {value!r}. "
+                "Use the configuration that the checkpoint was made with"
+            )
+    if None not in (own.tokenizer, found.tokenizer) and own.tokenizer != found.tokenizer:
+        raise CheckpointError(
+            f"{where}: made with another tokenizer, or one of another text, so that ids mean "
+            "other things. Resume on the text and with the tokenizer of the run"
+        )
+    check_parameters(own.model, found.model, where)

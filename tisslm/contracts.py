@@ -25,6 +25,7 @@ from tisslm.records import (
     Buffer,
     PassContext,
     RunInfo,
+    check_targets,
     chunk_rows,
     target_weights,
 )
@@ -200,6 +201,7 @@ class Loss(ABC):  # noqa: B024 (tile or whole, by ``needs``)
                 f"loss: expected targets of shape {logits.shape[:-1]} for logits of shape "
                 f"{logits.shape}, got {targets.shape}"
             )
+        check_targets(targets)
         vocab = logits.shape[-1]
         grad_NV = np.array(logits, order="C").reshape(-1, vocab)
         targets_N = np.ascontiguousarray(targets.reshape(-1), dtype=np.int32)
@@ -265,12 +267,16 @@ class Optimizer(ABC):
 
     @final
     def scale_next_step(self, scale: float) -> None:
-        """Multiply the gradients of the next ``step`` by ``scale`` (gradient clipping)."""
-        self._pending_scale *= float(scale)
+        """Multiply the gradients of the next ``step`` by ``scale`` (gradient clipping).
+
+        A second call replaces the first; ``zero_grad`` forgets it.
+        """
+        self._pending_scale = float(scale)
 
     @final
     def zero_grad(self) -> None:
         """Mark the gradients as fresh: the next contribution overwrites them."""
+        self._pending_scale = 1.0
         self.parameters.zero_grad()
 
     def set_lr(self, lr: float) -> None:

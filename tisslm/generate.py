@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class Sampling:
     top_p : float
         Only the most probable tokens that together reach this probability stay; 1 keeps all.
     seed : int
-        Key of the draws.
+        Key of the draws, from 0 to 2^64 - 1.
 
     References
     ----------
@@ -54,6 +55,9 @@ class Sampling:
             raise ConfigError(f"top_k: expected an integer >= 0, got {self.top_k!r}")
         if not 0.0 < self.top_p <= 1.0:
             raise ConfigError(f"top_p: expected a number in (0, 1], got {self.top_p!r}")
+        seed: object = self.seed  # from a caller, it may be anything
+        if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**64:
+            raise ConfigError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
 
     def choose(self, logits_V: Array, uniform: float) -> int:
         """Return the token that a uniform number in [0, 1) picks."""

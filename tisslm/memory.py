@@ -9,6 +9,7 @@ What does not live here: anything that computes, and any decision about what is 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,15 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.errors import ShapeError
 
-__all__ = ["Arena", "Parameter", "ParameterGroup", "ParameterSpec", "Parameters", "Workspace"]
+__all__ = [
+    "Arena",
+    "Parameter",
+    "ParameterGroup",
+    "ParameterSpec",
+    "Parameters",
+    "Workspace",
+    "grads_to_write",
+]
 
 ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
 HUGE_PAGE = 2 * 2**20
@@ -49,7 +58,8 @@ class Arena:
             -1, self.nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         )
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            self._map.madvise(mmap.MADV_HUGEPAGE)
+            with contextlib.suppress(OSError):  # a kernel built without huge pages refuses
+                self._map.madvise(mmap.MADV_HUGEPAGE)
         block = np.frombuffer(self._map, dtype=np.uint8)
         start = -block.ctypes.data % HUGE_PAGE
         self._block = block[start : start + self.nbytes]
@@ -133,6 +143,21 @@ class Parameter:
         accumulate = self._written == self._owner.generation
         self._written = self._owner.generation
         return self._grad, accumulate
+
+
+def grads_to_write(weight: Parameter, bias: Parameter | None) -> tuple[Array, Array | None, bool]:
+    """Return the gradients of two parameters that one kernel writes, and whether it adds to both.
+
+    Where only one was written since ``zero_grad``, the other is zeroed, so that one flag is right
+    for both.
+    """
+    dw, add_w = weight.grad_to_write()
+    if bias is None:
+        return dw, None, add_w
+    db, add_b = bias.grad_to_write()
+    if add_w != add_b:
+        (db if add_w else dw)[...] = 0.0
+    return dw, db, add_w or add_b
 
 
 @dataclass(frozen=True)

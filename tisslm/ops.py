@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -30,7 +31,7 @@ from tisslm._reference import embedding as _embedding
 from tisslm._reference import linear as _linear
 from tisslm._reference import norm as _norm
 from tisslm._reference import optim as _optim
-from tisslm.errors import ConfigError, DataError, TissLMError
+from tisslm.errors import ConfigError, DataError, ShapeError, TissLMError
 
 P = ParamSpec("P")
 
@@ -63,6 +64,7 @@ class _Pool:
     def __init__(self) -> None:
         self.chosen = threads.resolve_threads()
         self.forked = False
+        self.lock = threading.Lock()
         self._scratch_floats = 0
         os.register_at_fork(after_in_child=self._mark_forked)
 
@@ -91,6 +93,8 @@ def _load_kernels() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT  # read once, when the library is loaded
     try:
         _pool.reserve(_compiled("isa").gemm_scratch())
+        if _compiled("isa").name() == "baseline":
+            threads.limit_blas()
     finally:
         if not chosen:
             del os.environ["GOMP_SPINCOUNT"]
@@ -109,9 +113,10 @@ def set_threads(requested: int | None = None) -> threads.ThreadCount:
     requested : int, optional
         From 1 to 64; None asks the environment and the machine.
     """
-    _pool.chosen = threads.resolve_threads(requested)
-    if not REFERENCE_ONLY:
-        _pool.reserve(0)
+    with _pool.lock:
+        _pool.chosen = threads.resolve_threads(requested)
+        if not REFERENCE_ONLY:
+            _pool.reserve(0)
     return _pool.chosen
 
 
@@ -138,7 +143,8 @@ def reserve_attention(time: int, head_size: int) -> None:
     """Make scratch for attention over sequences of ``time`` tokens; models do this once."""
     if not REFERENCE_ONLY:
         needed = _compiled("isa").attention_scratch(time, head_size)
-        _pool.reserve(max(int(needed), time))
+        with _pool.lock:
+            _pool.reserve(max(int(needed), time))
 
 
 def _door(
@@ -158,11 +164,15 @@ def _door(
             code = twin(*args, **kwargs)
         elif _pool.forked:
             raise TissLMError(
-                f"{name}: this process was forked from one that used the kernels, whose threads "
+                f"{name}: this process was forked from one that loaded the kernels, whose threads "
                 "do not survive a fork. Start processes with multiprocessing's 'spawn' method"
             )
         else:
-            code = kernel(*args, n_threads=_pool.chosen.count, **kwargs)
+            with _pool.lock:  # the threads' scratch serves one kernel at a time
+                code = kernel(*args, n_threads=_pool.chosen.count, **kwargs)
+                if code and on_code is None:  # the scratch that it needs, in floats
+                    _pool.reserve(int(code))
+                    code = kernel(*args, n_threads=_pool.chosen.count, **kwargs)
         if code and on_code is not None:
             raise on_code(int(code))
 
@@ -195,7 +205,37 @@ linear_forward = _door(_linear.linear_forward)
 linear_activation_forward = _door(_linear.linear_activation_forward)
 linear_backward_input = _door(_linear.linear_backward_input)
 linear_backward_weight = _door(_linear.linear_backward_weight)
-matmul = _door(_linear.matmul)
+_matmul = _door(_linear.matmul)
+
+
+def matmul(a_MK: NDArray[Any], b_KN: NDArray[Any], c_MN: NDArray[Any]) -> None:
+    """Compute c = a b on all threads, with the same bits for any number of them.
+
+    Parameters
+    ----------
+    a_MK, b_KN : ndarray of shape (M, K) and (K, N), float32 or float64, C-contiguous
+    c_MN : ndarray of shape (M, N), same dtype, C-contiguous
+        Overwritten.
+
+    Raises
+    ------
+    ShapeError
+        If shapes, types or layouts do not fit.
+    """
+    arrays = {"a": a_MK, "b": b_KN, "c": c_MN}
+    shapes = ", ".join(f"{n} {x.shape} {x.dtype}" for n, x in arrays.items())
+    fits = all(x.ndim == 2 and x.flags.c_contiguous and x.size for x in arrays.values())
+    fits = fits and len({x.dtype for x in arrays.values()}) == 1 and a_MK.dtype.kind == "f"
+    if fits:
+        (M, K), N = a_MK.shape, b_KN.shape[1]
+        fits = b_KN.shape == (K, N) and c_MN.shape == (M, N)
+    if not fits:
+        raise ShapeError(
+            "matmul: expected C-contiguous a (M, K), b (K, N) and c (M, N) of one float type, "
+            f"got {shapes}"
+        )
+    _matmul(a_MK, b_KN, c_MN)
+
 
 layer_norm_forward = _door(_norm.layer_norm_forward)
 layer_norm_apply = _door(_norm.layer_norm_apply)

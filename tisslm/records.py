@@ -13,12 +13,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.errors import DataError
+
 __all__ = [
     "IGNORE_INDEX",
     "Batch",
     "Buffer",
     "PassContext",
     "RunInfo",
+    "check_targets",
     "chunk_rows",
     "target_weights",
 ]
@@ -118,7 +121,7 @@ class RunInfo:
     config : mapping
         The resolved configuration, nested tables of plain values.
     rank : int
-        This process among those of the run; sinks are opened on rank 0 only.
+        This process among those of the run.
     resumed_step : int
         0 for a new run, otherwise the step that the run goes on from.
     max_steps : int
@@ -134,6 +137,17 @@ class RunInfo:
     resumed_step: int = 0
     max_steps: int = 0
     parameters: int = 0
+
+
+def check_targets(targets: IntArray) -> None:
+    """Raise DataError unless targets are integers that fit the kernels' int32."""
+    if targets.dtype.kind not in "iu":
+        raise DataError(f"targets: expected integer token ids, got {targets.dtype}")
+    if targets.dtype.itemsize >= 4 and targets.size:
+        low, high = int(targets.min()), int(targets.max())
+        if low < -(2**31) or high >= 2**31:
+            bad = low if low < -(2**31) else high
+            raise DataError(f"targets: expected -100 or ids of the vocabulary, got {bad}")
 
 
 def target_weights(targets: IntArray, dtype: Any, count: int | None = None) -> FloatArray:

@@ -116,17 +116,33 @@ def check_monitors(monitors: Iterable[Monitor]) -> None:
             )
 
 
-def observe(monitors: Iterable[Monitor], parameters: Parameters) -> dict[str, Any]:
-    """Show the parameters and gradients of this step to the monitors; return their metrics."""
+def observe(monitors: list[Monitor], parameters: Parameters) -> dict[str, Any]:
+    """Show the parameters and gradients of this step to the monitors; return their metrics.
+
+    A monitor that raises is named, taken off the list, and never stops the run.
+    """
     found: dict[str, Any] = {}
-    for monitor in monitors:
-        for kind in sorted(monitor.wants):
-            for parameter in parameters:
-                if kind == "gradients" and not parameter.trainable:
-                    continue
-                array = parameter.grad if kind == "gradients" else parameter.data
-                view = array.view()
-                view.flags.writeable = False
-                monitor.observe(parameter.name, view)
-        found.update(monitor.metrics())
+    for monitor in list(monitors):
+        try:
+            _show(monitor, parameters)
+            found.update(monitor.metrics())
+        except Exception as error:
+            monitors.remove(monitor)
+            warnings.warn(
+                f"monitor {type(monitor).__name__} is switched off: "
+                f"{type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     return found
+
+
+def _show(monitor: Monitor, parameters: Parameters) -> None:
+    for kind in sorted(monitor.wants):
+        for parameter in parameters:
+            if kind == "gradients" and not parameter.trainable:
+                continue
+            array = parameter.grad if kind == "gradients" else parameter.data
+            view = array.view()
+            view.flags.writeable = False
+            monitor.observe(parameter.name, view)

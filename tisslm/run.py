@@ -5,6 +5,7 @@ What does not live here: what a checkpoint contains, and the metrics that sinks 
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import time
@@ -40,9 +41,15 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path, name: str, checkpoint_dir: str = "checkpoints") -> None:
-        self.path = Path(path) if str(path) else _free_path(name)
+        self._chosen = bool(str(path))
         self.name = name
-        self.checkpoints = self.path / checkpoint_dir
+        self.checkpoint_dir = checkpoint_dir
+        self.path = Path(path) if self._chosen else _free_path(name)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / self.checkpoint_dir
 
     def make(self) -> None:
         """Create the directory.
@@ -53,10 +60,17 @@ class RunDirectory:
             If it cannot be created or written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".tmp-probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            while not self._chosen:  # another run may take the same name in the same second
+                try:
+                    self.path.mkdir(parents=True)
+                    self._chosen = True
+                except FileExistsError:
+                    self.path = _free_path(self.name)
+            for folder in (self.path, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+                probe = folder / f".tmp-probe-{os.getpid()}"
+                probe.touch()
+                probe.unlink()
         except OSError as error:
             raise ConfigError(
                 f"training.output_dir: {str(self.path)!r} cannot be written "
@@ -110,8 +124,9 @@ def open_run(
     saved: Path | None = None
     if target and target != "auto":
         saved = resolve(target)
-        if not folder and saved.parent.name == Path(config.checkpoint_dir).name:
-            folder = str(saved.parent.parent)
+        depth = len(Path(config.checkpoint_dir).parts)
+        if not folder and saved.parts[-1 - depth : -1] == Path(config.checkpoint_dir).parts:
+            folder = str(saved.parents[depth])
     elif target == "auto" and not folder:
         found = find_run(config.name, settings, config.checkpoint_dir)
         folder = "" if found is None else str(found)
@@ -132,7 +147,7 @@ def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Pat
     checkpoint_dir : str
     """
     wanted = _comparable(settings)
-    runs = Path("runs").glob(f"{name}-*")
+    runs = Path("runs").glob(f"{glob.escape(name)}-*")
     for path in sorted(runs, key=lambda p: p.stat().st_mtime, reverse=True):
         try:
             found = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))

@@ -47,23 +47,42 @@ def resolve_threads(requested: int | None = None) -> ThreadCount:
     Raises
     ------
     ConfigError
-        If a number is not between 1 and 64.
+        If a number is not between 1 and 64; ``OMP_NUM_THREADS`` may be larger, and then counts
+        as 64.
     """
     if requested is not None:
         return ThreadCount(_checked(requested, "threads"), "as requested")
-    for variable in ("TISSLM_NUM_THREADS", "OMP_NUM_THREADS"):
-        text = os.environ.get(variable)
-        if text:
-            return ThreadCount(_checked(text, variable), f"{variable}={text}")
+    if text := os.environ.get("TISSLM_NUM_THREADS"):
+        return ThreadCount(_checked(text, "TISSLM_NUM_THREADS"), f"TISSLM_NUM_THREADS={text}")
+    if text := os.environ.get("OMP_NUM_THREADS"):
+        return _limited_count(_first_of_levels(text), f"OMP_NUM_THREADS={text}")
     affinity = len(os.sched_getaffinity(0))
     cores = _physical_cores(affinity)
     count, reason = cores, f"{cores} physical cores in the process's affinity"
     quota = _cgroup_quota()
     if quota is not None and quota < count:
         count, reason = quota, f"{quota} processors of the control group's quota"
+    return _limited_count(max(1, count), reason)
+
+
+def _limited_count(count: int, reason: str) -> ThreadCount:
     if count > MAX_THREADS:
-        count, reason = MAX_THREADS, f"{reason}, limited to {MAX_THREADS} callers of BLAS"
-    return ThreadCount(max(1, count), reason)
+        return ThreadCount(MAX_THREADS, f"{reason}, limited to {MAX_THREADS} callers of BLAS")
+    return ThreadCount(count, reason)
+
+
+def _first_of_levels(text: str) -> int:
+    """Return the outermost level of ``OMP_NUM_THREADS``, such as 8 of "8,1".
+
+    The variable is for every OpenMP program of a server, so more than 64 is no mistake.
+    """
+    first = text.split(",")[0].strip()
+    if not (first.isascii() and first.isdigit() and int(first)):
+        raise ConfigError(
+            f"OMP_NUM_THREADS: expected a number of threads >= 1, or such numbers with commas, "
+            f"got {text!r}"
+        )
+    return int(first)
 
 
 def _checked(value: int | str, where: str) -> int:
@@ -126,8 +145,12 @@ def limit_blas() -> None:
 
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Let every BLAS pool use ``count`` threads inside the ``with`` block."""
+    """Let every BLAS pool use ``count`` threads inside the ``with`` block, and one after it."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=_checked(count, "blas_threads"), user_api="blas"):
+    count = _checked(count, "blas_threads")
+    # Leaving the block restores what was set at its start: that must be the limit, even if the
+    # first model is built inside.
+    limit_blas()
+    with threadpool_limits(limits=count, user_api="blas"):
         yield

@@ -33,10 +33,11 @@ from tisslm.contracts import (
 from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from tisslm.evaluate import Evaluation, evaluate
 from tisslm.fitting import fit_dataset
+from tisslm.plugins import tisslm_version
 from tisslm.registry import Registry, load_registry
 from tisslm.reporting import Rate, SinkGroup, check_monitors, memory_metrics, observe
 from tisslm.run import open_run
-from tisslm.trainer_state import TrainerState, conditions, warn_if_bits_differ
+from tisslm.trainer_state import TrainerState, warn_if_bits_differ
 
 __all__ = ["Trainer"]
 
@@ -125,13 +126,22 @@ class Trainer:
             self.optimizer,
             defaults={"max_steps": self.max_steps},
         )
+        if self.optimizer.parameters is not model.parameters:
+            raise ConfigError("optimizer: it was made for the parameters of another model")
+        if self.scheduler.optimizer is not self.optimizer:
+            raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
         self.loss_fn: Loss = build("loss", loss_fn)
         self._validation_loss: Loss = build("loss", "cross_entropy")
         self.communicator: Communicator = build("communicator", communicator)
+        if self.communicator.size > 1:
+            raise ConfigError(
+                f"communicator: this version trains in one process, got {self.communicator.size}"
+            )
         self.monitors = [build("monitor", m) for m in monitors]
         if config.log_gradients:
             self.monitors.append(build("monitor", "gradient_norms"))
         check_monitors(self.monitors)
+        self._observed: dict[str, Any] = {}
         self.sinks = SinkGroup(build("sink", s) for s in sinks)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
         self.settings = self._settings() if settings is None else settings
@@ -242,6 +252,8 @@ class Trainer:
                 "the parameters are those of the step before. Lower training.learning_rate, "
                 "lengthen the warm-up, or look at the data of this step"
             )
+        if self.monitors and self._logs(self.current_step + 1):
+            self._observed = observe(self.monitors, self.model.parameters)
         self._scale_to(self.config.max_grad_norm, norm)
         self.optimizer.step()
         state = self._state
@@ -290,9 +302,10 @@ class Trainer:
             raise ConfigError("trainer.train: no dataset was given; pass dataset= to the Trainer")
         self.run.make()
         self.run.write_config(self.settings)
-        self.sinks.open(self._run_info())
+        checkpoint.set_aside(self.run.checkpoints, self.current_step)
         start, rate, status = time.perf_counter(), Rate(), "failed"
         try:
+            self.sinks.open(self._run_info())
             self._loop(self.dataset, rate)
             self._validate_now()
             self.save_checkpoint(self.current_epoch, self.current_step)
@@ -325,7 +338,7 @@ class Trainer:
             loss = self.train_step(x_BT, y_BT)
             rate.add(x_BT.size, time.perf_counter() - start)
             step = self.current_step
-            if step % config.logging_steps == 0 or step == self.max_steps:
+            if self._logs(step):
                 metrics = self._metrics(loss, lr, rate)
                 metrics["train/step_time_ms"] = (time.perf_counter() - start) * 1e3
                 self.sinks.write(step, metrics)
@@ -333,6 +346,9 @@ class Trainer:
                 self._validate_now()
             if config.save_every and step % config.save_every == 0 and step < self.max_steps:
                 self.save_checkpoint(self.current_epoch, step)
+
+    def _logs(self, step: int) -> bool:
+        return step % self.config.logging_steps == 0 or step == self.max_steps
 
     def _metrics(self, loss: float, lr: float, rate: Rate) -> dict[str, Any]:
         return {
@@ -344,7 +360,7 @@ class Trainer:
             "train/epoch": self.current_step / max(1, self._steps_per_epoch),
             "train/num_input_tokens_seen": self._state.tokens_seen,
             **memory_metrics(),
-            **observe(self.monitors, self.model.parameters),
+            **self._observed,
         }
 
     def _validate_now(self) -> Evaluation | None:
@@ -400,28 +416,39 @@ class Trainer:
         """
         self._state.epoch, self._state.step = epoch, step
         self.run.make()
-        shape = getattr(self.model, "config", None)
-        path = checkpoint.write(
-            self.run.checkpoints,
-            step,
-            checkpoint.Checkpoint(
-                model=self.model.parameters.state(),
-                model_config={} if shape is None else shape.model_dump(),
-                optimizer=self.optimizer.state(),
-                trainer={
-                    **self._conditions(),
-                    **self._state.as_json(),
-                    "updates": self.model.parameters.updates,
-                    "scheduler": self.scheduler.state(),
-                },
-                tokenizer=checkpoint.tokenizer_state(self.tokenizer, self.registry),
-            ),
-        )
-        checkpoint.prune(self.run.checkpoints, self.config.keep_checkpoints)
+        path = checkpoint.write(self.run.checkpoints, step, self._checkpoint())
+        checkpoint.prune(self.run.checkpoints, self.config.keep_checkpoints, path)
         return path
 
+    def _checkpoint(self) -> checkpoint.Checkpoint:
+        """Return all that the run needs to go on; arrays are views."""
+        shape = getattr(self.model, "config", None)
+        return checkpoint.Checkpoint(
+            model=self.model.parameters.state(),
+            model_config={} if shape is None else shape.model_dump(),
+            optimizer=self.optimizer.state(),
+            trainer={
+                **self._conditions(),
+                **self._state.as_json(),
+                "updates": self.model.parameters.updates,
+                "scheduler": self.scheduler.state(),
+            },
+            tokenizer=checkpoint.tokenizer_state(self.tokenizer, self.registry),
+        )
+
     def _conditions(self) -> dict[str, Any]:
-        return conditions(self.config.seed, self._window_rows)
+        config = self.config
+        return {
+            "version": tisslm_version(),
+            "engine": ops.engine(),
+            "seed": config.seed,
+            "model_seed": getattr(self.model, "seed", None),
+            "batch_size": config.batch_size,
+            "rows_per_update": self._window_rows,
+            "windows": None if self.dataset is None else len(self.dataset),
+            "learning_rate": config.learning_rate,
+            "max_grad_norm": config.max_grad_norm,
+        }
 
     def load_checkpoint(self, path: str | Path) -> None:
         """Take over parameters, optimizer, schedule and position from a checkpoint.
@@ -434,19 +461,21 @@ class Trainer:
         Raises
         ------
         CheckpointError
-            If it is missing, damaged, or made for another model or optimizer; then nothing
-            was changed.
+            If it is missing, damaged, or made for another model, tokenizer or optimizer; then
+            nothing was changed.
         """
         where = checkpoint.resolve(path)
-        found = checkpoint.read(where)
+        found, own = checkpoint.read(where), self._checkpoint()
         state = TrainerState.from_json(found.trainer, where / "trainer_state.json")
+        checkpoint.check_same(found, own, str(where))
         warn_if_bits_differ(found.trainer, self._conditions())
-        parameters = self.model.parameters.state()
-        checkpoint.check_parameters(parameters, found.model, str(where))
         self.optimizer.load_state(found.optimizer)  # which checks before it copies
-        for name, array in parameters.items():
+        for name, array in own.model.items():
             array[...] = found.model[name]
         self.scheduler.load_state(found.trainer.get("scheduler", {}))
-        self.model.parameters.updates = int(found.trainer.get("updates", state.step))
-        self._state = state
+        self.model.parameters.updates = state.updates
+        self._state, self._evaluation = state, None
+        if self.dataset is not None:
+            self.dataset.epoch = state.epoch
+        self.zero_gradients()
         self.scheduler.step(state.step)

@@ -1,4 +1,4 @@
-"""Where a run stands, as the JSON of a checkpoint, and the conditions its bits depend on.
+"""Where a run stands, as the JSON of a checkpoint, and whether it stands there as before.
 
 What does not live here: the states of parts; each part returns its own.
 """
@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tisslm import ops
 from tisslm.errors import CheckpointError
-from tisslm.plugins import tisslm_version
 
-__all__ = ["TrainerState", "conditions", "warn_if_bits_differ"]
+__all__ = ["TrainerState", "warn_if_bits_differ"]
 
 
 @dataclass
@@ -27,6 +25,8 @@ class TrainerState:
     step : int
         Updates made.
     epoch : int
+    updates : int
+        Updates of the parameters, a part of the key of every random draw.
     tokens_seen : int
         Input tokens of all updates, over all processes.
     loss_history : list of float
@@ -35,6 +35,7 @@ class TrainerState:
 
     step: int = 0
     epoch: int = 0
+    updates: int = 0
     tokens_seen: int = 0
     loss_history: list[float] = field(default_factory=list)
 
@@ -60,6 +61,7 @@ class TrainerState:
             return cls(
                 step=int(value["global_step"]),
                 epoch=int(value["epoch"]),
+                updates=int(value["updates"]),
                 tokens_seen=int(value["num_input_tokens_seen"]),
                 loss_history=[float(loss) for loss in value["loss_history"]],
             )
@@ -67,16 +69,6 @@ class TrainerState:
             raise CheckpointError(
                 f"{where}: not the state of a trainer ({error!r}); use an earlier checkpoint"
             ) from error
-
-
-def conditions(seed: int, rows_per_update: int) -> dict[str, Any]:
-    """Return what the bits of a run depend on beside its parts and data."""
-    return {
-        "version": tisslm_version(),
-        "engine": ops.engine(),
-        "seed": seed,
-        "rows_per_update": rows_per_update,
-    }
 
 
 def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.cli.main import TRACEBACK_VARIABLE
-from tisslm.errors import DataError, ShapeError
+from tisslm.errors import ConfigError, DataError, ShapeError
+from tisslm.generate import Sampling
 
 if TYPE_CHECKING:
     from conftest import Cli, Files
@@ -214,6 +215,8 @@ def test_a_usage_error_ends_with_code_2(cli: Cli, arguments: list[str], message:
         ("--temperature", "-1", "temperature: expected a number >= 0, got -1.0"),
         ("--temperature", "nan", "temperature: expected a number >= 0, got nan"),
         ("--top-p", "0", "top_p: expected a number in (0, 1], got 0.0"),
+        ("--seed", str(2**64), f"seed: expected an integer from 0 to 2^64 - 1, got {2**64}"),
+        ("--seed", str(2**200), f"seed: expected an integer from 0 to 2^64 - 1, got {2**200}"),
     ],
 )
 def test_sampling_out_of_range_ends_with_code_3(
@@ -221,6 +224,14 @@ def test_sampling_out_of_range_ends_with_code_3(
 ) -> None:
     result = cli("generate", "run", flag, value)
     assert (result.code, result.err) == (3, f"error: {message}\n")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True, "3"])
+def test_a_seed_that_is_no_key_is_refused(seed: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Sampling(seed=seed)
+    assert str(caught.value) == f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}"
+    assert Sampling(seed=2**64 - 1).seed == 2**64 - 1
 
 
 # --------------------------------------------------------------------------- checkpoints
@@ -242,9 +253,8 @@ def test_a_checkpoint_of_another_shape_is_refused(train: Cli, trained: Path, fil
     result = train("model.n_embd=32", more=("--resume", "run"))
     assert result.code == 1
     assert result.err == (
-        "error: run/checkpoints/checkpoint-6: parameter embedding.token.weight: expected shape "
-        "(29, 32) float32, got (29, 16) float32. Use the configuration that the checkpoint was "
-        "made with\n"
+        "error: run/checkpoints/checkpoint-6: made with model.n_embd = 16, this model has 32. "
+        "Use the configuration that the checkpoint was made with\n"
     )
     assert files() == before
 
@@ -252,7 +262,7 @@ def test_a_checkpoint_of_another_shape_is_refused(train: Cli, trained: Path, fil
 def test_a_checkpoint_of_another_depth_is_refused(train: Cli, trained: Path) -> None:
     result = train("model.n_layer=2", more=("--resume", "run"))
     assert result.code == 1
-    assert result.err.startswith("error: run/checkpoints/checkpoint-6: made for another model: ")
+    assert result.err.startswith("error: run/checkpoints/checkpoint-6: made with model.n_layer")
 
 
 def test_a_resumed_text_with_other_characters_is_refused(
@@ -261,7 +271,7 @@ def test_a_resumed_text_with_other_characters_is_refused(
     (folder / "other.txt").write_text("abc\n" * 200)
     result = train("data.path=other.txt", more=("--resume", "run"))
     assert result.code == 1
-    assert "expected shape (4, 16) float32, got (29, 16) float32" in result.err
+    assert "made with model.vocab_size = 29, this model has 4" in result.err
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])

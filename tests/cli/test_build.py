@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tisslm import Entry, TextDataset, hookimpl
-from tisslm.build import build_trainer
+from tisslm.build import build_trainer, load_data
 from tisslm.config import RunConfig
 from tisslm.contracts import Tokenizer
 from tisslm.errors import ConfigError, PluginError
@@ -95,3 +95,34 @@ def test_the_settings_of_the_run_are_the_resolved_configuration(registry: Regist
 def test_the_seed_of_the_run_is_the_models(registry: Registry, seed: int) -> None:
     trainer = build_trainer(config(training={"seed": seed}), registry=registry)
     assert trainer.model.seed == seed
+
+
+# --------------------------------------------------------------------------- the held-out text
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_tokenizer_learns_no_frequencies_from_the_validation_text(
+    registry: Registry, folder: Path, apart: bool
+) -> None:
+    train, valid = "ab " * 90, "xyz" * 10
+    (folder / "train.txt").write_text(train if apart else train + valid)
+    (folder / "held.txt").write_text(valid)
+    data = {"path": "train.txt", "valid_path": "held.txt" if apart else ""}
+    bpe = {"name": "bpe", "vocab_size": 300}
+    tokenizer = load_data(config(data=data, tokenizer=bpe), 8, registry).tokenizer
+    assert tokenizer is not None
+    assert len(tokenizer.encode(valid)) == len(valid)
+    assert len(tokenizer.encode(train)) < len(train) / 2
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_tokenizer_of_characters_knows_those_of_the_validation_text(
+    registry: Registry, folder: Path, apart: bool
+) -> None:
+    train, valid = "ab " * 90, "xyz" * 10
+    (folder / "train.txt").write_text(train if apart else train + valid)
+    (folder / "held.txt").write_text(valid)
+    data = {"path": "train.txt", "valid_path": "held.txt" if apart else ""}
+    tokenizer = load_data(config(data=data, tokenizer={"name": "char"}), 8, registry).tokenizer
+    assert tokenizer is not None
+    assert tokenizer.decode(range(tokenizer.vocab_size)) == " abxyz"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.config import ConfigNote, Part, RunConfig, TrainingConfig
+from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError
 
 TEXT: dict[str, Any] = {"data": {"path": "corpus.txt"}}
@@ -283,13 +283,13 @@ def test_the_resolved_configuration_builds_the_same_run(
 ) -> None:
     config = RunConfig.from_mapping(tables)
     path = tmp_path_factory.getbasetemp() / "config.resolved.toml"
-    config.write_resolved(path)
+    path.write_text(dump_toml(config.resolved()), "utf-8", newline="\n")
     assert tomllib.loads(path.read_text("utf-8")) == config.resolved()
     assert RunConfig.load(path, env={}) == config
     assert RunConfig.from_mapping(config.resolved()) == config
 
 
-def test_the_resolved_configuration_has_every_value(tmp_path: Path) -> None:
+def test_the_resolved_configuration_has_every_value() -> None:
     resolved = RunConfig.from_mapping(TEXT | {"training": {"max_steps": 3}}).resolved()
     assert list(resolved) == [
         "model",
@@ -303,26 +303,3 @@ def test_the_resolved_configuration_has_every_value(tmp_path: Path) -> None:
     ]
     assert set(resolved["training"]) == set(TrainingConfig.model_fields) - {"threads"}
     assert resolved["log"] == {"sinks": ["console", "jsonl"], "monitors": []}
-
-
-def test_writing_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "config.resolved.toml"
-    path.write_text("old")
-    RunConfig.from_mapping(TEXT).write_resolved(path)
-    assert path.read_text().startswith("# The configuration of a TissLM run")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["config.resolved.toml"]
-
-
-def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    path = tmp_path / "missing" / "config.resolved.toml"
-    with pytest.raises(ConfigError) as error:
-        RunConfig.from_mapping(TEXT).write_resolved(path)
-    assert str(error.value) == (
-        f"{path}: the configuration cannot be written (No such file or directory); choose another "
-        "training.output_dir"
-    )
-    occupied = tmp_path / "occupied"
-    occupied.mkdir()
-    with pytest.raises(ConfigError, match=r"cannot be written \(Is a directory\)"):
-        RunConfig.from_mapping(TEXT).write_resolved(occupied)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["occupied"]

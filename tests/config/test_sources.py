@@ -117,6 +117,28 @@ def test_minus_one_takes_back_the_limit_of_the_default_run() -> None:
     assert (config.training.max_steps, config.training.epochs) == (None, 2)
 
 
+@pytest.mark.parametrize("spelling", ["epochs", "num_train_epochs", "max_epochs"])
+@pytest.mark.filterwarnings(r"ignore:training\.\w+ is read as:tisslm.config.ConfigNote")
+def test_epochs_take_back_the_limit_of_weaker_sources(spelling: str) -> None:
+    words = (
+        r"^training\.epochs = 3 counts: training\.max_steps = 1500 of the weaker sources left out$"
+    )
+    with pytest.warns(ConfigNote, match=words):
+        config = load(f"training.{spelling}=3")
+    assert (config.training.max_steps, config.training.epochs) == (None, 3)
+    with pytest.warns(ConfigNote, match=words):
+        assert load(**{f"TISSLM_TRAINING__{spelling.upper()}": "3"}).training.max_steps is None
+
+
+def test_epochs_leave_a_limit_of_their_own_or_of_a_stronger_source() -> None:
+    assert load("training.max_steps=7", "training.epochs=2").training.max_steps == 7
+    with pytest.warns(ConfigNote, match=r"max_steps = 1500 of the weaker sources left out$"):
+        config = load("training.max_steps=7", TISSLM_TRAINING__EPOCHS="2")
+    assert (config.training.max_steps, config.training.epochs) == (7, 2)
+    config = load("training.epochs=2", TISSLM_TRAINING__MAX_STEPS="-1")
+    assert (config.training.max_steps, config.training.epochs) == (None, 2)
+
+
 def test_nested_tables_reach_the_sinks() -> None:
     config = load("log.sinks=csv", "log.csv.path=a.csv")
     assert config.sinks == [("csv", {"path": "a.csv"})]
@@ -211,10 +233,10 @@ def test_a_mistake_names_its_source(tmp_path: Path) -> None:
         RunConfig.load(path, env={})
     assert str(error.value) == (f"training.epochs: expected an integer >= 1, got 0 (set by {path})")
     with pytest.raises(ConfigError) as error:
-        load(TISSLM_TRAINING__EPOCHS="0")
+        load(TISSLM_TRAINING__BATCH_SIZE="0")
     assert str(error.value) == (
-        "training.epochs: expected an integer >= 1, got 0 "
-        "(set by the variable TISSLM_TRAINING__EPOCHS)"
+        "training.batch_size: expected an integer >= 1, got 0 "
+        "(set by the variable TISSLM_TRAINING__BATCH_SIZE)"
     )
     with pytest.raises(
         ConfigError, match=r"^\[train\]: unknown section; did you mean \[training\]"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,6 +30,15 @@ def test_an_arena_has_an_end():
     arena.take((16,), np.float32)
     with pytest.raises(ShapeError, match="arena: 8 bytes wanted, 0 left"):
         arena.take((2,), np.float32)
+
+
+def test_an_arena_does_without_huge_pages_where_the_kernel_has_none(monkeypatch):
+    class Refusing(mmap.mmap):
+        def madvise(self, *_):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Refusing)
+    assert Arena(64).take((16,), np.float32).shape == (16,)
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
 from tisslm import blas_threads, ops, threads
-from tisslm.errors import ConfigError, DataError
+from tisslm.errors import ConfigError, DataError, ShapeError
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,34 @@ def test_an_impossible_number_is_refused(monkeypatch, value):
         threads.resolve_threads()
 
 
+@pytest.mark.parametrize(
+    ("text", "count", "reason"),
+    [
+        ("96", 64, "OMP_NUM_THREADS=96, limited to 64 callers of BLAS"),
+        ("64", 64, "OMP_NUM_THREADS=64"),
+        ("8,1", 8, "OMP_NUM_THREADS=8,1"),
+        (" 4 , 2,1", 4, "OMP_NUM_THREADS= 4 , 2,1"),
+    ],
+)
+def test_what_other_openmp_programs_are_told_is_understood(monkeypatch, text, count, reason):
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert threads.resolve_threads() == threads.ThreadCount(count, reason)
+    monkeypatch.setenv("TISSLM_NUM_THREADS", "8,1")
+    with pytest.raises(ConfigError, match="TISSLM_NUM_THREADS: expected a number of threads from"):
+        threads.resolve_threads()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", ",2"])
+def test_what_openmp_does_not_understand_is_refused(monkeypatch, text):
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    with pytest.raises(ConfigError) as caught:
+        threads.resolve_threads()
+    assert str(caught.value) == (
+        "OMP_NUM_THREADS: expected a number of threads >= 1, or such numbers with commas, "
+        f"got {text!r}"
+    )
+
+
 def blas_pools() -> list[int]:
     return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
@@ -74,6 +103,21 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_first_model_inside_the_block_leaves_blas_with_one_thread():
+    done = run(
+        "from tisslm import Transformer, TransformerConfig as C, blas_threads\n"
+        "from threadpoolctl import threadpool_info\n"
+        "def pools(): return {p['num_threads'] for p in threadpool_info() if "
+        "p['user_api'] == 'blas'}\n"
+        "with blas_threads(2):\n"
+        "    Transformer(C(n_layer=1, n_head=1, n_embd=8, seq_len=4, vocab_size=5))\n"
+        "    print(pools())\n"
+        "print(pools())",
+        OPENBLAS_NUM_THREADS="2",
+    )
+    assert done.stdout.splitlines() == ["{2}", "{1}"], done.stderr
+
+
 @pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the twins have no threads")
 def test_a_forked_child_gets_an_error_and_no_hang():
     done = run(
@@ -88,7 +132,7 @@ def test_a_forked_child_gets_an_error_and_no_hang():
         "os.wait(); ops.scale(x, 0.5); print(x[0])\n"
     )
     assert (
-        "TissLMError scale: this process was forked from one that used the kernels" in done.stdout
+        "TissLMError scale: this process was forked from one that loaded the kernels" in done.stdout
     )
     assert done.stdout.endswith("1.0\n")
 
@@ -128,6 +172,47 @@ def test_a_bad_target_is_an_error_and_not_a_crash():
     targets = np.array([0, 3], np.int32)
     with pytest.raises(DataError, match="row 1 of the tile is neither -100 nor an id"):
         ops.cross_entropy_tile(logits, targets, weights, losses, 0.0, True)
+
+
+def test_kernels_called_from_several_python_threads_take_turns():
+    rng = np.random.default_rng(5)
+    a, b = (rng.standard_normal((300, 300), dtype=np.float32) for _ in range(2))
+    expected = np.empty_like(a)
+    ops.matmul(a, b, expected)
+
+    def work(_: int) -> bool:
+        found = np.empty_like(a)
+        for _ in range(20):
+            ops.matmul(a, b, found)
+        return np.array_equal(found, expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+
+
+def test_attention_makes_the_scratch_that_it_needs():
+    rng = np.random.default_rng(6)
+    T, D = 700, 96
+    qkv = rng.standard_normal((1, T, 3 * D), dtype=np.float32)
+    dout = rng.standard_normal((1, T, D), dtype=np.float32)
+    results = []
+    for dtype in (np.float32, np.float64):
+        out, lse = np.empty((1, T, D), dtype), np.empty((1, 1, T), dtype)
+        dqkv = np.empty(qkv.shape, dtype)
+        head = (1, 1, 0.1, 0.0, 0, 0, 0, 0)
+        ops.attention_forward(qkv.astype(dtype), out, lse, *head)
+        ops.attention_backward(dout.astype(dtype), qkv.astype(dtype), out, lse, dqkv, *head)
+        results.append((out, dqkv))
+    for found, expected in zip(*results, strict=True):
+        assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "shapes", [((2, 3), (4, 5), (2, 5)), ((2, 3), (3, 5), (2, 4)), ((2, 3), (3,), (2, 3))]
+)
+def test_a_product_that_does_not_fit_is_refused(shapes):
+    with pytest.raises(ShapeError, match=r"matmul: expected C-contiguous a \(M, K\), b .* got a"):
+        ops.matmul(*(np.ones(shape, np.float32) for shape in shapes))
 
 
 def test_the_global_norm_is_that_of_numpy():

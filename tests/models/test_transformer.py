@@ -93,6 +93,33 @@ def test_gradients_accumulate_until_they_are_zeroed(make, ids):
     assert not model.parameters.grad.any()
 
 
+def test_reading_one_gradient_early_spoils_no_other(make, ids):
+    model, loss = make(), CrossEntropy()
+    batch = Batch(ids, ids, target_weights(ids, np.float64))
+    model.step_loss(batch, loss)
+    expected = model.parameters.grad.copy()
+    model.parameters.zero_grad()
+    for name in ("blocks.0.mlp.up.weight", "blocks.1.attention.norm.bias"):
+        assert not model.parameters[name].grad.any()
+    model.step_loss(batch, loss)
+    assert np.array_equal(model.parameters.grad, expected)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros((3, 20)), "targets: expected integer token ids, got float64"),
+        (np.full((3, 20), 2**32 + 5), "expected -100 or ids of the vocabulary, got 4294967301"),
+    ],
+)
+def test_targets_are_checked_on_both_paths(make, ids, y, message):
+    model, weights = make(), np.full((3, 20), 1 / 60)
+    with pytest.raises(DataError, match=message):
+        model.step_loss(Batch(ids, y, weights), CrossEntropy())
+    with pytest.raises(DataError, match=message):
+        CrossEntropy().forward(np.zeros((3, 20, 13), np.float32), y)
+
+
 def test_no_token_sees_a_later_one(make, ids):
     model = make()
     logits, _ = model.forward(ids)

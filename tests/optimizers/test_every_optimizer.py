@@ -223,7 +223,8 @@ BAD_OPTIONS = [
     ),
     (Adam, {"beta1": -0.1}, "optimizer adam: beta1: expected a number in [0, 1), got -0.1"),
     (Adam, {"beta2": True}, "optimizer adam: beta2: expected a number in [0, 1), got True"),
-    (Adam, {"eps": 0}, "optimizer adam: eps: expected a finite number > 0, got 0"),
+    (Adam, {"eps": 0}, "optimizer adam: eps: expected a finite number >= 1e-30, got 0"),
+    (Adam, {"eps": 9e-31}, "optimizer adam: eps: expected a finite number >= 1e-30, got 9e-31"),
     (
         Adam,
         {"weight_decay": True},
@@ -236,7 +237,8 @@ BAD_OPTIONS = [
     ),
     (AdamW, {"beta1": 1.5}, "optimizer adamw: beta1: expected a number in [0, 1), got 1.5"),
     (AdamW, {"beta2": 1}, "optimizer adamw: beta2: expected a number in [0, 1), got 1"),
-    (AdamW, {"eps": -1e-8}, "optimizer adamw: eps: expected a finite number > 0, got -1e-08"),
+    (AdamW, {"eps": -1e-8}, "optimizer adamw: eps: expected a finite number >= 1e-30, got -1e-08"),
+    (AdamW, {"eps": 1e-45}, "optimizer adamw: eps: expected a finite number >= 1e-30, got 1e-45"),
     (
         AdamW,
         {"weight_decay": None},
@@ -247,7 +249,12 @@ BAD_OPTIONS = [
         {"alpha": float("nan")},
         "optimizer rmsprop: alpha: expected a number in [0, 1), got nan",
     ),
-    (RMSprop, {"eps": 0.0}, "optimizer rmsprop: eps: expected a finite number > 0, got 0.0"),
+    (RMSprop, {"eps": 0.0}, "optimizer rmsprop: eps: expected a finite number >= 1e-30, got 0.0"),
+    (
+        RMSprop,
+        {"eps": 1e-45},
+        "optimizer rmsprop: eps: expected a finite number >= 1e-30, got 1e-45",
+    ),
     (RMSprop, {"momentum": 2}, "optimizer rmsprop: momentum: expected a number in [0, 1), got 2"),
     (
         RMSprop,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
-from tisslm import ops
+from tisslm import TokenDataset, checkpoint, ops
 from tisslm.errors import CheckpointError
+from tisslm.tokenizers.char import CharTokenizer
 
 OPTIMIZERS = [
     "adam",
@@ -123,9 +127,11 @@ def test_other_conditions_are_a_warning(make_trainer):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ({"n_embd": 64}, r"parameter embedding.token.weight: expected shape \(17, 64\)"),
-        ({"n_layer": 3}, r"made for another model: it lacks \['blocks.2"),
-        ({"bias": False}, r"made for another model: it lacks nothing and has"),
+        ({"n_embd": 64}, r"made with model.n_embd = 32, this model has 64. Use the config"),
+        ({"n_layer": 3}, r"made with model.n_layer = 2, this model has 3"),
+        ({"bias": False}, r"made with model.bias = True, this model has False"),
+        ({"n_head": 4}, r"made with model.n_head = 2, this model has 4"),
+        ({"activation": "gelu_tanh"}, r"made with model.activation = 'gelu', this model has"),
     ],
 )
 def test_a_checkpoint_of_another_model_changes_nothing(make_trainer, make_model, shape, message):
@@ -137,6 +143,94 @@ def test_a_checkpoint_of_another_model_changes_nothing(make_trainer, make_model,
         other.load_checkpoint(trainer.run.path)
     assert np.array_equal(before, other.model.parameters.data)
     assert other.current_step == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a | {"extra": a["final_norm.bias"]}, r"it lacks nothing and has \['extra'\]"),
+        (lambda a: {k: v for k, v in a.items() if k != "final_norm.bias"}, "it lacks .'final_n"),
+        (lambda a: a | {"final_norm.bias": a["final_norm.bias"][:5]}, "got .5,. float32"),
+        (lambda a: a | {"final_norm.bias": a["final_norm.bias"].astype("f8")}, "float64"),
+    ],
+)
+def test_parameters_that_do_not_fit_the_configuration_are_named(make_trainer, change, message):
+    trainer = make_trainer()
+    trainer.train()
+    path = trainer.run.checkpoints / "checkpoint-6" / "model.safetensors"
+    save_file(change(load_file(path)), path)
+    with pytest.raises(CheckpointError, match=message):
+        make_trainer(folder="other", resume=str(trainer.run.path))
+
+
+def test_another_text_is_refused(make_trainer, make_model):
+    def run(text: str, **config):
+        tokenizer = CharTokenizer.from_text(text)
+        dataset = TokenDataset(tokenizer.encode_array(text * 40), 16, vocab_size=17)
+        return make_trainer(parts={"dataset": dataset, "tokenizer": tokenizer}, **config)
+
+    first = run("the quick brown f")
+    first.train()
+    assert run("the quick brown f", folder="b", resume=str(first.run.path)).current_step == 6
+    with pytest.raises(CheckpointError, match="made with another tokenizer, or one of another t"):
+        run("the quick brown g", folder="c", resume=str(first.run.path))
+
+
+def test_checkpoints_of_an_earlier_run_are_set_aside_not_mixed(make_trainer):
+    make_trainer(max_steps=9, save_every=4).train()
+    again = make_trainer(max_steps=6, save_every=2, keep_checkpoints=2)
+    again.train()
+    assert sorted(p.name for p in again.run.checkpoints.iterdir()) == [
+        "checkpoint-4",
+        "checkpoint-6",
+        "superseded-checkpoint-4",
+        "superseded-checkpoint-8",
+        "superseded-checkpoint-9",
+    ]
+
+
+def test_the_checkpoint_just_written_is_never_pruned(make_trainer):
+    trainer = make_trainer(keep_checkpoints=1)
+    for step in (9, 3):
+        trainer.save_checkpoint(0, step)
+    assert [p.name for p in trainer.run.checkpoints.iterdir()] == ["checkpoint-3"]
+
+
+def test_a_folder_of_checkpoints_with_another_name_is_found(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = make_trainer(output_dir="", checkpoint_dir="a/b")
+    trainer.train()
+    again = make_trainer(output_dir="", checkpoint_dir="a/b", resume=str(trainer.run.path))
+    assert again.current_step == 6
+    assert again.run.path.resolve() == trainer.run.path.resolve()
+
+
+def test_a_leftover_of_a_killed_process_does_not_stop_a_save(make_trainer):
+    trainer = make_trainer()
+    leftover = trainer.run.checkpoints / f".tmp-checkpoint-6-{os.getpid()}"
+    leftover.mkdir(parents=True)
+    (leftover / "half").write_text("written")
+    trainer.train()
+    assert [p.name for p in trainer.run.checkpoints.iterdir()] == ["checkpoint-6"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("full")])
+def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(make_trainer, monkeypatch, error):
+    trainer = make_trainer(save_every=3)
+    trainer.train()
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(checkpoint, "_write_arrays", full)
+    with pytest.raises(
+        CheckpointError, match=r"could not be written .* earlier checkpoints are un"
+    ):
+        trainer.save_checkpoint(0, 7)
+    assert sorted(p.name for p in trainer.run.checkpoints.iterdir()) == [
+        "checkpoint-3",
+        "checkpoint-6",
+    ]
 
 
 def test_another_optimizer_is_refused(make_trainer):

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from tisslm import TokenDataset, Trainer, TrainingConfig
-from tisslm.contracts import Monitor, Sink
+from tisslm.communicators.local import LocalCommunicator
+from tisslm.contracts import Batch, Monitor, Optimizer, Sink, target_weights
 from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from tisslm.optimizers.sgd import SGD
+from tisslm.schedulers.constant import Constant
+from tisslm.tokenizers.byte import ByteTokenizer
 
 
 class Memory(Sink):
@@ -136,7 +140,7 @@ def test_a_failed_run_says_so_in_its_summary(make_trainer):
         trainer.train()
     summary = json.loads((trainer.run.path / "summary.json").read_text())
     assert summary["status"] == "failed"
-    assert not trainer.run.checkpoints.exists()
+    assert not list(trainer.run.checkpoints.iterdir())
 
 
 def test_clipping_limits_the_norm_of_what_is_applied(make_trainer):
@@ -183,8 +187,11 @@ class Curious(Monitor):
 
 
 def test_a_monitor_cannot_write(make_trainer):
-    with pytest.raises(ValueError, match="read-only"):
-        make_trainer(parts={"monitors": [Curious()]}).train()
+    trainer, plain = make_trainer(parts={"monitors": [Curious()]}), make_trainer(folder="plain")
+    with pytest.warns(RuntimeWarning, match="monitor Curious is switched off: ValueError: .*read-"):
+        trainer.train()
+    plain.train()
+    assert np.array_equal(trainer.model.parameters.data, plain.model.parameters.data)
 
 
 class Greedy(Curious):
@@ -196,6 +203,75 @@ class Greedy(Curious):
 def test_a_monitor_that_wants_more_is_refused(make_trainer):
     with pytest.raises(ConfigError, match="monitor Greedy wants activations, which is not avail"):
         make_trainer(parts={"monitors": [Greedy()]})
+
+
+class Unscaled(Optimizer):
+    """Plain gradient descent that leaves clipping to the contract."""
+
+    def update(self, grad_scale):
+        self.parameters.data -= self.get_lr() * self.parameters.grad
+
+
+def test_monitors_see_gradients_before_clipping(make_trainer):
+    sink = Memory()
+    model_parts = {"sinks": [sink], "scheduler": "constant"}
+    trainer = make_trainer(max_steps=1, max_grad_norm=1e-3, log_gradients=True, parts=model_parts)
+    trainer.optimizer = Unscaled(trainer.model.parameters, 1e-2)
+    trainer.train()
+    _, metrics = sink.lines[0]
+    norms = [v for k, v in metrics.items() if k.startswith("grad_norm/")]
+    assert math.hypot(*norms) == pytest.approx(metrics["train/grad_norm"], rel=1e-5)
+
+
+def test_parts_of_another_model_are_refused(make_trainer, make_model):
+    optimizer = SGD(make_model().parameters, 0.1)
+    with pytest.raises(ConfigError, match="optimizer: it was made for the parameters of another"):
+        make_trainer(parts={"optimizer": optimizer, "scheduler": Constant(optimizer)})
+    with pytest.raises(ConfigError, match="scheduler: it was made for another optimizer"):
+        make_trainer(parts={"scheduler": Constant(optimizer)})
+
+
+class TwoRanks(LocalCommunicator):
+    """Claims a second process."""
+
+    size = 2
+
+
+def test_several_processes_are_refused(make_trainer):
+    with pytest.raises(ConfigError, match="this version trains in one process, got 2"):
+        make_trainer(parts={"communicator": TwoRanks()})
+
+
+def test_a_second_clip_replaces_the_first_and_zero_grad_forgets_it(make_trainer):
+    trainer = make_trainer(dropout=0.0, parts={"optimizer": "sgd", "scheduler": "constant"})
+    x = np.arange(48).reshape(3, 16) % 17
+    trainer.model.step_loss(Batch(x, x, target_weights(x, np.float64)), trainer.loss_fn)
+    before = trainer.model.parameters.data.copy()
+    trainer.clip_gradients(1e-3)
+    trainer.clip_gradients(1e-3)
+    trainer.optimizer.step()
+    moved = float(np.linalg.norm(trainer.model.parameters.data - before)) / 1e-2
+    assert moved == pytest.approx(1e-3, rel=1e-3)
+    trainer.clip_gradients(1e-9)
+    trainer.zero_gradients()
+    assert trainer.optimizer._pending_scale == 1.0
+
+
+def test_a_tokenizer_without_a_registered_name_is_a_warning(make_trainer):
+    class Own(ByteTokenizer):
+        """Not registered."""
+
+    trainer = make_trainer(parts={"tokenizer": Own()})
+    with pytest.warns(RuntimeWarning, match="without its tokenizer: Own has no registered name"):
+        trainer.train()
+
+
+def test_two_runs_of_one_second_get_two_directories(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = [make_trainer(output_dir="", max_steps=1) for _ in range(3)]
+    for trainer in runs:
+        trainer.train()
+    assert len({trainer.run.path for trainer in runs}) == 3
 
 
 def test_wrong_use_is_explained(make_trainer, make_model, tokens):

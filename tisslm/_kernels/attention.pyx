@@ -2,6 +2,7 @@
 
 Only the log-sum-exp of each row is kept; backward computes the scores again:
 dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO.
+Each returns 0, or the floats of scratch per thread that it needs and does not have.
 Split: forward by (sample, head, tile of 64 queries); backward by (sample, kv head), each with
 key tiles ascending and queries ascending within, so that every sum has one fixed order.
 """
@@ -12,7 +13,7 @@ from libc.string cimport memcpy
 
 from tisslm._kernels.dropout cimport stream
 from tisslm._kernels.isa cimport TISS_TILE, table, tiss_attention, tiss_dropout
-from tisslm._kernels.threads cimport scratch
+from tisslm._kernels.threads cimport scratch, scratch_floats
 
 
 cdef tiss_attention problem(const float[:, :, ::1] qkv_BTE, int n_head, int n_kv_head,
@@ -55,6 +56,9 @@ def attention_forward(
     cdef tiss_attention a = problem(qkv_BTE, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
     cdef long B = qkv_BTE.shape[0], tiles = (a.T + TISS_TILE - 1) // TISS_TILE, job
+    cdef long needed = table().attention_scratch(a.T, a.D)
+    if needed > scratch_floats():
+        return needed
     if p > 0.0:
         a.dropout = &d
     for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
@@ -62,6 +66,7 @@ def attention_forward(
         forward_tile(&a, job // (n_head * tiles), <int> (job // tiles % n_head),
                      <int> (job % tiles), &qkv_BTE[0, 0, 0], &out_BTC[0, 0, 0],
                      &lse_BHT[0, 0, 0], first_row)
+    return 0
 
 
 cdef void backward_head(const tiss_attention* a, long b, int kv_head, const float* dout,
@@ -92,7 +97,9 @@ def attention_backward(
 ):
     cdef tiss_attention a = problem(qkv_BTE, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
-    cdef long job
+    cdef long job, needed = table().attention_scratch(a.T, a.D)
+    if needed > scratch_floats():
+        return needed
     if p > 0.0:
         a.dropout = &d
     for job in prange(qkv_BTE.shape[0] * n_kv_head, nogil=True, num_threads=n_threads,
@@ -100,6 +107,7 @@ def attention_backward(
         backward_head(&a, job // n_kv_head, <int> (job % n_kv_head), &dout_BTC[0, 0, 0],
                       &qkv_BTE[0, 0, 0], &out_BTC[0, 0, 0], &lse_BHT[0, 0, 0],
                       &dqkv_BTE[0, 0, 0], first_row)
+    return 0
 
 
 def attention_decode(
@@ -115,6 +123,8 @@ def attention_decode(
 ):
     cdef int D = <int> k_BKSD.shape[3], group = n_head // n_kv_head
     cdef long B = qkv_BE.shape[0], b, h, job
+    if position >= scratch_floats():  # one score for each token
+        return position + 1
     for b in range(B):
         for h in range(n_kv_head):
             memcpy(&k_BKSD[b, h, position, 0], &qkv_BE[b, (n_head + h) * D], D * sizeof(float))
@@ -126,3 +136,4 @@ def attention_decode(
             &k_BKSD[job // n_head, job % n_head // group, 0, 0],
             &v_BKSD[job // n_head, job % n_head // group, 0, 0],
             &out_BC[job // n_head, job % n_head * D], position + 1, D, scale, scratch())
+    return 0

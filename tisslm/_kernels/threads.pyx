@@ -24,6 +24,11 @@ cdef float* scratch() noexcept nogil:
     return _start + omp_get_thread_num() * _per_thread
 
 
+cdef Py_ssize_t scratch_floats() noexcept nogil:
+    """The size of each thread's scratch."""
+    return _per_thread
+
+
 def bind_scratch(float[::1] block, Py_ssize_t floats_per_thread):
     """Keep ``block`` as the threads' scratch, ``floats_per_thread`` each."""
     global _block, _start, _per_thread

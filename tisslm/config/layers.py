@@ -72,7 +72,9 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
 
     A layer that names another part (or another model preset) than the layers below it starts
     that section afresh, because the options there belong to the part that they were given for;
-    a ``ConfigNote`` names what was left out. ``training.learning_rate`` may be spelled
+    a ``ConfigNote`` names what was left out. A layer that gives ``training.epochs`` and no
+    ``max_steps`` takes back that of the layers below, with a note: it would win over the epochs
+    that were asked for. ``training.learning_rate`` may be spelled
     ``optimizer.learning_rate`` or ``optimizer.lr``.
 
     Parameters
@@ -91,6 +93,7 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
         settings = _canonical(layer)
         for section, head in _HEADS.items():
             _start_afresh(tables, settings, section, head)
+        _let_epochs_count(tables, settings)
         for setting in settings:
             _put(tables, setting)
     return tables
@@ -153,6 +156,22 @@ def _start_afresh(tables: Tables, settings: list[Setting], section: str, head: s
     for key in dropped:
         del table[key]
         tables.origins.pop(f"{section}.{key}", None)
+
+
+def _let_epochs_count(tables: Tables, settings: list[Setting]) -> None:
+    """Drop the weaker sources' ``max_steps`` if these settings give epochs and no steps."""
+    epochs = [s.value for s in settings if s.path == ("training", "epochs")]
+    table = tables.values.get("training", {})
+    weaker = table.get("max_steps", -1)
+    if not epochs or weaker == -1 or any(s.path == ("training", "max_steps") for s in settings):
+        return
+    note(
+        f"training.epochs = {show(epochs[-1])} counts: training.max_steps = {show(weaker)} of "
+        "the weaker sources left out",
+        stacklevel=5,
+    )
+    del table["max_steps"]
+    tables.origins.pop("training.max_steps", None)
 
 
 def _put(tables: Tables, setting: Setting) -> None:

@@ -6,7 +6,6 @@ and precedence (``layers``).
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 from collections.abc import Iterable, Mapping
@@ -26,13 +25,10 @@ from tisslm.config.loading import (
     table_settings,
 )
 from tisslm.config.sections import DataSection, LogSection, ModelSection, Part, make_part
-from tisslm.config.toml_text import dump_toml
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
 
 __all__ = ["RunConfig"]
-
-_HEADER = "# The configuration of a TissLM run, with every value that it used.\n\n"
 
 
 @final
@@ -151,28 +147,6 @@ class RunConfig:
             else:
                 tables[section] = value.model_dump(exclude_none=True)
         return tables
-
-    def write_resolved(self, path: str | os.PathLike[str]) -> None:
-        """Write ``resolved`` as TOML; a file that was there is replaced whole or not at all.
-
-        Raises
-        ------
-        ConfigError
-            If the file cannot be written.
-        """
-        path = Path(path)
-        text = _HEADER + dump_toml(self.resolved())
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            temporary.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise ConfigError(
-                f"{path}: the configuration cannot be written ({error.strerror}); choose another "
-                "training.output_dir"
-            ) from None
 
 
 def default_settings() -> list[Setting]:

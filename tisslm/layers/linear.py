@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.memory import Parameter
+from tisslm.memory import Parameter, grads_to_write
 
 __all__ = ["Linear"]
 
@@ -44,6 +44,5 @@ class Linear:
 
     def backward_weight(self, dy_NO: Array, x_NC: Array) -> None:
         """Accumulate dy^T x into the weight's gradient and the row sums of dy into the bias's."""
-        dw, accumulate = self.weight.grad_to_write()
-        db = None if self.bias is None else self.bias.grad_to_write()[0]
+        dw, db, accumulate = grads_to_write(self.weight, self.bias)
         ops.linear_backward_weight(dy_NO, x_NC, dw, db, accumulate)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer
-from tisslm.memory import Parameter
+from tisslm.memory import Parameter, grads_to_write
 
 __all__ = ["LayerNorm"]
 
@@ -86,8 +86,7 @@ class LayerNorm:
         scratch: Mapping[str, Array],
     ) -> None:
         """Write dx, with the residual's gradient ``dres_NC`` added; accumulate gamma and beta."""
-        dgamma, accumulate = self.gamma.grad_to_write()
-        dbeta = None if self.beta is None else self.beta.grad_to_write()[0]
+        dgamma, dbeta, accumulate = grads_to_write(self.gamma, self.beta)
         ops.layer_norm_backward(
             dy_NC,
             x_NC,

@@ -26,6 +26,7 @@ from tisslm.models.buffers import PassBuffers, plan_sizes
 from tisslm.models.head import Head
 from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.transformer_config import TransformerConfig
+from tisslm.records import check_targets
 
 __all__ = ["Cache", "Transformer"]
 
@@ -82,7 +83,8 @@ class Transformer(Model):
         self._workspace: Workspace | None = None
         self._passes: dict[tuple[int, int], PassBuffers] = {}
         self._generation = 0
-        self._drawn_rows = (0, 0)  # update, and rows that training forwards used in it
+        # (updates, zero_grads) at the last training forward, and the rows used since
+        self._drawn_rows = ((0, 0), 0)
 
     # ------------------------------------------------------------------ structure
 
@@ -227,7 +229,8 @@ class Transformer(Model):
         x : integer ndarray of shape (B, T)
         train : bool
             Whether dropout is applied. Rows are numbered through all training passes since the
-            last update, so accumulated micro-batches draw what one large batch would.
+            last update or ``zero_grad``, so accumulated micro-batches draw what one large batch
+            would.
 
         Returns
         -------
@@ -235,12 +238,13 @@ class Transformer(Model):
             A new array.
         cache : Cache
         """
-        update, used = self._drawn_rows
-        if update != self.parameters.updates:
+        now = (self.parameters.updates, self.parameters.generation)
+        since, used = self._drawn_rows
+        if since != now:
             used = 0
         buffers, ctx = self._encode(x, train, used if train else 0)
         if train:
-            self._drawn_rows = (self.parameters.updates, used + x.shape[0])
+            self._drawn_rows = (now, used + x.shape[0])
         logits = np.empty((x.size, self.vocab_size), dtype=self.dtype)
         self.head.logits(buffers.own, logits)
         return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
@@ -307,6 +311,7 @@ class Transformer(Model):
             raise ShapeError(
                 f"model: expected targets of shape {batch.x_BT.shape}, got {batch.y_BT.shape}"
             )
+        check_targets(batch.y_BT)
         buffers, ctx = self._encode(batch.x_BT, train, first_row)
         own = buffers.own
         if loss.needs == "hidden":

@@ -6,6 +6,7 @@ What does not live here: how the sublayers are computed, and anything about trai
 from __future__ import annotations
 
 import difflib
+from numbers import Integral
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -64,7 +65,8 @@ class TransformerConfig(BaseModel):
         Whether the output matrix is the token embedding.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: "4" is no integer and True is none either; an integer will do for a float.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     n_layer: int = Field(ge=1)
     n_head: int = Field(ge=1)
@@ -72,11 +74,11 @@ class TransformerConfig(BaseModel):
     seq_len: int = Field(ge=1)
     vocab_size: int = Field(ge=1)
     n_kv_head: int = 0
-    n_hidden: int = 0
+    n_hidden: int = Field(default=0, ge=0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     bias: bool = True
     activation: Literal["gelu", "gelu_tanh"] = "gelu"
-    norm_eps: float = Field(default=1e-5, gt=0.0)
+    norm_eps: float = Field(default=1e-5, gt=0.0, allow_inf_nan=False)
     tie_embeddings: bool = True
 
     def __init__(self, **values: Any) -> None:
@@ -88,11 +90,12 @@ class TransformerConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:
-        """Derive the sizes that were left out."""
+        """Derive the sizes that were left out; integers may be of NumPy."""
         if isinstance(values, dict):
-            if not values.get("n_kv_head"):
+            values = {key: _as_int(value) for key, value in values.items()}
+            if _left_out(values.get("n_kv_head")):
                 values = {**values, "n_kv_head": values.get("n_head", 0)}
-            if not values.get("n_hidden") and isinstance(values.get("n_embd"), int):
+            if _left_out(values.get("n_hidden")) and isinstance(values.get("n_embd"), int):
                 values = {**values, "n_hidden": 4 * values["n_embd"]}
         return values
 
@@ -134,6 +137,15 @@ class TransformerConfig(BaseModel):
     def qkv_size(self) -> int:
         """E: channels of queries, keys and values together."""
         return (self.n_head + 2 * self.n_kv_head) * self.head_size
+
+
+def _as_int(value: object) -> object:
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def _left_out(value: object) -> bool:
+    """Whether a size is to be derived: None or 0 were given, or nothing."""
+    return value is None or (value == 0 and type(value) is int)
 
 
 def _sentence(error: ValidationError, model: type[BaseModel]) -> str:

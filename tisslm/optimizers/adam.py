@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Optimizer
 from tisslm.memory import Parameters
 from tisslm.optimizers._moments import update_by_moments
-from tisslm.optimizers._options import number
+from tisslm.optimizers._options import LEAST_EPS, number
 from tisslm.optimizers._slots import Slots
 
 __all__ = ["Adam"]
@@ -33,7 +33,7 @@ class Adam(Optimizer):
     beta1, beta2 : float
         In [0, 1): how much of each running mean is kept.
     eps : float
-        Positive; keeps the quotient finite.
+        At least 1e-30; keeps the quotient finite.
     weight_decay : float
         L2 penalty, for parameters that decay (matrices by default).
 
@@ -66,7 +66,7 @@ class Adam(Optimizer):
         super().__init__(parameters, lr)
         self.beta1 = number("optimizer adam: beta1", beta1, 0, 1)
         self.beta2 = number("optimizer adam: beta2", beta2, 0, 1)
-        self.eps = number("optimizer adam: eps", eps, 0, low_included=False)
+        self.eps = number("optimizer adam: eps", eps, LEAST_EPS)
         self.weight_decay = number("optimizer adam: weight_decay", weight_decay, 0)
         self._slots = Slots(parameters, "m", "v")
 

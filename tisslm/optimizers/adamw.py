@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Optimizer
 from tisslm.memory import Parameters
 from tisslm.optimizers._moments import update_by_moments
-from tisslm.optimizers._options import number
+from tisslm.optimizers._options import LEAST_EPS, number
 from tisslm.optimizers._slots import Slots
 
 __all__ = ["AdamW"]
@@ -34,7 +34,7 @@ class AdamW(Optimizer):
     beta1, beta2 : float
         In [0, 1): how much of each running mean is kept.
     eps : float
-        Positive; keeps the quotient finite.
+        At least 1e-30; keeps the quotient finite.
     weight_decay : float
         Decay per update in units of the learning rate, for parameters that decay (matrices by
         default).
@@ -68,7 +68,7 @@ class AdamW(Optimizer):
         super().__init__(parameters, lr)
         self.beta1 = number("optimizer adamw: beta1", beta1, 0, 1)
         self.beta2 = number("optimizer adamw: beta2", beta2, 0, 1)
-        self.eps = number("optimizer adamw: eps", eps, 0, low_included=False)
+        self.eps = number("optimizer adamw: eps", eps, LEAST_EPS)
         self.weight_decay = number("optimizer adamw: weight_decay", weight_decay, 0)
         self._slots = Slots(parameters, "m", "v")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Optimizer
 from tisslm.memory import Parameters
-from tisslm.optimizers._options import flag, number
+from tisslm.optimizers._options import LEAST_EPS, flag, number
 from tisslm.optimizers._slots import Slots
 
 __all__ = ["RMSprop"]
@@ -34,7 +34,7 @@ class RMSprop(Optimizer):
     alpha : float
         In [0, 1): how much of each running mean is kept.
     eps : float
-        Positive; keeps the quotient finite.
+        At least 1e-30; keeps the quotient finite.
     weight_decay : float
         L2 penalty, for parameters that decay (matrices by default).
     momentum : float
@@ -73,7 +73,7 @@ class RMSprop(Optimizer):
     ) -> None:
         super().__init__(parameters, lr)
         self.alpha = number("optimizer rmsprop: alpha", alpha, 0, 1)
-        self.eps = number("optimizer rmsprop: eps", eps, 0, low_included=False)
+        self.eps = number("optimizer rmsprop: eps", eps, LEAST_EPS)
         self.weight_decay = number("optimizer rmsprop: weight_decay", weight_decay, 0)
         self.momentum = number("optimizer rmsprop: momentum", momentum, 0, 1)
         self.centered = flag("optimizer rmsprop: centered", centered)

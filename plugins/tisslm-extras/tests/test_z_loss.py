@@ -104,6 +104,22 @@ def test_a_row_without_target_costs_nothing() -> None:
     assert not logits.any()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("gradient", [True, False])
+def test_a_row_without_target_costs_nothing_whatever_its_logits(dtype: str, gradient: bool) -> None:
+    logits, targets, weights = tile_arguments(dtype=dtype)
+    clean = logits.copy()
+    targets[[0, 2, 4]] = -100
+    expected = ZLoss().tile(clean, targets, weights)
+    logits[0, 3], logits[2], logits[4, 0] = np.nan, np.inf, -np.inf
+    losses = ZLoss().tile(logits, targets, weights, gradient=gradient)
+    np.testing.assert_array_equal(losses, expected)
+    assert not losses[[0, 2, 4]].any()
+    if gradient:
+        np.testing.assert_array_equal(logits, clean)
+        assert not logits[[0, 2, 4]].any()
+
+
 def test_large_logits_do_not_overflow() -> None:
     logits = np.array([[1e4, 0.0]], dtype=np.float32)
     losses = ZLoss(z_weight=1e-4).tile(

@@ -84,12 +84,16 @@ class ZLoss(Loss):
         rows = np.arange(len(targets_N))
         lse_N = np.empty_like(weights_N)
         ops.log_sum_exp(logits_NV, lse_N)
+        # A row without target counts as zero even if its logits are not finite.
+        lse_N[~real_N] = 0.0
         target_N = logits_NV[rows, np.where(real_N, targets_N, 0)]
+        target_N[~real_N] = 0.0
         pull_N = self.z_weight * lse_N
         losses_N: NDArray[Any] = np.where(
             real_N, weights_N * (lse_N - target_N + pull_N * lse_N), 0.0
         )
         if gradient:
+            logits_NV[~real_N] = 0.0
             coefficient_N = np.where(real_N, weights_N * (1.0 + 2.0 * pull_N), 0.0)
             ops.softmax_gradient(logits_NV, lse_N, targets_N, coefficient_N, weights_N)
         return losses_N

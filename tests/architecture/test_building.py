@@ -1,0 +1,112 @@
+"""The build's own checks: the C compiler, and a virtual environment that failed half-way."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLANG = (
+    "tisslm: the C compiler 'gcc -D__clang__' is clang, which cannot build the instruction-set "
+    "levels on x86 yet; install GCC and set CC=gcc.\n"
+)
+NONE = (
+    "tisslm: the C compiler 'no-such-cc' cannot build an OpenMP program. Install a compiler with "
+    "OpenMP (Debian: gcc) or name one in CC; TISSLM_NO_OPENMP=1 builds for a single core instead.\n"
+)
+#: Stands for `python3` of a machine without ensurepip until a file `mended` is there.
+PYTHON = """\
+#!/bin/sh
+echo "$@" >> {folder}/calls
+mkdir -p {folder}/venv/bin
+if [ -e {folder}/mended ]; then code=0; else code=1; fi
+printf '#!/bin/sh\\nexit %s\\n' $code > {folder}/venv/bin/python
+chmod +x {folder}/venv/bin/python
+exit $code
+"""
+
+
+def outside_make() -> dict[str, str]:
+    """Return the environment without what a surrounding `make test` hands on."""
+    ours = ("MAKE", "MFLAGS", "PEER_PYTHON")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run setup.py as far as the compiler goes: Cython and setuptools do nothing."""
+    for name, text in {
+        "Cython/__init__.py": "",
+        "Cython/Build.py": "def cythonize(*args, **options): ...",
+        "setuptools.py": "Extension = setup = lambda *args, **options: None",
+    }.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return subprocess.run(
+        [sys.executable, "setup.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(folder), "TISSLM_NO_OPENMP": "0", **environment},
+    )
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="clang is refused on x86 only")
+@pytest.mark.parametrize("serial", ["0", "1"])
+def test_clang_is_refused_in_one_sentence(tmp_path: Path, serial: str) -> None:
+    done = setup(tmp_path, CC="gcc -D__clang__", TISSLM_NO_OPENMP=serial)
+    assert (done.returncode, done.stderr) == (1, CLANG)
+    assert setup(tmp_path, CC="gcc", TISSLM_NO_OPENMP=serial).returncode == 0
+
+
+def test_a_compiler_without_openmp_is_refused_unless_none_is_wanted(tmp_path: Path) -> None:
+    done = setup(tmp_path, CC="no-such-cc")
+    assert (done.returncode, done.stderr) == (1, NONE)
+    assert setup(tmp_path, CC="no-such-cc", TISSLM_NO_OPENMP="1").returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_a_virtual_environment_that_failed_is_made_again(tmp_path: Path) -> None:
+    python, venv = tmp_path / "python", tmp_path / "venv"
+    python.write_text(PYTHON.format(folder=tmp_path))
+    python.chmod(0o755)
+    command = ["make", "-C", str(ROOT), f"VENV={venv}", f"PYTHON={python}", f"{venv}/ready"]
+
+    def make() -> int:
+        done = subprocess.run(command, capture_output=True, check=False, env=outside_make())
+        return done.returncode
+
+    assert make() != 0
+    assert (venv / "bin" / "python").exists()
+    assert not (venv / "ready").exists()
+    (tmp_path / "mended").touch()
+    assert make() == 0
+    assert (venv / "ready").exists()
+    assert make() == 0
+    assert (tmp_path / "calls").read_text().count("-m venv") == 2
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_benchmark_compares_with_the_interpreter_that_is_named() -> None:
+    def recipe(*variables: str) -> str:
+        command = ["make", "-n", "-C", str(ROOT), "bench", *variables]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=outside_make()
+        ).stdout
+
+    assert "--peer-python" not in recipe()
+    wanted = "--precision fp32 --peer-python /torch/bin/python\n"
+    assert wanted in recipe("PEER_PYTHON=/torch/bin/python")
+
+
+def test_what_make_test_installs_checks_the_floors() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    test = next(line for line in text.splitlines() if line.startswith("test = "))
+    assert "import-linter" in test
