@@ -24,6 +24,7 @@ from tisslm.contracts import (
     Dataset,
     Loss,
     Model,
+    Monitor,
     Optimizer,
     RunInfo,
     Scheduler,
@@ -137,10 +138,7 @@ class Trainer:
             raise ConfigError(
                 f"communicator: this version trains in one process, got {self.communicator.size}"
             )
-        self.monitors = [build("monitor", m) for m in monitors]
-        if config.log_gradients:
-            self.monitors.append(build("monitor", "gradient_norms"))
-        check_monitors(self.monitors)
+        self.monitors = self._make_monitors(monitors)
         self._observed: dict[str, Any] = {}
         self.sinks = SinkGroup(build("sink", s) for s in sinks)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
@@ -151,6 +149,12 @@ class Trainer:
         self.run, saved = open_run(config, self.settings)
         if saved is not None:
             self.load_checkpoint(saved)
+
+    def _make_monitors(self, monitors: Iterable[Any]) -> list[Monitor]:
+        wanted = [*monitors, *(["gradient_norms"] if self.config.log_gradients else [])]
+        made: list[Monitor] = [self.registry.build("monitor", monitor) for monitor in wanted]
+        check_monitors(made)
+        return made
 
     @property
     def loss_history(self) -> list[float]:

@@ -64,7 +64,7 @@ def test_kernels_that_are_not_built_are_a_problem_not_an_error(
 
 
 def test_kernels_say_what_they_use(cli: Cli) -> None:
-    pytest.importorskip("tisslm._kernels.isa")
+    pytest.importorskip("tisslm._kernels.isa", reason="kernels are not built")
     kernels = facts(cli)["kernels"]
     assert kernels["built"] is True
     assert kernels["isa"] in kernels["isa_available"]
@@ -97,7 +97,7 @@ def test_a_kernel_without_openmp_is_a_problem(cli: Cli, monkeypatch: pytest.Monk
         def processors() -> int:
             return 1
 
-    pytest.importorskip("tisslm._kernels.isa")
+    pytest.importorskip("tisslm._kernels.isa", reason="kernels are not built")
     monkeypatch.setitem(sys.modules, "tisslm._kernels.threads", Serial)
     (problem,) = facts(cli)["problems"]
     assert problem.startswith("the kernels were built without OpenMP and use one core; ")
