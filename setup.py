@@ -71,13 +71,15 @@ def openmp_flags() -> list[str]:
 def extension(name: str, openmp: list[str]) -> Extension:
     """Describe one kernel module; only isa links the C sources, the others reach them by it."""
     sources = [str(KERNELS / f"{name}.pyx")]
+    depends = [str(path) for path in (KERNELS / "c").glob("*.h")]
     if name == "isa":
         sources.append(str(KERNELS / "c" / "levels.c"))
+        depends += [str(path) for path in (KERNELS / "c").glob("*.inc")]
     return Extension(
         f"tisslm._kernels.{name}",
         sources,
         include_dirs=[str(KERNELS)],
-        depends=[str(path) for path in (KERNELS / "c").iterdir()],
+        depends=depends,
         extra_compile_args=[*COMPILE, *openmp],
         extra_link_args=openmp,
     )

@@ -83,3 +83,7 @@ def largest_error(actual: NDArray[Any], expected: NDArray[Any], scale: float = 0
 #: A gradient of a whole small model in float32, relative to its largest element: two blocks are
 #: about thirty kernels in a row, each with a few roundings of sums of at most a hundred terms.
 WHOLE_MODEL = 2e-5
+
+#: Rounding to the nearest number of a storage type: half of its spacing, relative, and as much
+#: again where the kernel's value and the twin's fall on two sides of a boundary.
+STORED_EPS = {"uint16": 2.0**-8, "float16": 2.0**-11}

@@ -1,7 +1,8 @@
-"""The only door to the kernels: compiled ones for float32, NumPy twins for everything else.
+"""The only door to the kernels: compiled ones for float32, NumPy twins for float64.
 
 Each function has the arguments of its twin in ``tisslm._reference``, where formula and shapes
-are documented; arrays are C-contiguous and results go into arguments. float64 always runs the
+are documented; arrays are C-contiguous and results go into arguments. Activations may be stored as
+float16, or as uint16 with the bits of bfloat16. float64 always runs the
 twin, and ``TISSLM_OPS=reference`` makes float32 run it too (a build without kernels, or a doubt
 about one). Error codes of kernels become exceptions here.
 
@@ -31,9 +32,12 @@ from tisslm._reference import embedding as _embedding
 from tisslm._reference import linear as _linear
 from tisslm._reference import norm as _norm
 from tisslm._reference import optim as _optim
+from tisslm._reference import storage as _storage
 from tisslm.errors import ConfigError, DataError, ShapeError, TissLMError
 
 P = ParamSpec("P")
+
+_KERNEL_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 #: Codes of the activations that kernels know.
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1}
@@ -92,7 +96,7 @@ def _load_kernels() -> None:
     if not chosen:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT  # read once, when the library is loaded
     try:
-        _pool.reserve(_compiled("isa").gemm_scratch())
+        _pool.reserve(0)
         if _compiled("isa").name() == "baseline":
             threads.limit_blas()
     finally:
@@ -139,10 +143,23 @@ def engine() -> dict[str, str]:
     return {"ops": "compiled", "isa": level, "blas": core}
 
 
-def reserve_attention(time: int, head_size: int) -> None:
-    """Make scratch for attention over sequences of ``time`` tokens; models do this once."""
-    if not REFERENCE_ONLY:
-        needed = _compiled("isa").attention_scratch(time, head_size)
+def multiplies_bf16() -> bool:
+    """Tell whether this processor multiplies bfloat16 itself, so that bf16 is also faster."""
+    return not REFERENCE_ONLY and bool(_compiled("isa").multiplies_pairs())
+
+
+def reserve_attention(time: int, head_size: int, group: int, stored: str) -> None:
+    """Make scratch for attention over sequences of ``time`` tokens; models do this once.
+
+    Parameters
+    ----------
+    time, head_size, group : int
+        T, D, and the query heads that share one key head.
+    stored : str
+        Type of the activations; float64 needs none.
+    """
+    if not REFERENCE_ONLY and stored != "float64":
+        needed = _compiled("isa").attention_scratch(time, head_size, group, stored)
         with _pool.lock:
             _pool.reserve(max(int(needed), time))
 
@@ -150,7 +167,7 @@ def reserve_attention(time: int, head_size: int) -> None:
 def _door(
     twin: Callable[P, Any], on_code: Callable[[int], Exception] | None = None
 ) -> Callable[P, None]:
-    """Return the op that runs the twin, or its compiled counterpart for float32 arrays.
+    """Return the op that runs the twin, or its compiled counterpart where there is one.
 
     The first array among the arguments decides. ``on_code`` turns an error code into an
     exception.
@@ -160,7 +177,7 @@ def _door(
 
     @wraps(twin)
     def op(*args: P.args, **kwargs: P.kwargs) -> None:
-        if kernel is None or not _is_float32(args):
+        if kernel is None or not _has_kernel(args):
             code = twin(*args, **kwargs)
         elif _pool.forked:
             raise TissLMError(
@@ -179,11 +196,11 @@ def _door(
     return op
 
 
-def _is_float32(args: tuple[Any, ...]) -> bool:
-    """Tell whether the first float array of an op's arguments is float32."""
+def _has_kernel(args: tuple[Any, ...]) -> bool:
+    """Tell whether the first float array of an op's arguments is of a type that kernels know."""
     for value in args:
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            return bool(value.dtype == np.float32)
+            return value.dtype in _KERNEL_TYPES
     return True
 
 
@@ -202,6 +219,7 @@ def _bad_target(code: int) -> DataError:
 
 
 linear_forward = _door(_linear.linear_forward)
+linear_residual_forward = _door(_linear.linear_residual_forward)
 linear_activation_forward = _door(_linear.linear_activation_forward)
 linear_backward_input = _door(_linear.linear_backward_input)
 linear_backward_weight = _door(_linear.linear_backward_weight)
@@ -254,6 +272,17 @@ attention_decode = _door(_attention.attention_decode)
 dropout_forward = _door(_dropout.dropout_forward)
 dropout_backward = _door(_dropout.dropout_backward)
 residual_forward = _door(_dropout.residual_forward)
+
+
+def narrow(x_NC: NDArray[Any], y_NC: NDArray[Any]) -> None:
+    """Write ``x`` to ``y``, rounded to the type of ``y``."""
+    dropout_forward(x_NC, y_NC, len(x_NC), 0.0, 0, 0, 0, 0)
+
+
+def widen(x: NDArray[Any]) -> NDArray[Any]:
+    """Return the values of an array of any storage type in float32 or float64."""
+    return _storage.widen(x)
+
 
 cross_entropy_tile = _door(_cross_entropy.cross_entropy_tile, _bad_target)
 focal_tile = _door(_cross_entropy.focal_tile, _bad_target)

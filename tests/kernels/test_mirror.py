@@ -13,10 +13,11 @@ from tisslm import _reference
 REFERENCE = Path(_reference.__path__[0])
 
 #: Modules of ``_kernels`` that are no operation on a model's arrays: the doors to BLAS and to
-#: OpenMP, the choice of instruction set, the products' tiling, and the machine's peak.
-INFRASTRUCTURE = {"blas", "gemm", "isa", "peak", "threads"}
+#: OpenMP, the choice of instruction set, arrays' types, the products' tiling, the machine's peak.
+INFRASTRUCTURE = {"arrays", "blas", "gemm", "isa", "peak", "threads"}
 
-TWINS = sorted(path.stem for path in REFERENCE.glob("[!_]*.py"))
+#: ``storage`` widens and rounds for the twins; kernels do that where they load and store.
+TWINS = sorted({path.stem for path in REFERENCE.glob("[!_]*.py")} - {"storage"})
 KERNELS = sorted(path.stem for path in (REFERENCE.parent / "_kernels").glob("[!_]*.pyx"))
 
 

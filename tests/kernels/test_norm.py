@@ -9,6 +9,7 @@ from tolerances import FEW_ROUNDINGS, LAYER_NORM, LAYER_NORM_OFFSET, dot_product
 ROWS = [1, 11, 13, 63, 64, 65, 129]
 COLUMNS = [1, 2, 15, 16, 17, 33, 65, 100, 384]
 EPS = 1e-5
+WRITTEN = {"x_NC", "y_NC", "mean_N", "rstd_N"}
 
 
 def statistics(x):
@@ -20,9 +21,10 @@ def statistics(x):
 def forward_arguments(normal, unwritten, x, bias):
     N, C = x.shape
     return {
-        "x_NC": x,
+        "h_NC": x,
         "gamma_C": normal(1, C),
         "beta_C": normal(2, C) if bias else None,
+        "x_NC": unwritten(N, C),
         "y_NC": unwritten(N, C),
         "mean_N": unwritten(N),
         "rstd_N": unwritten(N),
@@ -35,7 +37,7 @@ def forward_arguments(normal, unwritten, x, bias):
 @pytest.mark.parametrize("N", ROWS)
 def test_forward(run_both, normal, unwritten, N, C, bias):
     arguments = forward_arguments(normal, unwritten, 1 + normal(0, N, C, size=2.0), bias)
-    both = run_both("norm", "layer_norm_forward", arguments, {"y_NC", "mean_N", "rstd_N"})
+    both = run_both("norm", "layer_norm_forward", arguments, WRITTEN)
     for name in ("y_NC", "mean_N"):
         scale = float(both.expected["rstd_N"].max()) if name == "y_NC" else 1.0
         error = largest_error(both.actual[name], both.expected[name], scale)
@@ -47,7 +49,7 @@ def test_forward(run_both, normal, unwritten, N, C, bias):
 
 def test_rows_with_a_large_mean_keep_their_variance(run_both, normal, unwritten):
     arguments = forward_arguments(normal, unwritten, 1000 + normal(0, 5, 100), bias=True)
-    both = run_both("norm", "layer_norm_forward", arguments, {"y_NC", "mean_N", "rstd_N"})
+    both = run_both("norm", "layer_norm_forward", arguments, WRITTEN)
     assert largest_error(both.actual["y_NC"], both.expected["y_NC"]) < LAYER_NORM_OFFSET
     assert largest_error(both.actual["rstd_N"], both.expected["rstd_N"]) < LAYER_NORM_OFFSET
 
@@ -71,7 +73,7 @@ def test_apply(run_both, normal, unwritten, C, bias):
 
 def test_apply_repeats_the_bits_of_forward(run_kernel, normal, unwritten):
     first = forward_arguments(normal, unwritten, 1 + normal(0, 65, 100), bias=True)
-    after, _ = run_kernel("norm", "layer_norm_forward", first, {"y_NC", "mean_N", "rstd_N"})
+    after, _ = run_kernel("norm", "layer_norm_forward", first, WRITTEN)
     second = {name: after[name] for name in ("x_NC", "gamma_C", "beta_C", "mean_N", "rstd_N")}
     again, _ = run_kernel(
         "norm", "layer_norm_apply", {**second, "y_NC": unwritten(65, 100)}, {"y_NC"}
@@ -133,7 +135,7 @@ def test_a_nan_in_one_row_stays_in_that_row(run_kernel, normal, unwritten):
     x = normal(0, 20, 40)
     x[7, 13] = np.nan
     arguments = forward_arguments(normal, unwritten, x, bias=True)
-    after, _ = run_kernel("norm", "layer_norm_forward", arguments, {"y_NC", "mean_N", "rstd_N"})
+    after, _ = run_kernel("norm", "layer_norm_forward", arguments, WRITTEN)
     is_nan = np.isnan(after["y_NC"])
     assert is_nan[7].all()
     assert not np.delete(is_nan, 7, axis=0).any()
@@ -142,6 +144,6 @@ def test_a_nan_in_one_row_stays_in_that_row(run_kernel, normal, unwritten):
 def test_equal_channels_give_beta(run_kernel, normal, unwritten):
     # sums of twos are exact, so the mean is 2 and nothing is left for rstd = 316 to blow up
     arguments = forward_arguments(normal, unwritten, np.full((3, 64), 2, np.float32), bias=True)
-    after, _ = run_kernel("norm", "layer_norm_forward", arguments, {"y_NC", "mean_N", "rstd_N"})
+    after, _ = run_kernel("norm", "layer_norm_forward", arguments, WRITTEN)
     assert np.array_equal(after["y_NC"], np.broadcast_to(after["beta_C"], (3, 64)))
     assert np.allclose(after["rstd_N"], EPS**-0.5, rtol=FEW_ROUNDINGS)

@@ -30,7 +30,7 @@ def everything():
 
     def watch(name, op):
         def watched(*args, **kwargs):
-            seen.add((name, "float32" if ops._is_float32(args) else "float64"))
+            seen.add((name, "float32" if ops._has_kernel(args) else "float64"))
             return op(*args, **kwargs)
 
         return watched

@@ -1,11 +1,13 @@
 """GELU, exact or by the tanh formula: y = x Phi(x).
 
 Backward: dx = dy (Phi(x) + x phi(x)), and y again where it was not kept.
+All arrays of a call are stored alike: float32, bfloat16 or float16.
 Split: elements, in blocks of 4096.
 """
 
 from cython.parallel cimport prange
 
+from tisslm._kernels.arrays cimport array_t, at, reads, writes
 from tisslm._kernels.isa cimport table
 
 cdef enum:
@@ -13,35 +15,32 @@ cdef enum:
 
 
 def activation_forward(
-    const float[:, ::1] x_NF,  # IN
-    float[:, ::1] y_NF,  # OUT
+    x_NF,  # IN, stored
+    y_NF,  # OUT, stored
     int activation,
     int n_threads,
 ):
-    cdef long size = x_NF.shape[0] * x_NF.shape[1], b
-    cdef const float* x = &x_NF[0, 0]
-    cdef float* y = &y_NF[0, 0]
+    cdef array_t x = reads(x_NF, 2), y = writes(y_NF, 2)
+    cdef long size = x.shape[0] * x.shape[1], b
     for b in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=n_threads,
                     schedule='static'):
-        table().activation_forward(x + b * BLOCK, y + b * BLOCK, min(BLOCK, size - b * BLOCK),
-                                   activation)
+        table().of[x.type].activation_forward(at(&x, b * BLOCK), <void*> at(&y, b * BLOCK),
+                                              min(BLOCK, size - b * BLOCK), activation)
 
 
 def activation_backward(
-    const float[:, ::1] x_NF,  # IN
-    const float[:, ::1] dy_NF,  # IN
-    float[:, ::1] dx_NF,  # OUT; may be dy_NF
-    float[:, ::1] y_NF,  # OUT or None
+    x_NF,  # IN, stored
+    dy_NF,  # IN, stored
+    dx_NF,  # OUT, stored; may be dy_NF
+    y_NF,  # OUT, stored, or None
     int activation,
     int n_threads,
 ):
-    cdef long size = x_NF.shape[0] * x_NF.shape[1], b
-    cdef const float* x = &x_NF[0, 0]
-    cdef const float* dy = &dy_NF[0, 0]
-    cdef float* dx = &dx_NF[0, 0]
-    cdef float* y = NULL if y_NF is None else &y_NF[0, 0]
+    cdef array_t x = reads(x_NF, 2), dy = reads(dy_NF, 2)
+    cdef array_t dx = writes(dx_NF, 2), y = writes(y_NF, 2)
+    cdef long size = x.shape[0] * x.shape[1], b
     for b in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=n_threads,
                     schedule='static'):
-        table().activation_backward(x + b * BLOCK, dy + b * BLOCK, dx + b * BLOCK,
-                                    NULL if y == NULL else y + b * BLOCK,
-                                    min(BLOCK, size - b * BLOCK), activation)
+        table().of[x.type].activation_backward(
+            at(&x, b * BLOCK), at(&dy, b * BLOCK), <void*> at(&dx, b * BLOCK),
+            <void*> at(&y, b * BLOCK), min(BLOCK, size - b * BLOCK), activation)

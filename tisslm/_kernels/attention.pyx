@@ -2,6 +2,7 @@
 
 Only the log-sum-exp of each row is kept; backward computes the scores again:
 dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO.
+qkv, out and their gradients are stored as float32, bfloat16 or float16, alike in one call.
 Each returns 0, or the floats of scratch per thread that it needs and does not have.
 Split: forward by (sample, head, tile of 64 queries); backward by (sample, kv head), each with
 key tiles ascending and queries ascending within, so that every sum has one fixed order.
@@ -11,16 +12,17 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from tisslm._kernels.arrays cimport array_t, at, reads, writes
 from tisslm._kernels.dropout cimport stream
 from tisslm._kernels.isa cimport TISS_TILE, table, tiss_attention, tiss_dropout
 from tisslm._kernels.threads cimport scratch, scratch_floats
 
 
-cdef tiss_attention problem(const float[:, :, ::1] qkv_BTE, int n_head, int n_kv_head,
+cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head,
                             float scale) noexcept nogil:
     cdef tiss_attention a
-    a.T = <int> qkv_BTE.shape[1]
-    a.row = qkv_BTE.shape[2]
+    a.T = <int> qkv.shape[1]
+    a.row = qkv.shape[2]
     a.D = <int> (a.row // (n_head + 2 * n_kv_head))
     a.n_head = n_head
     a.n_kv_head = n_kv_head
@@ -31,17 +33,18 @@ cdef tiss_attention problem(const float[:, :, ::1] qkv_BTE, int n_head, int n_kv
     return a
 
 
-cdef void forward_tile(const tiss_attention* a, long b, int head, int tile, const float* qkv,
-                       float* out, float* lse, uint32_t first_row) noexcept nogil:
+cdef void forward_tile(const tiss_attention* a, long b, int head, int tile, const array_t* qkv,
+                       const array_t* out, float* lse, uint32_t first_row) noexcept nogil:
     cdef tiss_attention p = a[0]
     p.sample = first_row + <uint32_t> b
-    table().attention_forward(&p, head, tile, qkv + b * p.T * p.row, out + b * p.T * p.out_row,
-                              lse + (b * p.n_head + head) * p.T, scratch())
+    table().of[qkv.type].attention_forward(
+        &p, head, tile, at(qkv, b * p.T * p.row), <void*> at(out, b * p.T * p.out_row),
+        lse + (b * p.n_head + head) * p.T, scratch())
 
 
 def attention_forward(
-    const float[:, :, ::1] qkv_BTE,  # IN
-    float[:, :, ::1] out_BTC,  # OUT
+    qkv_BTE,  # IN, stored
+    out_BTC,  # OUT, stored
     float[:, :, ::1] lse_BHT,  # OUT
     int n_head,
     int n_kv_head,
@@ -53,10 +56,11 @@ def attention_forward(
     uint32_t first_row,
     int n_threads,
 ):
-    cdef tiss_attention a = problem(qkv_BTE, n_head, n_kv_head, scale)
+    cdef array_t qkv = reads(qkv_BTE, 3), out = writes(out_BTC, 3)
+    cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
-    cdef long B = qkv_BTE.shape[0], tiles = (a.T + TISS_TILE - 1) // TISS_TILE, job
-    cdef long needed = table().attention_scratch(a.T, a.D)
+    cdef long B = qkv.shape[0], tiles = (a.T + TISS_TILE - 1) // TISS_TILE, job
+    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
     if needed > scratch_floats():
         return needed
     if p > 0.0:
@@ -64,27 +68,27 @@ def attention_forward(
     for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
                       chunksize=1):
         forward_tile(&a, job // (n_head * tiles), <int> (job // tiles % n_head),
-                     <int> (job % tiles), &qkv_BTE[0, 0, 0], &out_BTC[0, 0, 0],
-                     &lse_BHT[0, 0, 0], first_row)
+                     <int> (job % tiles), &qkv, &out, &lse_BHT[0, 0, 0], first_row)
     return 0
 
 
-cdef void backward_head(const tiss_attention* a, long b, int kv_head, const float* dout,
-                        const float* qkv, const float* out, const float* lse, float* dqkv,
-                        uint32_t first_row) noexcept nogil:
+cdef void backward_head(const tiss_attention* a, long b, int kv_head, const array_t* dout,
+                        const array_t* qkv, const array_t* out, const float* lse,
+                        const array_t* dqkv, uint32_t first_row) noexcept nogil:
     cdef tiss_attention p = a[0]
-    cdef long at = b * p.T * p.row, at_out = b * p.T * p.out_row
+    cdef long at_qkv = b * p.T * p.row, at_out = b * p.T * p.out_row
     p.sample = first_row + <uint32_t> b
-    table().attention_backward(&p, kv_head, dout + at_out, qkv + at, out + at_out,
-                               lse + b * p.n_head * p.T, dqkv + at, scratch())
+    table().of[qkv.type].attention_backward(
+        &p, kv_head, at(dout, at_out), at(qkv, at_qkv), at(out, at_out),
+        lse + b * p.n_head * p.T, <void*> at(dqkv, at_qkv), scratch())
 
 
 def attention_backward(
-    const float[:, :, ::1] dout_BTC,  # IN
-    const float[:, :, ::1] qkv_BTE,  # IN
-    const float[:, :, ::1] out_BTC,  # IN
+    dout_BTC,  # IN, stored
+    qkv_BTE,  # IN, stored
+    out_BTC,  # IN, stored
     const float[:, :, ::1] lse_BHT,  # IN
-    float[:, :, ::1] dqkv_BTE,  # OUT
+    dqkv_BTE,  # OUT, stored
     int n_head,
     int n_kv_head,
     float scale,
@@ -95,18 +99,20 @@ def attention_backward(
     uint32_t first_row,
     int n_threads,
 ):
-    cdef tiss_attention a = problem(qkv_BTE, n_head, n_kv_head, scale)
+    cdef array_t dout = reads(dout_BTC, 3), qkv = reads(qkv_BTE, 3), out = reads(out_BTC, 3)
+    cdef array_t dqkv = writes(dqkv_BTE, 3)
+    cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
-    cdef long job, needed = table().attention_scratch(a.T, a.D)
+    cdef long job
+    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
     if needed > scratch_floats():
         return needed
     if p > 0.0:
         a.dropout = &d
-    for job in prange(qkv_BTE.shape[0] * n_kv_head, nogil=True, num_threads=n_threads,
+    for job in prange(qkv.shape[0] * n_kv_head, nogil=True, num_threads=n_threads,
                       schedule='dynamic', chunksize=1):
-        backward_head(&a, job // n_kv_head, <int> (job % n_kv_head), &dout_BTC[0, 0, 0],
-                      &qkv_BTE[0, 0, 0], &out_BTC[0, 0, 0], &lse_BHT[0, 0, 0],
-                      &dqkv_BTE[0, 0, 0], first_row)
+        backward_head(&a, job // n_kv_head, <int> (job % n_kv_head), &dout, &qkv, &out,
+                      &lse_BHT[0, 0, 0], &dqkv, first_row)
     return 0
 
 

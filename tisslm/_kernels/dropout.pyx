@@ -1,17 +1,16 @@
 """Dropout: y = x mask / (1 - p), mask from counter-based random numbers.
 
 Backward is the same map on the gradient. The mask is a function of (seed, update, site, sample,
-element), so it is drawn again in backward instead of being kept.
+element), so it is drawn again in backward instead of being kept. With p = 0 the map is a copy, or
+a conversion where y is stored in another type than float32.
 Split: rows.
 """
 
 from cython.parallel cimport prange
 from libc.stdint cimport uint32_t, uint64_t
 
+from tisslm._kernels.arrays cimport array_t, at, reads, writes
 from tisslm._kernels.isa cimport table, tiss_dropout
-
-cdef enum:
-    PIECE = 256  # elements whose factors are drawn at once
 
 
 cdef tiss_dropout stream(double p, uint64_t seed, uint32_t update, uint32_t site) noexcept nogil:
@@ -24,26 +23,9 @@ cdef tiss_dropout stream(double p, uint64_t seed, uint32_t update, uint32_t site
     return d
 
 
-cdef void row(const tiss_dropout* d, const float* x, float* y, bint add, long C,
-              uint32_t sample, uint64_t element) noexcept nogil:
-    """y = factor x, or y += factor x, for one row."""
-    cdef float factor[PIECE]
-    cdef long c = 0, i, count
-    while c < C:
-        count = min(<long> PIECE, C - c)
-        table().keep(d, sample, element + c, <int> count, factor)
-        if add:
-            for i in range(count):
-                y[c + i] += x[c + i] * factor[i]
-        else:
-            for i in range(count):
-                y[c + i] = x[c + i] * factor[i]
-        c += PIECE
-
-
 def dropout_forward(
     const float[:, ::1] x_NC,  # IN
-    float[:, ::1] y_NC,  # OUT; may be x_NC
+    y_NC,  # OUT, stored; may be x_NC
     long T,
     double p,
     uint64_t seed,
@@ -53,15 +35,17 @@ def dropout_forward(
     int n_threads,
 ):
     cdef tiss_dropout d = stream(p, seed, update, site)
+    cdef const tiss_dropout* key = &d if p > 0.0 else NULL
+    cdef array_t y = writes(y_NC, 2)
     cdef long n, C = x_NC.shape[1]
     for n in prange(x_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
-        row(&d, &x_NC[n, 0], &y_NC[n, 0], False, C, first_row + <uint32_t> (n // T),
-            <uint64_t> (n % T) * C)
+        table().of[y.type].drop(key, first_row + <uint32_t> (n // T), <uint64_t> (n % T) * C,
+                                &x_NC[n, 0], <void*> at(&y, n * C), <int> C)
 
 
 def dropout_backward(
     const float[:, ::1] dy_NC,  # IN
-    float[:, ::1] dx_NC,  # OUT; may be dy_NC
+    dx_NC,  # OUT, stored; may be dy_NC
     long T,
     double p,
     uint64_t seed,
@@ -75,7 +59,7 @@ def dropout_backward(
 
 def residual_forward(
     float[:, ::1] h_NC,  # IN and OUT
-    const float[:, ::1] y_NC,  # IN
+    y_NC,  # IN, stored
     long T,
     double p,
     uint64_t seed,
@@ -85,11 +69,9 @@ def residual_forward(
     int n_threads,
 ):
     cdef tiss_dropout d = stream(p, seed, update, site)
+    cdef const tiss_dropout* key = &d if p > 0.0 else NULL
+    cdef array_t y = reads(y_NC, 2)
     cdef long n, C = h_NC.shape[1]
-    cdef bint drop = p > 0.0
     for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
-        if drop:
-            row(&d, &y_NC[n, 0], &h_NC[n, 0], True, C, first_row + <uint32_t> (n // T),
-                <uint64_t> (n % T) * C)
-        else:
-            table().add(&h_NC[n, 0], &y_NC[n, 0], C)
+        table().of[y.type].residual(key, first_row + <uint32_t> (n // T), <uint64_t> (n % T) * C,
+                                    &h_NC[n, 0], at(&y, n * C), <int> C)

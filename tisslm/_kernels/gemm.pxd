@@ -1,3 +1,3 @@
 from tisslm._kernels.isa cimport tiss_gemm
 
-cdef void multiply(const tiss_gemm* g, int n_threads) noexcept nogil
+cdef long multiply(const tiss_gemm* g, int n_threads) noexcept nogil

@@ -1,15 +1,15 @@
 """Matrix products on all threads: C (+)= A B with optional bias and activation.
 
 Split: the output, in rows x columns. With our micro-kernels the grid follows the number of
-threads, since each element is one chain over K whatever the grid. With BLAS (baseline level) the
-grid is a function of the shape alone, because another tile shape changes its bits.
+threads, since each element is one chain over K whatever the grid. With BLAS (floats at the baseline
+level) the grid is a function of the shape alone, because another tile shape changes its bits.
 """
 
 from cython.parallel cimport prange
 
 from tisslm._kernels.blas cimport gemm as blas_gemm
-from tisslm._kernels.isa cimport TISS_BASELINE, table, tiss_gemm
-from tisslm._kernels.threads cimport scratch
+from tisslm._kernels.isa cimport TISS_BASELINE, TISS_F32, table, tiss_gemm
+from tisslm._kernels.threads cimport scratch, scratch_floats
 
 cdef enum:
     # tiles of the BLAS path: large enough for a single-thread sgemm to run near its peak
@@ -21,18 +21,22 @@ cdef inline long ceil_div(long a, long b) noexcept nogil:
     return (a + b - 1) // b
 
 
+cdef inline const void* at(const void* p, int type, long elements) noexcept nogil:
+    return <const char*> p + elements * (4 if type == TISS_F32 else 2)
+
+
 cdef tiss_gemm part(const tiss_gemm* g, long r0, long r1, long c0, long c1) noexcept nogil:
     """Rows r0..r1 and columns c0..c1 of a product."""
     cdef tiss_gemm p = g[0]
     p.m = <int> (r1 - r0)
     p.n = <int> (c1 - c0)
-    p.a = g.a + r0 * g.a_row
-    p.b = g.b + c0 * g.b_col
-    p.c = g.c + r0 * g.c_row + c0
+    p.a = at(g.a, g.a_type, r0 * g.a_row)
+    p.b = at(g.b, g.b_type, c0 * g.b_col)
+    p.c = <void*> at(g.c, g.c_type, r0 * g.c_row + c0)
     if g.bias != NULL:
         p.bias = g.bias + c0
     if g.activation >= 0:
-        p.act = g.act + r0 * g.c_row + c0
+        p.act = <void*> at(g.act, g.c_type, r0 * g.c_row + c0)
     return p
 
 
@@ -69,37 +73,49 @@ cdef void work(const tiss_gemm* g, int t, int tr, int tc, int mr, int nr) noexce
     cdef tiss_gemm p
     if r1 > r0 and c1 > c0:
         p = part(g, r0, r1, c0, c1)
-        table().sgemm(&p, scratch())
+        table().gemm(&p, scratch())
 
 
 cdef void blas_tile(const tiss_gemm* g, long i, long j) noexcept nogil:
     cdef tiss_gemm p = part(g, i * BLAS_ROWS, min((i + 1) * BLAS_ROWS, <long> g.m),
                             j * BLAS_COLUMNS, min((j + 1) * BLAS_COLUMNS, <long> g.n))
-    cdef int r, c
+    cdef int r, x
+    cdef float* c = <float*> p.c
     cdef float beta = 1.0 if p.accumulate or p.bias != NULL else 0.0
-    if p.bias != NULL and not p.accumulate:
+    if p.bias != NULL:
         for r in range(p.m):
-            for c in range(p.n):
-                p.c[r * p.c_row + c] = p.bias[c]
-    blas_gemm(p.m, p.n, p.k, p.a, p.a_row, p.a_col, p.b, p.b_row, p.b_col, beta, p.c, p.c_row)
+            for x in range(p.n):
+                c[r * p.c_row + x] = p.bias[x] + (c[r * p.c_row + x] if p.accumulate else 0.0)
+    blas_gemm(p.m, p.n, p.k, <const float*> p.a, p.a_row, p.a_col, <const float*> p.b, p.b_row,
+              p.b_col, beta, c, p.c_row)
     if p.activation >= 0:
         for r in range(p.m):
-            table().activation_forward(p.c + r * p.c_row, p.act + r * p.c_row, p.n, p.activation)
+            table().of[<int> TISS_F32].activation_forward(
+                c + r * p.c_row, <float*> p.act + r * p.c_row, p.n, p.activation)
 
 
-cdef void multiply(const tiss_gemm* g, int n_threads) noexcept nogil:
-    """Compute C (+)= A B on ``n_threads`` threads."""
+cdef bint goes_to_blas(const tiss_gemm* g) noexcept nogil:
+    return (table().level == TISS_BASELINE and g.a_type == TISS_F32 and g.b_type == TISS_F32
+            and g.c_type == TISS_F32)
+
+
+cdef long multiply(const tiss_gemm* g, int n_threads) noexcept nogil:
+    """Compute C (+)= A B; return 0, or the floats of scratch per thread that are missing."""
     cdef int t, tr, tc, mr = table().mr, nr = table().nr
-    cdef long tile, columns, tiles
+    cdef long tile, columns, tiles, needed
     if g.m <= 0 or g.n <= 0:
-        return
-    if table().level == TISS_BASELINE:
+        return 0
+    if goes_to_blas(g):
         columns = ceil_div(g.n, BLAS_COLUMNS)
         tiles = columns * ceil_div(g.m, BLAS_ROWS)
         for tile in prange(tiles, num_threads=n_threads, schedule='dynamic', chunksize=1):
             blas_tile(g, tile // columns, tile % columns)
-        return
+        return 0
+    needed = table().gemm_scratch(g)
+    if needed > scratch_floats():
+        return needed
     tr = row_parts(g, n_threads, mr, nr)
     tc = n_threads // tr
     for t in prange(n_threads, num_threads=n_threads, schedule='static', chunksize=1):
         work(g, t, tr, tc, mr, nr)
+    return 0

@@ -12,18 +12,21 @@ cdef extern from "c/tiss.h":
         int m
         int n
         int k
-        const float *a
+        int a_type
+        int b_type
+        int c_type
+        const void *a
         int64_t a_row
         int64_t a_col
-        const float *b
+        const void *b
         int64_t b_row
         int64_t b_col
         const float *bias
-        float *c
+        void *c
         int64_t c_row
         int accumulate
         int activation
-        float *act
+        void *act
 
     ctypedef struct tiss_attention:
         int T
@@ -36,33 +39,41 @@ cdef extern from "c/tiss.h":
         const tiss_dropout *dropout
         uint32_t sample
 
+    ctypedef struct tiss_rows:
+        void (*layer_norm_forward)(const float *, const float *, const float *, void *, void *,
+                                   float *, float *, int, float) noexcept nogil
+        void (*layer_norm_apply)(const void *, const float *, const float *, float, float,
+                                 void *, int) noexcept nogil
+        void (*layer_norm_backward)(const float *, const void *, const float *, float, float,
+                                    const float *, float *, float *, float *, int) noexcept nogil
+        void (*activation_forward)(const void *, void *, int64_t, int) noexcept nogil
+        void (*activation_backward)(const void *, const void *, void *, void *, int64_t,
+                                    int) noexcept nogil
+        void (*drop)(const tiss_dropout *, uint32_t, uint64_t, const float *, void *,
+                     int) noexcept nogil
+        void (*residual)(const tiss_dropout *, uint32_t, uint64_t, float *, const void *,
+                         int) noexcept nogil
+        void (*sum_rows)(const void *, int64_t, int64_t, int, float *) noexcept nogil
+        int64_t (*attention_scratch)(int, int, int) noexcept nogil
+        void (*attention_forward)(const tiss_attention *, int, int, const void *, void *,
+                                  float *, float *) noexcept nogil
+        void (*attention_backward)(const tiss_attention *, int, const void *, const void *,
+                                   const void *, const float *, void *, float *) noexcept nogil
+
     ctypedef struct tiss_table:
         const char *name
         int level
         int mr
         int nr
-        int64_t gemm_scratch
-        void (*sgemm)(const tiss_gemm *, float *) noexcept nogil
-        int64_t (*attention_scratch)(int, int) noexcept nogil
-        void (*attention_forward)(const tiss_attention *, int, int, const float *, float *,
-                                  float *, float *) noexcept nogil
-        void (*attention_backward)(const tiss_attention *, int, const float *, const float *,
-                                   const float *, const float *, float *, float *) noexcept nogil
+        int pairs
+        tiss_rows of[3]
+        int64_t (*gemm_scratch)(const tiss_gemm *) noexcept nogil
+        void (*gemm)(const tiss_gemm *, float *) noexcept nogil
         void (*attention_decode)(const float *, const float *, const float *, float *, int, int,
                                  float, float *) noexcept nogil
-        void (*layer_norm_forward)(const float *, const float *, const float *, float *, float *,
-                                   float *, int, float) noexcept nogil
-        void (*layer_norm_apply)(const float *, const float *, const float *, float, float,
-                                 float *, int) noexcept nogil
-        void (*layer_norm_backward)(const float *, const float *, const float *, float, float,
-                                    const float *, float *, float *, float *, int) noexcept nogil
-        void (*activation_forward)(const float *, float *, int64_t, int) noexcept nogil
-        void (*activation_backward)(const float *, const float *, float *, float *, int64_t,
-                                    int) noexcept nogil
         void (*add)(float *, const float *, int64_t) noexcept nogil
         void (*scale)(float *, float, int64_t) noexcept nogil
         double (*squared_norm)(const float *, int64_t) noexcept nogil
-        void (*keep)(const tiss_dropout *, uint32_t, uint64_t, int, float *) noexcept nogil
         float (*max)(const float *, int64_t) noexcept nogil
         float (*sum)(const float *, int64_t) noexcept nogil
         float (*exp_sum)(const float *, float, int64_t) noexcept nogil
@@ -74,9 +85,13 @@ cdef extern from "c/tiss.h":
         void (*rmsprop)(float *, const float *, float *, float *, float *, int64_t, float,
                         double, float, float, float, float) noexcept nogil
         double (*fma_flops)(int64_t, float *) noexcept nogil
+        double (*dot_flops)(int64_t, float *) noexcept nogil
 
     enum:
         TISS_BASELINE
         TISS_TILE
+        TISS_F32
+        TISS_BF16
+        TISS_F16
 
 cdef const tiss_table* table() noexcept nogil

@@ -8,7 +8,7 @@ import os
 cdef extern from "c/tiss.h":
     const tiss_table* tiss_level(int level)
 
-LEVELS = ("baseline", "avx2", "avx512")
+LEVELS = ("baseline", "avx2", "avx512", "avx512_bf16")
 
 cdef const tiss_table* _table = NULL
 
@@ -22,19 +22,23 @@ def available():
     return tuple(name for i, name in enumerate(LEVELS) if tiss_level(i) != NULL)
 
 
+def multiplies_pairs():
+    """Tell whether bfloat16 is multiplied as it is, instead of being widened to floats."""
+    return bool(_table.pairs)
+
+
 def name():
     """Return the name of the level in use."""
     return LEVELS[_table.level]
 
 
-def attention_scratch(int T, int D):
-    """Return the scratch of attention for sequences of T tokens, in floats per thread."""
-    return _table.attention_scratch(T, D)
+def attention_scratch(int T, int D, int group, str stored):
+    """Return the scratch of attention, in floats per thread.
 
-
-def gemm_scratch():
-    """Return the scratch of a matrix product, in floats per thread."""
-    return _table.gemm_scratch
+    ``group`` query heads share a key head; sequences have T tokens, heads D channels, and
+    activations are stored as float32, uint16 (bfloat16) or float16.
+    """
+    return _table.of[("float32", "uint16", "float16").index(stored)].attention_scratch(T, D, group)
 
 
 def _choose():

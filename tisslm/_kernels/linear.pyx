@@ -1,25 +1,39 @@
-"""Affine maps: y = x w^T + b, with activation.
+"""Affine maps: y = x w^T + b, with activation, or added to the residual stream.
 
 Backward: dx = dy w; dw += dy^T x; db += sum over rows of dy.
+Activations (x, y, dy, dx) are stored as float32, bfloat16 or float16; weights and their gradients
+are float32.
 Split: y, dx and dw by rows x columns (``gemm.pyx``); db by columns, each adding up blocks of 64
-rows in order.
+rows in order. Each returns 0, or the floats of scratch per thread that it needs and does not have.
 """
 
 from cython.parallel cimport prange
+from libc.string cimport memset
 
+from tisslm._kernels.arrays cimport array_t, at, reads, writes
 from tisslm._kernels.gemm cimport multiply
-from tisslm._kernels.isa cimport tiss_gemm
+from tisslm._kernels.isa cimport table, tiss_gemm
 
 cdef enum:
-    ROWS = 64  # rows of one partial sum
     COLUMNS = 64  # columns that one thread sums at once
 
 
-cdef tiss_gemm product(long m, long n, long k) noexcept nogil:
+cdef tiss_gemm product(const array_t* a, bint a_columns, const array_t* b, bint b_columns,
+                       const array_t* c) noexcept nogil:
+    """C = A B; with a_columns the array holds A^T, with b_columns B^T."""
     cdef tiss_gemm g
-    g.m = <int> m
-    g.n = <int> n
-    g.k = <int> k
+    g.m = <int> c.shape[0]
+    g.n = <int> c.shape[1]
+    g.k = <int> (a.shape[0] if a_columns else a.shape[1])
+    g.a, g.a_type = a.data, a.type
+    g.b, g.b_type = b.data, b.type
+    g.c, g.c_type, g.c_row = c.data, c.type, c.shape[1]
+    g.a_row, g.a_col = a.shape[1], 1
+    g.b_row, g.b_col = b.shape[1], 1
+    if a_columns:
+        g.a_row, g.a_col = 1, a.shape[1]
+    if b_columns:
+        g.b_row, g.b_col = 1, b.shape[1]
     g.bias = NULL
     g.accumulate = 0
     g.activation = -1
@@ -27,114 +41,111 @@ cdef tiss_gemm product(long m, long n, long k) noexcept nogil:
     return g
 
 
-cdef void by_rows(tiss_gemm* g, const float[:, ::1] x_NC, const float[:, ::1] w_OC,
-                  const float[::1] b_O, float[:, ::1] y_NO) noexcept nogil:
-    g[0] = product(x_NC.shape[0], w_OC.shape[0], w_OC.shape[1])
-    g.a, g.a_row, g.a_col = &x_NC[0, 0], x_NC.shape[1], 1
-    g.b, g.b_row, g.b_col = &w_OC[0, 0], 1, w_OC.shape[1]
-    g.c, g.c_row = &y_NO[0, 0], y_NO.shape[1]
-
-
 def linear_forward(
-    const float[:, ::1] x_NC,  # IN
-    const float[:, ::1] w_OC,  # IN
+    x_NC,  # IN, stored
+    w_OC,  # IN
     const float[::1] b_O,  # IN or None
-    float[:, ::1] y_NO,  # OUT
+    y_NO,  # OUT, stored
     int n_threads,
 ):
-    cdef tiss_gemm g
-    by_rows(&g, x_NC, w_OC, b_O, y_NO)
+    cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), y = writes(y_NO, 2)
+    cdef tiss_gemm g = product(&x, False, &w, True, &y)
+    cdef long needed
     if b_O is not None:
         g.bias = &b_O[0]
     with nogil:
-        multiply(&g, n_threads)
+        needed = multiply(&g, n_threads)
+    return needed
+
+
+def linear_residual_forward(
+    x_NC,  # IN, stored
+    w_OC,  # IN
+    const float[::1] b_O,  # IN or None
+    float[:, ::1] h_NO,  # IN and OUT
+    int n_threads,
+):
+    cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), h = writes(h_NO, 2)
+    cdef tiss_gemm g = product(&x, False, &w, True, &h)
+    cdef long needed
+    g.accumulate = 1
+    if b_O is not None:
+        g.bias = &b_O[0]
+    with nogil:
+        needed = multiply(&g, n_threads)
+    return needed
 
 
 def linear_activation_forward(
-    const float[:, ::1] x_NC,  # IN
-    const float[:, ::1] w_OC,  # IN
+    x_NC,  # IN, stored
+    w_OC,  # IN
     const float[::1] b_O,  # IN or None
-    float[:, ::1] y_NO,  # OUT
-    float[:, ::1] a_NO,  # OUT
+    y_NO,  # OUT, stored
+    a_NO,  # OUT, stored as y
     int activation,
     int n_threads,
 ):
-    cdef tiss_gemm g
-    by_rows(&g, x_NC, w_OC, b_O, y_NO)
+    cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), y = writes(y_NO, 2), a = writes(a_NO, 2)
+    cdef tiss_gemm g = product(&x, False, &w, True, &y)
+    cdef long needed
     if b_O is not None:
         g.bias = &b_O[0]
     g.activation = activation
-    g.act = &a_NO[0, 0]
+    g.act = a.data
     with nogil:
-        multiply(&g, n_threads)
+        needed = multiply(&g, n_threads)
+    return needed
 
 
 def linear_backward_input(
-    const float[:, ::1] dy_NO,  # IN
-    const float[:, ::1] w_OC,  # IN
-    float[:, ::1] dx_NC,  # OUT
+    dy_NO,  # IN, stored
+    w_OC,  # IN
+    dx_NC,  # OUT, stored
     int n_threads,
 ):
-    matmul(dy_NO, w_OC, dx_NC, n_threads)
+    return matmul(dy_NO, w_OC, dx_NC, n_threads)
 
 
-cdef void sum_columns(const float* dy, long n_rows, long n_columns, long first, float* db,
-                      bint accumulate) noexcept nogil:
-    """Column sums of up to COLUMNS columns: blocks of ROWS rows, added in block order."""
-    cdef float total[COLUMNS]
-    cdef float partial[COLUMNS]
-    cdef long width = min(<long> COLUMNS, n_columns - first), start = 0, r, c
-    cdef const float* row
-    for c in range(width):
-        total[c] = db[first + c] if accumulate else 0.0
-    while start < n_rows:
-        for c in range(width):
-            partial[c] = 0.0
-        for r in range(start, min(start + ROWS, n_rows)):
-            row = dy + r * n_columns + first
-            for c in range(width):
-                partial[c] += row[c]
-        for c in range(width):
-            total[c] += partial[c]
-        start += ROWS
-    for c in range(width):
-        db[first + c] = total[c]
+cdef void sum_columns(const array_t* dy, long first, float* db, bint accumulate) noexcept nogil:
+    """Column sums of up to COLUMNS columns."""
+    cdef long width = min(<long> COLUMNS, dy.shape[1] - first)
+    if not accumulate:
+        memset(db + first, 0, width * sizeof(float))
+    table().of[dy.type].sum_rows(at(dy, first), dy.shape[1], dy.shape[0], <int> width, db + first)
 
 
 def linear_backward_weight(
-    const float[:, ::1] dy_NO,  # IN
-    const float[:, ::1] x_NC,  # IN
-    float[:, ::1] dw_OC,  # OUT, or IN and OUT with accumulate
+    dy_NO,  # IN, stored
+    x_NC,  # IN, stored
+    dw_OC,  # OUT, or IN and OUT with accumulate
     float[::1] db_O,  # OUT, or IN and OUT with accumulate, or None
     bint accumulate,
     int n_threads,
 ):
-    cdef tiss_gemm g = product(dw_OC.shape[0], dw_OC.shape[1], x_NC.shape[0])
-    cdef long block, n_rows = dy_NO.shape[0], n_columns = dy_NO.shape[1]
-    cdef long blocks = (n_columns + COLUMNS - 1) // COLUMNS
+    cdef array_t dy = reads(dy_NO, 2), x = reads(x_NC, 2), dw = writes(dw_OC, 2)
+    cdef tiss_gemm g = product(&dy, True, &x, False, &dw)
+    cdef long block, needed, blocks = (dy.shape[1] + COLUMNS - 1) // COLUMNS
     cdef float* db = NULL
-    g.a, g.a_row, g.a_col = &dy_NO[0, 0], 1, dy_NO.shape[1]
-    g.b, g.b_row, g.b_col = &x_NC[0, 0], x_NC.shape[1], 1
-    g.c, g.c_row = &dw_OC[0, 0], dw_OC.shape[1]
     g.accumulate = accumulate
     if db_O is not None:
         db = &db_O[0]
     with nogil:
-        multiply(&g, n_threads)
-        if db != NULL:
+        needed = multiply(&g, n_threads)
+        if db != NULL and not needed:
             for block in prange(blocks, num_threads=n_threads, schedule='static'):
-                sum_columns(&dy_NO[0, 0], n_rows, n_columns, block * COLUMNS, db, accumulate)
+                sum_columns(&dy, block * COLUMNS, db, accumulate)
+    return needed
 
 
 def matmul(
-    const float[:, ::1] a_MK,  # IN
-    const float[:, ::1] b_KN,  # IN
-    float[:, ::1] c_MN,  # OUT
+    a_MK,  # IN, stored
+    b_KN,  # IN, stored
+    c_MN,  # OUT, stored
     int n_threads,
 ):
-    cdef tiss_gemm g = product(a_MK.shape[0], b_KN.shape[1], a_MK.shape[1])
-    g.a, g.a_row, g.a_col = &a_MK[0, 0], a_MK.shape[1], 1
-    g.b, g.b_row, g.b_col = &b_KN[0, 0], b_KN.shape[1], 1
-    g.c, g.c_row = &c_MN[0, 0], c_MN.shape[1]
+    cdef array_t a = reads(a_MK, 2), b = reads(b_KN, 2), c = writes(c_MN, 2)
+    cdef tiss_gemm g = product(&a, False, &b, False, &c)
+    cdef long needed
     with nogil:
-        multiply(&g, n_threads)
+        needed = multiply(&g, n_threads)
+    return needed

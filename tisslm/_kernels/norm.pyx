@@ -1,5 +1,7 @@
 """Layer normalization: y = (x - mean) rstd gamma + beta over the channels of each row.
 
+Forward reads the residual stream h and keeps what it normalizes: x, the stream as it is stored
+(float32, bfloat16 or float16). Without x the stream itself is normalized.
 Backward: g = dy gamma; dx = rstd (g - mean(g) - xhat mean(g xhat)) + dres;
 dgamma += sum dy xhat; dbeta += sum dy.
 Split: rows, in blocks of 64 that also hold the partial sums of dgamma and dbeta; these are added
@@ -9,6 +11,7 @@ by columns in block order.
 from cython.parallel cimport prange
 from libc.string cimport memset
 
+from tisslm._kernels.arrays cimport array_t, at, reads, writes
 from tisslm._kernels.isa cimport table
 
 cdef enum:
@@ -17,38 +20,42 @@ cdef enum:
 
 
 def layer_norm_forward(
-    const float[:, ::1] x_NC,  # IN
+    const float[:, ::1] h_NC,  # IN
     const float[::1] gamma_C,  # IN
     const float[::1] beta_C,  # IN or None
-    float[:, ::1] y_NC,  # OUT
+    x_NC,  # OUT, stored, or None
+    y_NC,  # OUT, stored
     float[::1] mean_N,  # OUT
     float[::1] rstd_N,  # OUT
     float eps,
     int n_threads,
 ):
     cdef long n
-    cdef int C = <int> x_NC.shape[1]
+    cdef int C = <int> h_NC.shape[1]
+    cdef array_t x = writes(x_NC, 2), y = writes(y_NC, 2)
     cdef const float* beta = NULL if beta_C is None else &beta_C[0]
-    for n in prange(x_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
-        table().layer_norm_forward(&x_NC[n, 0], &gamma_C[0], beta, &y_NC[n, 0], &mean_N[n],
-                                   &rstd_N[n], C, eps)
+    for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
+        table().of[y.type].layer_norm_forward(
+            &h_NC[n, 0], &gamma_C[0], beta, <void*> at(&x, n * C), <void*> at(&y, n * C),
+            &mean_N[n], &rstd_N[n], C, eps)
 
 
 def layer_norm_apply(
-    const float[:, ::1] x_NC,  # IN
+    x_NC,  # IN, stored
     const float[::1] gamma_C,  # IN
     const float[::1] beta_C,  # IN or None
     const float[::1] mean_N,  # IN
     const float[::1] rstd_N,  # IN
-    float[:, ::1] y_NC,  # OUT
+    y_NC,  # OUT, stored as x
     int n_threads,
 ):
     cdef long n
-    cdef int C = <int> x_NC.shape[1]
+    cdef array_t x = reads(x_NC, 2), y = writes(y_NC, 2)
+    cdef int C = <int> x.shape[1]
     cdef const float* beta = NULL if beta_C is None else &beta_C[0]
-    for n in prange(x_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
-        table().layer_norm_apply(&x_NC[n, 0], &gamma_C[0], beta, mean_N[n], rstd_N[n],
-                                 &y_NC[n, 0], C)
+    for n in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
+        table().of[x.type].layer_norm_apply(at(&x, n * C), &gamma_C[0], beta, mean_N[n], rstd_N[n],
+                                            <void*> at(&y, n * C), C)
 
 
 cdef void add_partials(const float* partial, long blocks, long C, long first, float* total,
@@ -63,7 +70,7 @@ cdef void add_partials(const float* partial, long blocks, long C, long first, fl
 
 def layer_norm_backward(
     const float[:, ::1] dy_NC,  # IN
-    const float[:, ::1] x_NC,  # IN
+    x_NC,  # IN, stored
     const float[::1] gamma_C,  # IN
     const float[::1] mean_N,  # IN
     const float[::1] rstd_N,  # IN
@@ -75,7 +82,8 @@ def layer_norm_backward(
     bint accumulate,
     int n_threads,
 ):
-    cdef long n_rows = x_NC.shape[0], C = x_NC.shape[1], block, n, first
+    cdef array_t x = reads(x_NC, 2)
+    cdef long n_rows = x.shape[0], C = x.shape[1], block, n, first
     cdef long blocks = (n_rows + ROWS - 1) // ROWS, parts = (C + COLUMNS - 1) // COLUMNS
     cdef float* partial = &partial_2KC[0, 0, 0]
     cdef float* partial_b = NULL if dbeta_C is None else &partial_2KC[1, 0, 0]
@@ -87,8 +95,8 @@ def layer_norm_backward(
             if partial_b != NULL:
                 memset(partial_b + block * C, 0, C * sizeof(float))
             for n in range(block * ROWS, min(block * ROWS + ROWS, n_rows)):
-                table().layer_norm_backward(
-                    &dy_NC[n, 0], &x_NC[n, 0], &gamma_C[0], mean_N[n], rstd_N[n],
+                table().of[x.type].layer_norm_backward(
+                    &dy_NC[n, 0], at(&x, n * C), &gamma_C[0], mean_N[n], rstd_N[n],
                     NULL if dres == NULL else dres + n * C, &dx_NC[n, 0], partial + block * C,
                     NULL if partial_b == NULL else partial_b + block * C, <int> C)
         for first in prange(parts, num_threads=n_threads, schedule='static'):

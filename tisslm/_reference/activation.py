@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm._reference.storage import store, widen
+
 __all__ = ["activation_backward", "activation_forward"]
 
 Array = NDArray[Any]
@@ -36,8 +38,8 @@ def activation_forward(x_NF: Array, y_NF: Array, activation: int) -> None:
     ----------
     Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv 1606.08415.
     """
-    gate, _ = _gate(x_NF, activation)
-    np.multiply(x_NF, gate, out=y_NF)
+    x = widen(x_NF)
+    store(y_NF, x * _gate(x, activation)[0])
 
 
 def activation_backward(
@@ -58,10 +60,11 @@ def activation_backward(
     activation : int
         Code as in forward.
     """
-    gate, slope = _gate(x_NF, activation)
-    np.multiply(dy_NF, gate + x_NF * slope, out=dx_NF)
+    x = widen(x_NF)
+    gate, slope = _gate(x, activation)
+    store(dx_NF, widen(dy_NF) * (gate + x * slope))
     if y_NF is not None:
-        np.multiply(x_NF, gate, out=y_NF)
+        store(y_NF, x * gate)
 
 
 def _gate(x: Array, activation: int) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm._reference.dropout import keep_mask
+from tisslm._reference.storage import store, widen
 
 __all__ = ["attention_backward", "attention_decode", "attention_forward"]
 
@@ -58,7 +59,7 @@ def attention_forward(
     seed, update, site, first_row : int
         Key of the draw as in ``dropout.py``; the element is ``(h T + key) T + query``.
     """
-    q, k, v = _split(qkv_BTE, n_head, n_kv_head)
+    q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
     score = _causal_scores(q, k, scale)
     top = score.max(axis=-1, keepdims=True)
     lse = top + np.log(np.exp(score - top).sum(axis=-1, keepdims=True))
@@ -102,9 +103,12 @@ def attention_backward(
         As in forward.
     """
     B, T, _ = qkv_BTE.shape
-    q, k, v = _split(qkv_BTE, n_head, n_kv_head)
-    dq, dk, dv = _split(dqkv_BTE, n_head, n_kv_head)
-    dout = dout_BTC.reshape(B, T, n_kv_head, n_head // n_kv_head, -1).transpose(0, 2, 3, 1, 4)
+    q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
+    gradient_BTE = np.empty(dqkv_BTE.shape, np.result_type(q, lse_BHT))
+    dq, dk, dv = _split(gradient_BTE, n_head, n_kv_head)
+    dout = (
+        widen(dout_BTC).reshape(B, T, n_kv_head, n_head // n_kv_head, -1).transpose(0, 2, 3, 1, 4)
+    )
     prob = np.exp(_causal_scores(q, k, scale) - lse_BHT.reshape(*q.shape[:-1], 1))
     dprob = dout @ v.swapaxes(-1, -2)
     dropped = prob
@@ -117,6 +121,7 @@ def attention_backward(
     # the heads of a group share k and v, so their gradients are summed over the group
     dk[...] = (dscore.swapaxes(-1, -2) @ q).sum(axis=2, keepdims=True)
     dv[...] = (dropped.swapaxes(-1, -2) @ dout).sum(axis=2, keepdims=True)
+    store(dqkv_BTE, gradient_BTE)
 
 
 def attention_decode(
@@ -165,7 +170,7 @@ def _split(qkv_BTE: Array, n_head: int, n_kv_head: int) -> tuple[Array, Array, A
 
 
 def _join(out_BTC: Array, heads_BKGTD: Array) -> None:
-    out_BTC[...] = heads_BKGTD.transpose(0, 3, 1, 2, 4).reshape(out_BTC.shape)
+    store(out_BTC, heads_BKGTD.transpose(0, 3, 1, 2, 4).reshape(out_BTC.shape))
 
 
 def _causal_scores(q: Array, k: Array, scale: float) -> Array:

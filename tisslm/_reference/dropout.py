@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm._reference.storage import store, widen
+
 __all__ = ["dropout_backward", "dropout_forward", "residual_forward"]
 
 Array = NDArray[Any]
@@ -55,7 +57,7 @@ def dropout_forward(
         Key of the draw: the run's seed (64 bits), the update's number, the place in the model
         (16 bits), and the global index of the first sample.
     """
-    np.multiply(x_NC, _scaled_mask(x_NC, T, p, seed, update, site, first_row), out=y_NC)
+    store(y_NC, x_NC * _scaled_mask(x_NC, T, p, seed, update, site, first_row))
 
 
 def dropout_backward(
@@ -78,7 +80,7 @@ def dropout_backward(
     T, p, seed, update, site, first_row
         As in forward.
     """
-    np.multiply(dy_NC, _scaled_mask(dy_NC, T, p, seed, update, site, first_row), out=dx_NC)
+    store(dx_NC, dy_NC * _scaled_mask(dy_NC, T, p, seed, update, site, first_row))
 
 
 def residual_forward(
@@ -101,7 +103,7 @@ def residual_forward(
     T, p, seed, update, site, first_row
         As in ``dropout_forward``.
     """
-    h_NC += y_NC * _scaled_mask(y_NC, T, p, seed, update, site, first_row)
+    h_NC += widen(y_NC) * _scaled_mask(h_NC, T, p, seed, update, site, first_row)
 
 
 def _scaled_mask(

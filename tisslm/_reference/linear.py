@@ -1,5 +1,6 @@
 """Twins of the matrix products: the linear map, forward and backward, and the plain product.
 
+Activations (x, y, dy, dx) may be stored in any type of ``storage.py``.
 Not here: activations themselves (``activation.py``); their fusion with the product is.
 """
 
@@ -7,16 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tisslm._reference.activation import activation_forward
+from tisslm._reference.storage import store, widen
 
 __all__ = [
     "linear_activation_forward",
     "linear_backward_input",
     "linear_backward_weight",
     "linear_forward",
+    "linear_residual_forward",
     "matmul",
 ]
 
@@ -35,9 +37,24 @@ def linear_forward(x_NC: Array, w_OC: Array, b_O: Array | None, y_NO: Array) -> 
     b_O : ndarray of shape (O,) or None, IN
     y_NO : ndarray of shape (N, O), OUT
     """
-    np.matmul(x_NC, w_OC.T, out=y_NO)
+    y = widen(x_NC) @ w_OC.T
+    store(y_NO, y if b_O is None else y + b_O)
+
+
+def linear_residual_forward(x_NC: Array, w_OC: Array, b_O: Array | None, h_NO: Array) -> None:
+    """Compute ``h = h + x w^T + b``.
+
+    Parameters
+    ----------
+    x_NC : ndarray of shape (N, C), IN
+    w_OC : ndarray of shape (O, C), IN
+    b_O : ndarray of shape (O,) or None, IN
+    h_NO : ndarray of shape (N, O), IN/OUT
+        The residual stream.
+    """
+    h_NO += widen(x_NC) @ w_OC.T
     if b_O is not None:
-        y_NO += b_O
+        h_NO += b_O
 
 
 def linear_activation_forward(
@@ -69,7 +86,7 @@ def linear_backward_input(dy_NO: Array, w_OC: Array, dx_NC: Array) -> None:
     w_OC : ndarray of shape (O, C), IN
     dx_NC : ndarray of shape (N, C), OUT
     """
-    np.matmul(dy_NO, w_OC, out=dx_NC)
+    store(dx_NC, widen(dy_NO) @ w_OC)
 
 
 def linear_backward_weight(
@@ -88,7 +105,8 @@ def linear_backward_weight(
     """
     if not accumulate:
         dw_OC[...] = 0
-    dw_OC += dy_NO.T @ x_NC
+    dy_NO = widen(dy_NO)
+    dw_OC += dy_NO.T @ widen(x_NC)
     if db_O is None:
         return
     if not accumulate:
@@ -106,4 +124,4 @@ def matmul(a_MK: Array, b_KN: Array, c_MN: Array) -> None:
     b_KN : ndarray of shape (K, N), IN
     c_MN : ndarray of shape (M, N), OUT
     """
-    np.matmul(a_MK, b_KN, out=c_MN)
+    store(c_MN, widen(a_MK) @ widen(b_KN))

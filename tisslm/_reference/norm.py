@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm._reference.storage import store, widen
+
 __all__ = ["layer_norm_apply", "layer_norm_backward", "layer_norm_forward"]
 
 Array = NDArray[Any]
@@ -18,9 +20,10 @@ BLOCK = 64  # rows summed first; the blocks' sums are then added in order, as in
 
 
 def layer_norm_forward(
-    x_NC: Array,
+    h_NC: Array,
     gamma_C: Array,
     beta_C: Array | None,
+    x_NC: Array | None,
     y_NC: Array,
     mean_N: Array,
     rstd_N: Array,
@@ -30,10 +33,15 @@ def layer_norm_forward(
 
     Parameters
     ----------
-    x_NC : ndarray of shape (N, C), IN
+    h_NC : ndarray of shape (N, C), IN
+        The residual stream.
     gamma_C : ndarray of shape (C,), IN
     beta_C : ndarray of shape (C,) or None, IN
+    x_NC : ndarray of shape (N, C) or None, OUT
+        The stream as it is stored for backward; what is normalized is this, so that backward
+        differentiates exactly what forward computed.
     y_NC : ndarray of shape (N, C), OUT
+        Stored as ``x``.
     mean_N, rstd_N : ndarray of shape (N,), OUT
         Statistics of each row, saved for backward.
     eps : float
@@ -43,10 +51,13 @@ def layer_norm_forward(
     ----------
     Ba, Kiros and Hinton, "Layer Normalization", arXiv 1607.06450.
     """
-    x_NC.mean(axis=1, out=mean_N)
-    centred = x_NC - mean_N[:, None]
+    if x_NC is not None:
+        store(x_NC, h_NC)
+    kept_NC = h_NC if x_NC is None else widen(x_NC)
+    kept_NC.mean(axis=1, out=mean_N)
+    centred = kept_NC - mean_N[:, None]
     rstd_N[...] = 1 / np.sqrt((centred * centred).mean(axis=1) + eps)
-    layer_norm_apply(x_NC, gamma_C, beta_C, mean_N, rstd_N, y_NC)
+    layer_norm_apply(kept_NC, gamma_C, beta_C, mean_N, rstd_N, y_NC)
 
 
 def layer_norm_apply(
@@ -62,9 +73,8 @@ def layer_norm_apply(
     mean_N, rstd_N : ndarray of shape (N,), IN
     y_NC : ndarray of shape (N, C), OUT
     """
-    y_NC[...] = (x_NC - mean_N[:, None]) * rstd_N[:, None] * gamma_C
-    if beta_C is not None:
-        y_NC += beta_C
+    y = (widen(x_NC) - mean_N[:, None]) * rstd_N[:, None] * gamma_C
+    store(y_NC, y if beta_C is None else y + beta_C)
 
 
 def layer_norm_backward(
@@ -95,19 +105,20 @@ def layer_norm_backward(
     dx_NC : ndarray of shape (N, C), OUT
     dgamma_C : ndarray of shape (C,), IN/OUT
     dbeta_C : ndarray of shape (C,) or None, IN/OUT
-    partial_2KC : ndarray of shape (2, ceil(N / 64), C), scratch
+    partial_2KC : ndarray of shape (2, K, C) with K >= ceil(N / 64), scratch
         Sums of blocks of 64 rows, of ``dgamma`` and of ``dbeta``.
     accumulate : bool
         Add to ``dgamma`` and ``dbeta`` instead of overwriting them.
     """
-    normal_NC = (x_NC - mean_N[:, None]) * rstd_N[:, None]
-    for k, start in enumerate(range(0, len(x_NC), BLOCK)):
+    normal_NC = (widen(x_NC) - mean_N[:, None]) * rstd_N[:, None]
+    starts = range(0, len(x_NC), BLOCK)
+    for k, start in enumerate(starts):
         rows = slice(start, start + BLOCK)
         partial_2KC[0, k] = (dy_NC[rows] * normal_NC[rows]).sum(axis=0)
         partial_2KC[1, k] = dy_NC[rows].sum(axis=0)
-    _add_blocks(partial_2KC[0], dgamma_C, accumulate)
+    _add_blocks(partial_2KC[0, : len(starts)], dgamma_C, accumulate)
     if dbeta_C is not None:
-        _add_blocks(partial_2KC[1], dbeta_C, accumulate)
+        _add_blocks(partial_2KC[1, : len(starts)], dbeta_C, accumulate)
 
     g_NC = dy_NC * gamma_C
     mean_g_N1 = g_NC.mean(axis=1, keepdims=True)

@@ -18,6 +18,7 @@ from tisslm.contracts import Buffer, Layer, PassContext
 from tisslm.layers.dropout import Dropout
 from tisslm.layers.linear import Linear
 from tisslm.layers.norm import LayerNorm
+from tisslm.layers.precision import Precision
 
 __all__ = ["Attention"]
 
@@ -38,7 +39,7 @@ class Attention(Layer):
     n_head, n_kv_head : int
     attention_dropout, dropout : Dropout
         On the probabilities, and on the sublayer's output.
-    dtype : str
+    precision : Precision
 
     References
     ----------
@@ -55,7 +56,7 @@ class Attention(Layer):
         n_kv_head: int,
         attention_dropout: Dropout,
         dropout: Dropout,
-        dtype: str,
+        precision: Precision,
     ) -> None:
         self.norm = norm
         self.qkv = qkv
@@ -64,7 +65,7 @@ class Attention(Layer):
         self.n_kv_head = n_kv_head
         self.attention_dropout = attention_dropout
         self.dropout = dropout
-        self.dtype = dtype
+        self.precision = precision
         self.head_size = out.weight.shape[1] // n_head
         self.scale = 1.0 / math.sqrt(self.head_size)
 
@@ -72,18 +73,23 @@ class Attention(Layer):
         """Name the buffers; saved are x, q, k, v, the heads' output and the log-sum-exp."""
         batch, time = shape
         rows = batch * time
+        stream, stored = self.precision.stream, self.precision.stored
         channels, wide = self.out.weight.shape[0], self.qkv.weight.shape[0]
         inner = self.n_head * self.head_size
-        return {
-            **self.norm.plan(rows, self.dtype),
-            "x": Buffer((rows, channels), self.dtype, "saved"),
-            "qkv": Buffer((batch, time, wide), self.dtype, "saved"),
-            "heads": Buffer((batch, time, inner), self.dtype, "saved"),
-            "lse": Buffer((batch, self.n_head, time), self.dtype, "saved"),
-            "normed": Buffer((rows, channels), self.dtype, "scratch"),
-            "d_heads": Buffer((batch, time, inner), self.dtype, "scratch"),
-            "d_qkv": Buffer((batch, time, wide), self.dtype, "scratch"),
+        plan = {
+            **self.norm.plan(rows, stream),
+            "x": Buffer((rows, channels), stored, "saved"),
+            "qkv": Buffer((batch, time, wide), stored, "saved"),
+            "heads": Buffer((batch, time, inner), stored, "saved"),
+            "lse": Buffer((batch, self.n_head, time), stream, "saved"),
+            "normed": Buffer((rows, channels), stored, "scratch"),
+            "d_normed": Buffer((rows, channels), stream, "scratch"),
+            "d_heads": Buffer((batch, time, inner), stored, "scratch"),
+            "d_qkv": Buffer((batch, time, wide), stored, "scratch"),
         }
+        if self.precision.mixed or self.dropout.p:
+            plan["branch"] = Buffer((rows, channels), stored, "scratch")
+        return plan
 
     def forward(
         self,
@@ -95,8 +101,7 @@ class Attention(Layer):
         """Add attention to the stream."""
         rows = h_NC.shape[0]
         normed, heads = scratch["normed"], saved["heads"]
-        saved["x"][...] = h_NC
-        self.norm.forward(h_NC, normed, saved)
+        self.norm.forward(h_NC, saved["x"], normed, saved)
         self.qkv.forward(normed, saved["qkv"].reshape(rows, -1))
         ops.attention_forward(
             saved["qkv"],
@@ -107,8 +112,12 @@ class Attention(Layer):
             self.scale,
             *self.attention_dropout.key(ctx),
         )
-        self.out.forward(heads.reshape(rows, -1), normed)
-        self.dropout.add(h_NC, normed, ctx)
+        heads_NC = heads.reshape(rows, -1)
+        if self.dropout.active(ctx):
+            self.out.forward(heads_NC, scratch["branch"])
+            self.dropout.add(h_NC, scratch["branch"], ctx)
+        else:
+            self.out.add_forward(heads_NC, h_NC)
 
     def backward(
         self,
@@ -120,7 +129,10 @@ class Attention(Layer):
         """Replace the gradient by that of the sublayer's input."""
         rows = dh_NC.shape[0]
         normed, d_heads, d_qkv = scratch["normed"], scratch["d_heads"], scratch["d_qkv"]
-        dy_NC = self.dropout.add_backward(dh_NC, normed, ctx)
+        dy_NC = dh_NC
+        if self.precision.mixed or self.dropout.active(ctx):
+            dy_NC = scratch["branch"]
+            self.dropout.backward(dh_NC, dy_NC, ctx)
         self.out.backward_input(dy_NC, d_heads.reshape(rows, -1))
         self.out.backward_weight(dy_NC, saved["heads"].reshape(rows, -1))
         ops.attention_backward(
@@ -136,8 +148,8 @@ class Attention(Layer):
         )
         self.norm.recompute(saved["x"], normed, saved)
         self.qkv.backward_weight(d_qkv.reshape(rows, -1), normed)
-        self.qkv.backward_input(d_qkv.reshape(rows, -1), normed)
-        self.norm.backward(normed, saved["x"], dh_NC, dh_NC, saved, scratch)
+        self.qkv.backward_input(d_qkv.reshape(rows, -1), scratch["d_normed"])
+        self.norm.backward(scratch["d_normed"], saved["x"], dh_NC, dh_NC, saved, scratch)
 
     def decode(self, h_BC: Array, keys: Array, values: Array, position: int) -> None:
         """Add the attention of one new token per sequence, and keep its key and value.
@@ -153,7 +165,7 @@ class Attention(Layer):
         normed = np.empty_like(h_BC)
         qkv = np.empty((len(h_BC), self.qkv.weight.shape[0]), h_BC.dtype)
         heads = np.empty((len(h_BC), self.out.weight.shape[1]), h_BC.dtype)
-        self.norm.forward(h_BC, normed, saved)
+        self.norm.forward(h_BC, None, normed, saved)
         self.qkv.forward(normed, qkv)
         ops.attention_decode(
             qkv, keys, values, heads, position, self.n_head, self.n_kv_head, self.scale

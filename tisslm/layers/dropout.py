@@ -53,9 +53,6 @@ class Dropout:
         """Add the dropped-out ``y_NC`` to the residual stream."""
         ops.residual_forward(h_NC, y_NC, ctx.time, *self.key(ctx))
 
-    def add_backward(self, dh_NC: Array, dy_NC: Array, ctx: PassContext) -> Array:
-        """Return the gradient by y: ``dh_NC`` itself, or masked in ``dy_NC``."""
-        if not self.active(ctx):
-            return dh_NC
+    def backward(self, dh_NC: Array, dy_NC: Array, ctx: PassContext) -> None:
+        """Write the gradient by y, rounded to the type of ``dy_NC``."""
         ops.dropout_backward(dh_NC, dy_NC, ctx.time, *self.key(ctx))
-        return dy_NC

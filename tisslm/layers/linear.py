@@ -38,6 +38,10 @@ class Linear:
         """Write x w^T + b to ``y_NO``."""
         ops.linear_forward(x_NC, self.weight.data, self.bias_data(), y_NO)
 
+    def add_forward(self, x_NC: Array, h_NO: Array) -> None:
+        """Add x w^T + b to the residual stream."""
+        ops.linear_residual_forward(x_NC, self.weight.data, self.bias_data(), h_NO)
+
     def backward_input(self, dy_NO: Array, dx_NC: Array) -> None:
         """Write dy w to ``dx_NC``."""
         ops.linear_backward_input(dy_NO, self.weight.data, dx_NC)

@@ -18,6 +18,7 @@ from tisslm.contracts import Buffer, Layer, PassContext
 from tisslm.layers.dropout import Dropout
 from tisslm.layers.linear import Linear
 from tisslm.layers.norm import LayerNorm
+from tisslm.layers.precision import Precision
 
 __all__ = ["MLP"]
 
@@ -47,7 +48,7 @@ class MLP(Layer):
     activation : int
         A code of ``ops.ACTIVATIONS``.
     dropout : Dropout
-    dtype : str
+    precision : Precision
     """
 
     def __init__(
@@ -57,29 +58,33 @@ class MLP(Layer):
         down: Linear,
         activation: int,
         dropout: Dropout,
-        dtype: str,
+        precision: Precision,
     ) -> None:
         self.norm = norm
         self.up = up
         self.down = down
         self.activation = activation
         self.dropout = dropout
-        self.dtype = dtype
+        self.precision = precision
 
     def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
         """Name the buffers; saved are x and the pre-activation."""
         rows = shape[0] * shape[1]
+        stream, stored = self.precision.stream, self.precision.stored
         hidden, channels = self.up.weight.shape
         part = min(rows, CHUNK)
-        return {
-            **self.norm.plan(rows, self.dtype),
-            "x": Buffer((rows, channels), self.dtype, "saved"),
-            "pre": Buffer((rows, hidden), self.dtype, "saved"),
-            "normed": Buffer((rows, channels), self.dtype, "scratch"),
-            "dropped": Buffer((rows, channels), self.dtype, "scratch"),
-            "act": Buffer((part, hidden), self.dtype, "scratch"),
-            "d_pre": Buffer((part, hidden), self.dtype, "scratch"),
+        plan = {
+            **self.norm.plan(rows, stream, at_once=part),
+            "x": Buffer((rows, channels), stored, "saved"),
+            "pre": Buffer((rows, hidden), stored, "saved"),
+            "normed": Buffer((part, channels), stored, "scratch"),
+            "d_normed": Buffer((part, channels), stream, "scratch"),
+            "act": Buffer((part, hidden), stored, "scratch"),
+            "d_pre": Buffer((part, hidden), stored, "scratch"),
         }
+        if self.precision.mixed or self.dropout.p:
+            plan["branch"] = Buffer((rows, channels), stored, "scratch")
+        return plan
 
     def forward(
         self,
@@ -89,21 +94,25 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         """Add the MLP to the stream."""
-        normed = scratch["normed"]
-        saved["x"][...] = h_NC
-        self.norm.forward(h_NC, normed, saved)
+        dropped = self.dropout.active(ctx)
         for rows in chunks(len(h_NC)):
-            act = scratch["act"][: rows.stop - rows.start]
+            n = rows.stop - rows.start
+            normed, act = scratch["normed"][:n], scratch["act"][:n]
+            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
             ops.linear_activation_forward(
-                normed[rows],
+                normed,
                 self.up.weight.data,
                 self.up.bias_data(),
                 saved["pre"][rows],
                 act,
                 self.activation,
             )
-            self.down.forward(act, normed[rows])
-        self.dropout.add(h_NC, normed, ctx)
+            if dropped:
+                self.down.forward(act, scratch["branch"][rows])
+            else:
+                self.down.add_forward(act, h_NC[rows])
+        if dropped:
+            self.dropout.add(h_NC, scratch["branch"], ctx)
 
     def backward(
         self,
@@ -113,25 +122,40 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         """Replace the gradient by that of the sublayer's input."""
-        normed = scratch["normed"]
-        dy_NC = self.dropout.add_backward(dh_NC, scratch["dropped"], ctx)
+        dy_NC = dh_NC
+        if self.precision.mixed or self.dropout.active(ctx):
+            dy_NC = scratch["branch"]
+            self.dropout.backward(dh_NC, dy_NC, ctx)
         for rows in chunks(len(dh_NC)):
-            n = rows.stop - rows.start
-            act, d_pre = scratch["act"][:n], scratch["d_pre"][:n]
-            self.down.backward_input(dy_NC[rows], d_pre)
-            ops.activation_backward(saved["pre"][rows], d_pre, d_pre, act, self.activation)
-            self.down.backward_weight(dy_NC[rows], act)
-            self.norm.recompute(saved["x"][rows], normed[rows], saved, rows)
-            self.up.backward_weight(d_pre, normed[rows])
-            self.up.backward_input(d_pre, normed[rows])
-        self.norm.backward(normed, saved["x"], dh_NC, dh_NC, saved, scratch)
+            self._chunk_backward(rows, dy_NC[rows], dh_NC[rows], saved, scratch)
+
+    def _chunk_backward(
+        self,
+        rows: slice,
+        dy_NC: Array,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+    ) -> None:
+        """Backward of some rows; ``dy_NC`` may be ``dh_NC``, which is overwritten last."""
+        normed, d_normed, act, d_pre = (
+            scratch[name][: len(dh_NC)] for name in ("normed", "d_normed", "act", "d_pre")
+        )
+        x_NC = saved["x"][rows]
+        self.down.backward_input(dy_NC, d_pre)
+        ops.activation_backward(saved["pre"][rows], d_pre, d_pre, act, self.activation)
+        self.down.backward_weight(dy_NC, act)
+        self.norm.recompute(x_NC, normed, saved, rows)
+        self.up.backward_weight(d_pre, normed)
+        self.up.backward_input(d_pre, d_normed)
+        self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
     def decode(self, h_BC: Array) -> None:
         """Add the MLP of one new token per sequence (no statistics are kept)."""
         saved = {k: np.empty(len(h_BC), h_BC.dtype) for k in ("norm_mean", "norm_rstd")}
         normed = np.empty_like(h_BC)
         pre = np.empty((len(h_BC), self.up.weight.shape[0]), h_BC.dtype)
-        self.norm.forward(h_BC, normed, saved)
+        self.norm.forward(h_BC, None, normed, saved)
         ops.linear_activation_forward(
             normed,
             self.up.weight.data,

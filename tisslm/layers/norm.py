@@ -39,34 +39,49 @@ class LayerNorm:
         self.beta = beta
         self.eps = eps
 
-    def plan(self, rows: int, dtype: str) -> dict[str, Buffer]:
-        """Name the statistics (saved), the output and the partial sums (scratch)."""
+    def plan(self, rows: int, dtype: str, at_once: int | None = None) -> dict[str, Buffer]:
+        """Name the statistics (saved) and the partial sums (scratch).
+
+        ``at_once`` is how many rows one call of ``backward`` gets, all of them if left out.
+        """
         channels = self.gamma.shape[0]
+        blocks = -(-(at_once or rows) // 64)
         return {
             "norm_mean": Buffer((rows,), dtype, "saved"),
             "norm_rstd": Buffer((rows,), dtype, "saved"),
-            "norm_partial": Buffer((2, -(-rows // 64), channels), dtype, "scratch"),
+            "norm_partial": Buffer((2, blocks, channels), dtype, "scratch"),
         }
 
     def _bias(self) -> Array | None:
         return None if self.beta is None else self.beta.data
 
-    def forward(self, x_NC: Array, y_NC: Array, saved: Mapping[str, Array]) -> None:
-        """Write the normalized rows to ``y_NC`` and the statistics to ``saved``."""
+    def forward(
+        self,
+        h_NC: Array,
+        x_NC: Array | None,
+        y_NC: Array,
+        saved: Mapping[str, Array],
+        rows: slice = slice(None),
+    ) -> None:
+        """Write the normalized rows to ``y_NC`` and the statistics to ``saved``.
+
+        ``x_NC`` receives the stream as it is kept for backward; it is what is normalized.
+        """
         ops.layer_norm_forward(
-            x_NC,
+            h_NC,
             self.gamma.data,
             self._bias(),
+            x_NC,
             y_NC,
-            saved["norm_mean"],
-            saved["norm_rstd"],
+            saved["norm_mean"][rows],
+            saved["norm_rstd"][rows],
             self.eps,
         )
 
     def recompute(
         self, x_NC: Array, y_NC: Array, saved: Mapping[str, Array], rows: slice = slice(None)
     ) -> None:
-        """Write the same bits as ``forward`` did for these rows, from the saved statistics."""
+        """Write the bits that ``forward`` wrote for these rows, from what it kept."""
         ops.layer_norm_apply(
             x_NC,
             self.gamma.data,
@@ -84,6 +99,7 @@ class LayerNorm:
         dx_NC: Array,
         saved: Mapping[str, Array],
         scratch: Mapping[str, Array],
+        rows: slice = slice(None),
     ) -> None:
         """Write dx, with the residual's gradient ``dres_NC`` added; accumulate gamma and beta."""
         dgamma, dbeta, accumulate = grads_to_write(self.gamma, self.beta)
@@ -91,8 +107,8 @@ class LayerNorm:
             dy_NC,
             x_NC,
             self.gamma.data,
-            saved["norm_mean"],
-            saved["norm_rstd"],
+            saved["norm_mean"][rows],
+            saved["norm_rstd"][rows],
             dres_NC,
             dx_NC,
             dgamma,

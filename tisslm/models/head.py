@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm import ops
 from tisslm.contracts import Buffer, Loss, chunk_rows
 from tisslm.layers.linear import Linear
 from tisslm.layers.norm import LayerNorm
+from tisslm.layers.precision import Precision
 
 __all__ = ["Head"]
 
@@ -30,23 +32,28 @@ class Head:
     norm : LayerNorm
     project : Linear
         C to V; with tied embeddings its weight is the token embedding.
-    dtype : str
+    precision : Precision
     """
 
-    def __init__(self, norm: LayerNorm, project: Linear, dtype: str) -> None:
+    def __init__(self, norm: LayerNorm, project: Linear, precision: Precision) -> None:
         self.norm = norm
         self.project = project
-        self.dtype = dtype
+        self.precision = precision
         self.vocab, self.channels = project.weight.shape
         self.chunk = chunk_rows(self.vocab)
 
     def plan(self, rows: int) -> dict[str, Buffer]:
         """Name the buffers: statistics, the normalized stream and one chunk of logits."""
-        return {
-            **self.norm.plan(rows, self.dtype),
-            "hidden": Buffer((rows, self.channels), self.dtype, "saved"),
-            "logits": Buffer((min(rows, self.chunk), self.vocab), self.dtype, "scratch"),
+        stream, stored = self.precision.stream, self.precision.stored
+        part = min(rows, self.chunk)
+        plan = {
+            **self.norm.plan(rows, stream),
+            "hidden": Buffer((rows, self.channels), stored, "saved"),
+            "logits": Buffer((part, self.vocab), stream, "scratch"),
         }
+        if self.precision.mixed:
+            plan["d_logits"] = Buffer((part, self.vocab), stored, "scratch")
+        return plan
 
     def chunks(self, rows: int) -> Iterator[slice]:
         """Cut rows into the chunks that every path uses, so that all have the same bits."""
@@ -55,7 +62,7 @@ class Head:
 
     def normalize(self, h_NC: Array, own: Mapping[str, Array]) -> None:
         """Write the normalized stream to ``own["hidden"]``."""
-        self.norm.forward(h_NC, own["hidden"], own)
+        self.norm.forward(h_NC, None, own["hidden"], own)
 
     def logits(self, own: Mapping[str, Array], out_NV: Array) -> None:
         """Write all logits to ``out_NV``."""
@@ -66,7 +73,7 @@ class Head:
         """Return the logits of a few rows of the stream, in new arrays."""
         statistics = {name: np.empty(len(h_NC), h_NC.dtype) for name in ("norm_mean", "norm_rstd")}
         hidden = np.empty_like(h_NC)
-        self.norm.forward(h_NC, hidden, statistics)
+        self.norm.forward(h_NC, None, hidden, statistics)
         out = np.empty((len(h_NC), self.vocab), dtype=h_NC.dtype)
         self.project.forward(hidden, out)
         return out
@@ -93,17 +100,28 @@ class Head:
             )
             total += float(np.sum(losses_N, dtype=np.float64))
             if dh_NC is not None:
-                self._chunk_backward(logits, hidden, dh_NC[rows])
+                self._chunk_backward(logits, hidden, dh_NC[rows], own)
         return total
 
     def backward_logits(self, d_logits_NV: Array, own: Mapping[str, Array], dh_NC: Array) -> None:
         """Turn the gradient by the logits into that by the normalized stream."""
         for rows in self.chunks(len(d_logits_NV)):
-            self._chunk_backward(d_logits_NV[rows], own["hidden"][rows], dh_NC[rows])
+            self._chunk_backward(d_logits_NV[rows], own["hidden"][rows], dh_NC[rows], own)
 
-    def _chunk_backward(self, d_logits_NV: Array, hidden_NC: Array, dh_NC: Array) -> None:
+    def _chunk_backward(
+        self, d_logits_NV: Array, hidden_NC: Array, dh_NC: Array, own: Mapping[str, Array]
+    ) -> None:
+        d_logits_NV = self._as_stored(d_logits_NV, own)
         self.project.backward_weight(d_logits_NV, hidden_NC)
         self.project.backward_input(d_logits_NV, dh_NC)
+
+    def _as_stored(self, d_logits_NV: Array, own: Mapping[str, Array]) -> Array:
+        """Return the gradient in the type that products take."""
+        if not self.precision.mixed:
+            return d_logits_NV
+        rounded = own["d_logits"][: len(d_logits_NV)]
+        ops.narrow(d_logits_NV, rounded)
+        return rounded
 
     def backward_norm(self, h_NC: Array, dh_NC: Array, own: Mapping[str, Array]) -> None:
         """Turn the gradient by the normalized stream into that by the stream, in place."""

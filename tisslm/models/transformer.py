@@ -21,6 +21,7 @@ from tisslm.layers.embedding import Embedding
 from tisslm.layers.linear import Linear
 from tisslm.layers.mlp import MLP
 from tisslm.layers.norm import LayerNorm
+from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, Workspace
 from tisslm.models.buffers import PassBuffers, plan_sizes
 from tisslm.models.head import Head
@@ -73,20 +74,34 @@ class Transformer(Model):
         if dtype not in ("float32", "float64"):
             raise ConfigError(f"model: expected dtype 'float32' or 'float64', got {dtype!r}")
         threads.limit_blas()
-        ops.reserve_attention(config.seq_len, config.head_size)
         self.config = config
         self.seed = seed
         self.dtype = dtype
         self.parameters = Parameters(parameter_specs(config), dtype)
         initialize(self.parameters, config, seed)
-        self._build()
-        self._workspace: Workspace | None = None
-        self._passes: dict[tuple[int, int], PassBuffers] = {}
         self._generation = 0
+        self.prepare()
         # (updates, zero_grads) at the last training forward, and the rows used since
         self._drawn_rows = ((0, 0), 0)
 
     # ------------------------------------------------------------------ structure
+
+    def prepare(self, *, precision: str = "fp32") -> None:
+        """Fix how later passes are run; parameters stay as they are.
+
+        Parameters
+        ----------
+        precision : {"fp32", "bf16", "fp16"}
+            How activations are stored and matrices multiplied.
+        """
+        config = self.config
+        self.precision = Precision.of(precision, self.dtype)
+        group = config.n_head // config.n_kv_head
+        ops.reserve_attention(config.seq_len, config.head_size, group, self.precision.stored)
+        self._workspace: Workspace | None = None
+        self._passes: dict[tuple[int, int], PassBuffers] = {}
+        self._generation += 1
+        self._build()
 
     def _build(self) -> None:
         config, get = self.config, self.parameters
@@ -99,7 +114,7 @@ class Transformer(Model):
         for i in range(config.n_layer):
             self.layers += [self._attention(i), self._mlp(i)]
         tied = "embedding.token.weight" if config.tie_embeddings else "head.weight"
-        self.head = Head(self._norm("final_norm"), Linear(get[tied], None), self.dtype)
+        self.head = Head(self._norm("final_norm"), Linear(get[tied], None), self.precision)
 
     def _norm(self, name: str) -> LayerNorm:
         get = self.parameters
@@ -120,7 +135,7 @@ class Transformer(Model):
             config.n_kv_head,
             Dropout(config.dropout, site=1 + 3 * i),
             Dropout(config.dropout, site=2 + 3 * i),
-            self.dtype,
+            self.precision,
         )
 
     def _mlp(self, i: int) -> MLP:
@@ -131,7 +146,7 @@ class Transformer(Model):
             self._linear(f"{name}.down"),
             ops.ACTIVATIONS[self.config.activation],
             Dropout(self.config.dropout, site=3 + 3 * i),
-            self.dtype,
+            self.precision,
         )
 
     # ------------------------------------------------------------------ sizes
@@ -250,8 +265,10 @@ class Transformer(Model):
         return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
 
     def saved_qkv(self, batch: int, time: int) -> list[Array]:
-        """Return views of the queries, keys and values of the last pass, one per block."""
-        return [saved["qkv"] for saved in self._buffers(batch, time).saved if "qkv" in saved]
+        """Return the queries, keys and values of the last pass, one array per block."""
+        return [
+            ops.widen(saved["qkv"]) for saved in self._buffers(batch, time).saved if "qkv" in saved
+        ]
 
     def backward(self, d_logits: Array, cache: Cache) -> None:
         """Add the gradients of all parameters.
@@ -315,7 +332,7 @@ class Transformer(Model):
         buffers, ctx = self._encode(batch.x_BT, train, first_row)
         own = buffers.own
         if loss.needs == "hidden":
-            hidden = own["hidden"].reshape(*batch.x_BT.shape, -1)
+            hidden = ops.widen(own["hidden"]).reshape(*batch.x_BT.shape, -1)
             total, d_hidden = loss.whole(hidden, batch)
             own["dh"][...] = d_hidden.reshape(own["dh"].shape)
         else:

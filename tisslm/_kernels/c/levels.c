@@ -16,6 +16,9 @@
 #define CAT_(a, b) a##_##b
 #define CAT(a, b) CAT_(a, b)
 #define NAME(x) CAT(x, SUFFIX)
+/* Again, for names whose expansion has CAT in it: a macro is not expanded inside itself. */
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
 
 #define SUFFIX baseline
 #define LEVEL TISS_BASELINE
@@ -53,6 +56,19 @@
 #undef VL
 #undef MR
 #pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx,avx2,fma,bmi,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
+#define SUFFIX avx512_bf16
+#define LEVEL TISS_AVX512_BF16
+#define VL 16
+#define MR 12
+#include "level.inc"
+#undef SUFFIX
+#undef LEVEL
+#undef VL
+#undef MR
+#pragma GCC pop_options
 #endif
 
 const tiss_table *tiss_level(int level)
@@ -61,12 +77,16 @@ const tiss_table *tiss_level(int level)
         return &table_baseline;
 #ifdef TISS_X86
     __builtin_cpu_init();
-    if (level == TISS_AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (level == TISS_AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c"))
         return &table_avx2;
     if (level == TISS_AVX512 && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
         return &table_avx512;
+    if (level == TISS_AVX512_BF16 && tiss_level(TISS_AVX512) &&
+        __builtin_cpu_supports("avx512bf16"))
+        return &table_avx512_bf16;
 #endif
     return NULL;
 }

@@ -17,55 +17,71 @@ typedef struct {
     float scale;        /* what a kept element is multiplied by: 1 / (1 - p) */
 } tiss_dropout;
 
-/* One product C (+)= A B. Either stride of A and of B is 1. */
+/* How the elements of an array are stored. */
+#define TISS_F32 0
+#define TISS_BF16 1
+#define TISS_F16 2
+
+/* One product C (+)= A B. Either stride of A and of B is 1; strides count elements. */
 typedef struct {
     int m, n, k;
-    const float *a; int64_t a_row, a_col;
-    const float *b; int64_t b_row, b_col;
-    const float *bias;      /* start of every sum of a column, or NULL */
-    float *c; int64_t c_row;
-    int accumulate;         /* start from C instead of bias or zero */
+    int a_type, b_type, c_type; /* act has the type of C */
+    const void *a; int64_t a_row, a_col;
+    const void *b; int64_t b_row, b_col;
+    const float *bias;      /* added to every row, or NULL */
+    void *c; int64_t c_row;
+    int accumulate;         /* add to C, which then is f32 */
     int activation;         /* -1, or the code of what is written to act */
-    float *act;             /* same row stride as C */
+    void *act;              /* same row stride as C */
 } tiss_gemm;
 
 typedef struct {
     int T, D, n_head, n_kv_head;
-    int64_t row;            /* floats from one token to the next in qkv */
-    int64_t out_row;        /* floats from one token to the next in out */
+    int64_t row;            /* elements from one token to the next in qkv */
+    int64_t out_row;        /* elements from one token to the next in out */
     float scale;
     const tiss_dropout *dropout; /* NULL: none */
     uint32_t sample;
 } tiss_attention;
 
+/* What depends on how activations are stored; `void *` is an array of that type. */
+typedef struct {
+    void (*layer_norm_forward)(const float *h, const float *gamma, const float *beta, void *x,
+                               void *y, float *mean, float *rstd, int C, float eps);
+    void (*layer_norm_apply)(const void *x, const float *gamma, const float *beta, float mean,
+                             float rstd, void *y, int C);
+    void (*layer_norm_backward)(const float *dy, const void *x, const float *gamma, float mean,
+                                float rstd, const float *dres, float *dx, float *dgamma,
+                                float *dbeta, int C);
+    void (*activation_forward)(const void *x, void *y, int64_t n, int code);
+    void (*activation_backward)(const void *x, const void *dy, void *dx, void *y, int64_t n,
+                                int code);
+    void (*drop)(const tiss_dropout *d, uint32_t sample, uint64_t element, const float *x, void *y,
+                 int n);
+    void (*residual)(const tiss_dropout *d, uint32_t sample, uint64_t element, float *h,
+                     const void *y, int n);
+    void (*sum_rows)(const void *x, int64_t row, int64_t rows, int n, float *total);
+    int64_t (*attention_scratch)(int T, int D, int group); /* floats */
+    void (*attention_forward)(const tiss_attention *p, int head, int tile, const void *qkv,
+                              void *out, float *lse, float *scratch);
+    void (*attention_backward)(const tiss_attention *p, int kv_head, const void *dout,
+                               const void *qkv, const void *out, const float *lse, void *dqkv,
+                               float *scratch);
+} tiss_rows;
+
 typedef struct {
     const char *name;
     int level;
-    int mr, nr;
-    int64_t gemm_scratch;   /* floats that sgemm needs */
-    void (*sgemm)(const tiss_gemm *g, float *scratch);
-    int64_t (*attention_scratch)(int T, int D);
-    void (*attention_forward)(const tiss_attention *p, int head, int tile, const float *qkv,
-                              float *out, float *lse, float *scratch);
-    void (*attention_backward)(const tiss_attention *p, int kv_head, const float *dout,
-                               const float *qkv, const float *out, const float *lse,
-                               float *dqkv, float *scratch);
+    int mr, nr;             /* rows and columns of a product's tile */
+    int pairs;              /* bfloat16 is multiplied as it is, in pairs */
+    tiss_rows of[3];        /* by storage type */
+    int64_t (*gemm_scratch)(const tiss_gemm *g); /* floats that gemm needs */
+    void (*gemm)(const tiss_gemm *g, float *scratch);
     void (*attention_decode)(const float *q, const float *k, const float *v, float *out,
                              int length, int D, float scale, float *scores);
-    void (*layer_norm_forward)(const float *x, const float *gamma, const float *beta, float *y,
-                               float *mean, float *rstd, int C, float eps);
-    void (*layer_norm_apply)(const float *x, const float *gamma, const float *beta, float mean,
-                             float rstd, float *y, int C);
-    void (*layer_norm_backward)(const float *dy, const float *x, const float *gamma, float mean,
-                                float rstd, const float *dres, float *dx, float *dgamma,
-                                float *dbeta, int C);
-    void (*activation_forward)(const float *x, float *y, int64_t n, int code);
-    void (*activation_backward)(const float *x, const float *dy, float *dx, float *y, int64_t n,
-                                int code);
     void (*add)(float *x, const float *y, int64_t n);
     void (*scale)(float *x, float s, int64_t n);
     double (*squared_norm)(const float *x, int64_t n);
-    void (*keep)(const tiss_dropout *d, uint32_t sample, uint64_t element, int n, float *factor);
     float (*max)(const float *x, int64_t n);
     float (*sum)(const float *x, int64_t n);
     float (*exp_sum)(const float *x, float shift, int64_t n);
@@ -79,11 +95,13 @@ typedef struct {
                     int64_t n, float lr, double alpha, float eps, float decay, float momentum,
                     float grad_scale);
     double (*fma_flops)(int64_t repeats, float *sink);
+    double (*dot_flops)(int64_t repeats, float *sink); /* NULL without pairs */
 } tiss_table;
 
 #define TISS_BASELINE 0
 #define TISS_AVX2 1
 #define TISS_AVX512 2
+#define TISS_AVX512_BF16 3
 #define TISS_GELU 0
 #define TISS_GELU_TANH 1
 #define TISS_TILE 64 /* queries and keys of one attention tile */

@@ -112,11 +112,11 @@ def layer_norm(dtype: str, large: bool, *, bias: bool) -> Problem:
     if bias:
         values["beta_C"] = draw("beta", (c,)).astype(dtype)
     gamma, beta = values["gamma_C"], values.get("beta_C")
-    mean, rstd = empty(dtype, n), empty(dtype, n)
+    mean, rstd, kept = empty(dtype, n), empty(dtype, n), empty(dtype, n, c)
 
     def forward() -> Arrays:
         y = empty(dtype, n, c)
-        ops.layer_norm_forward(x, gamma, beta, y, mean, rstd, 1e-5)
+        ops.layer_norm_forward(x, gamma, beta, kept, y, mean, rstd, 1e-5)
         return {"y_NC": y, "stream_NC": x.copy()} if bias else {"y_NC": y}
 
     def once(d: Arrays, start: Array, accumulate: bool) -> Arrays:
@@ -124,7 +124,7 @@ def layer_norm(dtype: str, large: bool, *, bias: bool) -> Problem:
         partial_2KC = empty(dtype, 2, -(-n // 64), c)
         ops.layer_norm_backward(
             d["y_NC"],
-            x,
+            kept,
             gamma,
             mean,
             rstd,
@@ -197,7 +197,7 @@ def attention(dtype: str, large: bool, *, n_kv_head: int, p: float) -> Problem:
     n_head, size = 4, 40 if large else 2
     b, t = (2, 140) if large else (2, 4)
     qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
-    ops.reserve_attention(t, size)
+    ops.reserve_attention(t, size, n_head // n_kv_head, dtype)
     rest: Any = (n_head, n_kv_head, size**-0.5, p, *KEY)
 
     def run() -> tuple[Array, Array]:

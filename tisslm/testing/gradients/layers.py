@@ -20,6 +20,7 @@ from tisslm.layers.embedding import Embedding
 from tisslm.layers.linear import Linear
 from tisslm.layers.mlp import MLP
 from tisslm.layers.norm import LayerNorm
+from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values
 
@@ -184,7 +185,7 @@ def attention(dtype: str, large: bool, *, n_kv_head: int, bias: bool, p: float) 
     """Make the attention sublayer, over three tiles of keys."""
     n_head, channels, shape = (4, 80, (2, 140)) if large else (4, 8, (2, 4))
     size = channels // n_head
-    ops.reserve_attention(shape[1], size)
+    ops.reserve_attention(shape[1], size, n_head // n_kv_head, dtype)
     specs = [
         *affine("norm", 0, channels, bias),
         *affine("qkv", (n_head + 2 * n_kv_head) * size, channels, bias),
@@ -199,7 +200,7 @@ def attention(dtype: str, large: bool, *, n_kv_head: int, bias: bool, p: float) 
         n_kv_head,
         Dropout(p, site=1),
         Dropout(p, site=2),
-        dtype,
+        Precision.of("fp32", dtype),
     )
     return LayerProblem(layer, parameters, channels, shape)
 
@@ -219,6 +220,6 @@ def mlp(dtype: str, large: bool, *, activation: str, bias: bool, p: float) -> Pr
         linear_of(parameters, "down"),
         ops.ACTIVATIONS[activation],
         Dropout(p, site=3),
-        dtype,
+        Precision.of("fp32", dtype),
     )
     return LayerProblem(layer, parameters, channels, shape)

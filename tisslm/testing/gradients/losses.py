@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import IGNORE_INDEX, Batch, Loss
 from tisslm.layers.linear import Linear
 from tisslm.layers.norm import LayerNorm
+from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.head import Head
 from tisslm.registry import Registry
@@ -95,7 +96,7 @@ class HeadProblem(Problem):
         self.parameters = get = Parameters(specs, dtype)
         draw_values(get)
         norm = LayerNorm(get["norm.weight"], get["norm.bias"], 1e-5)
-        self.head = Head(norm, Linear(get["project"], None), dtype)
+        self.head = Head(norm, Linear(get["project"], None), Precision.of("fp32", dtype))
         self.head.chunk = 32 if large else 4
         self.loss = make()
         rows = self.shape[0] * self.shape[1]

@@ -1,0 +1,65 @@
+"""Arrays whose type is known when a kernel is called: float32, bfloat16 and float16.
+
+NumPy has no bfloat16, so an array of uint16 holds its bits. A pointer stays good for the call, since
+the caller holds the array.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_FORMAT,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+
+from tisslm._kernels.isa cimport TISS_BF16, TISS_F16, TISS_F32
+
+
+cdef array_t nothing() noexcept:
+    """What stands for an array that is left out."""
+    cdef array_t found
+    found.data = NULL
+    found.type = TISS_F32
+    found.shape[:] = [0, 0, 0, 0]
+    return found
+
+
+cdef array_t describe(object x, int ndim, int flags) except *:
+    cdef array_t found = nothing()
+    cdef Py_buffer view
+    cdef int i
+    PyObject_GetBuffer(x, &view, flags | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+    try:
+        if view.ndim != ndim or view.itemsize > 4 or view.format[1] != 0:
+            raise ValueError(f"expected {ndim} dimensions of stored floats, got {view.ndim}")
+        if view.format[0] == b"f":
+            found.type = TISS_F32
+        elif view.format[0] == b"H":
+            found.type = TISS_BF16
+        elif view.format[0] == b"e":
+            found.type = TISS_F16
+        else:
+            raise ValueError("expected float32, float16, or uint16 with the bits of bfloat16")
+        found.data = view.buf
+        for i in range(ndim):
+            found.shape[i] = view.shape[i]
+    finally:
+        PyBuffer_Release(&view)
+    return found
+
+
+cdef array_t reads(object x, int ndim) except *:
+    """Describe an array that a kernel reads; None has no data."""
+    return nothing() if x is None else describe(x, ndim, 0)
+
+
+cdef array_t writes(object x, int ndim) except *:
+    """Describe an array that a kernel writes; None has no data."""
+    return nothing() if x is None else describe(x, ndim, PyBUF_WRITABLE)
+
+
+cdef const void* at(const array_t* x, Py_ssize_t element) noexcept nogil:
+    """The address of an element; NULL where there is no array."""
+    if x.data == NULL:
+        return NULL
+    return <const char*> x.data + element * (4 if x.type == TISS_F32 else 2)

@@ -1,0 +1,66 @@
+"""In which types a pass computes: of the residual stream, and of what is stored and multiplied.
+
+What does not live here: the choice (the Trainer's, by ``training.precision``), and loss scaling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tisslm.errors import ConfigError
+
+__all__ = ["Precision"]
+
+#: NumPy has no bfloat16: arrays of uint16 hold its bits.
+_STORED = {"fp32": "float32", "bf16": "uint16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The types of one pass.
+
+    Attributes
+    ----------
+    name : {"fp32", "bf16", "fp16"}
+    stream : {"float32", "float64"}
+        Of parameters, gradients, the residual stream, statistics and logits.
+    stored : {"float32", "float64", "uint16", "float16"}
+        Of the activations that are kept for backward or enter a matrix product.
+
+    References
+    ----------
+    Micikevicius et al., "Mixed Precision Training", arXiv 1710.03740.
+    Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", arXiv 1905.12322.
+    """
+
+    name: str
+    stream: str
+    stored: str
+
+    @classmethod
+    def of(cls, name: str, dtype: str) -> Precision:
+        """Return the types of a named precision for a model of a dtype.
+
+        Raises
+        ------
+        ConfigError
+            If the name is unknown, or the model is one of float64.
+        """
+        if name not in _STORED:
+            raise ConfigError(
+                f"precision: expected one of {', '.join(_STORED)}, got {name!r}"
+                + ("; the Trainer resolves it" if name == "auto" else "")
+            )
+        if dtype == "float64":
+            if name != "fp32":
+                raise ConfigError(
+                    f"precision: a model of float64 has no mixed precision, got {name!r}; build "
+                    "it with dtype='float32'"
+                )
+            return cls(name, "float64", "float64")
+        return cls(name, "float32", _STORED[name])
+
+    @property
+    def mixed(self) -> bool:
+        """Whether storing an activation rounds it."""
+        return self.stream != self.stored
