@@ -2,8 +2,8 @@
 
 A kept block leaves what its backward needs in buffers of its own. A recomputed one leaves only the
 residual stream at its input; its backward first runs its forward again from there, into buffers
-that all recomputed blocks share. Dropout is keyed by the pass and not drawn in turn, so the second
-forward has the bits of the first.
+that all recomputed blocks share, without the last product, which no backward reads. Dropout is
+keyed by the pass and not drawn in turn, so the second forward has the bits of the first.
 
 What does not live here: where the buffers lie (``buffers``), and how ``"auto"`` is chosen.
 """
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Layer, PassContext
 from tisslm.errors import ConfigError
+from tisslm.layers.mlp import MLP
 from tisslm.models.buffers import PassBuffers
 
 __all__ = ["Recomputation", "run_backward", "run_forward"]
@@ -114,7 +115,18 @@ def run_backward(
     """
     for block in reversed(buffers.blocks):
         if block.stream is not None:
-            for i in block.layers:
-                layers[i].forward(block.stream, buffers.saved[i], buffers.scratch[i], ctx)
+            _refill(layers, block.stream, block.layers, buffers, ctx)
         for i in reversed(block.layers):
             layers[i].backward(dh_NC, buffers.saved[i], buffers.scratch[i], ctx)
+
+
+def _refill(
+    layers: Sequence[Layer], h_NC: Array, numbers: range, buffers: PassBuffers, ctx: PassContext
+) -> None:
+    """Run a block again from its stream for what it saves; the block's output is not wanted."""
+    for i in numbers:
+        layer, saved, scratch = layers[i], buffers.saved[i], buffers.scratch[i]
+        if i == numbers[-1] and isinstance(layer, MLP):
+            layer.refill(h_NC, saved, scratch)
+        else:
+            layer.forward(h_NC, saved, scratch, ctx)
