@@ -107,6 +107,13 @@ class Model(ABC):
     def seq_len(self) -> int:
         """The longest T that the model takes."""
 
+    def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
+        """Fix how later passes run; no parameter changes, and earlier caches are stale."""
+        asked = {"precision": precision, "activation_checkpointing": activation_checkpointing}
+        if asked != {"precision": "fp32", "activation_checkpointing": "none"}:
+            name = f"{type(self).__name__} has no prepare() of its own"
+            raise ConfigError(f'{name}: expected only the defaults "fp32", "none", got {asked}')
+
     @abstractmethod
     def forward(self, x: IntArray, *, train: bool = False) -> tuple[FloatArray, Any]:
         """Compute logits of shape (B, T, V) and the cache that ``backward`` needs.

@@ -10,6 +10,7 @@ from tisslm.layers.dropout import Dropout
 from tisslm.layers.linear import Linear
 from tisslm.layers.mlp import MLP
 from tisslm.layers.norm import LayerNorm
+from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.testing import check_layer
 
@@ -106,7 +107,7 @@ def mlp(dtype):
     parameters = Parameters([ParameterSpec(name, shape) for name, shape in shapes.items()], dtype)
     norm = LayerNorm(parameters["norm.weight"], parameters["norm.bias"], 1e-5)
     up, down = (Linear(parameters[name], None) for name in ("up", "down"))
-    return MLP(norm, up, down, 0, Dropout(0.3, site=1), dtype), parameters
+    return MLP(norm, up, down, 0, Dropout(0.3, site=1), Precision.of("fp32", dtype)), parameters
 
 
 WRONG = [

@@ -96,23 +96,30 @@ class MLP(Layer):
         """Add the MLP to the stream."""
         dropped = self.dropout.active(ctx)
         for rows in chunks(len(h_NC)):
-            n = rows.stop - rows.start
-            normed, act = scratch["normed"][:n], scratch["act"][:n]
-            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
-            ops.linear_activation_forward(
-                normed,
-                self.up.weight.data,
-                self.up.bias_data(),
-                saved["pre"][rows],
-                act,
-                self.activation,
-            )
+            act = self._activate(rows, h_NC, saved, scratch)
             if dropped:
                 self.down.forward(act, scratch["branch"][rows])
             else:
                 self.down.add_forward(act, h_NC[rows])
         if dropped:
             self.dropout.add(h_NC, scratch["branch"], ctx)
+
+    def _activate(
+        self, rows: slice, h_NC: Array, saved: Mapping[str, Array], scratch: Mapping[str, Array]
+    ) -> Array:
+        """Normalize and project some rows; return their activation."""
+        n = rows.stop - rows.start
+        normed, act = scratch["normed"][:n], scratch["act"][:n]
+        self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
+        ops.linear_activation_forward(
+            normed,
+            self.up.weight.data,
+            self.up.bias_data(),
+            saved["pre"][rows],
+            act,
+            self.activation,
+        )
+        return act
 
     def backward(
         self,
@@ -149,6 +156,19 @@ class MLP(Layer):
         self.up.backward_weight(d_pre, normed)
         self.up.backward_input(d_pre, d_normed)
         self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
+
+    def refill(self, x_NC: Array, saved: Mapping[str, Array], scratch: Mapping[str, Array]) -> None:
+        """Leave in ``saved`` what ``forward`` would, without the layer's output.
+
+        A third of the products of a block less: no backward reads what ``down`` gives.
+
+        Parameters
+        ----------
+        x_NC : ndarray of shape (N, C)
+            The layer's input.
+        """
+        for rows in chunks(len(x_NC)):
+            self._activate(rows, x_NC, saved, scratch)
 
     def decode(self, h_BC: Array) -> None:
         """Add the MLP of one new token per sequence (no statistics are kept)."""
