@@ -48,7 +48,7 @@ def plan_config(job: Job, text: Path) -> str:
         training["precision"] = ours.precision
     if ours.activation_checkpointing != "none":
         training["activation_checkpointing"] = ours.activation_checkpointing
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         "data": {"path": str(text), "valid_fraction": 0.0},
         "tokenizer": {"name": "char"},
         "model": {**sizes, "seq_len": time, "bias": job.bias},
@@ -81,10 +81,7 @@ def planned_bytes(job: Job) -> tuple[int | None, str]:
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         return None, f"tisslm plan does not run here: {last[0].strip(' │')}"
-    total = json.loads(done.stdout).get("total")
-    if not isinstance(total, int):
-        return None, "tisslm plan --json names no 'total'"
-    return total, ""
+    return int(json.loads(done.stdout)["memory"]["total_bytes"]), ""
 
 
 def rows(measured: Measured, planned: int | None) -> list[dict[str, Any]]:
@@ -94,7 +91,7 @@ def rows(measured: Measured, planned: int | None) -> list[dict[str, Any]]:
     found = []
     for who, memory in measured.memory.items():
         above = above_parameters(memory, parameters)
-        row = {
+        row: dict[str, Any] = {
             "who": who,
             **memory,
             "peak_less_import_bytes": memory["peak_rss_bytes"] - memory["import_rss_bytes"],

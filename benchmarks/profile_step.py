@@ -123,7 +123,8 @@ def verify(job: Job) -> tuple[OurSide, dict[str, Part]]:
         If the losses are not the same, to the bit, or an update has too few operations.
     """
     expected = make_side(job).updates(VERIFIED_UPDATES)["losses"]
-    side, parts, ignored = make_side(job), {}, dict.fromkeys(map(part_of, operations()), 0.0)
+    parts: dict[str, Part] = {}
+    side, ignored = make_side(job), dict.fromkeys(map(part_of, operations()), 0.0)
     with replaced(counting(parts)):
         found = side.updates(1)["losses"]
     with replaced(timing(ignored)):

@@ -111,13 +111,13 @@ def table(measured: Measured, share: float | None) -> str:
     lines = [
         f"{measured.job.rounds} rounds of {measured.steps} updates; losses equal to the bit",
         "",
-        f"{'threads':>8}{'tokens/s':>12}{'slowest':>12}{'fastest':>12}{'speed-up':>10}{'each':>8}",
+        f"{'threads':>8}{'tokens/s':>12}{'slowest':>12}{'fastest':>12}{'speed-up':>10}{'efficiency':>12}",
     ]
     for n, row in figures(measured).items():
         rounds = row["tokens_per_s_rounds"]
         lines.append(
             f"{n:8}{row['tokens_per_s']:12.1f}{min(rounds):12.1f}{max(rounds):12.1f}"
-            f"{row['speed_up']:10.2f}{row['efficiency']:8.0%}"
+            f"{row['speed_up']:10.2f}{row['efficiency']:12.0%}"
         )
     if share is not None:
         lines += ["", f"serial share of one thread's time, fitted by Amdahl's law: {share:.2%}"]
