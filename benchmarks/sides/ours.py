@@ -54,9 +54,15 @@ class OurSide:
 
     def prepare(self, job: dict[str, Any], folder: str) -> dict[str, Any]:
         """Build the model, and leave its weights and a batch in the folder for the peers."""
+        try:
+            return self._prepare(job, Path(folder))
+        except ConfigError as error:  # a precision that this version or processor has not
+            raise UnavailableError(str(error)) from error
+
+    def _prepare(self, job: dict[str, Any], folder: Path) -> dict[str, Any]:
         config = self._config(job)
         model = Transformer(TransformerConfig(**job["model"]), seed=SEED, dtype="float32")
-        weights, batch = Path(folder) / "weights.npz", Path(folder) / "batch.npz"
+        weights, batch = folder / "weights.npz", folder / "batch.npz"
         rng = np.random.default_rng(SEED)
         vocab_size, shape = job["model"]["vocab_size"], (job["batch"], job["model"]["seq_len"])
         self.x = rng.integers(0, vocab_size, shape, dtype=np.int32)
@@ -85,17 +91,14 @@ class OurSide:
             chosen["precision"] = job["precision"]
         if job["activation_checkpointing"] != "none":
             chosen["activation_checkpointing"] = job["activation_checkpointing"]
-        try:
-            return TrainingConfig(
-                batch_size=job["batch"],
-                learning_rate=job["adamw"]["lr"],
-                max_grad_norm=job["max_grad_norm"],
-                max_steps=10**9,
-                threads=job["threads"],
-                **chosen,
-            )
-        except ConfigError as error:
-            raise UnavailableError(str(error)) from error
+        return TrainingConfig(
+            batch_size=job["batch"],
+            learning_rate=job["adamw"]["lr"],
+            max_grad_norm=job["max_grad_norm"],
+            max_steps=10**9,
+            threads=job["threads"],
+            **chosen,
+        )
 
     def _trainer(self, model: Transformer, job: dict[str, Any], config: TrainingConfig) -> Trainer:
         options = {name: value for name, value in job["adamw"].items() if name != "lr"}

@@ -213,3 +213,11 @@ def low_precision():
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_setting_that_ours_refuses_is_said_in_its_words(script, tiny_job, tmp_path):
+    """As this version's own sentence, not as a side that broke."""
+    protocol, ours = script("protocol"), script("sides.ours")
+    request = tiny_job.request(tiny_job.contestants[0]) | {"precision": "fp8"}
+    with pytest.raises(protocol.UnavailableError, match=r"training\.precision: expected"):
+        ours.OurSide().prepare(request, str(tmp_path))
