@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # An interpreter with PyTorch, for `make bench` to compare with.
 PEER_PYTHON ?=
+# What `make bench` runs; benchmarks/README.md has the names.
+SIZE ?= char-tiny
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/*) setup.py pyproject.toml
@@ -27,7 +29,11 @@ format: $(VENV)/installed-lint
 	$(BIN)/ruff format .
 
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/train_step.py --size char-tiny --precision fp32 $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+	$(BIN)/python benchmarks/train_step.py --size $(SIZE) --precision fp32 $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+	$(BIN)/python benchmarks/memory.py --size $(SIZE) $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON),--peers "")
+	$(BIN)/python benchmarks/profile_step.py --size $(SIZE)
+	$(BIN)/python benchmarks/kernels.py --size $(SIZE)
+	$(BIN)/python benchmarks/threads.py --size $(SIZE)
 
 clean:
 	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so

@@ -18,7 +18,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Side", "SideFailedError", "UnavailableError", "peak_rss_bytes", "serve"]
+__all__ = [
+    "Side",
+    "SideFailedError",
+    "UnavailableError",
+    "above_parameters",
+    "memory",
+    "resident_bytes",
+    "serve",
+]
 
 LOG_LINES = 15  # of a failed side's standard error, shown to the user
 
@@ -119,17 +127,30 @@ def serve(handlers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
         replies.flush()
 
 
-def peak_rss_bytes() -> int:
-    """Return the largest resident set that this process has had, in bytes.
+def memory(import_rss_bytes: int) -> dict[str, Any]:
+    """Report this process's memory: after its imports, as it was told, and the peak so far."""
+    return {
+        "import_rss_bytes": import_rss_bytes,
+        "peak_rss_bytes": resident_bytes("VmHWM"),
+    }
 
-    Linux keeps it per address space as VmHWM. The figure of ``getrusage`` is inherited from
+
+def resident_bytes(field: str) -> int:
+    """Return this process's resident set, in bytes: VmRSS is the one now, VmHWM the largest.
+
+    Linux keeps the largest per address space. The figure of ``getrusage`` is inherited from
     the process that started this one, so it serves only where there is no /proc.
     """
     status = Path("/proc/self/status")
     if status.exists():
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) * 1024
+        return int(fields[field].split()[0]) * 1024
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def above_parameters(memory: dict[str, int], parameters: int) -> int:
+    """Return the peak less what is loaded and less weights, gradients and AdamW's state."""
+    return memory["peak_rss_bytes"] - memory["import_rss_bytes"] - 16 * parameters

@@ -57,6 +57,12 @@ class Size:
         attention = 6 * self.n_layer * self.n_embd * self.time
         return 6 * self.parameters(bias) + attention
 
+    @property
+    def product_flops(self) -> int:
+        """Operations of an update in matrix products and attention alone, counted likewise."""
+        matrices = 12 * self.n_layer * self.n_embd**2 + self.vocab_size * self.n_embd
+        return self.tokens * (6 * matrices + 6 * self.n_layer * self.n_embd * self.time)
+
     def __str__(self) -> str:
         return "L{} H{} C{} V{} B{} T{}".format(*astuple(self))
 
@@ -66,6 +72,10 @@ NAMED = {
     "char": Size(6, 6, 384, 65, 64, 256),
     "gpt2-4x64": Size(12, 12, 768, 50304, 4, 64),
     "gpt2-4x256": Size(12, 12, 768, 50304, 4, 256),
+    "gpt2-1x1024": Size(12, 12, 768, 50304, 1, 1024),
+    "gpt2-medium-1x1024": Size(24, 16, 1024, 50304, 1, 1024),
+    "long-16x512": Size(4, 4, 256, 65, 16, 512),
+    "long-1x8192": Size(4, 4, 256, 65, 1, 8192),
 }
 
 

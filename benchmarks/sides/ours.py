@@ -8,25 +8,24 @@ What does not live here: the peers, the order of the turns.
 from __future__ import annotations
 
 import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import clone  # noqa: F401 (finds tisslm)
 import numpy as np
+from bounds import peaks
 from numpy.typing import NDArray
-from protocol import peak_rss_bytes, serve
-
-# An installed tisslm goes first; without one, this clone's, built in place.
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+from protocol import UnavailableError, memory, resident_bytes, serve
 
 import tisslm
-from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig
-from tisslm._kernels import peak
+from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig, ops
 from tisslm.contracts import Dataset
+from tisslm.errors import ConfigError
 
 SEED = 1337
+IMPORT_RSS_BYTES = resident_bytes("VmRSS")
 
 
 class OneBatch(Dataset):
@@ -55,33 +54,55 @@ class OurSide:
 
     def prepare(self, job: dict[str, Any], folder: str) -> dict[str, Any]:
         """Build the model, and leave its weights and a batch in the folder for the peers."""
+        try:
+            return self._prepare(job, Path(folder))
+        except ConfigError as error:  # a precision that this version or processor has not
+            raise UnavailableError(str(error)) from error
+
+    def _prepare(self, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        config = self._config(job)
         model = Transformer(TransformerConfig(**job["model"]), seed=SEED, dtype="float32")
-        np.savez(Path(folder) / "weights.npz", **{p.name: p.data for p in model.parameters})
+        weights, batch = folder / "weights.npz", folder / "batch.npz"
         rng = np.random.default_rng(SEED)
         vocab_size, shape = job["model"]["vocab_size"], (job["batch"], job["model"]["seq_len"])
         self.x = rng.integers(0, vocab_size, shape, dtype=np.int32)
         self.y = rng.integers(0, vocab_size, shape, dtype=np.int32)
-        np.savez(Path(folder) / "batch.npz", x=self.x, y=self.y)
-        self.trainer = self._trainer(model, job)
+        if not batch.exists():  # the first of our sides makes them for everyone
+            np.savez(weights, **{p.name: p.data for p in model.parameters})
+            np.savez(batch, x=self.x, y=self.y)
         self.threads: int = job["threads"]
+        self.trainer = self._trainer(model, job, config)
         return {
             "parameters": model.parameters.count,
             "about": {
                 "tisslm": tisslm.__version__,
                 "numpy": np.__version__,
                 "python": platform.python_version(),
+                "engine": ops.engine(),
+                "precision": job["precision"],
+                "activation_checkpointing": job["activation_checkpointing"],
             },
         }
 
-    def _trainer(self, model: Transformer, job: dict[str, Any]) -> Trainer:
-        options = dict(job["adamw"])
-        options["beta1"], options["beta2"] = options.pop("betas")
-        config = TrainingConfig(
+    def _config(self, job: dict[str, Any]) -> TrainingConfig:
+        """Make the configuration; what is not the default is named, so that it can be refused."""
+        chosen = {}
+        if job["precision"] != "fp32":
+            chosen["precision"] = job["precision"]
+        if job["activation_checkpointing"] != "none":
+            chosen["activation_checkpointing"] = job["activation_checkpointing"]
+        return TrainingConfig(
             batch_size=job["batch"],
-            learning_rate=options.pop("lr"),
+            learning_rate=job["adamw"]["lr"],
             max_grad_norm=job["max_grad_norm"],
             max_steps=10**9,
+            threads=job["threads"],
+            **chosen,
         )
+
+    def _trainer(self, model: Transformer, job: dict[str, Any], config: TrainingConfig) -> Trainer:
+        options = {name: value for name, value in job["adamw"].items() if name != "lr"}
+        options["beta1"], options["beta2"] = options.pop("betas")
         return Trainer(
             model,
             optimizer=("adamw", options),
@@ -99,12 +120,12 @@ class OurSide:
         return {"seconds": perf_counter() - start, "losses": losses}
 
     def peak(self, seconds: float) -> dict[str, Any]:
-        """Measure the machine's fp32 rate in registers, on as many threads as the training."""
-        return {"gflops": peak.fma_gflops(self.threads, seconds)}
+        """Measure the machine's peaks, on as many threads as the training."""
+        return {"gflops": peaks(self.threads, seconds)}
 
     def memory(self) -> dict[str, Any]:
-        """Report the peak so far."""
-        return {"peak_rss_bytes": peak_rss_bytes()}
+        """Report the memory after the imports, and the peak so far."""
+        return memory(IMPORT_RSS_BYTES)
 
 
 def main() -> None:

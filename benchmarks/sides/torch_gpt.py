@@ -143,9 +143,14 @@ def train_update(
     x_BT: Tensor,
     y_BT: Tensor,
     max_grad_norm: float,
+    autocast: torch.dtype | None = None,
 ) -> float:
-    """Make one update, forward to AdamW, and return the loss before it."""
-    loss = model(x_BT, y_BT)
+    """Make one update, forward to AdamW, and return the loss before it.
+
+    With ``autocast``, the model runs under it in that type; weights and AdamW stay in fp32.
+    """
+    with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
+        loss = model(x_BT, y_BT)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)

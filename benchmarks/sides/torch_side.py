@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from protocol import UnavailableError, peak_rss_bytes, serve
+from protocol import UnavailableError, memory, resident_bytes, serve
 
 try:
     import numpy as np
@@ -24,6 +24,12 @@ try:
     MISSING = ""
 except ImportError as error:
     MISSING = str(error)
+
+IMPORT_RSS_BYTES = resident_bytes("VmRSS")
+
+#: Autocast's type for the forward pass and the loss, as nanoGPT sets it. fp16 is left out: it
+#: needs loss scaling, which nanoGPT has for GPUs only, so there is no recipe to hold it to.
+AUTOCAST = {"fp32": None, "bf16": "bfloat16"}
 
 
 class TorchSide:
@@ -35,6 +41,12 @@ class TorchSide:
             raise UnavailableError(f"its interpreter cannot import what it needs: {MISSING}")
         if job["compile"] and not shutil.which(os.environ.get("CXX", "g++")):
             raise UnavailableError("torch.compile needs a C++ compiler, and there is none")
+        if job["precision"] not in AUTOCAST:
+            raise UnavailableError(
+                f"this recipe has no {job['precision']} on the CPU (no loss scaling)"
+            )
+        autocast = AUTOCAST[job["precision"]]
+        self.autocast = None if autocast is None else getattr(torch, autocast)
         torch.set_num_threads(job["threads"])
         self.plain = self._load(job, Path(folder))
         self.model: Any = torch.compile(self.plain) if job["compile"] else self.plain
@@ -50,6 +62,7 @@ class TorchSide:
                 "torch": torch.__version__,
                 "numpy": np.__version__,
                 "fused_adamw": self.fused,
+                "autocast": autocast or "",
                 "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             },
         }
@@ -77,14 +90,16 @@ class TorchSide:
         """Make n updates; seconds are for all of them together."""
         start = time.perf_counter()
         losses = [
-            train_update(self.model, self.optimizer, self.x, self.y, self.max_grad_norm)
+            train_update(
+                self.model, self.optimizer, self.x, self.y, self.max_grad_norm, self.autocast
+            )
             for _ in range(n)
         ]
         return {"seconds": time.perf_counter() - start, "losses": losses}
 
     def memory(self) -> dict[str, Any]:
-        """Report the peak so far."""
-        return {"peak_rss_bytes": peak_rss_bytes()}
+        """Report the memory after the imports, and the peak so far."""
+        return memory(IMPORT_RSS_BYTES)
 
 
 def main() -> None:

@@ -103,7 +103,9 @@ def test_the_benchmark_compares_with_the_interpreter_that_is_named() -> None:
 
     assert "--peer-python" not in recipe()
     wanted = "--precision fp32 --peer-python /torch/bin/python\n"
-    assert wanted in recipe("PEER_PYTHON=/torch/bin/python")
+    with_peer = recipe("PEER_PYTHON=/torch/bin/python")
+    assert wanted in with_peer
+    assert "memory.py --size char-tiny --peer-python /torch/bin/python\n" in with_peer
 
 
 def test_what_make_test_installs_checks_the_floors() -> None:

@@ -1,0 +1,234 @@
+"""The calls that the benchmark of kernels makes: every operation of a step, at a size's shapes.
+
+This one table knows the operations' arguments; whoever changes a signature changes it here.
+
+What does not live here: verification, time, how much work a call is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import clone  # noqa: F401 (finds tisslm)
+import numpy as np
+from low_precision import narrowed, widened
+from numpy.typing import NDArray
+from sizes import Size
+
+from tisslm import ops
+from tisslm.contracts import chunk_rows
+from tisslm.layers.mlp import CHUNK
+
+__all__ = ["Case", "cases", "reduced"]
+
+Array = NDArray[Any]
+
+GELU = ops.ACTIVATIONS["gelu"]
+EPS = 1e-5
+SEED = 1337
+FLAT = 2**25  # parameters in a flat pass, at most: 128 MiB each, beyond any cache
+KEY = (0.1, SEED, 1, 1, 0)  # of dropout: probability, seed, update, site, first row
+NO_DROPOUT = (0.0, *KEY[1:])
+ADAMW = (1e-4, 0.9, 0.95, 1e-8, 0.1, True, 0.1, 0.05, 0.5)  # lr to grad_scale
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call.
+
+    Attributes
+    ----------
+    operation : str
+        Name in ``tisslm.ops``.
+    shape : str
+        For the reader.
+    arguments : tuple
+        As the operation takes them.
+    out : tuple of int
+        Positions of the arrays that it writes and that are compared.
+    """
+
+    operation: str
+    shape: str
+    arguments: tuple[Any, ...]
+    out: tuple[int, ...]
+
+
+@dataclass
+class Draw:
+    """Arrays of normal numbers; long ones repeat a block, for drawing takes longer than timing.
+
+    ``low`` ones, stored activations and operands of products, are of the run's precision.
+    """
+
+    precision: str = "fp32"
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(SEED))
+
+    def normal(self, *shape: int, size: float = 1.0) -> Array:
+        total = math.prod(shape)
+        block = self.rng.standard_normal(min(total, 2**16 + 1), dtype=np.float32)
+        return np.resize(block * np.float32(size), shape)
+
+    def low(self, *shape: int) -> Array:
+        return narrowed(self.normal(*shape), self.precision)
+
+    def ids(self, below: int, *shape: int) -> Array:
+        return self.rng.integers(0, below, shape, dtype=np.int32)
+
+    @staticmethod
+    def empty(*shape: int) -> Array:
+        return np.full(shape, np.nan, np.float32)
+
+    def low_empty(self, *shape: int) -> Array:
+        return narrowed(self.empty(*shape), self.precision)
+
+
+def reduced(size: Size) -> Size:
+    """Return a small size of the same width, whose float64 twins are quick."""
+    return Size(
+        1,
+        size.n_head,
+        size.n_embd,
+        min(size.vocab_size, 997),
+        min(size.batch, 2),
+        min(size.time, 80),
+    )
+
+
+def cases(size: Size, precision: str = "fp32") -> Iterator[Case]:
+    """Make every case of a size, in the order of a step."""
+    draw = Draw(precision)
+    yield from embedding(draw, size)
+    yield from norms(draw, size)
+    yield from products(draw, size)
+    yield from attention(draw, size)
+    yield from elementwise(draw, size)
+    yield from loss(draw, size)
+    yield from optimizer(draw, size)
+
+
+def products(draw: Draw, size: Size) -> Iterator[Case]:
+    """Every linear map of a block, and the output projection of one chunk, in its three forms."""
+    width, rows = size.n_embd, size.tokens
+    chunk = min(rows, CHUNK)
+    shapes = (
+        ("qkv", rows, 3 * width, width),
+        ("out", rows, width, width),
+        ("up", chunk, 4 * width, width),
+        ("down", chunk, width, 4 * width),
+        ("head", min(rows, chunk_rows(size.vocab_size)), size.vocab_size, width),
+    )
+    for name, n, o, c in shapes:
+        shape = f"{name} {n}x{o}x{c}"
+        x, w, dy = draw.low(n, c), draw.normal(o, c, size=0.02), draw.low(n, o)
+        bias = None if name == "head" else draw.normal(o)
+        db = None if name == "head" else draw.empty(o)
+        y = draw.empty(n, o) if name == "head" else draw.low_empty(n, o)  # logits are fp32
+        dx, dw = draw.low_empty(n, c), draw.empty(o, c)
+        if name == "up":
+            act = draw.low_empty(n, o)
+            arguments = (x, w, bias, y, act, GELU)
+            yield Case("linear_activation_forward", shape, arguments, (3, 4))
+        else:
+            yield Case("linear_forward", shape, (x, w, bias, y), (3,))
+        yield Case("linear_backward_input", shape, (dy, w, dx), (2,))
+        yield Case("linear_backward_weight", shape, (dy, x, dw, db, False), (2, 3))
+
+
+def attention(draw: Draw, size: Size) -> Iterator[Case]:
+    """Attention without dropout; backward takes what forward left."""
+    batch, time, width, heads = size.batch, size.time, size.n_embd, size.n_head
+    scale = 1 / math.sqrt(width // heads)
+    shape = f"{batch}x{time}x{width}, {heads} heads"
+    ops.reserve_attention(time, width // heads)
+    qkv, dout = draw.low(batch, time, 3 * width), draw.low(batch, time, width)
+    rounded = widened(qkv).astype(np.float32)
+    out, lse = draw.low_empty(batch, time, width), draw.empty(batch, heads, time)
+    options = (heads, heads, scale, *NO_DROPOUT)
+    yield Case("attention_forward", shape, (qkv, out, lse, *options), (1, 2))
+    out, lse = draw.empty(batch, time, width), lse.copy()
+    ops.attention_forward(rounded, out, lse, *options)
+    out = narrowed(out, draw.precision)
+    dqkv = draw.low_empty(batch, time, 3 * width)
+    yield Case("attention_backward", shape, (dout, qkv, out, lse, dqkv, *options), (4,))
+
+
+def norms(draw: Draw, size: Size) -> Iterator[Case]:
+    """Layer norm forward, from saved statistics, and backward with the residual's gradient."""
+    rows, width = size.tokens, size.n_embd
+    shape = f"{rows}x{width}"
+    x, gamma, beta = draw.normal(rows, width), draw.normal(width), draw.normal(width)
+    y, mean, rstd = draw.low_empty(rows, width), draw.empty(rows), draw.empty(rows)
+    yield Case("layer_norm_forward", shape, (x, gamma, beta, y, mean, rstd, EPS), (3, 4, 5))
+    mean, rstd = mean.copy(), rstd.copy()
+    ops.layer_norm_forward(x, gamma, beta, draw.empty(rows, width), mean, rstd, EPS)
+    yield Case("layer_norm_apply", shape, (x, gamma, beta, mean, rstd, y.copy()), (5,))
+    dy, dres, dx = draw.low(rows, width), draw.normal(rows, width), draw.empty(rows, width)
+    dgamma, dbeta, partial = (
+        draw.empty(width),
+        draw.empty(width),
+        draw.empty(2, -(-rows // 64), width),
+    )
+    arguments = (dy, x, gamma, mean, rstd, dres, dx, dgamma, dbeta, partial, False)
+    yield Case("layer_norm_backward", shape, arguments, (6, 7, 8))
+
+
+def elementwise(draw: Draw, size: Size) -> Iterator[Case]:
+    """The activation over one chunk of rows; dropout and residual over the stream."""
+    rows, width = size.tokens, size.n_embd
+    chunk = min(rows, CHUNK)
+    wide = (chunk, 4 * width)
+    shape = f"{chunk}x{4 * width}"
+    x, dy = draw.low(*wide), draw.low(*wide)
+    yield Case("activation_forward", shape, (x, draw.low_empty(*wide), GELU), (1,))
+    arguments = (x, dy, draw.low_empty(*wide), draw.low_empty(*wide), GELU)
+    yield Case("activation_backward", shape, arguments, (2, 3))
+    shape = f"{rows}x{width}"
+    h, y = draw.normal(rows, width), draw.low(rows, width)
+    yield Case("residual_forward", shape, (h, y, size.time, *NO_DROPOUT), (0,))
+    yield Case("residual_forward", f"{shape}, dropout", (h.copy(), y, size.time, *KEY), (0,))
+    dx = draw.low_empty(rows, width)
+    yield Case("dropout_forward", f"{shape}, dropout", (y, dx, size.time, *KEY), (1,))
+    yield Case("dropout_backward", f"{shape}, dropout", (y, dx.copy(), size.time, *KEY), (1,))
+
+
+def loss(draw: Draw, size: Size) -> Iterator[Case]:
+    """One chunk of logits, turned into its gradient."""
+    rows, vocab = min(size.tokens, chunk_rows(size.vocab_size)), size.vocab_size
+    weights = np.full(rows, 1 / rows, np.float32)
+    arguments = (
+        draw.normal(rows, vocab),
+        draw.ids(vocab, rows),
+        weights,
+        draw.empty(rows),
+        0.0,
+        True,
+    )
+    yield Case("cross_entropy_tile", f"{rows}x{vocab}", arguments, (0, 3))
+
+
+def embedding(draw: Draw, size: Size) -> Iterator[Case]:
+    """Token and position; the gradient adds to that of the tied output matrix."""
+    batch, time, width, vocab = size.batch, size.time, size.n_embd, size.vocab_size
+    shape = f"{batch}x{time}x{width}, {vocab} tokens"
+    tokens, table = draw.ids(vocab, batch, time), draw.normal(vocab, width)
+    place, h = draw.normal(time, width), draw.empty(batch * time, width)
+    yield Case("embedding_forward", shape, (tokens, table, place, h), (3,))
+    order, start = np.zeros(batch * time, np.int32), np.zeros(vocab + 1, np.int32)
+    dtoken, dplace = np.zeros((vocab, width), np.float32), draw.empty(time, width)
+    dh = draw.normal(batch * time, width)
+    arguments = (tokens, dh, dtoken, dplace, order, start, True, False)
+    yield Case("embedding_backward", shape, arguments, (2, 3))
+
+
+def optimizer(draw: Draw, size: Size) -> Iterator[Case]:
+    """The flat passes over all parameters, or over as many as no cache holds."""
+    count = min(size.parameters(bias=True), FLAT)
+    p, g, m = draw.normal(count), draw.normal(count), draw.normal(count)
+    v = np.abs(draw.normal(count))
+    partial = np.full(-(-count // ops.NORM_BLOCK), np.nan)
+    yield Case("squared_norm", str(count), (g, partial), (1,))
+    yield Case("adam_update", str(count), (p, g, m, v, *ADAMW), (0, 2, 3))

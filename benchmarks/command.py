@@ -1,0 +1,104 @@
+"""What the commands share: their options, who takes part, and failures as exit codes.
+
+What does not live here: what a command measures.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from job import OURS, PEERS, PLAIN, Contestant, Precision, parse_checkpointing
+from machine import stop
+from protocol import SideFailedError
+from sizes import NAMED
+from turns import LossMismatchError
+
+__all__ = [
+    "ALL_PEERS",
+    "Bias",
+    "Checkpointing",
+    "ElementType",
+    "JsonFile",
+    "PeerPython",
+    "Peers",
+    "Plain",
+    "Rounds",
+    "SizeName",
+    "Steps",
+    "Threads",
+    "attempt",
+    "contestants",
+    "parse_peers",
+]
+
+T = TypeVar("T")
+
+ALL_PEERS = ",".join(PEERS)
+
+SizeName = Annotated[str, typer.Option("--size", help=f"{', '.join(NAMED)}, or L,H,C,V,B,T.")]
+ElementType = Annotated[
+    Precision,
+    typer.Option("--precision", help="Of products and activations; fp16 has no peer."),
+]
+Checkpointing = Annotated[
+    str, typer.Option("--activation-checkpointing", help="Of ours: none, full or every=N.")
+]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Ours in fp32 without activation checkpointing, too.")
+]
+Peers = Annotated[str, typer.Option("--peers", help="Of torch,torch-compile; '' for none.")]
+Steps = Annotated[
+    int,
+    typer.Option("--steps", min=0, help="Updates in a round; 0: as many as fill about 3 seconds."),
+]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Timed turns of each.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="0: one for each physical core.")]
+Bias = Annotated[bool, typer.Option(help="Biases in linear layers and norms.")]
+PeerPython = Annotated[
+    str, typer.Option("--peer-python", help="Interpreter that has torch and NumPy.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
+
+
+def parse_peers(text: str) -> tuple[str, ...]:
+    """Turn ``torch,torch-compile`` into names; an empty text means no peer."""
+    peers = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [peer for peer in peers if peer not in PEERS]
+    if unknown or len(set(peers)) < len(peers):
+        raise ValueError(
+            f"--peers: expected different names of {', '.join(PEERS)}, comma-separated, "
+            f"got {text!r}"
+        )
+    return peers
+
+
+def contestants(
+    threads: int, precision: Precision, checkpointing: str, plain: bool, peers: str
+) -> tuple[Contestant, ...]:
+    """Name the sides: ours first, then ours without what was asked for, then the peers.
+
+    Raises
+    ------
+    ValueError
+        With one sentence that says what was expected.
+    """
+    ours = Contestant(OURS, OURS, threads, precision.value, parse_checkpointing(checkpointing))
+    plain = plain or precision is Precision.fp16  # which has no peer to be verified against
+    if plain and (ours.precision, ours.activation_checkpointing) == ("fp32", "none"):
+        raise ValueError("--plain: expected another precision or checkpointing to compare with")
+    theirs = tuple(Contestant(p, p, threads, precision.value) for p in parse_peers(peers))
+    return (ours, *((Contestant(PLAIN, OURS, threads),) if plain else ()), *theirs)
+
+
+def attempt(measuring: Callable[[], T]) -> T:
+    """Measure, and end with exit code 1 if a side fails or computes something else."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the sides are ended, too
+    try:
+        return measuring()
+    except (LossMismatchError, SideFailedError) as error:
+        stop(str(error), 1)

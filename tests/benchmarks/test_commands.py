@@ -1,0 +1,113 @@
+"""Every benchmark runs end to end at a tiny size, without a peer, and refuses wrong options."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+TINY = ("--size", "1,2,16,11,2,8")
+ONCE = ("--rounds", "1", "--steps", "1")
+
+
+def run(name: str, *options: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py"), *options],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def figures(tmp_path: Path, name: str, *options: str) -> dict[str, Any]:
+    """Run a benchmark and return its document."""
+    path = tmp_path / "figures.json"
+    run(name, *TINY, *options, "--json", str(path))
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_train_step(tmp_path):
+    found = figures(tmp_path, "train_step", *ONCE, "--peers", "", "--threads", "1")
+    (ours,) = found["results"]
+    assert ours["who"] == "tisslm"
+    assert ours["of_peak"] == pytest.approx(ours["gflops"] / found["peak_gflops"])
+    assert 0 < ours["import_rss_bytes"] < ours["peak_rss_bytes"]
+    rest = ours["peak_less_import_bytes"] - 16 * found["parameters"]
+    assert ours["peak_above_parameters_bytes"] == rest
+
+
+def test_a_peer_that_cannot_start_is_named(tmp_path):
+    peer = ("--peers", "torch", "--peer-python", "/no/such/python")
+    options = (*TINY, *ONCE, *peer, "--threads", "1")
+    assert (
+        "torch is left out: /no/such/python cannot be started" in run("train_step", *options).stderr
+    )
+    assert "peers left out: torch" in run("train_step", *options, "--require-peers", code=1).stderr
+
+
+def test_kernels(tmp_path):
+    found = figures(tmp_path, "kernels", "--rounds", "1", "--threads", "1", "--kernel", "norm")
+    kernels = {row["kernel"] for row in found["results"]}
+    assert kernels == {
+        "layer_norm_forward",
+        "layer_norm_apply",
+        "layer_norm_backward",
+        "squared_norm",
+    }
+    assert all(row["rate"] > 0 and row["unit"] == "GB/s" for row in found["results"])
+    assert found["left_out"] == {}
+
+
+def test_threads(tmp_path):
+    found = figures(tmp_path, "threads", *ONCE, "--threads", "1,2")
+    assert [row["threads"] for row in found["results"]] == [1, 2]
+    one, two = found["results"]
+    assert one["speed_up"] == one["efficiency"] == 1
+    assert two["speed_up"] == pytest.approx(2 * two["efficiency"])
+
+
+def test_memory(tmp_path):
+    found = figures(tmp_path, "memory", "--peers", "", "--threads", "1")
+    (ours,) = found["results"]
+    assert ours["ratio_of_peaks"] == ours["ratio_above_parameters"] == 1
+    assert ours["peak_less_import_bytes"] > 16 * found["parameters"]
+
+
+def test_profile_step(tmp_path):
+    found = figures(tmp_path, "profile_step", *ONCE, "--threads", "1")
+    parts = found["parts"]
+    assert set(parts) >= {"products", "attention", "norms", "optimizer", "loss", "embedding"}
+    shares = sum(part["share"] for part in parts.values()) + found["rest"]["share"]
+    assert shares == pytest.approx(1)
+    assert parts["products"]["unit"] == "GFLOP/s"
+
+
+@pytest.mark.parametrize("name", ["train_step", "kernels", "threads", "memory", "profile_step"])
+def test_a_wrong_size_is_a_wrong_usage(name):
+    assert f"{name}: --size: expected one of char-tiny" in run(name, "--size", "x", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("train_step", ("--peers", "jax"), "--peers: expected different names of torch"),
+        ("train_step", ("--plain",), "--plain: expected another precision"),
+        ("memory", ("--activation-checkpointing", "half"), "expected none, full or every=N"),
+        ("threads", ("--threads", "2,1"), "--threads: expected 1 and more counts"),
+        ("kernels", ("--kernel", "nothing"), "--kernel: expected part of a shape or of"),
+    ],
+)
+def test_a_wrong_option_says_what_was_expected(name, options, sentence):
+    assert sentence in run(name, *TINY, *options, code=2).stderr

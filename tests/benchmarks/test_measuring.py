@@ -1,0 +1,223 @@
+"""What decides whether figures mean anything: verification, choice of the peer, counted work."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tisslm import ops
+from tisslm.config import RunConfig
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    ops.set_threads(1)
+    yield
+    ops.set_threads(None)
+
+
+@pytest.fixture
+def tiny_job(script):
+    """Ours, in two layers of 16 channels."""
+    job, sizes = script("job"), script("sizes")
+    ours = job.Contestant("tisslm", "tisslm", 1)
+    return job.Job(sizes.parse_size("2,2,16,11,2,8"), True, (ours,), steps=1, rounds=1)
+
+
+# ------------------------------------------------------------------ losses
+
+
+def test_ours_in_one_precision_must_agree_to_the_bit(script):
+    contestant = script("job").Contestant
+    ours = contestant("tisslm", "tisslm", 1)
+    checkpointed = contestant("full", "tisslm", 2, activation_checkpointing="full")
+    assert ours.tolerance(checkpointed) == 0
+    assert 0 < ours.tolerance(contestant("torch", "torch", 1)) < 1e-3
+    low = contestant("bf16", "tisslm", 1, "bf16")
+    assert ours.tolerance(low) == low.tolerance(ours) > 0
+
+
+@pytest.mark.parametrize("other", ["1 thread", "torch"])
+def test_other_losses_stop_the_run(script, tiny_job, other):
+    job, turns = script("job"), script("turns")
+    kind = "torch" if other == "torch" else "tisslm"
+    rival = job.Contestant(other, kind, 1)
+    measured = turns.Measured(tiny_job)
+    off = 2e-4 if kind == "torch" else 1e-15
+    measured.losses = {"tisslm": [4.0, 1.0], other: [4.0, 1.0 + off]}
+    with pytest.raises(turns.LossMismatchError, match=f"update 2 .* in {other}"):
+        turns.compare(measured, tiny_job.contestants[0], rival)
+    measured.losses[other] = measured.losses["tisslm"]
+    turns.compare(measured, tiny_job.contestants[0], rival)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(script, tiny_job):
+    job, turns = script("job"), script("turns")
+    measured = turns.Measured(tiny_job)
+    measured.losses = {"tisslm": [4.0], "torch": [float("nan")]}
+    with pytest.raises(turns.LossMismatchError):
+        turns.compare(measured, tiny_job.contestants[0], job.Contestant("torch", "torch", 1))
+
+
+class FakeSide:
+    """A side whose updates take a known time."""
+
+    def __init__(self, who: str, seconds: float) -> None:
+        self.who, self.seconds, self.open = who, seconds, True
+
+    def ask(self, do: str, n: int) -> dict[str, float]:
+        return {"seconds": self.seconds * n}
+
+    def close(self) -> None:
+        self.open = False
+
+
+def test_the_faster_peer_is_kept_and_the_slower_one_ended(script, monkeypatch):
+    job, turns, sizes = script("job"), script("turns"), script("sizes")
+    monkeypatch.setattr(turns, "PAUSE_SECONDS", 0.0)
+    everyone = tuple(
+        job.Contestant(who, kind, 1)
+        for who, kind in (("tisslm", "tisslm"), ("a", "torch"), ("b", "torch-compile"))
+    )
+    measured = turns.Measured(job.Job(sizes.parse_size("1,2,16,11,2,8"), True, everyone), steps=6)
+    ours, slow, fast = FakeSide("tisslm", 9.0), FakeSide("a", 2.0), FakeSide("b", 1.0)
+    assert turns.with_fastest_peer([ours, slow, fast], measured) == [ours, fast]
+    assert measured.not_chosen == {"a": 16 / 2.0}
+    assert (slow.open, fast.open) == (False, True)
+
+
+# ------------------------------------------------------------------ work
+
+
+def test_a_kernel_that_is_wrong_is_not_timed(script, monkeypatch):
+    kernels, sizes = script("kernels"), script("sizes")
+    right = ops.layer_norm_forward
+
+    @functools.wraps(right)
+    def wrong(*args):
+        right(*args)
+        if args[0].dtype == np.float32:
+            args[3][0, 0] += 0.01
+
+    choice = kernels.Choice(sizes.parse_size("1,2,16,11,2,8"), "fp32", "")
+    everything = {case.operation for case in choice.cases()}
+    assert kernels.verify(choice, everything) == {}
+    monkeypatch.setattr(ops, "layer_norm_forward", wrong)
+    with pytest.raises(kernels.KernelMismatchError, match="layer_norm_forward 16x16: argument 3"):
+        kernels.verify(choice, everything)
+
+
+def test_the_cases_are_the_operations_of_a_step(script, tiny_job):
+    """With dropout's own, which a step without dropout does not call."""
+    cases, profile = script("cases"), script("profile_step")
+    timers = script("timers")
+    used = set()
+
+    def noting(name, op):
+        def noted(*args, **kwargs):
+            used.add(name)
+            op(*args, **kwargs)
+
+        return noted
+
+    side = profile.make_side(tiny_job)
+    with timers.replaced(noting):
+        side.updates(1)
+    known = {case.operation for case in cases.cases(tiny_job.size)}
+    assert used - known <= {"fill", "scale"}
+    assert known - used <= {"activation_forward", "dropout_forward", "dropout_backward"}
+
+
+def test_the_timers_see_every_product(script, tiny_job):
+    _, parts = script("profile_step").verify(tiny_job)
+    assert sum(part.flops for part in parts.values()) == tiny_job.size.product_flops
+    assert all(part.nbytes > 0 for part in parts.values())
+
+
+def test_operations_are_themselves_again_after_the_timers(script):
+    timers = script("timers")
+    before = ops.linear_forward
+    with timers.replaced(lambda name, op: None):
+        assert ops.linear_forward is None
+    assert ops.linear_forward is before
+    with pytest.raises(ZeroDivisionError), timers.replaced(lambda name, op: None):
+        raise ZeroDivisionError
+    assert ops.linear_forward is before
+
+
+def test_traffic_counts_what_is_read_and_written_twice(script):
+    work = script("work")
+    h, y = np.zeros((4, 8), np.float32), np.zeros((4, 8), np.float32)
+    assert work.nbytes("residual_forward", {"h_NC": h, "y_NC": y, "T": 4}) == 3 * h.nbytes
+    in_place = {"dy_NC": h, "dx_NC": h, "T": 4}
+    assert work.nbytes("dropout_backward", in_place) == 2 * h.nbytes
+    gathered = {"tokens_BT": np.array([[1, 1, 2, 1]], np.int32), "token_VC": np.zeros((99, 8))}
+    assert work.nbytes("embedding_forward", gathered) == 4 * 4 + 2 * 8 * 8
+
+
+# ------------------------------------------------------------------ threads, plan, numbers
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.4])
+def test_the_serial_share_of_amdahls_law_is_found(script, share):
+    threads = script("threads")
+    seconds = {n: 7 * (share + (1 - share) / n) for n in (1, 2, 4, 7)}
+    assert threads.serial_share(seconds) == pytest.approx(share, abs=1e-12)
+    assert threads.speed_up(share, 16) == pytest.approx(1 / (share + (1 - share) / 16))
+    assert threads.serial_share({1: 7.0}) is None
+
+
+@pytest.mark.parametrize(("cores", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6])])
+def test_thread_counts_double_up_to_all_cores(script, cores, counts):
+    assert script("threads").parse_threads("", cores) == counts
+
+
+def test_the_configuration_that_is_planned_loads(script, tiny_job, tmp_path):
+    text = script("memory").plan_config(tiny_job, tmp_path / "text.txt")
+    config = RunConfig.from_mapping(tomllib.loads(text))
+    assert config.training.batch_size == tiny_job.size.batch
+    assert config.model["n_embd"] == tiny_job.size.n_embd
+
+
+@given(st.floats(width=32))
+def test_numbers_of_16_bits_are_the_nearest(value):
+    module = low_precision()
+    one = np.array([value], np.float32)
+    back = module.widened(module.narrowed(one, "bf16"))
+    if np.isfinite(value) and 1e-37 < abs(value) < 3e38:
+        assert abs(back[0] - value) <= 2.0**-8 * abs(value)
+    elif not np.isfinite(value):
+        assert np.array_equal(back, one.astype(np.float64), equal_nan=True)
+
+
+def test_halves_round_to_even():
+    module = low_precision()
+    step = 2.0**-7
+    halves = np.array([1 + step / 2, 1 + 3 * step / 2], np.float32)
+    assert module.widened(module.narrowed(halves, "bf16")).tolist() == [1.0, 1 + 2 * step]
+
+
+@functools.cache
+def low_precision():
+    """Load the module without the fixture, which hypothesis does not take for one example each."""
+    spec = spec_from_file_location("low_precision", FOLDER / "low_precision.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_setting_that_ours_refuses_is_said_in_its_words(script, tiny_job, tmp_path):
+    """As this version's own sentence, not as a side that broke."""
+    protocol, ours = script("protocol"), script("sides.ours")
+    request = tiny_job.request(tiny_job.contestants[0]) | {"precision": "fp8"}
+    with pytest.raises(protocol.UnavailableError, match=r"training\.precision: expected"):
+        ours.OurSide().prepare(request, str(tmp_path))
