@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
@@ -106,6 +106,32 @@ class Model(ABC):
     @abstractmethod
     def seq_len(self) -> int:
         """The longest T that the model takes."""
+
+    def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
+        """Fix how later passes are run; no parameter changes, and earlier caches are stale.
+
+        A model that can do more than the defaults overrides this.
+
+        Parameters
+        ----------
+        precision : {"fp32", "bf16", "fp16"}
+            Element type of stored activations and of matrix products.
+        activation_checkpointing : {"none", "full", "every=N"}
+            What is computed again in backward instead of being kept.
+
+        Raises
+        ------
+        ConfigError
+            If the model cannot do what is asked; nothing is changed then.
+        """
+        asked = {"precision": precision, "activation_checkpointing": activation_checkpointing}
+        known = {"precision": "fp32", "activation_checkpointing": "none"}
+        for name, value in asked.items():
+            if value != known[name]:
+                raise ConfigError(
+                    f"{name}: {type(self).__name__} can do {known[name]!r} only, got {value!r}. "
+                    "Leave it out, or give the model a prepare() of its own"
+                )
 
     @abstractmethod
     def forward(self, x: IntArray, *, train: bool = False) -> tuple[FloatArray, Any]:
@@ -245,6 +271,9 @@ class Optimizer(ABC):
     #: Whether ``update`` applies ``grad_scale`` itself (rounding g * scale to float32 first).
     takes_grad_scale: ClassVar[bool] = False
 
+    #: Asked before each update whether it may be made (gradients may overflow a loss scale).
+    gate: Callable[[], bool] | None = None
+
     def __init__(self, parameters: Parameters, lr: float) -> None:
         self.parameters = parameters
         self._pending_scale = 1.0
@@ -259,6 +288,8 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Apply the pending clip and one update; the gradients are left as they are."""
         scale, self._pending_scale = self._pending_scale, 1.0
+        if self.gate is not None and not self.gate():
+            return
         if scale != 1.0 and not self.takes_grad_scale:
             self.parameters.scale_grad(scale)
             scale = 1.0
