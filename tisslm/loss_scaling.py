@@ -113,7 +113,7 @@ class LossScaler:
             self.shrink()
             return False
         self.good_updates += 1
-        if self.good_updates == self.growth_interval:
+        if self.growth_interval is not None and self.good_updates >= self.growth_interval:
             self.scale, self.good_updates = min(2.0 * self.scale, LARGEST), 0
         return True
 

@@ -114,11 +114,11 @@ class Trainer:
         self.dataset = self._fit(dataset, "dataset")
         self.val_dataset = self._fit(val_dataset, "val_dataset")
         self.max_steps = self._find_max_steps()
+        self.passes = prepare_model(model, config)
         wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
         parts = self._take_parts(wanted)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
         self.settings = describe(config, model, parts) if settings is None else settings
-        self._prepare()
         self.state = TrainerState()
         self.grad_norm = math.nan
         self.observed: dict[str, Any] = {}
@@ -132,14 +132,9 @@ class Trainer:
         self.loss_fn, self.communicator = parts.loss_fn, parts.communicator
         self.monitors, self.sinks = parts.monitors, parts.sinks
         self.validation_loss = parts.validation_loss
+        self.scaler = make_scaler(self.model.parameters, self.config, self.passes.precision)
+        self.optimizer.gate = self.scaler.admit if self.passes.precision == "fp16" else None
         return parts
-
-    def _prepare(self) -> None:
-        """Settle how passes are run, and with it the scale of the loss."""
-        self.passes = prepare_model(self.model, self.config)
-        parameters, precision = self.model.parameters, self.passes.precision
-        self.scaler = make_scaler(parameters, self.config, precision)
-        self.optimizer.gate = self.scaler.admit if precision == "fp16" else None
 
     # ------------------------------------------------------------------ position
 

@@ -41,7 +41,6 @@ def apply(trainer: Trainer, loss: float) -> None:
     _check_finite(trainer, loss, norm)
     if not math.isfinite(norm):
         trainer.scaler.shrink()
-        trainer.zero_gradients()
         state.skipped += 1
         return
     if trainer.monitors and is_logged(state.step + 1, trainer.config, trainer.max_steps):

@@ -156,6 +156,27 @@ def test_the_scale_grows_after_an_interval_without_an_overflow(make_half):
     assert trainer.scaler.good_updates == 1
 
 
+def test_an_overflow_begins_the_interval_anew(make_half):
+    trainer = make_half(loss_scale_growth_interval=4, loss_scale_init=2**10)
+    x = np.arange(48).reshape(3, 16) % VOCAB
+    scales = []
+    for limit in [math.inf] * 3 + [0.0] + [math.inf] * 4:
+        trainer.model.limit = limit
+        trainer.train_step(x, x)
+        scales.append(trainer.loss_scale)
+    assert scales == [2**10] * 3 + [2**9] * 4 + [2**10]
+
+
+def test_a_shorter_interval_than_before_counts_at_once(make_half):
+    trainer = make_half()
+    trainer.train()
+    again = make_half(
+        folder="again", max_steps=7, loss_scale_growth_interval=2, resume=str(trainer.run.path)
+    )
+    again.train()
+    assert again.loss_scale == 2 * trainer.loss_scale
+
+
 def test_the_scale_has_a_largest_value(make_half):
     trainer = make_half(loss_scale_growth_interval=1, max_steps=3, loss_scale_init=2**23)
     trainer.train()
