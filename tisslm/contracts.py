@@ -108,30 +108,11 @@ class Model(ABC):
         """The longest T that the model takes."""
 
     def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
-        """Fix how later passes are run; no parameter changes, and earlier caches are stale.
-
-        A model that can do more than the defaults overrides this.
-
-        Parameters
-        ----------
-        precision : {"fp32", "bf16", "fp16"}
-            Element type of stored activations and of matrix products.
-        activation_checkpointing : {"none", "full", "every=N"}
-            What is computed again in backward instead of being kept.
-
-        Raises
-        ------
-        ConfigError
-            If the model cannot do what is asked; nothing is changed then.
-        """
+        """Fix how later passes run; no parameter changes, and earlier caches are stale."""
         asked = {"precision": precision, "activation_checkpointing": activation_checkpointing}
-        known = {"precision": "fp32", "activation_checkpointing": "none"}
-        for name, value in asked.items():
-            if value != known[name]:
-                raise ConfigError(
-                    f"{name}: {type(self).__name__} can do {known[name]!r} only, got {value!r}. "
-                    "Leave it out, or give the model a prepare() of its own"
-                )
+        if asked != {"precision": "fp32", "activation_checkpointing": "none"}:
+            name = f"{type(self).__name__} has no prepare() of its own"
+            raise ConfigError(f'{name}: expected only the defaults "fp32", "none", got {asked}')
 
     @abstractmethod
     def forward(self, x: IntArray, *, train: bool = False) -> tuple[FloatArray, Any]:
