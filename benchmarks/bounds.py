@@ -26,9 +26,8 @@ STREAM_BYTES = 256 * 2**20  # beyond the caches of nearly every machine
 def peaks(threads: int, seconds: float) -> dict[str, float]:
     """Measure the machine's rates in registers, in GFLOP/s: fp32, and bf16 where it has that."""
     found = {"fp32": peak.fma_gflops(threads, seconds)}
-    bf16 = getattr(peak, "bf16_gflops", None)
-    if bf16 is not None and ops.engine().get("isa") == "avx512_bf16":
-        found["bf16"] = bf16(threads, seconds)
+    if ops.multiplies_bf16():
+        found["bf16"] = peak.bf16_gflops(threads, seconds)
     return found
 
 

@@ -127,11 +127,16 @@ def products(draw: Draw, size: Size) -> Iterator[Case]:
         bias = None if name == "head" else draw.normal(o)
         db = None if name == "head" else draw.empty(o)
         y = draw.empty(n, o) if name == "head" else draw.low_empty(n, o)  # logits are fp32
-        dx, dw = draw.low_empty(n, c), draw.empty(o, c)
+        dx, dw = draw.empty(n, c), draw.empty(o, c)  # what goes to the stream is fp32
+        if name in ("out", "down"):
+            dx = draw.low_empty(n, c)
         if name == "up":
             act = draw.low_empty(n, o)
             arguments = (x, w, bias, y, act, GELU)
             yield Case("linear_activation_forward", shape, arguments, (3, 4))
+        elif name in ("out", "down"):
+            yield Case("linear_residual_forward", shape, (x, w, bias, draw.normal(n, o)), (3,))
+            yield Case("linear_forward", shape, (x, w, bias, y), (3,))
         else:
             yield Case("linear_forward", shape, (x, w, bias, y), (3,))
         yield Case("linear_backward_input", shape, (dy, w, dx), (2,))
@@ -143,7 +148,6 @@ def attention(draw: Draw, size: Size) -> Iterator[Case]:
     batch, time, width, heads = size.batch, size.time, size.n_embd, size.n_head
     scale = 1 / math.sqrt(width // heads)
     shape = f"{batch}x{time}x{width}, {heads} heads"
-    ops.reserve_attention(time, width // heads)
     qkv, dout = draw.low(batch, time, 3 * width), draw.low(batch, time, width)
     rounded = widened(qkv).astype(np.float32)
     out, lse = draw.low_empty(batch, time, width), draw.empty(batch, heads, time)
@@ -160,13 +164,14 @@ def norms(draw: Draw, size: Size) -> Iterator[Case]:
     """Layer norm forward, from saved statistics, and backward with the residual's gradient."""
     rows, width = size.tokens, size.n_embd
     shape = f"{rows}x{width}"
-    x, gamma, beta = draw.normal(rows, width), draw.normal(width), draw.normal(width)
-    y, mean, rstd = draw.low_empty(rows, width), draw.empty(rows), draw.empty(rows)
-    yield Case("layer_norm_forward", shape, (x, gamma, beta, y, mean, rstd, EPS), (3, 4, 5))
-    mean, rstd = mean.copy(), rstd.copy()
-    ops.layer_norm_forward(x, gamma, beta, draw.empty(rows, width), mean, rstd, EPS)
+    h, gamma, beta = draw.normal(rows, width), draw.normal(width), draw.normal(width)
+    x, y = draw.low_empty(rows, width), draw.low_empty(rows, width)
+    mean, rstd = draw.empty(rows), draw.empty(rows)
+    yield Case("layer_norm_forward", shape, (h, gamma, beta, x, y, mean, rstd, EPS), (3, 4, 5, 6))
+    x, mean, rstd = x.copy(), mean.copy(), rstd.copy()
+    ops.layer_norm_forward(h, gamma, beta, x, y.copy(), mean, rstd, EPS)
     yield Case("layer_norm_apply", shape, (x, gamma, beta, mean, rstd, y.copy()), (5,))
-    dy, dres, dx = draw.low(rows, width), draw.normal(rows, width), draw.empty(rows, width)
+    dy, dres, dx = draw.normal(rows, width), draw.normal(rows, width), draw.empty(rows, width)
     dgamma, dbeta, partial = (
         draw.empty(width),
         draw.empty(width),
@@ -191,8 +196,8 @@ def elementwise(draw: Draw, size: Size) -> Iterator[Case]:
     yield Case("residual_forward", shape, (h, y, size.time, *NO_DROPOUT), (0,))
     yield Case("residual_forward", f"{shape}, dropout", (h.copy(), y, size.time, *KEY), (0,))
     dx = draw.low_empty(rows, width)
-    yield Case("dropout_forward", f"{shape}, dropout", (y, dx, size.time, *KEY), (1,))
-    yield Case("dropout_backward", f"{shape}, dropout", (y, dx.copy(), size.time, *KEY), (1,))
+    yield Case("dropout_forward", f"{shape}, dropout", (h, dx, size.time, *KEY), (1,))
+    yield Case("dropout_backward", f"{shape}, dropout", (h, dx.copy(), size.time, *KEY), (1,))
 
 
 def loss(draw: Draw, size: Size) -> Iterator[Case]:

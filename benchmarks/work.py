@@ -42,6 +42,7 @@ UNIT = {"products": "GFLOP/s", "memory": "GB/s"}
 #: Arrays that are read and written.
 UPDATED = {
     "residual_forward": ("h_NC",),
+    "linear_residual_forward": ("h_NO",),
     "cross_entropy_tile": ("logits_NV",),
     "adam_update": ("p_P", "m_P", "v_P"),
     "sgd_update": ("p_P", "momentum_P"),

@@ -141,7 +141,9 @@ def test_environment_variables_with_wrong_values_are_refused():
     done = run("import tisslm.ops", TISSLM_OPS="fast")
     assert "TISSLM_OPS: expected 'reference' or nothing, got 'fast'" in done.stderr
     done = run("import tisslm._kernels.isa", TISSLM_ISA="sse9")
-    assert "TISSLM_ISA: expected one of baseline, avx2, avx512, got 'sse9'" in done.stderr
+    assert (
+        "TISSLM_ISA: expected one of baseline, avx2, avx512, avx512_bf16, got 'sse9'" in done.stderr
+    )
 
 
 @pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the twins have no levels")

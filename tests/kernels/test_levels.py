@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.skipif(os.environ.get("TISSLM_ISA", "") != "", reason="one level was asked for")
-@pytest.mark.parametrize("level", ["baseline", "avx2"])
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
 def test_kernels_at_a_lower_level(level):
     if level not in isa.available() or level == isa.name():
         pytest.skip(f"{level} is not a lower level of this processor")

@@ -85,7 +85,7 @@ class Transformer(Model):
         self.parameters = Parameters(parameter_specs(config), dtype)
         initialize(self.parameters, config, seed)
         self._generation = 0
-        self.prepare()
+        self._fix(Precision.of("fp32", dtype), Recomputation())
         # (updates, zero_grads) at the last training forward, and the rows used since
         self._drawn_rows = ((0, 0), 0)
 
@@ -157,9 +157,13 @@ class Transformer(Model):
         ConfigError
             For any other value; nothing is changed then.
         """
-        config = self.config
         recomputation = Recomputation.parse(activation_checkpointing)
-        self.precision = Precision.of(precision, self.dtype)
+        self._fix(Precision.of(precision, self.dtype), recomputation)
+
+    def _fix(self, precision: Precision, recomputation: Recomputation) -> None:
+        """Build the layers for one way to run passes, and forget the passes that were."""
+        config = self.config
+        self.precision = precision
         self._recomputation = recomputation
         group = config.n_head // config.n_kv_head
         ops.reserve_attention(config.seq_len, config.head_size, group, self.precision.stored)
