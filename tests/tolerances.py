@@ -83,3 +83,7 @@ def largest_error(actual: NDArray[Any], expected: NDArray[Any], scale: float = 0
 #: A gradient of a whole small model in float32, relative to its largest element: two blocks are
 #: about thirty kernels in a row, each with a few roundings of sums of at most a hundred terms.
 WHOLE_MODEL = 2e-5
+
+#: Planned against measured memory of a run: the interpreter's own objects, the stacks of threads
+#: and what libraries do at first use take 2 to 3 MB that no plan knows, of about 120 MB.
+PLANNED_MEMORY = 0.05

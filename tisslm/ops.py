@@ -71,10 +71,15 @@ class _Pool:
     def _mark_forked(self) -> None:
         self.forked = True
 
+    def scratch_floats(self, floats: int) -> tuple[int, int]:
+        """Return the float32 of each thread and of the block, if each thread needs ``floats``."""
+        floats = -(-max(floats, self._scratch_floats) // 16) * 16
+        return floats, floats * self.chosen.count + 16
+
     def reserve(self, floats: int) -> None:
         """Make sure that every thread has ``floats`` float32 of scratch."""
-        floats = -(-max(floats, self._scratch_floats) // 16) * 16
-        block = np.zeros(floats * self.chosen.count + 16, dtype=np.float32)
+        floats, whole = self.scratch_floats(floats)
+        block = np.zeros(whole, dtype=np.float32)
         start = (-block.ctypes.data % 64) // 4
         _compiled("threads").bind_scratch(block[start:], floats)
         self._scratch_floats = floats
@@ -139,12 +144,23 @@ def engine() -> dict[str, str]:
     return {"ops": "compiled", "isa": level, "blas": core}
 
 
+def _attention_floats(time: int, head_size: int) -> int:
+    return max(int(_compiled("isa").attention_scratch(time, head_size)), time)
+
+
 def reserve_attention(time: int, head_size: int) -> None:
     """Make scratch for attention over sequences of ``time`` tokens; models do this once."""
     if not REFERENCE_ONLY:
-        needed = _compiled("isa").attention_scratch(time, head_size)
         with _pool.lock:
-            _pool.reserve(max(int(needed), time))
+            _pool.reserve(_attention_floats(time, head_size))
+
+
+def thread_scratch_bytes(time: int, head_size: int) -> int:
+    """Return the bytes of all threads' scratch once ``reserve_attention`` was called."""
+    if REFERENCE_ONLY:
+        return 0
+    with _pool.lock:
+        return 4 * _pool.scratch_floats(_attention_floats(time, head_size))[1]
 
 
 def _door(
@@ -270,22 +286,35 @@ squared_norm = _door(_optim.squared_norm)
 NORM_BLOCK = 16384  # elements of one partial sum; the same number as in the kernel
 
 
-def global_norm(x_P: NDArray[Any]) -> float:
+def norm_parts(x_P: NDArray[Any]) -> NDArray[Any]:
+    """Return an array for the partial sums of ``global_norm``, to be kept by whoever calls it."""
+    return np.zeros(norm_parts_bytes(x_P.size) // 8)
+
+
+def norm_parts_bytes(size: int) -> int:
+    """Return the bytes of ``norm_parts`` for an array of ``size`` numbers."""
+    return 8 * max(1, -(-size // NORM_BLOCK))
+
+
+def global_norm(x_P: NDArray[Any], partial_K: NDArray[Any] | None = None) -> float:
     """Compute the Euclidean norm of a flat array, with partial sums in double precision.
 
     Parameters
     ----------
     x_P : ndarray of shape (P,), float32 or float64
+    partial_K : ndarray, optional
+        What ``norm_parts(x_P)`` returned, overwritten; left out, a new one.
 
     Returns
     -------
     float
         sqrt(sum x^2), the same bits for any number of threads.
     """
-    partial_K = np.zeros(max(1, -(-x_P.size // NORM_BLOCK)))
-    if x_P.size:
-        squared_norm(x_P, partial_K)
-    total = 0.0
-    for value in partial_K.tolist():
-        total += value
+    partial_K = norm_parts(x_P) if partial_K is None else partial_K
+    if not x_P.size:
+        return 0.0
+    squared_norm(x_P, partial_K)
+    with np.errstate(over="ignore", invalid="ignore"):  # the Trainer looks at the result
+        np.add.accumulate(partial_K, out=partial_K)  # strictly in order
+    total = float(partial_K[-1])
     return math.sqrt(total) if total >= 0.0 else math.nan

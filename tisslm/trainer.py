@@ -12,13 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops
 from tisslm.config import TrainingConfig
 from tisslm.contracts import (
-    IGNORE_INDEX,
     Batch,
     Communicator,
     Dataset,
@@ -29,15 +27,16 @@ from tisslm.contracts import (
     RunInfo,
     Scheduler,
     Tokenizer,
-    target_weights,
 )
 from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from tisslm.evaluate import Evaluation, evaluate
 from tisslm.fitting import fit_dataset
+from tisslm.planning import Planner, fit_memory
 from tisslm.plugins import tisslm_version
 from tisslm.registry import Registry, load_registry
 from tisslm.reporting import Rate, SinkGroup, check_monitors, memory_metrics, observe
 from tisslm.run import open_run
+from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState, warn_if_bits_differ
 
 __all__ = ["Trainer"]
@@ -117,6 +116,7 @@ class Trainer:
         self.dataset = self._fit(dataset, "dataset")
         self.val_dataset = self._fit(val_dataset, "val_dataset")
         self.max_steps = self._find_max_steps()
+        fit_memory(self._planner(optimizer))
         build = registry.build
         self.optimizer: Optimizer = build(
             "optimizer", optimizer, model.parameters, config.learning_rate
@@ -144,6 +144,7 @@ class Trainer:
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
         self.settings = self._settings() if settings is None else settings
         self._state = TrainerState()
+        self._targets = TargetWeights()
         self._grad_norm = math.nan
         self._evaluation: tuple[int, Evaluation] | None = None
         self.run, saved = open_run(config, self.settings)
@@ -172,6 +173,16 @@ class Trainer:
         return self._state.epoch
 
     # ------------------------------------------------------------------ preparation
+
+    def _planner(self, optimizer: Any) -> Planner:
+        return Planner(
+            self.model,
+            self.config,
+            optimizer,
+            self.registry,
+            datasets=(self.dataset, self.val_dataset),
+            precision=self.config.precision.replace("auto", "fp32"),
+        )
 
     def _fit(self, dataset: Dataset | None, where: str) -> Dataset | None:
         if dataset is not None:
@@ -231,15 +242,14 @@ class Trainer:
                 f"train_step: expected x and y of one shape (B, T), got {x.shape} and {y.shape}"
             )
         comm = self.communicator
-        count = int(comm.sum_scalars([float((y != IGNORE_INDEX).sum())])[0])
+        count = int(comm.sum_scalars([float(self._targets.count(y))])[0])
         if count == 0:
             raise DataError("train_step: every target is -100; there is nothing to learn from")
         self.zero_gradients()
         loss = 0.0
         for first in range(0, len(x), self.config.batch_size):
             rows = slice(first, first + self.config.batch_size)
-            weights = target_weights(y[rows], np.float64, count)
-            batch = Batch(x[rows], y[rows], weights)
+            batch = Batch(x[rows], y[rows], self._targets.weigh(y[rows], count))
             loss += self.model.step_loss(batch, self.loss_fn, first_row=first)
         loss = comm.sum_scalars([loss])[0]
         comm.sum_gradients(self.model.parameters.grad)
@@ -272,7 +282,7 @@ class Trainer:
 
     def compute_grad_norm(self) -> float:
         """Compute the Euclidean norm of all gradients together."""
-        return ops.global_norm(self.model.parameters.grad)
+        return self.model.parameters.grad_norm()
 
     def clip_gradients(self, max_norm: float) -> float:
         """Make the next update use gradients of at most this norm; return the norm as it is.
@@ -334,7 +344,7 @@ class Trainer:
 
     def _loop(self, dataset: Dataset, rate: Rate) -> None:
         config = self.config
-        windows = dataset.batches(self._window_rows, config.seed, start=self.current_step)
+        windows = dataset.stream(self._window_rows, config.seed, start=self.current_step)
         while self.current_step < self.max_steps:
             start = time.perf_counter()
             x_BT, y_BT = next(windows)

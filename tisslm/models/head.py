@@ -46,6 +46,7 @@ class Head:
             **self.norm.plan(rows, self.dtype),
             "hidden": Buffer((rows, self.channels), self.dtype, "saved"),
             "logits": Buffer((min(rows, self.chunk), self.vocab), self.dtype, "scratch"),
+            "row_losses": Buffer((min(rows, self.chunk),), "float64", "scratch"),
         }
 
     def chunks(self, rows: int) -> Iterator[slice]:
@@ -91,7 +92,9 @@ class Head:
             losses_N = loss.tile(
                 logits, targets_N[rows], weights_N[rows], gradient=dh_NC is not None
             )
-            total += float(np.sum(losses_N, dtype=np.float64))
+            wide_N = own["row_losses"][: len(hidden)]
+            wide_N[...] = losses_N  # the bits of np.sum(losses_N, dtype=float64), without its copy
+            total += float(np.sum(wide_N))
             if dh_NC is not None:
                 self._chunk_backward(logits, hidden, dh_NC[rows])
         return total

@@ -21,7 +21,7 @@ from tisslm.layers.embedding import Embedding
 from tisslm.layers.linear import Linear
 from tisslm.layers.mlp import MLP
 from tisslm.layers.norm import LayerNorm
-from tisslm.memory import Parameters, Workspace
+from tisslm.memory import Parameters, ShapeArena, Workspace
 from tisslm.models.buffers import PassBuffers, plan_sizes
 from tisslm.models.head import Head
 from tisslm.models.initialization import initialize, parameter_specs
@@ -74,11 +74,24 @@ class Transformer(Model):
             raise ConfigError(f"model: expected dtype 'float32' or 'float64', got {dtype!r}")
         threads.limit_blas()
         ops.reserve_attention(config.seq_len, config.head_size)
+        self._assemble(config, seed, dtype, Parameters(parameter_specs(config), dtype))
+        initialize(self.parameters, config, seed)
+
+    @classmethod
+    def of_shapes(cls, config: TransformerConfig, dtype: str = "float32") -> Transformer:
+        """Return a model without memory: the shapes and plans of the real one, and no passes."""
+        model = cls.__new__(cls)
+        specs = parameter_specs(config)
+        model._assemble(config, 0, dtype, Parameters(specs, dtype, arena=ShapeArena))
+        return model
+
+    def _assemble(
+        self, config: TransformerConfig, seed: int, dtype: str, parameters: Parameters
+    ) -> None:
         self.config = config
         self.seed = seed
         self.dtype = dtype
-        self.parameters = Parameters(parameter_specs(config), dtype)
-        initialize(self.parameters, config, seed)
+        self.parameters = parameters
         self._build()
         self._workspace: Workspace | None = None
         self._passes: dict[tuple[int, int], PassBuffers] = {}
@@ -168,9 +181,24 @@ class Transformer(Model):
         layers = [layer.plan((batch, time)) for layer in self.layers]
         return plan_sizes(self._plan(batch, time), layers)
 
+    @property
+    def thread_scratch(self) -> int:
+        """Bytes of the kernels' scratch, for all threads together."""
+        return ops.thread_scratch_bytes(self.config.seq_len, self.config.head_size)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Name the layers of ``plan`` as their parameters are named."""
+        parts = ("attention", "mlp")
+        return [f"blocks.{i}.{part}" for i in range(self.config.n_layer) for part in parts]
+
     def _buffers(self, batch: int, time: int) -> PassBuffers:
         """Return the buffers of a shape; a larger one than before makes a new workspace."""
         if (batch, time) not in self._passes:
+            if not self.parameters.has_memory:
+                raise ShapeError(
+                    "model: made by of_shapes, it has plans but no parameters; build a Transformer"
+                )
             own = self._plan(batch, time)
             layers = [layer.plan((batch, time)) for layer in self.layers]
             sizes = plan_sizes(own, layers)
