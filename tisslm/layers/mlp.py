@@ -126,6 +126,29 @@ class MLP(Layer):
             self.up.backward_input(d_pre, normed[rows])
         self.norm.backward(normed, saved["x"], dh_NC, dh_NC, saved, scratch)
 
+    def refill(self, x_NC: Array, saved: Mapping[str, Array], scratch: Mapping[str, Array]) -> None:
+        """Leave in ``saved`` what ``forward`` would, without the layer's output.
+
+        A third of the products of a block less: no backward reads what ``down`` gives.
+
+        Parameters
+        ----------
+        x_NC : ndarray of shape (N, C)
+            The layer's input.
+        """
+        normed = scratch["normed"]
+        saved["x"][...] = x_NC
+        self.norm.forward(x_NC, normed, saved)
+        for rows in chunks(len(x_NC)):
+            ops.linear_activation_forward(
+                normed[rows],
+                self.up.weight.data,
+                self.up.bias_data(),
+                saved["pre"][rows],
+                scratch["act"][: rows.stop - rows.start],
+                self.activation,
+            )
+
     def decode(self, h_BC: Array) -> None:
         """Add the MLP of one new token per sequence (no statistics are kept)."""
         saved = {k: np.empty(len(h_BC), h_BC.dtype) for k in ("norm_mean", "norm_rstd")}

@@ -1,43 +1,102 @@
 """The arrays of a forward and backward pass, planned from shapes and made before it runs.
 
+Arrays that do not live at the same time lie on the same bytes, in one shared block: the chunk of
+logits and the model's other scratch; the scratch of each layer; and, beside that, what the
+recomputed block at hand has saved. Everything else has bytes of its own.
+
 What does not live here: what the arrays mean; the model and its layers know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Buffer
-from tisslm.memory import Workspace
+from tisslm.memory import Workspace, aligned
 
-__all__ = ["PassBuffers", "plan_sizes"]
+__all__ = ["BlockPlan", "PassBlock", "PassBuffers", "PassPlan"]
 
 Array = NDArray[Any]
 Plan = Mapping[str, Buffer]
 
+#: The one buffer of the workspace whose bytes mean different things at different times.
+SHARED = "scratch.shared"
 
-def plan_sizes(own: Plan, layers: Sequence[Plan]) -> dict[str, int]:
-    """Return the bytes of every buffer by name; scratch of the layers is shared between them.
 
-    Parameters
+@dataclass(frozen=True)
+class BlockPlan:
+    """The buffers of one block of consecutive layers.
+
+    Attributes
+    ----------
+    layers : sequence of mappings
+        The plan of each layer.
+    stream : Buffer, optional
+        The residual stream at the block's input, if its forward is run again in backward.
+    """
+
+    layers: Sequence[Plan]
+    stream: Buffer | None = None
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """Every buffer of a pass of one shape.
+
+    Attributes
     ----------
     own : mapping of str to Buffer
-        What the model itself needs.
-    layers : sequence of mappings
-        The plan of each layer; saved buffers become ``layers.<i>.<name>``.
+        What the model itself needs. Its scratch must hold nothing while a layer runs.
+    blocks : sequence of BlockPlan
     """
-    sizes = {name: buffer.nbytes for name, buffer in own.items()}
-    for i, plan in enumerate(layers):
-        for name, buffer in plan.items():
-            if buffer.kind == "saved":
-                sizes[f"layers.{i}.{name}"] = buffer.nbytes
+
+    own: Plan
+    blocks: Sequence[BlockPlan]
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every buffer by name; their sum is what the workspace takes.
+
+        Saved buffers of the layers in kept blocks are ``layers.<i>.<name>``, a recomputed block's
+        stream is ``layers.<i>.stream`` with its first layer's number, all that shares bytes is
+        ``scratch.shared``, and the model's own have their names.
+        """
+        sizes = {name: b.nbytes for name, b in self.own.items() if b.kind == "saved"}
+        first = 0
+        for block in self.blocks:
+            if block.stream is not None:
+                sizes[f"layers.{first}.stream"] = block.stream.nbytes
             else:
-                key = f"scratch.{name}"
-                sizes[key] = max(sizes.get(key, 0), buffer.nbytes)
-    return sizes
+                for i, plan in enumerate(block.layers, first):
+                    saved = _of_kind(plan, "saved")
+                    sizes.update({f"layers.{i}.{name}": b.nbytes for name, b in saved.items()})
+            first += len(block.layers)
+        sizes[SHARED] = self.shared_size()
+        return sizes
+
+    def shared_size(self) -> int:
+        """Bytes of the shared block: the most that lives in it at one time."""
+        layers = [_extent(_of_kind(plan, "scratch")) for b in self.blocks for plan in b.layers]
+        head = _extent(_of_kind(self.own, "scratch"))
+        return max(head, self.recomputed_size() + max(layers, default=0))
+
+    def recomputed_size(self) -> int:
+        """Bytes of the shared block's front, where the recomputed block at hand saves."""
+        again = [block for block in self.blocks if block.stream is not None]
+        saved = [[_extent(_of_kind(plan, "saved")) for plan in block.layers] for block in again]
+        return max(map(sum, saved), default=0)
+
+
+@dataclass(frozen=True)
+class PassBlock:
+    """A block of a pass: the numbers of its layers, and its stream if it is recomputed."""
+
+    layers: range
+    stream: Array | None
 
 
 class PassBuffers:
@@ -47,20 +106,53 @@ class PassBuffers:
     ----------
     own : dict of str to ndarray
     saved, scratch : list of dict of str to ndarray
-        One for each layer.
+        One for each layer. Those of recomputed blocks lie on the same bytes.
+    blocks : list of PassBlock
     """
 
-    def __init__(self, workspace: Workspace, own: Plan, layers: Sequence[Plan]) -> None:
-        self.own = {n: workspace.view(n, b.shape, b.dtype) for n, b in own.items()}
+    def __init__(self, workspace: Workspace, plan: PassPlan) -> None:
+        self._workspace = workspace
+        self._shared = workspace.view(SHARED, (plan.shared_size(),), np.uint8)
+        self.own = self._named("", _of_kind(plan.own, "saved"))
+        self.own |= self._cut(_of_kind(plan.own, "scratch"), 0)
         self.saved: list[dict[str, Array]] = []
         self.scratch: list[dict[str, Array]] = []
-        for i, plan in enumerate(layers):
-            saved: dict[str, Array] = {}
-            scratch: dict[str, Array] = {}
-            for name, b in plan.items():
-                if b.kind == "saved":
-                    saved[name] = workspace.view(f"layers.{i}.{name}", b.shape, b.dtype)
-                else:
-                    scratch[name] = workspace.view(f"scratch.{name}", b.shape, b.dtype)
-            self.saved.append(saved)
-            self.scratch.append(scratch)
+        self.blocks = [self._add(block, plan.recomputed_size()) for block in plan.blocks]
+
+    def _add(self, block: BlockPlan, scratch: int) -> PassBlock:
+        """View the buffers of a block; scratch begins at this byte of the shared ones."""
+        first, offset = len(self.saved), 0
+        for i, plan in enumerate(block.layers, first):
+            saved = _of_kind(plan, "saved")
+            if block.stream is None:
+                self.saved.append(self._named(f"layers.{i}.", saved))
+            else:
+                self.saved.append(self._cut(saved, offset))
+                offset += _extent(saved)
+            self.scratch.append(self._cut(_of_kind(plan, "scratch"), scratch))
+        stream = None
+        if block.stream is not None:
+            stream = self._named(f"layers.{first}.", {"stream": block.stream})["stream"]
+        return PassBlock(range(first, len(self.saved)), stream)
+
+    def _named(self, prefix: str, plan: Plan) -> dict[str, Array]:
+        view = self._workspace.view
+        return {name: view(prefix + name, b.shape, b.dtype) for name, b in plan.items()}
+
+    def _cut(self, plan: Plan, offset: int) -> dict[str, Array]:
+        """Lay buffers one after the other on the shared bytes, each on a cache line of its own."""
+        arrays = {}
+        for name, b in plan.items():
+            arrays[name] = self._shared[offset : offset + b.nbytes].view(b.dtype).reshape(b.shape)
+            offset += aligned(b.nbytes)
+        return arrays
+
+
+def _of_kind(plan: Plan, kind: str) -> dict[str, Buffer]:
+    return {name: buffer for name, buffer in plan.items() if buffer.kind == kind}
+
+
+def _extent(plan: Plan) -> int:
+    """Bytes of these buffers, one after the other."""
+    buffers: Iterable[Buffer] = plan.values()
+    return sum(aligned(buffer.nbytes) for buffer in buffers)

@@ -43,18 +43,21 @@ class Decoder:
     def prefill(self, tokens_BT: Array) -> Array:
         """Start anew from a prompt and return the logits after it, of shape (B, V)."""
         model, config = self.model, self.model.config
-        logits, _ = model.forward(tokens_BT)
-        batch, time = tokens_BT.shape
-        shape = (batch, config.n_kv_head, config.seq_len, config.head_size)
-        self._keys, self._values = [], []
-        for qkv in model.saved_qkv(batch, time):
+        pairs: list[tuple[Array, Array]] = []
+
+        def take(qkv: Array) -> None:
+            batch, time, _ = qkv.shape
+            shape = (batch, config.n_kv_head, config.seq_len, config.head_size)
             heads = qkv.reshape(batch, time, -1, config.head_size).transpose(0, 2, 1, 3)
             keys, values = np.zeros(shape, qkv.dtype), np.zeros(shape, qkv.dtype)
             keys[:, :, :time] = heads[:, config.n_head : config.n_head + config.n_kv_head]
             values[:, :, :time] = heads[:, config.n_head + config.n_kv_head :]
-            self._keys.append(keys)
-            self._values.append(values)
-        self.length = time
+            pairs.append((keys, values))
+
+        logits = model.forward_with_qkv(tokens_BT, take)
+        self._keys = [keys for keys, _ in pairs]
+        self._values = [values for _, values in pairs]
+        self.length = tokens_BT.shape[1]
         return np.ascontiguousarray(logits[:, -1])
 
     @property

@@ -6,6 +6,7 @@ parameters (``initialization``), token-by-token decoding (``decoding``), anythin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -22,15 +23,19 @@ from tisslm.layers.linear import Linear
 from tisslm.layers.mlp import MLP
 from tisslm.layers.norm import LayerNorm
 from tisslm.memory import Parameters, ShapeArena, Workspace
-from tisslm.models.buffers import PassBuffers, plan_sizes
+from tisslm.models.buffers import BlockPlan, PassBuffers, PassPlan
 from tisslm.models.head import Head
 from tisslm.models.initialization import initialize, parameter_specs
+from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.records import check_targets
 
 __all__ = ["Cache", "Transformer"]
 
 Array = NDArray[Any]
+
+#: Attention and MLP: what activation checkpointing keeps or computes again as a whole.
+LAYERS_PER_BLOCK = 2
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class Transformer(Model):
         self.dtype = dtype
         self.parameters = parameters
         self._build()
+        self._precision = "fp32"
+        self._recomputation = Recomputation()
         self._workspace: Workspace | None = None
         self._passes: dict[tuple[int, int], PassBuffers] = {}
         self._generation = 0
@@ -147,6 +154,35 @@ class Transformer(Model):
             self.dtype,
         )
 
+    # ------------------------------------------------------------------ preparation
+
+    def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
+        """Fix how later passes are run; parameters and gradients are left as they are.
+
+        The workspace is dropped, and a cache of an earlier ``forward`` is stale.
+
+        Parameters
+        ----------
+        precision : {"fp32"}
+            Element type of stored activations and of matrix products.
+        activation_checkpointing : {"none", "full", "every=N"}
+            Which blocks keep only the stream at their input, and run their forward again in
+            backward: none, all, or one in N (blocks N-1, 2N-1, ...). The bits do not depend on it.
+
+        Raises
+        ------
+        ConfigError
+            For any other value; nothing is changed then.
+        """
+        recomputation = Recomputation.parse(activation_checkpointing)
+        if precision != "fp32":
+            raise ConfigError(f'model.prepare: expected precision "fp32", got {precision!r}')
+        self._precision = precision
+        self._recomputation = recomputation
+        self._passes.clear()
+        self._workspace = None
+        self._generation += 1
+
     # ------------------------------------------------------------------ sizes
 
     @property
@@ -164,22 +200,33 @@ class Transformer(Model):
         config = self.config
         return 6 * self.parameters.count + 6 * config.n_layer * config.n_embd * time
 
-    def _plan(self, batch: int, time: int) -> dict[str, Buffer]:
+    def _plan(self, batch: int, time: int) -> PassPlan:
         rows, channels = batch * time, self.config.n_embd
-        return {
+        stream = Buffer((rows, channels), self.dtype, "saved")
+        own = {
             "tokens": Buffer((batch, time), "int32", "saved"),
             "targets": Buffer((rows,), "int32", "saved"),
             "weights": Buffer((rows,), self.dtype, "saved"),
-            "h": Buffer((rows, channels), self.dtype, "saved"),
-            "dh": Buffer((rows, channels), self.dtype, "scratch"),
+            "h": stream,
+            "dh": stream,
             **self.embedding.plan((batch, time)),
             **self.head.plan(rows),
         }
+        blocks = []
+        for i in range(self.config.n_layer):
+            layers = self.layers[LAYERS_PER_BLOCK * i : LAYERS_PER_BLOCK * (i + 1)]
+            plans = [layer.plan((batch, time)) for layer in layers]
+            blocks.append(BlockPlan(plans, stream if self._recomputation.takes(i) else None))
+        return PassPlan(own, blocks)
 
     def plan(self, batch: int, time: int) -> dict[str, int]:
-        """Return the bytes of every activation and scratch buffer of a pass, by name."""
-        layers = [layer.plan((batch, time)) for layer in self.layers]
-        return plan_sizes(self._plan(batch, time), layers)
+        """Return the bytes of every activation and scratch buffer of a pass, by name.
+
+        ``layers.<i>.<name>`` is what a layer of a kept block saves, ``layers.<i>.stream`` the
+        stream before a recomputed block, and ``scratch.shared`` holds what does not live at the
+        same time: the chunk of logits, and the layers' scratch with the recomputed block at hand.
+        """
+        return self._plan(batch, time).sizes()
 
     @property
     def thread_scratch(self) -> int:
@@ -199,15 +246,14 @@ class Transformer(Model):
                 raise ShapeError(
                     "model: made by of_shapes, it has plans but no parameters; build a Transformer"
                 )
-            own = self._plan(batch, time)
-            layers = [layer.plan((batch, time)) for layer in self.layers]
-            sizes = plan_sizes(own, layers)
+            plan = self._plan(batch, time)
+            sizes = plan.sizes()
             if self._workspace is None or not self._workspace.fits(sizes):
                 old = {} if self._workspace is None else self._workspace.sizes
                 self._passes.clear()
                 self._workspace = None  # freed before the larger one is made
                 self._workspace = Workspace({n: max(s, old.get(n, 0)) for n, s in sizes.items()})
-            self._passes[batch, time] = PassBuffers(self._workspace, own, layers)
+            self._passes[batch, time] = PassBuffers(self._workspace, plan)
         return self._passes[batch, time]
 
     # ------------------------------------------------------------------ passes
@@ -227,7 +273,15 @@ class Transformer(Model):
         buffers.own["tokens"][...] = x
         return buffers
 
-    def _encode(self, x: Array, train: bool, first_row: int) -> tuple[PassBuffers, PassContext]:
+    def _encode(
+        self,
+        x: Array,
+        train: bool,
+        first_row: int,
+        *,
+        gradient: bool = True,
+        visit: Callable[[int], None] | None = None,
+    ) -> tuple[PassBuffers, PassContext]:
         """Run everything below the output projection."""
         buffers = self._load_tokens(x)
         batch, time = x.shape
@@ -235,8 +289,7 @@ class Transformer(Model):
         self._generation += 1
         h_NC = buffers.own["h"]
         self.embedding.forward(buffers.own["tokens"], h_NC, ctx)
-        for layer, saved, scratch in zip(self.layers, buffers.saved, buffers.scratch, strict=True):
-            layer.forward(h_NC, saved, scratch, ctx)
+        run_forward(self.layers, h_NC, buffers, ctx, gradient=gradient, visit=visit)
         self.head.normalize(h_NC, buffers.own)
         return buffers, ctx
 
@@ -245,8 +298,7 @@ class Transformer(Model):
         own = buffers.own
         dh_NC = own["dh"]
         self.head.backward_norm(own["h"], dh_NC, own)
-        for i in reversed(range(len(self.layers))):
-            self.layers[i].backward(dh_NC, buffers.saved[i], buffers.scratch[i], ctx)
+        run_backward(self.layers, dh_NC, buffers, ctx)
         self.embedding.backward(own["tokens"], dh_NC, own, ctx)
 
     def forward(self, x: Array, *, train: bool = False) -> tuple[Array, Cache]:
@@ -277,9 +329,31 @@ class Transformer(Model):
         self.head.logits(buffers.own, logits)
         return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
 
-    def saved_qkv(self, batch: int, time: int) -> list[Array]:
-        """Return views of the queries, keys and values of the last pass, one per block."""
-        return [saved["qkv"] for saved in self._buffers(batch, time).saved if "qkv" in saved]
+    def forward_with_qkv(self, x: Array, take: Callable[[Array], None]) -> Array:
+        """Compute logits without a cache for ``backward``; show what attention works on.
+
+        Parameters
+        ----------
+        x : integer ndarray of shape (B, T)
+        take : callable
+            Called once per block, in order, with its queries, keys and values: a view of shape
+            (B, T, (H + 2K) D) that is good for this call only.
+
+        Returns
+        -------
+        logits : ndarray of shape (B, T, V)
+            A new array.
+        """
+
+        def visit(i: int) -> None:
+            saved = self._buffers(*x.shape).saved[i]
+            if "qkv" in saved:
+                take(saved["qkv"])
+
+        buffers, _ = self._encode(x, False, 0, gradient=False, visit=visit)
+        logits = np.empty((x.size, self.vocab_size), dtype=self.dtype)
+        self.head.logits(buffers.own, logits)
+        return logits.reshape(*x.shape, self.vocab_size)
 
     def backward(self, d_logits: Array, cache: Cache) -> None:
         """Add the gradients of all parameters.
@@ -340,7 +414,7 @@ class Transformer(Model):
                 f"model: expected targets of shape {batch.x_BT.shape}, got {batch.y_BT.shape}"
             )
         check_targets(batch.y_BT)
-        buffers, ctx = self._encode(batch.x_BT, train, first_row)
+        buffers, ctx = self._encode(batch.x_BT, train, first_row, gradient=gradient)
         own = buffers.own
         if loss.needs == "hidden":
             hidden = own["hidden"].reshape(*batch.x_BT.shape, -1)

@@ -1,0 +1,132 @@
+"""Activation checkpointing: which blocks are computed again in backward, and the pass itself.
+
+A kept block leaves what its backward needs in buffers of its own. A recomputed one leaves only the
+residual stream at its input; its backward first runs its forward again from there, into buffers
+that all recomputed blocks share, without the last product, which no backward reads. Dropout is
+keyed by the pass and not drawn in turn, so the second forward has the bits of the first.
+
+What does not live here: where the buffers lie (``buffers``), and how ``"auto"`` is chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Layer, PassContext
+from tisslm.errors import ConfigError
+from tisslm.layers.mlp import MLP
+from tisslm.models.buffers import PassBuffers
+
+__all__ = ["Recomputation", "run_backward", "run_forward"]
+
+Array = NDArray[Any]
+
+_EXPECTED = '"none", "full" or "every=N" with N >= 1'
+
+
+@dataclass(frozen=True)
+class Recomputation:
+    """Every how many blocks one is computed again in backward; 0 for none.
+
+    Attributes
+    ----------
+    every : int
+        1 recomputes all blocks; N those numbered N-1, 2N-1, and so on, so that a larger N keeps
+        more and recomputes less. An N above the number of blocks recomputes none.
+
+    References
+    ----------
+    Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
+    """
+
+    every: int = 0
+
+    @classmethod
+    def parse(cls, text: object) -> Recomputation:
+        """Read ``"none"``, ``"full"`` or ``"every=N"``.
+
+        Raises
+        ------
+        ConfigError
+            For anything else; ``"auto"`` must be resolved before it comes here.
+        """
+        if text == "auto":
+            raise ConfigError(
+                'activation_checkpointing: "auto" is resolved by the Trainer, which knows the '
+                f"memory limit; a model takes {_EXPECTED}"
+            )
+        named = {"none": 0, "full": 1}
+        if isinstance(text, str) and text in named:
+            return cls(named[text])
+        found = re.fullmatch(r"every=0*([1-9][0-9]*)", text) if isinstance(text, str) else None
+        if found is None:
+            raise ConfigError(f"activation_checkpointing: expected {_EXPECTED}, got {text!r}")
+        return cls(int(found[1]))
+
+    def takes(self, block: int) -> bool:
+        """Tell whether block number ``block``, counted from 0, is computed again."""
+        return self.every > 0 and (block + 1) % self.every == 0
+
+
+def run_forward(
+    layers: Sequence[Layer],
+    h_NC: Array,
+    buffers: PassBuffers,
+    ctx: PassContext,
+    *,
+    gradient: bool = True,
+    visit: Callable[[int], None] | None = None,
+) -> None:
+    """Run the blocks on the residual stream, in place.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    h_NC : ndarray of shape (N, C), IN/OUT
+    buffers : PassBuffers
+    ctx : PassContext
+    gradient : bool
+        Whether a backward may follow; without, recomputed blocks leave nothing.
+    visit : callable, optional
+        Called with each layer's number when its saved buffers are filled: those of a recomputed
+        block hold until the next block only.
+    """
+    for block in buffers.blocks:
+        if gradient and block.stream is not None:
+            np.copyto(block.stream, h_NC)
+        for i in block.layers:
+            layers[i].forward(h_NC, buffers.saved[i], buffers.scratch[i], ctx)
+            if visit is not None:
+                visit(i)
+
+
+def run_backward(
+    layers: Sequence[Layer], dh_NC: Array, buffers: PassBuffers, ctx: PassContext
+) -> None:
+    """Turn the gradient by the last block's output into that by the first one's input, in place.
+
+    What recomputed blocks left of the stream is used up: their second forward runs on it.
+    """
+    for block in reversed(buffers.blocks):
+        if block.stream is not None:
+            _refill(layers, block.stream, block.layers, buffers, ctx)
+        for i in reversed(block.layers):
+            layers[i].backward(dh_NC, buffers.saved[i], buffers.scratch[i], ctx)
+
+
+def _refill(
+    layers: Sequence[Layer], h_NC: Array, numbers: range, buffers: PassBuffers, ctx: PassContext
+) -> None:
+    """Run a block again from its stream for what it saves; the block's output is not wanted."""
+    for i in numbers:
+        layer, saved, scratch = layers[i], buffers.saved[i], buffers.scratch[i]
+        if i == numbers[-1] and isinstance(layer, MLP):
+            layer.refill(h_NC, saved, scratch)
+        else:
+            layer.forward(h_NC, saved, scratch, ctx)
