@@ -107,6 +107,13 @@ class Model(ABC):
     def seq_len(self) -> int:
         """The longest T that the model takes."""
 
+    def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
+        """Fix how later passes run; no parameter changes, and earlier caches are stale."""
+        asked = {"precision": precision, "activation_checkpointing": activation_checkpointing}
+        if asked != {"precision": "fp32", "activation_checkpointing": "none"}:
+            name = f"{type(self).__name__} has no prepare() of its own"
+            raise ConfigError(f'{name}: expected only the defaults "fp32", "none", got {asked}')
+
     @abstractmethod
     def forward(self, x: IntArray, *, train: bool = False) -> tuple[FloatArray, Any]:
         """Compute logits of shape (B, T, V) and the cache that ``backward`` needs.
@@ -133,30 +140,6 @@ class Model(ABC):
         The same bits as ``forward``, ``loss.forward``, ``loss.backward`` and ``backward``, but
         the [B*T, V] logits are never stored.
         """
-
-    def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
-        """Fix how later passes are run; parameters stay as they are.
-
-        Parameters
-        ----------
-        precision : {"fp32", "bf16", "fp16"}
-            Of matrix products and stored activations.
-        activation_checkpointing : {"none", "full", "every=N"}
-            Which blocks are computed again in backward, instead of being kept.
-
-        Raises
-        ------
-        ConfigError
-            If the model cannot; one that does not define this method takes the defaults only.
-        """
-        for name, value, only in (
-            ("precision", precision, "fp32"),
-            ("activation_checkpointing", activation_checkpointing, "none"),
-        ):
-            if value != only:
-                raise ConfigError(
-                    f"training.{name}: {type(self).__name__} takes {only!r} only, got {value!r}"
-                )
 
     def plan(self, batch: int, time: int) -> Mapping[str, int]:
         """Return the bytes of every buffer of a pass of shape (B, T), by name.
