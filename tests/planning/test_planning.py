@@ -227,9 +227,9 @@ def test_a_model_without_prepare_takes_the_defaults_only():
 
     model = Plain()
     model.prepare()
-    with pytest.raises(ConfigError, match="precision: Plain can do 'fp32' only, got 'bf16'"):
+    with pytest.raises(ConfigError, match=r"Plain has no prepare\(\) of its own"):
         model.prepare(precision="bf16")
-    with pytest.raises(ConfigError, match="activation_checkpointing: Plain can do 'none' only"):
+    with pytest.raises(ConfigError, match="expected only the defaults"):
         model.prepare(activation_checkpointing="full")
     assert list(planner(model).alternatives()) == ["none"]
 

@@ -140,7 +140,10 @@ def _speed(
 def _text(found: Facts) -> list[str]:
     memory = found["memory"]
     lines = ["memory by family"]
-    lines += [_row(family, nbytes) for family, nbytes in memory["by_family"].items() if nbytes]
+    families = dict(memory["by_family"])
+    if not families["logits"]:  # they share bytes
+        families["scratch, logits chunk"] = families.pop("scratch")
+    lines += [_row(family, nbytes) for family, nbytes in families.items() if nbytes]
     lines.append(_row("total", memory["total_bytes"]))
     lines += ["", *_layer_table(memory["by_layer"]), ""]
     word = "fits" if memory["fits"] else "does not fit"
