@@ -18,6 +18,7 @@ from tisslm.errors import ConfigError, DataError
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.planning import Planner, fit_memory
+from tisslm.precision import resolve_precision
 from tisslm.registry import Registry, load_registry
 from tisslm.trainer import Trainer
 
@@ -118,7 +119,7 @@ def plan_run(
         config.optimizer,
         registry,
         datasets=(data.train, data.valid),
-        precision=config.training.precision.replace("auto", "fp32"),
+        precision=resolve_precision(config.training.precision),
     )
 
 

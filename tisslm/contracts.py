@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
@@ -267,6 +267,9 @@ class Optimizer(ABC):
     #: Whether ``update`` applies ``grad_scale`` itself (rounding g * scale to float32 first).
     takes_grad_scale: ClassVar[bool] = False
 
+    #: Asked before each update whether it may be made (gradients may overflow a loss scale).
+    gate: Callable[[], bool] | None = None
+
     def __init__(self, parameters: Parameters, lr: float) -> None:
         self.parameters = parameters
         self._pending_scale = 1.0
@@ -281,6 +284,8 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Apply the pending clip and one update; the gradients are left as they are."""
         scale, self._pending_scale = self._pending_scale, 1.0
+        if self.gate is not None and not self.gate():
+            return
         if scale != 1.0 and not self.takes_grad_scale:
             self.parameters.scale_grad(scale)
             scale = 1.0

@@ -84,7 +84,15 @@ class Planner:
             If the model cannot run its passes so.
         """
         batch = self.config.batch_size if batch_size is None else batch_size
-        self.model.prepare(precision=self.precision, activation_checkpointing=checkpointing)
+        prepare = getattr(self.model, "prepare", None)
+        if prepare is not None:
+            prepare(precision=self.precision, activation_checkpointing=checkpointing)
+        elif checkpointing != "none":
+            raise ConfigError(
+                f"training.activation_checkpointing = {checkpointing!r}: "
+                f"{type(self.model).__name__} has no prepare(), so it keeps every activation; "
+                "leave it out"
+            )
         passes = pass_items(self.model, batch, self.time)
         return MemoryPlan((*self._fixed, *passes, *self._batches(batch)))
 

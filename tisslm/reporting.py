@@ -1,6 +1,6 @@
 """What a run tells its observers: the metrics of a step, and the sinks that take them.
 
-What does not live here: when to report, and any sink.
+What does not live here: the loop that reports, and any sink.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 
 import psutil
 
+from tisslm.config import TrainingConfig
 from tisslm.contracts import Monitor, RunInfo, Sink
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters
 
-__all__ = ["Rate", "SinkGroup", "check_monitors", "memory_metrics", "observe"]
+__all__ = ["Rate", "SinkGroup", "check_monitors", "is_logged", "memory_metrics", "observe"]
 
 GIB = 2.0**30
 
@@ -91,6 +92,11 @@ class Rate:
     def overall(self) -> float | None:
         """Tokens per second of all updates, None before the first."""
         return self.tokens / self.seconds if self.seconds else None
+
+
+def is_logged(step: int, config: TrainingConfig, last: int) -> bool:
+    """Tell whether the sinks get the metrics of a step: every so many, and the last."""
+    return step % config.logging_steps == 0 or step == last
 
 
 def memory_metrics() -> dict[str, float]:

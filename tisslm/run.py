@@ -25,7 +25,14 @@ CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
 
 #: Keys of ``[training]`` that may differ between a run and the one that goes on with it.
-_NOT_COMPARED = ("resume", "resume_from", "output_dir", "threads")
+_NOT_COMPARED = (
+    "resume",
+    "resume_from",
+    "output_dir",
+    "threads",
+    "activation_checkpointing",
+    "memory_limit",
+)
 
 
 class RunDirectory:

@@ -1,50 +1,44 @@
-"""The Trainer: parts composed by name or given as objects, and the loop that drives them.
+"""The Trainer: parts composed by name or given as objects, and one update of the parameters.
 
-What does not live here: the formula of any part (its class), the passes (the model), files
-(``checkpoint``, ``run``), and what is reported (``reporting``).
+What does not live here: the formula of any part (its class), the passes (the model), building
+parts (``parts``), what follows the gradients of a step (``update``), the way from the first step
+to the last (``loop``), what a checkpoint holds (``snapshot``), and files (``checkpoint``, ``run``).
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from tisslm import checkpoint, ops
+from tisslm import checkpoint, ops, snapshot, update
 from tisslm.config import TrainingConfig
 from tisslm.contracts import (
     Batch,
-    Communicator,
     Dataset,
-    Loss,
     Model,
-    Monitor,
-    Optimizer,
-    RunInfo,
-    Scheduler,
     Tokenizer,
 )
-from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
-from tisslm.evaluate import Evaluation, evaluate
+from tisslm.errors import ConfigError, DataError, ShapeError
+from tisslm.evaluate import evaluate
 from tisslm.fitting import fit_dataset
+from tisslm.loop import Loop
+from tisslm.loss_scaling import make_scaler
+from tisslm.parts import Parts, Wanted, build_parts, describe
 from tisslm.planning import Planner, fit_memory
-from tisslm.plugins import tisslm_version
+from tisslm.precision import resolve_precision
+from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
-from tisslm.reporting import Rate, SinkGroup, check_monitors, memory_metrics, observe
 from tisslm.run import open_run
 from tisslm.target_weights import TargetWeights
-from tisslm.trainer_state import TrainerState, warn_if_bits_differ
+from tisslm.trainer_state import TrainerState
 
 __all__ = ["Trainer"]
 
 Array = NDArray[Any]
-
-#: Added to the norm before it divides, as in PyTorch's clip_grad_norm_.
-CLIP_EPS = 1e-6
 
 
 class Trainer:
@@ -82,6 +76,10 @@ class Trainer:
     current_epoch : int
     max_steps : int
         Updates of the whole run.
+    loss_scale : float
+        What the gradients of the next step are multiplied by; 1 unless the precision is fp16.
+    skipped_steps : int
+        Steps that made no update because their gradients overflowed under the loss scale.
     run : RunDirectory
 
     Examples
@@ -111,68 +109,23 @@ class Trainer:
         self.config = config = TrainingConfig() if config is None else config
         if config.threads is not None:
             ops.set_threads(config.threads)
-        self.registry = registry = load_registry() if registry is None else registry
+        self.registry = load_registry() if registry is None else registry
         self.model = model
         self.dataset = self._fit(dataset, "dataset")
         self.val_dataset = self._fit(val_dataset, "val_dataset")
         self.max_steps = self._find_max_steps()
-        fit_memory(self._planner(optimizer))
-        build = registry.build
-        self.optimizer: Optimizer = build(
-            "optimizer", optimizer, model.parameters, config.learning_rate
-        )
-        self.scheduler: Scheduler = build(
-            "scheduler",
-            scheduler,
-            self.optimizer,
-            defaults={"max_steps": self.max_steps},
-        )
-        if self.optimizer.parameters is not model.parameters:
-            raise ConfigError("optimizer: it was made for the parameters of another model")
-        if self.scheduler.optimizer is not self.optimizer:
-            raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
-        self.loss_fn: Loss = build("loss", loss_fn)
-        self._validation_loss: Loss = build("loss", "cross_entropy")
-        self.communicator: Communicator = build("communicator", communicator)
-        if self.communicator.size > 1:
-            raise ConfigError(
-                f"communicator: this version trains in one process, got {self.communicator.size}"
-            )
-        self.monitors = self._make_monitors(monitors)
-        self._observed: dict[str, Any] = {}
-        self.sinks = SinkGroup(build("sink", s) for s in sinks)
+        self.passes = prepare_model(model, config, fit_memory(self._planner(optimizer)))
+        wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
+        parts = self._take_parts(wanted)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
-        self.settings = self._settings() if settings is None else settings
-        self._state = TrainerState()
+        self.settings = describe(config, model, parts) if settings is None else settings
+        self.state = TrainerState()
         self._targets = TargetWeights()
-        self._grad_norm = math.nan
-        self._evaluation: tuple[int, Evaluation] | None = None
+        self.grad_norm = math.nan
+        self.observed: dict[str, Any] = {}
         self.run, saved = open_run(config, self.settings)
         if saved is not None:
             self.load_checkpoint(saved)
-
-    def _make_monitors(self, monitors: Iterable[Any]) -> list[Monitor]:
-        wanted = [*monitors, *(["gradient_norms"] if self.config.log_gradients else [])]
-        made: list[Monitor] = [self.registry.build("monitor", monitor) for monitor in wanted]
-        check_monitors(made)
-        return made
-
-    @property
-    def loss_history(self) -> list[float]:
-        """The loss of every update, in nats."""
-        return self._state.loss_history
-
-    @property
-    def current_step(self) -> int:
-        """Number of updates made."""
-        return self._state.step
-
-    @property
-    def current_epoch(self) -> int:
-        """Number of passes over the dataset that are complete."""
-        return self._state.epoch
-
-    # ------------------------------------------------------------------ preparation
 
     def _planner(self, optimizer: Any) -> Planner:
         return Planner(
@@ -181,45 +134,73 @@ class Trainer:
             optimizer,
             self.registry,
             datasets=(self.dataset, self.val_dataset),
-            precision=self.config.precision.replace("auto", "fp32"),
+            precision=resolve_precision(self.config.precision),
         )
 
-    def _fit(self, dataset: Dataset | None, where: str) -> Dataset | None:
-        if dataset is not None:
-            fit_dataset(dataset, self.model, where, self._window_rows, self.config.seed)
-        return dataset
+    def _take_parts(self, wanted: Wanted) -> Parts:
+        parts = build_parts(self.registry, wanted, self.model, self.config, self.max_steps)
+        self.optimizer, self.scheduler = parts.optimizer, parts.scheduler
+        self.loss_fn, self.communicator = parts.loss_fn, parts.communicator
+        self.monitors, self.sinks = parts.monitors, parts.sinks
+        self.validation_loss = parts.validation_loss
+        self.scaler = make_scaler(self.model.parameters, self.config, self.passes.precision)
+        self.optimizer.gate = self.scaler.admit if self.passes.precision == "fp16" else None
+        return parts
+
+    # ------------------------------------------------------------------ position
 
     @property
-    def _window_rows(self) -> int:
+    def loss_history(self) -> list[float]:
+        """The loss of every update, in nats."""
+        return self.state.loss_history
+
+    @property
+    def current_step(self) -> int:
+        """Number of updates made."""
+        return self.state.step
+
+    @property
+    def current_epoch(self) -> int:
+        """Number of passes over the dataset that are complete."""
+        return self.state.epoch
+
+    @property
+    def skipped_steps(self) -> int:
+        """Number of steps that made no update, because their gradients overflowed."""
+        return self.state.skipped
+
+    @property
+    def loss_scale(self) -> float:
+        """What the gradients of the next step are multiplied by."""
+        return self.scaler.scale
+
+    @property
+    def rows_per_update(self) -> int:
         """Rows of one update."""
         return self.config.batch_size * self.config.gradient_accumulation_steps
 
     @property
-    def _steps_per_epoch(self) -> int:
-        return 0 if self.dataset is None else -(-len(self.dataset) // self._window_rows)
+    def steps_per_epoch(self) -> int:
+        """Batches of one pass over the dataset, the last of which may be smaller."""
+        return 0 if self.dataset is None else -(-len(self.dataset) // self.rows_per_update)
+
+    def _fit(self, dataset: Dataset | None, where: str) -> Dataset | None:
+        if dataset is not None:
+            fit_dataset(dataset, self.model, where, self.rows_per_update, self.config.seed)
+        return dataset
 
     def _find_max_steps(self) -> int:
         if self.config.max_steps is not None:
             return self.config.max_steps
-        return self.config.epochs * max(1, self._steps_per_epoch)
-
-    def _settings(self) -> dict[str, Any]:
-        """Describe a run that was composed in Python as far as names and values go."""
-        found: dict[str, Any] = {"training": self.config.model_dump(exclude_none=True)}
-        shape = getattr(self.model, "config", None)
-        if shape is not None:
-            found["model"] = shape.model_dump(exclude_none=True)
-        for name in ("optimizer", "scheduler", "loss_fn"):
-            part = getattr(self, name)
-            plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
-            options = {k: v for k, v in plain.items() if not k.startswith("_")}
-            found[name.removesuffix("_fn")] = {"name": type(part).__name__, **options}
-        return found
+        return self.config.epochs * max(1, self.steps_per_epoch)
 
     # ------------------------------------------------------------------ one update
 
     def train_step(self, x: Array, y: Array) -> float:
         """Make one optimizer update.
+
+        In fp16, a step whose gradients overflow makes none: it halves the loss scale, and counts
+        in ``skipped_steps`` and not in ``current_step``.
 
         Parameters
         ----------
@@ -246,43 +227,36 @@ class Trainer:
         if count == 0:
             raise DataError("train_step: every target is -100; there is nothing to learn from")
         self.zero_gradients()
+        scale = self.scaler.begin()
         loss = 0.0
         for first in range(0, len(x), self.config.batch_size):
             rows = slice(first, first + self.config.batch_size)
-            batch = Batch(x[rows], y[rows], self._targets.weigh(y[rows], count))
+            weights = self._targets.weigh(y[rows], count)
+            weights *= scale
+            batch = Batch(x[rows], y[rows], weights)
             loss += self.model.step_loss(batch, self.loss_fn, first_row=first)
-        loss = comm.sum_scalars([loss])[0]
+        loss = comm.sum_scalars([loss])[0] / scale
         comm.sum_gradients(self.model.parameters.grad)
-        self._apply(loss)
-        self._state.tokens_seen += x.size * comm.size
+        update.apply(self, loss)
+        self.state.tokens_seen += x.size * comm.size
+        self.state.epoch = self.state.position // max(1, self.steps_per_epoch)
         return loss
 
-    def _apply(self, loss: float) -> None:
-        """Check, clip, update, and move the learning rate on."""
-        self._grad_norm = norm = self.compute_grad_norm()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NonFiniteError(
-                f"step {self.current_step + 1}: the loss is {loss} and the gradient norm {norm}; "
-                "the parameters are those of the step before. Lower training.learning_rate, "
-                "lengthen the warm-up, or look at the data of this step"
-            )
-        if self.monitors and self._logs(self.current_step + 1):
-            self._observed = observe(self.monitors, self.model.parameters)
-        self._scale_to(self.config.max_grad_norm, norm)
-        self.optimizer.step()
-        state = self._state
-        state.step += 1
-        state.epoch = state.step // max(1, self._steps_per_epoch)
-        state.loss_history.append(loss)
-        self.scheduler.step(state.step)
-
     def backward(self, d_logits: Array, cache: Any) -> None:
-        """Add the gradients of all parameters, given the loss's by the logits."""
+        """Add the gradients of all parameters, given the loss's by the logits.
+
+        In fp16, they are ``loss_scale`` times what they are; ``compute_grad_norm``,
+        ``clip_gradients`` and the optimizer's next step divide that out.
+        """
+        scale = self.scaler.begin()
+        if scale != 1.0:
+            d_logits = d_logits * d_logits.dtype.type(scale)
+            self.optimizer.scale_next_step(1.0 / scale)
         self.model.backward(d_logits, cache)
 
     def compute_grad_norm(self) -> float:
-        """Compute the Euclidean norm of all gradients together."""
-        return self.model.parameters.grad_norm()
+        """Compute the Euclidean norm of all gradients together, without the loss scale."""
+        return self.scaler.norm()
 
     def clip_gradients(self, max_norm: float) -> float:
         """Make the next update use gradients of at most this norm; return the norm as it is.
@@ -293,19 +267,14 @@ class Trainer:
             0 leaves the gradients as they are.
         """
         norm = self.compute_grad_norm()
-        self._scale_to(max_norm, norm)
+        update.clip(self, max_norm, norm)
         return norm
-
-    def _scale_to(self, max_norm: float, norm: float) -> None:
-        scale = max_norm / (norm + CLIP_EPS) if max_norm > 0.0 else 1.0
-        if scale < 1.0:
-            self.optimizer.scale_next_step(scale)
 
     def zero_gradients(self) -> None:
         """Forget all gradients."""
         self.optimizer.zero_grad()
 
-    # ------------------------------------------------------------------ the loop
+    # ------------------------------------------------------------------ a run
 
     def train(self) -> None:
         """Train until ``max_steps`` updates are made, with reports, evaluations and checkpoints.
@@ -314,107 +283,16 @@ class Trainer:
         """
         if self.dataset is None:
             raise ConfigError("trainer.train: no dataset was given; pass dataset= to the Trainer")
-        self.run.make()
-        self.run.write_config(self.settings)
-        checkpoint.set_aside(self.run.checkpoints, self.current_step)
-        start, rate, status = time.perf_counter(), Rate(), "failed"
-        try:
-            self.sinks.open(self._run_info())
-            self._loop(self.dataset, rate)
-            self._validate_now()
-            self.save_checkpoint(self.current_epoch, self.current_step)
-            status = "completed"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        finally:
-            self.sinks.close()
-            self._summarize(status, time.perf_counter() - start, rate)
-
-    def _run_info(self) -> RunInfo:
-        return RunInfo(
-            directory=self.run.path,
-            name=self.config.name,
-            config=self.settings,
-            rank=self.communicator.rank,
-            resumed_step=self.current_step,
-            max_steps=self.max_steps,
-            parameters=self.model.parameters.count,
-        )
-
-    def _loop(self, dataset: Dataset, rate: Rate) -> None:
-        config = self.config
-        windows = dataset.stream(self._window_rows, config.seed, start=self.current_step)
-        while self.current_step < self.max_steps:
-            start = time.perf_counter()
-            x_BT, y_BT = next(windows)
-            lr = self.scheduler.get_lr()
-            loss = self.train_step(x_BT, y_BT)
-            rate.add(x_BT.size, time.perf_counter() - start)
-            step = self.current_step
-            if self._logs(step):
-                metrics = self._metrics(loss, lr, rate)
-                metrics["train/step_time_ms"] = (time.perf_counter() - start) * 1e3
-                self.sinks.write(step, metrics)
-            if config.validation_frequency and step % config.validation_frequency == 0:
-                self._validate_now()
-            if config.save_every and step % config.save_every == 0 and step < self.max_steps:
-                self.save_checkpoint(self.current_epoch, step)
-
-    def _logs(self, step: int) -> bool:
-        return step % self.config.logging_steps == 0 or step == self.max_steps
-
-    def _metrics(self, loss: float, lr: float, rate: Rate) -> dict[str, Any]:
-        return {
-            "train/loss": loss,
-            "train/perplexity": math.exp(min(loss, 700.0)),
-            "train/learning_rate": lr,
-            "train/grad_norm": self._grad_norm,
-            "train/tokens_per_second": rate.recent,
-            "train/epoch": self.current_step / max(1, self._steps_per_epoch),
-            "train/num_input_tokens_seen": self._state.tokens_seen,
-            **memory_metrics(),
-            **self._observed,
-        }
-
-    def _validate_now(self) -> Evaluation | None:
-        """Evaluate on the validation data, once per step, and report it."""
-        if self.val_dataset is None:
-            return None
-        if self._evaluation is None or self._evaluation[0] != self.current_step:
-            found = self._evaluate(self.val_dataset)
-            self._evaluation = (self.current_step, found)
-            metrics = {"eval/loss": found.loss, "eval/perplexity": found.perplexity}
-            self.scheduler.observe(metrics)
-            self.sinks.write(self.current_step, {**metrics, "eval/runtime": found.seconds})
-        return self._evaluation[1]
-
-    def _evaluate(self, dataset: Dataset) -> Evaluation:
-        batch_size = self.config.batch_size
-        return evaluate(self.model, dataset, self._validation_loss, batch_size=batch_size)
+        Loop(self, self.dataset).run()
 
     def validate(self, dataset: Dataset) -> float:
         """Compute the mean cross-entropy over every window of a dataset, in nats per target.
 
         Cross-entropy whatever the training loss is, so that runs can be compared.
         """
-        fit_dataset(dataset, self.model, "validate", self._window_rows, self.config.seed)
-        return self._evaluate(dataset).loss
-
-    def _summarize(self, status: str, seconds: float, rate: Rate) -> None:
-        self.run.write_summary(
-            {
-                "status": status,
-                "steps": self.current_step,
-                "train_loss": self.loss_history[-1] if self.loss_history else None,
-                "eval_loss": self._evaluation[1].loss if self._evaluation else None,
-                "tokens_per_second": rate.overall,
-                "seconds": seconds,
-                "parameters": self.model.parameters.count,
-            }
-        )
-
-    # ------------------------------------------------------------------ checkpoints
+        fit_dataset(dataset, self.model, "validate", self.rows_per_update, self.config.seed)
+        rows = self.config.batch_size
+        return evaluate(self.model, dataset, self.validation_loss, batch_size=rows).loss
 
     def save_checkpoint(self, epoch: int, step: int) -> Path:
         """Write ``checkpoint-<step>`` in the run directory and delete those beyond the limit.
@@ -428,41 +306,11 @@ class Trainer:
         -------
         Path
         """
-        self._state.epoch, self._state.step = epoch, step
+        self.state.epoch, self.state.step = epoch, step
         self.run.make()
-        path = checkpoint.write(self.run.checkpoints, step, self._checkpoint())
+        path = checkpoint.write(self.run.checkpoints, step, snapshot.take(self))
         checkpoint.prune(self.run.checkpoints, self.config.keep_checkpoints, path)
         return path
-
-    def _checkpoint(self) -> checkpoint.Checkpoint:
-        """Return all that the run needs to go on; arrays are views."""
-        shape = getattr(self.model, "config", None)
-        return checkpoint.Checkpoint(
-            model=self.model.parameters.state(),
-            model_config={} if shape is None else shape.model_dump(),
-            optimizer=self.optimizer.state(),
-            trainer={
-                **self._conditions(),
-                **self._state.as_json(),
-                "updates": self.model.parameters.updates,
-                "scheduler": self.scheduler.state(),
-            },
-            tokenizer=checkpoint.tokenizer_state(self.tokenizer, self.registry),
-        )
-
-    def _conditions(self) -> dict[str, Any]:
-        config = self.config
-        return {
-            "version": tisslm_version(),
-            "engine": ops.engine(),
-            "seed": config.seed,
-            "model_seed": getattr(self.model, "seed", None),
-            "batch_size": config.batch_size,
-            "rows_per_update": self._window_rows,
-            "windows": None if self.dataset is None else len(self.dataset),
-            "learning_rate": config.learning_rate,
-            "max_grad_norm": config.max_grad_norm,
-        }
 
     def load_checkpoint(self, path: str | Path) -> None:
         """Take over parameters, optimizer, schedule and position from a checkpoint.
@@ -478,18 +326,6 @@ class Trainer:
             If it is missing, damaged, or made for another model, tokenizer or optimizer; then
             nothing was changed.
         """
-        where = checkpoint.resolve(path)
-        found, own = checkpoint.read(where), self._checkpoint()
-        state = TrainerState.from_json(found.trainer, where / "trainer_state.json")
-        checkpoint.check_same(found, own, str(where))
-        warn_if_bits_differ(found.trainer, self._conditions())
-        self.optimizer.load_state(found.optimizer)  # which checks before it copies
-        for name, array in own.model.items():
-            array[...] = found.model[name]
-        self.scheduler.load_state(found.trainer.get("scheduler", {}))
-        self.model.parameters.updates = state.updates
-        self._state, self._evaluation = state, None
-        if self.dataset is not None:
-            self.dataset.epoch = state.epoch
+        self.state = snapshot.restore(self, path)
         self.zero_gradients()
-        self.scheduler.step(state.step)
+        self.scheduler.step(self.state.step)

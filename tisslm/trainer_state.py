@@ -28,16 +28,28 @@ class TrainerState:
     updates : int
         Updates of the parameters, a part of the key of every random draw.
     tokens_seen : int
-        Input tokens of all updates, over all processes.
+        Input tokens of all windows that were trained on, over all processes.
+    skipped : int
+        Steps that made no update, because their gradients overflowed under the loss scale. Each
+        has used up its windows.
     loss_history : list of float
         The loss of every update.
+    scaling : dict
+        The saved state of the loss scale; empty before anything was loaded.
     """
 
     step: int = 0
     epoch: int = 0
     updates: int = 0
     tokens_seen: int = 0
+    skipped: int = 0
     loss_history: list[float] = field(default_factory=list)
+    scaling: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def position(self) -> int:
+        """How many batches the dataset has given: the number of the next one."""
+        return self.step + self.skipped
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, with the names that other trainers use."""
@@ -45,6 +57,7 @@ class TrainerState:
             "global_step": self.step,
             "epoch": self.epoch,
             "num_input_tokens_seen": self.tokens_seen,
+            "skipped_steps": self.skipped,
             "loss_history": self.loss_history,
         }
 
@@ -63,9 +76,11 @@ class TrainerState:
                 epoch=int(value["epoch"]),
                 updates=int(value["updates"]),
                 tokens_seen=int(value["num_input_tokens_seen"]),
+                skipped=int(value.get("skipped_steps", 0)),
+                scaling={k: float(v) for k, v in value.get("loss_scaling", {}).items()},
                 loss_history=[float(loss) for loss in value["loss_history"]],
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{where}: not the state of a trainer ({error!r}); use an earlier checkpoint"
             ) from error

@@ -303,3 +303,34 @@ def test_the_resolved_configuration_has_every_value() -> None:
     ]
     assert set(resolved["training"]) == set(TrainingConfig.model_fields) - {"threads"}
     assert resolved["log"] == {"sinks": ["console", "jsonl"], "monitors": []}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["training.bf16=true", "training.fp16=false"], {"precision": "bf16"}),
+        (["training.dtype=bfloat16"], {"precision": "bf16"}),
+        (["training.use_mixed_precision=true"], {"precision": "auto"}),
+        (["training.gradient_checkpointing=true"], {"activation_checkpointing": "full"}),
+        (["training.activation_checkpointing=every=2"], {"activation_checkpointing": "every=2"}),
+        (["training.memory_limit=8GiB"], {"memory_limit": "8GiB"}),
+        (["training.memory_limit=4096"], {"memory_limit": 4096}),
+        (["training.loss_scale=1024"], {"loss_scale": 1024}),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::tisslm.config.ConfigNote")
+def test_how_passes_are_run_can_be_set_from_the_shell(
+    overrides: list[str], expected: dict[str, Any]
+) -> None:
+    config = RunConfig.load(None, overrides, env={})
+    assert {key: getattr(config.training, key) for key in expected} == expected
+    again = RunConfig.from_mapping(config.resolved())
+    assert again == config
+
+
+def test_a_flag_that_is_no_flag_names_its_source() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^training.bf16: expected true .*\(set by --set training.bf16\)$"
+    ):
+        RunConfig.load(None, ["training.bf16=2"], env={})

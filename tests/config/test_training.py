@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tisslm.config import ConfigNote, TrainingConfig
+from tisslm.config.fields import parse_bytes
 from tisslm.errors import ConfigError
 
 
@@ -40,6 +41,11 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "name": "run",
         "logging_steps": 1,
         "resume": "",
+        "activation_checkpointing": "none",
+        "memory_limit": "",
+        "loss_scale": "dynamic",
+        "loss_scale_init": 65536,
+        "loss_scale_growth_interval": 2000,
     }
     assert config.model_dump() == founding | added
 
@@ -110,15 +116,67 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"seed": 2**64},
         "training.seed: expected an integer from 0 to 2^64 - 1, got 18446744073709551616",
     ),
-    (
-        {"precision": "bf16"},
-        'training.precision: expected "fp32" or "auto", got "bf16"; other precisions are not '
-        "available in this version",
+    *(
+        (
+            {"precision": value},
+            'training.precision: expected "fp32", "bf16", "fp16" or "auto", got ' + shown,
+        )
+        for value, shown in (("fp64", '"fp64"'), (8, "8"), (True, "true"), (None, "nothing"))
+    ),
+    *(
+        (
+            values,
+            'training.precision: expected "auto", "bf16" or "fp16" with use_mixed_precision = '
+            'true, got "fp32"; keep one of the two',
+        )
+        for values in (
+            {"use_mixed_precision": True, "precision": "fp32"},
+            {"precision": "fp32", "use_mixed_precision": True},
+        )
+    ),
+    *(
+        (
+            {"activation_checkpointing": value},
+            'training.activation_checkpointing: expected "none", "full", "auto" or "every=N" with '
+            "N >= 1, got " + shown,
+        )
+        for value, shown in (
+            ("some", '"some"'),
+            ("every=0", '"every=0"'),
+            ("every=", '"every="'),
+            (2, "2"),
+        )
+    ),
+    *(
+        (
+            {"memory_limit": value},
+            'training.memory_limit: expected a size such as "8GiB" or "500MB", or a number of '
+            f'bytes, got {shown}; "" leaves it to the machine',
+        )
+        for value, shown in (
+            ("8 apples", '"8 apples"'),
+            ("0GiB", '"0GiB"'),
+            (0, "0"),
+            (-1, "-1"),
+            (1.5, "1.5"),
+            (True, "true"),
+        )
+    ),
+    *(
+        (
+            {"loss_scale": value},
+            'training.loss_scale: expected "dynamic" or a power of two from 1 to 2^24, got '
+            + shown,
+        )
+        for value, shown in ((1000, "1000"), (0, "0"), (2**25, "33554432"), (True, "true"))
     ),
     (
-        {"use_mixed_precision": True},
-        "training.use_mixed_precision: expected false, got true; mixed precision is not "
-        "available in this version",
+        {"loss_scale_init": 1000},
+        "training.loss_scale_init: expected a power of two from 1 to 2^24, got 1000",
+    ),
+    (
+        {"bf16": "yes"},
+        'training.bf16: expected true or false, got "yes"; the key here is training.precision',
     ),
     *(
         (
@@ -148,7 +206,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "training.zzz: unknown key; the keys of [training] are epochs, batch_size, learning_rate, "
         "max_grad_norm, save_every, checkpoint_dir, keep_checkpoints, resume_from, "
         "use_mixed_precision, gradient_accumulation_steps, log_gradients, validation_frequency, "
-        "max_steps, seed, precision, threads, output_dir, name, logging_steps, resume",
+        "max_steps, seed, precision, threads, output_dir, name, logging_steps, resume, "
+        "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
+        "loss_scale_growth_interval",
     ),
 ]
 
@@ -263,3 +323,109 @@ def test_a_copy_is_equal_and_independent() -> None:
 def test_both_spellings_of_resume_lead_to_one_target(resume: str, resume_from: str) -> None:
     assert TrainingConfig(resume=resume, resume_from=resume_from).resume_target == "auto"
     assert TrainingConfig().resume_target == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "precision"),
+    [
+        ("bfloat16", "bf16"),
+        ("BF16", "bf16"),
+        ("bf16-mixed", "bf16"),
+        ("bf16-true", "bf16"),
+        ("amp_bf16", "bf16"),
+        ("float16", "fp16"),
+        ("16-mixed", "fp16"),
+        (16, "fp16"),
+        ("float32", "fp32"),
+        ("32-true", "fp32"),
+        (32, "fp32"),
+        ("auto", "auto"),
+    ],
+)
+def test_a_precision_by_the_names_of_others(given: Any, precision: str) -> None:
+    assert TrainingConfig(precision=given).precision == precision
+    with pytest.warns(ConfigNote, match="^training.dtype is read as training.precision$"):
+        assert TrainingConfig(**{"dtype": given}).precision == precision
+
+
+@pytest.mark.parametrize("flag", ["bf16", "fp16"])
+def test_a_flag_of_other_trainers_is_a_precision(flag: str) -> None:
+    note = f'^training.{flag} = true is read as training.precision = "{flag}"$'
+    other = {"bf16": "fp16", "fp16": "bf16"}[flag]
+    values: dict[str, Any] = {flag: True, other: False}
+    with pytest.warns(ConfigNote, match=note) as seen:
+        config = TrainingConfig(**values)
+    assert config.precision == flag
+    assert seen[0].filename == __file__
+    assigned = TrainingConfig()
+    with pytest.warns(ConfigNote, match=note):
+        setattr(assigned, flag, True)
+    setattr(assigned, other, False)
+    assert assigned.precision == flag
+    with (
+        pytest.warns(ConfigNote),
+        pytest.raises(
+            ConfigError,
+            match=r'^training.precision: given as bf16 = "bf16" and as fp16 = "fp16"; keep one$',
+        ),
+    ):
+        TrainingConfig(**{"bf16": True, "fp16": True})  # type: ignore[arg-type]
+
+
+def test_mixed_precision_means_auto_where_no_precision_is_given() -> None:
+    assert TrainingConfig(use_mixed_precision=True).precision == "auto"
+    assert TrainingConfig(use_mixed_precision=True, precision="fp16").precision == "fp16"
+    config = TrainingConfig()
+    config.use_mixed_precision = True
+    assert config.precision == "auto"
+    config.use_mixed_precision = False
+    assert config.precision == "fp32"
+    again = TrainingConfig(**TrainingConfig(use_mixed_precision=True).model_dump())
+    assert (again.use_mixed_precision, again.precision) == (True, "auto")
+
+
+def test_mixed_precision_and_fp32_are_a_contradiction_when_assigned_too() -> None:
+    config = TrainingConfig(precision="fp32")
+    with pytest.raises(ConfigError, match=r'^training.precision: expected "auto", "bf16"'):
+        config.use_mixed_precision = True
+    assert not config.use_mixed_precision
+    mixed = TrainingConfig(use_mixed_precision=True)
+    with pytest.raises(ConfigError, match=r'^training.precision: expected "auto", "bf16"'):
+        mixed.precision = "fp32"
+    assert mixed.precision == "auto"
+
+
+def test_checkpointing_may_be_a_flag() -> None:
+    values: dict[str, Any] = {"gradient_checkpointing": True}
+    with pytest.warns(ConfigNote, match="is read as training.activation_checkpointing$"):
+        assert TrainingConfig(**values).activation_checkpointing == "full"
+    given: dict[str, Any] = {"activation_checkpointing": False}
+    assert TrainingConfig(**given).activation_checkpointing == "none"
+    assert (
+        TrainingConfig(activation_checkpointing="every=12").activation_checkpointing == "every=12"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (1, 1),
+        ("1", 1),
+        ("500MB", 500_000_000),
+        ("500 mb", 500_000_000),
+        ("8GiB", 8 * 2**30),
+        ("1.5KiB", 1536),
+        ("2t", 2 * 10**12),
+        ("0.3KB", 300),
+        ("3B", 3),
+    ],
+)
+def test_sizes_in_bytes(size: int | str, expected: int) -> None:
+    assert parse_bytes(size) == expected
+    assert TrainingConfig(memory_limit=size).memory_limit == size
+
+
+@pytest.mark.parametrize("size", ["", "GiB", "8iB", "1e9", "-1", "0.5B", "8GiBs", "\u0663", True])
+def test_what_is_no_size(size: int | str) -> None:
+    with pytest.raises(ValueError, match=r"^(not a size|less than one byte): "):
+        parse_bytes(size)

@@ -13,7 +13,7 @@ import pytest
 from tisslm import errors
 from tisslm.cli.main import INTERRUPTED, _exit_code
 from tisslm.config import DataSection, LogSection, ModelSection, TrainingConfig
-from tisslm.config.aliases import ELSEWHERE, SPELLINGS
+from tisslm.config.aliases import ELSEWHERE, FLAGS, SPELLINGS
 from tisslm.config.layers import DEFAULT_PARTS, SECTION_KEYS
 from tisslm.models.transformer_config import PRESETS, TransformerConfig
 from tisslm.registry import load_registry
@@ -184,6 +184,15 @@ def test_every_spelling_of_other_trainers():
         for spelling, target in table.items():
             home = f"the key of `[{target.partition('.')[0]}]"
             assert moved[section][spelling] in (target, home), (section, spelling)
+
+
+def test_every_flag_of_other_trainers():
+    text = chapter("## Other spellings")
+    documented = re.findall(r"^\| (\w+) \| `(\w+)` \| `(\w+) = \"(\w+)\"` \|$", text, re.MULTILINE)
+    flags = [
+        (section, flag, *meaning) for section in FLAGS for flag, meaning in FLAGS[section].items()
+    ]
+    assert documented == flags
 
 
 def test_every_environment_variable():

@@ -19,6 +19,7 @@ from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
 from tisslm.memory_plan import FAMILIES, MemoryPlan
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.planning import Planner
+from tisslm.precision import resolve_precision
 from tisslm.registry import Registry, load_registry
 
 __all__ = ["plan"]
@@ -119,7 +120,7 @@ def _speed(
         (run.optimizer, run.loss),
         registry,
         limit,
-        precision=run.training.precision.replace("auto", "fp32"),
+        precision=resolve_precision(run.training.precision),
         checkpointing=found["activation_checkpointing"],
     )
     if speed is None:

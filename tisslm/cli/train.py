@@ -61,11 +61,12 @@ def _announce(trainer: Trainer) -> None:
     """Say in two lines what will be trained, and where it goes."""
     named = ((trainer.dataset, "training"), (trainer.val_dataset, "validation"))
     data = [f"{len(dataset)} {name} windows" for dataset, name in named if dataset is not None]
-    threads = ops.thread_count()
+    threads, precision = ops.thread_count(), trainer.passes.precision
     typer.echo(
         f"{' and '.join(data)} of {trainer.model.seq_len} tokens, vocabulary "
         f"{trainer.model.vocab_size}, {trainer.model.parameters.count:,} parameters, "
         f"{threads.count} thread{'s' if threads.count > 1 else ''} ({threads.reason})"
+        f"{'' if precision == 'fp32' else f', {precision}'}"
     )
     start = f", going on from step {trainer.current_step}" if trainer.current_step else ""
     typer.echo(f"run: {trainer.run.path}{start}")

@@ -16,9 +16,19 @@ import warnings
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from tisslm.config.fields import show
 from tisslm.errors import ConfigError
 
-__all__ = ["ELSEWHERE", "SPELLINGS", "ConfigNote", "note", "rename", "unknown_key"]
+__all__ = [
+    "ELSEWHERE",
+    "FLAGS",
+    "SPELLINGS",
+    "ConfigNote",
+    "note",
+    "read_flag",
+    "rename",
+    "unknown_key",
+]
 
 
 class ConfigNote(UserWarning):
@@ -53,6 +63,9 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "name": "run_name",
                 "precision": "dtype",
                 "threads": "num_threads num_cpu_threads_per_process",
+                "activation_checkpointing": "gradient_checkpointing grad_checkpoint",
+                "loss_scale_init": "initial_loss_scale init_scale",
+                "loss_scale_growth_interval": "growth_interval loss_scale_window",
             }
         ),
         "model": _by_spelling(
@@ -121,6 +134,11 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 
+#: For each section: another trainer's flag, and the key and value that it means when it is set.
+FLAGS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {"training": MappingProxyType({"bf16": ("precision", "bf16"), "fp16": ("precision", "fp16")})}
+)
+
 #: Other places that are ours, not another trainer's: read without a note.
 _OURS = frozenset({"optimizer.learning_rate", "optimizer.lr"})
 
@@ -130,8 +148,6 @@ _NO_COUNTERPART: Mapping[str, str] = MappingProxyType(
         "eval_batches": "the whole validation split is evaluated",
         "compile": "the kernels are compiled when TissLM is installed",
         "device": "the device is the CPU",
-        "bf16": "the key is training.precision",
-        "fp16": "the key is training.precision",
     }
 )
 
@@ -164,6 +180,46 @@ def rename(path: tuple[str, ...]) -> tuple[str, ...]:
     if given != found and given not in _OURS:
         note(f"{given} is read as {found}", stacklevel=4)
     return (section, key, *path[2:])
+
+
+def read_flag(
+    path: tuple[str, ...], value: object, set_by: str = ""
+) -> tuple[tuple[str, ...], object] | None:
+    """Return path and value that a setting has here if it is a flag of another trainer's.
+
+    Any other setting comes back as it is. A flag that is false says nothing: None.
+
+    Parameters
+    ----------
+    path : tuple of str
+        Section and key.
+    value : object
+    set_by : str
+        The end of the message, if there is one.
+
+    Raises
+    ------
+    ConfigError
+        If a flag is neither true nor false.
+
+    Examples
+    --------
+    >>> read_flag(("training", "bf16"), False) is None
+    True
+    """
+    flags = FLAGS.get(path[0], {})
+    if len(path) != 2 or path[1] not in flags:
+        return path, value
+    (section, given), (key, meaning) = path, flags[path[1]]
+    if not isinstance(value, bool):
+        raise ConfigError(
+            f"{section}.{given}: expected true or false, got {show(value)}; "
+            f"the key here is {section}.{key}{set_by}"
+        )
+    if not value:
+        return None
+    note(f"{section}.{given} = true is read as {section}.{key} = {show(meaning)}", stacklevel=4)
+    return (section, key), meaning
 
 
 def unknown_key(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tisslm.config.aliases import note, rename
+from tisslm.config.aliases import note, read_flag, rename
 from tisslm.config.fields import show
 from tisslm.config.loading import Setting
 from tisslm.config.sections import DataSection, LogSection, ModelSection
@@ -104,8 +104,11 @@ def _canonical(layer: Sequence[Setting]) -> list[Setting]:
     found: dict[tuple[str, ...], tuple[tuple[str, ...], Setting]] = {}
     for given in layer:
         _check_place(given)
-        path = rename(given.path)
-        setting = replace(given, path=path)
+        read = read_flag(given.path, given.value, _set_by(given))
+        if read is None:
+            continue
+        path, value = rename(read[0]), read[1]
+        setting = replace(given, path=path, value=value)
         dotted = ".".join(path)
         if given.text is not None and dotted in _STRINGS and not isinstance(given.value, str):
             setting = replace(setting, value=given.text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tisslm.config.aliases import ELSEWHERE, rename, unknown_key
+from tisslm.config.aliases import ELSEWHERE, read_flag, rename, unknown_key
 from tisslm.config.fields import config_error, show
 from tisslm.errors import ConfigError
 
@@ -37,14 +37,26 @@ class Section(BaseModel):
                 super().__init__(**values)
             except ValidationError as error:
                 raise config_error(self.section, type(self), error) from None
+            self.follow()
 
         def __setattr__(self, name: str, value: Any) -> None:
             if not name.startswith("_"):
-                ((name, value),) = self.own_names({name: value}).items()
+                values = self.own_names({name: value})
+                if not values:  # a flag that is not set says nothing
+                    return
+                ((name, value),) = values.items()
+                self.check_assignment(name, value)
             try:
                 super().__setattr__(name, value)
             except ValidationError as error:
                 raise config_error(self.section, type(self), error) from None
+            self.follow()
+
+    def check_assignment(self, name: str, value: object) -> None:
+        """Raise ``ConfigError`` if an assignment contradicts what was given for another field."""
+
+    def follow(self) -> None:
+        """Set fields that were not given and follow others; called after every change."""
 
     @classmethod
     def is_open(cls, values: Mapping[str, Any]) -> bool:
@@ -63,11 +75,16 @@ class Section(BaseModel):
         found: dict[str, Any] = {}
         spelled: dict[str, str] = {}
         for given, value in values.items():
-            path = (cls.section, given)
-            moved = ELSEWHERE.get(cls.section, {}).get(given)
-            if moved is not None and given not in cls.model_fields:
-                raise ConfigError(f"{cls.section}.{given}: unknown key; it belongs to {moved}")
-            key = given if given in cls.model_fields else rename(path)[1]
+            read = read_flag((cls.section, given), value)
+            if read is None:
+                continue
+            path, value = read
+            key = path[1]
+            moved = ELSEWHERE.get(cls.section, {}).get(key)
+            if moved is not None and key not in cls.model_fields:
+                raise ConfigError(f"{cls.section}.{key}: unknown key; it belongs to {moved}")
+            if key not in cls.model_fields:
+                key = rename(path)[1]
             if key not in cls.model_fields and not cls.is_open(values):
                 raise unknown_key(cls.section, key, cls.model_fields, {})
             if key in found and found[key] != value:

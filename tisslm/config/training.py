@@ -6,7 +6,7 @@ use of these values (the Trainer).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, final
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -22,7 +22,15 @@ from tisslm.config.fields import (
     show,
     whole,
 )
+from tisslm.config.passes import (
+    Checkpointing,
+    LossScale,
+    MemoryLimit,
+    Precision,
+    StartingScale,
+)
 from tisslm.config.section import Section
+from tisslm.errors import ConfigError
 
 __all__ = ["TrainingConfig"]
 
@@ -33,12 +41,6 @@ def _steps(value: object) -> object:
     """Read -1 as "no limit", as other trainers do: TOML has no word for nothing."""
     value = whole(value)
     return None if value == -1 and not isinstance(value, bool) else value
-
-
-def _only_false(value: bool) -> bool:
-    if value:
-        raise ValueError("not available")
-    return value
 
 
 def _file_name(value: str) -> str:
@@ -64,15 +66,10 @@ _Seed = Annotated[
     Field(ge=0, lt=_SEED_LIMIT),
     Expects("an integer from 0 to 2^64 - 1"),
 ]
-_Precision = Annotated[
-    Literal["fp32", "auto"],
-    Expects('"fp32" or "auto"', "other precisions are not available in this version"),
-]
-_MixedPrecision = Annotated[
-    bool,
-    AfterValidator(_only_false),
-    Expects("false", "mixed precision is not available in this version"),
-]
+_CONTRADICTION = (
+    'training.precision: expected "auto", "bf16" or "fp16" with use_mixed_precision = true, got '
+    '"fp32"; keep one of the two'
+)
 _Directory = Annotated[Path, Field(min_length=1), Expects("a path that is not empty")]
 _FileName = Annotated[
     str,
@@ -108,7 +105,8 @@ class TrainingConfig(Section):
     resume_from : str, default ""
         A checkpoint to go on from; the founding spelling of ``resume`` with a path.
     use_mixed_precision : bool, default False
-        Not available in this version.
+        The founding spelling of ``precision="auto"``; with it, ``precision`` may be "bf16" or
+        "fp16", and not "fp32".
     gradient_accumulation_steps : int, default 1
         Micro-batches per step.
     log_gradients : bool, default False
@@ -119,8 +117,10 @@ class TrainingConfig(Section):
         Steps of the whole run; None or -1 leaves it to ``epochs``.
     seed : int, default 42
         Key of every random draw, from 0 to 2^64 - 1.
-    precision : {"fp32", "auto"}, default "fp32"
-        "auto" means "fp32" in this version.
+    precision : {"fp32", "bf16", "fp16", "auto"}, default "fp32"
+        Of matrix products and stored activations; parameters, gradients and the optimizer's state
+        are float32 in each. "auto" is "bf16" where the processor multiplies bf16, else "fp32".
+        The data types' own names and the modes of other trainers ("bf16-mixed", 16) are read, too.
     threads : int, optional
         Threads of the kernels; None leaves it to the environment and the machine.
     output_dir : str, default ""
@@ -132,6 +132,20 @@ class TrainingConfig(Section):
     resume : str, default ""
         "" starts anew, "auto" goes on with the newest run of the same name and configuration,
         anything else is the path of a checkpoint or run.
+    activation_checkpointing : str, default "none"
+        Which blocks keep no activations and are computed again in backward: "none", "full" (all),
+        "every=N" (every N-th), or "auto": no more than ``memory_limit`` asks for. True means
+        "full".
+    memory_limit : str or int, default ""
+        The most that the run may take: a size such as "8GiB" or "500MB", or bytes; "" means what
+        the machine or its control group has left.
+    loss_scale : "dynamic" or int, default "dynamic"
+        What the loss is multiplied by before backward, for "fp16" only: a power of two, or one
+        that is lowered when gradients overflow and raised when they have not for a while.
+    loss_scale_init : int, default 65536
+        What a dynamic scale begins with.
+    loss_scale_growth_interval : int, default 2000
+        Steps without an overflow after which a dynamic scale is doubled.
 
     Raises
     ------
@@ -155,18 +169,41 @@ class TrainingConfig(Section):
     checkpoint_dir: _Directory = "checkpoints"
     keep_checkpoints: CountOrZero = 3
     resume_from: Path = ""
-    use_mixed_precision: _MixedPrecision = False
+    use_mixed_precision: Flag = False
     gradient_accumulation_steps: Count = 1
     log_gradients: Flag = False
     validation_frequency: CountOrZero = 100
     max_steps: _Steps = None
     seed: _Seed = 42
-    precision: _Precision = "fp32"
+    precision: Precision = "fp32"
     threads: _Threads = None
     output_dir: Path = ""
     name: _FileName = "run"
     logging_steps: Count = 1
     resume: Path = ""
+    activation_checkpointing: Checkpointing = "none"
+    memory_limit: MemoryLimit = ""
+    loss_scale: LossScale = "dynamic"
+    loss_scale_init: StartingScale = 65536
+    loss_scale_growth_interval: Count = 2000
+
+    def check_assignment(self, name: str, value: object) -> None:
+        """Refuse mixed precision where float32 was asked for."""
+        wants_fp32 = "precision" in self.model_fields_set and self.precision == "fp32"
+        if name == "use_mixed_precision" and value is True and wants_fp32:
+            raise ConfigError(_CONTRADICTION)
+
+    def follow(self) -> None:
+        """Let a precision that was never given be what ``use_mixed_precision`` means."""
+        if "precision" not in self.model_fields_set:
+            self.__dict__["precision"] = "auto" if self.use_mixed_precision else "fp32"
+
+    @field_validator("precision")
+    @classmethod
+    def _mixed(cls, value: str, info: ValidationInfo) -> str:
+        if value == "fp32" and info.data.get("use_mixed_precision"):
+            raise refused(_CONTRADICTION)
+        return value
 
     @field_validator("resume", "resume_from")
     @classmethod

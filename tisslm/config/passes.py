@@ -1,0 +1,95 @@
+"""Types of the settings of ``[training]`` that say how a pass is run: precision, memory, scaling.
+
+What does not live here: the keys themselves (``training``), and what "auto" comes to on a machine.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator
+
+from tisslm.config.fields import Expects, parse_bytes, whole
+
+__all__ = ["Checkpointing", "LossScale", "MemoryLimit", "Precision", "StartingScale"]
+
+#: What other trainers call each precision: PyTorch's and NumPy's data types, and the modes of
+#: Hugging Face, Lightning and LitGPT, and Composer. Master weights are float32 here in each.
+_PRECISIONS = {
+    "fp32": "float32 f32 32 32-true",
+    "bf16": "bfloat16 bf16-mixed bf16-true amp_bf16",
+    "fp16": "float16 half f16 16 16-mixed 16-true amp_fp16",
+    "auto": "",
+}
+_SPELLED = {word: name for name, text in _PRECISIONS.items() for word in [name, *text.split()]}
+
+_EVERY = re.compile(r"every=([1-9][0-9]{0,5})")
+
+#: Largest loss scale: beyond it, the sum of a few thousand losses leaves the range of float32.
+LARGEST_SCALE = 2**24
+
+
+def _precision(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return value
+    return _SPELLED.get(str(value).lower(), value)
+
+
+def _checkpointing(value: object) -> object:
+    """Read a flag, which is how other trainers have this option."""
+    if value is True or value == "true":  # the second is what a shell gives
+        return "full"
+    return "none" if value is False or value == "false" else value
+
+
+def _known_checkpointing(value: str) -> str:
+    if value not in ("none", "full", "auto") and not _EVERY.fullmatch(value):
+        raise ValueError("not a kind of checkpointing")
+    return value
+
+
+def _memory_limit(value: int | str) -> int | str:
+    if value != "":
+        parse_bytes(value)
+    return value
+
+
+def _power_of_two(value: int | str) -> int | str:
+    if isinstance(value, int) and (
+        isinstance(value, bool) or not 1 <= value <= LARGEST_SCALE or value & (value - 1)
+    ):
+        raise ValueError("not a power of two")
+    return value
+
+
+_POWER = "a power of two from 1 to 2^24"
+
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16", "auto"],
+    BeforeValidator(_precision),
+    Expects('"fp32", "bf16", "fp16" or "auto"'),
+]
+Checkpointing = Annotated[
+    str,
+    BeforeValidator(_checkpointing),
+    AfterValidator(_known_checkpointing),
+    Expects('"none", "full", "auto" or "every=N" with N >= 1'),
+]
+MemoryLimit = Annotated[
+    int | str,
+    BeforeValidator(whole),
+    AfterValidator(_memory_limit),
+    Expects(
+        'a size such as "8GiB" or "500MB", or a number of bytes', '"" leaves it to the machine'
+    ),
+]
+LossScale = Annotated[
+    int | Literal["dynamic"],
+    BeforeValidator(whole),
+    AfterValidator(_power_of_two),
+    Expects(f'"dynamic" or {_POWER}'),
+]
+StartingScale = Annotated[
+    int, BeforeValidator(whole), AfterValidator(_power_of_two), Expects(_POWER)
+]

@@ -1,0 +1,114 @@
+"""The next batch, made by a thread while the step computes.
+
+What does not live here: which batch is next; the dataset's ``batches`` says.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Prefetch"]
+
+Array = NDArray[Any]
+
+#: Seconds that closing waits for a dataset that hangs; its thread ends with the process then.
+PATIENCE = 5.0
+
+
+class Prefetch:
+    """Iterate over batches, one ahead.
+
+    ``next`` returns a batch and has the one after it made by a thread of its own, which runs
+    while the kernels do (they hold no lock of the interpreter). Batches are copied into two pairs
+    of arrays in turn, so a dataset may reuse its own; a batch is good until the next ``next``.
+    What the dataset raises is raised by the ``next`` that would have returned the batch.
+
+    Parameters
+    ----------
+    batches : iterator of pairs of arrays
+
+    Examples
+    --------
+    >>> with Prefetch(dataset.batches(4, seed=1)) as batches:  # doctest: +SKIP
+    ...     x_BT, y_BT = next(batches)
+    """
+
+    def __init__(self, batches: Iterator[tuple[Array, Array]]) -> None:
+        self._batches = batches
+        self._slots: list[list[Array]] = [[], []]
+        self._turn = 0
+        self._made: tuple[Array, Array] | BaseException | None = None
+        self._wanted, self._ready = threading.Event(), threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="tisslm-prefetch", daemon=True)
+        self._thread.start()
+        self._wanted.set()
+
+    def __iter__(self) -> Prefetch:
+        return self
+
+    def __next__(self) -> tuple[Array, Array]:
+        """Return the next batch, int arrays of shape (B, T); wait if it is not made yet."""
+        self.settle()
+        made = self._made
+        if isinstance(made, BaseException):
+            raise made
+        if made is None:  # closed
+            raise StopIteration
+        self._made = None
+        self._ready.clear()
+        self._wanted.set()
+        return made
+
+    def settle(self) -> None:
+        """Wait until no thread touches the dataset; it stays so until the next ``next``."""
+        self._ready.wait()
+
+    def close(self) -> None:
+        """End the thread, and with it the iterator."""
+        self._closed = True
+        self._wanted.set()
+        self._thread.join(PATIENCE)
+        self._made = None
+        self._ready.set()
+
+    def __enter__(self) -> Prefetch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ the thread
+
+    def _work(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._closed:
+                break
+            try:
+                self._made = self._copy(*next(self._batches))
+            except BaseException as error:  # it belongs to the thread that asked
+                self._made = error
+            self._ready.set()
+        close = getattr(self._batches, "close", None)
+        if close is not None:
+            close()
+
+    def _copy(self, x_BT: Any, y_BT: Any) -> tuple[Array, Array]:
+        """Copy a batch into the pair of arrays whose turn it is."""
+        slot, self._turn = self._slots[self._turn], 1 - self._turn
+        given = [np.asarray(x_BT), np.asarray(y_BT)]
+        if not slot or any(
+            own.size < new.size or own.dtype != new.dtype
+            for own, new in zip(slot, given, strict=True)
+        ):
+            slot[:] = [np.empty(new.size, dtype=new.dtype) for new in given]
+        x, y = (own[: new.size].reshape(new.shape) for own, new in zip(slot, given, strict=True))
+        x[...], y[...] = given
+        return x, y

@@ -1,0 +1,90 @@
+"""Everything that a run needs to go on: taken from a Trainer, and given back to one.
+
+What does not live here: the files (``checkpoint``), and when one is written (``loop``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tisslm import checkpoint, ops
+from tisslm.plugins import tisslm_version
+from tisslm.trainer_state import TrainerState, warn_if_bits_differ
+
+if TYPE_CHECKING:
+    from tisslm.trainer import Trainer
+
+__all__ = ["conditions", "restore", "take"]
+
+
+def take(trainer: Trainer) -> checkpoint.Checkpoint:
+    """Return all that the run needs to go on; arrays are views.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    """
+    model = trainer.model
+    shape = getattr(model, "config", None)
+    return checkpoint.Checkpoint(
+        model=model.parameters.state(),
+        model_config={} if shape is None else shape.model_dump(),
+        optimizer=trainer.optimizer.state(),
+        trainer={
+            **conditions(trainer),
+            **trainer.state.as_json(),
+            "updates": model.parameters.updates,
+            "scheduler": trainer.scheduler.state(),
+            "loss_scaling": trainer.scaler.state(),
+        },
+        tokenizer=checkpoint.tokenizer_state(trainer.tokenizer, trainer.registry),
+    )
+
+
+def conditions(trainer: Trainer) -> dict[str, Any]:
+    """Return what the bits of the run depend on, beside the parts and their options."""
+    config = trainer.config
+    return {
+        "version": tisslm_version(),
+        "engine": ops.engine(),
+        "precision": trainer.passes.precision,
+        "seed": config.seed,
+        "model_seed": getattr(trainer.model, "seed", None),
+        "batch_size": config.batch_size,
+        "rows_per_update": trainer.rows_per_update,
+        "windows": None if trainer.dataset is None else len(trainer.dataset),
+        "learning_rate": config.learning_rate,
+        "max_grad_norm": config.max_grad_norm,
+    }
+
+
+def restore(trainer: Trainer, path: str | Path) -> TrainerState:
+    """Give a trainer's parts what a checkpoint has of them, and return the position.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    path : str or Path
+        Whatever ``tisslm.checkpoint.resolve`` understands.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, damaged, or made for another model, tokenizer or optimizer; then
+        nothing was changed.
+    """
+    where = checkpoint.resolve(path)
+    found, own = checkpoint.read(where), take(trainer)
+    state = TrainerState.from_json(found.trainer, where / "trainer_state.json")
+    checkpoint.check_same(found, own, str(where))
+    warn_if_bits_differ(found.trainer, conditions(trainer))
+    trainer.optimizer.load_state(found.optimizer)  # which checks before it copies
+    for name, array in own.model.items():
+        array[...] = found.model[name]
+    trainer.scheduler.load_state(found.trainer.get("scheduler", {}))
+    trainer.scaler.load_state(state.scaling)
+    trainer.model.parameters.updates = state.updates
+    if trainer.dataset is not None:
+        trainer.dataset.epoch = state.epoch
+    return state
