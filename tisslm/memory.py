@@ -28,6 +28,7 @@ __all__ = [
     "Parameters",
     "ShapeArena",
     "Workspace",
+    "aligned",
     "grads_to_write",
 ]
 

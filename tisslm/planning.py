@@ -31,7 +31,7 @@ class Planner:
     Parameters
     ----------
     model : Model
-        With memory or without; ``prepare`` is called on it.
+        With memory or without; ``prepare`` is called on it, for each plan that needs it.
     config : TrainingConfig
     optimizer : str, (str, dict) or Optimizer
     registry : Registry
@@ -53,6 +53,7 @@ class Planner:
         self.model = model
         self.config = config
         self.precision = precision
+        self._told: str | None = None
         self.datasets = [dataset for dataset in datasets if dataset is not None]
         self._fixed = [
             *parameter_items(model),
@@ -84,17 +85,24 @@ class Planner:
             If the model cannot run its passes so.
         """
         batch = self.config.batch_size if batch_size is None else batch_size
+        self._prepare(checkpointing)
+        passes = pass_items(self.model, batch, self.time)
+        return MemoryPlan((*self._fixed, *passes, *self._batches(batch)))
+
+    def _prepare(self, checkpointing: str) -> None:
+        """Tell the model how passes are run, unless it was told this last."""
+        if self._told == checkpointing:
+            return
         prepare = getattr(self.model, "prepare", None)
         if prepare is not None:
             prepare(precision=self.precision, activation_checkpointing=checkpointing)
-        elif checkpointing != "none":
+        elif (self.precision, checkpointing) != ("fp32", "none"):
             raise ConfigError(
-                f"training.activation_checkpointing = {checkpointing!r}: "
-                f"{type(self.model).__name__} has no prepare(), so it keeps every activation; "
-                "leave it out"
+                f"training.precision = {self.precision!r}, activation_checkpointing = "
+                f"{checkpointing!r}: {type(self.model).__name__} has no prepare(), so it runs in "
+                "fp32 and keeps every activation; leave both at their defaults"
             )
-        passes = pass_items(self.model, batch, self.time)
-        return MemoryPlan((*self._fixed, *passes, *self._batches(batch)))
+        self._told = checkpointing
 
     def _batches(self, batch: int) -> Iterator[Item]:
         rows = batch * self.config.gradient_accumulation_steps

@@ -28,7 +28,7 @@ from tisslm.fitting import fit_dataset
 from tisslm.loop import Loop
 from tisslm.loss_scaling import make_scaler
 from tisslm.parts import Parts, Wanted, build_parts, describe
-from tisslm.planning import Planner, fit_memory
+from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
@@ -114,7 +114,7 @@ class Trainer:
         self.dataset = self._fit(dataset, "dataset")
         self.val_dataset = self._fit(val_dataset, "val_dataset")
         self.max_steps = self._find_max_steps()
-        self.passes = prepare_model(model, config, fit_memory(self._planner(optimizer)))
+        self.passes = prepare_model(self._planner(optimizer))
         wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
         parts = self._take_parts(wanted)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)

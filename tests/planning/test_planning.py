@@ -234,6 +234,25 @@ def test_a_model_without_prepare_takes_the_defaults_only():
     assert list(planner(model).alternatives()) == ["none"]
 
 
+def test_a_model_is_told_once_where_nothing_is_to_be_chosen():
+    told = []
+
+    class Told(Shrinking):
+        def prepare(self, **how):
+            super().prepare(**how)
+            told.append(how["activation_checkpointing"])
+
+    assert fit_memory(limited(planner(Told()), "", "every=3")) == "every=3"
+    assert told == ["every=3"]
+
+
+def test_a_model_that_does_not_derive_from_the_contract_has_the_defaults():
+    model = SimpleNamespace(parameters=Shrinking().parameters, seq_len=8)
+    assert planner(model).plan().by_family["activations"] == 0
+    with pytest.raises(ConfigError, match="SimpleNamespace has no prepare"):
+        planner(model).plan("full")
+
+
 def test_a_plan_in_words_has_the_largest_first():
     plan = MemoryPlan((Item("data", "", 2048), Item("logits", "", 2**20), Item("batches", "", 0)))
     assert plan.sentence() == "logits 1 MiB, data 2 KiB"

@@ -193,5 +193,10 @@ class TextDataset(Dataset):
     def stream(
         self, batch_size: int, seed: int, start: int = 0
     ) -> Iterator[tuple[IntArray, IntArray]]:
-        """Yield what ``batches`` does, in two pairs of arrays that take turns."""
+        """Yield what ``batches`` does, in two pairs of arrays that take turns.
+
+        A subclass that defines ``batches`` is read by that.
+        """
+        if type(self).batches is not TextDataset.batches:
+            return self.batches(batch_size, seed, start)
         return self._cut().stream(batch_size, seed, start)

@@ -111,7 +111,7 @@ class TokenDataset(Dataset):
         ------
         x_BT, y_BT : int32 arrays of shape (B, T)
         """
-        for x_BT, y_BT in self.stream(batch_size, seed, start):
+        for x_BT, y_BT in self._stream(batch_size, seed, start):
             yield x_BT.copy(), y_BT.copy()
 
     def stream(
@@ -119,11 +119,20 @@ class TokenDataset(Dataset):
     ) -> Iterator[tuple[IntArray, IntArray]]:
         """Yield what ``batches`` does, in two pairs of arrays that take turns.
 
+        A subclass that defines ``batches`` is read by that.
+
         Yields
         ------
         x_BT, y_BT : int32 arrays of shape (B, T)
             Good until the next but one is asked for.
         """
+        if type(self).batches is not TokenDataset.batches:
+            return self.batches(batch_size, seed, start)
+        return self._stream(batch_size, seed, start)
+
+    def _stream(
+        self, batch_size: int, seed: int, start: int
+    ) -> Iterator[tuple[IntArray, IntArray]]:
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
         shape = (2, 2, min(batch_size, len(self)), self.seq_len)
