@@ -69,10 +69,46 @@ print(json.dumps(steps[2:]))
 """
 
 
-def run(folder: Path, given: tuple[str, str, str], **environment: str) -> list[tuple[int, int]]:
+#: The same in ``Trainer.train``, with reports to the default sinks after every step.
+WHOLE_RUN = """
+import ctypes, gc, json
+import numpy as np
+from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm.contracts import Sink
+
+counter, steps = ctypes.CDLL(None), []
+
+class Count(Sink):
+    def open(self, run):
+        pass
+
+    def write(self, step, metrics):
+        counter.stop_counting()
+        steps.append((counter.counted_blocks(), counter.largest_block()))
+        if step == 2:
+            gc.collect()
+            gc.freeze()
+        counter.start_counting()
+
+    def close(self):
+        counter.stop_counting()
+
+shape = TransformerConfig(n_layer=2, n_head=2, n_embd=64, seq_len=64, vocab_size=300, dropout=0.1)
+config = TrainingConfig(batch_size=24, gradient_accumulation_steps=2, max_steps=50, output_dir="o")
+tokens = np.random.default_rng(0).integers(0, 300, 30000).astype(np.uint16)
+dataset = TokenDataset(tokens, 64, vocab_size=300)
+sinks = ("console", "jsonl", Count())
+Trainer(Transformer(shape), dataset=dataset, config=config, sinks=sinks).train()
+print(json.dumps(steps[2:50]))
+"""
+
+
+def run(
+    folder: Path, given: tuple[str, str, str] | None, **environment: str
+) -> list[tuple[int, int]]:
     """Return (blocks, largest) or (faults, 0) of steps 3 to 50."""
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps(given)],
+        [sys.executable, "-c", CHILD if given else WHOLE_RUN, json.dumps(given)],
         env={**os.environ, "TISSLM_NUM_THREADS": "2", "PYTHONPATH": ROOT, **environment},
         cwd=folder,
         capture_output=True,
@@ -81,7 +117,7 @@ def run(folder: Path, given: tuple[str, str, str], **environment: str) -> list[t
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout.splitlines()[-1])
     assert len(found) == 48
     return [tuple(step) for step in found]
 
@@ -107,6 +143,11 @@ def test_a_step_asks_for_no_large_block(counting: str, tmp_path: Path, loss: str
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
 def test_every_optimizer_keeps_to_its_arenas(counting: str, tmp_path: Path, optimizer: str) -> None:
     found = run(tmp_path, ("cross_entropy", optimizer, "blocks"), LD_PRELOAD=counting)
+    assert found == [(0, 0)] * 48
+
+
+def test_reports_between_steps_ask_for_none_either(counting: str, tmp_path: Path) -> None:
+    found = run(tmp_path, None, LD_PRELOAD=counting)
     assert found == [(0, 0)] * 48
 
 
