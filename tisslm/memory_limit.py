@@ -16,9 +16,9 @@ from tisslm.errors import ConfigError
 
 __all__ = ["MemoryLimit", "memory_left", "parse_size", "resident", "resolve_limit", "size_text"]
 
-_UNITS = {"": 1, "b": 1}
-_UNITS |= {f"{unit}ib": 2 ** (10 * i) for i, unit in enumerate("kmgt", 1)}
-_UNITS |= {f"{unit}b": 10 ** (3 * i) for i, unit in enumerate("kmgt", 1)}
+_UNITS = {"": 1}
+_UNITS |= {f"{unit}i": 2 ** (10 * i) for i, unit in enumerate("kmgt", 1)}
+_UNITS |= {unit: 10 ** (3 * i) for i, unit in enumerate("kmgt", 1)}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 #: From this limit on, a control group of version 1 means "no limit": 2^63 less a page.
@@ -40,7 +40,7 @@ def parse_size(value: object, where: str = "training.memory_limit") -> int:
     ----------
     value : int, float or str
         Bytes, or a number with a unit: KiB, MiB, GiB, TiB (powers of 1024) or kB, MB, GB, TB
-        (powers of 1000), in any case.
+        (powers of 1000), in any case, with or without the B.
     where : str
         Name of the setting, for messages.
 
@@ -64,7 +64,7 @@ def parse_size(value: object, where: str = "training.memory_limit") -> int:
             return int(value)
     elif isinstance(value, str):
         match = _SIZE.fullmatch(value)
-        factor = match and _UNITS.get(match[2].lower())
+        factor = match and _UNITS.get(match[2].lower().removesuffix("b"))
         if match and factor and float(match[1]) * factor >= 1:
             return int(float(match[1]) * factor)
     raise ConfigError(

@@ -23,6 +23,8 @@ GIB = 2**30
         (" 2 kB ", 2000),
         ("64KiB", 65536),
         ("1TiB", 2**40),
+        ("8 G", 8 * 10**9),
+        ("8Gi", 8 * GIB),
         ("100", 100),
         ("100 B", 100),
         (4096, 4096),
@@ -40,7 +42,20 @@ def test_a_number_of_bytes_is_itself(n):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["lots", "-1GiB", "0", 0, -5, True, None, "8 G", "8GiBs", "0.1 B", float("nan"), float("inf")],
+    [
+        "lots",
+        "-1GiB",
+        "0",
+        0,
+        -5,
+        True,
+        None,
+        "8 GGB",
+        "8GiBs",
+        "0.1 B",
+        float("nan"),
+        float("inf"),
+    ],
 )
 def test_what_is_no_size_is_refused(wrong):
     with pytest.raises(ConfigError, match=r"training\.memory_limit: expected a size such as '8G"):
