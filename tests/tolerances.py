@@ -87,3 +87,6 @@ WHOLE_MODEL = 2e-5
 #: Rounding to the nearest number of a storage type: half of its spacing, relative, and as much
 #: again where the kernel's value and the twin's fall on two sides of a boundary.
 STORED_EPS = {"uint16": 2.0**-8, "float16": 2.0**-11}
+#: Planned against measured memory of a run: the interpreter's own objects, the stacks of threads
+#: and what libraries do at first use take 2 to 3 MB that no plan knows, of about 120 MB.
+PLANNED_MEMORY = 0.05

@@ -17,6 +17,8 @@ from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import ConfigError, DataError
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
+from tisslm.planning import Planner, fit_memory
+from tisslm.precision import resolve_precision
 from tisslm.registry import Registry, load_registry
 from tisslm.trainer import Trainer
 
@@ -26,6 +28,8 @@ __all__ = [
     "build_trainer",
     "load_data",
     "load_windows",
+    "plan_run",
+    "read_run",
     "validation_text",
 ]
 
@@ -73,10 +77,8 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         If the run is to go on from a checkpoint that does not fit.
     """
     registry = load_registry() if registry is None else registry
-    shape = _model_shape(config.model)
-    _check_names(config, registry)
-    data = load_data(config, shape.seq_len, registry)
-    shape = shape.model_copy(update={"vocab_size": _vocab_size(config, data)})
+    shape, data = read_run(config, registry)
+    fit_memory(plan_run(config, shape, data, registry))
     return Trainer(
         Transformer(shape, seed=config.training.seed),
         config.optimizer,
@@ -90,6 +92,34 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         tokenizer=data.tokenizer,
         settings=config.resolved(),
         registry=registry,
+    )
+
+
+def read_run(config: RunConfig, registry: Registry) -> tuple[TransformerConfig, RunData]:
+    """Return the shape of a run's model, and its data; all of a run but what takes memory.
+
+    Raises
+    ------
+    ConfigError, PluginError, DataError
+        As ``build_trainer`` does.
+    """
+    shape = _model_shape(config.model)
+    _check_names(config, registry)
+    data = load_data(config, shape.seq_len, registry)
+    return shape.model_copy(update={"vocab_size": _vocab_size(config, data)}), data
+
+
+def plan_run(
+    config: RunConfig, shape: TransformerConfig, data: RunData, registry: Registry
+) -> Planner:
+    """Return the planner of a run whose data are read and whose model is not yet made."""
+    return Planner(
+        Transformer.of_shapes(shape),
+        config.training,
+        config.optimizer,
+        registry,
+        datasets=(data.train, data.valid),
+        precision=resolve_precision(config.training.precision),
     )
 
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, PluginError
 from tisslm.registry import Registry
+from tisslm.tensor_files import TensorFile, write_arrays
 
 __all__ = [
     "Checkpoint",
@@ -127,9 +127,7 @@ def _is_failed_write(error: BaseException) -> bool:
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path)
+    write_arrays(path, arrays)
     _sync(path)
 
 
@@ -286,6 +284,11 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
     optimizer : bool
         Whether to read the optimizer's state, twice the model's size, too.
 
+    Returns
+    -------
+    Checkpoint
+        Its arrays are mapped from the files when they are asked for.
+
     Raises
     ------
     CheckpointError
@@ -302,12 +305,11 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
     )
 
 
-def _read_arrays(path: Path) -> dict[str, Array]:
+def _read_arrays(path: Path) -> Mapping[str, Array]:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
 
     try:
-        return load_file(path)
+        return TensorFile(path)
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
 

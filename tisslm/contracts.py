@@ -141,6 +141,20 @@ class Model(ABC):
         the [B*T, V] logits are never stored.
         """
 
+    def plan(self, batch: int, time: int) -> Mapping[str, int]:
+        """Return the bytes of every buffer of a pass of shape (B, T), by name.
+
+        ``layers.<i>.<name>`` is kept by layer i until its backward; other names with a dot are
+        scratch that layers share; names without one are the model's own. It follows ``prepare``,
+        and nothing is made. The default, nothing, leaves passes out of memory plans.
+        """
+        return {}
+
+    @property
+    def thread_scratch(self) -> int:
+        """Bytes of the kernels' scratch, for all threads together, once a pass was run."""
+        return 0
+
 
 class Loss(ABC):  # noqa: B024 (tile or whole, by ``needs``)
     """A loss over next-token logits, written once, for one tile of rows.
@@ -176,6 +190,7 @@ class Loss(ABC):  # noqa: B024 (tile or whole, by ``needs``)
         Returns
         -------
         losses_N : ndarray of shape (N,), same dtype as the logits
+            May be an array that the loss keeps: it is good until the next call.
         """
         raise NotImplementedError(f"{type(self).__name__} must define tile()")
 
@@ -434,6 +449,26 @@ class Dataset(ABC):
                 pairs = [self.window(order[row]) for row in rows]
                 yield np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
                 number += 1
+
+    def stream(
+        self, batch_size: int, seed: int, start: int = 0
+    ) -> Iterator[tuple[IntArray, IntArray]]:
+        """Yield what ``batches`` does, in arrays that may be written again: what training reads.
+
+        A batch is good until the next but one is asked for; whoever keeps it longer copies it. The
+        default makes new arrays, as ``batches`` does.
+        """
+        return self.batches(batch_size, seed, start)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the data take, for memory plans; 0 where nobody counts them."""
+        return 0
+
+    def stream_bytes(self, batch_size: int) -> int:
+        """Return the bytes of the arrays that a ``stream`` holds: two batches of int32."""
+        rows = min(batch_size, len(self))
+        return 2 * 2 * rows * self.seq_len * np.dtype(np.int32).itemsize
 
     def __iter__(self) -> Iterator[tuple[IntArray, IntArray]]:
         """Yield the batches of one epoch in the Trainer's order; the next call, the next epoch."""

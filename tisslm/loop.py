@@ -73,7 +73,7 @@ class Loop:
 
     def _steps(self) -> None:
         trainer = self.trainer
-        windows = self.dataset.batches(
+        windows = self.dataset.stream(
             trainer.rows_per_update, trainer.config.seed, start=trainer.state.position
         )
         with Prefetch(windows) as batches:

@@ -19,7 +19,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tisslm import ops
 from tisslm.config import TrainingConfig
 from tisslm.errors import NonFiniteError
 from tisslm.memory import Parameters
@@ -85,7 +84,7 @@ class LossScaler:
 
     def norm(self) -> float:
         """Compute the Euclidean norm of all gradients together, the scale divided out."""
-        self._norm = ops.global_norm(self.parameters.grad) / self.current
+        self._norm = self.parameters.grad_norm() / self.current
         return self._norm
 
     def unscale(self) -> None:

@@ -1,16 +1,14 @@
-"""Memory that is laid out before the first step: arenas, parameters, and the workspace.
+"""Memory that is laid out before the first step: parameters, and the workspace.
 
-An arena is one private anonymous map, aligned to 2 MiB, advised to use huge pages and touched
-first by the threads that will work on it. Parameters and their gradients are flat arenas with
-named views; a workspace holds the activations and scratch that the layers' plans ask for.
+Parameters and their gradients are flat arenas with named views; a workspace holds the activations
+and scratch that the layers' plans ask for.
 
-What does not live here: anything that computes, and any decision about what is stored.
+What does not live here: how an arena gets its memory (``arenas``), anything that computes, and any
+decision about what is stored.
 """
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
+from tisslm.arenas import ALIGNMENT, Arena, ShapeArena, aligned
 from tisslm.errors import ShapeError
 
 __all__ = [
@@ -27,54 +26,13 @@ __all__ = [
     "ParameterGroup",
     "ParameterSpec",
     "Parameters",
+    "ShapeArena",
     "Workspace",
+    "aligned",
     "grads_to_write",
 ]
 
-ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
-HUGE_PAGE = 2 * 2**20
-
 Array = NDArray[Any]
-
-
-def aligned(nbytes: int) -> int:
-    """Round up to a whole number of cache lines."""
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
-
-
-class Arena:
-    """A zeroed block of memory from which arrays are cut in order.
-
-    Parameters
-    ----------
-    nbytes : int
-        Capacity. The map is private (a shared one gets no huge pages), so memory is taken by
-        the first touch, which happens here, in parallel.
-    """
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = aligned(max(nbytes, ALIGNMENT))
-        self._map = mmap.mmap(
-            -1, self.nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        )
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            with contextlib.suppress(OSError):  # a kernel built without huge pages refuses
-                self._map.madvise(mmap.MADV_HUGEPAGE)
-        block = np.frombuffer(self._map, dtype=np.uint8)
-        start = -block.ctypes.data % HUGE_PAGE
-        self._block = block[start : start + self.nbytes]
-        self._used = 0
-        ops.fill(self._block.view(np.float32), 0.0)
-
-    def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Cut the next array, 64-byte aligned; its contents are zero."""
-        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        start, end = self._used, self._used + nbytes
-        if end > self.nbytes:
-            raise ShapeError(f"arena: {nbytes} bytes wanted, {self.nbytes - start} left")
-        self._used = aligned(end)
-        array: Array = self._block[start:end].view(dtype).reshape(shape)
-        return array
 
 
 # --------------------------------------------------------------------------- parameters
@@ -184,6 +142,9 @@ class Parameters:
         Trainable ones are ordered by (decay, lr_scale), then as given; each starts on a
         64-byte boundary, and the padding between them is always zero.
     dtype : {float32, float64}
+    arena : type
+        Where the flat arrays come from; with ``ShapeArena`` they have shapes and no memory, which
+        is what plans are made with.
 
     Attributes
     ----------
@@ -196,8 +157,15 @@ class Parameters:
         Counts ``zero_grad`` calls; a parameter whose gradient is older counts as zero.
     """
 
-    def __init__(self, specs: Iterable[ParameterSpec], dtype: Any = np.float32) -> None:
+    def __init__(
+        self,
+        specs: Iterable[ParameterSpec],
+        dtype: Any = np.float32,
+        *,
+        arena: type[Arena] | type[ShapeArena] = Arena,
+    ) -> None:
         self.dtype = np.dtype(dtype)
+        self._arena = arena
         self.updates = 0
         self.generation = 0
         specs = list(specs)
@@ -213,6 +181,7 @@ class Parameters:
             raise ShapeError("parameters: two parameters have the same name")
         self._views = {s.name: views[s.name] for s in specs}
         self.groups = self._find_groups(trainable)
+        self._norm_parts: Array | None = None
 
     def _padded(self, spec: ParameterSpec) -> int:
         lane = ALIGNMENT // self.dtype.itemsize
@@ -220,7 +189,7 @@ class Parameters:
 
     def _new_flat(self, specs: list[ParameterSpec]) -> Array:
         count = sum(self._padded(s) for s in specs)
-        return Arena(count * self.dtype.itemsize).take((count,), self.dtype)
+        return self._arena(count * self.dtype.itemsize).take((count,), self.dtype)
 
     def _cut(
         self, specs: list[ParameterSpec], data: Array, grad: Array | None
@@ -274,6 +243,17 @@ class Parameters:
             if parameter.trainable:
                 parameter.grad  # noqa: B018  (reading it writes the zeros)
         return self.grad_arena
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there are values, and not shapes alone."""
+        return self._arena is Arena
+
+    def grad_norm(self) -> float:
+        """Compute the Euclidean norm of the flat gradient, in double precision."""
+        if self._norm_parts is None:
+            self._norm_parts = ops.norm_parts(self.grad_arena)
+        return ops.global_norm(self.grad, self._norm_parts)
 
     def zero_grad(self) -> None:
         """Mark every gradient as fresh, in constant time."""

@@ -75,10 +75,15 @@ class _Pool:
     def _mark_forked(self) -> None:
         self.forked = True
 
+    def scratch_floats(self, floats: int) -> tuple[int, int]:
+        """Return the float32 of each thread and of the block, if each thread needs ``floats``."""
+        floats = -(-max(floats, self._scratch_floats) // 16) * 16
+        return floats, floats * self.chosen.count + 16
+
     def reserve(self, floats: int) -> None:
         """Make sure that every thread has ``floats`` float32 of scratch."""
-        floats = -(-max(floats, self._scratch_floats) // 16) * 16
-        block = np.zeros(floats * self.chosen.count + 16, dtype=np.float32)
+        floats, whole = self.scratch_floats(floats)
+        block = np.zeros(whole, dtype=np.float32)
         start = (-block.ctypes.data % 64) // 4
         _compiled("threads").bind_scratch(block[start:], floats)
         self._scratch_floats = floats
@@ -148,20 +153,37 @@ def multiplies_bf16() -> bool:
     return not REFERENCE_ONLY and bool(_compiled("isa").multiplies_pairs())
 
 
-def reserve_attention(time: int, head_size: int, group: int, stored: str) -> None:
-    """Make scratch for attention over sequences of ``time`` tokens; models do this once.
+def _pass_floats(time: int, head_size: int, group: int, channels: int, stored: str) -> int:
+    if REFERENCE_ONLY or stored == "float64":
+        return 0
+    isa = _compiled("isa")
+    attention = int(isa.attention_scratch(time, head_size, group, stored))
+    return max(attention, int(isa.gemm_scratch(channels, stored)))
+
+
+def reserve_scratch(time: int, head_size: int, group: int, channels: int, stored: str) -> None:
+    """Make the threads' scratch for the passes of a model, once before the first of a shape.
 
     Parameters
     ----------
-    time, head_size, group : int
-        T, D, and the query heads that share one key head.
+    time, head_size, group, channels : int
+        T, D, the query heads that share one key head, and C.
     stored : str
-        Type of the activations; float64 needs none.
+        Type of the activations.
     """
-    if not REFERENCE_ONLY and stored != "float64":
-        needed = _compiled("isa").attention_scratch(time, head_size, group, stored)
-        with _pool.lock:
-            _pool.reserve(max(int(needed), time))
+    floats = _pass_floats(time, head_size, group, channels, stored)
+    with _pool.lock:
+        if floats > _pool.scratch_floats(0)[0]:
+            _pool.reserve(floats)
+
+
+def thread_scratch_bytes(time: int, head_size: int, group: int, channels: int, stored: str) -> int:
+    """Return the bytes of all threads' scratch once ``reserve_scratch`` was called."""
+    if REFERENCE_ONLY:
+        return 0
+    floats = _pass_floats(time, head_size, group, channels, stored)
+    with _pool.lock:
+        return int(4 * _pool.scratch_floats(floats)[1])
 
 
 def _door(
@@ -299,22 +321,35 @@ squared_norm = _door(_optim.squared_norm)
 NORM_BLOCK = 16384  # elements of one partial sum; the same number as in the kernel
 
 
-def global_norm(x_P: NDArray[Any]) -> float:
+def norm_parts(x_P: NDArray[Any]) -> NDArray[Any]:
+    """Return an array for the partial sums of ``global_norm``, to be kept by whoever calls it."""
+    return np.zeros(norm_parts_bytes(x_P.size) // 8)
+
+
+def norm_parts_bytes(size: int) -> int:
+    """Return the bytes of ``norm_parts`` for an array of ``size`` numbers."""
+    return 8 * max(1, -(-size // NORM_BLOCK))
+
+
+def global_norm(x_P: NDArray[Any], partial_K: NDArray[Any] | None = None) -> float:
     """Compute the Euclidean norm of a flat array, with partial sums in double precision.
 
     Parameters
     ----------
     x_P : ndarray of shape (P,), float32 or float64
+    partial_K : ndarray, optional
+        What ``norm_parts(x_P)`` returned, overwritten; left out, a new one.
 
     Returns
     -------
     float
         sqrt(sum x^2), the same bits for any number of threads.
     """
-    partial_K = np.zeros(max(1, -(-x_P.size // NORM_BLOCK)))
-    if x_P.size:
-        squared_norm(x_P, partial_K)
-    total = 0.0
-    for value in partial_K.tolist():
-        total += value
+    partial_K = norm_parts(x_P) if partial_K is None else partial_K
+    if not x_P.size:
+        return 0.0
+    squared_norm(x_P, partial_K)
+    with np.errstate(over="ignore", invalid="ignore"):  # the Trainer looks at the result
+        np.add.accumulate(partial_K, out=partial_K)  # strictly in order
+    total = float(partial_K[-1])
     return math.sqrt(total) if total >= 0.0 else math.nan

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tisslm.config import TrainingConfig
-from tisslm.contracts import Model
-from tisslm.errors import ConfigError
-from tisslm.precision import resolve_precision
+from tisslm.planning import Planner, fit_memory
 
-__all__ = ["Passes", "prepare_model", "resolve_activation_checkpointing"]
+__all__ = ["Passes", "prepare_model"]
 
 
 class Passes(NamedTuple):
@@ -31,45 +28,19 @@ class Passes(NamedTuple):
     activation_checkpointing: str = "none"
 
 
-def resolve_activation_checkpointing(config: TrainingConfig, model: Model, precision: str) -> str:
-    """Return the kind of activation checkpointing of a run: "none", "full" or "every=N".
+def prepare_model(planner: Planner) -> Passes:
+    """Settle how the passes of a run are made, and tell the model.
+
+    A model is told each time, since another run may have prepared it otherwise.
 
     Parameters
     ----------
-    config : TrainingConfig
-    model : Model
-    precision : str
-        Resolved; it decides the size of what is kept.
-    """
-    wanted = config.activation_checkpointing
-    return "none" if wanted == "auto" else wanted
-
-
-def prepare_model(model: Model, config: TrainingConfig) -> Passes:
-    """Tell the model how the passes of a run are made, and return what it was told.
-
-    A model is told each time, since another run may have prepared it otherwise. One that lacks
-    ``prepare`` (it need not derive from the contract) runs as if prepared with the defaults.
-
-    Parameters
-    ----------
-    model : Model
-    config : TrainingConfig
+    planner : Planner
+        Of the run, with its model and a precision that is resolved.
 
     Raises
     ------
     ConfigError
-        If the model cannot run so.
+        If the model cannot run so, or the run does not fit the memory.
     """
-    precision = resolve_precision(config.precision)
-    passes = Passes(precision, resolve_activation_checkpointing(config, model, precision))
-    prepare = getattr(model, "prepare", None)
-    if prepare is not None:
-        prepare(**passes._asdict())
-    elif passes != Passes():
-        raise ConfigError(
-            f"training.precision = {passes.precision!r}, activation_checkpointing = "
-            f"{passes.activation_checkpointing!r}: {type(model).__name__} has no prepare(), so it "
-            "runs in fp32 and keeps every activation; leave both at their defaults"
-        )
-    return passes
+    return Passes(planner.precision, fit_memory(planner))

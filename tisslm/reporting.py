@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import psutil
-
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Monitor, RunInfo, Sink
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters
+from tisslm.memory_limit import resident
 
 __all__ = ["Rate", "SinkGroup", "check_monitors", "is_logged", "memory_metrics", "observe"]
 
@@ -102,7 +101,7 @@ def is_logged(step: int, config: TrainingConfig, last: int) -> bool:
 def memory_metrics() -> dict[str, float]:
     """Return resident and peak resident memory of this process, in GiB."""
     return {
-        "memory/rss_gib": psutil.Process().memory_info().rss / GIB,
+        "memory/rss_gib": resident() / GIB,
         "memory/peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
     }
 

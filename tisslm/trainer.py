@@ -12,18 +12,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops, snapshot, update
 from tisslm.config import TrainingConfig
 from tisslm.contracts import (
-    IGNORE_INDEX,
     Batch,
     Dataset,
     Model,
     Tokenizer,
-    target_weights,
 )
 from tisslm.errors import ConfigError, DataError, ShapeError
 from tisslm.evaluate import evaluate
@@ -31,9 +28,12 @@ from tisslm.fitting import fit_dataset
 from tisslm.loop import Loop
 from tisslm.loss_scaling import make_scaler
 from tisslm.parts import Parts, Wanted, build_parts, describe
+from tisslm.planning import Planner
+from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
 from tisslm.run import open_run
+from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
 
 __all__ = ["Trainer"]
@@ -114,17 +114,28 @@ class Trainer:
         self.dataset = self._fit(dataset, "dataset")
         self.val_dataset = self._fit(val_dataset, "val_dataset")
         self.max_steps = self._find_max_steps()
-        self.passes = prepare_model(model, config)
+        self.passes = prepare_model(self._planner(optimizer))
         wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
         parts = self._take_parts(wanted)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
         self.settings = describe(config, model, parts) if settings is None else settings
         self.state = TrainerState()
+        self._targets = TargetWeights()
         self.grad_norm = math.nan
         self.observed: dict[str, Any] = {}
         self.run, saved = open_run(config, self.settings)
         if saved is not None:
             self.load_checkpoint(saved)
+
+    def _planner(self, optimizer: Any) -> Planner:
+        return Planner(
+            self.model,
+            self.config,
+            optimizer,
+            self.registry,
+            datasets=(self.dataset, self.val_dataset),
+            precision=resolve_precision(self.config.precision),
+        )
 
     def _take_parts(self, wanted: Wanted) -> Parts:
         parts = build_parts(self.registry, wanted, self.model, self.config, self.max_steps)
@@ -212,7 +223,7 @@ class Trainer:
                 f"train_step: expected x and y of one shape (B, T), got {x.shape} and {y.shape}"
             )
         comm = self.communicator
-        count = int(comm.sum_scalars([float((y != IGNORE_INDEX).sum())])[0])
+        count = int(comm.sum_scalars([float(self._targets.count(y))])[0])
         if count == 0:
             raise DataError("train_step: every target is -100; there is nothing to learn from")
         self.zero_gradients()
@@ -220,7 +231,7 @@ class Trainer:
         loss = 0.0
         for first in range(0, len(x), self.config.batch_size):
             rows = slice(first, first + self.config.batch_size)
-            weights = target_weights(y[rows], np.float64, count)
+            weights = self._targets.weigh(y[rows], count)
             weights *= scale
             batch = Batch(x[rows], y[rows], weights)
             loss += self.model.step_loss(batch, self.loss_fn, first_row=first)

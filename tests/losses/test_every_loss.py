@@ -36,7 +36,7 @@ def example(N=9, V=37, dtype="float64", seed=0):
 def test_rows_are_independent_to_the_bit(name, loss, dtype):
     logits, targets, weights = example(dtype=dtype)
     whole = logits.copy()
-    losses = loss.tile(whole, targets, weights)
+    losses = loss.tile(whole, targets, weights).copy()
     assert losses.dtype == dtype
     for rows in (slice(0, 1), slice(3, 8), slice(8, None)):
         part = logits[rows].copy()
@@ -53,7 +53,7 @@ def test_losses_and_gradient_are_linear_in_the_weights(name, loss, seed, a, b):
     results = []
     for weights in (first, second, a * first + b * second):
         gradient = logits.copy()
-        results.append((loss.tile(gradient, targets, weights), gradient))
+        results.append((loss.tile(gradient, targets, weights).copy(), gradient))
     for one, two, mixed in zip(*results, strict=True):
         assert largest_error(mixed, a * one + b * two, 1.0) < FLOAT64_ROUNDING
 
@@ -64,7 +64,7 @@ def test_a_scaled_weight_scales_loss_and_gradient_exactly(name, loss, dtype):
     """A scale of 2^k rides on the weights through half precision and is divided out again."""
     logits, targets, weights = example(dtype=dtype)
     plain, scaled = logits.copy(), logits.copy()
-    losses = loss.tile(plain, targets, weights)
+    losses = loss.tile(plain, targets, weights).copy()
     assert np.array_equal(loss.tile(scaled, targets, 1024 * weights), 1024 * losses)
     # a float32 kernel may round once less where it multiplies and adds at once
     assert largest_error(scaled / 1024, plain) < (EPS32 if dtype == "float32" else 1e-15)
@@ -74,7 +74,7 @@ def test_a_scaled_weight_scales_loss_and_gradient_exactly(name, loss, dtype):
 @every_loss
 def test_without_gradient_the_logits_stay_and_the_losses_are_the_same(name, loss, dtype):
     logits, targets, weights = example(dtype=dtype)
-    expected = loss.tile(logits.copy(), targets, weights)
+    expected = loss.tile(logits.copy(), targets, weights).copy()
     kept = logits.copy()
     assert np.array_equal(loss.tile(kept, targets, weights, gradient=False), expected)
     assert np.array_equal(kept, logits)

@@ -7,8 +7,11 @@ import pytest
 from tisslm import Transformer, ops
 from tisslm.config import TrainingConfig
 from tisslm.errors import ConfigError
+from tisslm.memory import Parameters, ParameterSpec
+from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
+from tisslm.registry import load_registry
 
 
 class Told(Transformer):
@@ -16,6 +19,11 @@ class Told(Transformer):
 
     def prepare(self, **how):
         self.told = [*getattr(self, "told", []), how]
+
+
+def prepare(model, config):
+    precision = resolve_precision(config.precision)
+    return prepare_model(Planner(model, config, "sgd", load_registry(), precision=precision))
 
 
 @pytest.fixture
@@ -50,16 +58,21 @@ def test_a_second_trainer_tells_the_model_anew(make_trainer, told):
 
 def test_auto_never_reaches_the_model(told):
     config = TrainingConfig(precision="auto", activation_checkpointing="auto")
-    assert "auto" not in prepare_model(told, config)
+    assert "auto" not in prepare(told, config)
     assert "auto" not in told.told[0].values()
 
 
 class Duck:
     """A model that does not derive from the contract."""
 
+    seq_len = 4
+
+    def __init__(self):
+        self.parameters = Parameters([ParameterSpec("w", (2, 2))])
+
 
 def test_a_model_without_prepare_runs_with_the_defaults_and_no_other():
-    assert prepare_model(Duck(), TrainingConfig()) == ("fp32", "none")
+    assert prepare(Duck(), TrainingConfig()) == ("fp32", "none")
     for settings in ({"precision": "bf16"}, {"activation_checkpointing": "full"}):
         with pytest.raises(ConfigError, match=r"Duck has no prepare\(\), so it runs in fp32"):
-            prepare_model(Duck(), TrainingConfig(**settings))
+            prepare(Duck(), TrainingConfig(**settings))

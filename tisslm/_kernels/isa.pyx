@@ -22,6 +22,15 @@ def available():
     return tuple(name for i, name in enumerate(LEVELS) if tiss_level(i) != NULL)
 
 
+def gemm_scratch(int channels, str stored):
+    """Return the scratch of a product over C channels with activations so stored, in floats."""
+    cdef tiss_gemm g
+    g.m, g.n, g.k = 1, 1, channels
+    g.a_type = g.c_type = ("float32", "uint16", "float16").index(stored)
+    g.b_type = TISS_F32
+    return _table.gemm_scratch(&g)
+
+
 def multiplies_pairs():
     """Tell whether bfloat16 is multiplied as it is, instead of being widened to floats."""
     return bool(_table.pairs)

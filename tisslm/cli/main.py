@@ -29,6 +29,7 @@ __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 #: Command: where its function is, and the line that ``tisslm --help`` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tisslm.cli.train:train", "Train a model on a text."),
+    "plan": ("tisslm.cli.plan:plan", "Show what a run will take, before it takes it."),
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
     "gradcheck": ("tisslm.cli.gradcheck:gradcheck", "Compare every gradient with differences."),

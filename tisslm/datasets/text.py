@@ -166,6 +166,11 @@ class TextDataset(Dataset):
     def __len__(self) -> int:
         return len(self._cut())
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tokens."""
+        return self.tokens.nbytes
+
     def window(self, i: int) -> tuple[IntArray, IntArray]:
         """Return inputs and targets of window ``i``, int32 arrays of shape (T,)."""
         return self._cut().window(i)
@@ -184,3 +189,14 @@ class TextDataset(Dataset):
         x_BT, y_BT : int32 arrays of shape (B, T)
         """
         return self._cut().batches(batch_size, seed, start)
+
+    def stream(
+        self, batch_size: int, seed: int, start: int = 0
+    ) -> Iterator[tuple[IntArray, IntArray]]:
+        """Yield what ``batches`` does, in two pairs of arrays that take turns.
+
+        A subclass that defines ``batches`` is read by that.
+        """
+        if type(self).batches is not TextDataset.batches:
+            return self.batches(batch_size, seed, start)
+        return self._cut().stream(batch_size, seed, start)

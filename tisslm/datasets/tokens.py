@@ -5,6 +5,8 @@ What does not live here: text, files and tokenizers.
 
 from __future__ import annotations
 
+import itertools
+import mmap
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
@@ -22,7 +24,8 @@ __all__ = ["TokenDataset"]
 IntArray = NDArray[Any]
 SCAN_TOKENS = 2**22  # ids are checked in pieces, so that a mapped file is never held whole
 
-ORDER_BATCHES = 32  # batches whose places in the order are computed together
+#: Places in the order that are computed together: arrays of 2 KiB, which no step has to map.
+ORDER_PLACES = 256
 
 
 class TokenDataset(Dataset):
@@ -75,6 +78,14 @@ class TokenDataset(Dataset):
     def __len__(self) -> int:
         return len(self._windows)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tokens; those mapped from a file take none of their own."""
+        owner: object = self.tokens
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        return 0 if isinstance(owner, mmap.mmap) else self.tokens.nbytes
+
     def window(self, i: int) -> tuple[IntArray, IntArray]:
         """Return inputs and targets of window ``i``, int32 arrays of shape (T,).
 
@@ -100,17 +111,48 @@ class TokenDataset(Dataset):
         ------
         x_BT, y_BT : int32 arrays of shape (B, T)
         """
+        for x_BT, y_BT in self._stream(batch_size, seed, start):
+            yield x_BT.copy(), y_BT.copy()
+
+    def stream(
+        self, batch_size: int, seed: int, start: int = 0
+    ) -> Iterator[tuple[IntArray, IntArray]]:
+        """Yield what ``batches`` does, in two pairs of arrays that take turns.
+
+        A subclass that defines ``batches`` is read by that.
+
+        Yields
+        ------
+        x_BT, y_BT : int32 arrays of shape (B, T)
+            Good until the next but one is asked for.
+        """
+        if type(self).batches is not TokenDataset.batches:
+            return self.batches(batch_size, seed, start)
+        return self._stream(batch_size, seed, start)
+
+    def _stream(
+        self, batch_size: int, seed: int, start: int
+    ) -> Iterator[tuple[IntArray, IntArray]]:
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
+        shape = (2, 2, min(batch_size, len(self)), self.seq_len)
+        pairs = itertools.cycle(np.empty(shape, dtype=np.int32))
         epoch, batch = divmod(start, -(-len(self) // batch_size))
-        ahead = batch_size * ORDER_BATCHES
         while True:
-            order = self.order(seed, epoch)
-            for first in range(batch * batch_size, len(self), ahead):
-                places = order.take(first, min(first + ahead, len(self)))
-                for row in range(0, len(places), batch_size):
-                    yield as_pair(self._windows[places[row : row + batch_size]])
+            numbers = self._numbers(self.order(seed, epoch), batch * batch_size)
+            for first in range(batch * batch_size, len(self), batch_size):
+                pair = next(pairs)[:, : len(self) - first]
+                # the rows first: zip takes no number that has no row
+                for row, i in zip(range(pair.shape[1]), numbers, strict=False):
+                    pair[0, row] = self._windows[i, :-1]
+                    pair[1, row] = self._windows[i, 1:]
+                yield pair[0], pair[1]
             epoch, batch = epoch + 1, 0
+
+    def _numbers(self, order: KeyedPermutation, first: int) -> Iterator[int]:
+        """Yield the windows' numbers from a place of the order on."""
+        for start in range(first, len(self), ORDER_PLACES):
+            yield from order.take(start, min(start + ORDER_PLACES, len(self))).tolist()
 
 
 def as_pair(windows: IntArray) -> tuple[IntArray, IntArray]:

@@ -1,4 +1,4 @@
-"""The check that every loss makes before its kernel runs, and the array that it fills.
+"""The check that every loss makes before its kernel runs, and the array that it fills each time.
 
 Not here: the values of targets, which the kernels check.
 """
@@ -12,31 +12,51 @@ from numpy.typing import NDArray
 
 from tisslm.errors import ShapeError
 
-__all__ = ["new_losses"]
+__all__ = ["RowLosses"]
 
 Array = NDArray[Any]
 
 
-def new_losses(where: str, logits_NV: Array, targets_N: Array, weights_N: Array) -> Array:
-    """Check the arrays of a tile, and return one for its losses.
+class RowLosses:
+    """The losses of a tile's rows, in one array that is kept from tile to tile.
 
     Parameters
     ----------
     where : str
-        The loss, such as ``"loss focal"``.
-    logits_NV : ndarray of shape (N, V), float32 or float64, C-contiguous
-    targets_N : ndarray of shape (N,), int32
-    weights_N : ndarray of shape (N,), same dtype as the logits
-
-    Returns
-    -------
-    ndarray of shape (N,), same dtype as the logits, uninitialized
-
-    Raises
-    ------
-    ShapeError
-        If an array is anything else; kernels read memory without looking.
+        The loss, such as ``"loss focal"``, for messages.
     """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._kept: Array = np.empty(0, dtype=np.float32)
+
+    def view(self, logits_NV: Array, targets_N: Array, weights_N: Array) -> Array:
+        """Check the arrays of a tile, and return an array for its losses.
+
+        Parameters
+        ----------
+        logits_NV : ndarray of shape (N, V), float32 or float64, C-contiguous
+        targets_N : ndarray of shape (N,), int32
+        weights_N : ndarray of shape (N,), same dtype as the logits
+
+        Returns
+        -------
+        ndarray of shape (N,), same dtype as the logits
+            Not initialized; good until the next call.
+
+        Raises
+        ------
+        ShapeError
+            If an array is anything else; kernels read memory without looking.
+        """
+        _check(self._where, logits_NV, targets_N, weights_N)
+        rows = len(logits_NV)
+        if len(self._kept) < rows or self._kept.dtype != logits_NV.dtype:
+            self._kept = np.empty(rows, dtype=logits_NV.dtype)
+        return self._kept[:rows]
+
+
+def _check(where: str, logits_NV: Array, targets_N: Array, weights_N: Array) -> None:
     dtype = logits_NV.dtype
     if logits_NV.ndim != 2 or dtype not in (np.float32, np.float64):
         raise ShapeError(
@@ -56,7 +76,6 @@ def new_losses(where: str, logits_NV: Array, targets_N: Array, weights_N: Array)
                 f"{where}: expected C-contiguous {name}, got strides {array.strides}; "
                 "np.ascontiguousarray makes a copy that is"
             )
-    return np.empty(rows, dtype=dtype)
 
 
 def _describe(array: Array) -> str:

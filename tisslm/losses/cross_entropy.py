@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Loss
-from tisslm.losses._rows import new_losses
+from tisslm.losses._rows import RowLosses
 
 __all__ = ["CrossEntropy"]
 
@@ -25,6 +25,9 @@ class CrossEntropy(Loss):
     where the target is -100.
     """
 
+    def __init__(self) -> None:
+        self._losses = RowLosses("loss cross_entropy")
+
     def tile(
         self,
         logits_NV: NDArray[Any],
@@ -34,6 +37,6 @@ class CrossEntropy(Loss):
         gradient: bool = True,
     ) -> NDArray[Any]:
         """Compute each row's loss times its weight, and replace the logits by the gradient."""
-        losses_N = new_losses("loss cross_entropy", logits_NV, targets_N, weights_N)
+        losses_N = self._losses.view(logits_NV, targets_N, weights_N)
         ops.cross_entropy_tile(logits_NV, targets_N, weights_N, losses_N, 0.0, gradient)
         return losses_N

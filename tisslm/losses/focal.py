@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Loss
 from tisslm.errors import ConfigError
-from tisslm.losses._rows import new_losses
+from tisslm.losses._rows import RowLosses
 
 __all__ = ["Focal"]
 
@@ -48,6 +48,7 @@ class Focal(Loss):
         if not (isinstance(given, Real) and 0 <= float(given) < math.inf):
             raise ConfigError(f"loss focal: gamma: expected a finite number >= 0, got {given!r}")
         self.gamma = float(given)
+        self._losses = RowLosses("loss focal")
 
     def tile(
         self,
@@ -58,6 +59,6 @@ class Focal(Loss):
         gradient: bool = True,
     ) -> NDArray[Any]:
         """Compute each row's loss times its weight, and replace the logits by the gradient."""
-        losses_N = new_losses("loss focal", logits_NV, targets_N, weights_N)
+        losses_N = self._losses.view(logits_NV, targets_N, weights_N)
         ops.focal_tile(logits_NV, targets_N, weights_N, losses_N, self.gamma, gradient)
         return losses_N

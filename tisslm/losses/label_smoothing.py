@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Loss
 from tisslm.errors import ConfigError
-from tisslm.losses._rows import new_losses
+from tisslm.losses._rows import RowLosses
 
 __all__ = ["LabelSmoothing"]
 
@@ -48,6 +48,7 @@ class LabelSmoothing(Loss):
                 f"loss label_smoothing: smoothing: expected a number in [0, 1), got {given!r}"
             )
         self.smoothing = float(given)
+        self._losses = RowLosses("loss label_smoothing")
 
     def tile(
         self,
@@ -58,6 +59,6 @@ class LabelSmoothing(Loss):
         gradient: bool = True,
     ) -> NDArray[Any]:
         """Compute each row's loss times its weight, and replace the logits by the gradient."""
-        losses_N = new_losses("loss label_smoothing", logits_NV, targets_N, weights_N)
+        losses_N = self._losses.view(logits_NV, targets_N, weights_N)
         ops.cross_entropy_tile(logits_NV, targets_N, weights_N, losses_N, self.smoothing, gradient)
         return losses_N

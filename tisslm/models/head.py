@@ -50,6 +50,7 @@ class Head:
             **self.norm.plan(rows, stream),
             "hidden": Buffer((rows, self.channels), stored, "saved"),
             "logits": Buffer((part, self.vocab), stream, "scratch"),
+            "row_losses": Buffer((part,), "float64", "scratch"),
         }
         if self.precision.mixed:
             plan["d_logits"] = Buffer((part, self.vocab), stored, "scratch")
@@ -98,7 +99,9 @@ class Head:
             losses_N = loss.tile(
                 logits, targets_N[rows], weights_N[rows], gradient=dh_NC is not None
             )
-            total += float(np.sum(losses_N, dtype=np.float64))
+            wide_N = own["row_losses"][: len(hidden)]
+            wide_N[...] = losses_N  # the bits of np.sum(losses_N, dtype=float64), without its copy
+            total += float(np.sum(wide_N))
             if dh_NC is not None:
                 self._chunk_backward(logits, hidden, dh_NC[rows], own)
         return total

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,8 @@ from tisslm.memory import Parameter, Parameters, ParameterSpec
 from tisslm.models.transformer_config import TransformerConfig
 
 __all__ = ["initialize", "parameter_specs"]
+
+BLOCK = 2**18  # numbers that are drawn at once
 
 
 def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
@@ -70,11 +71,18 @@ def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> 
         else:
             residual = parameter.name.endswith(("attention.out.weight", "mlp.down.weight"))
             deviation = 0.02 / math.sqrt(2 * config.n_layer) if residual else 0.02
-            parameter.data[...] = _normal(parameter, seed) * deviation
+            _draw_normal(parameter, seed, deviation)
 
 
-def _normal(parameter: Parameter, seed: int) -> Any:
+def _draw_normal(parameter: Parameter, seed: int, deviation: float) -> None:
+    """Fill a parameter from its stream, a block at a time: a second copy would be the peak."""
     key = [seed % 2**64, zlib.crc32(parameter.name.encode())]
     generator = np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
+    flat = parameter.data.reshape(-1)
     # drawn in float32 for every dtype, so that a float64 twin starts from the same numbers
-    return generator.standard_normal(parameter.shape, dtype=np.float32)
+    block = np.empty(min(flat.size, BLOCK), dtype=np.float32)
+    for start in range(0, flat.size, BLOCK):
+        drawn = block[: flat.size - start]
+        generator.standard_normal(out=drawn, dtype=np.float32)
+        drawn *= deviation
+        flat[start : start + BLOCK] = drawn

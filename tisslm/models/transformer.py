@@ -23,7 +23,7 @@ from tisslm.layers.linear import Linear
 from tisslm.layers.mlp import MLP
 from tisslm.layers.norm import LayerNorm
 from tisslm.layers.precision import Precision
-from tisslm.memory import Parameters, Workspace
+from tisslm.memory import Parameters, ShapeArena, Workspace
 from tisslm.models.buffers import BlockPlan, PassBuffers, PassPlan
 from tisslm.models.head import Head
 from tisslm.models.initialization import initialize, parameter_specs
@@ -79,11 +79,24 @@ class Transformer(Model):
         if dtype not in ("float32", "float64"):
             raise ConfigError(f"model: expected dtype 'float32' or 'float64', got {dtype!r}")
         threads.limit_blas()
+        self._assemble(config, seed, dtype, Parameters(parameter_specs(config), dtype))
+        initialize(self.parameters, config, seed)
+
+    @classmethod
+    def of_shapes(cls, config: TransformerConfig, dtype: str = "float32") -> Transformer:
+        """Return a model without memory: the shapes and plans of the real one, and no passes."""
+        model = cls.__new__(cls)
+        specs = parameter_specs(config)
+        model._assemble(config, 0, dtype, Parameters(specs, dtype, arena=ShapeArena))
+        return model
+
+    def _assemble(
+        self, config: TransformerConfig, seed: int, dtype: str, parameters: Parameters
+    ) -> None:
         self.config = config
         self.seed = seed
         self.dtype = dtype
-        self.parameters = Parameters(parameter_specs(config), dtype)
-        initialize(self.parameters, config, seed)
+        self.parameters = parameters
         self._generation = 0
         self._fix(Precision.of("fp32", dtype), Recomputation())
         # (updates, zero_grads) at the last training forward, and the rows used since
@@ -162,11 +175,8 @@ class Transformer(Model):
 
     def _fix(self, precision: Precision, recomputation: Recomputation) -> None:
         """Build the layers for one way to run passes, and forget the passes that were."""
-        config = self.config
         self.precision = precision
         self._recomputation = recomputation
-        group = config.n_head // config.n_kv_head
-        ops.reserve_attention(config.seq_len, config.head_size, group, self.precision.stored)
         self._workspace: Workspace | None = None
         self._passes: dict[tuple[int, int], PassBuffers] = {}
         self._generation += 1
@@ -217,9 +227,32 @@ class Transformer(Model):
         """
         return self._plan(batch, time).sizes()
 
+    @property
+    def thread_scratch(self) -> int:
+        """Bytes of the kernels' scratch, for all threads together."""
+        return ops.thread_scratch_bytes(*self._scratch_shape)
+
+    @property
+    def _scratch_shape(self) -> tuple[int, int, int, int, str]:
+        config = self.config
+        group = config.n_head // config.n_kv_head
+        stored = self.precision.stored
+        return config.seq_len, config.head_size, group, config.n_embd, stored
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Name the layers of ``plan`` as their parameters are named."""
+        parts = ("attention", "mlp")
+        return [f"blocks.{i}.{part}" for i in range(self.config.n_layer) for part in parts]
+
     def _buffers(self, batch: int, time: int) -> PassBuffers:
         """Return the buffers of a shape; a larger one than before makes a new workspace."""
         if (batch, time) not in self._passes:
+            if not self.parameters.has_memory:
+                raise ShapeError(
+                    "model: made by of_shapes, it has plans but no parameters; build a Transformer"
+                )
+            ops.reserve_scratch(*self._scratch_shape)
             plan = self._plan(batch, time)
             sizes = plan.sizes()
             if self._workspace is None or not self._workspace.fits(sizes):

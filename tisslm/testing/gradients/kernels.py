@@ -197,7 +197,6 @@ def attention(dtype: str, large: bool, *, n_kv_head: int, p: float) -> Problem:
     n_head, size = 4, 40 if large else 2
     b, t = (2, 140) if large else (2, 4)
     qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
-    ops.reserve_attention(t, size, n_head // n_kv_head, dtype)
     rest: Any = (n_head, n_kv_head, size**-0.5, p, *KEY)
 
     def run() -> tuple[Array, Array]:

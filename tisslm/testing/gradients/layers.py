@@ -185,7 +185,6 @@ def attention(dtype: str, large: bool, *, n_kv_head: int, bias: bool, p: float) 
     """Make the attention sublayer, over three tiles of keys."""
     n_head, channels, shape = (4, 80, (2, 140)) if large else (4, 8, (2, 4))
     size = channels // n_head
-    ops.reserve_attention(shape[1], size, n_head // n_kv_head, dtype)
     specs = [
         *affine("norm", 0, channels, bias),
         *affine("qkv", (n_head + 2 * n_kv_head) * size, channels, bias),

@@ -1,0 +1,112 @@
+"""``tisslm plan``: the table, the JSON, and what it does not do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tisslm.memory_plan import FAMILIES
+from tisslm.models.transformer import Transformer
+
+if TYPE_CHECKING:
+    from conftest import Cli, Files
+
+
+#: A model that trains in milliseconds, as in conftest.
+TINY = (
+    "model.n_layer=1",
+    "model.n_head=2",
+    "model.n_embd=16",
+    "model.seq_len=16",
+    "training.batch_size=4",
+    "training.max_steps=6",
+)
+
+
+def plan(cli: Cli, *settings: str, more: tuple[str, ...] = ()) -> Any:
+    flags = [x for s in ("data.path=text.txt", *TINY, *settings) for x in ("--set", s)]
+    return cli("plan", *flags, *more)
+
+
+def facts(cli: Cli, *settings: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
+    result = plan(cli, *settings, more=("--json", *more))
+    assert (result.code, result.err) == (0, "")
+    found: dict[str, Any] = json.loads(result.out)
+    return found
+
+
+def test_json_has_memory_operations_and_speed(cli: Cli) -> None:
+    found = facts(cli)
+    memory = found["memory"]
+    assert list(memory["by_family"]) == list(FAMILIES)
+    assert sum(memory["by_family"].values()) == memory["total_bytes"]
+    assert memory["fits"] is True
+    block = ("blocks.0.attention", "blocks.0.mlp")
+    assert list(memory["by_layer"]) == ["embedding", *block, "final_norm"]
+    assert (found["steps"], found["tokens_per_step"]) == (6, 64)
+    assert found["flops_per_token"] == 6 * found["parameters"] + 6 * 16 * 16
+    speed = found["speed"]
+    assert speed["tokens_per_second"] > 0
+    assert speed["run_seconds"] == pytest.approx(6 * speed["step_seconds"])
+    assert speed["threads"] == 1
+
+
+def test_it_says_what_other_settings_would_change(cli: Cli) -> None:
+    found = facts(cli, "training.batch_size=8", more=("--no-measure",))
+    assert "speed" not in found
+    total, instead = found["memory"]["total_bytes"], found["instead"]
+    assert instead["training.batch_size=4"] < total < instead["training.batch_size=16"]
+    assert (
+        instead["training.batch_size=4"]
+        == facts(cli, more=("--no-measure",))["memory"]["total_bytes"]
+    )
+
+
+def test_people_get_the_same_figures(cli: Cli, files: Files) -> None:
+    before = files()
+    found, result = (
+        facts(cli, "model.n_layer=3", more=("--no-measure",)),
+        plan(cli, "model.n_layer=3"),
+    )
+    assert (result.code, result.err) == (0, "")
+    assert f"{found['memory']['total_bytes']:,} B" in result.out
+    assert "blocks.0.attention ... (3 alike, each)" in result.out
+    assert "training.batch_size=2 " in result.out
+    assert "tokens/s" in result.out
+    assert files() == before  # no run directory
+
+
+def test_accumulation_takes_larger_batches_of_ids_only(cli: Cli) -> None:
+    one = facts(cli, more=("--no-measure",))
+    two = facts(cli, "training.gradient_accumulation_steps=2", more=("--no-measure",))
+    assert two["tokens_per_step"] == 2 * one["tokens_per_step"]
+    changed = {
+        name
+        for name, nbytes in two["memory"]["by_family"].items()
+        if nbytes != one["memory"]["by_family"][name]
+    }
+    assert changed == {"batches"}
+
+
+def test_no_model_is_made_where_none_fits(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a model was made")
+
+    monkeypatch.setattr(Transformer, "__init__", refuse)
+    huge = ("model.n_embd=65536", "model.n_layer=100")
+    result = plan(cli, *huge)
+    assert (result.code, result.err) == (0, "")
+    assert "does not fit: " in result.out
+    assert "not measured: two blocks of this width do not fit the memory" in result.out
+    flags = [x for s in ("data.path=text.txt", *TINY, *huge) for x in ("--set", s)]
+    trained = cli("train", *flags)
+    assert trained.code == 3
+    assert trained.err.startswith("error: training.memory_limit: the run needs ")
+
+
+def test_a_wrong_setting_is_the_error_of_train(cli: Cli) -> None:
+    result = plan(cli, "model.n_head=3")
+    assert result.code == 3
+    assert "n_embd: expected a multiple of n_head = 3, got 16" in result.err

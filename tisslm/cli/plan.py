@@ -1,0 +1,212 @@
+"""``tisslm plan``: what a run will take, before it takes it.
+
+What does not live here: where the figures come from (``tisslm.planning``, ``tisslm.measuring``).
+"""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tisslm import ops
+from tisslm.build import RunData, plan_run, read_run
+from tisslm.config import RunConfig
+from tisslm.measuring import measure
+from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
+from tisslm.memory_plan import FAMILIES, MemoryPlan
+from tisslm.models.transformer_config import TransformerConfig
+from tisslm.planning import Planner
+from tisslm.precision import resolve_precision
+from tisslm.registry import Registry, load_registry
+
+__all__ = ["plan"]
+
+Facts = dict[str, Any]
+
+
+def plan(
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG.toml", help="Left out: the run that comes with TissLM."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="May be given several times."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Leave the two seconds of training out.")
+    ] = False,
+) -> None:
+    """Show the memory, the operations and the time of a run, without making its model.
+
+    The text is read, because vocabulary and length depend on it. Settings as for train.
+    """
+    run, registry = RunConfig.load(config, settings or ()), load_registry()
+    shape, data = read_run(run, registry)
+    limit = resolve_limit(getattr(run.training, "memory_limit", ""))
+    planner = plan_run(run, shape, data, registry)
+    found = _facts(planner, run, data, limit)
+    if not no_measure:
+        found["speed"] = _speed(run, shape, registry, limit, found)
+    if json:
+        typer.echo(json_text.dumps(found, indent=2))
+    else:
+        typer.echo("\n".join(_text(found)))
+
+
+# --------------------------------------------------------------------------- facts
+
+
+def _facts(planner: Planner, run: RunConfig, data: RunData, limit: MemoryLimit) -> Facts:
+    training, model = run.training, planner.model
+    kept = planner.alternatives()
+    wanted = getattr(training, "activation_checkpointing", "none")
+    if wanted == "auto":
+        fits = (name for name, plan in kept.items() if plan.remaining <= limit.nbytes)
+        wanted = next(fits, list(kept)[-1])
+    chosen = planner.plan(wanted)
+    rows = training.batch_size * training.gradient_accumulation_steps
+    steps = training.max_steps or training.epochs * -(-len(data.train) // rows)
+    return {
+        "parameters": model.parameters.count,
+        "flops_per_token": getattr(model, "flops_per_token", lambda time: None)(planner.time),
+        "tokens_per_step": rows * planner.time,
+        "steps": steps,
+        "activation_checkpointing": wanted,
+        "memory": _memory(chosen, limit),
+        "instead": _changes(planner, chosen, wanted, kept),
+    }
+
+
+def _memory(chosen: MemoryPlan, limit: MemoryLimit) -> Facts:
+    return {
+        "total_bytes": chosen.total,
+        "limit_bytes": limit.nbytes,
+        "limit": limit.source,
+        "fits": chosen.remaining <= limit.nbytes,
+        "by_family": chosen.by_family,
+        "by_layer": chosen.by_layer,
+    }
+
+
+def _changes(
+    planner: Planner, chosen: MemoryPlan, wanted: str, kept: dict[str, MemoryPlan]
+) -> dict[str, int]:
+    """Return the total in bytes under other settings."""
+    batch = planner.config.batch_size
+    found = {
+        f"training.batch_size={rows}": planner.plan(wanted, rows).total
+        for rows in (batch // 2, 2 * batch)
+        if rows
+    }
+    for name, plan in kept.items():
+        if name != wanted:
+            found[f"training.activation_checkpointing={name}"] = plan.total
+    return found
+
+
+def _speed(
+    run: RunConfig, shape: TransformerConfig, registry: Registry, limit: MemoryLimit, found: Facts
+) -> Facts | None:
+    if run.training.threads is not None:
+        ops.set_threads(run.training.threads)
+    speed = measure(
+        shape,
+        run.training,
+        (run.optimizer, run.loss),
+        registry,
+        limit,
+        precision=resolve_precision(run.training.precision),
+        checkpointing=found["activation_checkpointing"],
+    )
+    if speed is None:
+        return None
+    return {
+        "tokens_per_second": speed.tokens_per_second,
+        "gflops": speed.tokens_per_second * found["flops_per_token"] / 1e9,
+        "step_seconds": speed.step_seconds,
+        "run_seconds": speed.step_seconds * found["steps"],
+        "measured_rows": speed.measured_rows,
+        "threads": ops.thread_count().count,
+    }
+
+
+# --------------------------------------------------------------------------- for people
+
+
+def _text(found: Facts) -> list[str]:
+    memory = found["memory"]
+    lines = ["memory by family"]
+    families = dict(memory["by_family"])
+    if not families["logits"]:  # they share bytes
+        families["scratch, logits chunk"] = families.pop("scratch")
+    lines += [_row(family, nbytes) for family, nbytes in families.items() if nbytes]
+    lines.append(_row("total", memory["total_bytes"]))
+    lines += ["", *_layer_table(memory["by_layer"]), ""]
+    word = "fits" if memory["fits"] else "does not fit"
+    lines.append(f"{word}: {size_text(memory['limit_bytes'])} may be taken, {memory['limit']}")
+    lines += _instead(found)
+    lines += [
+        "",
+        f"parameters            {found['parameters']:,}",
+        f"operations per token  {found['flops_per_token']:,}",
+        f"steps                 {found['steps']:,} of {found['tokens_per_step']:,} tokens",
+    ]
+    return lines + (_speed_lines(found["speed"]) if "speed" in found else [])
+
+
+def _row(name: str, nbytes: int) -> str:
+    return f"  {name:<24} {size_text(nbytes):>12}  {nbytes:>16,} B"
+
+
+def _layer_table(by_layer: dict[str, dict[str, int]]) -> list[str]:
+    """Write a line for each layer; equal blocks share one."""
+    groups: list[tuple[list[str], dict[str, int]]] = []
+    for name, sizes in by_layer.items():
+        kind = name.rpartition(".")[2]
+        for names, known in groups:
+            if known == sizes and names[0].rpartition(".")[2] == kind:
+                names.append(name)
+                break
+        else:
+            groups.append(([name], sizes))
+    families = [f for f in FAMILIES if any(f in sizes for sizes in by_layer.values())]
+    lines = [f"{'by layer':<44}" + "".join(f"{f:>17}" for f in families)]
+    for names, sizes in groups:
+        name = names[0] if len(names) == 1 else f"{names[0]} ... ({len(names)} alike, each)"
+        lines.append(
+            f"  {name:<42}" + "".join(f"{size_text(sizes.get(f, 0)):>17}" for f in families)
+        )
+    return lines
+
+
+def _instead(found: Facts) -> list[str]:
+    total, lines = found["memory"]["total_bytes"], []
+    for setting, nbytes in found["instead"].items():
+        change = nbytes - total
+        sign = "less" if change < 0 else "more"
+        lines.append(f"  {setting:<46} {size_text(nbytes):>12}, {size_text(abs(change))} {sign}")
+    return ["", "instead", *lines]
+
+
+def _speed_lines(speed: Facts | None) -> list[str]:
+    if speed is None:
+        return ["not measured: two blocks of this width do not fit the memory"]
+    return [
+        f"expected              {speed['tokens_per_second']:,.0f} tokens/s, "
+        f"{speed['gflops']:,.0f} GFLOP/s, {speed['step_seconds']:.3g} s a step on "
+        f"{speed['threads']} threads",
+        f"time to finish        {_duration(speed['run_seconds'])}, without evaluations and "
+        f"checkpoints; from passes of {speed['measured_rows']} rows through one and two blocks",
+    ]
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"

@@ -1,0 +1,183 @@
+"""How much memory a run may take: what the user allows, or what the machine has left.
+
+What does not live here: what a run needs (``planning``).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tisslm.errors import ConfigError
+
+__all__ = ["MemoryLimit", "memory_left", "parse_size", "resident", "resolve_limit", "size_text"]
+
+_UNITS = {"": 1}
+_UNITS |= {f"{unit}i": 2 ** (10 * i) for i, unit in enumerate("kmgt", 1)}
+_UNITS |= {unit: 10 ** (3 * i) for i, unit in enumerate("kmgt", 1)}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+#: From this limit on, a control group of version 1 means "no limit": 2^63 less a page.
+_UNLIMITED = 2**62
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """Bytes that may still be taken, and in words where the limit comes from."""
+
+    nbytes: int
+    source: str
+
+
+def parse_size(value: object, where: str = "training.memory_limit") -> int:
+    """Read a size in bytes.
+
+    Parameters
+    ----------
+    value : int, float or str
+        Bytes, or a number with a unit: KiB, MiB, GiB, TiB (powers of 1024) or kB, MB, GB, TB
+        (powers of 1000), in any case, with or without the B.
+    where : str
+        Name of the setting, for messages.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such size.
+
+    Examples
+    --------
+    >>> parse_size("1.5 GiB"), parse_size("500MB"), parse_size(4096)
+    (1610612736, 500000000, 4096)
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isfinite(value) and value >= 1:
+            return int(value)
+    elif isinstance(value, str):
+        match = _SIZE.fullmatch(value)
+        factor = match and _UNITS.get(match[2].lower().removesuffix("b"))
+        if match and factor and float(match[1]) * factor >= 1:
+            return int(float(match[1]) * factor)
+    raise ConfigError(
+        f"{where}: expected a size such as '8GiB', '500MB' or a number of bytes >= 1, got "
+        f"{value!r}; the units are KiB, MiB, GiB, TiB and kB, MB, GB, TB"
+    )
+
+
+def size_text(nbytes: float) -> str:
+    """Write a number of bytes with the binary unit that suits it, such as ``2.36 GiB``."""
+    size, unit = float(nbytes), "B"
+    for further in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1024:
+            break
+        size, unit = size / 1024, further
+    return f"{size:.0f} B" if unit == "B" else f"{size:.4g} {unit}"
+
+
+def resolve_limit(setting: object) -> MemoryLimit:
+    """Return what a run may still take under ``training.memory_limit``.
+
+    Parameters
+    ----------
+    setting : str, int or float
+        "" asks the machine. A size counts for the whole process, so what this process holds
+        already is taken off.
+    """
+    if setting == "":
+        return memory_left()
+    size = parse_size(setting)
+    held = resident()
+    source = f"training.memory_limit = {size_text(size)} less {size_text(held)} that are in use"
+    return MemoryLimit(max(0, size - held), source)
+
+
+def resident() -> int:
+    """Return the resident memory of this process in bytes, without a file's buffer of 8 KiB."""
+    handle = os.open("/proc/self/statm", os.O_RDONLY)
+    try:
+        pages = int(os.read(handle, 128).split()[1])
+    finally:
+        os.close(handle)
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_left(root: Path = Path("/")) -> MemoryLimit:
+    """Return the least of what the machine and each control group above this process have left.
+
+    Page cache counts as left: the kernel gives it back.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` are.
+    """
+    left = [MemoryLimit(_available(root / "proc/meminfo"), "what the machine has left")]
+    for folder, limit, used, cache in _groups(root):
+        total = _number(folder / limit)
+        if total is not None and total < _UNLIMITED:
+            taken = (_number(folder / used) or 0) - _statistic(folder / "memory.stat", cache)
+            left.append(
+                MemoryLimit(
+                    max(0, total - max(0, taken)),
+                    f"what the control group {folder} has left of {size_text(total)}",
+                )
+            )
+    return min(left, key=lambda found: found.nbytes)
+
+
+def _available(meminfo: Path) -> int:
+    for line in meminfo.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise ConfigError(
+        f"{meminfo}: no MemAvailable in it; set training.memory_limit, such as '8GiB'"
+    )
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
+    """Yield the folder of each control group above this process, and its files' names."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    version_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    version_2 = ("memory.max", "memory.current", "inactive_file")
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            mount, names = root / "sys/fs/cgroup", version_2
+        elif "memory" in controllers.split(","):
+            mount, names = root / "sys/fs/cgroup/memory", version_1
+        else:
+            continue
+        # In a container, the path may be the host's, and the group itself be mounted at the top.
+        inside = Path(path.lstrip("/"))
+        for folder in (inside, *inside.parents):
+            if (mount / folder / names[0]).is_file():
+                yield mount / folder, *names
+
+
+def _number(path: Path) -> int | None:
+    """Return the number in a file; None for "max", or without the file."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _statistic(path: Path, name: str) -> int:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    values = dict(line.split(" ", 1) for line in lines if " " in line)
+    return int(values.get(name, 0))

@@ -1,0 +1,175 @@
+"""The memory of a whole run, known before any of it is taken, and whether it fits.
+
+The model may be one of shapes (``Transformer.of_shapes``).
+
+What does not live here: the items of a plan (``memory_plan``), how much memory there is
+(``memory_limit``), and how fast a run will be (``measuring``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tisslm import ops
+from tisslm.config import TrainingConfig
+from tisslm.contracts import Dataset, Model
+from tisslm.errors import ConfigError
+from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
+from tisslm.memory_plan import Item, MemoryPlan, optimizer_items, parameter_items, pass_items
+from tisslm.registry import Registry
+from tisslm.target_weights import TargetWeights
+
+__all__ = ["CHECKPOINTING", "Planner", "fit_memory"]
+
+#: Settings of activation checkpointing, the one that recomputes least first.
+CHECKPOINTING = ("none", "every=8", "every=4", "every=3", "every=2", "full")
+
+
+class Planner:
+    """Plans of one run under several batch sizes and ways to run a pass.
+
+    Parameters
+    ----------
+    model : Model
+        With memory or without; ``prepare`` is called on it, for each plan that needs it.
+    config : TrainingConfig
+    optimizer : str, (str, dict) or Optimizer
+    registry : Registry
+    datasets : iterable of Dataset or None
+        Training data first.
+    precision : {"fp32", "bf16", "fp16"}
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: TrainingConfig,
+        optimizer: object,
+        registry: Registry,
+        *,
+        datasets: Iterable[Dataset | None] = (),
+        precision: str = "fp32",
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.precision = precision
+        self._told: str | None = None
+        self.datasets = [dataset for dataset in datasets if dataset is not None]
+        self._fixed = [
+            *parameter_items(model),
+            *optimizer_items(model, config, optimizer, registry),
+            *(Item("data", "", getattr(d, "nbytes", 0), True) for d in self.datasets),
+            Item("thread scratch", "", getattr(model, "thread_scratch", 0)),
+            Item("thread scratch", "", ops.norm_parts_bytes(model.parameters.data.size)),
+        ]
+
+    @property
+    def time(self) -> int:
+        """T of a training pass."""
+        known = [dataset.seq_len for dataset in self.datasets if hasattr(dataset, "seq_len")]
+        return max(known, default=self.model.seq_len)
+
+    def plan(self, checkpointing: str = "none", batch_size: int | None = None) -> MemoryPlan:
+        """Plan the run.
+
+        Parameters
+        ----------
+        checkpointing : str
+            One of ``CHECKPOINTING``, or any ``every=N``.
+        batch_size : int, optional
+            Rows of a micro-batch; left out, the configuration's.
+
+        Raises
+        ------
+        ConfigError
+            If the model cannot run its passes so.
+        """
+        batch = self.config.batch_size if batch_size is None else batch_size
+        self._prepare(checkpointing)
+        passes = pass_items(self.model, batch, self.time)
+        return MemoryPlan((*self._fixed, *passes, *self._batches(batch)))
+
+    def _prepare(self, checkpointing: str) -> None:
+        """Tell the model how passes are run, unless it was told this last."""
+        if self._told == checkpointing:
+            return
+        prepare = getattr(self.model, "prepare", None)
+        if prepare is not None:
+            prepare(precision=self.precision, activation_checkpointing=checkpointing)
+        elif (self.precision, checkpointing) != ("fp32", "none"):
+            raise ConfigError(
+                f"training.precision = {self.precision!r}, activation_checkpointing = "
+                f"{checkpointing!r}: {type(self.model).__name__} has no prepare(), so it runs in "
+                "fp32 and keeps every activation; leave both at their defaults"
+            )
+        self._told = checkpointing
+
+    def _batches(self, batch: int) -> Iterator[Item]:
+        rows = batch * self.config.gradient_accumulation_steps
+        yield Item("batches", "", TargetWeights.planned(rows, batch, self.time))
+        for dataset in self.datasets[:1]:
+            yield Item("batches", "", dataset.stream_bytes(rows))
+
+    def alternatives(self) -> dict[str, MemoryPlan]:
+        """Return the plan of each setting of activation checkpointing that the model takes."""
+        found = {}
+        for checkpointing in CHECKPOINTING:
+            try:
+                found[checkpointing] = self.plan(checkpointing)
+            except ConfigError:  # a model without it
+                continue
+        return found
+
+
+def fit_memory(planner: Planner) -> str:
+    """Check that a run fits ``training.memory_limit``, before it takes anything.
+
+    Parameters
+    ----------
+    planner : Planner
+
+    Returns
+    -------
+    str
+        The activation checkpointing of the run: its setting, or for "auto" the first of
+        ``CHECKPOINTING`` that fits. The model is prepared for it.
+
+    Raises
+    ------
+    ConfigError
+        If it does not fit; the message has the plan and what would.
+    """
+    limit = resolve_limit(getattr(planner.config, "memory_limit", ""))
+    wanted: str = getattr(planner.config, "activation_checkpointing", "none")
+    plans = planner.alternatives() if wanted == "auto" else {wanted: planner.plan(wanted)}
+    for checkpointing, plan in plans.items():
+        if plan.remaining <= limit.nbytes:
+            planner.plan(checkpointing)  # leaves the model prepared for it
+            return checkpointing
+    last = list(plans)[-1]
+    raise ConfigError(_refusal(planner, last, plans[last], limit))
+
+
+def _refusal(planner: Planner, checkpointing: str, plan: MemoryPlan, limit: MemoryLimit) -> str:
+    taken = plan.total - plan.remaining
+    already = f", {size_text(taken)} of which are there already" if taken else ""
+    return (
+        f"training.memory_limit: the run needs {size_text(plan.total)}{already} "
+        f"({plan.sentence()}), but may take {size_text(limit.nbytes)} ({limit.source}); "
+        f"{_advice(planner, checkpointing, limit)}"
+    )
+
+
+def _advice(planner: Planner, checkpointing: str, limit: MemoryLimit) -> str:
+    """Say what would fit."""
+    kept = planner.alternatives()
+    fits = [name for name, plan in kept.items() if plan.remaining <= limit.nbytes]
+    ways = [f"training.activation_checkpointing = {name!r}" for name in fits[:1]]
+    batch = planner.config.batch_size // 2
+    while batch and planner.plan(checkpointing, batch).remaining > limit.nbytes:
+        batch //= 2
+    if batch:
+        ways.append(f"training.batch_size = {batch} with more gradient_accumulation_steps")
+    if ways:
+        return f"this would fit: {', or '.join(ways)}"
+    return "no batch size would fit: choose a smaller model or a machine with more memory"
