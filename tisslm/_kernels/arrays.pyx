@@ -1,7 +1,7 @@
 """Arrays whose type is known when a kernel is called: float32, bfloat16 and float16.
 
-NumPy has no bfloat16, so an array of uint16 holds its bits. A pointer stays good for the call, since
-the caller holds the array.
+NumPy has no bfloat16, so an array of uint16 holds its bits. A pointer stays good for the call,
+since the caller holds the array.
 """
 
 from cpython.buffer cimport (
