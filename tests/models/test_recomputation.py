@@ -175,8 +175,8 @@ def test_the_plan_keeps_what_is_promised(make):
 def test_the_plan_is_the_size_of_the_workspace(make, pair, setting, precision):
     model = make(setting, precision=precision)
     model.forward(pair[0])
-    assert model._workspace is not None
-    assert model._workspace.sizes == model.plan(4, 20)
+    assert model._memory.workspace is not None
+    assert model._memory.workspace.sizes == model.plan(4, 20)
 
 
 def test_full_checkpointing_takes_a_third_or_less(make):
@@ -236,7 +236,7 @@ def test_preparing_touches_no_parameter_and_makes_caches_stale(make, pair):
     data, grad = model.parameters.data.copy(), model.parameters.grad.copy()
     logits, cache = model.forward(pair[0])
     model.prepare(activation_checkpointing="full")
-    assert model._workspace is None
+    assert model._memory.workspace is None
     with pytest.raises(ShapeError, match="this cache is stale"):
         model.backward(logits, cache)
     assert np.array_equal(model.parameters.data, data)

@@ -56,9 +56,9 @@ def test_what_is_planned_is_what_is_taken(optimizer):
     assert plan["gradients"] == model.parameters.grad_arena.nbytes
     assert plan["optimizer state"] == sum(array.nbytes for array in made.state().values())
     passes = ("activations", "stream", "logits", "scratch")
-    assert sum(plan[name] for name in passes) == model._workspace.nbytes
+    assert sum(plan[name] for name in passes) == model._memory.workspace.nbytes
     assert plan["activations"] == sum(
-        array.nbytes for saved in model._passes[3, 16].saved for array in saved.values()
+        array.nbytes for saved in model._buffers(3, 16).saved for array in saved.values()
     )
 
 
