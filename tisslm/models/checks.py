@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tisslm.errors import DataError, ShapeError
 
-__all__ = ["check_gradient", "check_tokens"]
+__all__ = ["check_tokens", "gradient_rows"]
 
 Array = NDArray[Any]
 
@@ -39,16 +39,17 @@ def check_tokens(x: Array, seq_len: int, vocab_size: int) -> None:
         raise DataError(f"token ids: expected ids below {vocab_size}, got {int(x.max())}")
 
 
-def check_gradient(d_logits: Array, shape: tuple[int, int, int], dtype: str) -> None:
-    """Refuse a gradient by the logits that is not of this shape and type.
+def gradient_rows(d_logits: Array, shape: tuple[int, int, int], dtype: str) -> Array:
+    """Return the rows of a gradient by the logits, shape (N, V), each after the other in memory.
 
     Raises
     ------
     ShapeError
-        If it is another.
+        If its shape or type is another.
     """
     if d_logits.shape != shape or d_logits.dtype != dtype:
         raise ShapeError(
             f"model.backward: expected d_logits of shape {shape} {dtype}, "
             f"got {d_logits.shape} {d_logits.dtype}"
         )
+    return np.ascontiguousarray(d_logits).reshape(-1, shape[-1])

@@ -20,7 +20,7 @@ from tisslm.errors import ConfigError, ShapeError
 from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.buffers import PassBuffers, PassMemory
-from tisslm.models.checks import check_gradient, check_tokens
+from tisslm.models.checks import check_tokens, gradient_rows
 from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
@@ -283,7 +283,7 @@ class Transformer(Model):
             Of the last ``forward``.
         """
         ctx = cache.ctx
-        check_gradient(d_logits, (ctx.batch, ctx.time, self.vocab_size), self.dtype)
+        rows = gradient_rows(d_logits, (ctx.batch, ctx.time, self.vocab_size), self.dtype)
         if cache.generation != self._generation:
             raise ShapeError(
                 "model.backward: this cache is stale, another forward pass has overwritten it. "
@@ -291,8 +291,7 @@ class Transformer(Model):
             )
         self._generation += 1  # backward uses up the buffers
         buffers = self._buffers(ctx.batch, ctx.time)
-        flat = np.ascontiguousarray(d_logits).reshape(-1, self.vocab_size)
-        self.head.backward_logits(flat, buffers.own, buffers.own["dh"])
+        self.head.backward_logits(rows, buffers.own, buffers.own["dh"])
         self._decode_gradient(buffers, ctx)
 
     def step_loss(
