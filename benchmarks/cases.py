@@ -20,7 +20,7 @@ from sizes import Size
 
 from tisslm import ops
 from tisslm.contracts import chunk_rows
-from tisslm.layers.mlp import CHUNK
+from tisslm.layers.chunks import CHUNK
 
 __all__ = ["Case", "cases", "reduced"]
 

@@ -251,6 +251,7 @@ def test_a_flipped_operator_of_an_updates_twin_is_found(monkeypatch, name):
 #: Methods that wire a backward, and a component that runs them.
 WIRING = [
     (Attention, "backward", "attention_grouped"),
+    (Attention, "_chunk_backward", "attention_grouped"),
     (MLP, "backward", "mlp"),
     (MLP, "_chunk_backward", "mlp"),
     (Embedding, "backward", "embedding"),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, PassContext
+from tisslm.layers.chunks import CHUNK, chunks
 from tisslm.layers.dropout import Dropout
 from tisslm.layers.linear import Linear
 from tisslm.layers.norm import LayerNorm
@@ -73,17 +74,18 @@ class Attention(Layer):
         """Name the buffers; saved are x, q, k, v, the heads' output and the log-sum-exp."""
         batch, time = shape
         rows = batch * time
+        part = min(rows, CHUNK)
         stream, stored = self.precision.stream, self.precision.stored
         channels, wide = self.out.weight.shape[0], self.qkv.weight.shape[0]
         inner = self.n_head * self.head_size
         plan = {
-            **self.norm.plan(rows, stream),
+            **self.norm.plan(rows, stream, at_once=part),
             "x": Buffer((rows, channels), stored, "saved"),
             "qkv": Buffer((batch, time, wide), stored, "saved"),
             "heads": Buffer((batch, time, inner), stored, "saved"),
             "lse": Buffer((batch, self.n_head, time), stream, "saved"),
-            "normed": Buffer((rows, channels), stored, "scratch"),
-            "d_normed": Buffer((rows, channels), stream, "scratch"),
+            "normed": Buffer((part, channels), stored, "scratch"),
+            "d_normed": Buffer((part, channels), stream, "scratch"),
             "d_heads": Buffer((batch, time, inner), stored, "scratch"),
             "d_qkv": Buffer((batch, time, wide), stored, "scratch"),
         }
@@ -99,20 +101,21 @@ class Attention(Layer):
         ctx: PassContext,
     ) -> None:
         """Add attention to the stream."""
-        rows = h_NC.shape[0]
-        normed, heads = scratch["normed"], saved["heads"]
-        self.norm.forward(h_NC, saved["x"], normed, saved)
-        self.qkv.forward(normed, saved["qkv"].reshape(rows, -1))
+        n = len(h_NC)
+        qkv_NE, heads_NC = saved["qkv"].reshape(n, -1), saved["heads"].reshape(n, -1)
+        for rows in chunks(n):
+            normed = scratch["normed"][: rows.stop - rows.start]
+            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
+            self.qkv.forward(normed, qkv_NE[rows])
         ops.attention_forward(
             saved["qkv"],
-            heads,
+            saved["heads"],
             saved["lse"],
             self.n_head,
             self.n_kv_head,
             self.scale,
             *self.attention_dropout.key(ctx),
         )
-        heads_NC = heads.reshape(rows, -1)
         if self.dropout.active(ctx):
             self.out.forward(heads_NC, scratch["branch"])
             self.dropout.add(h_NC, scratch["branch"], ctx)
@@ -127,14 +130,15 @@ class Attention(Layer):
         ctx: PassContext,
     ) -> None:
         """Replace the gradient by that of the sublayer's input."""
-        rows = dh_NC.shape[0]
-        normed, d_heads, d_qkv = scratch["normed"], scratch["d_heads"], scratch["d_qkv"]
+        n = len(dh_NC)
+        d_heads, d_qkv = scratch["d_heads"], scratch["d_qkv"]
         dy_NC = dh_NC
         if self.precision.mixed or self.dropout.active(ctx):
             dy_NC = scratch["branch"]
             self.dropout.backward(dh_NC, dy_NC, ctx)
-        self.out.backward_input(dy_NC, d_heads.reshape(rows, -1))
-        self.out.backward_weight(dy_NC, saved["heads"].reshape(rows, -1))
+        for rows in chunks(n):
+            self.out.backward_input(dy_NC[rows], d_heads.reshape(n, -1)[rows])
+            self.out.backward_weight(dy_NC[rows], saved["heads"].reshape(n, -1)[rows])
         ops.attention_backward(
             d_heads,
             saved["qkv"],
@@ -146,10 +150,24 @@ class Attention(Layer):
             self.scale,
             *self.attention_dropout.key(ctx),
         )
-        self.norm.recompute(saved["x"], normed, saved)
-        self.qkv.backward_weight(d_qkv.reshape(rows, -1), normed)
-        self.qkv.backward_input(d_qkv.reshape(rows, -1), scratch["d_normed"])
-        self.norm.backward(scratch["d_normed"], saved["x"], dh_NC, dh_NC, saved, scratch)
+        for rows in chunks(n):
+            self._chunk_backward(rows, d_qkv.reshape(n, -1)[rows], dh_NC[rows], saved, scratch)
+
+    def _chunk_backward(
+        self,
+        rows: slice,
+        d_qkv_NE: Array,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+    ) -> None:
+        """From the gradient of queries, keys and values to that of some rows of the stream."""
+        normed, d_normed = (scratch[name][: len(dh_NC)] for name in ("normed", "d_normed"))
+        x_NC = saved["x"][rows]
+        self.norm.recompute(x_NC, normed, saved, rows)
+        self.qkv.backward_weight(d_qkv_NE, normed)
+        self.qkv.backward_input(d_qkv_NE, d_normed)
+        self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
     def decode(self, h_BC: Array, keys: Array, values: Array, position: int) -> None:
         """Add the attention of one new token per sequence, and keep its key and value.

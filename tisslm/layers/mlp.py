@@ -7,7 +7,7 @@ What does not live here: gated variants.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, PassContext
+from tisslm.layers.chunks import CHUNK, chunks
 from tisslm.layers.dropout import Dropout
 from tisslm.layers.linear import Linear
 from tisslm.layers.norm import LayerNorm
@@ -23,17 +24,6 @@ from tisslm.layers.precision import Precision
 __all__ = ["MLP"]
 
 Array = NDArray[Any]
-
-#: Rows of one chunk: enough for the packing of the weights to cost under 3 %, few enough for
-#: chunk x 4C activations to stay near the last-level cache. A multiple of 64, so that the sums
-#: over rows have the order they have without chunks.
-CHUNK = 1024
-
-
-def chunks(rows: int) -> Iterator[slice]:
-    """Cut rows into chunks, a function of the shape alone."""
-    for start in range(0, rows, CHUNK):
-        yield slice(start, min(start + CHUNK, rows))
 
 
 @final
