@@ -430,7 +430,7 @@ class Dataset(ABC):
         """Yield batches without end, epoch after epoch, from batch number ``start`` on.
 
         The last batch of an epoch may be smaller; none is dropped. Starting at ``start``
-        takes constant time.
+        takes constant time. Each batch is in new arrays.
 
         Yields
         ------

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tisslm.config import TrainingConfig
+from tisslm.config.passes import LARGEST_SCALE
 from tisslm.errors import NonFiniteError
 from tisslm.memory import Parameters
 
@@ -28,8 +29,6 @@ __all__ = ["LossScaler", "make_scaler"]
 #: Below a scale of 1, gradients would be made smaller than they are: what overflows there
 #: overflows by itself.
 SMALLEST = 1.0
-#: Weights and losses of a tile are float32; beyond this their sum could leave its range.
-LARGEST = 2.0**24
 
 
 class LossScaler:
@@ -113,7 +112,7 @@ class LossScaler:
             return False
         self.good_updates += 1
         if self.growth_interval is not None and self.good_updates >= self.growth_interval:
-            self.scale, self.good_updates = min(2.0 * self.scale, LARGEST), 0
+            self.scale, self.good_updates = min(2.0 * self.scale, float(LARGEST_SCALE)), 0
         return True
 
     def shrink(self) -> None:

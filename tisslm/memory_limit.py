@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from tisslm.errors import ConfigError
@@ -19,7 +20,7 @@ __all__ = ["MemoryLimit", "memory_left", "parse_size", "resident", "resolve_limi
 _UNITS = {"": 1}
 _UNITS |= {f"{unit}i": 2 ** (10 * i) for i, unit in enumerate("kmgt", 1)}
 _UNITS |= {unit: 10 ** (3 * i) for i, unit in enumerate("kmgt", 1)}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 #: From this limit on, a control group of version 1 means "no limit": 2^63 less a page.
 _UNLIMITED = 2**62
@@ -47,7 +48,7 @@ def parse_size(value: object, where: str = "training.memory_limit") -> int:
     Returns
     -------
     int
-        At least 1.
+        At least 1, rounded down.
 
     Raises
     ------
@@ -65,8 +66,8 @@ def parse_size(value: object, where: str = "training.memory_limit") -> int:
     elif isinstance(value, str):
         match = _SIZE.fullmatch(value)
         factor = match and _UNITS.get(match[2].lower().removesuffix("b"))
-        if match and factor and float(match[1]) * factor >= 1:
-            return int(float(match[1]) * factor)
+        if match and factor and Decimal(match[1]) * factor >= 1:
+            return int(Decimal(match[1]) * factor)
     raise ConfigError(
         f"{where}: expected a size such as '8GiB', '500MB' or a number of bytes >= 1, got "
         f"{value!r}; the units are KiB, MiB, GiB, TiB and kB, MB, GB, TB"

@@ -2,9 +2,9 @@
 
 Each function has the arguments of its twin in ``tisslm._reference``, where formula and shapes
 are documented; arrays are C-contiguous and results go into arguments. Activations may be stored as
-float16, or as uint16 with the bits of bfloat16. float64 always runs the
-twin, and ``TISSLM_OPS=reference`` makes float32 run it too (a build without kernels, or a doubt
-about one). Error codes of kernels become exceptions here.
+float16, or as uint16 with the bits of bfloat16. float64 always runs the twin, and
+``TISSLM_OPS=reference`` makes everything run it (a build without kernels, or a doubt about one).
+Error codes of kernels become exceptions here.
 
 What does not live here: any computation, and any check that a layer can do better because it
 knows the name of what is wrong.

@@ -1,6 +1,6 @@
 """The next batch, made by a thread while the step computes.
 
-What does not live here: which batch is next; the dataset's ``batches`` says.
+What does not live here: which batch is next, and in which arrays; the dataset's ``stream`` says.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Prefetch"]
@@ -24,24 +23,24 @@ class Prefetch:
     """Iterate over batches, one ahead.
 
     ``next`` returns a batch and has the one after it made by a thread of its own, which runs
-    while the kernels do (they hold no lock of the interpreter). Batches are copied into two pairs
-    of arrays in turn, so a dataset may reuse its own; a batch is good until the next ``next``.
-    What the dataset raises is raised by the ``next`` that would have returned the batch.
+    while the kernels do (they hold no lock of the interpreter). Nothing is copied: ``stream``
+    promises that a batch is good until the next but one is asked for, so here it is good until the
+    next ``next``. What the dataset raises is raised by the ``next`` that would have returned the
+    batch.
 
     Parameters
     ----------
     batches : iterator of pairs of arrays
+        A ``Dataset.stream``.
 
     Examples
     --------
-    >>> with Prefetch(dataset.batches(4, seed=1)) as batches:  # doctest: +SKIP
+    >>> with Prefetch(dataset.stream(4, seed=1)) as batches:  # doctest: +SKIP
     ...     x_BT, y_BT = next(batches)
     """
 
     def __init__(self, batches: Iterator[tuple[Array, Array]]) -> None:
         self._batches = batches
-        self._slots: list[list[Array]] = [[], []]
-        self._turn = 0
         self._made: tuple[Array, Array] | BaseException | None = None
         self._wanted, self._ready = threading.Event(), threading.Event()
         self._closed = False
@@ -92,23 +91,10 @@ class Prefetch:
             if self._closed:
                 break
             try:
-                self._made = self._copy(*next(self._batches))
+                self._made = next(self._batches)
             except BaseException as error:  # it belongs to the thread that asked
                 self._made = error
             self._ready.set()
         close = getattr(self._batches, "close", None)
         if close is not None:
             close()
-
-    def _copy(self, x_BT: Any, y_BT: Any) -> tuple[Array, Array]:
-        """Copy a batch into the pair of arrays whose turn it is."""
-        slot, self._turn = self._slots[self._turn], 1 - self._turn
-        given = [np.asarray(x_BT), np.asarray(y_BT)]
-        if not slot or any(
-            own.size < new.size or own.dtype != new.dtype
-            for own, new in zip(slot, given, strict=True)
-        ):
-            slot[:] = [np.empty(new.size, dtype=new.dtype) for new in given]
-        x, y = (own[: new.size].reshape(new.shape) for own, new in zip(slot, given, strict=True))
-        x[...], y[...] = given
-        return x, y

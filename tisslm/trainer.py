@@ -1,8 +1,8 @@
 """The Trainer: parts composed by name or given as objects, and one update of the parameters.
 
 What does not live here: the formula of any part (its class), the passes (the model), building
-parts (``parts``), what follows the gradients of a step (``update``), the way from the first step
-to the last (``loop``), what a checkpoint holds (``snapshot``), and files (``checkpoint``, ``run``).
+parts (``parts``), what one update does (``update``), the way from the first step to the last
+(``loop``), what a checkpoint holds (``snapshot``), and files (``checkpoint``, ``run``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,8 @@ from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops, snapshot, update
 from tisslm.config import TrainingConfig
-from tisslm.contracts import (
-    Batch,
-    Dataset,
-    Model,
-    Tokenizer,
-)
-from tisslm.errors import ConfigError, DataError, ShapeError
+from tisslm.contracts import Dataset, Model, Tokenizer
+from tisslm.errors import ConfigError
 from tisslm.evaluate import evaluate
 from tisslm.fitting import fit_dataset
 from tisslm.loop import Loop
@@ -113,14 +108,14 @@ class Trainer:
         self.model = model
         self.dataset = self._fit(dataset, "dataset")
         self.val_dataset = self._fit(val_dataset, "val_dataset")
-        self.max_steps = self._find_max_steps()
+        self.max_steps = config.max_steps or config.epochs * max(1, self.steps_per_epoch)
         self.passes = prepare_model(self._planner(optimizer))
         wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
         parts = self._take_parts(wanted)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
         self.settings = describe(config, model, parts) if settings is None else settings
         self.state = TrainerState()
-        self._targets = TargetWeights()
+        self.targets = TargetWeights()
         self.grad_norm = math.nan
         self.observed: dict[str, Any] = {}
         self.run, saved = open_run(config, self.settings)
@@ -128,13 +123,10 @@ class Trainer:
             self.load_checkpoint(saved)
 
     def _planner(self, optimizer: Any) -> Planner:
+        precision = resolve_precision(self.config.precision)
+        given = (self.dataset, self.val_dataset)
         return Planner(
-            self.model,
-            self.config,
-            optimizer,
-            self.registry,
-            datasets=(self.dataset, self.val_dataset),
-            precision=resolve_precision(self.config.precision),
+            self.model, self.config, optimizer, self.registry, datasets=given, precision=precision
         )
 
     def _take_parts(self, wanted: Wanted) -> Parts:
@@ -189,11 +181,6 @@ class Trainer:
             fit_dataset(dataset, self.model, where, self.rows_per_update, self.config.seed)
         return dataset
 
-    def _find_max_steps(self) -> int:
-        if self.config.max_steps is not None:
-            return self.config.max_steps
-        return self.config.epochs * max(1, self.steps_per_epoch)
-
     # ------------------------------------------------------------------ one update
 
     def train_step(self, x: Array, y: Array) -> float:
@@ -218,27 +205,9 @@ class Trainer:
         NonFiniteError
             If loss or gradient norm is not finite; then nothing was updated.
         """
-        if x.shape != y.shape or x.ndim != 2:
-            raise ShapeError(
-                f"train_step: expected x and y of one shape (B, T), got {x.shape} and {y.shape}"
-            )
-        comm = self.communicator
-        count = int(comm.sum_scalars([float(self._targets.count(y))])[0])
-        if count == 0:
-            raise DataError("train_step: every target is -100; there is nothing to learn from")
-        self.zero_gradients()
-        scale = self.scaler.begin()
-        loss = 0.0
-        for first in range(0, len(x), self.config.batch_size):
-            rows = slice(first, first + self.config.batch_size)
-            weights = self._targets.weigh(y[rows], count)
-            weights *= scale
-            batch = Batch(x[rows], y[rows], weights)
-            loss += self.model.step_loss(batch, self.loss_fn, first_row=first)
-        loss = comm.sum_scalars([loss])[0] / scale
-        comm.sum_gradients(self.model.parameters.grad)
+        loss = update.accumulate(self, x, y)
         update.apply(self, loss)
-        self.state.tokens_seen += x.size * comm.size
+        self.state.tokens_seen += x.size * self.communicator.size
         self.state.epoch = self.state.position // max(1, self.steps_per_epoch)
         return loss
 

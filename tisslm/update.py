@@ -1,24 +1,71 @@
-"""What follows the gradients of a step: check, show, clip, update, and move the schedule on.
+"""One update: the gradients of its micro-batches; then check, show, clip, update, and go on.
 
-What does not live here: the passes that make the gradients (``Trainer.train_step``), and the
-arithmetic of the update (the optimizer).
+What does not live here: the passes (the model), and the arithmetic of the update (the optimizer).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tisslm.errors import NonFiniteError
+from numpy.typing import NDArray
+
+from tisslm.contracts import Batch
+from tisslm.errors import DataError, NonFiniteError, ShapeError
 from tisslm.reporting import is_logged, observe
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
 
-__all__ = ["apply", "clip"]
+__all__ = ["accumulate", "apply", "clip"]
+
+Array = NDArray[Any]
 
 #: Added to the norm before it divides, as in PyTorch's clip_grad_norm_.
 CLIP_EPS = 1e-6
+
+
+def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
+    """Leave the gradients of a window's mean loss, times the loss scale, and return that loss.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    x, y : integer ndarrays of shape (B, T)
+        Of all micro-batches.
+
+    Returns
+    -------
+    float
+        Over the real targets of all processes, in nats, without the loss scale.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
+    DataError
+        If there is no target.
+    """
+    if x.shape != y.shape or x.ndim != 2:
+        raise ShapeError(
+            f"train_step: expected x and y of one shape (B, T), got {x.shape} and {y.shape}"
+        )
+    comm, rows = trainer.communicator, trainer.config.batch_size
+    count = int(comm.sum_scalars([float(trainer.targets.count(y))])[0])
+    if count == 0:
+        raise DataError("train_step: every target is -100; there is nothing to learn from")
+    trainer.zero_gradients()
+    scale = trainer.scaler.begin()
+    loss = 0.0
+    for first in range(0, len(x), rows):
+        part = slice(first, first + rows)
+        weights = trainer.targets.weigh(y[part], count)
+        weights *= scale
+        batch = Batch(x[part], y[part], weights)
+        loss += trainer.model.step_loss(batch, trainer.loss_fn, first_row=first)
+    loss = comm.sum_scalars([loss])[0] / scale
+    comm.sum_gradients(trainer.model.parameters.grad)
+    return loss
 
 
 def apply(trainer: Trainer, loss: float) -> None:

@@ -71,6 +71,19 @@ def test_kernels_say_what_they_use(cli: Cli) -> None:
     assert kernels["openmp"] >= 201307
 
 
+@pytest.mark.parametrize(
+    ("pairs", "said"), [(True, "multiplied in pairs"), (False, "stored, widened to multiply")]
+)
+def test_kernels_say_how_bf16_is_multiplied(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, pairs: bool, said: str
+) -> None:
+    isa = pytest.importorskip("tisslm._kernels.isa", reason="kernels are not built")
+    assert isa.multiplies_pairs() == (isa.name() == "avx512_bf16")
+    monkeypatch.setattr(isa, "multiplies_pairs", lambda: pairs)
+    assert facts(cli)["kernels"]["bf16"] == said
+    assert said in cli("doctor").out
+
+
 def test_a_wrong_variable_is_a_problem_not_an_error(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tisslm import _reference
 from tisslm._reference.activation import GELU, GELU_TANH
+from tisslm._reference.storage import store, widen
 
 THREADS = (1, 2, 3, 5, 7, 1)
 KEY = {"seed": 2**40 + 3, "update": 5, "site": 7, "first_row": 11}
@@ -195,6 +196,36 @@ def optim_cases():
         yield "optim", "squared_norm", {"x_P": p, "partial_K": partial}, {"partial_K"}
 
 
+#: Which arguments are stored in two bytes together, by function; each choice is tried.
+STORED = {
+    "linear_forward": [("x_NC",), ("x_NC", "y_NO")],
+    "linear_residual_forward": [("x_NC",)],
+    "linear_activation_forward": [("x_NC", "y_NO", "a_NO")],
+    "linear_backward_input": [("dy_NO",), ("dy_NO", "dx_NC")],
+    "linear_backward_weight": [("dy_NO", "x_NC")],
+    "layer_norm_forward": [("y_NC",), ("x_NC", "y_NC")],
+    "layer_norm_apply": [("x_NC", "y_NC")],
+    "layer_norm_backward": [("x_NC",)],
+    "activation_forward": [("x_NF", "y_NF")],
+    "activation_backward": [("x_NF", "dy_NF", "dx_NF", "y_NF")],
+    "attention_forward": [("qkv_BTE", "out_BTC")],
+    "attention_backward": [("dout_BTC", "qkv_BTE", "out_BTC", "dqkv_BTE")],
+    "dropout_backward": [("dx_NC",)],
+    "residual_forward": [("y_NC",)],
+}
+
+
+def stored_cases(group, dtype):
+    """The cases of a group with each choice of arguments stored in two bytes."""
+    for module, function, arguments, out in GROUPS[group]():
+        for names in STORED.get(function, []):
+            rounded = {}
+            for name in names:
+                rounded[name] = np.empty(arguments[name].shape, dtype)
+                store(rounded[name], arguments[name])
+            yield module, function, {**arguments, **rounded}, out
+
+
 GROUPS = {
     "activation": activation_cases,
     "attention": attention_cases,
@@ -209,17 +240,29 @@ GROUPS = {
 
 @pytest.mark.parametrize("group", list(GROUPS))
 def test_bits_do_not_depend_on_the_number_of_threads(run_kernel, group):
-    for module, function, arguments, out in GROUPS[group]():
-        results = []
-        for n_threads in THREADS:
-            after, code = run_kernel(module, function, arguments, out, n_threads)
-            assert not code
-            results.append({name: after[name].tobytes() for name in out})
-        assert all(np.isfinite(after[name]).all() for name in out), f"{function}: not finite"
-        written = [name for name in out if results[0][name] != arguments[name].tobytes()]
-        assert written, f"{function} did nothing"
-        for n_threads, result in zip(THREADS, results, strict=True):
-            assert result == results[0], f"{function}: {n_threads} threads give other bits than 1"
+    for case in GROUPS[group]():
+        check_bits(run_kernel, *case)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float16"])
+@pytest.mark.parametrize("group", ["activation", "attention", "dropout", "linear", "norm"])
+def test_bits_of_stored_types_do_not_either(run_kernel, group, dtype):
+    for case in stored_cases(group, dtype):
+        check_bits(run_kernel, *case)
+
+
+def check_bits(run_kernel, module, function, arguments, out):
+    """Run a kernel with several numbers of threads and compare what it writes."""
+    results = []
+    for n_threads in THREADS:
+        after, code = run_kernel(module, function, arguments, out, n_threads)
+        assert not code
+        results.append({name: after[name].tobytes() for name in out})
+    assert all(np.isfinite(widen(after[name])).all() for name in out), f"{function}: not finite"
+    written = [name for name in out if results[0][name] != arguments[name].tobytes()]
+    assert written, f"{function} did nothing"
+    for n_threads, result in zip(THREADS, results, strict=True):
+        assert result == results[0], f"{function}: {n_threads} threads give other bits than 1"
 
 
 def test_every_function_of_every_kernel_is_tried():
@@ -228,3 +271,8 @@ def test_every_function_of_every_kernel_is_tried():
     for group, cases in GROUPS.items():
         tried = {function for _, function, _, _ in cases()}
         assert tried == set(importlib.import_module(f"tisslm._reference.{group}").__all__)
+
+
+def test_stored_types_are_tried_for_every_function_that_takes_them():
+    tried = {function for g in GROUPS for _, function, *_ in stored_cases(g, "uint16")}
+    assert tried == set(STORED)

@@ -19,13 +19,17 @@ from tisslm.models.recomputation import Recomputation
 
 SIZES = {"n_layer": 5, "n_head": 4, "n_embd": 32, "seq_len": 20, "vocab_size": 13, "dropout": 0.3}
 SETTINGS = ["full", "every=2", "every=3", "every=5", "every=9"]
+#: (dtype of the model, precision of its passes)
+TYPES = [("float32", "fp32"), ("float64", "fp32"), ("float32", "bf16"), ("float32", "fp16")]
 
 
 @pytest.fixture
 def make() -> Callable[..., Transformer]:
-    def build(setting: str = "none", dtype: str = "float32", **shape: Any) -> Transformer:
+    def build(
+        setting: str = "none", dtype: str = "float32", precision: str = "fp32", **shape: Any
+    ) -> Transformer:
         model = Transformer(TransformerConfig(**{**SIZES, **shape}), seed=5, dtype=dtype)
-        model.prepare(activation_checkpointing=setting)
+        model.prepare(precision=precision, activation_checkpointing=setting)
         return model
 
     return build
@@ -55,11 +59,11 @@ def same_gradients(a: Transformer, b: Transformer) -> None:
         assert np.array_equal(p.grad, q.grad), p.name
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("dtype", "precision"), TYPES)
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("rows", [4, 3, 1])
-def test_loss_and_gradients_have_the_same_bits(make, pair, setting, dtype, rows):
-    plain, model = make(dtype=dtype), make(setting, dtype)
+def test_loss_and_gradients_have_the_same_bits(make, pair, setting, dtype, precision, rows):
+    plain, model = make("none", dtype, precision), make(setting, dtype, precision)
     assert accumulate(model, *pair, rows) == accumulate(plain, *pair, rows)
     same_gradients(model, plain)
 
@@ -74,20 +78,21 @@ def test_loss_and_gradients_have_the_same_bits(make, pair, setting, dtype, rows)
     ],
     ids=str,
 )
-def test_every_shape_has_the_same_bits(make, shape):
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_shape_has_the_same_bits(make, shape, precision):
     """Among them many chunks of logits, and more rows than one chunk of the MLP."""
-    plain, model = make(**shape), make("full", **shape)
+    plain, model = (make(s, precision=precision, **shape) for s in ("none", "full"))
     config = plain.config
     x, y = np.random.default_rng(2).integers(0, config.vocab_size, (2, 2, config.seq_len))
     assert accumulate(model, x, y, 2) == accumulate(plain, x, y, 2)
     same_gradients(model, plain)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("dtype", "precision"), TYPES)
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_the_custom_path_has_the_same_bits(make, pair, setting, dtype):
+def test_the_custom_path_has_the_same_bits(make, pair, setting, dtype, precision):
     found = []
-    for model in (make(dtype=dtype), make(setting, dtype)):
+    for model in (make("none", dtype, precision), make(setting, dtype, precision)):
         x, y = pair
         for part in (slice(0, 3), slice(3, 4)):  # the second draws its rows' own dropout
             loss = CrossEntropy()
@@ -112,8 +117,9 @@ class HiddenSquare(Loss):
         return float((0.5 * weights * hidden_BTC**2).sum()), weights * hidden_BTC
 
 
-def test_a_loss_of_hidden_states_has_the_same_bits(make, pair):
-    plain, model = make(), make("full")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_loss_of_hidden_states_has_the_same_bits(make, pair, precision):
+    plain, model = (make(setting, precision=precision) for setting in ("none", "full"))
     x, y = pair
     batch = Batch(x, y, target_weights(y, np.float32))
     assert model.step_loss(batch, HiddenSquare()) == plain.step_loss(batch, HiddenSquare())
@@ -125,6 +131,7 @@ def test_a_loss_of_hidden_states_has_the_same_bits(make, pair):
     st.lists(
         st.tuples(
             st.sampled_from(["none", *SETTINGS, None]),  # None: as it is
+            st.sampled_from(["fp32", "bf16", "fp16"]),
             st.integers(1, 4),
             st.integers(1, 20),
             st.booleans(),
@@ -136,9 +143,10 @@ def test_a_loss_of_hidden_states_has_the_same_bits(make, pair):
 def test_settings_shapes_and_evaluations_may_alternate(passes):
     shape = TransformerConfig(**{**SIZES, "n_layer": 3})
     plain, model = Transformer(shape, seed=5), Transformer(shape, seed=5)
-    for n, (setting, rows, time, gradient) in enumerate(passes):
+    for n, (setting, precision, rows, time, gradient) in enumerate(passes):
         if setting is not None:
-            model.prepare(activation_checkpointing=setting)
+            plain.prepare(precision=precision)
+            model.prepare(precision=precision, activation_checkpointing=setting)
         x, y = np.random.default_rng(n).integers(0, 13, (2, rows, time))
         batch = Batch(x, y, target_weights(y, np.float32))
         options = {"gradient": gradient, "train": gradient}
@@ -162,12 +170,13 @@ def test_the_plan_keeps_what_is_promised(make):
     assert names["none"] - layers["none"] == names["full"] - layers["full"]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("setting", ["none", *SETTINGS])
-def test_the_plan_is_the_size_of_the_workspace(make, pair, setting):
-    model = make(setting)
+def test_the_plan_is_the_size_of_the_workspace(make, pair, setting, precision):
+    model = make(setting, precision=precision)
     model.forward(pair[0])
-    assert model._workspace is not None
-    assert model._workspace.sizes == model.plan(4, 20)
+    assert model._memory.workspace is not None
+    assert model._memory.workspace.sizes == model.plan(4, 20)
 
 
 def test_full_checkpointing_takes_a_third_or_less(make):
@@ -227,7 +236,7 @@ def test_preparing_touches_no_parameter_and_makes_caches_stale(make, pair):
     data, grad = model.parameters.data.copy(), model.parameters.grad.copy()
     logits, cache = model.forward(pair[0])
     model.prepare(activation_checkpointing="full")
-    assert model._workspace is None
+    assert model._memory.workspace is None
     with pytest.raises(ShapeError, match="this cache is stale"):
         model.backward(logits, cache)
     assert np.array_equal(model.parameters.data, data)

@@ -56,9 +56,9 @@ def test_what_is_planned_is_what_is_taken(optimizer):
     assert plan["gradients"] == model.parameters.grad_arena.nbytes
     assert plan["optimizer state"] == sum(array.nbytes for array in made.state().values())
     passes = ("activations", "stream", "logits", "scratch")
-    assert sum(plan[name] for name in passes) == model._workspace.nbytes
+    assert sum(plan[name] for name in passes) == model._memory.workspace.nbytes
     assert plan["activations"] == sum(
-        array.nbytes for saved in model._passes[3, 16].saved for array in saved.values()
+        array.nbytes for saved in model._buffers(3, 16).saved for array in saved.values()
     )
 
 
@@ -261,7 +261,7 @@ def test_a_plan_in_words_has_the_largest_first():
 # --------------------------------------------------------------------------- against the machine
 
 CHILD = """
-import re
+import re, sys
 import numpy as np
 import scipy.linalg.cython_blas, threadpoolctl
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
@@ -278,7 +278,7 @@ for kind, name in (("optimizer", "adamw"), ("loss", "cross_entropy"), ("schedule
     registry.get(kind, name)
 before = memory("VmRSS")
 shape = TransformerConfig(n_layer=4, n_head=4, n_embd=256, seq_len=64, vocab_size=1000)
-config = TrainingConfig(batch_size=16, max_steps=9)
+config = TrainingConfig(batch_size=16, max_steps=9, precision=sys.argv[1])
 tokens = np.random.default_rng(0).integers(0, 1000, 20000).astype(np.uint16)
 dataset = TokenDataset(tokens, 64, vocab_size=1000)
 trainer = Trainer(Transformer(shape), "adamw", scheduler="constant", dataset=dataset,
@@ -287,15 +287,21 @@ made = memory("VmHWM")
 windows = dataset.stream(16, 1)
 for _ in range(3):
     trainer.train_step(*next(windows))
-planner = Planner(Transformer.of_shapes(shape), config, "adamw", registry, datasets=[dataset])
+planner = Planner(Transformer.of_shapes(shape), config, "adamw", registry, datasets=[dataset],
+                  precision=sys.argv[1])
 print(planner.plan().total, memory("VmHWM") - before, made - before)
 """
 
 
 @pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the NumPy twins make arrays that no plan has")
-def test_the_plan_is_the_measured_peak():
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_plan_is_the_measured_peak(precision):
     child = subprocess.run(
-        [sys.executable, "-c", CHILD], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", CHILD, precision],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert child.returncode == 0, child.stderr
     planned, measured, made = map(int, re.findall(r"\d+", child.stdout))

@@ -101,6 +101,19 @@ class RepeatsTheEpoch(Right):
         return islice(stream, -(-len(self) // self.batch_size))
 
 
+class FillsOnePair(Right):
+    def stream(self, batch_size, seed, start=0):
+        x, y = np.empty((2, batch_size, self.seq_len), np.int32)
+        for new_x, new_y in super().stream(batch_size, seed, start):
+            x[: len(new_x)], y[: len(new_y)] = new_x, new_y
+            yield x[: len(new_x)], y[: len(new_y)]
+
+
+class StreamsFromTheStart(Right):
+    def stream(self, batch_size, seed, start=0):
+        return super().stream(batch_size, seed)
+
+
 WRONG = [
     (DrawsWithRepeats, "order is a permutation"),
     (ShufflesEachTime, "order is a permutation"),
@@ -113,6 +126,8 @@ WRONG = [
     (StopsAfterAnEpoch, "batches follow the order and keep the last"),
     (RemembersItsPlace, "batches follow the order and keep the last"),
     (RepeatsTheEpoch, "iterating gives an epoch then the next"),
+    (FillsOnePair, "a streamed batch is good until the next but one"),
+    (StreamsFromTheStart, "a streamed batch is good until the next but one"),
 ]
 
 

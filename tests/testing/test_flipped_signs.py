@@ -184,6 +184,7 @@ def signs_of(module, name: str, branch: bool) -> Iterator[tuple[int, ast.Functio
 
 #: The backward of each twin, and what it calls: module, function, the operation, a component.
 TWINS = [
+    (linear, "linear_residual_forward", "linear_residual_forward", "linear_residual"),
     (linear, "linear_backward_weight", "linear_backward_weight", "linear"),
     (norm, "layer_norm_backward", "layer_norm_backward", "layer_norm"),
     (norm, "_add_blocks", "layer_norm_backward", "layer_norm"),

@@ -35,7 +35,10 @@ from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, Transform
 
 loss, optimizer, extra = json.loads(sys.argv[1])
 shape = TransformerConfig(n_layer=2, n_head=2, n_embd=64, seq_len=64, vocab_size=300, dropout=0.1)
-config = TrainingConfig(batch_size=24, gradient_accumulation_steps=2, max_steps=60, output_dir="o")
+passes = {"precision": extra, "activation_checkpointing": "full"} if "16" in extra else {}
+config = TrainingConfig(
+    batch_size=24, gradient_accumulation_steps=2, max_steps=60, output_dir="o", **passes
+)
 tokens = np.random.default_rng(0).integers(0, 300, 30000).astype(np.uint16)
 dataset = TokenDataset(tokens, 64, vocab_size=300)
 trainer = Trainer(Transformer(shape), optimizer, loss, dataset=dataset, config=config, sinks=())
@@ -145,6 +148,14 @@ def test_a_step_asks_for_no_large_block(counting: str, tmp_path: Path, loss: str
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
 def test_every_optimizer_keeps_to_its_arenas(counting: str, tmp_path: Path, optimizer: str) -> None:
     found = run(tmp_path, ("cross_entropy", optimizer, "blocks"), LD_PRELOAD=counting)
+    assert found == [(0, 0)] * 48
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_and_recomputed_blocks_ask_for_none(
+    counting: str, tmp_path: Path, precision: str
+) -> None:
+    found = run(tmp_path, ("cross_entropy", "adamw", precision), LD_PRELOAD=counting)
     assert found == [(0, 0)] * 48
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from tisslm import Transformer, TransformerConfig
+from tisslm.config.passes import LARGEST_SCALE
 from tisslm.contracts import Monitor, Optimizer, Sink
 from tisslm.errors import CheckpointError, NonFiniteError
-from tisslm.loss_scaling import LARGEST, LossScaler
+from tisslm.loss_scaling import LossScaler
 
 VOCAB = 17
 HALF_MAX = 65504.0
@@ -180,7 +181,7 @@ def test_a_shorter_interval_than_before_counts_at_once(make_half):
 def test_the_scale_has_a_largest_value(make_half):
     trainer = make_half(loss_scale_growth_interval=1, max_steps=3, loss_scale_init=2**23)
     trainer.train()
-    assert trainer.loss_scale == LARGEST
+    assert trainer.loss_scale == LARGEST_SCALE
 
 
 def test_a_fixed_scale_stays(make_half, same_bits):

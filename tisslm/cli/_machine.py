@@ -112,6 +112,7 @@ def _kernels(problems: list[str]) -> Facts:
         "built": True,
         "isa": isa.name(),
         "isa_available": list(isa.available()),
+        "bf16": "multiplied in pairs" if isa.multiplies_pairs() else "stored, widened to multiply",
         "openmp": version,
         "openmp_processors": threads.processors(),
     }

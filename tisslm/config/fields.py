@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
-from decimal import Decimal
 from numbers import Integral, Real
 from typing import Annotated
 
@@ -30,15 +28,12 @@ __all__ = [
     "Text",
     "config_error",
     "number",
-    "parse_bytes",
     "refused",
     "show",
     "whole",
 ]
 
 _SHOWN = 60
-
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -81,35 +76,6 @@ def number(value: object) -> object:
         return float(value)
     except OverflowError:
         return value
-
-
-def parse_bytes(size: int | str) -> int:
-    """Return a size in bytes, at least 1, rounded down.
-
-    Parameters
-    ----------
-    size : int or str
-        A number of bytes, or a number with a unit: B, KB, MB, GB, TB (powers of 1000), KiB, MiB,
-        GiB, TiB (powers of 1024). Upper and lower case are the same, and the B may be left out.
-
-    Raises
-    ------
-    ValueError
-        If it is none of these, or less than one byte.
-
-    Examples
-    --------
-    >>> parse_bytes("8GiB"), parse_bytes("1.5 MB"), parse_bytes(4096)
-    (8589934592, 1500000, 4096)
-    """
-    found = _SIZE.fullmatch(str(size).strip())
-    if isinstance(size, bool) or found is None or (found[3] and not found[2]):
-        raise ValueError(f"not a size: {size!r}")
-    power = " kmgt".index(found[2].lower() or " ")
-    value = int(Decimal(found[1]) * (1024 if found[3] else 1000) ** power)
-    if value < 1:
-        raise ValueError(f"less than one byte: {size!r}")
-    return value
 
 
 def _path(value: object) -> object:

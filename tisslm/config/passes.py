@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from tisslm.config.fields import Expects, parse_bytes, whole
+from tisslm.config.fields import Expects, whole
+from tisslm.errors import ConfigError
+from tisslm.memory_limit import parse_size
 
 __all__ = ["Checkpointing", "LossScale", "MemoryLimit", "Precision", "StartingScale"]
 
@@ -51,7 +53,10 @@ def _known_checkpointing(value: str) -> str:
 
 def _memory_limit(value: int | str) -> int | str:
     if value != "":
-        parse_bytes(value)
+        try:
+            parse_size(value)
+        except ConfigError as error:
+            raise ValueError("not a size") from error
     return value
 
 

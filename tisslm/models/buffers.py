@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Buffer
 from tisslm.memory import Workspace, aligned
 
-__all__ = ["BlockPlan", "PassBlock", "PassBuffers", "PassPlan"]
+__all__ = ["BlockPlan", "PassBlock", "PassBuffers", "PassMemory", "PassPlan"]
 
 Array = NDArray[Any]
 Plan = Mapping[str, Buffer]
@@ -146,6 +146,36 @@ class PassBuffers:
             arrays[name] = self._shared[offset : offset + b.nbytes].view(b.dtype).reshape(b.shape)
             offset += aligned(b.nbytes)
         return arrays
+
+
+class PassMemory:
+    """The buffers of each shape that a model's passes have had, on one workspace.
+
+    Attributes
+    ----------
+    workspace : Workspace or None
+        As large as the largest pass so far.
+    """
+
+    def __init__(self) -> None:
+        self.workspace: Workspace | None = None
+        self._passes: dict[tuple[int, int], PassBuffers] = {}
+
+    def __contains__(self, shape: tuple[int, int]) -> bool:
+        return shape in self._passes
+
+    def __getitem__(self, shape: tuple[int, int]) -> PassBuffers:
+        return self._passes[shape]
+
+    def make(self, batch: int, time: int, plan: PassPlan) -> None:
+        """Make the buffers of a shape; if the workspace is too small, a new one takes its place."""
+        sizes = plan.sizes()
+        if self.workspace is None or not self.workspace.fits(sizes):
+            old = {} if self.workspace is None else self.workspace.sizes
+            self._passes.clear()
+            self.workspace = None  # freed before the larger one is made
+            self.workspace = Workspace({n: max(s, old.get(n, 0)) for n, s in sizes.items()})
+        self._passes[batch, time] = PassBuffers(self.workspace, plan)
 
 
 def _of_kind(plan: Plan, kind: str) -> dict[str, Buffer]:

@@ -1,7 +1,8 @@
-"""A decoder-only transformer: layers over one set of parameters and one workspace.
+"""A decoder-only transformer: passes through its parts, over one workspace.
 
 What does not live here: sizes and presets (``transformer_config``), names and first values of the
-parameters (``initialization``), token-by-token decoding (``decoding``), anything about training.
+parameters (``initialization``), the parts and their buffers (``stack``, ``buffers``), what a pass
+refuses (``checks``), token-by-token decoding (``decoding``), anything about training.
 """
 
 from __future__ import annotations
@@ -14,29 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops, threads
-from tisslm.contracts import Batch, Buffer, Layer, Loss, Model, PassContext
-from tisslm.errors import ConfigError, DataError, ShapeError
-from tisslm.layers.attention import Attention
-from tisslm.layers.dropout import Dropout
-from tisslm.layers.embedding import Embedding
-from tisslm.layers.linear import Linear
-from tisslm.layers.mlp import MLP
-from tisslm.layers.norm import LayerNorm
+from tisslm.contracts import Batch, Loss, Model, PassContext
+from tisslm.errors import ConfigError, ShapeError
 from tisslm.layers.precision import Precision
-from tisslm.memory import Parameters, ShapeArena, Workspace
-from tisslm.models.buffers import BlockPlan, PassBuffers, PassPlan
-from tisslm.models.head import Head
+from tisslm.memory import Parameters, ShapeArena
+from tisslm.models.buffers import PassBuffers, PassMemory
+from tisslm.models.checks import check_tokens, gradient_rows
 from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
+from tisslm.models.stack import Stack
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.records import check_targets
 
 __all__ = ["Cache", "Transformer"]
 
 Array = NDArray[Any]
-
-#: Attention and MLP: what activation checkpointing keeps or computes again as a whole.
-LAYERS_PER_BLOCK = 2
 
 
 @dataclass(frozen=True)
@@ -102,54 +95,6 @@ class Transformer(Model):
         # (updates, zero_grads) at the last training forward, and the rows used since
         self._drawn_rows = ((0, 0), 0)
 
-    # ------------------------------------------------------------------ structure
-
-    def _build(self) -> None:
-        config, get = self.config, self.parameters
-        self.embedding = Embedding(
-            get["embedding.token.weight"],
-            get["embedding.position.weight"],
-            Dropout(config.dropout, site=0),
-        )
-        self.layers: list[Layer] = []
-        for i in range(config.n_layer):
-            self.layers += [self._attention(i), self._mlp(i)]
-        tied = "embedding.token.weight" if config.tie_embeddings else "head.weight"
-        self.head = Head(self._norm("final_norm"), Linear(get[tied], None), self.precision)
-
-    def _norm(self, name: str) -> LayerNorm:
-        get = self.parameters
-        bias = get[f"{name}.bias"] if self.config.bias else None
-        return LayerNorm(get[f"{name}.weight"], bias, self.config.norm_eps)
-
-    def _linear(self, name: str) -> Linear:
-        get = self.parameters
-        return Linear(get[f"{name}.weight"], get[f"{name}.bias"] if self.config.bias else None)
-
-    def _attention(self, i: int) -> Attention:
-        config, name = self.config, f"blocks.{i}.attention"
-        return Attention(
-            self._norm(f"{name}.norm"),
-            self._linear(f"{name}.qkv"),
-            self._linear(f"{name}.out"),
-            config.n_head,
-            config.n_kv_head,
-            Dropout(config.dropout, site=1 + 3 * i),
-            Dropout(config.dropout, site=2 + 3 * i),
-            self.precision,
-        )
-
-    def _mlp(self, i: int) -> MLP:
-        name = f"blocks.{i}.mlp"
-        return MLP(
-            self._norm(f"{name}.norm"),
-            self._linear(f"{name}.up"),
-            self._linear(f"{name}.down"),
-            ops.ACTIVATIONS[self.config.activation],
-            Dropout(self.config.dropout, site=3 + 3 * i),
-            self.precision,
-        )
-
     # ------------------------------------------------------------------ preparation
 
     def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
@@ -174,13 +119,13 @@ class Transformer(Model):
         self._fix(Precision.of(precision, self.dtype), recomputation)
 
     def _fix(self, precision: Precision, recomputation: Recomputation) -> None:
-        """Build the layers for one way to run passes, and forget the passes that were."""
+        """Build the parts for one way to run passes, and forget the passes that were."""
         self.precision = precision
         self._recomputation = recomputation
-        self._workspace: Workspace | None = None
-        self._passes: dict[tuple[int, int], PassBuffers] = {}
+        self._stack = stack = Stack.build(self.config, self.parameters, precision)
+        self.embedding, self.layers, self.head = stack.embedding, stack.layers, stack.head
+        self._memory = PassMemory()
         self._generation += 1
-        self._build()
 
     # ------------------------------------------------------------------ sizes
 
@@ -199,25 +144,6 @@ class Transformer(Model):
         config = self.config
         return 6 * self.parameters.count + 6 * config.n_layer * config.n_embd * time
 
-    def _plan(self, batch: int, time: int) -> PassPlan:
-        rows, channels = batch * time, self.config.n_embd
-        stream = Buffer((rows, channels), self.dtype, "saved")
-        own = {
-            "tokens": Buffer((batch, time), "int32", "saved"),
-            "targets": Buffer((rows,), "int32", "saved"),
-            "weights": Buffer((rows,), self.dtype, "saved"),
-            "h": stream,
-            "dh": stream,
-            **self.embedding.plan((batch, time)),
-            **self.head.plan(rows),
-        }
-        blocks = []
-        for i in range(self.config.n_layer):
-            layers = self.layers[LAYERS_PER_BLOCK * i : LAYERS_PER_BLOCK * (i + 1)]
-            plans = [layer.plan((batch, time)) for layer in layers]
-            blocks.append(BlockPlan(plans, stream if self._recomputation.takes(i) else None))
-        return PassPlan(own, blocks)
-
     def plan(self, batch: int, time: int) -> dict[str, int]:
         """Return the bytes of every activation and scratch buffer of a pass, by name.
 
@@ -225,7 +151,7 @@ class Transformer(Model):
         stream before a recomputed block, and ``scratch.shared`` holds what does not live at the
         same time: the chunk of logits, and the layers' scratch with the recomputed block at hand.
         """
-        return self._plan(batch, time).sizes()
+        return self._stack.plan(batch, time, self._recomputation).sizes()
 
     @property
     def thread_scratch(self) -> int:
@@ -247,35 +173,20 @@ class Transformer(Model):
 
     def _buffers(self, batch: int, time: int) -> PassBuffers:
         """Return the buffers of a shape; a larger one than before makes a new workspace."""
-        if (batch, time) not in self._passes:
+        if (batch, time) not in self._memory:
             if not self.parameters.has_memory:
                 raise ShapeError(
                     "model: made by of_shapes, it has plans but no parameters; build a Transformer"
                 )
             ops.reserve_scratch(*self._scratch_shape)
-            plan = self._plan(batch, time)
-            sizes = plan.sizes()
-            if self._workspace is None or not self._workspace.fits(sizes):
-                old = {} if self._workspace is None else self._workspace.sizes
-                self._passes.clear()
-                self._workspace = None  # freed before the larger one is made
-                self._workspace = Workspace({n: max(s, old.get(n, 0)) for n, s in sizes.items()})
-            self._passes[batch, time] = PassBuffers(self._workspace, plan)
-        return self._passes[batch, time]
+            plan = self._stack.plan(batch, time, self._recomputation)
+            self._memory.make(batch, time, plan)
+        return self._memory[batch, time]
 
     # ------------------------------------------------------------------ passes
 
     def _load_tokens(self, x: Array) -> PassBuffers:
-        if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind not in "iu" or x.size == 0:
-            got = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
-            raise ShapeError(f"model: expected integer token ids of shape (B, T), got {got}")
-        if x.shape[1] > self.seq_len:
-            raise ShapeError(
-                f"model: expected sequences of at most {self.seq_len} tokens (model.seq_len), "
-                f"got {x.shape[1]}. Cut the sequences or build a model with a larger seq_len"
-            )
-        if x.dtype.itemsize > 4 and not -(2**31) <= int(x.min()) <= int(x.max()) < 2**31:
-            raise DataError(f"token ids: expected ids below {self.vocab_size}, got {int(x.max())}")
+        check_tokens(x, self.seq_len, self.vocab_size)
         buffers = self._buffers(*x.shape)
         buffers.own["tokens"][...] = x
         return buffers
@@ -372,12 +283,7 @@ class Transformer(Model):
             Of the last ``forward``.
         """
         ctx = cache.ctx
-        expected = (ctx.batch, ctx.time, self.vocab_size)
-        if d_logits.shape != expected or d_logits.dtype != self.dtype:
-            raise ShapeError(
-                f"model.backward: expected d_logits of shape {expected} {self.dtype}, "
-                f"got {d_logits.shape} {d_logits.dtype}"
-            )
+        rows = gradient_rows(d_logits, (ctx.batch, ctx.time, self.vocab_size), self.dtype)
         if cache.generation != self._generation:
             raise ShapeError(
                 "model.backward: this cache is stale, another forward pass has overwritten it. "
@@ -385,8 +291,7 @@ class Transformer(Model):
             )
         self._generation += 1  # backward uses up the buffers
         buffers = self._buffers(ctx.batch, ctx.time)
-        flat = np.ascontiguousarray(d_logits).reshape(-1, self.vocab_size)
-        self.head.backward_logits(flat, buffers.own, buffers.own["dh"])
+        self.head.backward_logits(rows, buffers.own, buffers.own["dh"])
         self._decode_gradient(buffers, ctx)
 
     def step_loss(

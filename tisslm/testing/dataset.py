@@ -185,6 +185,18 @@ def the_same_seed_gives_the_same_batches(checks: Checks, make: Make) -> None:
     same_batches(checks, read(make(), size, 11, 0, 3), first, "another instance")
 
 
+def a_streamed_batch_is_good_until_the_next_but_one(checks: Checks, make: Make) -> None:
+    """Check that ``stream`` has the batches, and leaves one alone while the next is made."""
+    size = partial_batch_size(len(make()))
+    expected = read(make(), size, 7, 1, 5)
+    stream = make().stream(size, 7, 1)
+    held = next(stream)
+    for number, batch in enumerate(expected):
+        following = next(stream)  # what training asks for while it uses the one before
+        same_batches(checks, [held], [batch], f"batch {number} of the stream")
+        held = following
+
+
 def iterating_gives_an_epoch_then_the_next(checks: Checks, make: Make) -> None:
     """Check that ``for x, y in dataset`` uses batch_size and seed, and goes on where it stopped."""
     dataset = make()
@@ -205,5 +217,6 @@ PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     batches_follow_the_order_and_keep_the_last,
     any_batch_can_be_the_first,
     the_same_seed_gives_the_same_batches,
+    a_streamed_batch_is_good_until_the_next_but_one,
     iterating_gives_an_epoch_then_the_next,
 )

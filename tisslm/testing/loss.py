@@ -83,7 +83,7 @@ def both(loss: Loss, logits: Array, targets: Array, weights: Array) -> tuple[Arr
     """Return the losses and the gradient of a tile, and leave the arguments alone."""
     gradient = logits.copy()
     losses = loss.tile(gradient, targets.copy(), weights.copy())
-    return np.asarray(losses), gradient
+    return np.array(losses), gradient  # the next call may write them again
 
 
 def needs_logits_or_hidden(checks: Checks, cls: type[Loss]) -> None:

@@ -58,6 +58,7 @@ def kernel_cases() -> list[Case]:
     """Return a case for each kernel and each of its forms."""
     made: dict[str, Callable[[str, bool], Problem]] = {
         "linear": linear,
+        "linear_residual": linear_residual,
         "layer_norm": partial(layer_norm, bias=True),
         "layer_norm_unbiased": partial(layer_norm, bias=False),
         "gelu": partial(activation, code=ops.ACTIVATIONS["gelu"]),
@@ -102,6 +103,28 @@ def linear(dtype: str, large: bool) -> Problem:
         return {"x_NC": dx, "w_OC": dw, "b_O": db, **added}
 
     return KernelProblem({"x_NC": x, "w_OC": w, "b_O": b}, forward, backward)
+
+
+def linear_residual(dtype: str, large: bool) -> Problem:
+    """Make ``h + x w^T + b``, added in the product's own tile: h passes its gradient on."""
+    n, c, o = (400, 390, 270) if large else (5, 4, 3)
+    shapes = {"h_NO": (n, o), "x_NC": (n, c), "w_OC": (o, c), "b_O": (o,)}
+    values = {name: draw(name[0], shape).astype(dtype) for name, shape in shapes.items()}
+    h, x, w, b = values.values()
+
+    def forward() -> Arrays:
+        total = h.copy()
+        ops.linear_residual_forward(x, w, b, total)
+        return {"total_NO": total}
+
+    def backward(d: Arrays) -> Arrays:
+        dy = d["total_NO"]
+        dx, dw, db = empty(dtype, n, c), empty(dtype, o, c), empty(dtype, o)
+        ops.linear_backward_input(dy, w, dx)
+        ops.linear_backward_weight(dy, x, dw, db, False)
+        return {"h_NO": dy, "x_NC": dx, "w_OC": dw, "b_O": db}
+
+    return KernelProblem(values, forward, backward)
 
 
 def layer_norm(dtype: str, large: bool, *, bias: bool) -> Problem:
