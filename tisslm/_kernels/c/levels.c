@@ -11,6 +11,9 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define TISS_X86 1
 #include <immintrin.h>
+#if __GNUC__ >= 10 /* knows the products of bfloat16 */
+#define TISS_X86_BF16 1
+#endif
 #endif
 
 #define CAT_(a, b) a##_##b
@@ -57,6 +60,7 @@
 #undef MR
 #pragma GCC pop_options
 
+#ifdef TISS_X86_BF16
 #pragma GCC push_options
 #pragma GCC target("avx,avx2,fma,bmi,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
 #define SUFFIX avx512_bf16
@@ -69,6 +73,7 @@
 #undef VL
 #undef MR
 #pragma GCC pop_options
+#endif
 #endif
 
 const tiss_table *tiss_level(int level)
@@ -84,9 +89,11 @@ const tiss_table *tiss_level(int level)
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
         return &table_avx512;
+#ifdef TISS_X86_BF16
     if (level == TISS_AVX512_BF16 && tiss_level(TISS_AVX512) &&
         __builtin_cpu_supports("avx512bf16"))
         return &table_avx512_bf16;
+#endif
 #endif
     return NULL;
 }
