@@ -14,15 +14,15 @@ from typing import Any
 
 import clone  # noqa: F401 (finds tisslm)
 import numpy as np
-from low_precision import narrowed, widened
 from numpy.typing import NDArray
 from sizes import Size
 
 from tisslm import ops
 from tisslm.contracts import chunk_rows
 from tisslm.layers.chunks import CHUNK
+from tisslm.layers.precision import Precision
 
-__all__ = ["Case", "cases", "reduced"]
+__all__ = ["Case", "cases", "in_double", "reduced"]
 
 Array = NDArray[Any]
 
@@ -57,6 +57,21 @@ class Case:
     out: tuple[int, ...]
 
 
+def stored(array: Array, precision: str) -> Array:
+    """Return float32 numbers as a precision stores them; fp32's are returned as they are."""
+    out = np.empty(array.shape, Precision.of(precision, "float32").stored)
+    if out.dtype == array.dtype:
+        return array
+    ops.narrow(array.reshape(-1, array.shape[-1]), out.reshape(-1, array.shape[-1]))
+    return out
+
+
+def in_double(array: Array) -> Array:
+    """Return the numbers of an array of any storage type in float64; others are copied."""
+    wide = array.dtype.kind == "f" or array.dtype == np.uint16
+    return ops.widen(array).astype(np.float64) if wide else array.copy()
+
+
 @dataclass
 class Draw:
     """Arrays of normal numbers; long ones repeat a block, for drawing takes longer than timing.
@@ -73,7 +88,7 @@ class Draw:
         return np.resize(block * np.float32(size), shape)
 
     def low(self, *shape: int) -> Array:
-        return narrowed(self.normal(*shape), self.precision)
+        return stored(self.normal(*shape), self.precision)
 
     def ids(self, below: int, *shape: int) -> Array:
         return self.rng.integers(0, below, shape, dtype=np.int32)
@@ -83,7 +98,7 @@ class Draw:
         return np.full(shape, np.nan, np.float32)
 
     def low_empty(self, *shape: int) -> Array:
-        return narrowed(self.empty(*shape), self.precision)
+        return stored(self.empty(*shape), self.precision)
 
 
 def reduced(size: Size) -> Size:
@@ -149,13 +164,13 @@ def attention(draw: Draw, size: Size) -> Iterator[Case]:
     scale = 1 / math.sqrt(width // heads)
     shape = f"{batch}x{time}x{width}, {heads} heads"
     qkv, dout = draw.low(batch, time, 3 * width), draw.low(batch, time, width)
-    rounded = widened(qkv).astype(np.float32)
+    rounded = ops.widen(qkv)
     out, lse = draw.low_empty(batch, time, width), draw.empty(batch, heads, time)
     options = (heads, heads, scale, *NO_DROPOUT)
     yield Case("attention_forward", shape, (qkv, out, lse, *options), (1, 2))
     out, lse = draw.empty(batch, time, width), lse.copy()
     ops.attention_forward(rounded, out, lse, *options)
-    out = narrowed(out, draw.precision)
+    out = stored(out, draw.precision)
     dqkv = draw.low_empty(batch, time, 3 * width)
     yield Case("attention_backward", shape, (dout, qkv, out, lse, dqkv, *options), (4,))
 

@@ -14,10 +14,9 @@ import clone  # noqa: F401 (finds tisslm)
 import numpy as np
 import typer
 from bounds import Bounds
-from cases import Case, cases, reduced
+from cases import Case, cases, in_double, reduced
 from command import ElementType, JsonFile, Rounds, SizeName, Threads
 from job import Precision
-from low_precision import widened
 from machine import describe, say, stop, usable_cores, warn_if_busy, write_json
 from sizes import Size, parse_size
 from work import UNIT, bound_of, flops, named, nbytes, operations, part_of
@@ -112,7 +111,7 @@ def verify(choice: Choice, operations_used: set[str]) -> dict[str, str]:
         if case.operation not in operations_used:
             continue
         op = operations()[case.operation]
-        double = tuple(widened(v) if isinstance(v, np.ndarray) else v for v in case.arguments)
+        double = tuple(in_double(v) if isinstance(v, np.ndarray) else v for v in case.arguments)
         try:
             op(*case.arguments)
         except (TypeError, ValueError, TissLMError) as error:
@@ -129,7 +128,7 @@ def verify(choice: Choice, operations_used: set[str]) -> dict[str, str]:
 
 def compare(case: Case, place: int, expected: Any, tolerance: float) -> None:
     """Hold one result against the twin's."""
-    found = widened(case.arguments[place])
+    found = in_double(case.arguments[place])
     error = np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30)
     if not error <= tolerance:
         raise KernelMismatchError(

@@ -139,8 +139,8 @@ def fit_memory(planner: Planner) -> str:
     ConfigError
         If it does not fit; the message has the plan and what would.
     """
-    limit = resolve_limit(getattr(planner.config, "memory_limit", ""))
-    wanted: str = getattr(planner.config, "activation_checkpointing", "none")
+    limit = resolve_limit(planner.config.memory_limit)
+    wanted = planner.config.activation_checkpointing
     plans = planner.alternatives() if wanted == "auto" else {wanted: planner.plan(wanted)}
     for checkpointing, plan in plans.items():
         if plan.remaining <= limit.nbytes:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tisslm import ops
 from tisslm.config import RunConfig
@@ -190,33 +187,6 @@ def test_the_configuration_that_is_planned_loads(script, tiny_job, tmp_path):
     config = RunConfig.from_mapping(tomllib.loads(text))
     assert config.training.batch_size == tiny_job.size.batch
     assert config.model["n_embd"] == tiny_job.size.n_embd
-
-
-@given(st.floats(width=32))
-def test_numbers_of_16_bits_are_the_nearest(value):
-    module = low_precision()
-    one = np.array([value], np.float32)
-    back = module.widened(module.narrowed(one, "bf16"))
-    if np.isfinite(value) and 1e-37 < abs(value) < 3e38:
-        assert abs(back[0] - value) <= 2.0**-8 * abs(value)
-    elif not np.isfinite(value):
-        assert np.array_equal(back, one.astype(np.float64), equal_nan=True)
-
-
-def test_halves_round_to_even():
-    module = low_precision()
-    step = 2.0**-7
-    halves = np.array([1 + step / 2, 1 + 3 * step / 2], np.float32)
-    assert module.widened(module.narrowed(halves, "bf16")).tolist() == [1.0, 1 + 2 * step]
-
-
-@functools.cache
-def low_precision():
-    """Load the module without the fixture, which hypothesis does not take for one example each."""
-    spec = spec_from_file_location("low_precision", FOLDER / "low_precision.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_setting_that_ours_refuses_is_said_in_its_words(script, tiny_job, tmp_path):

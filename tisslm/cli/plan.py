@@ -47,7 +47,7 @@ def plan(
     """
     run, registry = RunConfig.load(config, settings or ()), load_registry()
     shape, data = read_run(run, registry)
-    limit = resolve_limit(getattr(run.training, "memory_limit", ""))
+    limit = resolve_limit(run.training.memory_limit)
     planner = plan_run(run, shape, data, registry)
     found = _facts(planner, run, data, limit)
     if not no_measure:
@@ -64,7 +64,7 @@ def plan(
 def _facts(planner: Planner, run: RunConfig, data: RunData, limit: MemoryLimit) -> Facts:
     training, model = run.training, planner.model
     kept = planner.alternatives()
-    wanted = getattr(training, "activation_checkpointing", "none")
+    wanted = training.activation_checkpointing
     if wanted == "auto":
         fits = (name for name, plan in kept.items() if plan.remaining <= limit.nbytes)
         wanted = next(fits, list(kept)[-1])
