@@ -27,6 +27,7 @@ cdef extern from "c/tiss.h":
         int accumulate
         int activation
         void *act
+        int next
 
     ctypedef struct tiss_attention:
         int T
