@@ -1,7 +1,8 @@
 """Checkpoints: one directory per step, written aside and renamed when it is complete.
 
 ``checkpoint-N/`` holds ``model.safetensors``, ``config.json`` (the model's shape),
-``optimizer.safetensors``, ``trainer_state.json`` and, when the run has one, ``tokenizer.json``.
+``optimizer.safetensors``, ``trainer_state.json``, ``trainer.safetensors`` (what of the trainer's
+state would be long in JSON) and, when the run has one, ``tokenizer.json``.
 Arrays are safetensors and everything else is JSON; nothing is ever unpickled.
 
 What does not live here: what the states mean; their owners write and read them.
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, PluginError
+from tisslm.finite import check_finite
 from tisslm.registry import Registry
 from tisslm.tensor_files import TensorFile, write_arrays
 
@@ -62,6 +64,8 @@ class Checkpoint:
         Plain JSON values: step, epoch, seed, loss history and the states of stateful parts.
     tokenizer : dict or None
         ``{"name": ..., "state": ...}``.
+    trainer_arrays : dict of str to ndarray
+        The part of the trainer's state that is arrays.
     """
 
     model: Mapping[str, Array]
@@ -69,6 +73,7 @@ class Checkpoint:
     optimizer: Mapping[str, Array] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Mapping[str, Any] | None = None
+    trainer_arrays: Mapping[str, Array] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------- writing
@@ -93,8 +98,11 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     ------
     CheckpointError
         If the directory cannot be written; what was there before is untouched.
+    NonFiniteError
+        If a parameter, or a slot of the optimizer for one, is not finite; nothing was written.
     """
     target = folder / f"checkpoint-{step}"
+    check_finite(checkpoint.model, checkpoint.optimizer, str(target))
     temporary = folder / f"{_TEMPORARY}checkpoint-{step}-{os.getpid()}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # of a process killed with the same id
@@ -103,6 +111,7 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
         _write_json(temporary / "config.json", checkpoint.model_config)
         _write_arrays(temporary / "optimizer.safetensors", checkpoint.optimizer)
         _write_json(temporary / "trainer_state.json", checkpoint.trainer)
+        _write_arrays(temporary / "trainer.safetensors", checkpoint.trainer_arrays)
         if checkpoint.tokenizer is not None:
             _write_json(temporary / "tokenizer.json", checkpoint.tokenizer)
         _sync(temporary)
@@ -282,7 +291,7 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
     ----------
     path : str or Path
     optimizer : bool
-        Whether to read the optimizer's state, twice the model's size, too.
+        Whether to read the optimizer's state, twice the model's size, and the trainer's arrays.
 
     Returns
     -------
@@ -301,6 +310,7 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
         model_config=_read_json(folder / "config.json"),
         optimizer=_read_arrays(folder / "optimizer.safetensors") if optimizer else {},
         trainer=_read_json(folder / "trainer_state.json"),
+        trainer_arrays=_read_arrays(folder / "trainer.safetensors") if optimizer else {},
         tokenizer=_read_json(tokenizer) if tokenizer.exists() else None,
     )
 

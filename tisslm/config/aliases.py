@@ -136,7 +136,15 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 #: For each section: another trainer's flag, and the key and value that it means when it is set.
 FLAGS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {"training": MappingProxyType({"bf16": ("precision", "bf16"), "fp16": ("precision", "fp16")})}
+    {
+        "training": MappingProxyType(
+            {
+                "bf16": ("precision", "bf16"),
+                "fp16": ("precision", "fp16"),
+                "terminate_on_nan": ("on_nonfinite", "stop"),
+            }
+        )
+    }
 )
 
 #: Other places that are ours, not another trainer's: read without a note.
