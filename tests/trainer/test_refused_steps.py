@@ -145,8 +145,9 @@ def test_stop_ends_the_run_at_once_and_says_all_that_is_known(faulty):
     assert str(caught.value) == (
         f"step 5: the loss is nan and the gradient norm {trainer.grad_norm:.6g}; the "
         f"parameters are those of step 4. It was made of windows {numbers} of the dataset "
-        f"(batch 4); more in {path / 'nonfinite-step-5.json'}. Lower training.learning_rate, lengthen the warm-up, or "
-        "look at these samples. To make it again: trainer.load_checkpoint("
+        f"(batch 4); more in {path / 'nonfinite-step-5.json'}. "
+        "Lower training.learning_rate, lengthen the warm-up, or look at these samples. "
+        "To make it again: trainer.load_checkpoint("
         f"'{path / 'checkpoints' / 'checkpoint-4'}'); batch = next(trainer.dataset.batches(3, 42, "
         "start=4)); trainer.train_step(*batch)"
     )
