@@ -10,6 +10,7 @@ What does not live here: any implementation beyond the few lines that keep a con
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ __all__ = [
     "RunInfo",
     "Scheduler",
     "Sink",
+    "Stateful",
     "Tokenizer",
     "chunk_rows",
     "target_weights",
@@ -55,6 +57,29 @@ __all__ = [
 
 FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
+
+#: How many windows ``Dataset.fingerprint`` reads.
+FINGERPRINT_WINDOWS = 64
+
+
+# --------------------------------------------------------------------------- memory of a part
+
+
+class Stateful:
+    """A part that may remember something from step to step, which a checkpoint then keeps.
+
+    Both methods are optional; a part without memory writes neither.
+    """
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as plain JSON values; asked at every save."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state`` returned, before the first step of a resumed run.
+
+        Only called with what a part of the same class returned.
+        """
 
 
 # --------------------------------------------------------------------------- layers, models
@@ -156,7 +181,7 @@ class Model(ABC):
         return 0
 
 
-class Loss(ABC):  # noqa: B024 (tile or whole, by ``needs``)
+class Loss(Stateful, ABC):
     """A loss over next-token logits, written once, for one tile of rows.
 
     A subclass writes ``tile``; ``forward`` and ``backward`` are given by this class. A loss
@@ -345,7 +370,7 @@ class Optimizer(ABC):
             array[...] = state[name]
 
 
-class Scheduler(ABC):
+class Scheduler(Stateful, ABC):
     """A learning rate as a pure function of the number of updates made.
 
     A subclass takes ``(optimizer, **options)`` and writes ``lr_at``; the learning rate that the
@@ -377,21 +402,14 @@ class Scheduler(ABC):
         """Return the learning rate of the next update."""
         return self.optimizer.get_lr()
 
-    def observe(self, metrics: Mapping[str, float]) -> None:  # noqa: B027 (optional)
-        """Be told the metrics of an evaluation (for schedulers with memory)."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as plain JSON values."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (optional)
-        """Take back what ``state`` returned."""
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Be told the metrics of an evaluation, if finite (for schedulers with memory)."""
 
 
 # --------------------------------------------------------------------------- data
 
 
-class Dataset(ABC):
+class Dataset(Stateful, ABC):
     """Windows of ``seq_len`` inputs and targets, in an order that is a pure function.
 
     Attributes
@@ -460,6 +478,20 @@ class Dataset(ABC):
         """
         return self.batches(batch_size, seed, start)
 
+    def fingerprint(self) -> str:
+        """Return a short text by which a resumed run knows its data again.
+
+        The default hashes the sizes and up to 64 windows, spread evenly, the first and the last
+        among them: constant time, and another text does not go unnoticed. A change between those
+        windows does; a dataset that has a checksum of all its tokens returns that.
+        """
+        digest = hashlib.sha256(f"{len(self)} {self.seq_len} {self.vocab_size}".encode())
+        for place in range(FINGERPRINT_WINDOWS):
+            number = place * (len(self) - 1) // (FINGERPRINT_WINDOWS - 1)
+            for array in self.window(number):
+                digest.update(np.ascontiguousarray(array, dtype="<i4").tobytes())
+        return digest.hexdigest()[:16]
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the data take, for memory plans; 0 where nobody counts them."""
@@ -525,7 +557,7 @@ class Tokenizer(ABC):
 # --------------------------------------------------------------------------- observers
 
 
-class Sink(ABC):
+class Sink(Stateful, ABC):
     """A place that metrics are written to."""
 
     #: The kinds of value that the sink takes; only ``float`` so far.
@@ -539,11 +571,11 @@ class Sink(ABC):
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
         """Take the metrics of one step, by name."""
 
-    def close(self) -> None:  # noqa: B027 (optional)
+    def close(self) -> None:
         """End; called once, also after an error."""
 
 
-class Monitor(ABC):
+class Monitor(Stateful, ABC):
     """An observer of arrays during the pass; it sees read-only views and cannot change the run."""
 
     wants: ClassVar[frozenset[str]] = frozenset()

@@ -36,8 +36,8 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss), infinite beyond the range of a float."""
-        return math.exp(self.loss) if self.loss < 700.0 else math.inf
+        """exp(loss): infinite beyond the range of a float, NaN of NaN."""
+        return math.inf if self.loss >= 700.0 else math.exp(self.loss)
 
 
 def evaluate(model: Model, dataset: Dataset, loss: Loss, *, batch_size: int = 32) -> Evaluation:

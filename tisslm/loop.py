@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from tisslm import checkpoint
@@ -89,7 +90,7 @@ class Loop:
         x_BT, y_BT = next(batches)
         loss = trainer.train_step(x_BT, y_BT)
         self.rate.add(x_BT.size, time.perf_counter() - start)
-        if trainer.current_step == before:  # skipped: the loss scale was too large
+        if trainer.current_step == before:  # skipped
             return False
         if is_logged(trainer.current_step, trainer.config, trainer.max_steps):
             metrics = self._metrics(loss, lr)
@@ -129,12 +130,11 @@ class Loop:
 
     def _scaling_metrics(self) -> dict[str, Any]:
         trainer = self.trainer
-        if trainer.passes.precision != "fp16":
-            return {}
-        return {
-            "train/loss_scale": trainer.loss_scale,
-            "train/skipped_steps": trainer.skipped_steps,
-        }
+        half, skipped = trainer.passes.precision == "fp16", trainer.skipped_steps
+        found: dict[str, Any] = {"train/loss_scale": trainer.loss_scale} if half else {}
+        if half or skipped:
+            found["train/skipped_steps"] = skipped
+        return found
 
     def _evaluate(self) -> None:
         """Evaluate on the validation data, once per step, and report it."""
@@ -150,7 +150,15 @@ class Loop:
         self._evaluation = (step, found)
         metrics = {"eval/loss": found.loss, "eval/perplexity": found.perplexity}
         trainer.measured = (step, metrics)
-        trainer.scheduler.observe(metrics)
+        if math.isfinite(found.loss):
+            trainer.scheduler.observe(metrics)
+        else:
+            warnings.warn(
+                f"step {step}: the validation loss is {found.loss}; it is reported as it is, and "
+                "the schedule is not told",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         trainer.sinks.write(step, {**metrics, "eval/runtime": found.seconds})
 
     def _summarize(self, status: str, seconds: float) -> None:

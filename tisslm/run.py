@@ -50,10 +50,16 @@ class RunDirectory:
     name : str
     checkpoint_dir : str
         Relative to the run directory.
+
+    Attributes
+    ----------
+    made : bool
+        Whether it is there and this run's.
     """
 
     def __init__(self, path: str | Path, name: str, checkpoint_dir: str = "checkpoints") -> None:
         self._chosen = bool(str(path))
+        self.made = False
         self.name = name
         self.checkpoint_dir = checkpoint_dir
         self.path = Path(path) if self._chosen else _free_path(name)
@@ -83,6 +89,7 @@ class RunDirectory:
                 probe = folder / f".tmp-probe-{os.getpid()}"
                 probe.touch()
                 probe.unlink()
+            self.made = True
         except OSError as error:
             raise ConfigError(
                 f"training.output_dir: {str(self.path)!r} cannot be written "

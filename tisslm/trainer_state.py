@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from tisslm.errors import CheckpointError
+from tisslm.loss_history import LossHistory
 
 __all__ = ["TrainerState", "warn_if_bits_differ"]
 
@@ -30,10 +33,12 @@ class TrainerState:
     tokens_seen : int
         Input tokens of all windows that were trained on, over all processes.
     skipped : int
-        Steps that made no update, because their gradients overflowed under the loss scale. Each
-        has used up its windows.
-    loss_history : list of float
-        The loss of every update.
+        Steps that made no update: their gradients overflowed under the loss scale, or they were
+        refused. Each has used up its windows.
+    refused_in_a_row : int
+        Steps that were refused since the last update.
+    loss_history : LossHistory
+        The loss of every update; not in the JSON, but an array of its own.
     scaling : dict
         The saved state of the loss scale; empty before anything was loaded.
     """
@@ -43,7 +48,8 @@ class TrainerState:
     updates: int = 0
     tokens_seen: int = 0
     skipped: int = 0
-    loss_history: list[float] = field(default_factory=list)
+    refused_in_a_row: int = 0
+    loss_history: LossHistory = field(default_factory=LossHistory)
     scaling: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -58,12 +64,26 @@ class TrainerState:
             "epoch": self.epoch,
             "num_input_tokens_seen": self.tokens_seen,
             "skipped_steps": self.skipped,
-            "loss_history": self.loss_history,
+            "refused_in_a_row": self.refused_in_a_row,
         }
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what would be long in JSON: ``loss_history``, float64 of shape (n,), a copy."""
+        return {"loss_history": self.loss_history.as_array().copy()}
+
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], where: Path) -> TrainerState:
-        """Take back what ``as_json`` returned.
+    def load(
+        cls, value: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], where: Path, room: int
+    ) -> TrainerState:
+        """Take back what ``as_json`` and ``arrays`` returned.
+
+        Parameters
+        ----------
+        value, arrays : mapping
+        where : Path
+            What they were read from, for messages.
+        room : int
+            How many losses there will be.
 
         Raises
         ------
@@ -77,8 +97,9 @@ class TrainerState:
                 updates=int(value["updates"]),
                 tokens_seen=int(value["num_input_tokens_seen"]),
                 skipped=int(value.get("skipped_steps", 0)),
+                refused_in_a_row=int(value.get("refused_in_a_row", 0)),
                 scaling={k: float(v) for k, v in value.get("loss_scaling", {}).items()},
-                loss_history=[float(loss) for loss in value["loss_history"]],
+                loss_history=LossHistory(arrays["loss_history"].ravel(), room=room),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(

@@ -23,6 +23,7 @@ from tisslm.checkpoint.record import (
     OPTIMIZER,
     TOKENIZER,
     TRAINER,
+    TRAINER_ARRAYS,
     Checkpoint,
 )
 from tisslm.checkpoint.verification import verify
@@ -39,8 +40,8 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
     ----------
     path : str or Path
     optimizer : bool
-        Whether to read the optimizer's state, twice the model's size, too. Its file is verified
-        all the same.
+        Whether to read the optimizer's state, twice the model's size, and the trainer's arrays,
+        too. Their files are verified all the same.
 
     Returns
     -------
@@ -59,6 +60,7 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
         model_config=_read_json(folder / CONFIG),
         optimizer=_read_arrays(folder / OPTIMIZER) if optimizer else {},
         trainer=_read_json(folder / TRAINER),
+        trainer_arrays=_read_arrays(folder / TRAINER_ARRAYS) if optimizer else {},
         tokenizer=_read_tokenizer(folder, manifest),
         metrics=manifest.metrics,
     )

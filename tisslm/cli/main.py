@@ -22,7 +22,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 import typer
 from typer.core import TyperGroup
 
-from tisslm.errors import ConfigError, NonFiniteError, PluginError, TissLMError
+from tisslm.errors import ConfigError, NonFiniteError, PluginError, SpikeError, TissLMError
 
 __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 
@@ -119,7 +119,7 @@ def _load(name: str) -> Any:
 def _exit_code(error: TissLMError) -> int:
     if isinstance(error, ConfigError | PluginError):
         return 3
-    return 4 if isinstance(error, NonFiniteError) else 1
+    return 4 if isinstance(error, NonFiniteError | SpikeError) else 1
 
 
 def _fail(error: BaseException, code: int) -> NoReturn:

@@ -31,6 +31,7 @@ from tisslm.config.passes import (
     Precision,
     StartingScale,
 )
+from tisslm.config.refusals import OnNonfinite, SpikeAction, SpikeWindow
 from tisslm.config.section import Section
 from tisslm.errors import ConfigError
 
@@ -157,6 +158,18 @@ class TrainingConfig(Section):
         What "best" goes by; other trainers' "loss" and "eval_loss" are read, too.
     best_mode : {"min", "max"}, default "min"
         Whether less or more is better.
+    on_nonfinite : {"skip", "stop"}, default "skip"
+        What to do about a step whose loss or gradient norm is not finite: leave it out with a
+        warning, or end the run at once. It is applied in neither case.
+    max_nonfinite : int, default 3
+        So many steps in a row that were left out, for whatever reason, end the run.
+    spike_action : {"off", "warn", "skip", "stop"}, default "warn"
+        What to do about a step whose loss is far above those before it: nothing, warn, leave it
+        out, or end the run.
+    spike_window : int, default 100
+        How many of the last losses it is compared with; at least 10.
+    spike_threshold : float, default 10.0
+        How many deviations above their median it is far.
 
     Raises
     ------
@@ -201,6 +214,11 @@ class TrainingConfig(Section):
     keep_every: CountOrZero = 0
     best_metric: BestMetric = "eval/loss"
     best_mode: BestMode = "min"
+    on_nonfinite: OnNonfinite = "skip"
+    max_nonfinite: Count = 3
+    spike_action: SpikeAction = "warn"
+    spike_window: SpikeWindow = 100
+    spike_threshold: PositiveNumber = 10.0
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""
