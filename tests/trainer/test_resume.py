@@ -7,7 +7,6 @@ import os
 
 import numpy as np
 import pytest
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tisslm import TokenDataset, checkpoint, ops
@@ -214,13 +213,12 @@ def test_a_leftover_of_a_killed_process_does_not_stop_a_save(make_trainer):
     assert [p.name for p in trainer.run.checkpoints.iterdir()] == ["checkpoint-6"]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("full")])
-def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(make_trainer, monkeypatch, error):
+def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(make_trainer, monkeypatch):
     trainer = make_trainer(save_every=3)
     trainer.train()
 
     def full(*_: object) -> None:
-        raise error
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_write_arrays", full)
     with pytest.raises(
