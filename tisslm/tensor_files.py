@@ -44,6 +44,7 @@ _PIECE = 2**23  # bytes of an array handed out together: still in a cache when h
 
 # What a header may have. GPT-2 XL with its optimizer has 1,800 arrays.
 _MAX_HEADER = 16 * 2**20  # bytes
+_MAX_NOT_ASCII = 2**20  # bytes: Python keeps text with one rare character in four bytes for each
 _MAX_ARRAYS = 2**16
 _MAX_VALUES = 16 * _MAX_ARRAYS
 _MAX_AXES = 32
@@ -102,9 +103,10 @@ def _header(arrays: Mapping[str, Array], names: Sequence[str], where: str) -> by
         header[name] = {**kind, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    if len(names) > _MAX_ARRAYS or len(text) > _MAX_HEADER or _METADATA in arrays:
+    limit = _MAX_HEADER if text.isascii() else _MAX_NOT_ASCII
+    if len(names) > _MAX_ARRAYS or len(text) > limit or _METADATA in arrays:
         raise CheckpointError(
-            f"{where}: expected at most {_MAX_ARRAYS} arrays, with names of {_MAX_HEADER} bytes in "
+            f"{where}: expected at most {_MAX_ARRAYS} arrays, with names of {limit} bytes in "
             f"all and none called {_METADATA}, got {len(names)} arrays and a header of {len(text)} "
             "bytes; keep fewer arrays, under shorter names"
         )
@@ -221,6 +223,8 @@ def _read_header(file: RegularFile) -> tuple[int, dict[str, Any]]:
     file.read_into(text, 8)
     if text[:1] != b"{":
         raise _BadHeaderError("expected a header that begins with a brace")
+    if length > _MAX_NOT_ASCII and not text.isascii():
+        raise _BadHeaderError(f"expected ASCII in a header of more than {_MAX_NOT_ASCII} bytes")
     header = parse_json(text, file.path, file.refusal, max_values=_MAX_VALUES, max_depth=3)
     if len(header) > _MAX_ARRAYS:
         raise _BadHeaderError(f"expected at most {_MAX_ARRAYS} arrays, got {len(header)}")

@@ -37,6 +37,7 @@ _SHOWN = 60  # characters of a name that a message repeats
 #: Brackets outside of strings, and strings whole. What no quote ends goes to the end of the text,
 #: as it does for the parser, so a scan takes time in proportion to the text.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def parse_json(
     ------
     TissLMError
         The refusal's, if the text is no JSON object, exceeds a limit, has a key twice in an object,
-        or has NaN or a number that float64 does not have.
+        NaN, a number that float64 does not have, or half of a surrogate pair.
     """
     try:
         _check_size(data, max_values, max_depth)
@@ -267,11 +268,15 @@ def parse_json(
             parse_constant=_no_constant,
             parse_float=_finite,
         )
+        if _SURROGATE.search(data):  # half of a pair is no text, and fails wherever it is written
+            json.dumps(value, ensure_ascii=False).encode()
     except _RefusedError as reason:
         raise refusal(path, reason) from None
     except UnicodeDecodeError as error:
-        reason_ = f"expected UTF-8, got byte 0x{data[error.start]:02x} at offset {error.start}"
-        raise refusal(path, reason_) from None
+        got = f"byte 0x{data[error.start]:02x} at offset {error.start}"
+        raise refusal(path, f"expected UTF-8, got {got}") from None
+    except UnicodeEncodeError:
+        raise refusal(path, "expected text, got half of a surrogate pair") from None
     except (ValueError, RecursionError) as error:
         raise refusal(path, f"expected JSON: {error}") from None
     if not isinstance(value, dict):
