@@ -209,7 +209,7 @@ class _RefusedError(ValueError):
 
 
 def read_json(
-    path: str | os.PathLike[str], limit: int, refusal: Refusal = CHECKPOINT, **limits: int
+    path: str | os.PathLike[str], limit: int, refusal: Refusal = CHECKPOINT, **limits: Any
 ) -> dict[str, Any]:
     """Read a file of one JSON object.
 
@@ -220,8 +220,8 @@ def read_json(
     limit : int
         Bytes that the file may have.
     refusal : Refusal
-    **limits : int
-        ``max_values`` and ``max_depth`` of ``parse_json``.
+    **limits
+        The keyword arguments of ``parse_json``.
 
     Raises
     ------
@@ -239,6 +239,7 @@ def parse_json(
     *,
     max_values: int = 2**20,
     max_depth: int = 64,
+    allow_nan: bool = False,
 ) -> dict[str, Any]:
     """Parse one JSON object in UTF-8, more strictly than the standard library.
 
@@ -253,20 +254,22 @@ def parse_json(
         (about 60 bytes for each).
     max_depth : int
         Objects and lists inside each other.
+    allow_nan : bool
+        Whether NaN and the infinities may be there, as Python writes them.
 
     Raises
     ------
     TissLMError
         The refusal's, if the text is no JSON object, exceeds a limit, has a key twice in an object,
-        NaN, a number that float64 does not have, or half of a surrogate pair.
+        NaN or a number beyond float64 that are not allowed, or half of a surrogate pair.
     """
     try:
         _check_size(data, max_values, max_depth)
         value = json.loads(
             str(data, "utf-8"),
             object_pairs_hook=_object,
-            parse_constant=_no_constant,
-            parse_float=_finite,
+            parse_constant=float if allow_nan else _no_constant,
+            parse_float=None if allow_nan else _finite,
         )
         if _SURROGATE.search(data):  # half of a pair is no text, and fails wherever it is written
             json.dumps(value, ensure_ascii=False).encode()

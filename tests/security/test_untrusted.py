@@ -178,6 +178,11 @@ def test_what_is_no_strict_json_object_is_refused(data, reason):
     assert refused(data) == reason
 
 
+def test_nan_and_infinities_are_read_where_they_may_be():
+    found = parse_json(b'{"a": [NaN, Infinity, -Infinity, 1e999]}', "file", allow_nan=True)
+    assert str(found["a"]) == "[nan, inf, -inf, inf]"
+
+
 def test_a_number_of_too_many_digits_is_refused():
     assert "4300 digits" in refused(b'{"a": ' + b"9" * 5000 + b"}")
 

@@ -1,0 +1,76 @@
+"""Reading a checkpoint, after every file of it was verified.
+
+What does not live here: finding it (``finding``), and whether it fits a run (``fitting``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tisslm.checkpoint.finding import resolve
+from tisslm.checkpoint.manifest import Manifest
+from tisslm.checkpoint.record import (
+    CONFIG,
+    HF_KEY,
+    HF_NAME,
+    HF_TOKENIZER,
+    MODEL,
+    OPTIMIZER,
+    TOKENIZER,
+    TRAINER,
+    Checkpoint,
+)
+from tisslm.checkpoint.verification import verify
+from tisslm.tensor_files import TensorFile
+from tisslm.untrusted import read_json
+
+__all__ = ["read"]
+
+# What JSON files may have: bytes, and values where there is a loss for every update or a merge for
+# every token.
+_SMALL = 2**20
+_LARGE = 2**29
+_VALUES = 2**24
+
+
+def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
+    """Read the checkpoint that ``resolve`` finds.
+
+    Parameters
+    ----------
+    path : str or Path
+    optimizer : bool
+        Whether to read the optimizer's state, twice the model's size, too. Its file is verified
+        all the same.
+
+    Returns
+    -------
+    Checkpoint
+        Its arrays are read from the files when they are asked for.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or damaged.
+    """
+    folder = resolve(path)
+    manifest = verify(folder)
+    return Checkpoint(
+        model=TensorFile(folder / MODEL),
+        model_config=read_json(folder / CONFIG, _SMALL),
+        optimizer=TensorFile(folder / OPTIMIZER) if optimizer else {},
+        trainer=read_json(folder / TRAINER, _LARGE, max_values=_VALUES, allow_nan=True),
+        tokenizer=_read_tokenizer(folder, manifest),
+        metrics=manifest.metrics,
+    )
+
+
+def _read_tokenizer(folder: Path, manifest: Manifest) -> dict[str, Any] | None:
+    """Return name and state, by the file that is there."""
+    if HF_TOKENIZER in manifest.files:
+        content = read_json(folder / HF_TOKENIZER, _LARGE, max_values=_VALUES)
+        return {"name": HF_NAME, "state": {HF_KEY: content}}
+    if TOKENIZER in manifest.files:
+        return read_json(folder / TOKENIZER, _LARGE, max_values=_VALUES)
+    return None
