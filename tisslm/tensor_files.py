@@ -45,7 +45,7 @@ _PIECE = 2**23  # bytes of an array handed out together: still in a cache when h
 # What a header may have. GPT-2 XL with its optimizer has 1,800 arrays.
 _MAX_HEADER = 16 * 2**20  # bytes
 _MAX_NOT_ASCII = 2**20  # bytes: Python keeps text with one rare character in four bytes for each
-_MAX_ARRAYS = 2**16
+_MAX_ARRAYS = 2**15
 _MAX_VALUES = 16 * _MAX_ARRAYS
 _MAX_AXES = 32
 

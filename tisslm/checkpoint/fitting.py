@@ -57,7 +57,7 @@ def check_same(found: Checkpoint, own: Checkpoint, where: str) -> None:
         saved = found.model_config.get(key, value)
         if saved != value and key != "dropout":
             raise CheckpointError(
-                f"{where}: made with model.{key} = {saved!r}, this model has {value!r}. "
+                f"{where}: made with model.{key} = {saved!r:.200}, this model has {value!r}. "
                 "Use the configuration that the checkpoint was made with"
             )
     if None not in (own.tokenizer, found.tokenizer) and own.tokenizer != found.tokenizer:
