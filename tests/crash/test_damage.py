@@ -182,9 +182,8 @@ def kinds(file: TensorFile) -> list[tuple[tuple[int, ...], str]]:
     return sorted((shape, str(dtype)) for shape, dtype in map(file.kind, file))
 
 
-@pytest.mark.parametrize("name", TENSORS)
-def test_the_reader_alone_finds_damage_of_structure(saved, name):
-    path = saved / name
+def test_the_reader_alone_finds_damage_of_structure(saved):
+    path = saved / "model.safetensors"
     before, data, read = kinds(TensorFile(path)), path.read_bytes(), 0
     for at in range(header_end(data)):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])

@@ -15,10 +15,12 @@ import pytest
 OPENERS = {
     "arrays": ("from tisslm.tensor_files import TensorFile", "TensorFile(path)"),
     "checkpoint": (
+        "import tokenizers\n"
+        "from tisslm import checkpoint\n"
         "from tisslm.loading import load_model\n"
         "from tisslm.registry import load_registry\n"
         "registry = load_registry()",
-        "load_model(path, registry=registry)",
+        "checkpoint.read(path); load_model(path, registry=registry)",
     ),
 }
 

@@ -146,7 +146,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), VALUES), st.booleans())
 def test_what_json_writes_is_read(value, plain):
     assert parse_json(json.dumps(value, ensure_ascii=plain).encode(), "file") == value
