@@ -539,6 +539,9 @@ class Sink(ABC):
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
         """Take the metrics of one step, by name."""
 
+    def sync(self) -> None:  # noqa: B027 (optional)
+        """Wait until what was written is on disk: a checkpoint of these steps is about to be."""
+
     def close(self) -> None:  # noqa: B027 (optional)
         """End; called once, also after an error."""
 

@@ -34,6 +34,8 @@ class TrainerState:
         has used up its windows.
     loss_history : list of float
         The loss of every update.
+    evaluation : dict
+        Step and loss of the last evaluation; empty before the first.
     scaling : dict
         The saved state of the loss scale; empty before anything was loaded.
     """
@@ -44,6 +46,7 @@ class TrainerState:
     tokens_seen: int = 0
     skipped: int = 0
     loss_history: list[float] = field(default_factory=list)
+    evaluation: dict[str, float] = field(default_factory=dict)
     scaling: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -58,6 +61,7 @@ class TrainerState:
             "epoch": self.epoch,
             "num_input_tokens_seen": self.tokens_seen,
             "skipped_steps": self.skipped,
+            "evaluation": self.evaluation,
             "loss_history": self.loss_history,
         }
 
@@ -77,6 +81,7 @@ class TrainerState:
                 updates=int(value["updates"]),
                 tokens_seen=int(value["num_input_tokens_seen"]),
                 skipped=int(value.get("skipped_steps", 0)),
+                evaluation={k: float(v) for k, v in value.get("evaluation", {}).items()},
                 scaling={k: float(v) for k, v in value.get("loss_scaling", {}).items()},
                 loss_history=[float(loss) for loss in value["loss_history"]],
             )
