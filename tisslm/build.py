@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tisslm.config import DataSection, Part, RunConfig
@@ -17,9 +18,11 @@ from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import ConfigError, DataError
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
+from tisslm.ownership import check_free
 from tisslm.planning import Planner, fit_memory
 from tisslm.precision import resolve_precision
 from tisslm.registry import Registry, load_registry
+from tisslm.run import run_path
 from tisslm.trainer import Trainer
 
 __all__ = [
@@ -77,6 +80,9 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         If the run is to go on from a checkpoint that does not fit.
     """
     registry = load_registry() if registry is None else registry
+    folder = run_path(config.training, config.resolved())
+    if folder:
+        check_free(Path(folder))
     shape, data = read_run(config, registry)
     fit_memory(plan_run(config, shape, data, registry))
     return Trainer(

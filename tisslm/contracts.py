@@ -571,6 +571,9 @@ class Sink(Stateful, ABC):
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
         """Take the metrics of one step, by name."""
 
+    def sync(self) -> None:
+        """Wait until what was written is on disk: a checkpoint of these steps is about to be."""
+
     def close(self) -> None:
         """End; called once, also after an error."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,14 @@ class Evaluation:
         return math.inf if self.loss >= 700.0 else math.exp(self.loss)
 
 
-def evaluate(model: Model, dataset: Dataset, loss: Loss, *, batch_size: int = 32) -> Evaluation:
+def evaluate(
+    model: Model,
+    dataset: Dataset,
+    loss: Loss,
+    *,
+    batch_size: int = 32,
+    check: Callable[[], None] | None = None,
+) -> Evaluation:
     """Compute the mean loss over every window of a dataset, in order, without dropout.
 
     Parameters
@@ -50,6 +58,8 @@ def evaluate(model: Model, dataset: Dataset, loss: Loss, *, batch_size: int = 32
     loss : Loss
     batch_size : int
         Windows per forward pass; the result does not depend on it beyond rounding.
+    check : callable, optional
+        Called before each forward pass; what it raises ends the evaluation.
 
     Raises
     ------
@@ -59,6 +69,8 @@ def evaluate(model: Model, dataset: Dataset, loss: Loss, *, batch_size: int = 32
     start = time.perf_counter()
     total, targets = 0.0, 0
     for first in range(0, len(dataset), batch_size):
+        if check is not None:
+            check()
         rows = range(first, min(first + batch_size, len(dataset)))
         windows = [dataset.window(i) for i in rows]
         x_BT = np.stack([x for x, _ in windows])

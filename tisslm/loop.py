@@ -1,6 +1,7 @@
 """A run from its first step to its last: batches, reports, evaluations, checkpoints, summary.
 
-What does not live here: what a step does (``Trainer.train_step``).
+What does not live here: what a step does (``Trainer.train_step``), what ends a run early
+(``leaving``), how checkpoints get to the disk (``saving``).
 """
 
 from __future__ import annotations
@@ -8,13 +9,19 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
-from tisslm import checkpoint
+from tisslm import checkpoint, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
-from tisslm.evaluate import Evaluation, evaluate
+from tisslm.errors import CheckpointError, ConfigError
+from tisslm.evaluate import evaluate
+from tisslm.leaving import Leave, time_limits
+from tisslm.ownership import Owner
 from tisslm.prefetch import Prefetch
 from tisslm.reporting import Rate, is_logged, memory_metrics
+from tisslm.saving import is_failed_write, make_saver
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
@@ -36,28 +43,68 @@ class Loop:
         self.trainer = trainer
         self.dataset = dataset
         self.rate = Rate()
-        self._evaluation: tuple[int, Evaluation] | None = None
+        self.owner: Owner | None = None
+        self._saved: tuple[int, int] | None = None
 
     def run(self) -> None:
-        """Make every step that is left, with what belongs around them."""
+        """Make every step that is left, or those before the run is asked to end."""
         trainer = self.trainer
+        ops.refuse_fork("trainer.train")
+        trainer.stopped = ""
         trainer.run.make()
+        with ExitStack() as stack:
+            stack.enter_context(trainer.leaving.armed(time_limits(trainer.config.max_time)))
+            if trainer.communicator.rank == 0:
+                self.owner = stack.enter_context(Owner(trainer.run.path))
+            self._prepare()
+            self._run()
+
+    def _prepare(self) -> None:
+        """Make the directory this run's, and take the memory that saving needs."""
+        trainer = self.trainer
+        if trainer.config.resume_target == "auto":
+            trainer.run.refuse_strangers()
+        trainer.run.clean()
         trainer.run.write_config(trainer.settings)
         checkpoint.clean(trainer.run.checkpoints)
         checkpoint.set_aside(trainer.run.checkpoints, trainer.current_step)
+        found = snapshot.take(trainer)
+        nbytes = sum(a.nbytes for part in (found.model, found.optimizer) for a in part.values())
+        write, background = trainer.write_checkpoint, trainer.config.async_save
+        trainer.saver = make_saver(write, found, background=background)
+        trainer.leaving.save_seconds = lambda: trainer.saver.expected_seconds(nbytes)
+
+    def _run(self) -> None:
+        trainer = self.trainer
         start, status = time.perf_counter(), "failed"
         try:
             trainer.sinks.open(self._run_info())
-            self._steps()
-            self._evaluate()
-            trainer.save_checkpoint(trainer.current_epoch, trainer.current_step)
-            status = "completed"
+            self._train()
+            status = "stopped" if trainer.stopped else "completed"
         except KeyboardInterrupt:
             status = "interrupted"
+            raise
+        except BaseException:
+            self._finish_writing()
             raise
         finally:
             trainer.sinks.close()
             self._summarize(status, time.perf_counter() - start)
+
+    def _train(self) -> None:
+        """Make the steps, and save the state of the last update, whatever ended them."""
+        trainer = self.trainer
+        try:
+            self._steps()
+            self._evaluate()
+        except Leave as leave:
+            trainer.stopped = leave.reason
+            trainer.zero_gradients()  # those of a window that is dropped
+            trainer.leaving.announce(f"{leave.reason}: saving at step {trainer.current_step}")
+        self._finish_writing()
+        if self._saved != self._position() or trainer.saver.failures:
+            self._make_durable()
+            trainer.save_checkpoint(trainer.current_epoch, trainer.current_step)
 
     def _run_info(self) -> RunInfo:
         trainer = self.trainer
@@ -75,12 +122,16 @@ class Loop:
 
     def _steps(self) -> None:
         trainer = self.trainer
+        if trainer.current_step and self._wants_evaluation():  # which the run left out when it left
+            self._evaluate()
         windows = self.dataset.stream(
             trainer.rows_per_update, trainer.config.seed, start=trainer.state.position
         )
-        with Prefetch(windows) as batches:
+        with Prefetch(windows, trainer.leaving.check) as batches:
             while trainer.current_step < trainer.max_steps:
+                trainer.leaving.check_together(self.rate.longest)
                 if self._step(batches):
+                    trainer.leaving.progressed = True
                     self._after_step(batches)
 
     def _step(self, batches: Prefetch) -> bool:
@@ -103,13 +154,53 @@ class Loop:
         trainer, config = self.trainer, self.trainer.config
         step = trainer.current_step
         saves = config.save_every and step % config.save_every == 0 and step < trainer.max_steps
-        evaluates = config.validation_frequency and step % config.validation_frequency == 0
-        if evaluates or (saves and trainer.retention.best):  # the best of those that are saved
+        if self._wants_evaluation() or (
+            saves and trainer.retention.best
+        ):  # of those that are saved
             batches.settle()
             self._evaluate()
         if saves:
             batches.settle()
-            trainer.save_checkpoint(trainer.current_epoch, step)
+            self._save()
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _position(self) -> tuple[int, int]:
+        return self.trainer.current_step, self.trainer.state.position
+
+    def _make_durable(self) -> None:
+        """Put on disk what a checkpoint of now must not be without: the metrics up to here."""
+        if self.owner is not None:
+            self.owner.confirm()
+        self.trainer.sinks.sync()
+
+    def _save(self) -> None:
+        """Save on the way; what the disk refuses is told, and tried again at the next interval."""
+        trainer, policy = self.trainer, self.trainer.config.on_save_error
+        self._make_durable()
+        self._attempt(trainer.saver.wait, policy)
+        state = snapshot.take(trainer)
+        saved = self._attempt(lambda: trainer.saver.save(trainer.current_step, state), policy)
+        self._saved = self._position() if saved else None
+
+    def _finish_writing(self) -> None:
+        """Wait for what is being written; its failure is told, for a save of now follows."""
+        self._attempt(self.trainer.saver.wait, "continue")
+
+    def _attempt(self, action: Callable[[], None], policy: str) -> bool:
+        """Tell whether an action could be done; what is no fault of a disk is raised."""
+        try:
+            action()
+        except CheckpointError as error:
+            if policy == "stop" or not is_failed_write(error):
+                raise
+            warnings.warn(
+                f"{error}. Training goes on and tries again when the next checkpoint is due",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return False
+        return True
 
     # ------------------------------------------------------------------ reports
 
@@ -136,18 +227,23 @@ class Loop:
             found["train/skipped_steps"] = skipped
         return found
 
+    def _wants_evaluation(self) -> bool:
+        frequency = self.trainer.config.validation_frequency
+        return bool(frequency) and self.trainer.current_step % frequency == 0
+
     def _evaluate(self) -> None:
         """Evaluate on the validation data, once per step, and report it."""
         trainer, step = self.trainer, self.trainer.current_step
-        if trainer.val_dataset is None or (self._evaluation and self._evaluation[0] == step):
+        if trainer.val_dataset is None or trainer.state.evaluation.get("step") == step:
             return
         found = evaluate(
             trainer.model,
             trainer.val_dataset,
             trainer.validation_loss,
             batch_size=trainer.config.batch_size,
+            check=trainer.leaving.check,
         )
-        self._evaluation = (step, found)
+        trainer.state.evaluation = {"step": step, "loss": found.loss}
         metrics = {"eval/loss": found.loss, "eval/perplexity": found.perplexity}
         trainer.measured = (step, metrics)
         if math.isfinite(found.loss):
@@ -163,14 +259,19 @@ class Loop:
 
     def _summarize(self, status: str, seconds: float) -> None:
         trainer = self.trainer
-        trainer.run.write_summary(
-            {
-                "status": status,
-                "steps": trainer.current_step,
-                "train_loss": trainer.loss_history[-1] if trainer.loss_history else None,
-                "eval_loss": self._evaluation[1].loss if self._evaluation else None,
-                "tokens_per_second": self.rate.overall,
-                "seconds": seconds,
-                "parameters": trainer.model.parameters.count,
-            }
-        )
+        with suppress(ConfigError):  # a directory that was taken over is left as it is
+            if self.owner is not None:
+                self.owner.confirm()
+            trainer.run.write_summary(
+                {
+                    "status": status,
+                    "stopped_by": trainer.stopped or None,
+                    "steps": trainer.current_step,
+                    "train_loss": trainer.loss_history[-1] if trainer.loss_history else None,
+                    "eval_loss": trainer.state.evaluation.get("loss"),
+                    "tokens_per_second": self.rate.overall,
+                    "seconds": seconds,
+                    "parameters": trainer.model.parameters.count,
+                    "failed_saves": trainer.saver.failures,
+                }
+            )

@@ -8,12 +8,13 @@ What does not live here: the plan of a whole run (``planning``).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tisslm.array_copy import copy_bytes
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Model, Optimizer
 from tisslm.memory import Parameters, ParameterSpec
@@ -24,6 +25,7 @@ __all__ = [
     "FAMILIES",
     "Item",
     "MemoryPlan",
+    "copy_items",
     "optimizer_items",
     "parameter_items",
     "pass_items",
@@ -35,6 +37,7 @@ FAMILIES = (
     "parameters",
     "gradients",
     "optimizer state",
+    "checkpoint copy",
     "activations",
     "stream",
     "logits",
@@ -177,6 +180,19 @@ def optimizer_items(
         grown = (nbytes - before) / (count - fewer) if count > fewer else 0.0
         whole = round(nbytes + grown * (sizes[owner] - count))
         yield Item("optimizer state", owner and _layer_of(owner, layers), whole)
+
+
+def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
+    """Yield what a copy of parameters and optimizer state takes (``training.async_save``).
+
+    Parameters
+    ----------
+    model : Model
+    state : iterable of Item
+        Of the optimizer.
+    """
+    sizes = [p.data.nbytes for p in model.parameters] + [item.nbytes for item in state]
+    yield Item("checkpoint copy", "", copy_bytes(iter(sizes)))
 
 
 def _small_state(

@@ -74,6 +74,7 @@ class _Pool:
 
     def _mark_forked(self) -> None:
         self.forked = True
+        self.lock = threading.Lock()  # the old one may be held by a thread that is not here
 
     def scratch_floats(self, floats: int) -> tuple[int, int]:
         """Return the float32 of each thread and of the block, if each thread needs ``floats``."""
@@ -186,6 +187,21 @@ def thread_scratch_bytes(time: int, head_size: int, group: int, channels: int, s
         return int(4 * _pool.scratch_floats(floats)[1])
 
 
+def refuse_fork(where: str) -> None:
+    """Raise TissLMError in a process that was forked from one that had loaded the kernels.
+
+    Parameters
+    ----------
+    where : str
+        What message begins with.
+    """
+    if _pool.forked and not REFERENCE_ONLY:
+        raise TissLMError(
+            f"{where}: this process was forked from one that loaded the kernels, whose threads "
+            "do not survive a fork. Start processes with multiprocessing's 'spawn' method"
+        )
+
+
 def _door(
     twin: Callable[P, Any], on_code: Callable[[int], Exception] | None = None
 ) -> Callable[P, None]:
@@ -202,10 +218,7 @@ def _door(
         if kernel is None or not _has_kernel(args):
             code = twin(*args, **kwargs)
         elif _pool.forked:
-            raise TissLMError(
-                f"{name}: this process was forked from one that loaded the kernels, whose threads "
-                "do not survive a fork. Start processes with multiprocessing's 'spawn' method"
-            )
+            refuse_fork(name)
         else:
             with _pool.lock:  # the threads' scratch serves one kernel at a time
                 code = kernel(*args, n_threads=_pool.chosen.count, **kwargs)

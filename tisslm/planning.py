@@ -15,7 +15,14 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Model
 from tisslm.errors import ConfigError
 from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
-from tisslm.memory_plan import Item, MemoryPlan, optimizer_items, parameter_items, pass_items
+from tisslm.memory_plan import (
+    Item,
+    MemoryPlan,
+    copy_items,
+    optimizer_items,
+    parameter_items,
+    pass_items,
+)
 from tisslm.registry import Registry
 from tisslm.target_weights import TargetWeights
 
@@ -55,9 +62,11 @@ class Planner:
         self.precision = precision
         self._told: str | None = None
         self.datasets = [dataset for dataset in datasets if dataset is not None]
+        state = list(optimizer_items(model, config, optimizer, registry))
         self._fixed = [
             *parameter_items(model),
-            *optimizer_items(model, config, optimizer, registry),
+            *state,
+            *(copy_items(model, state) if config.async_save else ()),
             *(Item("data", "", getattr(d, "nbytes", 0), True) for d in self.datasets),
             Item("thread scratch", "", getattr(model, "thread_scratch", 0)),
             Item("thread scratch", "", ops.norm_parts_bytes(model.parameters.data.size)),

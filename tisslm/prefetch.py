@@ -6,7 +6,7 @@ What does not live here: which batch is next, and in which arrays; the dataset's
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ Array = NDArray[Any]
 
 #: Seconds that closing waits for a dataset that hangs; its thread ends with the process then.
 PATIENCE = 5.0
+
+#: Seconds between two looks at whether to go on waiting for a batch.
+LOOK = 0.2
 
 
 class Prefetch:
@@ -32,6 +35,8 @@ class Prefetch:
     ----------
     batches : iterator of pairs of arrays
         A ``Dataset.stream``.
+    check : callable, optional
+        Called now and then while a batch is waited for; what it raises ends the waiting.
 
     Examples
     --------
@@ -39,8 +44,11 @@ class Prefetch:
     ...     x_BT, y_BT = next(batches)
     """
 
-    def __init__(self, batches: Iterator[tuple[Array, Array]]) -> None:
+    def __init__(
+        self, batches: Iterator[tuple[Array, Array]], check: Callable[[], None] | None = None
+    ) -> None:
         self._batches = batches
+        self._check = check
         self._made: tuple[Array, Array] | BaseException | None = None
         self._wanted, self._ready = threading.Event(), threading.Event()
         self._closed = False
@@ -66,7 +74,9 @@ class Prefetch:
 
     def settle(self) -> None:
         """Wait until no thread touches the dataset; it stays so until the next ``next``."""
-        self._ready.wait()
+        while not self._ready.wait(LOOK):
+            if self._check is not None:
+                self._check()
 
     def close(self) -> None:
         """End the thread, and with it the iterator."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tisslm.config import TrainingConfig
@@ -45,9 +45,16 @@ class SinkGroup:
 
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
         """Hand the metrics of a step to every sink."""
+        self._each(lambda sink: sink.write(step, metrics))
+
+    def sync(self) -> None:
+        """Wait until what every sink has written is on disk."""
+        self._each(lambda sink: sink.sync())
+
+    def _each(self, action: Callable[[Sink], None]) -> None:
         for sink in list(self._open):
             try:
-                sink.write(step, metrics)
+                action(sink)
             except Exception as error:  # an observer must not cost a night of training
                 self._open.remove(sink)
                 self._warn(sink, "switched off", error)
@@ -65,7 +72,7 @@ class SinkGroup:
         warnings.warn(
             f"sink {type(sink).__name__} is {what}: {type(error).__name__}: {error}",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -89,6 +96,11 @@ class Rate:
     def recent(self) -> float:
         """Tokens per second of the last updates."""
         return sum(t for t, _ in self._recent) / sum(s for _, s in self._recent)
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest of the last updates, 0 before the first."""
+        return max((s for _, s in self._recent), default=0.0)
 
     @property
     def overall(self) -> float | None:

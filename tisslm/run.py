@@ -5,21 +5,23 @@ What does not live here: what a checkpoint contains, and the metrics that sinks 
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
 import time
 import tomllib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint import Retention, newest, resolve
+from tisslm.checkpoint import Retention, list_checkpoints, newest, resolve
 from tisslm.config import TrainingConfig
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError
 
-__all__ = ["RunDirectory", "find_run", "keeping", "open_run"]
+__all__ = ["RunDirectory", "find_run", "keeping", "open_run", "run_path"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
@@ -37,6 +39,9 @@ _NOT_COMPARED = (
     "threads",
     "activation_checkpointing",
     "memory_limit",
+    "max_time",
+    "on_save_error",
+    "async_save",
 )
 
 
@@ -55,6 +60,8 @@ class RunDirectory:
     ----------
     made : bool
         Whether it is there and this run's.
+    known : set of str
+        The checkpoints that were there when the run was opened, and those it has written.
     """
 
     def __init__(self, path: str | Path, name: str, checkpoint_dir: str = "checkpoints") -> None:
@@ -63,6 +70,7 @@ class RunDirectory:
         self.name = name
         self.checkpoint_dir = checkpoint_dir
         self.path = Path(path) if self._chosen else _free_path(name)
+        self.known = {found.name for found in list_checkpoints(self.checkpoints)}
 
     @property
     def checkpoints(self) -> Path:
@@ -96,13 +104,42 @@ class RunDirectory:
                 f"({error.strerror}); choose another directory or mend its permissions"
             ) from error
 
+    def clean(self) -> None:
+        """Remove what processes that were killed have left half written; the owner may."""
+        for pattern in (".tmp-*", f"{glob.escape(self.checkpoint_dir)}/.tmp-probe-*"):
+            for path in self.path.glob(pattern):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def refuse_strangers(self) -> None:
+        """Make sure that no other process has saved here since the run was opened.
+
+        Raises
+        ------
+        ConfigError
+            If one has: this run would go on from a state that is out of date.
+        """
+        found = {path.name for path in list_checkpoints(self.checkpoints)} - self.known
+        if found:
+            raise ConfigError(
+                f"{self.path}: another trainer has written {', '.join(sorted(found))} since this "
+                "one looked for the state to go on from; start again"
+            )
+
     def write_config(self, settings: Mapping[str, Any]) -> None:
         """Write ``config.resolved.toml``."""
         _write_whole(self.path / CONFIG, dump_toml(settings))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write ``summary.json``."""
-        _write_whole(self.path / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        """Write ``summary.json``; a disk that refuses it is told, and is no reason to fail."""
+        try:
+            _write_whole(self.path / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        except OSError as error:
+            warnings.warn(
+                f"{self.path / SUMMARY} could not be written ({error.strerror})",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 def _free_path(name: str) -> Path:
@@ -117,8 +154,16 @@ def _free_path(name: str) -> Path:
 def _write_whole(path: Path, text: str) -> None:
     """Replace a file by rename, so that a reader sees the old or the new one."""
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def open_run(
@@ -140,20 +185,36 @@ def open_run(
         If the checkpoint that ``resume`` names is not there or damaged, or the run has
         checkpoints and none that verifies.
     """
-    target, folder = config.resume_target, config.output_dir
-    saved: Path | None = None
-    if target and target != "auto":
-        saved = resolve(target)
-        depth = len(Path(config.checkpoint_dir).parts)
-        if not folder and saved.parts[-1 - depth : -1] == Path(config.checkpoint_dir).parts:
-            folder = str(saved.parents[depth])
-    elif target == "auto" and not folder:
-        found = find_run(config.name, settings, config.checkpoint_dir)
-        folder = "" if found is None else str(found)
-    run = RunDirectory(folder, config.name, config.checkpoint_dir)
+    target = config.resume_target
+    run = RunDirectory(run_path(config, settings), config.name, config.checkpoint_dir)
     if target == "auto":
-        saved = newest(run.checkpoints)
-    return run, saved
+        return run, newest(run.checkpoints)
+    return run, resolve(target) if target else None
+
+
+def run_path(config: TrainingConfig, settings: Mapping[str, Any]) -> str:
+    """Return the directory in which a run begins or goes on, "" for one that is yet to be named.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    settings : mapping
+        The resolved configuration.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint that ``resume`` names is not there.
+    """
+    target, folder = config.resume_target, config.output_dir
+    if folder or not target:
+        return folder
+    if target == "auto":
+        found = find_run(config.name, settings, config.checkpoint_dir)
+        return "" if found is None else str(found)
+    saved, below = resolve(target), Path(config.checkpoint_dir).parts
+    inside = saved.parts[-1 - len(below) : -1] == below
+    return str(saved.parents[len(below)]) if inside else ""
 
 
 def keeping(config: TrainingConfig, evaluates: bool) -> Retention:
@@ -187,6 +248,8 @@ def keeping(config: TrainingConfig, evaluates: bool) -> Retention:
 def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Path | None:
     """Return the newest run in ``runs/`` of this name and configuration that has a checkpoint.
 
+    If none has, the newest that was interrupted before its first one.
+
     Parameters
     ----------
     name : str
@@ -194,16 +257,26 @@ def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Pat
         The resolved configuration; where a run goes on from and writes to is not compared.
     checkpoint_dir : str
     """
-    wanted = _comparable(settings)
-    runs = Path("runs").glob(f"{glob.escape(name)}-*")
-    for path in sorted(runs, key=lambda p: p.stat().st_mtime, reverse=True):
+    wanted, empty = _comparable(settings), None
+    for path in _newest_first(Path("runs").glob(f"{glob.escape(name)}-*")):
         try:
             found = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if _comparable(found) == wanted and newest(path / checkpoint_dir) is not None:
-            return path
-    return None
+        if _comparable(found) == wanted:
+            if list_checkpoints(path / checkpoint_dir):
+                return path
+            empty = empty or path
+    return empty
+
+
+def _newest_first(paths: Iterator[Path]) -> list[Path]:
+    """Sort run directories by the time at which each was last begun."""
+    times = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            times[path] = ((path / CONFIG).stat().st_mtime, path.name)
+    return sorted(times, key=times.__getitem__, reverse=True)
 
 
 def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:

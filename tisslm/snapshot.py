@@ -97,6 +97,10 @@ def restore(trainer: Trainer, path: str | Path) -> TrainerState:
     )
     checkpoint.check_same(found, own, str(where))
     warn_if_bits_differ(found.trainer, conditions(trainer))
+    trainer.measured = (
+        state.step,
+        {name: value for name, value in found.metrics.items() if name.startswith("eval/")},
+    )
     load_part_states(trainer, found.trainer.get("parts", {}), where)
     trainer.optimizer.load_state(found.optimizer)  # which checks before it copies
     for name, array in own.model.items():

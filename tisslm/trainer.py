@@ -20,6 +20,7 @@ from tisslm.contracts import Dataset, Model, Tokenizer
 from tisslm.errors import ConfigError
 from tisslm.evaluate import evaluate
 from tisslm.fitting import fit_dataset
+from tisslm.leaving import Leaving
 from tisslm.loop import Loop
 from tisslm.loss_history import LossHistory
 from tisslm.loss_scaling import make_scaler
@@ -29,6 +30,7 @@ from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
 from tisslm.run import keeping, open_run
+from tisslm.saving import DirectSaver, Saver
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
 
@@ -77,6 +79,9 @@ class Trainer:
     skipped_steps : int
         Steps that made no update: their gradients overflowed under the loss scale, or they were
         not finite, or a spike.
+    stopped : str
+        Why the last ``train`` ended before ``max_steps``: the name of a signal, or the time limit;
+        "" if it did not.
     run : RunDirectory
     retention : tisslm.checkpoint.Retention
         Which checkpoints are kept.
@@ -126,6 +131,9 @@ class Trainer:
         self.observed: dict[str, Any] = {}
         self.retention = keeping(config, self.val_dataset is not None)
         self.measured: tuple[int, dict[str, float]] = (0, {})
+        self.leaving = Leaving(self.communicator)
+        self.stopped = ""
+        self.saver: Saver = DirectSaver(self.write_checkpoint)
         self.run, saved = open_run(config, self.settings)
         if saved is not None:
             self.load_checkpoint(saved)
@@ -261,6 +269,21 @@ class Trainer:
         """Train until ``max_steps`` updates are made, with reports, evaluations and checkpoints.
 
         Ends with an evaluation, a checkpoint and ``summary.json`` in the run directory.
+
+        SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, ``max_time`` and the end of a Slurm job end it
+        early: what was accumulated is dropped, the state of the last update is saved, and
+        ``stopped`` says why. A second signal stops at once.
+
+        Raises
+        ------
+        ConfigError
+            If there is no dataset, or another trainer is at work in the run directory.
+        CheckpointError
+            If the last checkpoint cannot be written.
+        NonFiniteError
+            If loss or gradients are not finite.
+        KeyboardInterrupt
+            At a second signal; nothing is saved.
         """
         if self.dataset is None:
             raise ConfigError("trainer.train: no dataset was given; pass dataset= to the Trainer")
@@ -289,7 +312,12 @@ class Trainer:
         """
         self.state.epoch, self.state.step = epoch, step
         self.run.make()
-        path = checkpoint.write(self.run.checkpoints, step, snapshot.take(self))
+        return self.saver.write_now(step, snapshot.take(self))
+
+    def write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
+        """Write a state that was taken before; also called by the thread of ``saving``."""
+        path = checkpoint.write(self.run.checkpoints, step, found)
+        self.run.known.add(path.name)
         checkpoint.prune(self.run.checkpoints, self.retention, path)
         return path
 

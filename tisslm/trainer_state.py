@@ -5,6 +5,7 @@ What does not live here: the states of parts; each part returns its own.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ class TrainerState:
         Steps that were refused since the last update.
     loss_history : LossHistory
         The loss of every update; not in the JSON, but an array of its own.
+    evaluation : dict
+        Step and loss of the last evaluation; empty before the first.
     scaling : dict
         The saved state of the loss scale; empty before anything was loaded.
     """
@@ -50,6 +53,7 @@ class TrainerState:
     skipped: int = 0
     refused_in_a_row: int = 0
     loss_history: LossHistory = field(default_factory=LossHistory)
+    evaluation: dict[str, float] = field(default_factory=dict)
     scaling: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -65,6 +69,7 @@ class TrainerState:
             "num_input_tokens_seen": self.tokens_seen,
             "skipped_steps": self.skipped,
             "refused_in_a_row": self.refused_in_a_row,
+            "evaluation": {k: v for k, v in self.evaluation.items() if math.isfinite(v)},
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -98,6 +103,7 @@ class TrainerState:
                 tokens_seen=int(value["num_input_tokens_seen"]),
                 skipped=int(value.get("skipped_steps", 0)),
                 refused_in_a_row=int(value.get("refused_in_a_row", 0)),
+                evaluation={k: float(v) for k, v in value.get("evaluation", {}).items()},
                 scaling={k: float(v) for k, v in value.get("loss_scaling", {}).items()},
                 loss_history=LossHistory(arrays["loss_history"].ravel(), room=room),
             )

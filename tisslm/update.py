@@ -59,6 +59,7 @@ def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
     scale = trainer.scaler.begin()
     loss = 0.0
     for first in range(0, len(x), rows):
+        trainer.leaving.check()  # which drops what is accumulated, if the run is to end
         part = slice(first, first + rows)
         weights = trainer.targets.weigh(y[part], count)
         weights *= scale

@@ -316,6 +316,10 @@ def test_the_resolved_configuration_has_every_value() -> None:
         (["training.memory_limit=8GiB"], {"memory_limit": "8GiB"}),
         (["training.memory_limit=4096"], {"memory_limit": 4096}),
         (["training.loss_scale=1024"], {"loss_scale": 1024}),
+        (["training.max_time=3h30m"], {"max_time": "3h30m"}),
+        (["training.max_time=90"], {"max_time": 90}),
+        (["training.max_time_per_run=90s"], {"max_time": "90s"}),
+        (["training.async_save=true"], {"async_save": True}),
     ],
     ids=str,
 )

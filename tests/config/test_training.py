@@ -54,6 +54,9 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "spike_action": "warn",
         "spike_window": 100,
         "spike_threshold": 10.0,
+        "max_time": "",
+        "on_save_error": "continue",
+        "async_save": False,
     }
     assert config.model_dump() == founding | added
 
@@ -172,6 +175,26 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     *(
         (
+            {"max_time": value},
+            'training.max_time: expected a duration such as "3h30m" or "90s", or a number of '
+            f'seconds > 0, got {shown}; "" sets no limit',
+        )
+        for value, shown in (
+            ("soon", '"soon"'),
+            ("30m3h", '"30m3h"'),
+            ("0s", '"0s"'),
+            (0, "0"),
+            (-1.5, "-1.5"),
+            (float("inf"), "inf"),
+            (True, "true"),
+        )
+    ),
+    (
+        {"on_save_error": "retry"},
+        'training.on_save_error: expected "continue" or "stop", got "retry"',
+    ),
+    *(
+        (
             {"loss_scale": value},
             'training.loss_scale: expected "dynamic" or a power of two from 1 to 2^24, got '
             + shown,
@@ -217,7 +240,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "max_steps, seed, precision, threads, output_dir, name, logging_steps, resume, "
         "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
         "loss_scale_growth_interval, keep_best, keep_every, best_metric, best_mode, on_nonfinite, "
-        "max_nonfinite, spike_action, spike_window, spike_threshold",
+        "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
+        "async_save",
     ),
     (
         {"on_nonfinite": "ignore"},

@@ -1,7 +1,8 @@
 """``tisslm``: the commands by name, and how errors, warnings and Ctrl-C look on a terminal.
 
 A command's module is imported when the command runs, so ``tisslm --help`` loads typer and
-nothing else. Exit codes: 0 done, 1 error, 2 usage, 3 configuration, 4 not finite, 130 interrupted.
+nothing else. Exit codes: 0 done, 1 error, 2 usage, 3 configuration, 4 not finite, 75 saved and to
+be started again, 130 interrupted.
 
 What does not live here: what a command does (a file of its own each).
 """

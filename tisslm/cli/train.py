@@ -16,6 +16,7 @@ from tisslm.build import build_trainer
 from tisslm.cli._text import sample
 from tisslm.config import RunConfig
 from tisslm.generate import Sampling
+from tisslm.leaving import EXIT_CODE, Leave, leave_at_once, time_limits
 from tisslm.models.transformer import Transformer
 from tisslm.trainer import Trainer
 
@@ -45,20 +46,42 @@ def train(
     Python carries, in a few minutes. Settings: default < file < environment < command line.
     """
     overrides = [*(settings or ()), *([] if resume is None else [f"training.resume={resume}"])]
-    trainer = build_trainer(RunConfig.load(config, overrides))
-    _announce(trainer)
     try:
-        trainer.train()
-    except KeyboardInterrupt:
-        typer.echo(_interruption(trainer), err=True)
-        raise typer.Exit(130) from None
+        with leave_at_once():
+            trainer = build_trainer(RunConfig.load(config, overrides))
+            _announce(trainer)
+    except Leave as leave:
+        typer.echo(
+            f"{leave.reason}: stopped before the first step; the same command starts again",
+            err=True,
+        )
+        raise typer.Exit(EXIT_CODE) from None
+    _train(trainer)
     _show_sample(trainer)
     typer.echo(f"run: {trainer.run.path}")
     typer.echo(f"more of it: tisslm generate {shlex.quote(str(trainer.run.path))}")
 
 
+def _train(trainer: Trainer) -> None:
+    """Train; a run that was asked to end exits with the code for "start me again"."""
+    trainer.leaving.announce = lambda line: typer.echo(
+        f"{line}; a second signal stops at once", err=True
+    )
+    try:
+        trainer.train()
+    except KeyboardInterrupt:
+        typer.echo(_interruption(trainer), err=True)
+        raise typer.Exit(130) from None
+    if trainer.stopped:
+        typer.echo(
+            f"saved at step {trainer.current_step}; the same command with --resume auto goes on",
+            err=True,
+        )
+        raise typer.Exit(EXIT_CODE)
+
+
 def _announce(trainer: Trainer) -> None:
-    """Say in two lines what will be trained, and where it goes."""
+    """Say in a few lines what will be trained, where it goes, and how long it may take."""
     named = ((trainer.dataset, "training"), (trainer.val_dataset, "validation"))
     data = [f"{len(dataset)} {name} windows" for dataset, name in named if dataset is not None]
     threads, precision = ops.thread_count(), trainer.passes.precision
@@ -70,6 +93,8 @@ def _announce(trainer: Trainer) -> None:
     )
     start = f", going on from step {trainer.current_step}" if trainer.current_step else ""
     typer.echo(f"run: {trainer.run.path}{start}")
+    for limit in time_limits(trainer.config.max_time):
+        typer.echo(f"time limit: {limit.words}; the run saves and leaves before")
 
 
 def _interruption(trainer: Trainer) -> str:

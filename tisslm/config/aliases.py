@@ -69,6 +69,7 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "activation_checkpointing": "gradient_checkpointing grad_checkpoint",
                 "loss_scale_init": "initial_loss_scale init_scale",
                 "loss_scale_growth_interval": "growth_interval loss_scale_window",
+                "max_time": "max_time_per_run",
             }
         ),
         "model": _by_spelling(

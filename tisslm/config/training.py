@@ -24,6 +24,7 @@ from tisslm.config.fields import (
     show,
     whole,
 )
+from tisslm.config.leaving import Duration, OnSaveError
 from tisslm.config.passes import (
     Checkpointing,
     LossScale,
@@ -170,6 +171,14 @@ class TrainingConfig(Section):
         How many of the last losses it is compared with; at least 10.
     spike_threshold : float, default 10.0
         How many deviations above their median it is far.
+    max_time : str or float, default ""
+        How long ``train`` may take in this process: "3h30m", "90s", or a number of seconds. It
+        ends early enough to save. "" means no limit but Slurm's, where there is one.
+    on_save_error : {"continue", "stop"}, default "continue"
+        What happens when a checkpoint cannot be written on the way: a warning and another try at
+        the next interval, or the end of the run. The last save of a run always has to succeed.
+    async_save : bool, default False
+        Whether checkpoints are copied to memory and written while training goes on.
 
     Raises
     ------
@@ -219,6 +228,9 @@ class TrainingConfig(Section):
     spike_action: SpikeAction = "warn"
     spike_window: SpikeWindow = 100
     spike_threshold: PositiveNumber = 10.0
+    max_time: Duration = ""
+    on_save_error: OnSaveError = "continue"
+    async_save: Flag = False
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

@@ -6,6 +6,7 @@ What does not live here: any one format (``jsonl``, ``csv``).
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,15 @@ from typing import IO
 
 from tisslm.errors import ConfigError, DataError
 
-__all__ = ["file_path", "open_error", "plain_metrics", "replaced", "set_aside", "write_error"]
+__all__ = [
+    "file_path",
+    "open_error",
+    "plain_metrics",
+    "replaced",
+    "set_aside",
+    "sync_file",
+    "write_error",
+]
 
 
 def plain_metrics(sink: str, metrics: Mapping[str, object]) -> dict[str, int | float | str]:
@@ -91,6 +100,15 @@ def replaced(path: Path) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Wait until a file is on disk; a pipe or a terminal has nothing to wait for."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def open_error(sink: str, path: Path, error: OSError) -> ConfigError:

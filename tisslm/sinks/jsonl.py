@@ -24,6 +24,7 @@ from tisslm.sinks._records import (
     plain_metrics,
     replaced,
     set_aside,
+    sync_file,
     write_error,
 )
 
@@ -91,6 +92,20 @@ class JsonlSink(Sink):
             self._file.flush()
         except OSError as error:
             raise write_error("jsonl", self._path, error) from None
+
+    def sync(self) -> None:
+        """Wait until the file is on disk.
+
+        Raises
+        ------
+        DataError
+            If it can no longer be written.
+        """
+        if self._file is not None:
+            try:
+                sync_file(self._file)
+            except OSError as error:
+                raise write_error("jsonl", self._path, error) from None
 
     def close(self) -> None:
         """Close the file; nothing is left to be written."""

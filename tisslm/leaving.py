@@ -1,0 +1,305 @@
+"""Leaving a run well: what asks it to end, and the places where it may.
+
+A signal handler sets a flag and does nothing else. The run looks at the flag, and at the time
+that is left, where it may stop: between steps, between micro-batches, between the batches of an
+evaluation, and while it waits for data. There ``Leave`` is raised; what was begun is dropped, and
+the state of the last update is saved.
+
+What does not live here: what is saved, and how (``loop``, ``saving``); exit codes of commands.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tisslm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tisslm.contracts import Communicator
+
+__all__ = [
+    "EXIT_CODE",
+    "SIGNALS",
+    "Leave",
+    "Leaving",
+    "TimeLimit",
+    "leave_at_once",
+    "parse_duration",
+    "time_limits",
+]
+
+#: What a process exits with when it has saved its run and wants to be started again: EX_TEMPFAIL
+#: of sysexits.h, "try again later".
+EXIT_CODE = 75
+
+#: Open MPI hands on SIGUSR1 and SIGUSR2 alone, Slurm what it is told, people press Ctrl-C.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+#: Seconds within which a second signal is the first one again: a terminal sends Ctrl-C to a whole
+#: group, in which a launcher may hand it on.
+ECHO = 0.5
+
+#: Seconds between the end of a run and the end of its Slurm job.
+SLURM_SAFETY = 10.0
+
+#: What a save may take longer than the longest so far.
+SAVE_RESERVE = 1.25
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+
+class Leave(BaseException):
+    """The run is to end here; raised by ``Leaving`` and caught by whoever drives the run.
+
+    No subclass of ``Exception``, so that nothing on the way takes it for an error.
+
+    Attributes
+    ----------
+    reason : str
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+# --------------------------------------------------------------------------- time
+
+
+def parse_duration(value: object, where: str = "training.max_time") -> float:
+    """Read a duration in seconds.
+
+    Parameters
+    ----------
+    value : int, float or str
+        Seconds, or numbers with the units d, h, m, s in this order, such as "3h30m" or "90s".
+    where : str
+        Name of the setting, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such duration, or not positive.
+
+    Examples
+    --------
+    >>> parse_duration("3h30m"), parse_duration("1.5s"), parse_duration(90)
+    (12600.0, 1.5, 90.0)
+    """
+    seconds = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str):
+        text = value.replace(" ", "")
+        match = _DURATION.fullmatch(text)
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            seconds = float(text)
+        elif match and text:
+            parts = (float(part or 0) for part in match.groups())
+            seconds = sum(map(float.__mul__, parts, (86400.0, 3600.0, 60.0, 1.0)))
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ConfigError(
+            f"{where}: expected a duration such as '3h30m' or '90s', or a number of seconds > 0, "
+            f"got {value!r}; the units are d, h, m and s"
+        )
+    return seconds
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """A time at which the process must be gone.
+
+    Attributes
+    ----------
+    end : float
+        On the clock of ``time.monotonic``, in seconds.
+    words : str
+        What sets it.
+    safety : float
+        Seconds that are kept free before the end.
+    """
+
+    end: float
+    words: str
+    safety: float = 0.0
+
+
+def time_limits(
+    max_time: float | str, environment: Mapping[str, str] | None = None
+) -> list[TimeLimit]:
+    """Return the time limits of a run that begins now.
+
+    Parameters
+    ----------
+    max_time : float or str
+        ``training.max_time``; "" is no limit.
+    environment : mapping, optional
+        Where Slurm's ``SLURM_JOB_END_TIME`` (seconds since 1970) is looked up; left out, the
+        process's. One that is past or no number is another job's, and no limit.
+    """
+    environment = os.environ if environment is None else environment
+    now, found = time.monotonic(), []
+    if max_time != "":
+        seconds = parse_duration(max_time)
+        found.append(TimeLimit(now + seconds, f"training.max_time = {max_time}"))
+    text = environment.get("SLURM_JOB_END_TIME", "")
+    left = int(text) - time.time() if text.isascii() and text.isdecimal() else 0.0
+    if left > 0:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(text)))
+        found.append(TimeLimit(now + left, f"the Slurm job ends at {at}", SLURM_SAFETY))
+    return found
+
+
+# --------------------------------------------------------------------------- a run
+
+
+def _silent(_: str) -> None:
+    """Say nothing: what a run in Python does."""
+
+
+class Leaving:
+    """Whether a run is to end, and the places where it may.
+
+    Parameters
+    ----------
+    communicator : Communicator, optional
+        With several processes, all leave between the same two steps; within a step, none does.
+
+    Attributes
+    ----------
+    announce : callable
+        Told in one line that the run is about to end, and why.
+    save_seconds : callable
+        Returns how long a save is expected to take.
+    progressed : bool
+        Whether this process has made an update. Before, no time limit ends the run, so that one
+        which is started again and again comes to its end.
+    """
+
+    def __init__(self, communicator: Communicator | None = None) -> None:
+        self.communicator = communicator
+        self.announce: Callable[[str], None] = _silent
+        self.save_seconds: Callable[[], float] = float
+        self.progressed = False
+        self._limits: tuple[TimeLimit, ...] = ()
+        self._asked = ""
+        self._asked_at = -math.inf
+        self._before: dict[signal.Signals, Any] = {}
+        self._process = os.getpid()
+
+    @contextmanager
+    def armed(self, limits: Iterable[TimeLimit] = ()) -> Iterator[None]:
+        """Listen to signals, and heed time limits, for the duration of a ``with`` block.
+
+        Signals reach the main thread only; in another one, nobody listens. A signal that the
+        process ignores (``nohup``, a job in the background) stays ignored. What handled them
+        before does so again afterwards.
+        """
+        self._asked, self._limits, self.progressed = "", tuple(limits), False
+        if threading.current_thread() is threading.main_thread():
+            self._listen()
+        try:
+            yield
+        finally:
+            self._restore()
+            self._asked, self._limits = "", ()
+
+    def check(self, ahead: float = 0.0) -> None:
+        """End the run here if it was asked to, or if time is up: within a step, or an evaluation.
+
+        Parameters
+        ----------
+        ahead : float
+            Seconds that will pass before the next look.
+
+        Raises
+        ------
+        Leave
+        """
+        if self.communicator is None or self.communicator.size == 1:
+            reason = self._reason(ahead)
+            if reason:
+                raise Leave(reason)
+
+    def check_together(self, ahead: float = 0.0) -> None:
+        """Do what ``check`` does, between two steps: all processes of the run leave, or none.
+
+        Raises
+        ------
+        Leave
+        """
+        self.check(ahead)
+        if self.communicator is not None and self.communicator.size > 1:
+            reason = self._reason(ahead)
+            if self.communicator.sum_scalars([float(bool(reason))])[0] > 0:
+                raise Leave(reason or "another process of the run was asked to stop")
+
+    def _reason(self, ahead: float) -> str:
+        if self._asked or not (self._limits and self.progressed):
+            return self._asked
+        needed = ahead + SAVE_RESERVE * self.save_seconds()
+        now = time.monotonic()
+        late = [limit for limit in self._limits if now + needed + limit.safety >= limit.end]
+        return late[0].words if late else ""
+
+    # ------------------------------------------------------------------ signals
+
+    def _listen(self) -> None:
+        self._process = os.getpid()
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                self._before[number] = signal.signal(number, self._on_signal)
+
+    def _restore(self) -> None:
+        before, self._before = self._before, {}
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Keep in mind that a signal came; at the second, stop at once."""
+        if os.getpid() != self._process:  # a forked child, whom this run does not concern
+            self._restore()
+            os.kill(os.getpid(), number)
+            return
+        now = time.monotonic()
+        if not self._asked:
+            self._asked, self._asked_at = signal.Signals(number).name, now
+        elif now - self._asked_at > ECHO:
+            self._restore()
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def leave_at_once() -> Iterator[None]:
+    """Raise ``Leave`` where a signal arrives: while nothing has been done that could be saved.
+
+    Ctrl-C stays what it was.
+
+    Raises
+    ------
+    Leave
+    """
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        raise Leave(signal.Signals(number).name)
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if number != signal.SIGINT and signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
