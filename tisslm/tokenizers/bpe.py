@@ -26,6 +26,9 @@ __all__ = ["BpeTokenizer"]
 BLOCK = 2**16  # characters handed to the trainer together: bounds its memory for long texts
 N_BYTES = 256
 
+#: Names of the token that ends a document, the first that a tokenizer has.
+END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
+
 
 class BpeTokenizer(Tokenizer):
     """A tokenizer that a tokenizer.json describes.
@@ -120,6 +123,12 @@ class BpeTokenizer(Tokenizer):
     def vocab_size(self) -> int:
         """The largest id plus one."""
         return self._vocab_size
+
+    @property
+    def end_of_text(self) -> int | None:
+        """The id of ``<|endoftext|>``, or of what other tokenizers call it; None without one."""
+        ids = (self._inner.token_to_id(name) for name in END_OF_TEXT)
+        return next((number for number in ids if number is not None), None)
 
     def encode(self, text: str) -> list[int]:
         """Turn text into token ids.
