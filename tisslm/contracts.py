@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
@@ -558,6 +558,11 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         """Number of ids: every id is in ``range(vocab_size)``."""
 
+    @property
+    def end_of_text(self) -> int | None:
+        """The id that ends every document, None where the tokenizer has no such token."""
+        return None
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Turn text into token ids."""
@@ -586,6 +591,14 @@ class Tokenizer(ABC):
     def from_text(cls, text: str, **options: Any) -> Tokenizer:
         """Build the tokenizer for a training text; those that learn nothing ignore the text."""
         return cls(**options)
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], **options: Any) -> Tokenizer:
+        """Build the tokenizer for many training texts, read once and in order.
+
+        The default joins them; a tokenizer that learns overrides it to hold none of them long.
+        """
+        return cls.from_text("".join(texts), **options)
 
 
 # --------------------------------------------------------------------------- observers
