@@ -183,7 +183,7 @@ class Trainer:
 
     # ------------------------------------------------------------------ one update
 
-    def train_step(self, x: Array, y: Array) -> float:
+    def train_step(self, x: Array, y: Array, start: Array | None = None) -> float:
         """Make one optimizer update.
 
         In fp16, a step whose gradients overflow makes none: it halves the loss scale, and counts
@@ -194,6 +194,9 @@ class Trainer:
         x, y : integer ndarrays of shape (B, T)
             Inputs and targets of the whole update; cut into micro-batches of
             ``config.batch_size`` rows. A target of -100 is none.
+        start : integer ndarray of shape (B, T), optional
+            Position in its row at which the document of each token begins; left out, a row is one
+            document.
 
         Returns
         -------
@@ -205,7 +208,7 @@ class Trainer:
         NonFiniteError
             If loss or gradient norm is not finite; then nothing was updated.
         """
-        loss = update.accumulate(self, x, y)
+        loss = update.accumulate(self, x, y, start)
         update.apply(self, loss)
         self.state.tokens_seen += x.size * self.communicator.size
         self.state.epoch = self.state.position // max(1, self.steps_per_epoch)

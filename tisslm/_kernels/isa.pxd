@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "c/tiss.h":
     ctypedef struct tiss_dropout:
@@ -38,6 +38,7 @@ cdef extern from "c/tiss.h":
         float scale
         const tiss_dropout *dropout
         uint32_t sample
+        const int32_t *start
 
     ctypedef struct tiss_rows:
         void (*layer_norm_forward)(const float *, const float *, const float *, void *, void *,

@@ -24,7 +24,7 @@ __all__ = ["check_dataset"]
 
 Array = NDArray[Any]
 Make = Callable[[], Dataset]
-Batches = Sequence[tuple[Array, Array]]
+Batches = Sequence[tuple[Array, ...]]
 
 SEQ_LEN = 5
 TEXT = "Ein Text mit Umlauten: äöü, und 中文.\n" * 3

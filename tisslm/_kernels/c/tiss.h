@@ -42,6 +42,7 @@ typedef struct {
     float scale;
     const tiss_dropout *dropout; /* NULL: none */
     uint32_t sample;
+    const int32_t *start;   /* where the document of each token begins, or NULL: one document */
 } tiss_attention;
 
 /* What depends on how activations are stored; `void *` is an array of that type. */
