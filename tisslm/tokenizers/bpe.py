@@ -5,8 +5,9 @@ What does not live here: the other tokenizers. The library is imported when one 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,25 @@ class BpeTokenizer(Tokenizer):
         DataError
             If the text to train on is empty, or the file cannot be used.
         """
+        return cls.from_texts(
+            (text,),
+            path=path,
+            vocab_size=vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=special_tokens,
+        )
+
+    @classmethod
+    def from_texts(  # type: ignore[override]
+        cls,
+        texts: Iterable[str],
+        *,
+        path: str | PathLike[str] | None = None,
+        vocab_size: int | None = None,
+        min_frequency: int = 2,
+        special_tokens: Sequence[str] = (),
+    ) -> BpeTokenizer:
+        """Train a byte-level tokenizer on many texts, one at a time; else as ``from_text``."""
         if (path is None) == (vocab_size is None):
             raise ConfigError(
                 "bpe tokenizer: expected either path or vocab_size, got "
@@ -117,7 +137,7 @@ class BpeTokenizer(Tokenizer):
             )
         if vocab_size is None:
             return cls(path=path)
-        return cls(tokenizer_json=train(text, vocab_size, min_frequency, special_tokens))
+        return cls(tokenizer_json=train(texts, vocab_size, min_frequency, special_tokens))
 
     @property
     def vocab_size(self) -> int:
@@ -234,17 +254,20 @@ def check_options(vocab_size: int, min_frequency: int, special_tokens: Sequence[
         )
 
 
-def train(text: str, vocab_size: int, min_frequency: int, special_tokens: Sequence[str]) -> str:
+def train(
+    texts: Iterable[str], vocab_size: int, min_frequency: int, special_tokens: Sequence[str]
+) -> str:
     """Train a byte-level tokenizer and return the content of its tokenizer.json."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     check_options(vocab_size, min_frequency, special_tokens)
-    if not text:
+    blocks = text_blocks(texts)
+    first = next(blocks, None)
+    if first is None:
         raise DataError(
             "bpe tokenizer: expected a training text, got an empty one; "
             "give a text with at least one character"
         )
-    utf8_bytes(text, "bpe tokenizer")
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -255,7 +278,14 @@ def train(text: str, vocab_size: int, min_frequency: int, special_tokens: Sequen
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    blocks = (text[start : start + BLOCK] for start in range(0, len(text), BLOCK))
-    inner.train_from_iterator(blocks, trainer)
+    inner.train_from_iterator(itertools.chain((first,), blocks), trainer)
     content: str = inner.to_str()
     return content
+
+
+def text_blocks(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts in blocks that are handed to the trainer one by one."""
+    for text in texts:
+        utf8_bytes(text, "bpe tokenizer")
+        for start in range(0, len(text), BLOCK):
+            yield text[start : start + BLOCK]

@@ -5,7 +5,7 @@ What does not live here: the other tokenizers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,17 @@ class CharTokenizer(Tokenizer):
         DataError
             If the text is empty.
         """
-        if not text:
+        return cls.from_texts((text,), characters=characters)
+
+    @classmethod
+    def from_texts(  # type: ignore[override]
+        cls, texts: Iterable[str], *, characters: str = ""
+    ) -> CharTokenizer:
+        """Build the tokenizer for many training texts, read one at a time; as ``from_text``."""
+        found: set[str] = set()
+        for text in texts:
+            found.update(text)
+        if not found:
             raise DataError(
                 "char tokenizer: expected a training text, got an empty one; "
                 "give a text with at least one character"
@@ -81,7 +91,7 @@ class CharTokenizer(Tokenizer):
                 f"char tokenizer: expected characters as a text, got {characters!r}; "
                 "write them as one string"
             )
-        return cls(characters="".join(set(text)) + characters)
+        return cls(characters="".join(found) + characters)
 
     @property
     def vocab_size(self) -> int:
