@@ -7,6 +7,7 @@ import importlib
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def one_thread() -> None:
+def one_thread() -> Iterator[None]:
     """Run kernels on one thread: small models are fastest so."""
     ops.set_threads(1)
     yield
