@@ -56,6 +56,10 @@ class SourceTable(Section):
     mask_prompt: _FlagOrNone = None
 
 
+#: Keys that are read for every dataset; the others are options of the one that takes them.
+OWN = frozenset({"name", "path", "valid_path", "valid_fraction"})
+
+
 def _sources(value: object) -> object:
     """Turn the tables of a list into ``SourceTable``; errors name the table by its number."""
     if not isinstance(value, list | tuple):
@@ -140,8 +144,14 @@ class DataSection(Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keys of another dataset than "text"."""
-        return dict(self.model_extra or {})
+        """The keys of another dataset than "text": those that were set, also of the fields here."""
+        fields = self.model_dump(include=self.model_fields_set - OWN, exclude_none=True)
+        return fields | (self.model_extra or {})
+
+    def given(self) -> dict[str, Any]:
+        """Return the keys that say something: another dataset is told only what was set."""
+        silent = set() if self.name == "text" else type(self).model_fields.keys() - OWN
+        return self.model_dump(exclude=silent - self.model_fields_set, exclude_none=True)
 
     def check(self) -> None:
         """Raise ``ConfigError`` if a text is asked for and none named, or one in two ways."""

@@ -142,6 +142,8 @@ class RunConfig:
                 tables[section] = {"name": value.name, **value.options}
             elif isinstance(value, dict):
                 tables[section] = dict(value)
+            elif isinstance(value, DataSection):
+                tables[section] = value.given()
             else:
                 tables[section] = value.model_dump(exclude_none=True)
         return tables
