@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 
 from tisslm.datasets.documents import Document, TokenDocuments
+from tisslm.datasets.shards import is_shards, shard_documents, shard_splits
 from tisslm.datasets.sources.jsonl import jsonl_documents
 from tisslm.datasets.sources.options import ReadOptions
 from tisslm.datasets.sources.text import text_documents
@@ -148,9 +149,12 @@ def split_files(path: str | PathLike[str]) -> tuple[Path, Path | None]:
     """Return what to train on and what to validate on, where a folder has both by name.
 
     These are ``train.jsonl`` and ``valid.jsonl`` (also ``val`` or ``validation``, also ``.gz`` or
-    ``.zst``), and ``train.bin`` and ``val.bin``. Any other path is returned as it is.
+    ``.zst``), ``train.bin`` and ``val.bin``, and the splits of token shards. Any other path is
+    returned as it is.
     """
     folder = Path(path)
+    if is_shards(folder):
+        return shard_splits(folder)
     for ending in SPLIT_ENDINGS if folder.is_dir() else ():
         train = folder / f"train{ending}"
         if train.is_file():
@@ -161,9 +165,17 @@ def split_files(path: str | PathLike[str]) -> tuple[Path, Path | None]:
 
 
 def folder_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
-    """Yield the documents of all files below a folder, in the order of their paths.
+    """Yield the documents of all files below a folder, in the order of their paths."""
+    for file, found in folder_files(path, options):
+        if found.documents is not None:
+            yield from found.documents(file, options)
 
-    Files and folders with a name that begins with a dot are passed over.
+
+def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Format]]:
+    """Yield every file below a folder with its format, in the order of their paths.
+
+    Files and folders with a name that begins with a dot are passed over; one without text is a bad
+    record.
     """
     files = 0
     for folder, names, inside in os.walk(path):
@@ -178,7 +190,7 @@ def folder_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
             except DataError as error:
                 options.bad.refuse(str(error))
                 continue
-            yield from found.documents(file, options)
+            yield file, found
     if not files:
         raise DataError(f"{path}: expected a folder with files in it, got an empty one")
 
@@ -198,6 +210,12 @@ NOT_READ = {
 }
 
 FORMATS: tuple[Format, ...] = (
+    Format(
+        "shards",
+        "token shards",
+        is_shards,
+        tokens=lambda path, options: shard_documents(path, options.vocab_size),
+    ),
     Format("jsonl", "JSON lines", lambda p: p.name.endswith(JSONL), documents=jsonl_documents),
     Format("folder", "a folder of texts", Path.is_dir, documents=folder_documents),
     Format("text", "a text", lambda p: p.suffix not in NOT_READ, documents=text_documents),
