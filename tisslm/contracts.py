@@ -574,6 +574,18 @@ class Tokenizer(ABC):
         """
         return np.asarray(self.encode(text), dtype=np.int32)
 
+    def encode_batch(self, texts: Sequence[str]) -> list[IntArray]:
+        """Turn each text into ids as ``encode_array`` does; a subclass may use all cores."""
+        return [self.encode_array(text) for text in texts]
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first place from ``start`` on at which a text may be cut, -1 if none is known.
+
+        The ids of the two parts, one after another, are those of the whole, also if the text goes
+        on: this is how a text larger than memory is encoded. A place is never 0 or the end.
+        """
+        return -1
+
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token ids into text."""
@@ -596,8 +608,11 @@ class Tokenizer(ABC):
     def from_texts(cls, texts: Iterable[str], **options: Any) -> Tokenizer:
         """Build the tokenizer for many training texts, read once and in order.
 
-        The default joins them; a tokenizer that learns overrides it to hold none of them long.
+        The default joins them, or leaves them alone where ``from_text`` is not overridden; a
+        tokenizer that learns overrides it to hold none of them long.
         """
+        if getattr(cls.from_text, "__func__", None) is Tokenizer.from_text.__func__:  # type: ignore[attr-defined]
+            return cls(**options)
         return cls.from_text("".join(texts), **options)
 
 

@@ -89,7 +89,7 @@ def contents(checkpoint: Checkpoint) -> Iterator[tuple[str, Iterable[Block]]]:
     yield CONFIG, _json(checkpoint.model_config)
     yield OPTIMIZER, tensor_chunks(checkpoint.optimizer, OPTIMIZER)
     yield TRAINER, _json(checkpoint.trainer)
-    yield TRAINER_ARRAYS, array_blocks(TRAINER_ARRAYS, checkpoint.trainer_arrays)
+    yield TRAINER_ARRAYS, tensor_chunks(checkpoint.trainer_arrays, TRAINER_ARRAYS)
     if checkpoint.tokenizer is not None:
         yield _tokenizer_file(checkpoint.tokenizer)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
+from tisslm.datasets.joined import SpanArray
 from tisslm.datasets.tokens import SCAN_TOKENS, check_ids
 from tisslm.errors import DataError, ShapeError
 
@@ -69,7 +70,8 @@ class TokenDocuments:
     Parameters
     ----------
     tokens : integer array of shape (n,)
-        In memory or mapped from a file; kept as it is.
+        In memory or mapped from a file; kept as it is. A ``SpanArray`` of several files is taken
+        as checked, because reading it may take minutes.
     offsets : int64 array of shape (m + 1,)
         Document i is ``tokens[offsets[i] : offsets[i + 1]]``, at least one token.
     learn : bool or uint8 array of shape (n,), optional
@@ -93,9 +95,9 @@ class TokenDocuments:
 
     def __init__(
         self,
-        tokens: IntArray,
+        tokens: IntArray | SpanArray,
         offsets: IntArray,
-        learn: NDArray[Any] | None = None,
+        learn: NDArray[Any] | SpanArray | None = None,
         vocab_size: int | None = None,
         *,
         where: str = "documents",
@@ -106,6 +108,9 @@ class TokenDocuments:
         self.tokens = check_tokens(tokens, where)
         self.offsets = check_offsets(offsets, len(tokens), where)
         self.learn = None if learn is None else check_learn(learn, len(tokens), where)
+        if isinstance(tokens, SpanArray) and vocab_size is not None:
+            self.vocab_size = vocab_size
+            return
         try:
             self.vocab_size = check_ids(self.tokens, vocab_size)
         except DataError as error:
@@ -152,6 +157,11 @@ class TokenDocuments:
         found.offsets = self.offsets[first : last + 1] - begin
         found.learn = None if self.learn is None else self.learn[begin:end]
         return found
+
+
+def _span(array: Any, begin: int, end: int) -> Any:
+    """Return a span of an array without reading it."""
+    return array.span(begin, end) if isinstance(array, SpanArray) else array[begin:end]
 
 
 # --------------------------------------------------------------------------- from text to ids
@@ -318,15 +328,15 @@ def owned_bytes(array: NDArray[Any]) -> int:
     return 0 if isinstance(owner, mmap.mmap) else array.nbytes
 
 
-def check_tokens(tokens: Any, where: str) -> IntArray:
+def check_tokens(tokens: Any, where: str) -> Any:
     """Refuse what is not a flat array of integers, or is empty."""
-    array = np.asarray(tokens)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+    array = tokens if isinstance(tokens, SpanArray) else np.asarray(tokens)
+    if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
         raise ShapeError(
             f"{where}: expected a one-dimensional array of integer token ids, got {array.dtype} "
             f"of shape {array.shape}; flatten and convert it"
         )
-    if not array.size:
+    if not len(array):
         raise DataError(f"{where}: expected at least one token, got none; give more text")
     return array
 
@@ -355,9 +365,9 @@ def check_offsets(offsets: Any, n_tokens: int, where: str) -> NDArray[np.int64]:
     return array
 
 
-def check_learn(learn: Any, n_tokens: int, where: str) -> NDArray[Any]:
+def check_learn(learn: Any, n_tokens: int, where: str) -> Any:
     """Refuse a mask of another type or length."""
-    array = np.asarray(learn)
+    array = learn if isinstance(learn, SpanArray) else np.asarray(learn)
     if array.shape != (n_tokens,) or array.dtype not in (np.bool_, np.uint8):
         raise ShapeError(
             f"{where}: expected learn as a bool or uint8 array of shape ({n_tokens},), got "

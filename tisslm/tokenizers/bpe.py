@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
+from tisslm.tokenizers.cuts import find_cuts, first_match
 
 if TYPE_CHECKING:
     import tokenizers
@@ -75,6 +76,8 @@ class BpeTokenizer(Tokenizer):
         self._inner.no_padding()
         # Ids may have gaps, so the number of entries is not a bound.
         self._vocab_size = max(self._inner.get_vocab(with_added_tokens=True).values()) + 1
+        self._id_type = np.min_scalar_type(self._vocab_size)
+        self._cuts = find_cuts(json.loads(self._inner.to_str()))
 
     @classmethod
     def from_text(  # type: ignore[override]
@@ -128,7 +131,20 @@ class BpeTokenizer(Tokenizer):
         min_frequency: int = 2,
         special_tokens: Sequence[str] = (),
     ) -> BpeTokenizer:
-        """Train a byte-level tokenizer on many texts, one at a time; else as ``from_text``."""
+        """Train on many texts, of which none is kept, or read the tokenizer at ``path``.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            Read once, and not at all when ``path`` is given. No pair goes across two.
+        path, vocab_size, min_frequency, special_tokens
+            As for ``from_text``.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As ``from_text`` does.
+        """
         if (path is None) == (vocab_size is None):
             raise ConfigError(
                 "bpe tokenizer: expected either path or vocab_size, got "
@@ -165,7 +181,24 @@ class BpeTokenizer(Tokenizer):
 
     def encode_array(self, text: str) -> NDArray[Any]:
         """Turn text into an array of shape (n,) of the smallest unsigned type that holds V."""
-        return np.asarray(self.encode(text), dtype=np.min_scalar_type(self._vocab_size))
+        return np.asarray(self.encode(text), dtype=self._id_type)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[Any]]:
+        """Turn each text into an array as ``encode_array`` does, on all cores.
+
+        The library's threads take a text each, and share nothing but words that they have met;
+        texts of a few thousand characters keep them busy. ``RAYON_NUM_THREADS`` limits them, and
+        ``TOKENIZERS_PARALLELISM=false`` switches them off.
+        """
+        for text in texts:
+            if not text.isascii():
+                utf8_bytes(text, "bpe tokenizer")
+        encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(one.ids, dtype=self._id_type) for one in encoded]
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first safe place from ``start`` on: before a space or a line's end."""
+        return first_match(self._cuts, text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token ids into text, with U+FFFD where bytes are no UTF-8.
@@ -177,6 +210,11 @@ class BpeTokenizer(Tokenizer):
         """
         known = id_array(ids, self._vocab_size, "bpe tokenizer").tolist()
         text: str = self._inner.decode(known, skip_special_tokens=False)
+        return text
+
+    def json_text(self) -> str:
+        """Return the content of a tokenizer.json, indented."""
+        text: str = self._inner.to_str(pretty=True)
         return text
 
     def state(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
+from tisslm.tokenizers.cuts import anywhere
 
 __all__ = ["CharTokenizer"]
 
@@ -133,6 +134,10 @@ class CharTokenizer(Tokenizer):
             f"{place} is not one of the {self.vocab_size} characters of the training text; remove "
             "it, build the tokenizer from a text that has it, or use the byte tokenizer"
         )
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first place from ``start`` on within the text: each character is alone."""
+        return anywhere(text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn ids into text.

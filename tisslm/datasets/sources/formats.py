@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.datasets.documents import Document, TokenDocuments
+from tisslm.datasets.shards import is_shards, shard_documents, shard_splits
 from tisslm.datasets.sources.jsonl import jsonl_documents
 from tisslm.datasets.sources.options import ReadOptions
 from tisslm.datasets.sources.text import text_documents
@@ -163,10 +164,13 @@ def split_files(path: str | PathLike[str]) -> tuple[Path, Path | None]:
     """Return what to train on and what to validate on, where both are there by name.
 
     In a folder these are ``train.jsonl`` and ``valid.jsonl`` (also ``val`` or ``validation``, also
-    ``.gz`` or ``.zst``), or ``train.bin`` and ``val.bin``. Beside a ``.bin`` file with "train" in
-    its name, it is the file with "val" there. Any other path is returned as it is.
+    ``.gz`` or ``.zst``), ``train.bin`` and ``val.bin``, or the splits of token shards. Beside a
+    ``.bin`` file with "train" in its name, it is the file with "val" there. Any other path is
+    returned as it is.
     """
     given = Path(path)
+    if is_shards(given):
+        return shard_splits(given)
     for ending in SPLIT_ENDINGS if given.is_dir() else ():
         train = given / f"train{ending}"
         if train.is_file():
@@ -179,9 +183,17 @@ def split_files(path: str | PathLike[str]) -> tuple[Path, Path | None]:
 
 
 def folder_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
-    """Yield the documents of all files below a folder, in the order of their paths.
+    """Yield the documents of all files below a folder, in the order of their paths."""
+    for file, found in folder_files(path, options):
+        if found.documents is not None:
+            yield from found.documents(file, options)
 
-    Files and folders with a name that begins with a dot are passed over.
+
+def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Format]]:
+    """Yield every file below a folder with its format, in the order of their paths.
+
+    Files and folders with a name that begins with a dot are passed over; one without text is a bad
+    record.
     """
     files = 0
     for folder, names, inside in os.walk(path):
@@ -196,7 +208,7 @@ def folder_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
             except DataError as error:
                 options.bad.refuse(str(error))
                 continue
-            yield from found.documents(file, options)
+            yield file, found
     if not files:
         raise DataError(f"{path}: expected a folder with files in it, got an empty one")
 
@@ -216,6 +228,12 @@ NOT_READ = {
 }
 
 FORMATS: tuple[Format, ...] = (
+    Format(
+        "shards",
+        "token shards",
+        is_shards,
+        tokens=lambda path, options: shard_documents(path, options.vocab_size),
+    ),
     Format("llm.c", "tokens of llm.c", is_llmc, tokens=llmc_tokens),
     Format("nanogpt", "tokens of nanoGPT", is_nanogpt, tokens=nanogpt_tokens),
     Format("jsonl", "JSON lines", lambda p: p.name.endswith(JSONL), documents=jsonl_documents),
