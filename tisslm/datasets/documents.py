@@ -313,8 +313,8 @@ class _Growing:
 def owned_bytes(array: NDArray[Any]) -> int:
     """Return the bytes of an array, 0 for one that is mapped from a file."""
     owner: object = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
     return 0 if isinstance(owner, mmap.mmap) else array.nbytes
 
 
