@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.datasets import Document, TokenDocuments, encode_documents
@@ -43,6 +43,7 @@ def test_a_document_is_its_pieces_and_an_end() -> None:
     assert both.text == "abc"
 
 
+@settings(deadline=None)
 @given(parts=st.lists(st.lists(st.tuples(st.text("abß", max_size=5), st.booleans()), min_size=1)))
 def test_documents_lie_one_after_another(parts: list[list[tuple[str, bool]]]) -> None:
     documents = [document(*pieces) for pieces in parts]
@@ -152,6 +153,7 @@ def test_a_part_is_a_view() -> None:
 # --------------------------------------------------------------------------- splits
 
 
+@settings(deadline=None)
 @given(fraction=st.sampled_from([0.001, 0.05, 0.1, 0.3, 1 / 3, 0.5, 0.7, 0.99]))
 def test_the_share_that_is_held_out_is_exact(fraction: float) -> None:
     held = [i for i in range(3000) if is_held_out(i, fraction)]

@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.datasets import MixedDataset, PackedDataset, TokenDataset, TokenDocuments
@@ -29,6 +29,7 @@ def source_of(data: MixedDataset, rows: list[int]) -> list[int]:
     return [int(data.window(row)[0][0]) // 1000 for row in rows]
 
 
+@settings(deadline=None)
 @given(parts=PARTS, seed=st.integers(0, 5), epoch=st.integers(0, 5))
 def test_an_epoch_has_the_exact_shares_evenly_spread(
     parts: list[tuple[int, float]], seed: int, epoch: int
@@ -47,6 +48,7 @@ def test_an_epoch_has_the_exact_shares_evenly_spread(
         assert np.abs(so_far - np.arange(1, n + 1) * k / n).max() <= len(parts)
 
 
+@settings(deadline=None)
 @given(parts=PARTS, seed=st.integers(0, 5))
 def test_each_dataset_gives_all_its_rows_before_one_comes_again(
     parts: list[tuple[int, float]], seed: int
@@ -62,6 +64,7 @@ def test_each_dataset_gives_all_its_rows_before_one_comes_again(
             assert len(part) < n or sorted(part) == list(range(n))
 
 
+@settings(deadline=None)
 @given(parts=PARTS, start=st.integers(0, 400), count=st.integers(0, 30))
 def test_any_place_is_the_same_alone(
     parts: list[tuple[int, float]], start: int, count: int

@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.contracts import Dataset
@@ -57,6 +57,7 @@ def expected_pairs(docs: TokenDocuments, n_places: int | None = None) -> list[tu
     return found
 
 
+@settings(deadline=None)
 @given(lengths=LENGTHS, seq_len=st.integers(1, 12), seed=st.none() | st.integers(0, 9))
 def test_a_stream_learns_each_token_of_a_document_from_those_before(
     lengths: list[int], seq_len: int, seed: int | None
@@ -79,6 +80,7 @@ def test_a_stream_learns_each_token_of_a_document_from_those_before(
     check_starts(dataset, docs)
 
 
+@settings(deadline=None)
 @given(lengths=LENGTHS, seq_len=st.integers(1, 12), seed=st.none() | st.integers(0, 9))
 def test_whole_documents_are_all_learned_once(
     lengths: list[int], seq_len: int, seed: int | None
@@ -144,6 +146,7 @@ def test_the_rest_of_a_row_is_padding_that_nothing_sees() -> None:
     )
 
 
+@settings(deadline=None)
 @given(
     lengths=LENGTHS,
     batch_size=st.integers(1, 9),

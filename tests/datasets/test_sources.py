@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.datasets.sources import (
@@ -63,6 +63,7 @@ def test_a_text_is_one_document_exactly_as_it_is(content: bytes, expected: str) 
     assert (document.pieces, document.where) == (((expected, True),), "a.txt")
 
 
+@settings(deadline=None)
 @given(data=st.text(alphabet="ab|äß🙂\n", max_size=60), block=st.integers(1, 9))
 def test_documents_are_what_stands_between_separators(data: str, block: int) -> None:
     path = Path("separated.txt")
