@@ -271,7 +271,7 @@ def tisslm_tokenizers() -> Iterable[Entry]:
 
         @hookimpl
         def tisslm_tokenizers():
-            yield Entry("words", "tisslm_words.words:WordTokenizer", "words split at white space")
+            yield Entry("tiktoken", "tisslm_tiktoken.tokenizer:TiktokenTokenizer", "byte pairs")
     """
     return ()
 

@@ -10,9 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.contracts import Dataset
-from tisslm.datasets import KeyedPermutation, PackedDataset, TokenDataset, TokenDocuments
+from tisslm.datasets import (
+    Document,
+    KeyedPermutation,
+    PackedDataset,
+    TokenDataset,
+    TokenDocuments,
+    encode_documents,
+)
 from tisslm.datasets.row_plan import plan_rows
 from tisslm.errors import ConfigError, DataError
+from tisslm.tokenizers import ByteTokenizer
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=40)
 
@@ -57,11 +65,18 @@ def test_a_stream_learns_each_token_of_a_document_from_those_before(
     docs = documents(lengths, seed)
     if len(docs.tokens) <= seq_len:
         return
+    n_rows = (len(docs.tokens) - 1) // seq_len
+    expected = expected_pairs(docs, n_rows * seq_len)
+    if seed is not None and not expected:
+        with pytest.raises(DataError, match="expected tokens to learn, got only prompts"):
+            PackedDataset(docs, seq_len)
+        return
     dataset = PackedDataset(docs, seq_len)
-    assert len(dataset) == (len(docs.tokens) - 1) // seq_len
-    assert pairs_of(dataset) == expected_pairs(docs, len(dataset) * seq_len)
-    inputs = np.concatenate([dataset.window(i)[0] for i in range(len(dataset))])
-    assert inputs.tolist() == docs.tokens[: len(inputs)].tolist()
+    assert pairs_of(dataset) == expected
+    if seed is None:
+        assert len(dataset) == n_rows
+        inputs = np.concatenate([dataset.window(i)[0] for i in range(len(dataset))])
+        assert inputs.tolist() == docs.tokens[: len(inputs)].tolist()
     check_starts(dataset, docs)
 
 
@@ -71,7 +86,7 @@ def test_whole_documents_are_all_learned_once(
     lengths: list[int], seq_len: int, seed: int | None
 ) -> None:
     docs = documents(lengths, seed)
-    if max(lengths) < 2:
+    if max(lengths) < 2 or not expected_pairs(docs):
         return
     dataset = PackedDataset(docs, seq_len, packing="whole")
     assert sorted(pairs_of(dataset)) == expected_pairs(docs)
@@ -201,3 +216,34 @@ def test_what_cannot_be_packed_is_refused() -> None:
     for i in (-1, 1):
         with pytest.raises(DataError, match=r"expected a window number in range\(1\), got"):
             PackedDataset(documents([5]), 4).window(i)
+
+
+@pytest.mark.parametrize("document_mask", [True, False])
+@pytest.mark.parametrize("packing", ["stream", "whole"])
+@pytest.mark.parametrize("seq_len", [1, 4, 9])
+def test_every_row_has_something_to_learn_and_nothing_is_lost(
+    packing: str, document_mask: bool, seq_len: int
+) -> None:
+    pieces = (("p" * 40, False), ("abc", True), ("q" * 7, False), ("de", True), ("r" * 30, False))
+    documents = encode_documents(
+        [Document(pieces, "one"), Document((("xyz", True),), "two")] * 3, ByteTokenizer()
+    )
+    dataset = PackedDataset(documents, seq_len, packing=packing, document_mask=document_mask)
+    rows = [dataset.window(i) for i in range(len(dataset))]
+    assert all((row[1] != -100).any() for row in rows)
+    targets = np.concatenate([row[1][row[1] != -100] for row in rows])
+    places = np.flatnonzero(documents.learn)
+    if packing == "stream":  # what remains at the end, fewer than seq_len targets, is in no row
+        rest = (len(documents.tokens) - 1) % seq_len
+        places = places[(places > 0) & (places < len(documents.tokens) - rest)]
+    if packing == "whole" or document_mask:  # nothing comes before a document's first token
+        places = places[~np.isin(places, documents.offsets)]
+    assert sorted(targets.tolist()) == sorted(documents.tokens[places].tolist())
+    assert dataset.nbytes > documents.nbytes
+
+
+def test_only_prompts_are_refused_in_either_packing() -> None:
+    documents = encode_documents([Document((("p" * 40, False),), "one")], ByteTokenizer())
+    for packing in ("stream", "whole"):
+        with pytest.raises(DataError, match="expected tokens to learn, got only prompts"):
+            PackedDataset(documents, 4, packing=packing)

@@ -31,7 +31,8 @@ def section(hook: str) -> str:
 
 
 def example(hook: str) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", section(hook), flags=re.DOTALL)
+    found = re.findall(r"```python\n(.*?)```", section(hook), flags=re.DOTALL)
+    (code,) = [text for text in found if f"def {hook}()" in text]
     return str(code)
 
 

@@ -42,5 +42,5 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Any
 
     yield load
     for name in set(sys.modules) - before:
-        if name.startswith(("tisslm_lion", "tisslm_extras")):
+        if name.startswith("tisslm_"):
             del sys.modules[name]

@@ -29,6 +29,7 @@ def test_every_check_has_a_row_of_properties():
 def run(tmp_path, monkeypatch, plugin):
     """``run(text)``: import an example as a module; plugins of the tree can be imported."""
     plugin("tisslm_lion", "lion")
+    plugin("tisslm_parquet", "dataset")
 
     def run(text):
         (tmp_path / "page_example.py").write_text(text, encoding="utf-8")
@@ -47,6 +48,13 @@ def test_the_example_of_every_part_runs(run):
     module = run(EXAMPLES[1])
     (local,) = [p for p in module.PARTS if p.entry.name == "local"]
     module.test_every_part_keeps_its_contract(local)
+
+
+def test_the_example_of_a_dataset_of_files_runs(run, tmp_path):
+    (text,) = [text for text in EXAMPLES if "ParquetDataset" in text]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    run(text).test_parquet_keeps_the_contract_of_datasets(folder)
 
 
 def test_the_example_of_gradients_runs(run):

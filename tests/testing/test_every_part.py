@@ -16,12 +16,15 @@ from tisslm.registry import Part, Registry, load_registry
 from tisslm.testing import (
     ConformanceError,
     check_all,
+    check_dataset,
     check_loss,
     check_optimizer,
     check_part,
     check_scheduler,
+    check_tokenizer,
 )
 from tisslm.testing.every_part import CHECKS
+from tisslm.tokenizers import ByteTokenizer
 
 PARTS = [part for kind in KINDS for part in load_registry().entries(kind)]
 
@@ -109,6 +112,30 @@ def test_wsd_keeps_the_contract(plugin):
     for shape in ("sqrt", "cosine"):
         options = {"max_steps": 30, "decay_shape": shape, "min_lr": 0.01}
         assert check_scheduler(scheduler, options=options).n_assertions > 100
+
+
+def test_parquet_keeps_the_contract(plugin):
+    assert check_dataset(plugin("tisslm_parquet", "dataset").ParquetDataset).n_assertions > 100
+
+
+def test_tiktoken_keeps_the_contract(plugin):
+    tokenizer = plugin("tisslm_tiktoken", "tokenizer").TiktokenTokenizer
+    assert check_tokenizer(tokenizer).n_assertions > 100
+
+
+def test_the_documented_dataset_of_texts_keeps_the_contract(tmp_path, monkeypatch):
+    (source,) = [text for text in EXAMPLES if "class Poems" in text]
+    (tmp_path / "documented_poems.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    poems = importlib.import_module("documented_poems").Poems
+    assert check_dataset(poems).n_assertions > 100
+    path = tmp_path / "poems.txt"
+    path.write_text("a rose\n\n\n\nis a rose\n\nis")
+    dataset = poems(path, ByteTokenizer(), 8)
+    assert dataset.window(0)[2].tolist() == [0] * 6 + [6] * 2
+    assert len(dataset.documents) == 3
+    options = {"path": path, "tokenizer": ByteTokenizer(), "seq_len": 4}
+    assert check_dataset(poems, options=options).n_assertions > 100
 
 
 HOOKS = Path(__file__).parents[2] / "docs" / "plugin-hooks.md"

@@ -104,6 +104,32 @@ class Draws(ByteTokenizer):
         return super().decode([(i - self.mine) % 256 for i in ids])
 
 
+class EndsBeyond(ByteTokenizer):
+    end_of_text = 256
+
+
+class EndsByName(ByteTokenizer):
+    end_of_text = "<|endoftext|>"
+
+
+class ForgetsItsEnd(ByteTokenizer):
+    end_of_text = 0
+
+    @classmethod
+    def from_state(cls, state):
+        return ByteTokenizer()
+
+
+class OfTheFirstLine(CharTokenizer):
+    @classmethod
+    def from_text(cls, text, *, characters=""):
+        return cls(characters=text + characters)
+
+    @classmethod
+    def from_texts(cls, texts, **options):
+        return cls(characters=next(iter(texts)).partition("\n")[0], **options)
+
+
 WRONG = [
     (LosesCharacters, "what is encoded decodes to itself"),
     (FoldsCase, "what is encoded decodes to itself"),
@@ -114,6 +140,10 @@ WRONG = [
     (RefusesRareIds, "every id decodes"),
     (SavesASet, "the state goes through json"),
     (RestoresOthers, "the state goes through json"),
+    (EndsBeyond, "end of text is an id or none"),
+    (EndsByName, "end of text is an id or none"),
+    (ForgetsItsEnd, "end of text is an id or none"),
+    (OfTheFirstLine, "texts build what a text builds"),
     (Draws, "ids are in the vocabulary"),
 ]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
 from tisslm.datasets.joined import SpanArray
-from tisslm.datasets.tokens import SCAN_TOKENS, check_ids
+from tisslm.datasets.tokens import check_ids
 from tisslm.errors import DataError, ShapeError
 
 __all__ = [
@@ -137,12 +137,6 @@ class TokenDocuments:
         """Raise ``DataError`` if the file of a mapped array was changed since it was opened."""
         if self.source is not None:
             self.source.check()
-
-    def has_targets(self) -> bool:
-        """Return whether any token may be a target."""
-        learn = self.learn
-        starts = range(0, len(self.tokens), SCAN_TOKENS)
-        return learn is None or any(learn[s : s + SCAN_TOKENS].any() for s in starts)
 
     def part(self, first: int, last: int) -> TokenDocuments:
         """Return documents ``first`` to ``last - 1``, as views."""

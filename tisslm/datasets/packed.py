@@ -17,6 +17,7 @@ from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.row_plan import RowPlan, plan_rows
 from tisslm.datasets.rows import RowDataset
+from tisslm.datasets.tokens import SCAN_TOKENS
 from tisslm.errors import ConfigError, DataError
 
 __all__ = ["PackedDataset"]
@@ -31,7 +32,8 @@ class PackedDataset(RowDataset):
     after another and, as targets, those one further on; a document may be cut where a row ends,
     and what remains at the end, fewer than T targets, is in no row. With ``packing="whole"``, a
     document stays in one row (longer ones are cut into rows of T and a rest) and rows are filled
-    up with padding: id 0 with the target -100.
+    up with padding: id 0 with the target -100. What has nothing to be learned, such as a row's
+    length of a long prompt, is in no row: a batch of it could not be trained on.
 
     With ``document_mask``, rows are triples. ``start_T[t]`` is the place in the row where the
     document of token t begins: t sees nothing before it, and its position is ``t - start_T[t]``.
@@ -78,33 +80,37 @@ class PackedDataset(RowDataset):
         self.batch_size = batch_size
         self.seed = seed
         self._plan: RowPlan | None = None
+        self._numbers: IntArray | None = None
         if packing == "whole":
-            self._plan = plan_rows(np.asarray(documents.offsets), self.seq_len)
+            self._plan = plan_rows(np.asarray(documents.offsets), self.seq_len, documents.learn)
             self._rows: int = len(self._plan.first) - 1
-            several = self._plan.most_pieces > 1
+            self.has_starts = document_mask and self._plan.most_pieces > 1
         else:
             self._rows = (len(documents.tokens) - 1) // self.seq_len
-            several = len(documents) > 1
-        self.has_starts = document_mask and several
+            self.has_starts = document_mask and len(documents) > 1
+            if documents.learn is not None:
+                learned = learned_rows(documents, self._rows, self.seq_len, self.has_starts)
+                self._numbers = learned if len(learned) < self._rows else None
+                self._rows = len(learned)
         self._check_rows()
 
     def _check_rows(self) -> None:
         documents = self.documents
-        if not self._rows and self._plan is None:
+        if self._plan is None and len(documents.tokens) <= self.seq_len:
             raise DataError(
                 f"{documents.where}: expected at least {self.seq_len + 1} tokens for one row of "
                 f"seq_len {self.seq_len} and its last target, got {len(documents.tokens)}; give a "
                 'longer text, a smaller seq_len, or packing = "whole", which fills rows up'
             )
+        if not self._rows and documents.learn is not None:
+            raise DataError(
+                f"{documents.where}: expected tokens to learn, got only prompts; give "
+                "completions, or set mask_prompt to false"
+            )
         if not self._rows:
             raise DataError(
                 f"{documents.where}: expected a document of at least 2 tokens, got only shorter "
                 "ones; one token has no next one to learn"
-            )
-        if not documents.has_targets():
-            raise DataError(
-                f"{documents.where}: expected tokens to learn, got only prompts; give "
-                "completions, or set mask_prompt to false"
             )
 
     def __len__(self) -> int:
@@ -113,7 +119,8 @@ class PackedDataset(RowDataset):
     @property
     def nbytes(self) -> int:
         """Bytes of the tokens and of what is kept about rows; mapped files take none."""
-        return self.documents.nbytes + (0 if self._plan is None else self._plan.nbytes)
+        rows = self._plan if self._numbers is None else self._numbers
+        return self.documents.nbytes + (0 if rows is None else rows.nbytes)
 
     def order(self, seed: int, epoch: int) -> KeyedPermutation:
         """Return the keyed permutation of an epoch; indexing it takes constant time."""
@@ -132,7 +139,8 @@ class PackedDataset(RowDataset):
     def fill(self, i: int, row: IntArray, scratch: Any) -> None:
         """Write row ``i`` into ``row``: inputs, targets and, if it has three, starts."""
         if self._plan is None:
-            self._fill_stream(i * self.seq_len, row, scratch)
+            number = i if self._numbers is None else int(self._numbers[i])
+            self._fill_stream(number * self.seq_len, row, scratch)
         else:
             self._fill_whole(self._plan, i, row, scratch)
 
@@ -175,3 +183,30 @@ class PackedDataset(RowDataset):
             masked = scratch[:length]
             np.logical_not(learn[begin + 1 : begin + length + 1], out=masked)
             np.copyto(targets, IGNORE_INDEX, where=masked)
+
+
+def learned_rows(documents: TokenDocuments, rows: int, seq_len: int, masked: bool) -> IntArray:
+    """Return the numbers of a stream's rows that have a target, an int64 array.
+
+    Parameters
+    ----------
+    documents : TokenDocuments
+        Without ``learn``, every token may be one.
+    rows : int
+        How many there are.
+    seq_len : int
+    masked : bool
+        Whether a document's first token is no target.
+    """
+    offsets = documents.offsets
+    learn = np.ones(len(documents.tokens), bool) if documents.learn is None else documents.learn
+    found = [np.empty(0, np.int64)]
+    step = max(1, SCAN_TOKENS // seq_len)
+    for first in range(0, rows, step):
+        begin, end = first * seq_len + 1, min(first + step, rows) * seq_len + 1
+        targets = np.array(learn[begin:end], dtype=bool)
+        if masked:
+            after, last = np.searchsorted(offsets, (begin, end))
+            targets[offsets[after:last] - begin] = False
+        found.append(first + np.flatnonzero(targets.reshape(-1, seq_len).any(axis=1)))
+    return np.concatenate(found)

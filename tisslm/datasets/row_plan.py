@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class RowPlan:
         return int(np.diff(self.first).max()) if len(self.first) > 1 else 0
 
 
-def plan_rows(offsets: IntArray, seq_len: int) -> RowPlan:
+def plan_rows(offsets: IntArray, seq_len: int, learn: NDArray[Any] | None = None) -> RowPlan:
     """Place documents whole in rows, in their order; a longer one fills rows of its own first.
 
     A document of n tokens takes n - 1 places, as its last token is a target only. Each goes to
@@ -62,6 +63,8 @@ def plan_rows(offsets: IntArray, seq_len: int) -> RowPlan:
     offsets : int64 array of shape (m + 1,)
     seq_len : int
         Places of a row.
+    learn : bool or uint8 array of shape (n,), optional
+        Whether a token may be a target; a piece without one is in no row.
 
     References
     ----------
@@ -74,6 +77,10 @@ def plan_rows(offsets: IntArray, seq_len: int) -> RowPlan:
     within = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     begins = offsets[document] + within * seq_len
     lengths = np.minimum(places[document] - within * seq_len, seq_len)
+    if learn is not None:
+        pairs = zip(begins.tolist(), lengths.tolist(), strict=True)
+        kept = np.array([bool(learn[b + 1 : b + n + 1].any()) for b, n in pairs], dtype=bool)
+        begins, lengths = begins[kept], lengths[kept]
     rows, n_rows = _best_fit(lengths, seq_len)
     by_row = np.argsort(rows, kind="stable")
     first = np.searchsorted(rows[by_row], np.arange(n_rows + 1))

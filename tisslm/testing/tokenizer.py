@@ -71,6 +71,11 @@ def check_tokenizer(
 
         for prop in PROPERTIES:
             checks.run(prop, make, sample, options=chosen)
+
+        def of_several(chosen: Mapping[str, Any] = chosen) -> Tokenizer:
+            return cls.from_texts(iter((sample,)), **chosen)
+
+        checks.run(texts_build_what_a_text_builds, make, of_several, options=chosen)
     return checks.report()
 
 
@@ -119,6 +124,17 @@ def every_id_decodes(checks: Checks, make: Make, text: str) -> None:
         checks.that(isinstance(got, str), f"id {i} to decode to a str", type(got).__name__)
 
 
+def end_of_text_is_an_id_or_none(checks: Checks, make: Make, text: str) -> None:
+    """Check that the id which ends documents is in the vocabulary, the same every time."""
+    tokenizer = make()
+    end = tokenizer.end_of_text
+    known = end is None or (isinstance(end, int) and 0 <= end < tokenizer.vocab_size)
+    checks.that(known, f"None or an int in range({tokenizer.vocab_size})", repr(end))
+    checks.same(make().end_of_text, end, "end_of_text of a tokenizer from the same text")
+    other = type(tokenizer).from_state(json.loads(json.dumps(tokenizer.state())))
+    checks.same(other.end_of_text, end, "end_of_text of the restored tokenizer")
+
+
 def the_state_goes_through_json(checks: Checks, make: Make, text: str) -> None:
     """Check that ``from_state`` builds the same tokenizer from a state that was JSON."""
     tokenizer = make()
@@ -134,10 +150,16 @@ def the_state_goes_through_json(checks: Checks, make: Make, text: str) -> None:
     checks.same(other.state(), state, "the state of the restored tokenizer")
 
 
+def texts_build_what_a_text_builds(checks: Checks, make: Make, of_several: Make) -> None:
+    """Check that ``from_texts`` of one text builds what ``from_text`` does."""
+    checks.same(of_several().state(), make().state(), "the state of a tokenizer from several texts")
+
+
 PROPERTIES: tuple[Callable[[Checks, Make, str], None], ...] = (
     what_is_encoded_decodes_to_itself,
     ids_are_in_the_vocabulary,
     an_array_has_the_same_ids,
     every_id_decodes,
     the_state_goes_through_json,
+    end_of_text_is_an_id_or_none,
 )

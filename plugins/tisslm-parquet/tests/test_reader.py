@@ -13,7 +13,7 @@ import pytest
 from tisslm_parquet import reader
 from tisslm_parquet.reader import read_documents
 
-from tisslm.datasets.documents import Document
+from tisslm.datasets import Document
 from tisslm.datasets.sources import BadRecords
 from tisslm.errors import DataError
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tisslm.contracts import Tokenizer
-from tisslm.datasets.documents import Document, encode_documents
-from tisslm.datasets.packed import PackedDataset
+from tisslm.datasets import Document, PackedDataset, encode_documents
 from tisslm.datasets.sources import BadRecords
 from tisslm.errors import ConfigError, DataError
 from tisslm_parquet.files import Paths, find_files

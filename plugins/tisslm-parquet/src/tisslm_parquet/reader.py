@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tisslm.datasets.documents import Document
+from tisslm.datasets import Document
 from tisslm.datasets.sources import BadRecords, record_pieces
 from tisslm.errors import DataError
 
