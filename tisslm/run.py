@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint import list_checkpoints, resolve
+from tisslm.checkpoint import Retention, list_checkpoints, newest, resolve
 from tisslm.config import TrainingConfig
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError
 
-__all__ = ["RunDirectory", "find_run", "open_run", "run_path"]
+__all__ = ["RunDirectory", "find_run", "keeping", "known_folder", "open_run"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
@@ -30,6 +30,11 @@ SUMMARY = "summary.json"
 _NOT_COMPARED = (
     "resume",
     "resume_from",
+    "keep_checkpoints",
+    "keep_best",
+    "keep_every",
+    "best_metric",
+    "best_mode",
     "output_dir",
     "threads",
     "activation_checkpointing",
@@ -173,38 +178,63 @@ def open_run(
     Raises
     ------
     CheckpointError
-        If the checkpoint that ``resume`` names is not there, or "auto" finds only damaged ones.
+        If the checkpoint that ``resume`` names is not there or damaged, or the run has
+        checkpoints and none that verifies.
     """
-    target = config.resume_target
-    run = RunDirectory(run_path(config, settings), config.name, config.checkpoint_dir)
+    target, folder = config.resume_target, known_folder(config, settings)
+    saved: Path | None = None
+    if target and target != "auto":
+        saved = resolve(target)
+        below = Path(config.checkpoint_dir).parts
+        if not folder and saved.parts[-1 - len(below) : -1] == below:
+            folder = str(saved.parents[len(below)])
+    run = RunDirectory(folder, config.name, config.checkpoint_dir)
     if target == "auto":
-        return run, resolve(run.checkpoints) if list_checkpoints(run.checkpoints) else None
-    return run, resolve(target) if target else None
+        saved = newest(run.checkpoints)
+    return run, saved
 
 
-def run_path(config: TrainingConfig, settings: Mapping[str, Any]) -> str:
-    """Return the directory in which a run begins or goes on, "" for one that is yet to be named.
+def known_folder(config: TrainingConfig, settings: Mapping[str, Any]) -> str:
+    """Return the directory of a run as far as it is known before any checkpoint is read, or "".
 
     Parameters
     ----------
     config : TrainingConfig
     settings : mapping
         The resolved configuration.
+    """
+    if config.output_dir or config.resume_target != "auto":
+        return config.output_dir
+    found = find_run(config.name, settings, config.checkpoint_dir)
+    return "" if found is None else str(found)
+
+
+def keeping(config: TrainingConfig, evaluates: bool) -> Retention:
+    """Return which checkpoints a run keeps.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    evaluates : bool
+        Whether the run has validation data.
 
     Raises
     ------
-    CheckpointError
-        If the checkpoint that ``resume`` names is not there.
+    ConfigError
+        If the best are to be kept by a metric that the run does not have.
     """
-    target, folder = config.resume_target, config.output_dir
-    if folder or not target:
-        return folder
-    if target == "auto":
-        found = find_run(config.name, settings, config.checkpoint_dir)
-        return "" if found is None else str(found)
-    saved, below = resolve(target), Path(config.checkpoint_dir).parts
-    inside = saved.parts[-1 - len(below) : -1] == below
-    return str(saved.parents[len(below)]) if inside else ""
+    if config.keep_best and config.best_metric.startswith("eval/") and not evaluates:
+        raise ConfigError(
+            f"training.keep_best: expected validation data to compute {config.best_metric}, got "
+            'none; give some, or set training.best_metric = "train/loss"'
+        )
+    return Retention(
+        newest=config.keep_checkpoints,
+        best=config.keep_best,
+        every=config.keep_every,
+        metric=config.best_metric,
+        mode=config.best_mode,
+    )
 
 
 def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Path | None:

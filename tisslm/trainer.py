@@ -28,7 +28,7 @@ from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
-from tisslm.run import open_run
+from tisslm.run import keeping, open_run
 from tisslm.saving import DirectSaver, Saver
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
@@ -81,6 +81,8 @@ class Trainer:
         Why the last ``train`` ended before ``max_steps``: the name of a signal, or the time limit;
         "" if it did not.
     run : RunDirectory
+    retention : tisslm.checkpoint.Retention
+        Which checkpoints are kept.
 
     Examples
     --------
@@ -125,7 +127,8 @@ class Trainer:
         self.observed: dict[str, Any] = {}
         self.leaving = Leaving(self.communicator)
         self.stopped = ""
-        self.saver: Saver = DirectSaver(self.write_checkpoint)
+        self.saver: Saver = DirectSaver(self._write_checkpoint)
+        self.retention = keeping(config, self.val_dataset is not None)
         self.run, saved = open_run(config, self.settings)
         if saved is not None:
             self.load_checkpoint(saved)
@@ -287,7 +290,7 @@ class Trainer:
         return evaluate(self.model, dataset, self.validation_loss, batch_size=rows).loss
 
     def save_checkpoint(self, epoch: int, step: int) -> Path:
-        """Write ``checkpoint-<step>`` in the run directory and delete those beyond the limit.
+        """Write ``checkpoint-<step>`` in the run directory and delete those that nothing keeps.
 
         Parameters
         ----------
@@ -302,11 +305,11 @@ class Trainer:
         self.run.make()
         return self.saver.write_now(step, snapshot.take(self))
 
-    def write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
-        """Write a state that was taken before; also called by the thread of ``saving``."""
+    def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
+        """Write a state that was taken before; the thread of ``saving`` may be who calls."""
         path = checkpoint.write(self.run.checkpoints, step, found)
         self.run.known.add(path.name)
-        checkpoint.prune(self.run.checkpoints, self.config.keep_checkpoints, path)
+        checkpoint.prune(self.run.checkpoints, self.retention, path)
         return path
 
     def load_checkpoint(self, path: str | Path) -> None:

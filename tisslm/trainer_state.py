@@ -35,7 +35,7 @@ class TrainerState:
     loss_history : list of float
         The loss of every update.
     evaluation : dict
-        Step and loss of the last evaluation; empty before the first.
+        Step and metrics of the last evaluation; empty before the first.
     scaling : dict
         The saved state of the loss scale; empty before anything was loaded.
     """

@@ -7,10 +7,11 @@ import os
 
 import numpy as np
 import pytest
-from safetensors import SafetensorError
+from checkpoints import reseal
 from safetensors.numpy import load_file, save_file
 
-from tisslm import TokenDataset, checkpoint, ops
+from tisslm import TokenDataset, ops
+from tisslm.checkpoint import disk
 from tisslm.errors import CheckpointError
 from tisslm.tokenizers.char import CharTokenizer
 
@@ -159,6 +160,7 @@ def test_parameters_that_do_not_fit_the_configuration_are_named(make_trainer, ch
     trainer.train()
     path = trainer.run.checkpoints / "checkpoint-6" / "model.safetensors"
     save_file(change(load_file(path)), path)
+    reseal(path.parent)
     with pytest.raises(CheckpointError, match=message):
         make_trainer(folder="other", resume=str(trainer.run.path))
 
@@ -214,19 +216,19 @@ def test_a_leftover_of_a_killed_process_does_not_stop_a_save(make_trainer):
     assert [p.name for p in trainer.run.checkpoints.iterdir()] == ["checkpoint-6"]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("full")])
-def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(make_trainer, monkeypatch, error):
+@pytest.mark.parametrize("name", ["write_file", "make_directory", "rename", "sync_directory"])
+def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(make_trainer, monkeypatch, name):
     trainer = make_trainer(save_every=3)
     trainer.train()
 
     def full(*_: object) -> None:
-        raise error
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_arrays", full)
-    with pytest.raises(
-        CheckpointError, match=r"could not be written .* earlier checkpoints are un"
-    ):
-        trainer.save_checkpoint(0, 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.Disk, name, full)
+        message = r"could not be written \(.*No space left on device\); earlier checkpoints are un"
+        with pytest.raises(CheckpointError, match=message):
+            trainer.save_checkpoint(0, 7)
     assert sorted(p.name for p in trainer.run.checkpoints.iterdir()) == [
         "checkpoint-3",
         "checkpoint-6",
@@ -270,6 +272,7 @@ def test_a_state_of_the_wrong_type_is_named(make_trainer):
     trainer.train()
     path = trainer.run.checkpoints / "checkpoint-6" / "trainer_state.json"
     path.write_text(json.dumps({"global_step": "many"}))
+    reseal(path.parent)
     with pytest.raises(CheckpointError, match=r"trainer_state.json: not the state of a trainer"):
         make_trainer(folder="other", resume=str(trainer.run.path))
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from tisslm.config.fields import (
+    BestMetric,
+    BestMode,
     Count,
     CountOrZero,
     Expects,
@@ -155,6 +157,15 @@ class TrainingConfig(Section):
         the next interval, or the end of the run. The last save of a run always has to succeed.
     async_save : bool, default False
         Whether checkpoints are copied to memory and written while training goes on.
+    keep_best : int, default 0
+        So many checkpoints with the best ``best_metric`` are kept, beside the newest; with it,
+        every checkpoint is evaluated before it is written.
+    keep_every : int, default 0
+        Checkpoints of steps that this divides are never deleted; 0: none for that reason.
+    best_metric : {"eval/loss", "eval/perplexity", "train/loss"}, default "eval/loss"
+        What "best" goes by; other trainers' "loss" and "eval_loss" are read, too.
+    best_mode : {"min", "max"}, default "min"
+        Whether less or more is better.
 
     Raises
     ------
@@ -198,6 +209,10 @@ class TrainingConfig(Section):
     max_time: Duration = ""
     on_save_error: OnSaveError = "continue"
     async_save: Flag = False
+    keep_best: CountOrZero = 0
+    keep_every: CountOrZero = 0
+    best_metric: BestMetric = "eval/loss"
+    best_mode: BestMode = "min"
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""
