@@ -33,6 +33,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/memory.py --size $(SIZE) $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON),--peers "")
 	$(BIN)/python benchmarks/profile_step.py --size $(SIZE)
 	$(BIN)/python benchmarks/kernels.py --size $(SIZE)
+	$(BIN)/python benchmarks/checkpoint.py --size $(SIZE)
 	$(BIN)/python benchmarks/threads.py --size $(SIZE)
 
 clean:

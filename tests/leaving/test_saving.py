@@ -247,7 +247,7 @@ def test_how_long_a_save_will_take(make_trainer):
 
 def test_the_copy_is_planned(make_trainer):
     trainer = make_trainer(async_save=True)
-    saver = BackgroundSaver(trainer.write_checkpoint, snapshot.take(trainer))
+    saver = BackgroundSaver(trainer.saver.write, snapshot.take(trainer))
     plain, copying = (
         Planner(trainer.model, config, "adamw", load_registry()).plan()
         for config in (make_trainer().config, trainer.config)
