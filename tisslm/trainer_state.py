@@ -102,7 +102,10 @@ class TrainerState:
                 tokens_seen=int(value["num_input_tokens_seen"]),
                 skipped=int(value.get("skipped_steps", 0)),
                 refused_in_a_row=int(value.get("refused_in_a_row", 0)),
-                evaluation={k: float(v) for k, v in value.get("evaluation", {}).items()},
+                evaluation={
+                    name: int(found) if name == "step" else float(found)
+                    for name, found in value.get("evaluation", {}).items()
+                },
                 scaling={k: float(v) for k, v in value.get("loss_scaling", {}).items()},
                 loss_history=LossHistory(arrays["loss_history"].ravel(), room=room),
             )
