@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
@@ -26,8 +26,10 @@ from tisslm.records import (
     Buffer,
     PassContext,
     RunInfo,
+    Window,
     check_targets,
     chunk_rows,
+    stack_windows,
     target_weights,
 )
 
@@ -51,7 +53,9 @@ __all__ = [
     "Sink",
     "Stateful",
     "Tokenizer",
+    "Window",
     "chunk_rows",
+    "stack_windows",
     "target_weights",
 ]
 
@@ -122,6 +126,9 @@ class Model(ABC):
 
     parameters: Parameters
 
+    #: Whether passes keep the documents of a row apart (``Batch.start_BT``).
+    takes_documents: ClassVar[bool] = False
+
     @property
     @abstractmethod
     def vocab_size(self) -> int:
@@ -140,10 +147,14 @@ class Model(ABC):
             raise ConfigError(f'{name}: expected only the defaults "fp32", "none", got {asked}')
 
     @abstractmethod
-    def forward(self, x: IntArray, *, train: bool = False) -> tuple[FloatArray, Any]:
+    def forward(
+        self, x: IntArray, *, train: bool = False, start: IntArray | None = None
+    ) -> tuple[FloatArray, Any]:
         """Compute logits of shape (B, T, V) and the cache that ``backward`` needs.
 
-        The cache is good until the next forward; using a stale one is an error.
+        ``start``, of the shape of x, says where in its row the document of each token begins;
+        None: a row is one document. The cache is good until the next forward; using a stale one
+        is an error.
         """
 
     @abstractmethod
@@ -165,6 +176,24 @@ class Model(ABC):
         The same bits as ``forward``, ``loss.forward``, ``loss.backward`` and ``backward``, but
         the [B*T, V] logits are never stored.
         """
+
+    @final
+    def check_start(self, start: IntArray | None, shape: tuple[int, ...]) -> None:
+        """Refuse starts of documents if passes take none, or if their shape is not the tokens'."""
+        if start is None:
+            return
+        if not self.takes_documents:
+            raise ConfigError(
+                f"model {type(self).__name__}: it does not keep the documents of a row apart "
+                "(takes_documents is False). Use data of one document per row, or a model that "
+                "does, such as Transformer"
+            )
+        if getattr(start, "shape", None) != shape:
+            got = getattr(start, "shape", type(start).__name__)
+            raise ShapeError(
+                f"start: expected an array of the tokens' shape {shape}, the position in its row "
+                f"at which the document of each token begins, got {got}"
+            )
 
     def plan(self, batch: int, time: int) -> Mapping[str, int]:
         """Return the bytes of every buffer of a pass of shape (B, T), by name.
@@ -435,16 +464,20 @@ class Dataset(Stateful, ABC):
         """Return the number of windows."""
 
     @abstractmethod
-    def window(self, i: int) -> tuple[IntArray, IntArray]:
-        """Return inputs and targets of window ``i``, int32 arrays of shape (T,)."""
+    def window(self, i: int) -> Window:
+        """Return inputs and targets of window ``i``, int32 arrays of shape (T,).
+
+        A third array, for every window or for none, is ``start_T``: where in the window the
+        document of each token begins, so ``start_T[t]`` is t or ``start_T[t - 1]``, and 0 at 0.
+        The model then keeps documents apart and counts positions from their beginnings; the target
+        of a document's last token is -100, since what follows is not its next token.
+        """
 
     @abstractmethod
     def order(self, seed: int, epoch: int) -> Sequence[int]:
         """Return the keyed permutation of an epoch; indexing it takes constant time."""
 
-    def batches(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, IntArray]]:
+    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
         """Yield batches without end, epoch after epoch, from batch number ``start`` on.
 
         The last batch of an epoch may be smaller; none is dropped. Starting at ``start``
@@ -453,6 +486,7 @@ class Dataset(Stateful, ABC):
         Yields
         ------
         x_BT, y_BT : int32 arrays of shape (B, T)
+            And ``start_BT``, where windows have it.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
@@ -464,13 +498,10 @@ class Dataset(Stateful, ABC):
             for batch in range(within, per_epoch):
                 first = batch * batch_size
                 rows = range(first, min(first + batch_size, len(self)))
-                pairs = [self.window(order[row]) for row in rows]
-                yield np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+                yield stack_windows([self.window(order[row]) for row in rows])
                 number += 1
 
-    def stream(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, IntArray]]:
+    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
         """Yield what ``batches`` does, in arrays that may be written again: what training reads.
 
         A batch is good until the next but one is asked for; whoever keeps it longer copies it. The
@@ -498,11 +529,14 @@ class Dataset(Stateful, ABC):
         return 0
 
     def stream_bytes(self, batch_size: int) -> int:
-        """Return the bytes of the arrays that a ``stream`` holds: two batches of int32."""
+        """Return the bytes of the arrays that a ``stream`` holds: two batches of int32.
+
+        Of inputs and targets; a dataset whose windows have ``start_T`` says its own.
+        """
         rows = min(batch_size, len(self))
         return 2 * 2 * rows * self.seq_len * np.dtype(np.int32).itemsize
 
-    def __iter__(self) -> Iterator[tuple[IntArray, IntArray]]:
+    def __iter__(self) -> Iterator[Window]:
         """Yield the batches of one epoch in the Trainer's order; the next call, the next epoch."""
         if self.batch_size is None or self.seed is None:
             raise ConfigError(
@@ -524,6 +558,11 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         """Number of ids: every id is in ``range(vocab_size)``."""
 
+    @property
+    def end_of_text(self) -> int | None:
+        """The id that ends every document, None where the tokenizer has no such token."""
+        return None
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Turn text into token ids."""
@@ -534,6 +573,18 @@ class Tokenizer(ABC):
         What datasets call: a subclass may build the array, of any integer type, without the list.
         """
         return np.asarray(self.encode(text), dtype=np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[IntArray]:
+        """Turn each text into ids as ``encode_array`` does; a subclass may use all cores."""
+        return [self.encode_array(text) for text in texts]
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first place from ``start`` on at which a text may be cut, -1 if none is known.
+
+        The ids of the two parts, one after another, are those of the whole, also if the text goes
+        on: this is how a text larger than memory is encoded. A place is never 0 or the end.
+        """
+        return -1
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
@@ -552,6 +603,17 @@ class Tokenizer(ABC):
     def from_text(cls, text: str, **options: Any) -> Tokenizer:
         """Build the tokenizer for a training text; those that learn nothing ignore the text."""
         return cls(**options)
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], **options: Any) -> Tokenizer:
+        """Build the tokenizer for many training texts, read once and in order.
+
+        The default joins them, or leaves them alone where ``from_text`` is not overridden; a
+        tokenizer that learns overrides it to hold none of them long.
+        """
+        if getattr(cls.from_text, "__func__", None) is Tokenizer.from_text.__func__:  # type: ignore[attr-defined]
+            return cls(**options)
+        return cls.from_text("".join(texts), **options)
 
 
 # --------------------------------------------------------------------------- observers

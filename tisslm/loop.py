@@ -137,9 +137,9 @@ class Loop:
         """Take a batch and make an update of it; tell whether there was one."""
         trainer, start = self.trainer, time.perf_counter()
         before, lr = trainer.current_step, trainer.scheduler.get_lr()
-        x_BT, y_BT = next(batches)
-        loss = trainer.train_step(x_BT, y_BT)
-        self.rate.add(x_BT.size, time.perf_counter() - start)
+        batch = next(batches)
+        loss = trainer.train_step(*batch)
+        self.rate.add(batch[0].size, time.perf_counter() - start)
         if trainer.current_step == before:  # skipped
             return False
         if is_logged(trainer.current_step, trainer.config, trainer.max_steps):

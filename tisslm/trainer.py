@@ -196,7 +196,7 @@ class Trainer:
 
     # ------------------------------------------------------------------ one update
 
-    def train_step(self, x: Array, y: Array) -> float:
+    def train_step(self, x: Array, y: Array, start: Array | None = None) -> float:
         """Make one optimizer update.
 
         A step whose loss or gradients are not finite makes none, with a warning; nor does one
@@ -209,6 +209,9 @@ class Trainer:
         x, y : integer ndarrays of shape (B, T)
             Inputs and targets of the whole update; cut into micro-batches of
             ``config.batch_size`` rows. A target of -100 is none.
+        start : integer ndarray of shape (B, T), optional
+            Position in its row at which the document of each token begins; left out, a row is one
+            document.
 
         Returns
         -------
@@ -222,7 +225,7 @@ class Trainer:
             ``config.spike_action``, or because there were ``config.max_nonfinite`` in a row.
             Nothing was updated then.
         """
-        loss = update.accumulate(self, x, y)
+        loss = update.accumulate(self, x, y, start)
         update.apply(self, x, y, loss)
         self.state.tokens_seen += x.size * self.communicator.size
         self.state.epoch = self.state.position // max(1, self.steps_per_epoch)

@@ -109,7 +109,7 @@ class TrainerState:
                 scaling={k: float(v) for k, v in value.get("loss_scaling", {}).items()},
                 loss_history=LossHistory(arrays["loss_history"].ravel(), room=room),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
                 f"{where}: not the state of a trainer ({error!r}); use an earlier checkpoint"
             ) from error

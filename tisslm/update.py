@@ -26,7 +26,7 @@ Array = NDArray[Any]
 CLIP_EPS = 1e-6
 
 
-def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
+def accumulate(trainer: Trainer, x: Array, y: Array, start: Array | None = None) -> float:
     """Leave the gradients of a window's mean loss, times the loss scale, and return that loss.
 
     Parameters
@@ -34,6 +34,8 @@ def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
     trainer : Trainer
     x, y : integer ndarrays of shape (B, T)
         Of all micro-batches.
+    start : integer ndarray of shape (B, T), optional
+        Where in its row the document of each token begins.
 
     Returns
     -------
@@ -51,6 +53,7 @@ def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
         raise ShapeError(
             f"train_step: expected x and y of one shape (B, T), got {x.shape} and {y.shape}"
         )
+    trainer.model.check_start(start, x.shape)
     comm, rows = trainer.communicator, trainer.config.batch_size
     count = int(comm.sum_scalars([float(trainer.targets.count(y))])[0])
     if count == 0:
@@ -63,7 +66,7 @@ def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
         part = slice(first, first + rows)
         weights = trainer.targets.weigh(y[part], count)
         weights *= scale
-        batch = Batch(x[part], y[part], weights)
+        batch = Batch(x[part], y[part], weights, None if start is None else start[part])
         loss += trainer.model.step_loss(batch, trainer.loss_fn, first_row=first)
     loss = comm.sum_scalars([loss])[0] / scale
     comm.sum_gradients(trainer.model.parameters.grad)

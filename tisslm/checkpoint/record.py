@@ -22,7 +22,7 @@ from tisslm.checkpoint.disk import Block
 from tisslm.contracts import Tokenizer
 from tisslm.errors import PluginError
 from tisslm.registry import Registry
-from tisslm.tensor_files import array_blocks
+from tisslm.tensor_files import tensor_chunks
 
 __all__ = [
     "CONFIG",
@@ -85,11 +85,11 @@ class Checkpoint:
 
 def contents(checkpoint: Checkpoint) -> Iterator[tuple[str, Iterable[Block]]]:
     """Yield the name and the content of each file, but for the manifest."""
-    yield MODEL, array_blocks(MODEL, checkpoint.model)
+    yield MODEL, tensor_chunks(checkpoint.model, MODEL)
     yield CONFIG, _json(checkpoint.model_config)
-    yield OPTIMIZER, array_blocks(OPTIMIZER, checkpoint.optimizer)
+    yield OPTIMIZER, tensor_chunks(checkpoint.optimizer, OPTIMIZER)
     yield TRAINER, _json(checkpoint.trainer)
-    yield TRAINER_ARRAYS, array_blocks(TRAINER_ARRAYS, checkpoint.trainer_arrays)
+    yield TRAINER_ARRAYS, tensor_chunks(checkpoint.trainer_arrays, TRAINER_ARRAYS)
     if checkpoint.tokenizer is not None:
         yield _tokenizer_file(checkpoint.tokenizer)
 
