@@ -17,11 +17,12 @@ from tisslm import checkpoint, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.evaluate import evaluate
-from tisslm.leaving import Leave, time_limits
+from tisslm.leaving import Leave
 from tisslm.ownership import Owner
 from tisslm.prefetch import Prefetch
 from tisslm.reporting import Rate, is_logged, memory_metrics
 from tisslm.saving import is_failed_write, make_saver
+from tisslm.time_limits import time_limits
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer

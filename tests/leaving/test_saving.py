@@ -277,3 +277,14 @@ def test_copies_are_equal_in_any_layout_and_type():
         assert not np.shares_memory(copies[name], array)
     assert not room.fits({**arrays, "more": arrays["number"]})
     assert not room.fits({**arrays, "matrix": arrays["transposed"]})
+
+
+def test_neighbours_are_copied_in_one_go(make_trainer):
+    state = snapshot.take(make_trainer()).model
+    room = ArrayCopy(state)
+    assert len(list(room._runs(state))) == 1
+    copies = room.take(state)
+    assert all(np.array_equal(copies[name], state[name]) for name in state)
+    elsewhere = {name: array + 1 for name, array in state.items()}  # which are no neighbours
+    copies = room.take(elsewhere)
+    assert all(np.array_equal(copies[name], elsewhere[name]) for name in state)
