@@ -5,17 +5,22 @@ PYTHON ?= python3
 PEER_PYTHON ?=
 # What `make bench` runs; benchmarks/README.md has the names.
 SIZE ?= char-tiny
+# For how long `make soak` kills runs; looking for growth takes some minutes more.
+SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/*) setup.py pyproject.toml
 
-.PHONY: train test lint format bench clean
+.PHONY: train test soak lint format bench clean
 
 train: $(VENV)/installed
 	$(BIN)/tisslm train
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS)
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
@@ -33,6 +38,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/memory.py --size $(SIZE) $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON),--peers "")
 	$(BIN)/python benchmarks/profile_step.py --size $(SIZE)
 	$(BIN)/python benchmarks/kernels.py --size $(SIZE)
+	$(BIN)/python benchmarks/checkpoint.py --size $(SIZE)
 	$(BIN)/python benchmarks/threads.py --size $(SIZE)
 
 clean:

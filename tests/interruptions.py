@@ -54,7 +54,6 @@ class Places:
             (trainer.optimizer, "update"),
             (trainer.scheduler, "step"),
             (trainer.sinks, "write"),
-            (trainer.sinks, "close"),
             (trainer.run, "write_summary"),
         ):
             monkeypatch.setattr(part, method, self.watch(method, getattr(part, method)))
@@ -88,4 +87,8 @@ def differences(whole: Path, resumed: Path) -> list[str]:
         return [f"last checkpoint: {first} and {second}"]
     theirs = digests(second)
     found = [name for name, digest in digests(first).items() if theirs[name] != digest]
+    states = [json.loads((path / "trainer_state.json").read_text()) for path in (first, second)]
+    found += [
+        f"{k}: {v}, {states[1].get(k)}" for k, v in states[0].items() if states[1].get(k) != v
+    ]
     return found + (["metrics"] if metric_lines(whole) != metric_lines(resumed) else [])

@@ -18,7 +18,7 @@ from tisslm.ownership import check_free
 from tisslm.planning import Planner, fit_memory
 from tisslm.precision import resolve_precision
 from tisslm.registry import Registry, load_registry
-from tisslm.run import run_path
+from tisslm.run import known_folder
 from tisslm.trainer import Trainer
 
 __all__ = [
@@ -51,7 +51,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         If the run is to go on from a checkpoint that does not fit.
     """
     registry = load_registry() if registry is None else registry
-    folder = run_path(config.training, config.resolved())
+    folder = known_folder(config.training, config.resolved())
     if folder:
         check_free(Path(folder))
     shape, data = read_run(config, registry)

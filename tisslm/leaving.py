@@ -5,24 +5,23 @@ that is left, where it may stop: between steps, between micro-batches, between t
 evaluation, and while it waits for data. There ``Leave`` is raised; what was begun is dropped, and
 the state of the last update is saved.
 
-What does not live here: what is saved, and how (``loop``, ``saving``); exit codes of commands.
+What does not live here: what limits the time (``time_limits``); what is saved, and how (``loop``,
+``saving``).
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tisslm.errors import ConfigError
+from tisslm.time_limits import TimeLimit
 
 if TYPE_CHECKING:
     from tisslm.contracts import Communicator
@@ -32,10 +31,7 @@ __all__ = [
     "SIGNALS",
     "Leave",
     "Leaving",
-    "TimeLimit",
     "leave_at_once",
-    "parse_duration",
-    "time_limits",
 ]
 
 #: What a process exits with when it has saved its run and wants to be started again: EX_TEMPFAIL
@@ -49,13 +45,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 #: group, in which a launcher may hand it on.
 ECHO = 0.5
 
-#: Seconds between the end of a run and the end of its Slurm job.
-SLURM_SAFETY = 10.0
-
 #: What a save may take longer than the longest so far.
 SAVE_RESERVE = 1.25
-
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
 class Leave(BaseException):
@@ -71,96 +62,6 @@ class Leave(BaseException):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-# --------------------------------------------------------------------------- time
-
-
-def parse_duration(value: object, where: str = "training.max_time") -> float:
-    """Read a duration in seconds.
-
-    Parameters
-    ----------
-    value : int, float or str
-        Seconds, or numbers with the units d, h, m, s in this order, such as "3h30m" or "90s".
-    where : str
-        Name of the setting, for messages.
-
-    Raises
-    ------
-    ConfigError
-        If it is no such duration, or not positive.
-
-    Examples
-    --------
-    >>> parse_duration("3h30m"), parse_duration("1.5s"), parse_duration(90)
-    (12600.0, 1.5, 90.0)
-    """
-    seconds = math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-    elif isinstance(value, str):
-        text = value.replace(" ", "")
-        match = _DURATION.fullmatch(text)
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            seconds = float(text)
-        elif match and text:
-            parts = (float(part or 0) for part in match.groups())
-            seconds = sum(map(float.__mul__, parts, (86400.0, 3600.0, 60.0, 1.0)))
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise ConfigError(
-            f"{where}: expected a duration such as '3h30m' or '90s', or a number of seconds > 0, "
-            f"got {value!r}; the units are d, h, m and s"
-        )
-    return seconds
-
-
-@dataclass(frozen=True)
-class TimeLimit:
-    """A time at which the process must be gone.
-
-    Attributes
-    ----------
-    end : float
-        On the clock of ``time.monotonic``, in seconds.
-    words : str
-        What sets it.
-    safety : float
-        Seconds that are kept free before the end.
-    """
-
-    end: float
-    words: str
-    safety: float = 0.0
-
-
-def time_limits(
-    max_time: float | str, environment: Mapping[str, str] | None = None
-) -> list[TimeLimit]:
-    """Return the time limits of a run that begins now.
-
-    Parameters
-    ----------
-    max_time : float or str
-        ``training.max_time``; "" is no limit.
-    environment : mapping, optional
-        Where Slurm's ``SLURM_JOB_END_TIME`` (seconds since 1970) is looked up; left out, the
-        process's. One that is past or no number is another job's, and no limit.
-    """
-    environment = os.environ if environment is None else environment
-    now, found = time.monotonic(), []
-    if max_time != "":
-        seconds = parse_duration(max_time)
-        found.append(TimeLimit(now + seconds, f"training.max_time = {max_time}"))
-    text = environment.get("SLURM_JOB_END_TIME", "")
-    left = int(text) - time.time() if text.isascii() and text.isdecimal() else 0.0
-    if left > 0:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(text)))
-        found.append(TimeLimit(now + left, f"the Slurm job ends at {at}", SLURM_SAFETY))
-    return found
-
-
-# --------------------------------------------------------------------------- a run
 
 
 def _silent(_: str) -> None:

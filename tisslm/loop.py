@@ -17,11 +17,12 @@ from tisslm import checkpoint, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.evaluate import evaluate
-from tisslm.leaving import Leave, time_limits
+from tisslm.leaving import Leave
 from tisslm.ownership import Owner
 from tisslm.prefetch import Prefetch
 from tisslm.reporting import Rate, is_logged, memory_metrics
 from tisslm.saving import is_failed_write, make_saver
+from tisslm.time_limits import time_limits
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
@@ -70,8 +71,8 @@ class Loop:
         checkpoint.set_aside(trainer.run.checkpoints, trainer.current_step)
         found = snapshot.take(trainer)
         nbytes = sum(a.nbytes for part in (found.model, found.optimizer) for a in part.values())
-        write, background = trainer.write_checkpoint, trainer.config.async_save
-        trainer.saver = make_saver(write, found, background=background)
+        background = trainer.config.async_save
+        trainer.saver = make_saver(trainer.saver.write, found, background=background)
         trainer.leaving.save_seconds = lambda: trainer.saver.expected_seconds(nbytes)
 
     def _run(self) -> None:
@@ -122,8 +123,7 @@ class Loop:
 
     def _steps(self) -> None:
         trainer = self.trainer
-        if trainer.current_step and self._wants_evaluation():  # which the run left out when it left
-            self._evaluate()
+        self._catch_up()
         windows = self.dataset.stream(
             trainer.rows_per_update, trainer.config.seed, start=trainer.state.position
         )
@@ -151,17 +151,33 @@ class Loop:
 
     def _after_step(self, batches: Prefetch) -> None:
         """Evaluate and save when it is their turn, while nothing else reads the dataset."""
-        trainer, config = self.trainer, self.trainer.config
-        step = trainer.current_step
-        saves = config.save_every and step % config.save_every == 0 and step < trainer.max_steps
-        if self._wants_evaluation() or (
-            saves and trainer.retention.best
-        ):  # of those that are saved
+        if self._evaluates():
             batches.settle()
             self._evaluate()
-        if saves:
+        if self._saves():
             batches.settle()
             self._save()
+
+    def _catch_up(self) -> None:
+        """Make the evaluation of the last step, which the run left out when it left."""
+        step = self.trainer.current_step
+        if step and self._evaluates() and self.trainer.state.evaluation.get("step") != step:
+            self._evaluate()
+            if self._saves():
+                self._save()
+
+    def _evaluates(self) -> bool:
+        """Tell whether it is time to evaluate: by the steps, or because the best are kept."""
+        if self.trainer.val_dataset is None:
+            return False
+        frequency = self.trainer.config.validation_frequency
+        is_time = frequency > 0 and self.trainer.current_step % frequency == 0
+        return is_time or (self._saves() and self.trainer.retention.best > 0)
+
+    def _saves(self) -> bool:
+        trainer, every = self.trainer, self.trainer.config.save_every
+        step = trainer.current_step
+        return every > 0 and step % every == 0 and step < trainer.max_steps
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -227,10 +243,6 @@ class Loop:
             found["train/skipped_steps"] = skipped
         return found
 
-    def _wants_evaluation(self) -> bool:
-        frequency = self.trainer.config.validation_frequency
-        return bool(frequency) and self.trainer.current_step % frequency == 0
-
     def _evaluate(self) -> None:
         """Evaluate on the validation data, once per step, and report it."""
         trainer, step = self.trainer, self.trainer.current_step
@@ -243,10 +255,10 @@ class Loop:
             batch_size=trainer.config.batch_size,
             check=trainer.leaving.check,
         )
-        trainer.state.evaluation = {"step": step, "loss": found.loss}
         metrics = {"eval/loss": found.loss, "eval/perplexity": found.perplexity}
-        trainer.measured = (step, metrics)
-        if math.isfinite(found.loss):
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        trainer.state.evaluation = {"step": step, **finite}
+        if finite:
             trainer.scheduler.observe(metrics)
         else:
             warnings.warn(
@@ -268,7 +280,7 @@ class Loop:
                     "stopped_by": trainer.stopped or None,
                     "steps": trainer.current_step,
                     "train_loss": trainer.loss_history[-1] if trainer.loss_history else None,
-                    "eval_loss": trainer.state.evaluation.get("loss"),
+                    "eval_loss": trainer.state.evaluation.get("eval/loss"),
                     "tokens_per_second": self.rate.overall,
                     "seconds": seconds,
                     "parameters": trainer.model.parameters.count,

@@ -21,7 +21,7 @@ from tisslm.config import TrainingConfig
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError
 
-__all__ = ["RunDirectory", "find_run", "keeping", "open_run", "run_path"]
+__all__ = ["RunDirectory", "find_run", "keeping", "known_folder", "open_run"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
@@ -185,36 +185,32 @@ def open_run(
         If the checkpoint that ``resume`` names is not there or damaged, or the run has
         checkpoints and none that verifies.
     """
-    target = config.resume_target
-    run = RunDirectory(run_path(config, settings), config.name, config.checkpoint_dir)
+    target, folder = config.resume_target, known_folder(config, settings)
+    saved: Path | None = None
+    if target and target != "auto":
+        saved = resolve(target)
+        below = Path(config.checkpoint_dir).parts
+        if not folder and saved.parts[-1 - len(below) : -1] == below:
+            folder = str(saved.parents[len(below)])
+    run = RunDirectory(folder, config.name, config.checkpoint_dir)
     if target == "auto":
-        return run, newest(run.checkpoints)
-    return run, resolve(target) if target else None
+        saved = newest(run.checkpoints)
+    return run, saved
 
 
-def run_path(config: TrainingConfig, settings: Mapping[str, Any]) -> str:
-    """Return the directory in which a run begins or goes on, "" for one that is yet to be named.
+def known_folder(config: TrainingConfig, settings: Mapping[str, Any]) -> str:
+    """Return the directory of a run as far as it is known before any checkpoint is read, or "".
 
     Parameters
     ----------
     config : TrainingConfig
     settings : mapping
         The resolved configuration.
-
-    Raises
-    ------
-    CheckpointError
-        If the checkpoint that ``resume`` names is not there.
     """
-    target, folder = config.resume_target, config.output_dir
-    if folder or not target:
-        return folder
-    if target == "auto":
-        found = find_run(config.name, settings, config.checkpoint_dir)
-        return "" if found is None else str(found)
-    saved, below = resolve(target), Path(config.checkpoint_dir).parts
-    inside = saved.parts[-1 - len(below) : -1] == below
-    return str(saved.parents[len(below)]) if inside else ""
+    if config.output_dir or config.resume_target != "auto":
+        return config.output_dir
+    found = find_run(config.name, settings, config.checkpoint_dir)
+    return "" if found is None else str(found)
 
 
 def keeping(config: TrainingConfig, evaluates: bool) -> Retention:

@@ -51,7 +51,7 @@ class Saver(ABC):
     """
 
     def __init__(self, write: Write) -> None:
-        self._write = write
+        self.write = write
         self._longest = 0.0
         self.failures = 0
 
@@ -92,7 +92,7 @@ class Saver(ABC):
     def _timed_write(self, step: int, found: Checkpoint) -> Path:
         start = time.perf_counter()
         self.failures += 1
-        path = self._write(step, found)
+        path = self.write(step, found)
         self.failures = 0
         self._longest = max(self._longest, time.perf_counter() - start)
         return path

@@ -49,8 +49,9 @@ def take(trainer: Trainer) -> checkpoint.Checkpoint:
 
 def _metrics(trainer: Trainer) -> dict[str, float]:
     """Return what was measured at this very step; an older evaluation is another model's."""
-    step, metrics = trainer.measured
-    found = dict(metrics) if step == trainer.current_step else {}
+    found = dict(trainer.state.evaluation)
+    if found.pop("step", None) != trainer.current_step:
+        found = {}
     if trainer.loss_history:
         found["train/loss"] = trainer.loss_history[-1]
     return found
@@ -97,10 +98,6 @@ def restore(trainer: Trainer, path: str | Path) -> TrainerState:
     )
     checkpoint.check_same(found, own, str(where))
     warn_if_bits_differ(found.trainer, conditions(trainer))
-    trainer.measured = (
-        state.step,
-        {name: value for name, value in found.metrics.items() if name.startswith("eval/")},
-    )
     load_part_states(trainer, found.trainer.get("parts", {}), where)
     trainer.optimizer.load_state(found.optimizer)  # which checks before it copies
     for name, array in own.model.items():

@@ -85,8 +85,6 @@ class Trainer:
     run : RunDirectory
     retention : tisslm.checkpoint.Retention
         Which checkpoints are kept.
-    measured : (int, dict of str to float)
-        The last evaluation: its step and its metrics.
 
     Examples
     --------
@@ -129,11 +127,10 @@ class Trainer:
         self.targets = TargetWeights()
         self.grad_norm = math.nan
         self.observed: dict[str, Any] = {}
-        self.retention = keeping(config, self.val_dataset is not None)
-        self.measured: tuple[int, dict[str, float]] = (0, {})
         self.leaving = Leaving(self.communicator)
         self.stopped = ""
-        self.saver: Saver = DirectSaver(self.write_checkpoint)
+        self.saver: Saver = DirectSaver(self._write_checkpoint)
+        self.retention = keeping(config, self.val_dataset is not None)
         self.run, saved = open_run(config, self.settings)
         if saved is not None:
             self.load_checkpoint(saved)
@@ -317,8 +314,8 @@ class Trainer:
         self.run.make()
         return self.saver.write_now(step, snapshot.take(self))
 
-    def write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
-        """Write a state that was taken before; also called by the thread of ``saving``."""
+    def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
+        """Write a state that was taken before; the thread of ``saving`` may be who calls."""
         path = checkpoint.write(self.run.checkpoints, step, found)
         self.run.known.add(path.name)
         checkpoint.prune(self.run.checkpoints, self.retention, path)

@@ -5,7 +5,6 @@ What does not live here: the states of parts; each part returns its own.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,7 +40,7 @@ class TrainerState:
     loss_history : LossHistory
         The loss of every update; not in the JSON, but an array of its own.
     evaluation : dict
-        Step and loss of the last evaluation; empty before the first.
+        Step and metrics of the last evaluation; empty before the first.
     scaling : dict
         The saved state of the loss scale; empty before anything was loaded.
     """
@@ -69,7 +68,7 @@ class TrainerState:
             "num_input_tokens_seen": self.tokens_seen,
             "skipped_steps": self.skipped,
             "refused_in_a_row": self.refused_in_a_row,
-            "evaluation": {k: v for k, v in self.evaluation.items() if math.isfinite(v)},
+            "evaluation": self.evaluation,
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -103,7 +102,10 @@ class TrainerState:
                 tokens_seen=int(value["num_input_tokens_seen"]),
                 skipped=int(value.get("skipped_steps", 0)),
                 refused_in_a_row=int(value.get("refused_in_a_row", 0)),
-                evaluation={k: float(v) for k, v in value.get("evaluation", {}).items()},
+                evaluation={
+                    name: int(found) if name == "step" else float(found)
+                    for name, found in value.get("evaluation", {}).items()
+                },
                 scaling={k: float(v) for k, v in value.get("loss_scaling", {}).items()},
                 loss_history=LossHistory(arrays["loss_history"].ravel(), room=room),
             )

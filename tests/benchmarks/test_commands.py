@@ -85,6 +85,14 @@ def test_memory(tmp_path):
     assert ours["peak_less_import_bytes"] > 16 * found["parameters"]
 
 
+def test_checkpoint(tmp_path):
+    found = figures(tmp_path, "checkpoint", "--rounds", "1", "--folder", str(tmp_path))
+    assert found["pause_over_copy"] == pytest.approx(found["pause_ms"] / found["copy_ms"])
+    speeds = found["direct_mb_per_second"] / found["dd_mb_per_second"]
+    assert found["direct_over_dd"] == pytest.approx(speeds)
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
 def test_profile_step(tmp_path):
     found = figures(tmp_path, "profile_step", *ONCE, "--threads", "1")
     parts = found["parts"]

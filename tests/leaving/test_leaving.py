@@ -14,15 +14,8 @@ import pytest
 
 from tisslm.communicators.local import LocalCommunicator
 from tisslm.errors import ConfigError
-from tisslm.leaving import (
-    SIGNALS,
-    SLURM_SAFETY,
-    Leave,
-    Leaving,
-    leave_at_once,
-    parse_duration,
-    time_limits,
-)
+from tisslm.leaving import SIGNALS, Leave, Leaving, leave_at_once
+from tisslm.time_limits import SLURM_SAFETY, parse_duration, time_limits
 
 
 def kill(number: int) -> None:

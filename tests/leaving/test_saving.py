@@ -247,7 +247,7 @@ def test_how_long_a_save_will_take(make_trainer):
 
 def test_the_copy_is_planned(make_trainer):
     trainer = make_trainer(async_save=True)
-    saver = BackgroundSaver(trainer.write_checkpoint, snapshot.take(trainer))
+    saver = BackgroundSaver(trainer.saver.write, snapshot.take(trainer))
     plain, copying = (
         Planner(trainer.model, config, "adamw", load_registry()).plan()
         for config in (make_trainer().config, trainer.config)
@@ -277,3 +277,14 @@ def test_copies_are_equal_in_any_layout_and_type():
         assert not np.shares_memory(copies[name], array)
     assert not room.fits({**arrays, "more": arrays["number"]})
     assert not room.fits({**arrays, "matrix": arrays["transposed"]})
+
+
+def test_neighbours_are_copied_in_one_go(make_trainer):
+    state = snapshot.take(make_trainer()).model
+    room = ArrayCopy(state)
+    assert len(list(room._runs(state))) == 1
+    copies = room.take(state)
+    assert all(np.array_equal(copies[name], state[name]) for name in state)
+    elsewhere = {name: array + 1 for name, array in state.items()}  # which are no neighbours
+    copies = room.take(elsewhere)
+    assert all(np.array_equal(copies[name], elsewhere[name]) for name in state)

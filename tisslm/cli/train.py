@@ -16,8 +16,9 @@ from tisslm.build import build_trainer
 from tisslm.cli._text import sample
 from tisslm.config import RunConfig
 from tisslm.generate import Sampling
-from tisslm.leaving import EXIT_CODE, Leave, leave_at_once, time_limits
+from tisslm.leaving import EXIT_CODE, Leave, leave_at_once
 from tisslm.models.transformer import Transformer
+from tisslm.time_limits import time_limits
 from tisslm.trainer import Trainer
 
 __all__ = ["train"]

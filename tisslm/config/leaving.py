@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 
 from tisslm.config.fields import Expects
 from tisslm.errors import ConfigError
-from tisslm.leaving import parse_duration
+from tisslm.time_limits import parse_duration
 
 __all__ = ["Duration", "OnSaveError"]
 

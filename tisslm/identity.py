@@ -1,0 +1,126 @@
+"""A process, told from every other one, also on other machines and after a restart.
+
+What does not live here: what it means that a process is there (``ownership``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Identity", "is_gone"]
+
+#: Where schedulers keep the number of a job, and Slurm how often it was started again.
+_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+_RESTARTS = "SLURM_RESTART_COUNT"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process, told from every other one.
+
+    Attributes
+    ----------
+    host, boot, namespace : str
+        Name of the machine, its boot id, and the space of process ids.
+    pid : int
+    ticks : int
+        Start of the process, in clock ticks since boot.
+    since : str
+        When it began to train.
+    command : str
+    job : str
+        Number of its job, "" without one.
+    restart : int
+        How often Slurm has started the job again.
+    """
+
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    ticks: int
+    since: str
+    command: str
+    job: str = ""
+    restart: int = 0
+
+    @classmethod
+    def own(cls) -> Identity:
+        """Describe this process."""
+        job = next((os.environ[name] for name in _JOBS if os.environ.get(name)), "")
+        restart = os.environ.get(_RESTARTS, "")
+        return cls(
+            host=socket.gethostname(),
+            boot=_first_line("/proc/sys/kernel/random/boot_id"),
+            namespace=_namespace(),
+            pid=os.getpid(),
+            ticks=_start_ticks(os.getpid()),
+            since=time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            command=shlex.join(sys.argv),
+            job=job,
+            restart=int(restart) if restart.isdecimal() else 0,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Identity | None:
+        """Return what a file says, None if it says nothing of the kind."""
+        try:
+            found = json.loads(path.read_bytes()[:100_000])
+            fits = isinstance(found, dict) and all(
+                isinstance(found.get(name), _TYPES[field.type])
+                for name, field in cls.__dataclass_fields__.items()
+            )
+        except (OSError, ValueError, RecursionError):
+            return None
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__}) if fits else None
+
+    def __str__(self) -> str:
+        job = f", job {self.job}" if self.job else ""
+        return f"process {self.pid} on {self.host}{job}, since {self.since}: {self.command}"
+
+
+_TYPES: Mapping[object, type] = {"str": str, "int": int}
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _start_ticks(pid: int) -> int:
+    """Return when a process was started, 0 if that cannot be known, -1 if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        state, *rest = fields.rpartition(")")[2].split()
+        return -1 if state in "ZX" else int(rest[18])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def is_gone(pid: int, ticks: int) -> bool:
+    """Tell whether a process of this machine has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        pass
+    now = _start_ticks(pid)
+    return now == -1 or bool(now and ticks and now != ticks)
