@@ -44,6 +44,8 @@ dataset = TokenDataset(tokens, 64, vocab_size=300)
 trainer = Trainer(Transformer(shape), optimizer, loss, dataset=dataset, config=config, sinks=())
 stream = trainer.dataset.stream(48, seed=1)
 counter = ctypes.CDLL(None) if extra != "faults" else None
+start = np.repeat(np.tile(np.array([0, 1, 30], np.int32), (48, 1)), [1, 29, 34], axis=1)
+start = start if extra == "documents" else None
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -53,7 +55,7 @@ def step():
     if extra == "copies":
         y = y.copy()
     y[0, :7] = -100
-    trainer.train_step(x, y)
+    trainer.train_step(x, y, None if start is None else start[: len(x)])
 
 steps = []
 for number in range(1, 51):
@@ -156,6 +158,11 @@ def test_mixed_precision_and_recomputed_blocks_ask_for_none(
     counting: str, tmp_path: Path, precision: str
 ) -> None:
     found = run(tmp_path, ("cross_entropy", "adamw", precision), LD_PRELOAD=counting)
+    assert found == [(0, 0)] * 48
+
+
+def test_documents_ask_for_none_either(counting: str, tmp_path: Path) -> None:
+    found = run(tmp_path, ("cross_entropy", "adamw", "documents"), LD_PRELOAD=counting)
     assert found == [(0, 0)] * 48
 
 
