@@ -40,6 +40,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/kernels.py --size $(SIZE)
 	$(BIN)/python benchmarks/checkpoint.py --size $(SIZE)
 	$(BIN)/python benchmarks/threads.py --size $(SIZE)
+	$(BIN)/python benchmarks/document_mask.py --size $(SIZE)
 
 clean:
 	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so

@@ -102,7 +102,19 @@ def test_profile_step(tmp_path):
     assert parts["products"]["unit"] == "GFLOP/s"
 
 
-@pytest.mark.parametrize("name", ["train_step", "kernels", "threads", "memory", "profile_step"])
+def test_document_mask(tmp_path):
+    found = figures(tmp_path, "document_mask", "--documents", "2,5", "--rounds", "2")
+    assert found["documents"] > 2
+    assert 0 < found["seen_share"] < 1
+    assert set(found["times"]) == {"documents", "one document"}
+    for times in found["times"].values():
+        assert len(times["pass_s"]) == len(times["attention_s"]) == 2
+        assert 0 < min(times["attention_s"]) < min(times["pass_s"])
+
+
+@pytest.mark.parametrize(
+    "name", ["train_step", "kernels", "threads", "memory", "profile_step", "document_mask"]
+)
 def test_a_wrong_size_is_a_wrong_usage(name):
     assert f"{name}: --size: expected one of char-tiny" in run(name, "--size", "x", code=2).stderr
 
@@ -115,6 +127,7 @@ def test_a_wrong_size_is_a_wrong_usage(name):
         ("memory", ("--activation-checkpointing", "half"), "expected none, full or every=N"),
         ("threads", ("--threads", "2,1"), "--threads: expected 1 and more counts"),
         ("kernels", ("--kernel", "nothing"), "--kernel: expected part of a shape or of"),
+        ("document_mask", ("--documents", "9,3"), "--documents: expected the least and the"),
     ],
 )
 def test_a_wrong_option_says_what_was_expected(name, options, sentence):

@@ -51,6 +51,8 @@ if extra == "mixed":
 trainer = Trainer(Transformer(shape), optimizer, loss, dataset=dataset, config=config, sinks=())
 stream = trainer.dataset.stream(48, seed=1)
 counter = ctypes.CDLL(None) if extra != "faults" else None
+start = np.repeat(np.tile(np.array([0, 1, 30], np.int32), (48, 1)), [1, 29, 34], axis=1)
+start = start if extra == "documents" else None
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -60,7 +62,7 @@ def step():
     if extra == "copies":
         y = y.copy()
     y[0, :7] = -100
-    trainer.train_step(x, y)
+    trainer.train_step(x, y, None if start is None else start[: len(x)])
 
 steps = []
 for number in range(1, 51):
@@ -168,6 +170,11 @@ def test_mixed_precision_and_recomputed_blocks_ask_for_none(
 
 def test_packed_and_mixed_rows_ask_for_none(counting: str, tmp_path: Path) -> None:
     found = run(tmp_path, ("cross_entropy", "adamw", "mixed"), LD_PRELOAD=counting)
+    assert found == [(0, 0)] * 48
+
+
+def test_documents_ask_for_none_either(counting: str, tmp_path: Path) -> None:
+    found = run(tmp_path, ("cross_entropy", "adamw", "documents"), LD_PRELOAD=counting)
     assert found == [(0, 0)] * 48
 
 

@@ -63,17 +63,21 @@ def check_starts(start: Array, shape: tuple[int, ...]) -> None:
             f"start: expected integers of the tokens' shape {shape}, the position in its row at "
             f"which the document of each token begins, got {got}"
         )
-    right = np.empty(shape, dtype=bool)
-    np.equal(start[:, 0], 0, out=right[:, 0])
-    np.equal(start[:, 1:], start[:, :-1], out=right[:, 1:])
-    right |= start == np.arange(shape[1])
-    if right.all():
-        return
-    row, time = (int(i) for i in np.argwhere(~right)[0])
-    expected = f"{start[row, time - 1]} (as before it) or {time} (a document begins)"
-    raise DataError(
+    for row, start_T in enumerate(start):  # row by row, so that no step asks for a large block
+        begins = np.flatnonzero(start_T[1:] != start_T[:-1]) + 1
+        if start_T[0] != 0 or (start_T[begins] != begins).any():
+            raise _wrong_start(start_T, row)
+
+
+def _wrong_start(start_T: Array, row: int) -> DataError:
+    """Name the first start of a row that is neither its position nor the one before it."""
+    right = (start_T == np.arange(len(start_T))) | (start_T == np.roll(start_T, 1))
+    right[0] = start_T[0] == 0
+    time = int(np.argmin(right))
+    expected = f"{start_T[time - 1]} (as before it) or {time} (a document begins)"
+    return DataError(
         f"start: expected {expected if time else '0'} at row {row}, position {time}, got "
-        f"{start[row, time]}. It is the position in the row at which the token's document begins"
+        f"{start_T[time]}. It is the position in the row at which the token's document begins"
     )
 
 
