@@ -17,7 +17,9 @@ from typing import Any
 from tisslm.checkpoint import Retention, newest, resolve
 from tisslm.config import TrainingConfig
 from tisslm.config.toml_text import dump_toml
-from tisslm.errors import ConfigError
+from tisslm.errors import CheckpointError, ConfigError
+from tisslm.strict_toml import read_toml
+from tisslm.untrusted import CHECKPOINT
 
 __all__ = ["RunDirectory", "find_run", "keeping", "open_run"]
 
@@ -191,8 +193,8 @@ def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Pat
     runs = Path("runs").glob(f"{glob.escape(name)}-*")
     for path in sorted(runs, key=lambda p: p.stat().st_mtime, reverse=True):
         try:
-            found = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_toml(path / CONFIG, CHECKPOINT)
+        except CheckpointError:
             continue
         if _comparable(found) == wanted and newest(path / checkpoint_dir) is not None:
             return path
