@@ -12,7 +12,13 @@ from __future__ import annotations
 from tisslm.checkpoint.finding import best, directories, list_checkpoints, newest, resolve
 from tisslm.checkpoint.fitting import check_parameters, check_same
 from tisslm.checkpoint.litter import clean
-from tisslm.checkpoint.manifest import DamagedError, FileRecord, Manifest, Problem
+from tisslm.checkpoint.manifest import (
+    DamagedError,
+    FileRecord,
+    Manifest,
+    Problem,
+    read_manifest,
+)
 from tisslm.checkpoint.reading import read
 from tisslm.checkpoint.record import Checkpoint, tokenizer_state
 from tisslm.checkpoint.retention import Retention, prune
@@ -36,6 +42,7 @@ __all__ = [
     "problems",
     "prune",
     "read",
+    "read_manifest",
     "resolve",
     "set_aside",
     "tokenizer_state",

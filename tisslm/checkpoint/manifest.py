@@ -191,9 +191,9 @@ def _read_limited(path: Path) -> bytes:
 
 
 def _none_of(folder: Path) -> str:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return "no directory"
-    if any((folder / name).exists() for name in REQUIRED):
+    if any(os.path.exists(folder / name) for name in REQUIRED):
         return "none: it was not written or copied to the end, or by a version without manifests"
     return "none"
 

@@ -61,6 +61,8 @@ def prune(folder: Path, retention: Retention, written: Path, *, disk: Disk = DIS
     ``written``, the newest in time, stays whatever its number: it was complete a moment ago, so
     there is always one. Directories without a valid manifest are not touched.
 
+    What cannot be deleted now is tried again after the next save.
+
     Parameters
     ----------
     folder : Path
@@ -71,17 +73,21 @@ def prune(folder: Path, retention: Retention, written: Path, *, disk: Disk = DIS
     """
     if retention.newest == 0:
         return
-    listed = _listed(folder)
+    with contextlib.suppress(OSError):  # a leftover costs space, never the run
+        listed = _listed(folder)
+        for path in _unwanted(listed, retention, written):
+            delete(path, disk)
+
+
+def _unwanted(listed: Listed, retention: Retention, written: Path) -> list[Path]:
+    """Return what nothing keeps, oldest step first."""
     others = [path for path, _ in listed if path != written]
     kept = {written, *others[len(others) - retention.newest + 1 :]}
     kept.update(by_metric(listed, retention.metric, retention.mode)[: retention.best])
     for path, manifest in listed:
         if retention.every and manifest.step and manifest.step % retention.every == 0:
             kept.add(path)
-    for path in others:
-        if path not in kept:
-            with contextlib.suppress(OSError):  # a leftover costs space, never the run
-                delete(path, disk)
+    return [path for path in others if path not in kept]
 
 
 def _listed(folder: Path) -> list[tuple[Path, Manifest]]:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("tisslm.cli.plan:plan", "Show what a run will take, before it takes it."),
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
+    "verify": ("tisslm.cli.verify:verify", "Compare checkpoints with what was written."),
     "gradcheck": ("tisslm.cli.gradcheck:gradcheck", "Compare every gradient with differences."),
     "plugins": ("tisslm.cli.plugins:plugins", "List every part and who provides it."),
     "doctor": ("tisslm.cli.doctor:doctor", "Describe this machine and this installation."),
