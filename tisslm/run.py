@@ -19,7 +19,9 @@ from typing import Any
 from tisslm.checkpoint import Retention, list_checkpoints, newest, resolve
 from tisslm.config import TrainingConfig
 from tisslm.config.toml_text import dump_toml
-from tisslm.errors import ConfigError
+from tisslm.errors import CheckpointError, ConfigError
+from tisslm.strict_toml import read_toml
+from tisslm.untrusted import CHECKPOINT
 
 __all__ = ["RunDirectory", "find_run", "keeping", "known_folder", "open_run"]
 
@@ -256,8 +258,8 @@ def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Pat
     wanted, empty = _comparable(settings), None
     for path in _newest_first(Path("runs").glob(f"{glob.escape(name)}-*")):
         try:
-            found = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_toml(path / CONFIG, CHECKPOINT)
+        except CheckpointError:
             continue
         if _comparable(found) == wanted:
             if list_checkpoints(path / checkpoint_dir):

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.errors import CheckpointError
-from tisslm.untrusted import CHECKPOINT, Refusal, RegularFile, parse_json, show
+from tisslm.strict_json import parse_json
+from tisslm.untrusted import CHECKPOINT, Refusal, RegularFile, show
 
 __all__ = ["TensorFile", "kind_of", "tensor_chunks", "write_arrays"]
 

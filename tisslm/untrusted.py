@@ -1,43 +1,29 @@
-"""Files that may come from anyone: regular files only, read within limits; JSON read strictly.
+"""Files that may come from anyone: regular files only, read within limits, refused in one sentence.
 
-A checkpoint is passed around, and can be cut, mixed up or made to harm. What is read here is
-bounded in bytes, values and depth before anything is built from it, and a name never leads to a
-device, a FIFO or, where files of a checkpoint are read, out of its directory by a link.
+A checkpoint is passed around, and can be cut, mixed up or made to harm. A name never leads to a
+device, to a FIFO that nobody writes to or, where files of a checkpoint are read, out of its
+directory by a link; and reading never takes more memory than its caller allows.
 
-What does not live here: what a file means, and texts that a user names to train on.
-
-References
-----------
-RFC 8259, sections 4, 6 and 9, on names that are not unique, numbers without bounds, and limits.
+What does not live here: what a file means (``strict_json``, ``strict_toml``, ``tensor_files``), and
+texts that a user names to train on.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
-import math
 import os
-import re
 import stat
 import weakref
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 from tisslm.errors import CheckpointError, TissLMError
 
-__all__ = ["CHECKPOINT", "Refusal", "RegularFile", "parse_json", "read_json", "show"]
+__all__ = ["CHECKPOINT", "Refusal", "RegularFile", "show"]
 
 _BLOCK = 2**20  # bytes read together to be hashed: they are in the second-level cache still
 _SHOWN = 60  # characters of a name that a message repeats
-
-#: Brackets outside of strings, and strings whole. What no quote ends goes to the end of the text,
-#: as it does for the parser, so a scan takes time in proportion to the text.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -199,132 +185,3 @@ def _open_reason(error: OSError | ValueError, follow: bool) -> str:
     if error.errno == errno.ENXIO:
         return "expected a regular file, got a socket or a device"
     return error.strerror or str(error)
-
-
-# --------------------------------------------------------------------------- JSON
-
-
-class _RefusedError(ValueError):
-    """A reason to refuse a text, raised inside the parser."""
-
-
-def read_json(
-    path: str | os.PathLike[str], limit: int, refusal: Refusal = CHECKPOINT, **limits: Any
-) -> dict[str, Any]:
-    """Read a file of one JSON object.
-
-    Parameters
-    ----------
-    path : str or Path
-        Of a regular file, and no symbolic link.
-    limit : int
-        Bytes that the file may have.
-    refusal : Refusal
-    **limits
-        The keyword arguments of ``parse_json``.
-
-    Raises
-    ------
-    TissLMError
-        The refusal's, if the file cannot be read or ``parse_json`` refuses it.
-    """
-    with RegularFile(path, refusal) as file:
-        return parse_json(file.read(limit), path, refusal, **limits)
-
-
-def parse_json(
-    data: bytes | bytearray,
-    path: str | os.PathLike[str],
-    refusal: Refusal = CHECKPOINT,
-    *,
-    max_values: int = 2**20,
-    max_depth: int = 64,
-    allow_nan: bool = False,
-) -> dict[str, Any]:
-    """Parse one JSON object in UTF-8, more strictly than the standard library.
-
-    Parameters
-    ----------
-    data : bytes
-    path : str or Path
-        Where they come from, for messages.
-    refusal : Refusal
-    max_values : int
-        Commas and opening brackets that the text may have: what bounds the memory of the result
-        (about 60 bytes for each).
-    max_depth : int
-        Objects and lists inside each other.
-    allow_nan : bool
-        Whether NaN and the infinities may be there, as Python writes them.
-
-    Raises
-    ------
-    TissLMError
-        The refusal's, if the text is no JSON object, exceeds a limit, has a key twice in an object,
-        NaN or a number beyond float64 that are not allowed, or half of a surrogate pair.
-    """
-    try:
-        _check_size(data, max_values, max_depth)
-        value = json.loads(
-            str(data, "utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=float if allow_nan else _no_constant,
-            parse_float=None if allow_nan else _finite,
-        )
-        if _SURROGATE.search(data):  # half of a pair is no text, and fails wherever it is written
-            json.dumps(value, ensure_ascii=False).encode()
-    except _RefusedError as reason:
-        raise refusal(path, reason) from None
-    except UnicodeDecodeError as error:
-        got = f"byte 0x{data[error.start]:02x} at offset {error.start}"
-        raise refusal(path, f"expected UTF-8, got {got}") from None
-    except UnicodeEncodeError:
-        raise refusal(path, "expected text, got half of a surrogate pair") from None
-    except (ValueError, RecursionError) as error:
-        raise refusal(path, f"expected JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise refusal(path, f"expected a JSON object, got {_kind(value)}")
-    return value
-
-
-def _check_size(data: bytes | bytearray, max_values: int, max_depth: int) -> None:
-    """Count commas and brackets before anything is built of them."""
-    opened = data.count(b"[") + data.count(b"{")
-    if opened + data.count(b",") > max_values:  # those in strings, too: a bound, not a count
-        raise _RefusedError(f"expected JSON of at most {max_values} values, got more")
-    if opened <= max_depth:
-        return
-    depth = 0
-    for token in _TOKEN.finditer(data):
-        first = data[token.start()]
-        if first in b"[{":
-            depth += 1
-            if depth > max_depth:
-                raise _RefusedError(f"expected JSON of at most {max_depth} levels, got more")
-        elif first in b"]}":
-            depth -= 1
-
-
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        times = Counter(name for name, _ in pairs)
-        twice = next(name for name in times if times[name] > 1)
-        raise _RefusedError(f"the key {show(twice)} is there twice")
-    return found
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise _RefusedError(f"expected numbers as JSON has them, got {text}")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise _RefusedError(f"expected a finite number, got {show(text)}")
-    return number
-
-
-def _kind(value: object) -> str:
-    names = {list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -259,11 +259,13 @@ def test_a_mistake_names_its_source(tmp_path: Path) -> None:
         ),
         (
             "a = " + "[" * 100_000,
-            "{}: not usable TOML: a number is too long, or lists are nested too deep; shorten it",
+            "{}: not usable TOML: the text, a number or a key is too long, or lists are nested too "
+            "deep; shorten it",
         ),
         (
             "a = " + "1" * 5000,
-            "{}: not usable TOML: a number is too long, or lists are nested too deep; shorten it",
+            "{}: not usable TOML: the text, a number or a key is too long, or lists are nested too "
+            "deep; shorten it",
         ),
     ],
     ids=["value", "twice", "end", "utf-8", "deep", "long"],

@@ -169,3 +169,11 @@ def test_writing_before_open_is_one_sentence() -> None:
     with pytest.raises(DataError) as error:
         CsvSink().write(1, {})
     assert str(error.value) == "sink csv: write was called before open; call open first"
+
+
+def test_a_step_of_thousands_of_digits_is_no_row_of_ours(tmp_path):
+    (tmp_path / "metrics.csv").write_text(f"step,a\n1,2\n{'9' * 5000},3\n")
+    sink = CsvSink()
+    sink.open(RunInfo(directory=tmp_path, name="run", config={}, rank=0, resumed_step=1))
+    sink.close()
+    assert (tmp_path / "metrics.csv").read_text() == "step,a\n1,2\n"

@@ -188,8 +188,8 @@ def test_an_empty_training_text_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "No such file or directory"), ("directory", "Is a directory"), (b"\xff", "it is not "
-     "UTF-8")],
+    [(None, "No such file or directory"), ("directory", "expected a regular file, got a directory"),
+     (b"\xff", "it is not UTF-8")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_refused(
     tmp_path: Path, content: bytes | str | None, reason: str
@@ -228,6 +228,19 @@ def test_a_tokenizer_without_tokens_is_refused(tmp_path: Path) -> None:
         f"{path}: expected a tokenizer with at least one token, got an empty vocabulary; "
         "train the tokenizer before saving it"
     )
+
+
+def test_a_file_on_which_the_library_panics_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, normalizer={"type": "Precompiled", "precompiled_charsmap": ""})
+    with pytest.raises(
+        DataError, match=r"something else .*precompiled_charsmap.*; export it again"
+    ):
+        BpeTokenizer(path=path)
+
+
+def test_a_device_is_no_tokenizer() -> None:
+    with pytest.raises(DataError, match=r"/dev/zero: cannot be read \(expected a regular file, g"):
+        BpeTokenizer(path="/dev/zero")
 
 
 @pytest.mark.parametrize("state", [{}, {"tokenizer": {}}, {"tokenizer": "x"}])

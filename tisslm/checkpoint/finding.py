@@ -6,7 +6,6 @@ What does not live here: what verifying is (``verification``), and which are kep
 from __future__ import annotations
 
 import re
-import tomllib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,8 @@ from tisslm.checkpoint.record import TRAINER
 from tisslm.checkpoint.retention import by_metric
 from tisslm.checkpoint.verification import verify
 from tisslm.errors import CheckpointError
+from tisslm.strict_toml import read_toml
+from tisslm.untrusted import CHECKPOINT
 
 __all__ = ["best", "directories", "list_checkpoints", "newest", "resolve"]
 
@@ -208,9 +209,8 @@ def _folders(path: Path) -> list[Path]:
 def _training(run: Path) -> Mapping[str, Any]:
     """Return the ``[training]`` section of a run directory, or nothing."""
     try:
-        text = (run / _RUN_CONFIG).read_text(encoding="utf-8")
-        section = tomllib.loads(text)["training"]
-    except (OSError, ValueError, KeyError, TypeError):
+        section = read_toml(run / _RUN_CONFIG, CHECKPOINT)["training"]
+    except (CheckpointError, KeyError):
         return {}
     return section if isinstance(section, dict) else {}
 

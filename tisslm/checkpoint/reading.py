@@ -23,8 +23,8 @@ from tisslm.checkpoint.record import (
     Checkpoint,
 )
 from tisslm.checkpoint.verification import verify
+from tisslm.strict_json import read_json
 from tisslm.tensor_files import TensorFile
-from tisslm.untrusted import read_json
 
 __all__ = ["read"]
 

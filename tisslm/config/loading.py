@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tisslm import strict_toml
 from tisslm.config.fields import show
 from tisslm.errors import ConfigError
 
@@ -70,7 +71,7 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
         With line and column, if it is not valid TOML.
     """
     try:
-        return tomllib.loads(text)
+        return strict_toml.parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         place = _PLACE.fullmatch(str(error))
         reason, line, column = place.groups() if place else (str(error), None, None)
@@ -81,10 +82,10 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
             f"{origin}, line {line}, column {column}: not valid TOML: "
             f"{reason[:1].lower()}{reason[1:]}; mend that line"
         ) from None
-    except (RecursionError, ValueError):
+    except ValueError:
         raise ConfigError(
-            f"{origin}: not usable TOML: a number is too long, or lists are nested too deep; "
-            "shorten it"
+            f"{origin}: not usable TOML: the text, a number or a key is too long, or lists are "
+            "nested too deep; shorten it"
         ) from None
 
 
@@ -97,7 +98,8 @@ def file_settings(path: Path) -> list[Setting]:
         If it is missing, cannot be read, or is not valid UTF-8 or TOML.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(strict_toml.LARGEST_TOML + 1)
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: there is no such configuration file; give the path of a TOML file, or none "
@@ -108,6 +110,11 @@ def file_settings(path: Path) -> list[Setting]:
             f"{path}: the configuration cannot be read ({error.strerror}); give the path of a "
             "readable TOML file"
         ) from None
+    if len(data) > strict_toml.LARGEST_TOML:
+        raise ConfigError(
+            f"{path}: expected a configuration of at most {strict_toml.LARGEST_TOML} bytes, got "
+            "more; give the path of a TOML file"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

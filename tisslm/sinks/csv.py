@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, final
@@ -29,6 +30,8 @@ from tisslm.sinks._records import (
 )
 
 __all__ = ["CsvSink"]
+
+_STEP = re.compile(r"[0-9]{1,18}")  # Python refuses to read a number of thousands of digits
 
 
 @final
@@ -151,7 +154,7 @@ def _drop_after(path: Path, last: int) -> list[str]:
     rows = _whole_rows(path) if path.exists() else []
     if not rows or rows[0][:1] != ["step"]:
         return []
-    kept = [row for row in rows[1:] if row[0].isdecimal() and int(row[0]) <= last]
+    kept = [row for row in rows[1:] if _STEP.fullmatch(row[0]) and int(row[0]) <= last]
     with replaced(path) as file:
         file.writelines(_line(row) for row in [rows[0], *kept])
     return rows[0]

@@ -19,6 +19,7 @@ from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import find_cuts, first_match
+from tisslm.untrusted import Refusal, RegularFile
 
 if TYPE_CHECKING:
     import tokenizers
@@ -27,6 +28,14 @@ __all__ = ["BpeTokenizer"]
 
 BLOCK = 2**16  # characters handed to the trainer together: bounds its memory for long texts
 N_BYTES = 256
+LARGEST = 2**29  # bytes of a tokenizer.json: a vocabulary of 250,000 takes some 30 MB
+
+_UNREADABLE = Refusal(
+    DataError,
+    "cannot be read",
+    "set the tokenizer's path to a tokenizer.json, the format of the Hugging Face tokenizers "
+    "library",
+)
 
 #: Names of the token that ends a document, the first that a tokenizer has.
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
@@ -243,13 +252,10 @@ class BpeTokenizer(Tokenizer):
 def read(path: Path) -> str:
     """Read a tokenizer.json as text."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise DataError(
-            f"{path}: cannot be read ({reason}); set the tokenizer's path to a tokenizer.json, "
-            "the format of the Hugging Face tokenizers library"
-        ) from error
+        with RegularFile(path, _UNREADABLE, follow=True) as file:
+            return file.read(LARGEST).decode("utf-8")
+    except UnicodeDecodeError:
+        raise _UNREADABLE(path, "it is not UTF-8") from None
 
 
 def parse(content: str, where: str) -> tokenizers.Tokenizer:
@@ -258,7 +264,9 @@ def parse(content: str, where: str) -> tokenizers.Tokenizer:
 
     try:
         inner = tokenizers.Tokenizer.from_str(content)
-    except Exception as error:  # the library raises nothing more special
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # nothing more special, and for some files a panic of Rust
         raise DataError(
             f"{where}: expected a tokenizer.json of the Hugging Face tokenizers library, got "
             f"something else ({error}); export it again with tokenizer.save(path)"
