@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tisslm import Entry, TextDataset, hookimpl
-from tisslm.build import build_trainer, load_data
+from tisslm.build import build_trainer
 from tisslm.config import RunConfig
 from tisslm.contracts import Tokenizer
+from tisslm.data import load_data
 from tisslm.errors import ConfigError, PluginError
 from tisslm.plugins import Provider, load_plugins
 from tisslm.registry import Registry

@@ -11,12 +11,12 @@ from tisslm.cli import _progress
 from tisslm.datasets.shards import TokenShards
 from tisslm.tokenizers.bpe import BpeTokenizer
 
-NUMBERS = r"[0-9.]+"
+NOT_THERE = "no.txt: no such file or folder; give the path of a text, JSON lines or tokens"
 
 
 @pytest.fixture
 def bpe(cli, folder) -> Path:
-    result = cli("tokenizer", "train", "text.txt", "--vocab-size", "300")
+    result = cli("tokenizer", "train", "text.txt", "--vocab-size", "280")
     assert (result.code, result.err) == (0, "")
     return folder / "tokenizer.json"
 
@@ -26,7 +26,7 @@ def bpe(cli, folder) -> Path:
 
 def test_a_tokenizer_is_trained_and_written(cli, bpe):
     made = BpeTokenizer(path=bpe)
-    assert (made.vocab_size, made.end_of_text) == (300, 0)
+    assert (made.vocab_size, made.end_of_text) == (280, 0)
     result = cli("tokenizer", "train", "text.txt", "--vocab-size=259", "--special=<a>",
                  "--special=<b>", "--out=new/other.json")  # fmt: skip
     assert result.code == 0
@@ -65,7 +65,7 @@ def test_pieces_train_the_tokenizer_of_the_whole(cli, monkeypatch):
             3,
             "text.txt: expected a new file, it exists; choose another --out",
         ),
-        (["no.txt", "--vocab-size", "300"], 1, "no.txt: no such file or folder; check data.path"),
+        (["no.txt", "--vocab-size", "300"], 1, NOT_THERE),
         (
             ["bad.txt", "--vocab-size", "300"],
             1,
@@ -104,7 +104,7 @@ def test_shards_of_records(cli, bpe):
     lines = result.out.splitlines()
     assert lines[0].startswith(
         f"20 documents | {sum(tokens for _, tokens in counts)} tokens (uint16, bpe tokenizer of "
-        "300 ids) from 0.0 MB in "
+        "280 ids) from 0.0 MB in "
     )
     masked = int((~train.learn[:]).sum())
     n_files = len(list(Path("s").glob("train-*.bin")))
@@ -122,7 +122,7 @@ def test_documents_by_a_separator(cli):
     assert result.code == 0
     documents = TokenShards("s").documents()
     assert len(documents) == 60
-    assert bytes(documents.document(0)[0]).startswith(b"0 green bottles")
+    assert bytes(documents.document(0)[0].tolist()).startswith(b"0 green bottles")
 
 
 def test_characters_are_learned_from_all_text(cli):
@@ -220,6 +220,7 @@ def test_what_cannot_be_tokenized(cli, files, arguments, code, message):
     assert not Path("s").exists()
 
 
+@pytest.mark.filterwarnings("default")
 def test_bad_records_are_errors_or_skipped(cli, files):
     Path("r.jsonl").write_text('{"text": "good"}\n{"text": 7}\n')
     before = files()
@@ -256,10 +257,11 @@ def test_progress_in_lines(cli, monkeypatch):
     monkeypatch.setattr(_progress, "INTERVAL", 0.0)
     result = cli("tokenize", "text.txt", "--out", "s")
     assert result.code == 0
-    reading, tokenizing = result.err.splitlines()
+    reading, *_, tokenizing = result.err.splitlines()
     assert reading.startswith("reading: 0 of 0 MB | ")
     assert reading.endswith(" MB/s | learning")
-    assert tokenizing.endswith(f" MB/s | 1 documents | {len(Path('text.txt').read_text())} tokens")
+    n_tokens = len(Path("text.txt").read_text())
+    assert tokenizing.endswith(f" MB/s | 1 documents | {n_tokens:,} tokens")
 
 
 def test_progress_on_a_terminal(monkeypatch, capsys):
@@ -276,3 +278,79 @@ def test_the_bytes_of_text_files_are_the_total():
     assert _progress.plain_bytes([Path("text.txt")] * 2) == 2 * size
     assert _progress.plain_bytes([Path("text.txt"), Path("a.jsonl")]) == 0
     assert _progress.plain_bytes([Path()]) == 0
+
+
+# --------------------------------------------------------------------------- runs on shards
+
+
+@pytest.fixture
+def shards(cli, bpe) -> str:
+    result = cli("tokenize", "text.txt", "--tokenizer", str(bpe), "--out", "s",
+                 r"--document-separator=\n", "--valid-fraction", "0.1",
+                 "--shard-tokens", "100")  # fmt: skip
+    assert result.code == 0
+    return "data.path=s"
+
+
+@pytest.fixture
+def train(train):
+    """Rows in which tokens see other documents, too."""
+    return lambda *settings: train("data.document_mask=false", *settings)
+
+
+def test_a_run_on_shards_has_their_tokenizer_and_their_split(cli, train, shards):
+    result = train(shards, "training.output_dir=run")
+    assert (result.code, result.err) == (0, "")
+    assert ", vocabulary 280, " in result.out
+    assert " training windows and " in result.out
+    assert cli("generate", "run", "--max-new-tokens", "3").code == 0
+    assert cli("eval", "run").code == 0
+
+
+def test_a_run_on_shards_is_the_run_on_their_text(train, shards, bpe):
+    settings = (r'data.document_separator="\n"', "tokenizer.name=bpe", f"tokenizer.path={bpe}")
+    for more in (("data.valid_fraction=0.1", *settings, "training.output_dir=text"),
+                 (shards, "training.output_dir=shards")):  # fmt: skip
+        result = train(*more)
+        assert (result.code, result.err) == (0, "")
+    losses = []
+    for name in ("text", "shards"):
+        lines = Path(name, "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line).get("train/loss") for line in lines])
+    assert losses[0] == losses[1]
+    assert any(losses[0])
+
+
+def test_shards_without_validation_are_split_by_document(train, cli):
+    assert cli("tokenize", "text.txt", "--out", "s", r"--document-separator=\n").code == 0
+    result = train("data.path=s")
+    assert result.code == 0
+    assert " validation windows " in result.out
+
+
+def test_another_tokenizer_than_that_of_the_shards(cli, train, shards, bpe):
+    assert train(shards, "tokenizer.name=bpe", f"tokenizer.path={bpe}").code == 0
+    theirs = TokenShards("s").manifest.tokenizer.sha256[:12]
+    assert cli("tokenizer", "train", "text.txt", "--vocab-size=270", "--out=o.json").code == 0
+    assert cli("tokenize", "text.txt", "--tokenizer", "o.json", "--out", "o").code == 0
+    other = TokenShards("o").manifest.tokenizer.sha256[:12]
+    said = f"s/train.idx: its ids are of the bpe tokenizer {theirs}"
+    for settings, which in (
+        (("tokenizer.name=bpe", "tokenizer.path=o.json"), f"bpe tokenizer {other}"),
+        (("tokenizer.name=bpe", "tokenizer.vocab_size=300"), "bpe tokenizer"),
+        (("tokenizer.name=byte",), "byte tokenizer "),
+    ):
+        result = train(shards, *settings)
+        assert result.code == 3
+        assert result.err.startswith(
+            f"error: tokenizer: {said}, and the configuration names the {which}"
+        )
+        assert result.err.endswith(
+            "; leave [tokenizer] out, or tokenize the text again with this one\n"
+        )
+    result = train("data.path=", 'data.sources=[{path="s"}, {path="o", valid_fraction=0}]')
+    assert (result.code, result.err) == (
+        1,
+        f"error: o/train.idx: its ids are of the bpe tokenizer {other}, those of s/train.idx of "
+        f"the bpe tokenizer {theirs}; tokenize both with one tokenizer\n",
+    )

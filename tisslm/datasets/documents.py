@@ -9,17 +9,25 @@ import copy
 import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
 from tisslm.datasets.joined import SpanArray
-from tisslm.datasets.tokens import check_ids
+from tisslm.datasets.tokens import SCAN_TOKENS, check_ids
 from tisslm.errors import DataError, ShapeError
 
-__all__ = ["Document", "TokenDocuments", "encode_document", "encode_documents", "owned_bytes"]
+__all__ = [
+    "Document",
+    "DocumentEncoder",
+    "Source",
+    "TokenDocuments",
+    "encode_document",
+    "encode_documents",
+    "owned_bytes",
+]
 
 IntArray = NDArray[Any]
 
@@ -49,6 +57,13 @@ class Document:
         return "".join(text for text, _ in self.pieces)
 
 
+class Source(Protocol):
+    """A file that arrays are mapped from."""
+
+    def check(self) -> None:
+        """Raise ``DataError`` if it was changed since it was opened."""
+
+
 class TokenDocuments:
     """Documents as token ids, one after another in one array.
 
@@ -65,6 +80,9 @@ class TokenDocuments:
         Ids must be below it; by default, the largest id plus one.
     where : str
         What messages begin with.
+    source : object, optional
+        Has ``check()``, which raises ``DataError`` if the file of a mapped array was changed:
+        reading what was cut off would end the process.
 
     Raises
     ------
@@ -83,8 +101,10 @@ class TokenDocuments:
         vocab_size: int | None = None,
         *,
         where: str = "documents",
+        source: Source | None = None,
     ) -> None:
         self.where = where
+        self.source = source
         self.tokens = check_tokens(tokens, where)
         self.offsets = check_offsets(offsets, len(tokens), where)
         self.learn = None if learn is None else check_learn(learn, len(tokens), where)
@@ -113,6 +133,17 @@ class TokenDocuments:
         tokens = self.tokens[part]
         return tokens, np.ones(len(tokens), bool) if self.learn is None else self.learn[part]
 
+    def check_source(self) -> None:
+        """Raise ``DataError`` if the file of a mapped array was changed since it was opened."""
+        if self.source is not None:
+            self.source.check()
+
+    def has_targets(self) -> bool:
+        """Return whether any token may be a target."""
+        learn = self.learn
+        starts = range(0, len(self.tokens), SCAN_TOKENS)
+        return learn is None or any(learn[s : s + SCAN_TOKENS].any() for s in starts)
+
     def part(self, first: int, last: int) -> TokenDocuments:
         """Return documents ``first`` to ``last - 1``, as views."""
         if not 0 <= first < last <= len(self):
@@ -122,9 +153,9 @@ class TokenDocuments:
             )
         begin, end = int(self.offsets[first]), int(self.offsets[last])
         found = copy.copy(self)  # what was checked once is not read again
-        found.tokens = self.tokens[begin:end]
+        found.tokens = _span(self.tokens, begin, end)
         found.offsets = self.offsets[first : last + 1] - begin
-        found.learn = None if self.learn is None else self.learn[begin:end]
+        found.learn = None if self.learn is None else _span(self.learn, begin, end)
         return found
 
 
@@ -137,7 +168,7 @@ def _span(array: Any, begin: int, end: int) -> Any:
 
 
 def encode_document(
-    document: Document, tokenizer: Tokenizer, *, mask_prompt: bool = True
+    document: Document, tokenizer: Tokenizer, *, mask_prompt: bool = True, ended: bool = True
 ) -> tuple[IntArray, NDArray[np.bool_]]:
     """Turn one document into token ids, ended by the tokenizer's end of text if it has one.
 
@@ -149,6 +180,8 @@ def encode_document(
     tokenizer : Tokenizer
     mask_prompt : bool
         False makes targets of all pieces.
+    ended : bool
+        False leaves out the end of text.
 
     Returns
     -------
@@ -170,7 +203,7 @@ def encode_document(
             learn.append(np.full(len(piece), target or not mask_prompt))
     except DataError as error:
         raise DataError(f"{document.where}: {error}") from error
-    end = tokenizer.end_of_text
+    end = tokenizer.end_of_text if ended else None
     if end is not None:
         ids.append(np.array([end], dtype=np.min_scalar_type(end)))
         learn.append(np.array([not mask_prompt or document.pieces[-1][1]]))
@@ -202,29 +235,65 @@ def encode_documents(
     DataError
         If the tokenizer refuses a text, or there is no token at all.
     """
-    tokens = _Growing(np.min_scalar_type(tokenizer.vocab_size - 1))
-    learn = _Growing(np.dtype(bool))
-    offsets = _Growing(np.dtype(np.int64))
-    offsets.extend(np.zeros(1, np.int64))
-    masked = False
+    encoder = DocumentEncoder(tokenizer, mask_prompt=mask_prompt)
     for document in documents:
-        ids, may_learn = encode_document(document, tokenizer, mask_prompt=mask_prompt)
+        encoder.add(document)
+    return encoder.finish(where)
+
+
+class DocumentEncoder:
+    """Turns documents into token ids one by one, and gives them together at the end.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+    mask_prompt : bool
+        False makes targets of all pieces.
+    ended : bool
+        False leaves out the end of text.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, mask_prompt: bool = True, ended: bool = True
+    ) -> None:
+        self.tokenizer, self.mask_prompt, self.ended = tokenizer, mask_prompt, ended
+        self._tokens = _Growing(np.min_scalar_type(tokenizer.vocab_size - 1))
+        self._offsets = _Growing(np.dtype(np.int64))
+        self._offsets.extend([0])
+        self._learn: _Growing | None = None  # from the first token on that is none
+
+    def add(self, document: Document) -> None:
+        """Append a document; one without a token is left out."""
+        ids, learn = encode_document(
+            document, self.tokenizer, mask_prompt=self.mask_prompt, ended=self.ended
+        )
         if not len(ids):
-            continue
-        if not masked and not may_learn.all():  # the first masked token: all before it count
-            learn.extend(np.ones(tokens.size, bool))
-            masked = True
-        if masked:
-            learn.extend(may_learn)
-        tokens.extend(ids)
-        offsets.extend(np.array([tokens.size]))
-    return TokenDocuments(
-        tokens.taken(),
-        offsets.taken(),
-        learn.taken() if masked else None,
-        tokenizer.vocab_size,
-        where=where,
-    )
+            return
+        if self._learn is None and not learn.all():
+            self._learn = _Growing(np.dtype(bool))
+            self._learn.extend(np.ones(self._tokens.size, bool))
+        if self._learn is not None:
+            self._learn.extend(learn)
+        self._tokens.extend(ids)
+        self._offsets.extend([self._tokens.size])
+
+    def __len__(self) -> int:
+        return self._offsets.size - 1
+
+    def finish(self, where: str) -> TokenDocuments:
+        """Return all documents; nothing can be added after.
+
+        Raises
+        ------
+        DataError
+            If there is no token.
+        """
+        tokens = self._tokens.taken()
+        learn = None if self._learn is None else self._learn.taken()
+        check_tokens(tokens, where)
+        return TokenDocuments(
+            tokens, self._offsets.taken(), learn, self.tokenizer.vocab_size, where=where
+        )
 
 
 class _Growing:
@@ -251,8 +320,10 @@ class _Growing:
 # --------------------------------------------------------------------------- checks
 
 
-def owned_bytes(array: NDArray[Any]) -> int:
+def owned_bytes(array: NDArray[Any] | SpanArray) -> int:
     """Return the bytes of an array, 0 for one that is mapped from a file."""
+    if isinstance(array, SpanArray):
+        return array.nbytes
     owner: object = array
     while isinstance(owner, np.ndarray):
         owner = owner.base

@@ -5,6 +5,7 @@ What does not live here: the other tokenizers. The library is imported when one 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
@@ -112,9 +113,8 @@ class BpeTokenizer(Tokenizer):
         DataError
             If the text to train on is empty, or the file cannot be used.
         """
-        blocks = (text[start : start + BLOCK] for start in range(0, len(text), BLOCK))
         return cls.from_texts(
-            blocks,
+            (text,),
             path=path,
             vocab_size=vocab_size,
             min_frequency=min_frequency,
@@ -131,20 +131,7 @@ class BpeTokenizer(Tokenizer):
         min_frequency: int = 2,
         special_tokens: Sequence[str] = (),
     ) -> BpeTokenizer:
-        """Train on many texts, of which none is kept, or read the tokenizer at ``path``.
-
-        Parameters
-        ----------
-        texts : iterable of str
-            Read once, and not at all when ``path`` is given. No pair goes across two.
-        path, vocab_size, min_frequency, special_tokens
-            As for ``from_text``.
-
-        Raises
-        ------
-        ConfigError, DataError
-            As ``from_text`` does.
-        """
+        """Train a byte-level tokenizer on many texts, one at a time; else as ``from_text``."""
         if (path is None) == (vocab_size is None):
             raise ConfigError(
                 "bpe tokenizer: expected either path or vocab_size, got "
@@ -299,6 +286,13 @@ def train(
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     check_options(vocab_size, min_frequency, special_tokens)
+    blocks = text_blocks(texts)
+    first = next(blocks, None)
+    if first is None:
+        raise DataError(
+            "bpe tokenizer: expected a training text, got an empty one; "
+            "give a text with at least one character"
+        )
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -309,21 +303,14 @@ def train(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    inner.train_from_iterator(checked(texts), trainer)
+    inner.train_from_iterator(itertools.chain((first,), blocks), trainer)
     content: str = inner.to_str()
     return content
 
 
-def checked(texts: Iterable[str]) -> Iterator[str]:
-    """Yield texts that are Unicode, of which one has a character."""
-    found = False
+def text_blocks(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts in blocks that are handed to the trainer one by one."""
     for text in texts:
-        if not text.isascii():
-            utf8_bytes(text, "bpe tokenizer")
-        found = found or bool(text)
-        yield text
-    if not found:
-        raise DataError(
-            "bpe tokenizer: expected a training text, got an empty one; "
-            "give a text with at least one character"
-        )
+        utf8_bytes(text, "bpe tokenizer")
+        for start in range(0, len(text), BLOCK):
+            yield text[start : start + BLOCK]

@@ -72,7 +72,17 @@ class CharTokenizer(Tokenizer):
         DataError
             If the text is empty.
         """
-        if not text:
+        return cls.from_texts((text,), characters=characters)
+
+    @classmethod
+    def from_texts(  # type: ignore[override]
+        cls, texts: Iterable[str], *, characters: str = ""
+    ) -> CharTokenizer:
+        """Build the tokenizer for many training texts, read one at a time; as ``from_text``."""
+        found: set[str] = set()
+        for text in texts:
+            found.update(text)
+        if not found:
             raise DataError(
                 "char tokenizer: expected a training text, got an empty one; "
                 "give a text with at least one character"
@@ -82,23 +92,7 @@ class CharTokenizer(Tokenizer):
                 f"char tokenizer: expected characters as a text, got {characters!r}; "
                 "write them as one string"
             )
-        return cls(characters="".join(set(text)) + characters)
-
-    @classmethod
-    def from_texts(  # type: ignore[override]
-        cls, texts: Iterable[str], *, characters: str = ""
-    ) -> CharTokenizer:
-        """Build the tokenizer for many training texts, of which none is kept.
-
-        Raises
-        ------
-        DataError
-            If there is no character.
-        """
-        found: set[str] = set()
-        for text in texts:
-            found.update(text)
-        return cls.from_text("".join(sorted(found)), characters=characters)
+        return cls(characters="".join(found) + characters)
 
     @property
     def vocab_size(self) -> int:

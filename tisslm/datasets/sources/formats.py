@@ -8,16 +8,23 @@ What does not live here: reading any of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from tisslm.datasets.documents import Document, TokenDocuments
-from tisslm.datasets.shards import is_shards, shard_documents, shard_splits
+from tisslm.datasets.shards import is_shards, shard_documents, shard_splits, shards_tokenizer
 from tisslm.datasets.sources.jsonl import jsonl_documents
 from tisslm.datasets.sources.options import ReadOptions
 from tisslm.datasets.sources.text import text_documents
+from tisslm.datasets.sources.token_files import (
+    is_llmc,
+    is_nanogpt,
+    llmc_tokens,
+    nanogpt_tokens,
+)
 from tisslm.errors import ConfigError, DataError
 
 __all__ = ["FORMATS", "Format", "find_format", "read_documents", "read_tokens", "split_files"]
@@ -39,6 +46,10 @@ class Format:
         Yields the documents of a path: the format has text.
     tokens : callable, optional
         Returns the tokens of a path: the format has ids. Exactly one of the two is given.
+    valid : callable, optional
+        Returns the tokens of a path that are held out to validate on, None if it has none.
+    tokenizer : callable, optional
+        Returns name and state of the tokenizer that made the tokens, None if a path says none.
     """
 
     name: str
@@ -46,13 +57,15 @@ class Format:
     recognizes: Callable[[Path], bool]
     documents: Callable[[Path, ReadOptions], Iterator[Document]] | None = None
     tokens: Callable[[Path, ReadOptions], TokenDocuments] | None = None
+    valid: Callable[[Path, ReadOptions], TokenDocuments | None] | None = None
+    tokenizer: Callable[[Path], tuple[str, Mapping[str, Any]] | None] | None = None
 
 
 def read_documents(
     path: str | PathLike[str],
     *,
-    format: str = "auto",
-    options: ReadOptions | None = None,  # noqa: A002
+    format: str = "auto",  # noqa: A002
+    options: ReadOptions | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of a file or folder, one by one, in an order that is always the same.
 
@@ -88,8 +101,8 @@ def read_documents(
 def read_tokens(
     path: str | PathLike[str],
     *,
-    format: str = "auto",
-    options: ReadOptions | None = None,  # noqa: A002
+    format: str = "auto",  # noqa: A002
+    options: ReadOptions | None = None,
 ) -> TokenDocuments:
     """Return the documents of a file or folder of ready tokens, mapped from disk.
 
@@ -130,7 +143,9 @@ def find_format(path: str | PathLike[str], name: str = "auto") -> Format:
         )
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; check data.path")
+        raise DataError(
+            f"{path}: no such file or folder; give the path of a text, JSON lines or tokens"
+        )
     for entry in FORMATS:
         if entry.name == name or (name == "auto" and entry.recognizes(path)):
             return entry
@@ -146,22 +161,25 @@ def advice(path: Path) -> str:
 
 
 def split_files(path: str | PathLike[str]) -> tuple[Path, Path | None]:
-    """Return what to train on and what to validate on, where a folder has both by name.
+    """Return what to train on and what to validate on, where both are there by name.
 
-    These are ``train.jsonl`` and ``valid.jsonl`` (also ``val`` or ``validation``, also ``.gz`` or
-    ``.zst``), ``train.bin`` and ``val.bin``, and the splits of token shards. Any other path is
-    returned as it is.
+    In a folder these are ``train.jsonl`` and ``valid.jsonl`` (also ``val`` or ``validation``, also
+    ``.gz`` or ``.zst``), or ``train.bin`` and ``val.bin``; of token shards they are the indexes of
+    the splits. Beside a ``.bin`` file with "train" in its name, it is the file with "val" there.
+    Any other path is returned as it is.
     """
-    folder = Path(path)
-    if is_shards(folder):
-        return shard_splits(folder)
-    for ending in SPLIT_ENDINGS if folder.is_dir() else ():
-        train = folder / f"train{ending}"
+    given = Path(path)
+    if given.is_dir() and is_shards(given):
+        return shard_splits(given)
+    for ending in SPLIT_ENDINGS if given.is_dir() else ():
+        train = given / f"train{ending}"
         if train.is_file():
-            names = ("valid", "val", "validation")
-            found = [folder / f"{name}{ending}" for name in names]
-            return train, next((file for file in found if file.is_file()), None)
-    return folder, None
+            names = (given / f"{name}{ending}" for name in ("valid", "val", "validation"))
+            return train, next((file for file in names if file.is_file()), None)
+    if given.suffix == ".bin" and "train" in given.name:
+        valid = given.with_name("val".join(given.name.rsplit("train", 1)))
+        return given, valid if valid.is_file() else None
+    return given, None
 
 
 def folder_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
@@ -197,25 +215,28 @@ def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Forma
 
 # --------------------------------------------------------------------------- the table
 
+
+def mapped_shards(path: Path, options: ReadOptions) -> TokenDocuments:
+    """Map a split of token shards."""
+    return shard_documents(path, options.vocab_size)
+
+
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 SPLIT_ENDINGS = (*JSONL, ".bin")
 
 #: Files that are no text, and what to do with them.
 NOT_READ = {
     ".parquet": 'parquet is read by the package tisslm-parquet; set data.name to "parquet"',
-    ".pkl": "a pickle can run any program when it is read, so it is never read; write JSON",
+    ".pkl": "reading such a file could run any program, so it is never read; write JSON lines",
     ".npy": "an array of NumPy is read by no format; use TokenDataset from Python",
     ".npz": "an archive of NumPy is read by no format; use TokenDataset from Python",
     ".zip": "an archive is not read; unpack it to a folder",
 }
 
 FORMATS: tuple[Format, ...] = (
-    Format(
-        "shards",
-        "token shards",
-        is_shards,
-        tokens=lambda path, options: shard_documents(path, options.vocab_size),
-    ),
+    Format("shards", "token shards", is_shards, tokens=mapped_shards, tokenizer=shards_tokenizer),
+    Format("llm.c", "tokens of llm.c", is_llmc, tokens=llmc_tokens),
+    Format("nanogpt", "tokens of nanoGPT", is_nanogpt, tokens=nanogpt_tokens),
     Format("jsonl", "JSON lines", lambda p: p.name.endswith(JSONL), documents=jsonl_documents),
     Format("folder", "a folder of texts", Path.is_dir, documents=folder_documents),
     Format("text", "a text", lambda p: p.suffix not in NOT_READ, documents=text_documents),

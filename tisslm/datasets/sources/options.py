@@ -20,6 +20,8 @@ class BadRecords:
     Parameters
     ----------
     policy : {"error", "skip"}
+    quiet : bool
+        Whether ``report`` says nothing, for all but one of several readings.
 
     Attributes
     ----------
@@ -29,8 +31,9 @@ class BadRecords:
         The message of the first of them.
     """
 
-    def __init__(self, policy: Literal["error", "skip"] = "error") -> None:
+    def __init__(self, policy: Literal["error", "skip"] = "error", *, quiet: bool = False) -> None:
         self.policy = policy
+        self.quiet = quiet
         self.skipped = 0
         self.first = ""
 
@@ -49,7 +52,7 @@ class BadRecords:
 
     def report(self, where: str) -> None:
         """Warn once of all that were left out."""
-        if self.skipped:
+        if self.skipped and not self.quiet:
             records = "record" if self.skipped == 1 else "records"
             warnings.warn(
                 f"{where}: {self.skipped} bad {records} left out, the first: {self.first}",

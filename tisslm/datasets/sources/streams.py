@@ -64,7 +64,9 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
 def check_regular(path: Path) -> None:
     """Refuse what is missing or no regular file: a pipe could be read only once."""
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; check data.path")
+        raise DataError(
+            f"{path}: no such file or folder; give the path of a text, JSON lines or tokens"
+        )
     if not path.is_file():
         raise DataError(f"{path}: expected a regular file; copy it to one first")
 
