@@ -115,15 +115,16 @@ def load_file(
         None for ready tokens.
     seq_len : int
     data : DataSection, optional
-        How to read and pack it; left out, by the defaults.
+        How to read and pack it (but for the format); left out, by the defaults.
 
     Raises
     ------
     DataError
         If it cannot be read, or is too short for one row.
     """
-    values = {} if data is None else data.model_dump(exclude={"sources"}, exclude_none=True)
-    section = DataSection(**{**values, "name": "text", "path": str(path), "valid_fraction": 0})
+    kept = set(DataSection.model_fields) - {"name", "path", "valid_path", "format", "sources"}
+    values = {} if data is None else data.model_dump(include=kept, exclude_none=True)
+    section = DataSection(**{**values, "path": str(path), "valid_fraction": 0})
     (source,) = run_sources(section, whole=True)
     vocab_size = section.vocab_size if tokenizer is None else tokenizer.vocab_size
     return _rows(_halves(source, tokenizer, vocab_size)[0], section, seq_len)

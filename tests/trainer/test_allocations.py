@@ -41,6 +41,13 @@ config = TrainingConfig(
 )
 tokens = np.random.default_rng(0).integers(0, 300, 30000).astype(np.uint16)
 dataset = TokenDataset(tokens, 64, vocab_size=300)
+if extra == "mixed":
+    from tisslm.datasets import MixedDataset, PackedDataset, TokenDocuments
+    offsets = np.arange(0, 30001, 25)
+    documents = TokenDocuments(tokens, offsets, tokens > 50, 300)
+    cut = PackedDataset(documents, 64, document_mask=False)
+    whole = PackedDataset(documents, 64, packing="whole", document_mask=False)
+    dataset = MixedDataset([(cut, 2.0), (whole, 1.0)])
 trainer = Trainer(Transformer(shape), optimizer, loss, dataset=dataset, config=config, sinks=())
 stream = trainer.dataset.stream(48, seed=1)
 counter = ctypes.CDLL(None) if extra != "faults" else None
@@ -156,6 +163,11 @@ def test_mixed_precision_and_recomputed_blocks_ask_for_none(
     counting: str, tmp_path: Path, precision: str
 ) -> None:
     found = run(tmp_path, ("cross_entropy", "adamw", precision), LD_PRELOAD=counting)
+    assert found == [(0, 0)] * 48
+
+
+def test_packed_and_mixed_rows_ask_for_none(counting: str, tmp_path: Path) -> None:
+    found = run(tmp_path, ("cross_entropy", "adamw", "mixed"), LD_PRELOAD=counting)
     assert found == [(0, 0)] * 48
 
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from tisslm import checkpoint
+from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Tokenizer
 from tisslm.data import load_file, load_validation
 from tisslm.errors import CheckpointError
@@ -55,7 +56,7 @@ def evaluate(
     if data is None:
         source = _of_run(where, tokenizer, model.seq_len)
     else:
-        source = _Windows(load_file(data, tokenizer, model.seq_len), str(data))
+        source = _Windows(load_file(data, tokenizer, model.seq_len, _settings(where)), str(data))
     loss = registry.build("loss", "cross_entropy")
     found = evaluate_model(model, source.dataset, loss, batch_size=source.batch_size)
     facts = {
@@ -87,6 +88,14 @@ def _of_run(where: Path, tokenizer: Tokenizer, seq_len: int) -> _Windows:
     path = config.data.path or "data.sources"
     name = config.data.valid_path or f"{path}, validation part"
     return _Windows(dataset, name, config.training.batch_size)
+
+
+def _settings(where: Path) -> DataSection | None:
+    """Return how the run of a checkpoint read its data, None for one away from its run."""
+    try:
+        return load_run_config(where).data
+    except CheckpointError:
+        return None
 
 
 def _plain(value: object) -> object:

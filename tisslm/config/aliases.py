@@ -87,6 +87,8 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "path": "train train_path train_file",
                 "valid_path": "valid val_path validation_file",
                 "valid_fraction": "val_fraction val_split val_split_fraction",
+                "text_field": "dataset_text_field text_column",
+                "mask_prompt": "completion_only_loss assistant_only_loss",
             }
         ),
         "optimizer": _by_spelling(

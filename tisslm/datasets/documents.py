@@ -325,8 +325,8 @@ def owned_bytes(array: NDArray[Any] | SpanArray) -> int:
     if isinstance(array, SpanArray):
         return array.nbytes
     owner: object = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
     return 0 if isinstance(owner, mmap.mmap) else array.nbytes
 
 

@@ -179,6 +179,8 @@ class _MixedOrder(Sequence[int]):
 
     def __getitem__(self, index: int | slice) -> int | list[int]:
         places = range(len(self))[index]
+        if isinstance(places, range) and places.step == 1:
+            return list(self.take(places.start, max(places.start, places.stop)).tolist())
         if isinstance(places, range):
             return [self[place] for place in places]
         return int(self.take(places, places + 1)[0])
