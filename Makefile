@@ -34,6 +34,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/profile_step.py --size $(SIZE)
 	$(BIN)/python benchmarks/kernels.py --size $(SIZE)
 	$(BIN)/python benchmarks/threads.py --size $(SIZE)
+	$(BIN)/python benchmarks/tokenizing.py --mb 5
 
 clean:
 	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so

@@ -154,7 +154,7 @@ def compare(documents: list[str], tokenizer: BpeTokenizer, rounds: int) -> dict[
 
 def measure_memory(documents: Iterator[str], n_bytes: float, vocab_size: int) -> dict[str, Any]:
     """Tokenize a text file that is one document, and return the largest resident set."""
-    tokenizer = train(take(documents, TRAINING), vocab_size)
+    tokenizer = train(take(documents, min(TRAINING, n_bytes)), vocab_size)
     with tempfile.TemporaryDirectory(prefix="tokenizing-") as folder:
         source = Path(folder) / "text.txt"
         written = 0

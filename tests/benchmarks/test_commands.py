@@ -94,6 +94,21 @@ def test_profile_step(tmp_path):
     assert parts["products"]["unit"] == "GFLOP/s"
 
 
+def test_tokenizing(tmp_path):
+    path = tmp_path / "figures.json"
+    small = ("--mb", "0.05", "--vocab-size", "300", "--json", str(path))
+    run("tokenizing", *small, "--rounds", "1")
+    found = json.loads(path.read_text())
+    assert found["bytes"] >= 50_000
+    assert found["ratio"] == pytest.approx(
+        found["mb_per_second"]["ours"] / found["mb_per_second"]["library"]
+    )
+    run("tokenizing", *small, "--memory")
+    found = json.loads(path.read_text())
+    assert found["documents"] == 1
+    assert found["peak_rss_bytes"] >= found["before_rss_bytes"] > 0
+
+
 @pytest.mark.parametrize("name", ["train_step", "kernels", "threads", "memory", "profile_step"])
 def test_a_wrong_size_is_a_wrong_usage(name):
     assert f"{name}: --size: expected one of char-tiny" in run(name, "--size", "x", code=2).stderr
