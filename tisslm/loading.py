@@ -78,8 +78,8 @@ def _tokenizer(saved: Mapping[str, Any], registry: Registry, where: Path) -> Tok
     name, state = saved.get("name"), saved.get("state")
     if not isinstance(name, str) or not isinstance(state, dict):
         raise CheckpointError(
-            f"{where / 'tokenizer.json'}: expected a tokenizer's name and state; the checkpoint "
-            "is damaged, use an earlier one"
+            f"{where / 'tokenizer_state.json'}: expected a tokenizer's name and state; the "
+            "checkpoint is damaged, use an earlier one"
         )
     tokenizer: Tokenizer = registry.get("tokenizer", name).from_state(state)
     return tokenizer

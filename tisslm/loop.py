@@ -42,6 +42,7 @@ class Loop:
         trainer = self.trainer
         trainer.run.make()
         trainer.run.write_config(trainer.settings)
+        checkpoint.clean(trainer.run.checkpoints)
         checkpoint.set_aside(trainer.run.checkpoints, trainer.current_step)
         start, status = time.perf_counter(), "failed"
         try:
@@ -100,10 +101,12 @@ class Loop:
         """Evaluate and save when it is their turn, while nothing else reads the dataset."""
         trainer, config = self.trainer, self.trainer.config
         step = trainer.current_step
-        if config.validation_frequency and step % config.validation_frequency == 0:
+        saves = config.save_every and step % config.save_every == 0 and step < trainer.max_steps
+        evaluates = config.validation_frequency and step % config.validation_frequency == 0
+        if evaluates or (saves and trainer.retention.best):  # the best of those that are saved
             batches.settle()
             self._evaluate()
-        if config.save_every and step % config.save_every == 0 and step < trainer.max_steps:
+        if saves:
             batches.settle()
             trainer.save_checkpoint(trainer.current_epoch, step)
 
@@ -146,6 +149,7 @@ class Loop:
         )
         self._evaluation = (step, found)
         metrics = {"eval/loss": found.loss, "eval/perplexity": found.perplexity}
+        trainer.measured = (step, metrics)
         trainer.scheduler.observe(metrics)
         trainer.sinks.write(step, {**metrics, "eval/runtime": found.seconds})
 

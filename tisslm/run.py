@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint import list_checkpoints, resolve
+from tisslm.checkpoint import Retention, newest, resolve
 from tisslm.config import TrainingConfig
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError
 
-__all__ = ["RunDirectory", "find_run", "open_run"]
+__all__ = ["RunDirectory", "find_run", "keeping", "open_run"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
@@ -28,6 +28,11 @@ SUMMARY = "summary.json"
 _NOT_COMPARED = (
     "resume",
     "resume_from",
+    "keep_checkpoints",
+    "keep_best",
+    "keep_every",
+    "best_metric",
+    "best_mode",
     "output_dir",
     "threads",
     "activation_checkpointing",
@@ -125,7 +130,8 @@ def open_run(
     Raises
     ------
     CheckpointError
-        If the checkpoint that ``resume`` names is not there.
+        If the checkpoint that ``resume`` names is not there or damaged, or the run has
+        checkpoints and none that verifies.
     """
     target, folder = config.resume_target, config.output_dir
     saved: Path | None = None
@@ -139,8 +145,36 @@ def open_run(
         folder = "" if found is None else str(found)
     run = RunDirectory(folder, config.name, config.checkpoint_dir)
     if target == "auto":
-        saved = next(reversed(list_checkpoints(run.checkpoints)), None)
+        saved = newest(run.checkpoints)
     return run, saved
+
+
+def keeping(config: TrainingConfig, evaluates: bool) -> Retention:
+    """Return which checkpoints a run keeps.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    evaluates : bool
+        Whether the run has validation data.
+
+    Raises
+    ------
+    ConfigError
+        If the best are to be kept by a metric that the run does not have.
+    """
+    if config.keep_best and config.best_metric.startswith("eval/") and not evaluates:
+        raise ConfigError(
+            f"training.keep_best: expected validation data to compute {config.best_metric}, got "
+            'none; give some, or set training.best_metric = "train/loss"'
+        )
+    return Retention(
+        newest=config.keep_checkpoints,
+        best=config.keep_best,
+        every=config.keep_every,
+        metric=config.best_metric,
+        mode=config.best_mode,
+    )
 
 
 def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Path | None:
@@ -160,7 +194,7 @@ def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Pat
             found = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if _comparable(found) == wanted and list_checkpoints(path / checkpoint_dir):
+        if _comparable(found) == wanted and newest(path / checkpoint_dir) is not None:
             return path
     return None
 

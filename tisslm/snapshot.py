@@ -39,7 +39,17 @@ def take(trainer: Trainer) -> checkpoint.Checkpoint:
             "loss_scaling": trainer.scaler.state(),
         },
         tokenizer=checkpoint.tokenizer_state(trainer.tokenizer, trainer.registry),
+        metrics=_metrics(trainer),
     )
+
+
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    """Return what was measured at this very step; an older evaluation is another model's."""
+    step, metrics = trainer.measured
+    found = dict(metrics) if step == trainer.current_step else {}
+    if trainer.loss_history:
+        found["train/loss"] = trainer.loss_history[-1]
+    return found
 
 
 def conditions(trainer: Trainer) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tisslm.errors import CheckpointError
 
-__all__ = ["TensorFile", "write_arrays"]
+__all__ = ["TensorFile", "array_blocks", "write_arrays"]
 
 Array = NDArray[Any]
 
@@ -35,8 +35,15 @@ _TYPES |= {
 _NAMES = {name: dtype for dtype, name in _TYPES.items()}
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays to a file, wide types first, so that each is aligned to its type.
+def array_blocks(where: str, arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
+    """Yield the content of a file of arrays, wide types first, so that each is aligned to its type.
+
+    Parameters
+    ----------
+    where : str
+        What messages call the file.
+    arrays : mapping of str to ndarray
+        Those that are contiguous are yielded as they lie, without a copy.
 
     Raises
     ------
@@ -49,7 +56,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
         array = arrays[name]
         if array.dtype.name not in _TYPES:
             raise CheckpointError(
-                f"{path.name}: {name} has type {array.dtype}, which safetensors files do not have; "
+                f"{where}: {name} has type {array.dtype}, which safetensors files do not have; "
                 f"keep it as one of {', '.join(_TYPES)}"
             )
         start, end = end, end + array.nbytes
@@ -57,11 +64,23 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
         header[name] = {**kind, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in names:
+        whole = np.ascontiguousarray(arrays[name]).reshape(-1)  # no copy of what is contiguous
+        yield whole.view(np.uint8).data
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays to a file; one that must outlive a power failure is written by a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If an array has a type that the format does not have.
+    """
+    blocks = array_blocks(path.name, arrays)
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
-            whole = np.ascontiguousarray(arrays[name]).reshape(-1)  # no copy of what is contiguous
-            file.write(whole.view(np.uint8).data)
+        file.writelines(blocks)
 
 
 class TensorFile(Mapping[str, Array]):

@@ -27,7 +27,7 @@ from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
-from tisslm.run import open_run
+from tisslm.run import keeping, open_run
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
 
@@ -76,6 +76,10 @@ class Trainer:
     skipped_steps : int
         Steps that made no update because their gradients overflowed under the loss scale.
     run : RunDirectory
+    retention : tisslm.checkpoint.Retention
+        Which checkpoints are kept.
+    measured : (int, dict of str to float)
+        The last evaluation: its step and its metrics.
 
     Examples
     --------
@@ -118,6 +122,8 @@ class Trainer:
         self.targets = TargetWeights()
         self.grad_norm = math.nan
         self.observed: dict[str, Any] = {}
+        self.retention = keeping(config, self.val_dataset is not None)
+        self.measured: tuple[int, dict[str, float]] = (0, {})
         self.run, saved = open_run(config, self.settings)
         if saved is not None:
             self.load_checkpoint(saved)
@@ -264,7 +270,7 @@ class Trainer:
         return evaluate(self.model, dataset, self.validation_loss, batch_size=rows).loss
 
     def save_checkpoint(self, epoch: int, step: int) -> Path:
-        """Write ``checkpoint-<step>`` in the run directory and delete those beyond the limit.
+        """Write ``checkpoint-<step>`` in the run directory and delete those that nothing keeps.
 
         Parameters
         ----------
@@ -278,7 +284,7 @@ class Trainer:
         self.state.epoch, self.state.step = epoch, step
         self.run.make()
         path = checkpoint.write(self.run.checkpoints, step, snapshot.take(self))
-        checkpoint.prune(self.run.checkpoints, self.config.keep_checkpoints, path)
+        checkpoint.prune(self.run.checkpoints, self.retention, path)
         return path
 
     def load_checkpoint(self, path: str | Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from checkpoints import reseal
 from safetensors.numpy import load_file, save_file
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
@@ -277,7 +278,7 @@ def test_a_resumed_text_with_other_characters_is_refused(
     assert "made with model.vocab_size = 29, this model has 4" in result.err
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer_state.json"])
 def test_a_damaged_checkpoint_is_named(cli: Cli, trained: Path, name: str) -> None:
     path = trained / "checkpoints" / "checkpoint-6" / name
     path.write_bytes(path.read_bytes()[:20])
@@ -288,8 +289,9 @@ def test_a_damaged_checkpoint_is_named(cli: Cli, trained: Path, name: str) -> No
 
 
 def test_a_tokenizer_that_does_not_match_the_model_is_refused(cli: Cli, trained: Path) -> None:
-    path = trained / "checkpoints" / "checkpoint-6" / "tokenizer.json"
+    path = trained / "checkpoints" / "checkpoint-6" / "tokenizer_state.json"
     path.write_text(json.dumps({"name": "byte", "state": {}}))
+    reseal(path.parent)
     result = cli("generate", "run")
     assert (result.code, result.err) == (
         1,
@@ -299,8 +301,9 @@ def test_a_tokenizer_that_does_not_match_the_model_is_refused(cli: Cli, trained:
 
 
 def test_a_tokenizer_that_is_not_installed_ends_with_code_3(cli: Cli, trained: Path) -> None:
-    path = trained / "checkpoints" / "checkpoint-6" / "tokenizer.json"
+    path = trained / "checkpoints" / "checkpoint-6" / "tokenizer_state.json"
     path.write_text(json.dumps({"name": "runes", "state": {}}))
+    reseal(path.parent)
     result = cli("generate", "run")
     assert result.code == 3
     assert result.err.startswith("error: unknown tokenizer 'runes'. Known: ")
@@ -310,12 +313,13 @@ def test_a_tokenizer_that_is_not_installed_ends_with_code_3(cli: Cli, trained: P
 def test_a_tokenizer_file_of_another_kind_is_damage(
     cli: Cli, trained: Path, saved: dict[str, object]
 ) -> None:
-    path = trained / "checkpoints" / "checkpoint-6" / "tokenizer.json"
+    path = trained / "checkpoints" / "checkpoint-6" / "tokenizer_state.json"
     path.write_text(json.dumps(saved))
+    reseal(path.parent)
     result = cli("generate", "run")
     assert (result.code, result.err) == (
         1,
-        "error: run/checkpoints/checkpoint-6/tokenizer.json: expected a tokenizer's name and "
+        "error: run/checkpoints/checkpoint-6/tokenizer_state.json: expected a tokenizer's name and "
         "state; the checkpoint is damaged, use an earlier one\n",
     )
 
@@ -332,14 +336,18 @@ def test_a_tokenizer_file_of_another_kind_is_damage(
 def test_a_checkpoint_without_a_tokenizer_has_no_text(
     cli: Cli, trained: Path, command: str, end: str
 ) -> None:
-    (trained / "checkpoints" / "checkpoint-6" / "tokenizer.json").unlink()
+    path = trained / "checkpoints" / "checkpoint-6"
+    (path / "tokenizer_state.json").unlink()
+    reseal(path)
     result = cli(command, "run")
     assert result.code == 1
     assert result.err.endswith(f": the checkpoint has no tokenizer, {end}\n")
 
 
 def test_a_checkpoint_of_no_transformer_is_refused(cli: Cli, trained: Path) -> None:
-    (trained / "checkpoints" / "checkpoint-6" / "config.json").write_text("{}")
+    path = trained / "checkpoints" / "checkpoint-6"
+    (path / "config.json").write_text("{}")
+    reseal(path)
     result = cli("generate", "run")
     assert (result.code, result.err) == (
         1,
@@ -354,6 +362,7 @@ def test_parameters_of_two_types_are_refused(cli: Cli, trained: Path) -> None:
     arrays = load_file(path)
     name = next(iter(arrays))
     save_file({**arrays, name: arrays[name].astype(np.float64)}, path)
+    reseal(path.parent)
     result = cli("generate", "run")
     assert result.code == 1
     assert f"parameter {name}: expected shape" in result.err

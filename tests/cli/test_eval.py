@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from checkpoints import reseal
 from safetensors.numpy import load_file, save_file
 
 from tisslm.datasets.text import split_text
@@ -91,5 +92,6 @@ def test_a_loss_that_json_cannot_hold_is_a_word(cli: Cli, trained: Path) -> None
     path = trained / "checkpoints/checkpoint-6/model.safetensors"
     arrays = load_file(path)
     save_file({name: array * math.nan for name, array in arrays.items()}, path)
+    reseal(path.parent)
     found = json.loads(cli("eval", "run", "--json").out, parse_constant=pytest.fail)
     assert found["loss"] == "NaN"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from checkpoints import reseal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,7 @@ def test_a_model_in_float64_is_loaded_in_float64(trained: Path) -> None:
     path = trained / "checkpoints/checkpoint-6/model.safetensors"
     arrays = {name: array.astype(np.float64) for name, array in load_file(path).items()}
     save_file(arrays, path)
+    reseal(path.parent)
     model, _ = load_model(trained)
     assert model.dtype == "float64"
     assert all(np.array_equal(p.data, arrays[p.name]) for p in model.parameters)

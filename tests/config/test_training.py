@@ -45,6 +45,10 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "loss_scale": "dynamic",
         "loss_scale_init": 65536,
         "loss_scale_growth_interval": 2000,
+        "keep_best": 0,
+        "keep_every": 0,
+        "best_metric": "eval/loss",
+        "best_mode": "min",
     }
     assert config.model_dump() == founding | added
 
@@ -207,7 +211,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "use_mixed_precision, gradient_accumulation_steps, log_gradients, validation_frequency, "
         "max_steps, seed, precision, threads, output_dir, name, logging_steps, resume, "
         "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
-        "loss_scale_growth_interval",
+        "loss_scale_growth_interval, keep_best, keep_every, best_metric, best_mode",
     ),
 ]
 
@@ -273,6 +277,8 @@ def test_paths_may_be_path_objects() -> None:
         ("lr", "learning_rate"),
         ("save_steps", "save_every"),
         ("save_total_limit", "keep_checkpoints"),
+        ("save_top_k", "keep_best"),
+        ("keep_period", "keep_every"),
         ("eval_steps", "validation_frequency"),
         ("eval_interval", "validation_frequency"),
         ("log_interval", "logging_steps"),

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 import pytest
+from checkpoints import reseal
 
 from tisslm import Transformer, TransformerConfig
 from tisslm.config.passes import LARGEST_SCALE
@@ -243,6 +244,7 @@ def test_a_scale_that_cannot_be_read_changes_nothing(make_half):
     path = trainer.run.checkpoints / "checkpoint-6" / "trainer_state.json"
     saved = json.loads(path.read_text())
     path.write_text(json.dumps(saved | {"loss_scaling": {"scale": "large"}}))
+    reseal(path.parent)
     other = make_half(folder="other")
     before = other.model.parameters.data.copy()
     with pytest.raises(CheckpointError, match=r"trainer_state.json: not the state of a trainer"):

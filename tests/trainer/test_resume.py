@@ -7,11 +7,12 @@ import os
 
 import numpy as np
 import pytest
-from safetensors import SafetensorError
+from checkpoints import reseal
 from safetensors.numpy import load_file, save_file
 
 from tisslm import TokenDataset, checkpoint, ops
-from tisslm.errors import CheckpointError
+from tisslm.checkpoint import disk
+from tisslm.errors import CheckpointError, ConfigError
 from tisslm.tokenizers.char import CharTokenizer
 
 OPTIMIZERS = [
@@ -159,6 +160,7 @@ def test_parameters_that_do_not_fit_the_configuration_are_named(make_trainer, ch
     trainer.train()
     path = trainer.run.checkpoints / "checkpoint-6" / "model.safetensors"
     save_file(change(load_file(path)), path)
+    reseal(path.parent)
     with pytest.raises(CheckpointError, match=message):
         make_trainer(folder="other", resume=str(trainer.run.path))
 
@@ -214,19 +216,19 @@ def test_a_leftover_of_a_killed_process_does_not_stop_a_save(make_trainer):
     assert [p.name for p in trainer.run.checkpoints.iterdir()] == ["checkpoint-6"]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("full")])
-def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(make_trainer, monkeypatch, error):
+@pytest.mark.parametrize("name", ["write_file", "make_directory", "rename", "sync_directory"])
+def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(make_trainer, monkeypatch, name):
     trainer = make_trainer(save_every=3)
     trainer.train()
 
     def full(*_: object) -> None:
-        raise error
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_arrays", full)
-    with pytest.raises(
-        CheckpointError, match=r"could not be written .* earlier checkpoints are un"
-    ):
-        trainer.save_checkpoint(0, 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.Disk, name, full)
+        message = r"could not be written \(.*No space left on device\); earlier checkpoints are un"
+        with pytest.raises(CheckpointError, match=message):
+            trainer.save_checkpoint(0, 7)
     assert sorted(p.name for p in trainer.run.checkpoints.iterdir()) == [
         "checkpoint-3",
         "checkpoint-6",
@@ -270,6 +272,7 @@ def test_a_state_of_the_wrong_type_is_named(make_trainer):
     trainer.train()
     path = trainer.run.checkpoints / "checkpoint-6" / "trainer_state.json"
     path.write_text(json.dumps({"global_step": "many"}))
+    reseal(path.parent)
     with pytest.raises(CheckpointError, match=r"trainer_state.json: not the state of a trainer"):
         make_trainer(folder="other", resume=str(trainer.run.path))
 
@@ -279,3 +282,56 @@ def test_the_engine_is_named(make_trainer):
     trainer.train()
     path = trainer.run.checkpoints / "checkpoint-6" / "trainer_state.json"
     assert json.loads(path.read_text())["engine"] == ops.engine()
+
+
+def test_a_run_goes_on_from_the_newest_that_verifies_and_sets_the_damaged_aside(make_trainer):
+    trainer = make_trainer(save_every=2)
+    trainer.train()
+    path = trainer.run.checkpoints / "checkpoint-6" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(RuntimeWarning, match="checkpoint-6 is damaged .* taking checkpoint-4"):
+        again = make_trainer(resume="auto")
+    assert again.current_step == 4
+    again.train()
+    assert sorted(p.name for p in again.run.checkpoints.iterdir()) == [
+        "checkpoint-2",
+        "checkpoint-4",
+        "checkpoint-6",
+        "superseded-checkpoint-6",
+    ]
+
+
+def test_a_run_of_which_nothing_verifies_does_not_start_anew(make_trainer):
+    trainer = make_trainer()
+    trainer.train()
+    (trainer.run.checkpoints / "checkpoint-6" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"manifest.json: the checkpoint is damaged or inc"):
+        make_trainer(resume="auto")
+
+
+def test_the_best_are_kept_and_each_is_evaluated(make_trainer, tokens):
+    held_out = TokenDataset(tokens[:100], 16, vocab_size=17)
+    config = {"save_every": 2, "keep_checkpoints": 1, "keep_best": 1, "max_steps": 10}
+    trainer = make_trainer(parts={"val_dataset": held_out}, learning_rate=0.3, **config)
+    trainer.train()
+    everything = make_trainer(
+        folder="all",
+        parts={"val_dataset": held_out},
+        learning_rate=0.3,
+        **config | {"keep_best": 9},
+    )
+    everything.train()
+    losses = {
+        path.name: checkpoint.read_manifest(path).metrics["eval/loss"]
+        for path in everything.run.checkpoints.iterdir()
+    }
+    assert len(losses) == 5
+    best = min(losses, key=losses.__getitem__)
+    assert {p.name for p in trainer.run.checkpoints.iterdir()} == {best, "checkpoint-10"}
+    assert checkpoint.resolve(trainer.run.path / "best").name == best
+
+
+def test_the_best_of_nothing_measured_is_refused(make_trainer):
+    with pytest.raises(ConfigError, match=r"^training.keep_best: expected validation data to com"):
+        make_trainer(keep_best=2)
+    make_trainer(keep_best=2, best_metric="train/loss")

@@ -51,6 +51,7 @@ def test_a_run_leaves_its_configuration_summary_and_checkpoints(make_trainer, to
     ]
     assert sorted(p.name for p in (trainer.run.checkpoints / "checkpoint-7").iterdir()) == [
         "config.json",
+        "manifest.json",
         "model.safetensors",
         "optimizer.safetensors",
         "trainer_state.json",

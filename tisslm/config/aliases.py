@@ -55,6 +55,9 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "max_grad_norm": "gradient_clip_val grad_clip max_norm clip_grad_norm",
                 "save_every": "save_steps save_interval every_n_train_steps",
                 "keep_checkpoints": "save_total_limit keep_latest_k",
+                "keep_best": "save_top_k",
+                "keep_every": "keep_period",
+                "best_metric": "metric_for_best_model monitor",
                 "resume": "resume_from_checkpoint ckpt_path",
                 "validation_frequency": "eval_steps eval_interval val_check_interval"
                 " steps_per_eval",
@@ -138,7 +141,15 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 #: For each section: another trainer's flag, and the key and value that it means when it is set.
 FLAGS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {"training": MappingProxyType({"bf16": ("precision", "bf16"), "fp16": ("precision", "fp16")})}
+    {
+        "training": MappingProxyType(
+            {
+                "bf16": ("precision", "bf16"),
+                "fp16": ("precision", "fp16"),
+                "greater_is_better": ("best_mode", "max"),
+            }
+        )
+    }
 )
 
 #: Other places that are ours, not another trainer's: read without a note.

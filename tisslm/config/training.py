@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from tisslm.config.fields import (
+    BestMetric,
+    BestMode,
     Count,
     CountOrZero,
     Expects,
@@ -146,6 +148,15 @@ class TrainingConfig(Section):
         What a dynamic scale begins with.
     loss_scale_growth_interval : int, default 2000
         Steps without an overflow after which a dynamic scale is doubled.
+    keep_best : int, default 0
+        So many checkpoints with the best ``best_metric`` are kept, beside the newest; with it,
+        every checkpoint is evaluated before it is written.
+    keep_every : int, default 0
+        Checkpoints of steps that this divides are never deleted; 0: none for that reason.
+    best_metric : {"eval/loss", "eval/perplexity", "train/loss"}, default "eval/loss"
+        What "best" goes by; other trainers' "loss" and "eval_loss" are read, too.
+    best_mode : {"min", "max"}, default "min"
+        Whether less or more is better.
 
     Raises
     ------
@@ -186,6 +197,10 @@ class TrainingConfig(Section):
     loss_scale: LossScale = "dynamic"
     loss_scale_init: StartingScale = 65536
     loss_scale_growth_interval: Count = 2000
+    keep_best: CountOrZero = 0
+    keep_every: CountOrZero = 0
+    best_metric: BestMetric = "eval/loss"
+    best_mode: BestMode = "min"
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

@@ -1,0 +1,348 @@
+"""Which checkpoint is found, what is said of damage, and which are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import reseal
+from crash.saver import tiny
+
+from tisslm import checkpoint
+from tisslm.checkpoint import verification
+from tisslm.checkpoint.manifest import MANIFEST
+from tisslm.checkpoint.retention import Retention
+from tisslm.errors import CheckpointError
+from tisslm.tokenizers import BpeTokenizer
+
+DEAD = 2**22 + 1  # above the largest number that a process can have
+
+
+def flip(path: Path, at: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run with the checkpoints 1, 2 and 10."""
+    for step in (1, 2, 10):
+        checkpoint.write(tmp_path / "run" / "checkpoints", step, tiny(float(step)))
+    return tmp_path / "run"
+
+
+# --------------------------------------------------------------------------- reading back
+
+
+def test_what_is_written_is_read(run):
+    found = checkpoint.read(run)
+    assert found.trainer == {"global_step": 1, "value": 10.0}
+    assert found.metrics == {"eval/loss": 10.0}
+    assert found.tokenizer == {"name": "byte", "state": {}}
+    assert (found.model["w"] == 10.0).all()
+    assert checkpoint.read(run, optimizer=False).optimizer == {}
+
+
+def test_a_metric_that_is_not_finite_is_not_recorded(tmp_path):
+    saved = replace(tiny(1.0), metrics={"eval/loss": float("nan"), "train/loss": 2})
+    path = checkpoint.write(tmp_path, 1, saved)
+    assert checkpoint.read(path).metrics == {"train/loss": 2.0}
+
+
+def test_a_byte_pair_tokenizer_is_a_file_of_its_library(tmp_path):
+    import tokenizers
+
+    tokenizer = BpeTokenizer.from_text("a rose is a rose is a rose", vocab_size=262)
+    state = {"name": "bpe", "state": tokenizer.state()}
+    path = checkpoint.write(tmp_path, 1, replace(tiny(1.0), tokenizer=state))
+    theirs = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
+    assert theirs.encode("is a rose").ids == tokenizer.encode("is a rose")
+    assert not (path / "tokenizer_state.json").exists()
+    assert checkpoint.read(path).tokenizer == state
+
+
+def test_another_tokenizer_with_such_a_state_keeps_its_name(tmp_path):
+    state = {"name": "mine", "state": {"tokenizer": {"model": {}}}}
+    path = checkpoint.write(tmp_path, 1, replace(tiny(1.0), tokenizer=state))
+    assert json.loads((path / "tokenizer_state.json").read_text()) == state
+    assert checkpoint.read(path).tokenizer == state
+
+
+def test_large_arrays_are_hashed_beside_the_writing(tmp_path):
+    arrays = {"a": np.arange(3 * 2**20, dtype=np.float32), "t": np.ones((700, 900)).T}
+    path = checkpoint.write(tmp_path, 1, replace(tiny(1.0), model=arrays, optimizer=arrays))
+    found = checkpoint.read(path)
+    assert all(np.array_equal(found.model[name], arrays[name]) for name in arrays)
+    assert threading.active_count() == 1
+
+
+# --------------------------------------------------------------------------- finding
+
+
+def test_paths_that_mean_a_checkpoint(run):
+    newest = run / "checkpoints" / "checkpoint-10"
+    for path in (run, run / "checkpoints", newest, str(run)):
+        assert checkpoint.resolve(path) == newest
+    founding = run / "checkpoints" / "checkpoint_step_2.bin"
+    assert checkpoint.resolve(founding).name == "checkpoint-2"
+    assert [p.name for p in checkpoint.list_checkpoints(run / "checkpoints")] == [
+        "checkpoint-1",
+        "checkpoint-2",
+        "checkpoint-10",
+    ]
+
+
+def test_the_newest_that_verifies_is_taken_with_a_warning(run):
+    folder = run / "checkpoints"
+    flip(folder / "checkpoint-10" / "optimizer.safetensors")
+    (folder / "checkpoint-2" / "config.json").write_text("{}")
+    with pytest.warns(RuntimeWarning) as seen:
+        assert checkpoint.resolve(run) == folder / "checkpoint-1"
+    first, second = (str(warning.message) for warning in seen)
+    assert first.startswith(
+        f"{folder}/checkpoint-10 is damaged (optimizer.safetensors: expected SHA-256 "
+    )
+    assert first.endswith("...); taking checkpoint-1 instead")
+    assert second == (
+        f"{folder}/checkpoint-2 is damaged (config.json: expected 12 bytes, got 2); "
+        "taking checkpoint-1 instead"
+    )
+
+
+def test_a_checkpoint_that_is_named_is_not_replaced_by_another(run):
+    path = run / "checkpoints" / "checkpoint-10"
+    (path / "trainer_state.json").write_text("{}")
+    size = checkpoint.read_manifest(path).files["trainer_state.json"].size
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.read(path)
+    assert str(error.value) == (
+        f"{path}/trainer_state.json: the checkpoint is damaged or incomplete (expected {size} "
+        "bytes, got 2); use an earlier one"
+    )
+
+
+def test_a_run_of_which_nothing_verifies(run):
+    for step in (1, 2, 10):
+        (run / "checkpoints" / f"checkpoint-{step}" / "config.json").unlink()
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.newest(run / "checkpoints")
+    assert str(error.value) == (
+        f"{run}/checkpoints: none of its 3 checkpoints can be used; of the newest, checkpoint-10, "
+        "config.json: expected a file of 12 bytes, got none. Put one back from a copy, or start "
+        "anew in another directory"
+    )
+
+
+def test_a_folder_without_checkpoints_has_no_newest(tmp_path):
+    assert checkpoint.newest(tmp_path) is None
+    assert checkpoint.newest(tmp_path / "nowhere") is None
+
+
+def test_a_directory_from_before_manifests_is_refused_with_that_reason(run):
+    path = run / "checkpoints" / "checkpoint-10"
+    (path / MANIFEST).unlink()
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.resolve(path)
+    assert str(error.value) == (
+        f"{path}/manifest.json: the checkpoint is damaged or incomplete (expected a manifest, got "
+        "none: it was not written or copied to the end, or by a version without manifests); use "
+        "an earlier one"
+    )
+    with pytest.warns(RuntimeWarning, match=r"checkpoint-10 is damaged \(manifest.json: expected"):
+        assert checkpoint.resolve(run).name == "checkpoint-2"
+
+
+def test_what_was_verified_is_hashed_again_only_after_a_change(run, monkeypatch):
+    path = run / "checkpoints" / "checkpoint-10"
+    for file in path.iterdir():  # a second old: their times cannot hide a change
+        os.utime(file, (1, 1))
+    hashed = []
+    compare = verification._compare
+    monkeypatch.setattr(verification, "_SETTLED", -10)
+    monkeypatch.setattr(verification, "_compare", lambda *a: hashed.append(a) or compare(*a))
+    checkpoint.read(run)
+    checkpoint.read(path)
+    assert len(hashed) == 1
+    flip(path / "model.safetensors")
+    os.utime(path / "model.safetensors", (1, 1))
+    with pytest.raises(CheckpointError, match=r"model.safetensors: the checkpoint is damaged"):
+        checkpoint.read(path)
+
+
+def test_a_file_that_changed_just_now_is_not_trusted_by_its_times(run, monkeypatch):
+    path = run / "checkpoints" / "checkpoint-10"
+    monkeypatch.setattr(verification, "_SETTLED", 1e6)
+    checkpoint.read(path)
+    assert path.absolute() not in verification._verified
+
+
+# --------------------------------------------------------------------------- manifests
+
+
+@pytest.mark.parametrize("at", [0, 5, 40, 100, 300, -2])
+def test_every_change_of_a_manifest_is_found(run, at):
+    path = run / "checkpoints" / "checkpoint-10"
+    flip(path / MANIFEST, at)
+    with pytest.raises(CheckpointError, match=r"manifest.json: the checkpoint is damaged"):
+        checkpoint.verify(path)
+
+
+def test_spaces_more_are_a_change_too(run):
+    path = run / "checkpoints" / "checkpoint-10" / MANIFEST
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(CheckpointError, match="fits its checksum, got one that was changed"):
+        checkpoint.verify(path.parent)
+
+
+def test_a_later_format_says_so(run):
+    path = run / "checkpoints" / "checkpoint-10" / MANIFEST
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 7'))
+    with pytest.raises(CheckpointError, match="expected format version 1, got 7, of a newer Tis"):
+        checkpoint.verify(path.parent)
+
+
+def test_a_file_beside_those_of_the_manifest_changes_nothing(run):
+    (run / "checkpoints" / "checkpoint-10" / "notes.txt").write_text("mine")
+    assert checkpoint.problems(run / "checkpoints" / "checkpoint-10") == []
+
+
+# --------------------------------------------------------------------------- keeping
+
+
+LOSSES = {1: 5.0, 2: 1.0, 3: 4.0, 4: 2.0, 5: 3.0, 6: 9.0}
+
+
+@pytest.mark.parametrize(
+    ("retention", "kept"),
+    [
+        (Retention(newest=0), [1, 2, 3, 4, 5, 6]),
+        (Retention(newest=1), [6]),
+        (Retention(newest=3), [4, 5, 6]),
+        (Retention(newest=1, best=2), [2, 4, 6]),
+        (Retention(newest=1, best=2, mode="max"), [1, 6]),
+        (Retention(newest=1, best=9), [1, 2, 3, 4, 5, 6]),
+        (Retention(newest=1, best=2, metric="train/loss"), [6]),
+        (Retention(newest=2, every=3), [3, 5, 6]),
+        (Retention(newest=1, best=1, every=4), [2, 4, 6]),
+    ],
+)
+def test_what_is_kept(tmp_path, retention, kept):
+    for step, loss in LOSSES.items():
+        path = checkpoint.write(tmp_path, step, tiny(loss))
+    checkpoint.prune(tmp_path, retention, path)
+    assert names(tmp_path) == [f"checkpoint-{step}" for step in kept]
+
+
+def test_what_was_written_stays_whatever_its_number_and_value(tmp_path):
+    for step in (5, 9, 3):
+        path = checkpoint.write(tmp_path, step, tiny(float(step)))
+    checkpoint.prune(tmp_path, Retention(newest=1), path)
+    assert names(tmp_path) == ["checkpoint-3"]
+
+
+def test_only_checkpoints_are_deleted(run):
+    folder = run / "checkpoints"
+    (folder / "checkpoint-1" / MANIFEST).unlink()
+    (folder / "notes").mkdir()
+    checkpoint.prune(folder, Retention(newest=1), folder / "checkpoint-10")
+    assert names(folder) == ["checkpoint-1", "checkpoint-10", "notes"]
+
+
+def test_the_best_is_found_by_the_runs_own_metric(run):
+    assert checkpoint.best(run).name == "checkpoint-1"
+    assert checkpoint.resolve(run / "best").name == "checkpoint-1"
+    (run / "config.resolved.toml").write_text('[training]\nbest_mode = "max"\n')
+    assert checkpoint.resolve(run / "best").name == "checkpoint-10"
+    flip(run / "checkpoints" / "checkpoint-10" / "model.safetensors")
+    with pytest.warns(RuntimeWarning, match="checkpoint-10 is damaged .* taking checkpoint-2"):
+        assert checkpoint.best(run).name == "checkpoint-2"
+
+
+def test_a_best_that_nothing_was_measured_for(run, tmp_path):
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.best(run, "eval/accuracy")
+    assert str(error.value) == (
+        f"{run}: none of its 3 checkpoints has a value of eval/accuracy; they have eval/loss. "
+        "Evaluate at the steps that are saved, or name a checkpoint"
+    )
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        checkpoint.best(tmp_path)
+
+
+# --------------------------------------------------------------------------- litter
+
+
+def test_litter_of_the_dead_is_removed_and_of_the_living_is_not(run):
+    folder = run / "checkpoints"
+    for name in (f"checkpoint-3-{DEAD}", f"old-checkpoint-3-{DEAD}", f"checkpoint-3-{os.getpid()}"):
+        shutil.copytree(folder / "checkpoint-1", folder / f".tmp-{name}")
+    alive = f".tmp-checkpoint-4-{os.getppid()}"
+    (folder / alive).mkdir()
+    checkpoint.clean(folder)
+    assert names(folder) == [alive, "checkpoint-1", "checkpoint-10", "checkpoint-2"]
+
+
+def test_a_number_that_was_given_again_is_not_its_first_owner(run):
+    folder = run / "checkpoints"
+    left = folder / f".tmp-checkpoint-4-{os.getppid()}"
+    left.mkdir()
+    os.utime(left, (1, 1))  # made long before the process with this number began
+    checkpoint.clean(folder)
+    assert not left.exists()
+
+
+def test_what_was_put_aside_is_found_where_it_is_and_put_back(run):
+    folder = run / "checkpoints"
+    aside = folder / f".tmp-aside-checkpoint-10-{DEAD}"
+    (folder / "checkpoint-10").rename(aside)
+    assert checkpoint.resolve(run) == aside
+    assert checkpoint.resolve(folder / "checkpoint-10") == aside
+    checkpoint.clean(folder)
+    assert checkpoint.resolve(run) == folder / "checkpoint-10"
+
+
+def test_what_was_put_aside_replaces_a_successor_that_is_damaged(run):
+    folder = run / "checkpoints"
+    shutil.copytree(folder / "checkpoint-10", folder / f".tmp-aside-checkpoint-10-{DEAD}")
+    flip(folder / "checkpoint-10" / "config.json", 0)
+    with pytest.warns(RuntimeWarning, match="checkpoint-10 is damaged"):
+        assert checkpoint.resolve(run).name == f".tmp-aside-checkpoint-10-{DEAD}"
+    checkpoint.clean(folder)
+    assert names(folder) == ["checkpoint-1", "checkpoint-10", "checkpoint-2"]
+    assert checkpoint.resolve(run) == folder / "checkpoint-10"
+
+
+def test_what_cannot_be_written_is_not_half_written(run):
+    unwritable = replace(tiny(1.0), trainer={"value": object()})
+    with pytest.raises(TypeError):
+        checkpoint.write(run / "checkpoints", 11, unwritable)
+    assert names(run / "checkpoints") == ["checkpoint-1", "checkpoint-10", "checkpoint-2"]
+
+
+def test_what_is_set_aside_is_numbered_and_kept(run):
+    folder = run / "checkpoints"
+    (folder / "superseded-checkpoint-10").mkdir()
+    moved = checkpoint.set_aside(folder, 1)
+    assert [path.name for path in moved] == [
+        "superseded-checkpoint-10-2",
+        "superseded-checkpoint-2",
+    ]
+    assert checkpoint.resolve(folder / "superseded-checkpoint-2").name == moved[1].name
+
+
+def test_a_file_that_was_changed_on_purpose_verifies_after_sealing(run):
+    path = run / "checkpoints" / "checkpoint-10"
+    (path / "config.json").write_text("{}")
+    reseal(path)
+    assert checkpoint.problems(path) == []

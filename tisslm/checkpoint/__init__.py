@@ -1,0 +1,51 @@
+"""Checkpoints: directories that are complete or not there, and verified before they are used.
+
+``checkpoint-N/`` holds ``model.safetensors``, ``config.json`` (the model's shape),
+``optimizer.safetensors``, ``trainer_state.json``, the tokenizer when the run has one, and
+``manifest.json`` with size and SHA-256 of each. Nothing is ever unpickled.
+
+What does not live here: what the states mean; their owners write and read them.
+"""
+
+from __future__ import annotations
+
+from tisslm.checkpoint.finding import best, directories, list_checkpoints, newest, resolve
+from tisslm.checkpoint.fitting import check_parameters, check_same
+from tisslm.checkpoint.litter import clean
+from tisslm.checkpoint.manifest import (
+    DamagedError,
+    FileRecord,
+    Manifest,
+    Problem,
+    read_manifest,
+)
+from tisslm.checkpoint.reading import read
+from tisslm.checkpoint.record import Checkpoint, tokenizer_state
+from tisslm.checkpoint.retention import Retention, prune
+from tisslm.checkpoint.verification import problems, verify
+from tisslm.checkpoint.writing import set_aside, write
+
+__all__ = [
+    "Checkpoint",
+    "DamagedError",
+    "FileRecord",
+    "Manifest",
+    "Problem",
+    "Retention",
+    "best",
+    "check_parameters",
+    "check_same",
+    "clean",
+    "directories",
+    "list_checkpoints",
+    "newest",
+    "problems",
+    "prune",
+    "read",
+    "read_manifest",
+    "resolve",
+    "set_aside",
+    "tokenizer_state",
+    "verify",
+    "write",
+]

@@ -1,0 +1,222 @@
+"""From a path to the checkpoint that it means: the newest or the best that verifies.
+
+What does not live here: what verifying is (``verification``), and which are kept (``retention``).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tisslm.checkpoint.manifest import MANIFEST, DamagedError, has_manifest, read_manifest
+from tisslm.checkpoint.naming import ASIDE, step_of, temporaries
+from tisslm.checkpoint.record import TRAINER
+from tisslm.checkpoint.retention import by_metric
+from tisslm.checkpoint.verification import verify
+from tisslm.errors import CheckpointError
+
+__all__ = ["best", "directories", "list_checkpoints", "newest", "resolve"]
+
+BEST = "best"
+_FOUNDING_NAME = re.compile(r"checkpoint_step_(\d+)(\.bin)?")
+_RUN_CONFIG = "config.resolved.toml"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, oldest step first; their files are not looked at."""
+    return [path for path in reversed(_candidates(folder)) if has_manifest(path)]
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a folder that verifies, or None if there is none at all.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a newer one is damaged; it is left where it is.
+
+    Raises
+    ------
+    CheckpointError
+        If there are checkpoints, and none of them verifies.
+    """
+    return _first_whole(folder, _candidates(folder))
+
+
+def resolve(path: str | Path) -> Path:
+    """Find the checkpoint that a path means, and verify it.
+
+    Parameters
+    ----------
+    path : str or Path
+        A checkpoint; a folder of checkpoints or a run directory (the newest that verifies is
+        taken); ``RUN/best``; or the founding name ``checkpoint_step_N.bin``, which stands for
+        ``checkpoint-N``.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a newer one, or a better one, was passed over because it is damaged.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no checkpoint, or the one that is named is damaged.
+    """
+    path = Path(path)
+    founding = _FOUNDING_NAME.fullmatch(path.name)
+    if founding and not path.exists():
+        path = path.with_name(f"checkpoint-{founding[1]}")
+    if path.name == BEST and not path.exists() and path.parent.is_dir():
+        return best(path.parent)
+    step = step_of(path.name)
+    if step is not None and not path.exists():  # it may have been put aside to be replaced
+        path = next((p for number, _, p in _named(path.parent) if number == step), path)
+    if _is_one(path):
+        verify(path)
+        return path
+    for folder in _folders(path):
+        found = newest(folder)
+        if found is not None:
+            return found
+    raise _none(path)
+
+
+def best(run: str | Path, metric: str = "", mode: str = "") -> Path:
+    """Return the checkpoint of a run with the best value of a metric, of those that verify.
+
+    Parameters
+    ----------
+    run : str or Path
+        A run directory or a folder of checkpoints.
+    metric : str
+        Such as "eval/loss"; "" means the run's ``training.best_metric``.
+    mode : {"", "min", "max"}
+        Whether less or more is better; "" means the run's ``training.best_mode``.
+
+    Raises
+    ------
+    CheckpointError
+        If no checkpoint has a value of the metric, or none of them verifies.
+    """
+    run = Path(run)
+    settings = _training(run)
+    metric = metric or str(settings.get("best_metric", "eval/loss"))
+    mode = mode or str(settings.get("best_mode", "min"))
+    for folder in _folders(run):
+        listed = [(path, read_manifest(path)) for path in list_checkpoints(folder)]
+        found = _first_whole(folder, by_metric(listed, metric, mode))
+        if found is not None:
+            return found
+        if listed:
+            known = sorted({name for _, manifest in listed for name in manifest.metrics})
+            raise CheckpointError(
+                f"{run}: none of its {len(listed)} checkpoints has a value of {metric}; they have "
+                f"{', '.join(known) or 'no metrics'}. Evaluate at the steps that are saved, or "
+                "name a checkpoint"
+            )
+    raise _none(run)
+
+
+# --------------------------------------------------------------------------- looking
+
+
+def directories(path: Path) -> list[Path]:
+    """Return every directory that is or was to be a checkpoint, by a path: what to verify.
+
+    Parameters
+    ----------
+    path : Path
+        One of them, a folder of them, or a run directory.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    if _is_one(path):
+        return [path]
+    for folder in _folders(path):
+        found = list(reversed(_candidates(folder)))
+        if folder.is_dir():
+            found += sorted(folder.glob("superseded-checkpoint-*"))
+        if found:
+            return found
+    raise _none(path)
+
+
+def _is_one(path: Path) -> bool:
+    """Tell whether a path is that of a checkpoint, whole or not, and not of a folder of them."""
+    by_content = (path / MANIFEST).exists() or (path / TRAINER).exists()
+    return by_content or (step_of(path.name) is not None and path.is_dir())
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Return what may be a checkpoint, newest step first; one put aside comes after its place."""
+    return [path for _, _, path in sorted(_named(folder), reverse=True)]
+
+
+def _named(folder: Path) -> Iterator[tuple[int, bool, Path]]:
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        step = step_of(path.name)
+        if step is not None and path.is_dir():
+            yield step, True, path
+    for found in temporaries(folder):
+        if found.kind == ASIDE:
+            yield found.step, False, found.path
+
+
+def _first_whole(folder: Path, candidates: Iterable[Path]) -> Path | None:
+    """Return the first that verifies; warn of those before it."""
+    damaged: list[DamagedError] = []
+    for path in candidates:
+        try:
+            verify(path)
+        except DamagedError as error:
+            damaged.append(error)
+            continue
+        for newer in damaged:
+            warnings.warn(_passed_over(newer, path), RuntimeWarning, stacklevel=4)
+        return path
+    if not damaged:
+        return None
+    if len(damaged) == 1:
+        raise damaged[0]
+    raise CheckpointError(
+        f"{folder}: none of its {len(damaged)} checkpoints can be used; of the newest, "
+        f"{damaged[0].folder.name}, {damaged[0].problem}. Put one back from a copy, or start anew "
+        "in another directory"
+    )
+
+
+def _passed_over(error: DamagedError, chosen: Path) -> str:
+    return f"{error.folder} is damaged ({error.problem}); taking {chosen.name} instead"
+
+
+def _folders(path: Path) -> list[Path]:
+    """Return where the checkpoints of a path may lie."""
+    own = str(_training(path).get("checkpoint_dir", ""))
+    return [path, path / "checkpoints", *([path / own] if own else [])]
+
+
+def _training(run: Path) -> Mapping[str, Any]:
+    """Return the ``[training]`` section of a run directory, or nothing."""
+    try:
+        text = (run / _RUN_CONFIG).read_text(encoding="utf-8")
+        section = tomllib.loads(text)["training"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return section if isinstance(section, dict) else {}
+
+
+def _none(path: Path) -> CheckpointError:
+    what = "holds no checkpoint" if path.is_dir() else "no such checkpoint"
+    return CheckpointError(
+        f"{path}: {what}; give a directory checkpoint-N, or a run directory that contains one"
+    )

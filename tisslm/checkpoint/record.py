@@ -1,0 +1,116 @@
+"""What a checkpoint holds, and the file that each part of it is.
+
+Arrays are safetensors and everything else is JSON. A byte-pair tokenizer is written as the
+``tokenizer.json`` of the Hugging Face library, and the file's name says which tokenizer reads it.
+Any other is ``tokenizer_state.json``, with its registered name.
+
+What does not live here: what the states mean; their owners write and read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tisslm.checkpoint.disk import Block
+from tisslm.contracts import Tokenizer
+from tisslm.errors import PluginError
+from tisslm.registry import Registry
+from tisslm.tensor_files import array_blocks
+
+__all__ = [
+    "CONFIG",
+    "HF_TOKENIZER",
+    "MODEL",
+    "OPTIMIZER",
+    "TOKENIZER",
+    "TRAINER",
+    "Checkpoint",
+    "contents",
+    "tokenizer_state",
+]
+
+Array = NDArray[Any]
+
+MODEL = "model.safetensors"
+CONFIG = "config.json"
+OPTIMIZER = "optimizer.safetensors"
+TRAINER = "trainer_state.json"
+TOKENIZER = "tokenizer_state.json"
+HF_TOKENIZER = "tokenizer.json"
+
+#: The tokenizer whose state is a tokenizer.json: its registered name, and the key of the content.
+HF_NAME, HF_KEY = "bpe", "tokenizer"
+
+
+@dataclass
+class Checkpoint:
+    """Everything that a run needs to go on.
+
+    The arrays may be views of the run's own, or copies that a thread writes later.
+
+    Attributes
+    ----------
+    model : dict of str to ndarray
+        Parameters by name.
+    model_config : dict
+    optimizer : dict of str to ndarray
+    trainer : dict
+        Plain JSON values: step, epoch, seed, loss history and the states of stateful parts.
+    tokenizer : dict or None
+        ``{"name": ..., "state": ...}``.
+    metrics : dict of str to float
+        What was measured at this step, such as "eval/loss", by which the best are kept. A value
+        that is not finite is left out when it is written.
+    """
+
+    model: Mapping[str, Array]
+    model_config: Mapping[str, Any]
+    optimizer: Mapping[str, Array] = field(default_factory=dict)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Mapping[str, Any] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def contents(checkpoint: Checkpoint) -> Iterator[tuple[str, Iterable[Block]]]:
+    """Yield the name and the content of each file, but for the manifest."""
+    yield MODEL, array_blocks(MODEL, checkpoint.model)
+    yield CONFIG, _json(checkpoint.model_config)
+    yield OPTIMIZER, array_blocks(OPTIMIZER, checkpoint.optimizer)
+    yield TRAINER, _json(checkpoint.trainer)
+    if checkpoint.tokenizer is not None:
+        yield _tokenizer_file(checkpoint.tokenizer)
+
+
+def _tokenizer_file(tokenizer: Mapping[str, Any]) -> tuple[str, Iterable[Block]]:
+    state = tokenizer["state"]
+    if tokenizer["name"] == HF_NAME and set(state) == {HF_KEY}:
+        return HF_TOKENIZER, _json(state[HF_KEY])
+    return TOKENIZER, _json(tokenizer)
+
+
+def _json(value: Mapping[str, Any]) -> list[Block]:
+    return [json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"]
+
+
+def tokenizer_state(tokenizer: Tokenizer | None, registry: Registry) -> dict[str, Any] | None:
+    """Describe a tokenizer by its registered name; None if there is none, or none of that class."""
+    if tokenizer is None:
+        return None
+    for part in registry.entries("tokenizer"):
+        with contextlib.suppress(PluginError):  # a broken plugin is not the one in use
+            if part.load() is type(tokenizer):
+                return {"name": part.entry.name, "state": tokenizer.state()}
+    warnings.warn(
+        f"the checkpoint is written without its tokenizer: {type(tokenizer).__name__} has no "
+        "registered name. Register it as a plugin to generate text from the checkpoint",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None

@@ -1,0 +1,148 @@
+"""The protocol of a save: after a kill, an error or a power failure at any point, a checkpoint.
+
+1. Litter of dead processes is removed.
+2. A temporary directory is made, and each file is written and synced.
+3. The manifest is written and synced, last of all.
+4. The temporary directory is synced, and renamed to ``checkpoint-N``.
+5. The folder is synced. Only then is anything older deleted (``retention``).
+
+If ``checkpoint-N`` is there, it steps aside before 4 and is deleted after 5. In between, whoever
+looks for it finds it aside (``finding``), and the next save puts it back (``litter``).
+
+What does not live here: single operations (``disk``), and what is in the files (``record``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+
+from tisslm.checkpoint.disk import DISK, Disk
+from tisslm.checkpoint.litter import clean
+from tisslm.checkpoint.manifest import MANIFEST, Manifest, render
+from tisslm.checkpoint.naming import ASIDE, step_of, target, temporary, using
+from tisslm.checkpoint.record import Checkpoint, contents
+from tisslm.errors import CheckpointError
+
+__all__ = ["set_aside", "write"]
+
+_ANCESTORS = 2  # the run directory, and the one that has its name
+
+
+def write(folder: Path, step: int, checkpoint: Checkpoint, *, disk: Disk = DISK) -> Path:
+    """Write ``folder/checkpoint-<step>``; an old one of that name is replaced at the end.
+
+    May be called from a thread; two threads must not write to the same folder at once.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    step : int
+    checkpoint : Checkpoint
+    disk : Disk
+
+    Returns
+    -------
+    Path
+        The checkpoint's directory, complete and on the disk.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; checkpoints that were there before are untouched. The error of
+        the operating system is its ``__cause__``.
+    """
+    place = target(folder, step)
+    new, aside = temporary(place), temporary(place, ASIDE)
+    try:
+        with using(new, aside):
+            _make_folder(folder, disk)
+            _discard(new, disk)  # of a process killed with the same number, which clean left
+            disk.make_directory(new)
+            _fill(new, step, checkpoint, disk)
+            _commit(new, place, aside, disk)
+    except BaseException as error:
+        _discard(new, disk)
+        if isinstance(error, OSError):
+            raise CheckpointError(
+                f"{place}: the checkpoint could not be written ({error}); earlier checkpoints are "
+                "untouched. Free space or choose another output_dir"
+            ) from error
+        raise
+    return place
+
+
+def _make_folder(folder: Path, disk: Disk) -> None:
+    """Make the folder if it is missing, and have its name on the disk before the first save."""
+    clean(folder, disk)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        disk.make_directory(path)
+    if missing or not any(folder.iterdir()):
+        for path in folder.absolute().parents[: max(_ANCESTORS, len(missing))]:
+            with contextlib.suppress(PermissionError):  # a name that others keep
+                disk.sync_directory(path)
+
+
+def _fill(new: Path, step: int, checkpoint: Checkpoint, disk: Disk) -> None:
+    """Write all files, the manifest last."""
+    files = {name: disk.write_file(new / name, blocks) for name, blocks in contents(checkpoint)}
+    metrics = {n: float(v) for n, v in checkpoint.metrics.items() if math.isfinite(v)}
+    disk.write_file(new / MANIFEST, [render(Manifest(step, files, metrics))])
+    disk.sync_directory(new)
+
+
+def _commit(new: Path, place: Path, aside: Path, disk: Disk) -> None:
+    """Give a complete directory its name.
+
+    If the last fsync fails, nothing is taken back: the new checkpoint is complete, and what stood
+    there stays aside, so whichever of the two names the disk keeps, one is whole.
+    """
+    replaces = place.exists()
+    if replaces:
+        disk.rename(place, aside)
+    try:
+        disk.rename(new, place)
+    except BaseException:
+        if replaces:
+            disk.rename(aside, place)
+        raise
+    disk.sync_directory(place.parent)
+    if replaces:
+        _discard(aside, disk)
+
+
+def _discard(path: Path, disk: Disk) -> None:
+    """Remove a directory that is needed no more; a leftover costs space, never the run."""
+    with contextlib.suppress(OSError):
+        if path.exists():
+            disk.remove(path)
+
+
+def set_aside(folder: Path, step: int, *, disk: Disk = DISK) -> list[Path]:
+    """Rename the checkpoints later than ``step``, which a run that starts there will not pass.
+
+    They are of another run in the same directory, or of a future that is being replaced, or
+    damaged. Nothing is deleted: ``checkpoint-N`` becomes ``superseded-checkpoint-N``, numbered if
+    that exists.
+
+    Returns
+    -------
+    list of Path
+        The new names.
+    """
+    moved: list[Path] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        number = step_of(path.name)
+        if number is not None and number > step and path.is_dir():
+            place, count = path.with_name(f"superseded-{path.name}"), 2
+            while place.exists():
+                place = path.with_name(f"superseded-{path.name}-{count}")
+                count += 1
+            disk.rename(path, place)
+            moved.append(place)
+    if moved:
+        disk.sync_directory(folder)
+    return moved

@@ -1,0 +1,94 @@
+"""``tisslm verify``: whether the files of checkpoints, or of token shards, are what was written.
+
+What does not live here: comparing them (``tisslm.checkpoint``, ``tisslm.datasets.shards``).
+"""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tisslm import checkpoint
+from tisslm.datasets.shard_format import read_manifest
+from tisslm.datasets.shards import is_shards, verify_shards
+from tisslm.errors import CheckpointError
+from tisslm.memory_limit import size_text
+
+__all__ = ["verify"]
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT|SHARDS", show_default=False)],
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
+) -> None:
+    """Compare every file of a run's checkpoints, of one, or of shards, with its size and SHA-256.
+
+    The exit code is 1 if anything is damaged.
+    """
+    if is_shards(path):
+        rows, kind = [_shards_row(path)], "shards"
+    else:
+        rows, kind = [_row(folder) for folder in checkpoint.directories(path)], "checkpoint"
+    if json:
+        typer.echo(dumps(rows, indent=2))
+    else:
+        _print(rows, kind)
+    if not all(row["ok"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    """Describe one checkpoint; without a manifest, its files and step are not known."""
+    problems = checkpoint.problems(folder)
+    try:
+        manifest = checkpoint.read_manifest(folder)
+    except CheckpointError:
+        step, files, size = None, None, None
+    else:
+        step, files = manifest.step, len(manifest.files)
+        size = sum(record.size for record in manifest.files.values())
+    return {
+        "checkpoint": str(folder),
+        "step": step,
+        "files": files,
+        "bytes": size,
+        "ok": not problems,
+        "problems": [
+            {"file": problem.file, "expected": problem.expected, "got": problem.got}
+            for problem in problems
+        ],
+    }
+
+
+def _shards_row(folder: Path) -> dict[str, Any]:
+    """Describe a folder of token shards."""
+    files = read_manifest(folder).files
+    return {
+        "shards": str(folder),
+        "files": len(files),
+        "bytes": sum(record.bytes for record in files.values()),
+        "ok": not (problems := [found for found in verify_shards(folder) if found[1]]),
+        "problems": [
+            {"file": name, "expected": "what its manifest says", "got": problem}
+            for name, problem in problems
+        ],
+    }
+
+
+def _print(rows: list[dict[str, Any]], kind: str) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(kind, overflow="fold")
+    table.add_column("files", justify="right")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("state", overflow="fold")
+    for row in rows:
+        words = [f"{p['file']}: expected {p['expected']}, got {p['got']}" for p in row["problems"]]
+        files = "" if row["files"] is None else str(row["files"])
+        size = "" if row["bytes"] is None else size_text(row["bytes"])
+        table.add_row(row[kind], files, size, "ok" if row["ok"] else "\n".join(words))
+    Console(markup=False, emoji=False, highlight=False).print(table)
