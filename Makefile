@@ -41,6 +41,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/checkpoint.py --size $(SIZE)
 	$(BIN)/python benchmarks/threads.py --size $(SIZE)
 	$(BIN)/python benchmarks/document_mask.py --size $(SIZE)
+	$(BIN)/python benchmarks/tokenizing.py --mb 5
 
 clean:
 	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so

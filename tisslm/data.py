@@ -6,17 +6,20 @@ What does not live here: each of these steps (``datasets``), and the keys (``con
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tisslm.config import DataSection, Part, RunConfig
+from tisslm.config.layers import DEFAULT_PARTS
 from tisslm.contracts import Dataset, Tokenizer
 from tisslm.datasets.documents import DocumentEncoder, TokenDocuments
 from tisslm.datasets.mixed import MixedDataset
 from tisslm.datasets.packed import PackedDataset
+from tisslm.datasets.shard_format import state_digest
 from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry import Registry
@@ -217,18 +220,67 @@ def _tokenizer(
     needs no text, and else none.
     """
     sources = list(sources)
-    for source in sources:
-        said = source.said_tokenizer()
-        if said is not None:
-            name, state = said
-            made: Tokenizer = registry.get("tokenizer", name).from_state(state)
-            return made
+    said = _said_tokenizer(sources, registry)
+    if said is not None:
+        _check_named(config.tokenizer, *said, registry)
+        return said[1]
     if any(source.has_text for source in sources):
         return _learned(config.tokenizer, learning_texts(sources), registry)
     try:
         return _learned(config.tokenizer, iter(()), registry)
     except DataError:
         return None
+
+
+def _said_tokenizer(
+    sources: Iterable[RunSource], registry: Registry
+) -> tuple[str, Tokenizer] | None:
+    """Return a name for the tokenizer that made ready tokens, and the tokenizer, the same for all.
+
+    Raises
+    ------
+    DataError
+        If two sources were made with different ones.
+    """
+    found: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
+    for source in sources:
+        said = source.said_tokenizer()
+        if said is not None:
+            found.setdefault(state_digest(*said), (source.train.path, *said))
+    if not found:
+        return None
+    (digest, (path, name, state)), *others = found.items()
+    if others:
+        other, (other_path, other_name, _) = others[0]
+        raise DataError(
+            f"{other_path}: its ids are of the {other_name} tokenizer {other[:12]}, those of "
+            f"{path} of the {name} tokenizer {digest[:12]}; tokenize both with one tokenizer"
+        )
+    made: Tokenizer = registry.get("tokenizer", name).from_state(state)
+    return f"{path}: its ids are of the {name} tokenizer {digest[:12]}", made
+
+
+def _check_named(named: Part, said: str, made: Tokenizer, registry: Registry) -> None:
+    """Refuse another tokenizer than the one that made ready tokens; the default names none.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration names another.
+    """
+    if named == Part(DEFAULT_PARTS["tokenizer"], {}):
+        return
+    try:
+        own = _learned(named, iter(()), registry)
+    except DataError:  # it learns from text, of which there is none
+        own = None
+    if own is not None and type(own) is type(made) and own.state() == made.state():
+        return
+    which = "" if own is None else f" {state_digest(named.name, own.state())[:12]}"
+    raise ConfigError(
+        f"tokenizer: {said}, and the configuration names the {named.name} tokenizer{which}; leave "
+        "[tokenizer] out, or tokenize the text again with this one"
+    )
 
 
 def learning_texts(sources: Iterable[RunSource]) -> Iterator[str]:

@@ -112,6 +112,21 @@ def test_document_mask(tmp_path):
         assert 0 < min(times["attention_s"]) < min(times["pass_s"])
 
 
+def test_tokenizing(tmp_path):
+    path = tmp_path / "figures.json"
+    small = ("--mb", "0.05", "--vocab-size", "300", "--json", str(path))
+    run("tokenizing", *small, "--rounds", "1")
+    found = json.loads(path.read_text())
+    assert found["bytes"] >= 50_000
+    assert found["ratio"] == pytest.approx(
+        found["mb_per_second"]["ours"] / found["mb_per_second"]["library"]
+    )
+    run("tokenizing", *small, "--memory")
+    found = json.loads(path.read_text())
+    assert found["documents"] == 1
+    assert found["peak_rss_bytes"] >= found["before_rss_bytes"] > 0
+
+
 @pytest.mark.parametrize(
     "name", ["train_step", "kernels", "threads", "memory", "profile_step", "document_mask"]
 )

@@ -63,3 +63,26 @@ def test_a_path_without_a_checkpoint(cli: Cli, folder: Path) -> None:
         "error: nowhere: no such checkpoint; give a directory checkpoint-N, or a run directory "
         "that contains one\n",
     )
+
+
+@pytest.mark.parametrize("flag", [(), ("--json",)])
+def test_token_shards(cli: Cli, folder: Path, flag: tuple[str, ...]) -> None:
+    assert cli("tokenize", "text.txt", "--out", "s").code == 0
+    result = cli("verify", "s", *flag)
+    assert (result.code, result.err) == (0, "")
+    path = folder / "s" / "train-00000.bin"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    result = cli("verify", "s", *flag)
+    assert (result.code, result.err) == (1, "")
+    if flag:
+        (row,) = json.loads(result.out)
+        assert (row["shards"], row["files"], row["ok"]) == ("s", 3, False)
+        got = "its SHA-256 differs from the manifest's"
+        expected = {"file": path.name, "expected": "what its manifest says", "got": got}
+        assert row["problems"] == [expected]
+    else:
+        assert result.out.splitlines()[0].split() == ["shards", "files", "size", "state"]
+        words = " ".join(result.out.split())
+        assert "train-00000.bin: expected what its manifest says, got its SHA-256" in words

@@ -279,12 +279,14 @@ def test_ids_beyond_the_vocabulary_of_a_run(folder):
 
 
 def test_nothing_is_left_of_a_run_that_fails(tmp_path):
-    with (
-        pytest.raises(KeyboardInterrupt),
-        ShardFolder(tmp_path / "s", ByteTokenizer(), "byte") as made,
-    ):
-        made.split("train").add(np.array([1]), False)
-        raise KeyboardInterrupt
+    def interrupted():
+        with ShardFolder(tmp_path / "s", ByteTokenizer(), "byte") as made:
+            made.split("train").add(np.array([1]), False)
+            assert list(tmp_path.iterdir())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not list(tmp_path.iterdir())
 
 
@@ -334,3 +336,19 @@ def test_shards_that_a_header_cannot_count(tmp_path, shard_tokens):
         "shard tokens: expected a number between 1 and 2147483647, which is what the header of a "
         f"file can count, got {shard_tokens}"
     )
+
+
+def test_a_file_that_is_written_while_it_is_mapped(folder):
+    documents = TokenShards(folder).documents()
+    documents.check_source()
+    path = folder / "train-00000.bin"
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(DataError) as caught:
+        documents.check_source()
+    assert str(caught.value) == (
+        f"{path}: was written since it was opened; do not write files that a run reads, make new "
+        "shards in another folder"
+    )
+    path.unlink()
+    with pytest.raises(DataError, match="No such file or directory"):
+        documents.check_source()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from tisslm.errors import DataError
 from tisslm.tokenizers.bpe import BpeTokenizer
 from tisslm.tokenizers.byte import ByteTokenizer
 from tisslm.tokenizing import ShardFolder, parts, tokenize
-from tisslm.tokenizing.pipeline import is_valid
 
 TEXT = "".join(f"{i} green bottles hang on the wall; it's {i} that fall.\n" for i in range(300))
 
@@ -109,17 +107,6 @@ def test_validation_documents_are_the_same_for_every_tokenizer(tmp_path, bpe):
         decoded = [tokenizer.decode(valid.document(i)[0]) for i in range(10)]
         texts[name] = [text.removesuffix("<|endoftext|>") for text in decoded]
     assert texts["bpe"] == texts["byte"]
-
-
-@given(share=st.fractions(0, 1, max_denominator=50).filter(lambda f: f < 1), n=st.integers(0, 300))
-def test_the_share_of_validation_is_kept_to_one_document(share, n):
-    count = sum(is_valid(number, share) for number in range(n))
-    assert n * share - 1 <= count <= n * share + 1
-
-
-def test_validation_documents_are_not_at_equal_distances():
-    chosen = [n for n in range(1000) if is_valid(n, Fraction(1, 10))]
-    assert len(set(np.diff(chosen))) > 5
 
 
 def test_too_few_documents_for_validation(tmp_path, bpe):

@@ -1,6 +1,6 @@
-"""``tisslm verify``: whether the files of checkpoints are what was written.
+"""``tisslm verify``: whether the files of checkpoints, or of token shards, are what was written.
 
-What does not live here: comparing them (``tisslm.checkpoint``).
+What does not live here: comparing them (``tisslm.checkpoint``, ``tisslm.datasets.shards``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tisslm import checkpoint
+from tisslm.datasets.shard_format import read_manifest
+from tisslm.datasets.shards import is_shards, verify_shards
 from tisslm.errors import CheckpointError
 from tisslm.memory_limit import size_text
 
@@ -21,18 +23,21 @@ __all__ = ["verify"]
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT|SHARDS", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
 ) -> None:
-    """Compare every file of a run's checkpoints, or of one, with its size and SHA-256.
+    """Compare every file of a run's checkpoints, of one, or of shards, with its size and SHA-256.
 
     The exit code is 1 if anything is damaged.
     """
-    rows = [_row(folder) for folder in checkpoint.directories(path)]
+    if is_shards(path):
+        rows, kind = [_shards_row(path)], "shards"
+    else:
+        rows, kind = [_row(folder) for folder in checkpoint.directories(path)], "checkpoint"
     if json:
         typer.echo(dumps(rows, indent=2))
     else:
-        _print(rows)
+        _print(rows, kind)
     if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
 
@@ -60,9 +65,24 @@ def _row(folder: Path) -> dict[str, Any]:
     }
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def _shards_row(folder: Path) -> dict[str, Any]:
+    """Describe a folder of token shards."""
+    files = read_manifest(folder).files
+    return {
+        "shards": str(folder),
+        "files": len(files),
+        "bytes": sum(record.bytes for record in files.values()),
+        "ok": not (problems := [found for found in verify_shards(folder) if found[1]]),
+        "problems": [
+            {"file": name, "expected": "what its manifest says", "got": problem}
+            for name, problem in problems
+        ],
+    }
+
+
+def _print(rows: list[dict[str, Any]], kind: str) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("checkpoint", overflow="fold")
+    table.add_column(kind, overflow="fold")
     table.add_column("files", justify="right")
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("state", overflow="fold")
@@ -70,5 +90,5 @@ def _print(rows: list[dict[str, Any]]) -> None:
         words = [f"{p['file']}: expected {p['expected']}, got {p['got']}" for p in row["problems"]]
         files = "" if row["files"] is None else str(row["files"])
         size = "" if row["bytes"] is None else size_text(row["bytes"])
-        table.add_row(row["checkpoint"], files, size, "ok" if row["ok"] else "\n".join(words))
+        table.add_row(row[kind], files, size, "ok" if row["ok"] else "\n".join(words))
     Console(markup=False, emoji=False, highlight=False).print(table)

@@ -147,9 +147,9 @@ class TokenDocuments:
             )
         begin, end = int(self.offsets[first]), int(self.offsets[last])
         found = copy.copy(self)  # what was checked once is not read again
-        found.tokens = self.tokens[begin:end]
+        found.tokens = _span(self.tokens, begin, end)
         found.offsets = self.offsets[first : last + 1] - begin
-        found.learn = None if self.learn is None else self.learn[begin:end]
+        found.learn = None if self.learn is None else _span(self.learn, begin, end)
         return found
 
 
@@ -314,8 +314,10 @@ class _Growing:
 # --------------------------------------------------------------------------- checks
 
 
-def owned_bytes(array: NDArray[Any]) -> int:
+def owned_bytes(array: NDArray[Any] | SpanArray) -> int:
     """Return the bytes of an array, 0 for one that is mapped from a file."""
+    if isinstance(array, SpanArray):
+        return array.nbytes
     owner: object = array
     while isinstance(owner, np.ndarray | memoryview):
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj

@@ -34,7 +34,14 @@ from tisslm.datasets.shard_format import (
 )
 from tisslm.errors import DataError
 
-__all__ = ["TokenShards", "is_shards", "shard_documents", "shard_splits", "verify_shards"]
+__all__ = [
+    "TokenShards",
+    "is_shards",
+    "shard_documents",
+    "shard_splits",
+    "shards_tokenizer",
+    "verify_shards",
+]
 
 BLOCK = 2**22
 #: The tokenizer, as other libraries read it, or as its name and state.
@@ -58,6 +65,13 @@ def shard_splits(folder: Path) -> tuple[Path, Path | None]:
     if train is None:
         raise damaged(folder / MANIFEST, "there is no split to train on")
     return folder / train.index, folder / valid.index if valid else None
+
+
+def shards_tokenizer(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
+    """Return name and state of the tokenizer that made the ids of a folder, or of its split."""
+    path = Path(path)
+    shards = TokenShards(path.parent if path.suffix == INDEX_SUFFIX else path)
+    return shards.tokenizer_name, shards.tokenizer_state
 
 
 def shard_documents(
@@ -163,7 +177,12 @@ class TokenShards:
         tokens = JoinedArray([self._map(name, dtype, HEADER_BYTES) for name in record.files])
         offsets = self._map(record.index, np.dtype("<i8"), INDEX_BYTES)
         return TokenDocuments(
-            tokens, offsets, learn, self.vocab_size, where=f"{self.path}, {split}"
+            tokens,
+            offsets,
+            learn,
+            self.vocab_size,
+            where=f"{self.path}, {split}",
+            source=_Unchanged([self.path / name for name in (*record.files, record.index)]),
         )
 
     def _map(self, name: str, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
@@ -222,6 +241,34 @@ class TokenShards:
         if not isinstance(state, dict) or state_digest(record.name, state) != record.sha256:
             raise damaged(path, "it is another tokenizer than the one that made the ids")
         return state
+
+
+class _Unchanged:
+    """Files that must stay as they are while they are mapped.
+
+    One that is cut short ends the process that reads beyond its new end, and no exception can
+    tell of it; a dataset asks at each epoch's start.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._states = {path: self._state(path) for path in paths}
+
+    @staticmethod
+    def _state(path: Path) -> tuple[int, int]:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise damaged(path, error.strerror or str(error)) from error
+        return status.st_size, status.st_mtime_ns
+
+    def check(self) -> None:
+        """Raise ``DataError`` if a file was changed since it was opened."""
+        for path, state in self._states.items():
+            if self._state(path) != state:
+                raise DataError(
+                    f"{path}: was written since it was opened; do not write files that a run "
+                    "reads, make new shards in another folder"
+                )
 
 
 def verify_shards(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:

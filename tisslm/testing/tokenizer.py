@@ -115,6 +115,22 @@ def an_array_has_the_same_ids(checks: Checks, make: Make, text: str) -> None:
         checks.same(array.tolist(), list(tokenizer.encode(part)), "ids")
 
 
+def a_batch_and_a_cut_text_have_the_same_ids(checks: Checks, make: Make, text: str) -> None:
+    """Check ``encode_batch``, and that the ids of a text cut by ``find_cut`` are those of it."""
+    tokenizer = make()
+    parts = pieces(text)
+    batch = [array.tolist() for array in tokenizer.encode_batch(parts)]
+    checks.same(batch, [list(tokenizer.encode(part)) for part in parts], "ids of a batch")
+    ids = list(tokenizer.encode(text))
+    for start in range(0, len(text), 7):
+        place = tokenizer.find_cut(text, start)
+        inside = place == -1 or max(start, 1) <= place < len(text)
+        checks.that(inside, f"-1, or a place of the text from {start} on", place)
+        if place != -1:
+            found = [*tokenizer.encode(text[:place]), *tokenizer.encode(text[place:])]
+            checks.same(found, ids, f"ids of the text, cut at {place}")
+
+
 def every_id_decodes(checks: Checks, make: Make, text: str) -> None:
     """Check that any id below vocab_size, which a model may sample, becomes some text."""
     tokenizer = make()
@@ -159,6 +175,7 @@ PROPERTIES: tuple[Callable[[Checks, Make, str], None], ...] = (
     what_is_encoded_decodes_to_itself,
     ids_are_in_the_vocabulary,
     an_array_has_the_same_ids,
+    a_batch_and_a_cut_text_have_the_same_ids,
     every_id_decodes,
     the_state_goes_through_json,
     end_of_text_is_an_id_or_none,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tisslm.contracts import Tokenizer
 from tisslm.datasets.shard_format import read_regular
 from tisslm.datasets.shards import BPE_FILE, STATE_FILE
-from tisslm.datasets.sources import ReadOptions
+from tisslm.datasets.sources import BadRecords, ReadOptions
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry import Registry
 from tisslm.tokenizers.bpe import BpeTokenizer
@@ -59,8 +60,10 @@ def choose_tokenizer(
             )
         return load_tokenizer(path, registry)
 
+    bad = BadRecords(options.bad.policy, quiet=True)  # told of when the text is encoded
+
     def texts() -> Iterator[str]:
-        for part in read_parts(paths, options):
+        for part in read_parts(paths, replace(options, bad=bad)):
             progress(part.text)
             yield part.text
 

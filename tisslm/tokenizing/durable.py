@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tisslm.checkpoint.disk import DISK
 from tisslm.errors import DataError
 
 __all__ = ["sync", "write_new_file"]
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on disk."""
+    """Wait until a file is on disk."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -34,10 +35,9 @@ def write_new_file(path: Path, text: str) -> None:
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8")
-            sync(temporary)
+            DISK.write_file(temporary, [text.encode()])
             os.link(temporary, path)  # unlike a rename, it never replaces a file
-            sync(path.absolute().parent)
+            DISK.sync_directory(path.absolute().parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
+from tisslm.checkpoint.disk import DISK
 from tisslm.contracts import Tokenizer
 from tisslm.datasets.shard_format import (
     MANIFEST,
@@ -80,7 +81,7 @@ class ShardFolder:
         try:
             self._temporary.parent.mkdir(parents=True, exist_ok=True)
             remove_litter(self._temporary.parent, self.path.name)
-            self._temporary.mkdir()
+            DISK.make_directory(self._temporary)
         except OSError as error:
             raise self._failed(error) from error
         return self
@@ -133,11 +134,10 @@ class ShardFolder:
             files=files,
             sources={str(path): path.stat().st_size for path in sources if path.is_file()},
         )
-        (self._temporary / MANIFEST).write_text(manifest.json_text(), encoding="utf-8")
-        sync(self._temporary / MANIFEST)
-        sync(self._temporary)
-        self._temporary.rename(self.path)
-        sync(self._temporary.parent)
+        DISK.write_file(self._temporary / MANIFEST, [manifest.json_text().encode()])
+        DISK.sync_directory(self._temporary)
+        DISK.rename(self._temporary, self.path)
+        DISK.sync_directory(self._temporary.parent)
         return manifest
 
     def _record(self) -> TokenizerRecord:

@@ -20,8 +20,9 @@ FindCut = Callable[[str, int], int]
 #: Characters of a piece, at least: the library is fastest on texts of this size.
 PIECE = 4096
 
-#: Longest text, in characters, that is held because no place to cut it is known.
-MAX_UNCUT = 2**26
+#: Longest text, in characters, that is held because no place to cut it is known: the library takes
+#: some 100 bytes for each of them.
+MAX_UNCUT = 2**24
 
 
 @dataclass(frozen=True, slots=True)

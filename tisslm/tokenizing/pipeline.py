@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
-from tisslm.datasets.permutation import mix
 from tisslm.datasets.sources import ReadOptions
+from tisslm.datasets.splits import is_held_out
 from tisslm.errors import DataError
 from tisslm.tokenizing.ahead import ahead
 from tisslm.tokenizing.folder import ShardFolder
 from tisslm.tokenizing.parts import Part, cut_parts, read_parts
 from tisslm.tokenizing.split_writer import SplitWriter
 
-__all__ = ["Tokenized", "encode_parts", "is_valid", "n_bytes", "tokenize"]
+__all__ = ["Tokenized", "encode_parts", "n_bytes", "tokenize"]
 
 #: Characters that are encoded together; more would only take more memory.
 BATCH = 2**20
@@ -86,7 +85,8 @@ def tokenize(
         Entered, and not yet finished.
     options : ReadOptions
     valid_fraction : float
-        Share of the documents that go to the split ``valid``.
+        Share of the documents that go to the split ``valid``: the same ones that a run on the text
+        would hold out.
     progress : callable
         Called now and then with how far it has come.
 
@@ -97,8 +97,7 @@ def tokenize(
     """
     done = Tokenized()
     begun = time.monotonic()
-    share = Fraction(valid_fraction).limit_denominator(10**6)
-    documents = _Documents(folder, tokenizer.end_of_text, share, done)
+    documents = _Documents(folder, tokenizer.end_of_text, valid_fraction, done)
     parts = cut_parts(read_parts(paths, options), tokenizer.find_cut)
     with closing(encode_parts(parts, tokenizer)) as batches:
         for batch in batches:
@@ -109,7 +108,7 @@ def tokenize(
     options.bad.report(", ".join(str(path) for path in paths))
     if not done.documents:
         raise DataError("expected a document with a token in it, got none; give more text")
-    if share and not documents.has_valid:
+    if valid_fraction and not documents.has_valid:
         raise DataError(
             f"expected enough documents to set {valid_fraction:g} of them aside, got "
             f"{done.documents}; raise --valid-fraction, or cut the text into documents with "
@@ -165,9 +164,9 @@ class _Documents:
     """Pieces become documents, each in its split."""
 
     def __init__(
-        self, folder: ShardFolder, end_of_text: int | None, share: Fraction, done: Tokenized
+        self, folder: ShardFolder, end_of_text: int | None, fraction: float, done: Tokenized
     ) -> None:
-        self._folder, self._share, self._done = folder, share, done
+        self._folder, self._fraction, self._done = folder, fraction, done
         self._end = None if end_of_text is None else np.array([end_of_text], dtype=np.int64)
         self._writer: SplitWriter | None = None  # of the document that is being written
         self.has_valid = False
@@ -189,27 +188,13 @@ class _Documents:
         if not len(ids):
             return
         if self._writer is None:
-            valid = is_valid(self._done.documents, self._share)
+            valid = is_held_out(self._done.documents, self._fraction)
             self.has_valid = self.has_valid or valid
             self._writer = self._folder.split("valid" if valid else "train")
         try:
             self._writer.add(ids, part.learn)
         except DataError as error:
             raise DataError(f"{part.where}: {error}") from error
-
-
-def is_valid(number: int, share: Fraction) -> bool:
-    """Tell whether document ``number`` is one to validate on.
-
-    Of every ``1 / share`` documents in a row it is one, chosen by a key that the place alone
-    determines: the same documents for every tokenizer, and near the share for any number of them.
-    """
-    if not share:
-        return False
-    row = number * share.numerator // share.denominator
-    first = -(-row * share.denominator // share.numerator)
-    after = -(-(row + 1) * share.denominator // share.numerator)
-    return number == first + mix(row + 1) % (after - first)
 
 
 def n_bytes(text: str) -> int:

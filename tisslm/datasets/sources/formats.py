@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.datasets.documents import Document, TokenDocuments
-from tisslm.datasets.shards import is_shards, shard_documents, shard_splits
+from tisslm.datasets.shards import is_shards, shard_documents, shard_splits, shards_tokenizer
 from tisslm.datasets.sources.jsonl import jsonl_documents
 from tisslm.datasets.sources.options import ReadOptions
 from tisslm.datasets.sources.text import text_documents
@@ -164,12 +164,12 @@ def split_files(path: str | PathLike[str]) -> tuple[Path, Path | None]:
     """Return what to train on and what to validate on, where both are there by name.
 
     In a folder these are ``train.jsonl`` and ``valid.jsonl`` (also ``val`` or ``validation``, also
-    ``.gz`` or ``.zst``), ``train.bin`` and ``val.bin``, or the splits of token shards. Beside a
-    ``.bin`` file with "train" in its name, it is the file with "val" there. Any other path is
-    returned as it is.
+    ``.gz`` or ``.zst``), or ``train.bin`` and ``val.bin``; of token shards they are the indexes of
+    the splits. Beside a ``.bin`` file with "train" in its name, it is the file with "val" there.
+    Any other path is returned as it is.
     """
     given = Path(path)
-    if is_shards(given):
+    if given.is_dir() and is_shards(given):
         return shard_splits(given)
     for ending in SPLIT_ENDINGS if given.is_dir() else ():
         train = given / f"train{ending}"
@@ -215,6 +215,12 @@ def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Forma
 
 # --------------------------------------------------------------------------- the table
 
+
+def mapped_shards(path: Path, options: ReadOptions) -> TokenDocuments:
+    """Map a split of token shards."""
+    return shard_documents(path, options.vocab_size)
+
+
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 SPLIT_ENDINGS = (*JSONL, ".bin")
 
@@ -228,12 +234,7 @@ NOT_READ = {
 }
 
 FORMATS: tuple[Format, ...] = (
-    Format(
-        "shards",
-        "token shards",
-        is_shards,
-        tokens=lambda path, options: shard_documents(path, options.vocab_size),
-    ),
+    Format("shards", "token shards", is_shards, tokens=mapped_shards, tokenizer=shards_tokenizer),
     Format("llm.c", "tokens of llm.c", is_llmc, tokens=llmc_tokens),
     Format("nanogpt", "tokens of nanoGPT", is_nanogpt, tokens=nanogpt_tokens),
     Format("jsonl", "JSON lines", lambda p: p.name.endswith(JSONL), documents=jsonl_documents),
