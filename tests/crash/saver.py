@@ -64,12 +64,18 @@ def _child(scenario: str, folder: Path) -> int:
     try:
         save(scenario, folder)
     except CheckpointError as error:
-        print(error, file=sys.stderr)
+        _say(str(error))
         return FAILED
     except BaseException:
-        traceback.print_exc()
+        _say(traceback.format_exc())
         return UNEXPECTED
     return 0
+
+
+def _say(text: str) -> None:
+    """Write to the standard error, unless writing is what is made to fail."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
 
 
 def _serve() -> None:
