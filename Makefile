@@ -51,7 +51,8 @@ $(VENV)/installed: $(VENV)/ready $(SOURCES)
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -e plugins/tisslm-lion -e plugins/tisslm-extras
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -e plugins/tisslm-lion -e plugins/tisslm-extras \
+		-e plugins/tisslm-parquet -e plugins/tisslm-tiktoken
 	touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed

@@ -166,7 +166,7 @@ def attention(draw: Draw, size: Size) -> Iterator[Case]:
     qkv, dout = draw.low(batch, time, 3 * width), draw.low(batch, time, width)
     rounded = ops.widen(qkv)
     out, lse = draw.low_empty(batch, time, width), draw.empty(batch, heads, time)
-    options = (heads, heads, scale, *NO_DROPOUT)
+    options = (heads, heads, scale, *NO_DROPOUT, None)
     yield Case("attention_forward", shape, (qkv, out, lse, *options), (1, 2))
     out, lse = draw.empty(batch, time, width), lse.copy()
     ops.attention_forward(rounded, out, lse, *options)
@@ -236,11 +236,11 @@ def embedding(draw: Draw, size: Size) -> Iterator[Case]:
     shape = f"{batch}x{time}x{width}, {vocab} tokens"
     tokens, table = draw.ids(vocab, batch, time), draw.normal(vocab, width)
     place, h = draw.normal(time, width), draw.empty(batch * time, width)
-    yield Case("embedding_forward", shape, (tokens, table, place, h), (3,))
-    order, start = np.zeros(batch * time, np.int32), np.zeros(vocab + 1, np.int32)
+    yield Case("embedding_forward", shape, (tokens, table, place, h, None), (3,))
+    order, first = np.zeros(batch * time, np.int32), np.zeros(vocab + 1, np.int32)
     dtoken, dplace = np.zeros((vocab, width), np.float32), draw.empty(time, width)
     dh = draw.normal(batch * time, width)
-    arguments = (tokens, dh, dtoken, dplace, order, start, True, False)
+    arguments = (tokens, dh, dtoken, dplace, order, first, True, False, None)
     yield Case("embedding_backward", shape, arguments, (2, 3))
 
 

@@ -99,7 +99,7 @@ def result(measured: Measured, one: Contestant) -> dict[str, Any]:
         "precision": one.precision,
         "tokens_per_s": statistics.median(measured.tokens_per_s(who)),
         "gflops": measured.gflops(who),
-        "of_peak": measured.gflops(who) / measured.peak(one.precision),
+        "of_peak": measured.of_peak(one),
         **memory,
         "peak_less_import_bytes": memory["peak_rss_bytes"] - memory["import_rss_bytes"],
         "peak_above_parameters_bytes": above_parameters(memory, parameters),

@@ -83,7 +83,20 @@ class Measured:
 
     def peak(self, precision: str) -> float:
         """Return the best peak of the run: of that precision, or fp32's where it has none."""
-        return max(self.peaks.get(precision) or self.peaks["fp32"])
+        return max(self._peaks(precision))
+
+    def of_peak(self, one: Contestant) -> float:
+        """Return the median over the rounds of the share of the peak that the round had.
+
+        A shared machine's speed changes from round to round, and both figures with it.
+        """
+        work = self.job.size.flops_per_token(self.job.bias) / 1e9
+        rates = [work * rate for rate in self.tokens_per_s(one.who)]
+        pairs = zip(rates, self._peaks(one.precision), strict=True)
+        return statistics.median(rate / peak for rate, peak in pairs)
+
+    def _peaks(self, precision: str) -> list[float]:
+        return self.peaks.get(precision) or self.peaks["fp32"]
 
 
 def measure(job: Job, *, choose_peer: bool = False) -> Measured:
@@ -104,7 +117,7 @@ def measure(job: Job, *, choose_peer: bool = False) -> Measured:
             sides = with_fastest_peer(sides, measured)
         for number in range(job.rounds):
             say(f"round {number + 1} of {job.rounds}, {measured.steps} updates on each side")
-            one_round(sides, measured)
+            one_round(sides if number % 2 == 0 else sides[::-1], measured)
         for side in sides:
             measured.memory[side.who] = side.ask("memory")
     return measured
@@ -221,13 +234,24 @@ def with_fastest_peer(sides: list[Side], measured: Measured) -> list[Side]:
 
 
 def one_round(sides: list[Side], measured: Measured) -> None:
-    """Take the machine's peaks once, then let every side work once, one after the other."""
-    time.sleep(PAUSE_SECONDS)
-    for precision, gflops in sides[0].ask("peak", seconds=PEAK_SECONDS)["gflops"].items():
-        measured.peaks.setdefault(precision, []).append(gflops)
+    """Let every side work once, in the order given; take the machine's peaks before and after.
+
+    The better of the two counts: what a neighbour on the machine takes away lasts shorter.
+    """
+    ours = next(side for side in sides if side.who == measured.job.contestants[0].who)
+    before = peaks(ours)
     for side in sides:
         time.sleep(PAUSE_SECONDS)
         reply = side.ask("updates", n=measured.steps)
         if not all(abs(loss) < float("inf") for loss in reply["losses"]):
             raise SideFailedError(f"{side.who}: the loss is no longer finite")
         measured.seconds.setdefault(side.who, []).append(reply["seconds"])
+    for precision, gflops in peaks(ours).items():
+        measured.peaks.setdefault(precision, []).append(max(before[precision], gflops))
+
+
+def peaks(side: Side) -> dict[str, float]:
+    """Return the machine's peaks now, by precision, in GFLOP/s."""
+    time.sleep(PAUSE_SECONDS)
+    found: dict[str, float] = side.ask("peak", seconds=PEAK_SECONDS)["gflops"]
+    return found

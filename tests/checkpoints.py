@@ -1,11 +1,17 @@
-"""Checkpoints that a test has changed by hand, made to verify again."""
+"""Small checkpoints, and those that a test has changed by hand, made to verify again."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
+from tisslm.checkpoint import Checkpoint, write
 from tisslm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, read_manifest, render
+from tisslm.models.transformer import Transformer
+from tisslm.models.transformer_config import TransformerConfig
+from tisslm.tokenizers.char import CharTokenizer
 
 
 def reseal(folder: Path) -> None:
@@ -17,3 +23,20 @@ def reseal(folder: Path) -> None:
         if path.name != MANIFEST
     }
     (folder / MANIFEST).write_bytes(render(Manifest(before.step, files, before.metrics)))
+
+
+def small(folder: Path, step: int) -> Path:
+    """Write a checkpoint of a model of some thousand parameters, other ones for each step."""
+    config = TransformerConfig(n_layer=2, n_head=2, n_embd=24, seq_len=8, vocab_size=10, bias=False)
+    model = Transformer(config, seed=step)
+    arrays = model.parameters.state()
+    kept = Checkpoint(
+        model=arrays,
+        model_config=config.model_dump(),
+        optimizer={f"{name}/m": array * 0.5 for name, array in arrays.items()}
+        | {"step": np.array([step])},
+        trainer={"global_step": step, "loss_history": [2.5] * step},
+        tokenizer={"name": "char", "state": CharTokenizer.from_text("abcdefghij").state()},
+        metrics={"eval/loss": 1.0 / step},
+    )
+    return write(folder, step, kept)

@@ -10,9 +10,10 @@ What does not live here: any implementation beyond the few lines that keep a con
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
@@ -25,8 +26,10 @@ from tisslm.records import (
     Buffer,
     PassContext,
     RunInfo,
+    Window,
     check_targets,
     chunk_rows,
+    stack_windows,
     target_weights,
 )
 
@@ -48,13 +51,39 @@ __all__ = [
     "RunInfo",
     "Scheduler",
     "Sink",
+    "Stateful",
     "Tokenizer",
+    "Window",
     "chunk_rows",
+    "stack_windows",
     "target_weights",
 ]
 
 FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
+
+#: How many windows ``Dataset.fingerprint`` reads.
+FINGERPRINT_WINDOWS = 64
+
+
+# --------------------------------------------------------------------------- memory of a part
+
+
+class Stateful:
+    """A part that may remember something from step to step, which a checkpoint then keeps.
+
+    Both methods are optional; a part without memory writes neither.
+    """
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as plain JSON values; asked at every save."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state`` returned, before the first step of a resumed run.
+
+        Only called with what a part of the same class returned.
+        """
 
 
 # --------------------------------------------------------------------------- layers, models
@@ -97,6 +126,9 @@ class Model(ABC):
 
     parameters: Parameters
 
+    #: Whether passes keep the documents of a row apart (``Batch.start_BT``).
+    takes_documents: ClassVar[bool] = False
+
     @property
     @abstractmethod
     def vocab_size(self) -> int:
@@ -115,10 +147,14 @@ class Model(ABC):
             raise ConfigError(f'{name}: expected only the defaults "fp32", "none", got {asked}')
 
     @abstractmethod
-    def forward(self, x: IntArray, *, train: bool = False) -> tuple[FloatArray, Any]:
+    def forward(
+        self, x: IntArray, *, train: bool = False, start: IntArray | None = None
+    ) -> tuple[FloatArray, Any]:
         """Compute logits of shape (B, T, V) and the cache that ``backward`` needs.
 
-        The cache is good until the next forward; using a stale one is an error.
+        ``start``, of the shape of x, says where in its row the document of each token begins;
+        None: a row is one document. The cache is good until the next forward; using a stale one
+        is an error.
         """
 
     @abstractmethod
@@ -141,6 +177,24 @@ class Model(ABC):
         the [B*T, V] logits are never stored.
         """
 
+    @final
+    def check_start(self, start: IntArray | None, shape: tuple[int, ...]) -> None:
+        """Refuse starts of documents if passes take none, or if their shape is not the tokens'."""
+        if start is None:
+            return
+        if not self.takes_documents:
+            raise ConfigError(
+                f"model {type(self).__name__}: it does not keep the documents of a row apart "
+                "(takes_documents is False). Use data of one document per row, or a model that "
+                "does, such as Transformer"
+            )
+        if getattr(start, "shape", None) != shape:
+            got = getattr(start, "shape", type(start).__name__)
+            raise ShapeError(
+                f"start: expected an array of the tokens' shape {shape}, the position in its row "
+                f"at which the document of each token begins, got {got}"
+            )
+
     def plan(self, batch: int, time: int) -> Mapping[str, int]:
         """Return the bytes of every buffer of a pass of shape (B, T), by name.
 
@@ -156,7 +210,7 @@ class Model(ABC):
         return 0
 
 
-class Loss(ABC):  # noqa: B024 (tile or whole, by ``needs``)
+class Loss(Stateful, ABC):
     """A loss over next-token logits, written once, for one tile of rows.
 
     A subclass writes ``tile``; ``forward`` and ``backward`` are given by this class. A loss
@@ -345,7 +399,7 @@ class Optimizer(ABC):
             array[...] = state[name]
 
 
-class Scheduler(ABC):
+class Scheduler(Stateful, ABC):
     """A learning rate as a pure function of the number of updates made.
 
     A subclass takes ``(optimizer, **options)`` and writes ``lr_at``; the learning rate that the
@@ -377,21 +431,14 @@ class Scheduler(ABC):
         """Return the learning rate of the next update."""
         return self.optimizer.get_lr()
 
-    def observe(self, metrics: Mapping[str, float]) -> None:  # noqa: B027 (optional)
-        """Be told the metrics of an evaluation (for schedulers with memory)."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as plain JSON values."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (optional)
-        """Take back what ``state`` returned."""
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Be told the metrics of an evaluation, if finite (for schedulers with memory)."""
 
 
 # --------------------------------------------------------------------------- data
 
 
-class Dataset(ABC):
+class Dataset(Stateful, ABC):
     """Windows of ``seq_len`` inputs and targets, in an order that is a pure function.
 
     Attributes
@@ -417,16 +464,20 @@ class Dataset(ABC):
         """Return the number of windows."""
 
     @abstractmethod
-    def window(self, i: int) -> tuple[IntArray, IntArray]:
-        """Return inputs and targets of window ``i``, int32 arrays of shape (T,)."""
+    def window(self, i: int) -> Window:
+        """Return inputs and targets of window ``i``, int32 arrays of shape (T,).
+
+        A third array, for every window or for none, is ``start_T``: where in the window the
+        document of each token begins, so ``start_T[t]`` is t or ``start_T[t - 1]``, and 0 at 0.
+        The model then keeps documents apart and counts positions from their beginnings; the target
+        of a document's last token is -100, since what follows is not its next token.
+        """
 
     @abstractmethod
     def order(self, seed: int, epoch: int) -> Sequence[int]:
         """Return the keyed permutation of an epoch; indexing it takes constant time."""
 
-    def batches(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, IntArray]]:
+    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
         """Yield batches without end, epoch after epoch, from batch number ``start`` on.
 
         The last batch of an epoch may be smaller; none is dropped. Starting at ``start``
@@ -435,6 +486,7 @@ class Dataset(ABC):
         Yields
         ------
         x_BT, y_BT : int32 arrays of shape (B, T)
+            And ``start_BT``, where windows have it.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
@@ -446,13 +498,10 @@ class Dataset(ABC):
             for batch in range(within, per_epoch):
                 first = batch * batch_size
                 rows = range(first, min(first + batch_size, len(self)))
-                pairs = [self.window(order[row]) for row in rows]
-                yield np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+                yield stack_windows([self.window(order[row]) for row in rows])
                 number += 1
 
-    def stream(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, IntArray]]:
+    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
         """Yield what ``batches`` does, in arrays that may be written again: what training reads.
 
         A batch is good until the next but one is asked for; whoever keeps it longer copies it. The
@@ -460,17 +509,34 @@ class Dataset(ABC):
         """
         return self.batches(batch_size, seed, start)
 
+    def fingerprint(self) -> str:
+        """Return a short text by which a resumed run knows its data again.
+
+        The default hashes the sizes and up to 64 windows, spread evenly, the first and the last
+        among them: constant time, and another text does not go unnoticed. A change between those
+        windows does; a dataset that has a checksum of all its tokens returns that.
+        """
+        digest = hashlib.sha256(f"{len(self)} {self.seq_len} {self.vocab_size}".encode())
+        for place in range(FINGERPRINT_WINDOWS):
+            number = place * (len(self) - 1) // (FINGERPRINT_WINDOWS - 1)
+            for array in self.window(number):
+                digest.update(np.ascontiguousarray(array, dtype="<i4").tobytes())
+        return digest.hexdigest()[:16]
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the data take, for memory plans; 0 where nobody counts them."""
         return 0
 
     def stream_bytes(self, batch_size: int) -> int:
-        """Return the bytes of the arrays that a ``stream`` holds: two batches of int32."""
+        """Return the bytes of the arrays that a ``stream`` holds: two batches of int32.
+
+        Of inputs and targets; a dataset whose windows have ``start_T`` says its own.
+        """
         rows = min(batch_size, len(self))
         return 2 * 2 * rows * self.seq_len * np.dtype(np.int32).itemsize
 
-    def __iter__(self) -> Iterator[tuple[IntArray, IntArray]]:
+    def __iter__(self) -> Iterator[Window]:
         """Yield the batches of one epoch in the Trainer's order; the next call, the next epoch."""
         if self.batch_size is None or self.seed is None:
             raise ConfigError(
@@ -492,6 +558,11 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         """Number of ids: every id is in ``range(vocab_size)``."""
 
+    @property
+    def end_of_text(self) -> int | None:
+        """The id that ends every document, None where the tokenizer has no such token."""
+        return None
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Turn text into token ids."""
@@ -502,6 +573,18 @@ class Tokenizer(ABC):
         What datasets call: a subclass may build the array, of any integer type, without the list.
         """
         return np.asarray(self.encode(text), dtype=np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[IntArray]:
+        """Turn each text into ids as ``encode_array`` does; a subclass may use all cores."""
+        return [self.encode_array(text) for text in texts]
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first place from ``start`` on at which a text may be cut, -1 if none is known.
+
+        The ids of the two parts, one after another, are those of the whole, also if the text goes
+        on: this is how a text larger than memory is encoded. A place is never 0 or the end.
+        """
+        return -1
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
@@ -521,11 +604,22 @@ class Tokenizer(ABC):
         """Build the tokenizer for a training text; those that learn nothing ignore the text."""
         return cls(**options)
 
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], **options: Any) -> Tokenizer:
+        """Build the tokenizer for many training texts, read once and in order.
+
+        The default joins them, or leaves them alone where ``from_text`` is not overridden; a
+        tokenizer that learns overrides it to hold none of them long.
+        """
+        if getattr(cls.from_text, "__func__", None) is Tokenizer.from_text.__func__:  # type: ignore[attr-defined]
+            return cls(**options)
+        return cls.from_text("".join(texts), **options)
+
 
 # --------------------------------------------------------------------------- observers
 
 
-class Sink(ABC):
+class Sink(Stateful, ABC):
     """A place that metrics are written to."""
 
     #: The kinds of value that the sink takes; only ``float`` so far.
@@ -539,14 +633,14 @@ class Sink(ABC):
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
         """Take the metrics of one step, by name."""
 
-    def sync(self) -> None:  # noqa: B027 (optional)
+    def sync(self) -> None:
         """Wait until what was written is on disk: a checkpoint of these steps is about to be."""
 
-    def close(self) -> None:  # noqa: B027 (optional)
+    def close(self) -> None:
         """End; called once, also after an error."""
 
 
-class Monitor(ABC):
+class Monitor(Stateful, ABC):
     """An observer of arrays during the pass; it sees read-only views and cannot change the run."""
 
     wants: ClassVar[frozenset[str]] = frozenset()

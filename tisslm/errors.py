@@ -12,6 +12,7 @@ __all__ = [
     "NonFiniteError",
     "PluginError",
     "ShapeError",
+    "SpikeError",
     "TissLMError",
 ]
 
@@ -41,4 +42,8 @@ class CheckpointError(TissLMError):
 
 
 class NonFiniteError(TissLMError):
-    """The loss or the gradient norm is not a finite number."""
+    """A loss, a gradient norm, or what was to be saved is not a finite number."""
+
+
+class SpikeError(TissLMError):
+    """A loss is far above those of the steps before."""

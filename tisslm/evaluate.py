@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tisslm.contracts import IGNORE_INDEX, Batch, Dataset, Loss, Model, target_weights
+from tisslm.contracts import (
+    IGNORE_INDEX,
+    Batch,
+    Dataset,
+    Loss,
+    Model,
+    stack_windows,
+    target_weights,
+)
 from tisslm.errors import DataError
 
 __all__ = ["Evaluation", "evaluate"]
@@ -37,8 +45,8 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss), infinite beyond the range of a float."""
-        return math.exp(self.loss) if self.loss < 700.0 else math.inf
+        """exp(loss): infinite beyond the range of a float, NaN of NaN."""
+        return math.inf if self.loss >= 700.0 else math.exp(self.loss)
 
 
 def evaluate(
@@ -72,11 +80,10 @@ def evaluate(
         if check is not None:
             check()
         rows = range(first, min(first + batch_size, len(dataset)))
-        windows = [dataset.window(i) for i in rows]
-        x_BT = np.stack([x for x, _ in windows])
-        y_BT = np.stack([y for _, y in windows])
+        x_BT, y_BT, *begins = stack_windows([dataset.window(i) for i in rows])
         count = int((y_BT != IGNORE_INDEX).sum())
-        batch = Batch(x_BT, y_BT, target_weights(y_BT, np.float64))
+        batch = Batch(x_BT, y_BT, target_weights(y_BT, np.float64), *begins)
+        model.check_start(batch.start_BT, x_BT.shape)
         mean = model.step_loss(batch, loss, gradient=False, train=False)
         total += mean * count
         targets += count

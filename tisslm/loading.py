@@ -14,10 +14,12 @@ from tisslm import checkpoint
 from tisslm.config import RunConfig
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError
+from tisslm.models.initialization import parameter_specs
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import Registry, load_registry
 from tisslm.run import CONFIG
+from tisslm.tensor_files import kind_of
 
 __all__ = ["load_model", "load_run_config"]
 
@@ -52,7 +54,8 @@ def load_model(
     found = checkpoint.read(where, optimizer=False)
     try:
         config = TransformerConfig(**found.model_config)
-        dtypes = {str(array.dtype) for array in found.model.values()}
+        _check_sizes(config, found.model, where)
+        dtypes = {str(kind_of(found.model, name)[1]) for name in found.model}
         model = Transformer(config, dtype=dtypes.pop() if len(dtypes) == 1 else "float32")
     except ConfigError as error:
         raise CheckpointError(
@@ -72,6 +75,19 @@ def load_model(
             f"{model.vocab_size}; the two files are of different runs, use another checkpoint"
         )
     return model, tokenizer
+
+
+def _check_sizes(config: TransformerConfig, arrays: Mapping[str, Any], where: Path) -> None:
+    """Compare sizes with the arrays before any memory is taken: a file can say what it likes."""
+    for spec in parameter_specs(config):  # one after another, however many layers it says
+        found = kind_of(arrays, spec.name)[0] if spec.name in arrays else None
+        if found != spec.shape:
+            got = "none" if found is None else f"one of {found}"
+            raise CheckpointError(
+                f"{where / 'config.json'}: expected an array {spec.name} of shape {spec.shape} in "
+                f"model.safetensors, got {got}; the two files are of different runs, use another "
+                "checkpoint"
+            )
 
 
 def _tokenizer(saved: Mapping[str, Any], registry: Registry, where: Path) -> Tokenizer:

@@ -138,10 +138,10 @@ class Loop:
         """Take a batch and make an update of it; tell whether there was one."""
         trainer, start = self.trainer, time.perf_counter()
         before, lr = trainer.current_step, trainer.scheduler.get_lr()
-        x_BT, y_BT = next(batches)
-        loss = trainer.train_step(x_BT, y_BT)
-        self.rate.add(x_BT.size, time.perf_counter() - start)
-        if trainer.current_step == before:  # skipped: the loss scale was too large
+        batch = next(batches)
+        loss = trainer.train_step(*batch)
+        self.rate.add(batch[0].size, time.perf_counter() - start)
+        if trainer.current_step == before:  # skipped
             return False
         if is_logged(trainer.current_step, trainer.config, trainer.max_steps):
             metrics = self._metrics(loss, lr)
@@ -237,12 +237,11 @@ class Loop:
 
     def _scaling_metrics(self) -> dict[str, Any]:
         trainer = self.trainer
-        if trainer.passes.precision != "fp16":
-            return {}
-        return {
-            "train/loss_scale": trainer.loss_scale,
-            "train/skipped_steps": trainer.skipped_steps,
-        }
+        half, skipped = trainer.passes.precision == "fp16", trainer.skipped_steps
+        found: dict[str, Any] = {"train/loss_scale": trainer.loss_scale} if half else {}
+        if half or skipped:
+            found["train/skipped_steps"] = skipped
+        return found
 
     def _evaluate(self) -> None:
         """Evaluate on the validation data, once per step, and report it."""
@@ -259,7 +258,15 @@ class Loop:
         metrics = {"eval/loss": found.loss, "eval/perplexity": found.perplexity}
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         trainer.state.evaluation = {"step": step, **finite}
-        trainer.scheduler.observe(metrics)
+        if math.isfinite(found.loss):
+            trainer.scheduler.observe(metrics)
+        else:
+            warnings.warn(
+                f"step {step}: the validation loss is {found.loss}; it is reported as it is, and "
+                "the schedule is not told",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         trainer.sinks.write(step, {**metrics, "eval/runtime": found.seconds})
 
     def _summarize(self, status: str, seconds: float) -> None:

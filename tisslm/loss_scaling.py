@@ -94,6 +94,15 @@ class LossScaler:
 
     # ------------------------------------------------------------------ updates
 
+    @property
+    def stuck(self) -> str:
+        """What to do about an overflow that no lower scale would avoid; "" where one may."""
+        if self.dynamic and self.scale > SMALLEST:
+            return ""
+        if self.dynamic or self.scale == SMALLEST:
+            return "Lower training.learning_rate"
+        return f'Lower training.loss_scale = {self.scale:g} or set it to "dynamic"'
+
     def admit(self) -> bool:
         """Tell whether the gradients are finite, and move the scale accordingly.
 

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from numpy.typing import NDArray
+from tisslm.contracts import Window
 
 __all__ = ["Prefetch"]
-
-Array = NDArray[Any]
 
 #: Seconds that closing waits for a dataset that hangs; its thread ends with the process then.
 PATIENCE = 5.0
@@ -33,7 +30,7 @@ class Prefetch:
 
     Parameters
     ----------
-    batches : iterator of pairs of arrays
+    batches : iterator of pairs or triples of arrays
         A ``Dataset.stream``.
     check : callable, optional
         Called now and then while a batch is waited for; what it raises ends the waiting.
@@ -44,12 +41,10 @@ class Prefetch:
     ...     x_BT, y_BT = next(batches)
     """
 
-    def __init__(
-        self, batches: Iterator[tuple[Array, Array]], check: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, batches: Iterator[Window], check: Callable[[], None] | None = None) -> None:
         self._batches = batches
         self._check = check
-        self._made: tuple[Array, Array] | BaseException | None = None
+        self._made: Window | BaseException | None = None
         self._wanted, self._ready = threading.Event(), threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="tisslm-prefetch", daemon=True)
@@ -59,7 +54,7 @@ class Prefetch:
     def __iter__(self) -> Prefetch:
         return self
 
-    def __next__(self) -> tuple[Array, Array]:
+    def __next__(self) -> Window:
         """Return the next batch, int arrays of shape (B, T); wait if it is not made yet."""
         self.settle()
         made = self._made

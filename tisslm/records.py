@@ -5,7 +5,7 @@ What does not live here: interfaces; they are in ``contracts``, which passes the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +21,10 @@ __all__ = [
     "Buffer",
     "PassContext",
     "RunInfo",
+    "Window",
     "check_targets",
     "chunk_rows",
+    "stack_windows",
     "target_weights",
 ]
 
@@ -31,6 +33,10 @@ IGNORE_INDEX = -100
 
 FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
+
+#: Inputs and targets of a window or a batch; and a third where rows hold several documents: where
+#: in the row the document of each token begins.
+Window = tuple[IntArray, ...]
 
 
 def chunk_rows(vocab_size: int) -> int:
@@ -81,6 +87,9 @@ class PassContext:
         The key of every random draw, together with a site and an element index: the run's
         seed, the number of optimizer updates made so far, and the index of the pass's first
         row within the whole update (so micro-batches draw what one large batch would).
+    start_BT : ndarray of int32 of shape (B, T), optional
+        Position within the row where the document of each token begins: token t attends to
+        start[t] to t and has position t - start[t]. None: a row is one document.
     """
 
     batch: int
@@ -89,6 +98,7 @@ class PassContext:
     seed: int
     update: int
     first_row: int
+    start_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
 
 
 @dataclass(frozen=True)
@@ -102,11 +112,15 @@ class Batch:
     weights_BT : ndarray of shape (B, T), float
         What each target counts in the mean over the whole accumulation window; 0 where there
         is no target.
+    start_BT : ndarray of shape (B, T), integer, optional
+        Position within the row where the document of each token begins. None: a row is one
+        document.
     """
 
     x_BT: IntArray  # noqa: N815
     y_BT: IntArray  # noqa: N815
     weights_BT: FloatArray  # noqa: N815
+    start_BT: IntArray | None = None  # noqa: N815
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,27 @@ class RunInfo:
     resumed_step: int = 0
     max_steps: int = 0
     parameters: int = 0
+
+
+def stack_windows(windows: Sequence[Window]) -> Window:
+    """Return the batch of some windows, of shape (B, T), in new arrays.
+
+    Parameters
+    ----------
+    windows : sequence of (x_T, y_T) or (x_T, y_T, start_T)
+
+    Raises
+    ------
+    DataError
+        If some have ``start_T`` and others have not.
+    """
+    parts = list(zip(*windows, strict=False))
+    if len({len(window) for window in windows}) > 1:
+        raise DataError(
+            "dataset: some windows have a third array, start_T, and others have not. Return it "
+            "for all of them, zeros where a window is one document"
+        )
+    return tuple(np.stack(part) for part in parts)
 
 
 def check_targets(targets: IntArray) -> None:

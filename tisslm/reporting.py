@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tisslm.config import TrainingConfig
@@ -33,6 +33,9 @@ class SinkGroup:
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._all = list(sinks)
         self._open: list[Sink] = []
+
+    def __iter__(self) -> Iterator[Sink]:
+        return iter(self._all)
 
     def open(self, run: RunInfo) -> None:
         """Open every sink; one that cannot open stops the run before it starts."""

@@ -58,12 +58,15 @@ class RunDirectory:
 
     Attributes
     ----------
+    made : bool
+        Whether it is there and this run's.
     known : set of str
         The checkpoints that were there when the run was opened, and those it has written.
     """
 
     def __init__(self, path: str | Path, name: str, checkpoint_dir: str = "checkpoints") -> None:
         self._chosen = bool(str(path))
+        self.made = False
         self.name = name
         self.checkpoint_dir = checkpoint_dir
         self.path = Path(path) if self._chosen else _free_path(name)
@@ -94,6 +97,7 @@ class RunDirectory:
                 probe = folder / f".tmp-probe-{os.getpid()}"
                 probe.touch()
                 probe.unlink()
+            self.made = True
         except OSError as error:
             raise ConfigError(
                 f"training.output_dir: {str(self.path)!r} cannot be written "

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tisslm import checkpoint, ops
+from tisslm.contracts import Dataset
+from tisslm.part_states import load_part_states, part_states
 from tisslm.plugins import tisslm_version
 from tisslm.trainer_state import TrainerState, warn_if_bits_differ
 
@@ -37,7 +39,9 @@ def take(trainer: Trainer) -> checkpoint.Checkpoint:
             "updates": model.parameters.updates,
             "scheduler": trainer.scheduler.state(),
             "loss_scaling": trainer.scaler.state(),
+            "parts": part_states(trainer),
         },
+        trainer_arrays=trainer.state.arrays(),
         tokenizer=checkpoint.tokenizer_state(trainer.tokenizer, trainer.registry),
         metrics=_metrics(trainer),
     )
@@ -65,6 +69,8 @@ def conditions(trainer: Trainer) -> dict[str, Any]:
         "batch_size": config.batch_size,
         "rows_per_update": trainer.rows_per_update,
         "windows": None if trainer.dataset is None else len(trainer.dataset),
+        "data": _fingerprint(trainer.dataset),
+        "validation_data": _fingerprint(trainer.val_dataset),
         "learning_rate": config.learning_rate,
         "max_grad_norm": config.max_grad_norm,
     }
@@ -87,9 +93,12 @@ def restore(trainer: Trainer, path: str | Path) -> TrainerState:
     """
     where = checkpoint.resolve(path)
     found, own = checkpoint.read(where), take(trainer)
-    state = TrainerState.from_json(found.trainer, where / "trainer_state.json")
+    state = TrainerState.load(
+        found.trainer, found.trainer_arrays, where / "trainer_state.json", trainer.max_steps
+    )
     checkpoint.check_same(found, own, str(where))
     warn_if_bits_differ(found.trainer, conditions(trainer))
+    load_part_states(trainer, found.trainer.get("parts", {}), where)
     trainer.optimizer.load_state(found.optimizer)  # which checks before it copies
     for name, array in own.model.items():
         array[...] = found.model[name]
@@ -99,3 +108,7 @@ def restore(trainer: Trainer, path: str | Path) -> TrainerState:
     if trainer.dataset is not None:
         trainer.dataset.epoch = state.epoch
     return state
+
+
+def _fingerprint(dataset: Dataset | None) -> str | None:
+    return None if dataset is None else dataset.fingerprint()

@@ -22,6 +22,7 @@ from tisslm.evaluate import evaluate
 from tisslm.fitting import fit_dataset
 from tisslm.leaving import Leaving
 from tisslm.loop import Loop
+from tisslm.loss_history import LossHistory
 from tisslm.loss_scaling import make_scaler
 from tisslm.parts import Parts, Wanted, build_parts, describe
 from tisslm.planning import Planner
@@ -66,7 +67,7 @@ class Trainer:
 
     Attributes
     ----------
-    loss_history : list of float
+    loss_history : sequence of float
         The loss of every update.
     current_step : int
         Number of updates made.
@@ -76,7 +77,8 @@ class Trainer:
     loss_scale : float
         What the gradients of the next step are multiplied by; 1 unless the precision is fp16.
     skipped_steps : int
-        Steps that made no update because their gradients overflowed under the loss scale.
+        Steps that made no update: their gradients overflowed under the loss scale, or they were
+        not finite, or a spike.
     stopped : str
         Why the last ``train`` ended before ``max_steps``: the name of a signal, or the time limit;
         "" if it did not.
@@ -121,7 +123,7 @@ class Trainer:
         parts = self._take_parts(wanted)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
         self.settings = describe(config, model, parts) if settings is None else settings
-        self.state = TrainerState()
+        self.state = TrainerState(loss_history=LossHistory(room=self.max_steps))
         self.targets = TargetWeights()
         self.grad_norm = math.nan
         self.observed: dict[str, Any] = {}
@@ -153,7 +155,7 @@ class Trainer:
     # ------------------------------------------------------------------ position
 
     @property
-    def loss_history(self) -> list[float]:
+    def loss_history(self) -> LossHistory:
         """The loss of every update, in nats."""
         return self.state.loss_history
 
@@ -169,7 +171,7 @@ class Trainer:
 
     @property
     def skipped_steps(self) -> int:
-        """Number of steps that made no update, because their gradients overflowed."""
+        """Number of steps that made no update; each has used up its windows."""
         return self.state.skipped
 
     @property
@@ -194,17 +196,22 @@ class Trainer:
 
     # ------------------------------------------------------------------ one update
 
-    def train_step(self, x: Array, y: Array) -> float:
+    def train_step(self, x: Array, y: Array, start: Array | None = None) -> float:
         """Make one optimizer update.
 
-        In fp16, a step whose gradients overflow makes none: it halves the loss scale, and counts
-        in ``skipped_steps`` and not in ``current_step``.
+        A step whose loss or gradients are not finite makes none, with a warning; nor does one
+        whose loss is a spike, if ``config.spike_action`` is "skip". In fp16, neither does one
+        whose gradients overflow: it halves the loss scale. Such a step counts in
+        ``skipped_steps`` and not in ``current_step``.
 
         Parameters
         ----------
         x, y : integer ndarrays of shape (B, T)
             Inputs and targets of the whole update; cut into micro-batches of
             ``config.batch_size`` rows. A target of -100 is none.
+        start : integer ndarray of shape (B, T), optional
+            Position in its row at which the document of each token begins; left out, a row is one
+            document.
 
         Returns
         -------
@@ -213,11 +220,13 @@ class Trainer:
 
         Raises
         ------
-        NonFiniteError
-            If loss or gradient norm is not finite; then nothing was updated.
+        NonFiniteError, SpikeError
+            If the run is to stop at such a step: by ``config.on_nonfinite`` or
+            ``config.spike_action``, or because there were ``config.max_nonfinite`` in a row.
+            Nothing was updated then.
         """
-        loss = update.accumulate(self, x, y)
-        update.apply(self, loss)
+        loss = update.accumulate(self, x, y, start)
+        update.apply(self, x, y, loss)
         self.state.tokens_seen += x.size * self.communicator.size
         self.state.epoch = self.state.position // max(1, self.steps_per_epoch)
         return loss

@@ -5,13 +5,17 @@ What does not live here: the states of parts; each part returns its own.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from tisslm.errors import CheckpointError
+from tisslm.loss_history import LossHistory
 
 __all__ = ["TrainerState", "warn_if_bits_differ"]
 
@@ -30,10 +34,12 @@ class TrainerState:
     tokens_seen : int
         Input tokens of all windows that were trained on, over all processes.
     skipped : int
-        Steps that made no update, because their gradients overflowed under the loss scale. Each
-        has used up its windows.
-    loss_history : list of float
-        The loss of every update.
+        Steps that made no update: their gradients overflowed under the loss scale, or they were
+        refused. Each has used up its windows.
+    refused_in_a_row : int
+        Steps that were refused since the last update.
+    loss_history : LossHistory
+        The loss of every update; not in the JSON, but an array of its own.
     evaluation : dict
         Step and metrics of the last evaluation; empty before the first.
     scaling : dict
@@ -45,7 +51,8 @@ class TrainerState:
     updates: int = 0
     tokens_seen: int = 0
     skipped: int = 0
-    loss_history: list[float] = field(default_factory=list)
+    refused_in_a_row: int = 0
+    loss_history: LossHistory = field(default_factory=LossHistory)
     evaluation: dict[str, float] = field(default_factory=dict)
     scaling: dict[str, float] = field(default_factory=dict)
 
@@ -61,13 +68,27 @@ class TrainerState:
             "epoch": self.epoch,
             "num_input_tokens_seen": self.tokens_seen,
             "skipped_steps": self.skipped,
-            "evaluation": self.evaluation,
-            "loss_history": self.loss_history,
+            "refused_in_a_row": self.refused_in_a_row,
+            "evaluation": {k: v for k, v in self.evaluation.items() if math.isfinite(v)},
         }
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what would be long in JSON: ``loss_history``, float64 of shape (n,), a copy."""
+        return {"loss_history": self.loss_history.as_array().copy()}
+
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], where: Path) -> TrainerState:
-        """Take back what ``as_json`` returned.
+    def load(
+        cls, value: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], where: Path, room: int
+    ) -> TrainerState:
+        """Take back what ``as_json`` and ``arrays`` returned.
+
+        Parameters
+        ----------
+        value, arrays : mapping
+        where : Path
+            What they were read from, for messages.
+        room : int
+            How many losses there will be.
 
         Raises
         ------
@@ -81,11 +102,12 @@ class TrainerState:
                 updates=int(value["updates"]),
                 tokens_seen=int(value["num_input_tokens_seen"]),
                 skipped=int(value.get("skipped_steps", 0)),
+                refused_in_a_row=int(value.get("refused_in_a_row", 0)),
                 evaluation={k: float(v) for k, v in value.get("evaluation", {}).items()},
                 scaling={k: float(v) for k, v in value.get("loss_scaling", {}).items()},
-                loss_history=[float(loss) for loss in value["loss_history"]],
+                loss_history=LossHistory(arrays["loss_history"].ravel(), room=room),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
                 f"{where}: not the state of a trainer ({error!r}); use an earlier checkpoint"
             ) from error

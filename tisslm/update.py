@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from tisslm.contracts import Batch
-from tisslm.errors import DataError, NonFiniteError, ShapeError
+from tisslm.errors import DataError, ShapeError
+from tisslm.rejection import may_apply
 from tisslm.reporting import is_logged, observe
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Array = NDArray[Any]
 CLIP_EPS = 1e-6
 
 
-def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
+def accumulate(trainer: Trainer, x: Array, y: Array, start: Array | None = None) -> float:
     """Leave the gradients of a window's mean loss, times the loss scale, and return that loss.
 
     Parameters
@@ -33,6 +34,8 @@ def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
     trainer : Trainer
     x, y : integer ndarrays of shape (B, T)
         Of all micro-batches.
+    start : integer ndarray of shape (B, T), optional
+        Where in its row the document of each token begins.
 
     Returns
     -------
@@ -50,6 +53,7 @@ def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
         raise ShapeError(
             f"train_step: expected x and y of one shape (B, T), got {x.shape} and {y.shape}"
         )
+    trainer.model.check_start(start, x.shape)
     comm, rows = trainer.communicator, trainer.config.batch_size
     count = int(comm.sum_scalars([float(trainer.targets.count(y))])[0])
     if count == 0:
@@ -62,34 +66,37 @@ def accumulate(trainer: Trainer, x: Array, y: Array) -> float:
         part = slice(first, first + rows)
         weights = trainer.targets.weigh(y[part], count)
         weights *= scale
-        batch = Batch(x[part], y[part], weights)
+        batch = Batch(x[part], y[part], weights, None if start is None else start[part])
         loss += trainer.model.step_loss(batch, trainer.loss_fn, first_row=first)
     loss = comm.sum_scalars([loss])[0] / scale
     comm.sum_gradients(trainer.model.parameters.grad)
     return loss
 
 
-def apply(trainer: Trainer, loss: float) -> None:
-    """Make one update of the gradients that are there, or none if they overflowed in fp16.
+def apply(trainer: Trainer, x: Array, y: Array, loss: float) -> None:
+    """Make one update of the gradients that are there, or none if they must not be applied.
 
     Parameters
     ----------
     trainer : Trainer
+    x, y : integer ndarrays of shape (B, T)
+        Of the step; what is said of it if it is refused.
     loss : float
         Of the step, in nats.
 
     Raises
     ------
-    NonFiniteError
-        If the loss is not finite, or the gradients are not and no loss scale explains it; then
-        nothing was updated.
+    NonFiniteError, SpikeError
+        If the step is refused (``tisslm.rejection``) and the run is to stop at it; then nothing
+        was updated.
     """
     state = trainer.state
     trainer.grad_norm = norm = trainer.compute_grad_norm()
-    _check_finite(trainer, loss, norm)
-    if not math.isfinite(norm):
+    if _overflowed(trainer, loss, norm):
         trainer.scaler.shrink()
         state.skipped += 1
+        return
+    if not may_apply(trainer, x, y, loss, norm):
         return
     if trainer.monitors and is_logged(state.step + 1, trainer.config, trainer.max_steps):
         trainer.scaler.unscale()
@@ -97,6 +104,7 @@ def apply(trainer: Trainer, loss: float) -> None:
     clip(trainer, trainer.config.max_grad_norm, norm)
     trainer.optimizer.step()
     state.step += 1
+    state.refused_in_a_row = 0
     state.loss_history.append(loss)
     trainer.scheduler.step(state.step)
 
@@ -117,13 +125,7 @@ def clip(trainer: Trainer, max_norm: float, norm: float) -> None:
     trainer.optimizer.scale_next_step(factor / trainer.scaler.current)
 
 
-def _check_finite(trainer: Trainer, loss: float, norm: float) -> None:
-    half = trainer.passes.precision == "fp16"  # whose gradients may overflow under their scale
-    if math.isfinite(loss) and (half or math.isfinite(norm)):
-        return
-    advice = ', or train with training.precision = "bf16", which has the range of fp32'
-    raise NonFiniteError(
-        f"step {trainer.current_step + 1}: the loss is {loss} and the gradient norm {norm}; "
-        "the parameters are those of the step before. Lower training.learning_rate, "
-        f"lengthen the warm-up, or look at the data of this step{advice if half else ''}"
-    )
+def _overflowed(trainer: Trainer, loss: float, norm: float) -> bool:
+    """Tell whether gradients are not finite, and a smaller loss scale may be all they need."""
+    half = trainer.passes.precision == "fp16"
+    return half and math.isfinite(loss) and not math.isfinite(norm) and not trainer.scaler.stuck

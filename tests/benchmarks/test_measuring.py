@@ -65,6 +65,15 @@ def test_a_loss_that_is_not_a_number_stops_the_run(script, tiny_job):
         turns.compare(measured, tiny_job.contestants[0], job.Contestant("torch", "torch", 1))
 
 
+def test_the_share_is_of_the_peak_of_its_own_round(script, tiny_job):
+    measured = script("turns").Measured(tiny_job, steps=1)
+    (ours,) = tiny_job.contestants
+    work = tiny_job.size.tokens * tiny_job.size.flops_per_token(True) / 1e9
+    measured.seconds = {"tisslm": [work / 50, work / 40, work / 10]}
+    measured.peaks = {"fp32": [100.0, 50.0, 40.0]}  # a machine that slows down
+    assert measured.of_peak(ours) == pytest.approx(0.5)
+
+
 class FakeSide:
     """A side whose updates take a known time."""
 

@@ -131,7 +131,10 @@ def test_the_nearest_name_is_suggested(train: Cli) -> None:
             "bad.txt: expected UTF-8 text, got byte 0xe4 at offset 6 (line 2); convert the file, "
             "for example with iconv -t UTF-8",
         ),
-        (None, "bad.txt: no such file; give the path of a UTF-8 text file"),
+        (
+            None,
+            "bad.txt: no such file or folder; give the path of a text, JSON lines or tokens",
+        ),
     ],
 )
 def test_a_text_that_cannot_be_used_ends_with_code_1(

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tisslm import Entry, TextDataset, hookimpl
-from tisslm.build import build_trainer, load_data
+from tisslm.build import build_trainer
 from tisslm.config import RunConfig
 from tisslm.contracts import Tokenizer
+from tisslm.data import load_data
 from tisslm.errors import ConfigError, PluginError
 from tisslm.plugins import Provider, load_plugins
 from tisslm.registry import Registry
@@ -21,10 +22,17 @@ class Upper(TextDataset):
     """A third party's dataset, which needs a tokenizer and a path."""
 
     def __init__(
-        self, path: str, tokenizer: Tokenizer, seq_len: int, *, shout: bool = False
+        self,
+        path: str,
+        tokenizer: Tokenizer,
+        seq_len: int,
+        *,
+        shout: bool = False,
+        packing: str = "none",
     ) -> None:
         super().__init__(path, tokenizer, seq_len)
         self.shout = shout
+        self.packing = packing
 
 
 class Plugin:
@@ -65,6 +73,21 @@ def test_it_is_validated_on_its_own_kind_of_text(registry: Registry, folder: Pat
     assert isinstance(trainer.val_dataset, Upper)
     assert str(trainer.val_dataset.path) == "valid.txt"
     assert trainer.val_dataset.shout is False
+
+
+def test_a_key_of_texts_is_an_option_of_a_dataset_that_takes_it(registry: Registry) -> None:
+    silent = config()
+    assert build_trainer(silent, registry=registry).dataset.packing == "none"
+    assert "packing" not in silent.resolved()["data"]
+    data = {"name": "upper", "path": "text.txt", "packing": "stream"}
+    said = config(data=data)
+    assert build_trainer(said, registry=registry).dataset.packing == "stream"
+    for wanted in (silent, said):
+        again = RunConfig.from_mapping(wanted.resolved())
+        assert again == wanted
+        assert again.data.options == wanted.data.options
+    with pytest.raises(ConfigError, match="dataset 'upper' has no option 'document_mask'"):
+        build_trainer(config(data=data | {"document_mask": True}), registry=registry)
 
 
 def test_a_tokenizer_that_learns_from_a_text_is_refused(registry: Registry) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from packing import starts_of
 from tolerances import STORED_EPS, dot_product, largest_error
 
 from tisslm._reference.activation import GELU, GELU_TANH
@@ -197,10 +198,12 @@ def test_dropout_and_residual(run_both, normal, stored, dtype, p):
 @pytest.mark.parametrize(("n_head", "n_kv_head"), [(2, 2), (4, 2)])
 @pytest.mark.parametrize(("T", "D"), [(1, 2), (5, 7), (64, 16), (65, 20), (140, 64), (200, 33)])
 @pytest.mark.parametrize("p", [0.0, 0.2])
-def test_attention(run_both, unwritten, stored, dtype, T, D, n_head, n_kv_head, p):
+@pytest.mark.parametrize("documents", [False, True])
+def test_attention(run_both, unwritten, stored, dtype, T, D, n_head, n_kv_head, p, documents):
     B, wide, inner = 2, (n_head + 2 * n_kv_head) * D, n_head * D
     key = {"p": p, "seed": 7, "update": 3, "site": 2, "first_row": 1}
     rest = {"n_head": n_head, "n_kv_head": n_kv_head, "scale": D**-0.5, **key}
+    rest["start_BT"] = starts_of(T, B, T) if documents else None
     qkv = stored(dtype, 0, B, T, wide)
     arguments = {
         "qkv_BTE": qkv,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packing import starts_of
 
 from tisslm import _reference
 from tisslm._reference.activation import GELU, GELU_TANH
@@ -102,9 +104,9 @@ def embedding_cases():
     B, T, V, C = 3, 43, 17, 100
     tokens = np.random.default_rng(0).integers(0, V, size=(B, T)).astype(np.int32)
     token, position, h = arrays((V, C), (T + 2, C), (B * T, C))
-    arguments = {"tokens_BT": tokens, "token_VC": token, "position_TC": position, "h_NC": h}
-    yield "embedding", "embedding_forward", arguments, {"h_NC"}
-    for accumulate in (False, True):
+    for accumulate, start in itertools.product((False, True), (None, starts_of(0, B, T))):
+        arguments = {"tokens_BT": tokens, "token_VC": token, "position_TC": position, "h_NC": h}
+        yield "embedding", "embedding_forward", {**arguments, "start_BT": start}, {"h_NC"}
         yield (
             "embedding",
             "embedding_backward",
@@ -114,11 +116,12 @@ def embedding_cases():
                 "dtoken_VC": token,
                 "dposition_TC": position,
                 "order_N": np.zeros(B * T, np.int32),
-                "start_V": np.zeros(V + 1, np.int32),
+                "first_V": np.zeros(max(V, T) + 1, np.int32),
                 "accumulate_token": accumulate,
                 "accumulate_position": accumulate,
+                "start_BT": start,
             },
-            {"dtoken_VC", "dposition_TC", "order_N", "start_V"},
+            {"dtoken_VC", "dposition_TC", "order_N", "first_V"},
         )
 
 
@@ -128,8 +131,9 @@ def attention_cases():
             (B, T, (H + 2 * K) * D), (B, T, H * D), (B, T, H * D), (B, H, T)
         )
         lse += np.log(np.arange(1, T + 1, dtype=np.float32)) + 3
-        for p in (0.0, 0.3):
+        for p, start in itertools.product((0.0, 0.3), (None, starts_of(0, B, T))):
             rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, "p": p, **KEY}
+            rest["start_BT"] = start
             forward = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **rest}
             yield "attention", "attention_forward", forward, {"out_BTC", "lse_BHT"}
             backward = {"dout_BTC": dout, **forward}

@@ -182,7 +182,7 @@ def test_a_checkpoint_is_of_its_step_however_slowly_it_is_written(make_trainer, 
     def write(step: int, found: Checkpoint) -> Path:
         gate.wait(20)
         written[step] = {name: array.copy() for name, array in found.model.items()}
-        written[f"{step}'"] = list(found.trainer["loss_history"])
+        written[f"{step}'"] = list(found.trainer_arrays["loss_history"])
         return Path()
 
     state = snapshot.take(trainer)

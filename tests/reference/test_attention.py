@@ -22,15 +22,15 @@ def inputs(draw, H, K, n_time=T):
     return draw(0, B, n_time, (H + 2 * K) * D, size=1.5)
 
 
-def forward(qkv, H, K, p=0.0):
+def forward(qkv, H, K, p=0.0, start=None):
     n_time = qkv.shape[1]
     out = np.full((B, n_time, H * D), np.nan)
     lse = np.full((B, H, n_time), np.nan)
-    attention_forward(qkv, out, lse, H, K, SCALE, p, *KEY)
+    attention_forward(qkv, out, lse, H, K, SCALE, p, *KEY, start)
     return out, lse
 
 
-def by_definition(qkv, H, K, p):
+def by_definition(qkv, H, K, p, start=None):
     """One head, one query at a time; yields sample, head, query, probabilities, lse, output."""
     n_time = qkv.shape[1]
     keep_of_key = keep_mask(B, H * n_time * n_time, p, *KEY).reshape(B, H, n_time, n_time)
@@ -41,24 +41,32 @@ def by_definition(qkv, H, K, p):
             k = qkv[b, :, (H + j) * D : (H + j + 1) * D]
             v = qkv[b, :, (H + K + j) * D : (H + K + j + 1) * D]
             for t in range(n_time):
-                terms = [math.exp(SCALE * float(q[t] @ k[s])) for s in range(t + 1)]
+                seen = range(0 if start is None else start[b, t], t + 1)
+                terms = [math.exp(SCALE * float(q[t] @ k[s])) for s in seen]
                 prob = np.array(terms) / sum(terms)
-                dropped = prob * keep_of_key[b, h, : t + 1, t] / (1 - p)
-                yield b, h, t, prob, math.log(sum(terms)), dropped @ v[: t + 1]
+                dropped = prob * keep_of_key[b, h, seen, t] / (1 - p)
+                yield b, h, t, prob, math.log(sum(terms)), dropped @ v[seen]
+
+
+#: Two documents in the first row; in the second, one of one token and two of two.
+START = np.array([[0, 0, 0, 3, 3], [0, 1, 1, 3, 3]], np.int32)
+DOCUMENTS = pytest.mark.parametrize("start", [None, START], ids=["one document", "documents"])
 
 
 @HEADS
+@DOCUMENTS
 @pytest.mark.parametrize("p", [0.0, 0.4])
-def test_forward_is_the_definition(draw, H, K, p):
+def test_forward_is_the_definition(draw, H, K, p, start):
     qkv = inputs(draw, H, K)
-    out, lse = forward(qkv, H, K, p)
+    out, lse = forward(qkv, H, K, p, start)
     largest = []
-    for b, h, t, prob, expected_lse, expected in by_definition(qkv, H, K, p):
+    for b, h, t, prob, expected_lse, expected in by_definition(qkv, H, K, p, start):
         assert lse[b, h, t] == pytest.approx(expected_lse, rel=FLOAT64_ROUNDING)
         assert out[b, t, h * D : (h + 1) * D] == pytest.approx(expected, rel=1e-10, abs=1e-12)
         if t == T - 1:
             largest.append(prob.max())
-    assert 1.5 / T < np.mean(largest) < 0.98, "probabilities without spread hide errors"
+    spread = start is not None or 1.5 / T < np.mean(largest) < 0.98
+    assert spread, "probabilities without spread hide errors"
 
 
 def test_a_later_token_changes_nothing_earlier(draw):
@@ -81,21 +89,35 @@ def test_large_scores_do_not_overflow(draw):
 
 
 @HEADS
+@DOCUMENTS
 @pytest.mark.parametrize("p", [0.0, 0.4])
-def test_backward_agrees_with_central_differences(check_gradient, draw, H, K, p):
+def test_backward_agrees_with_central_differences(check_gradient, draw, H, K, p, start):
     n_time = 4
+    start = None if start is None else start[:, :n_time]
     qkv, dout = inputs(draw, H, K, n_time), draw(1, B, n_time, H * D)
-    out, lse = forward(qkv, H, K, p)
+    out, lse = forward(qkv, H, K, p, start)
     dqkv = np.full_like(qkv, np.nan)
-    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY)
+    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY, start)
     assert all(np.abs(part).max() > 0.05 for part in np.split(dqkv, [H * D, (H + K) * D], axis=2))
-    check_gradient(lambda: float((forward(qkv, H, K, p)[0] * dout).sum()), qkv, dqkv)
+    check_gradient(lambda: float((forward(qkv, H, K, p, start)[0] * dout).sum()), qkv, dqkv)
+
+
+def test_a_document_is_alone_in_its_row(draw):
+    """And the first row is that of one document where all starts are 0."""
+    qkv = inputs(draw, 4, 2)
+    out, lse = forward(qkv, 4, 2, 0.0, START)
+    for b, first, last in [(0, 0, 3), (0, 3, 5), (1, 0, 1), (1, 1, 3), (1, 3, 5)]:
+        alone, alone_lse = forward(qkv[:, first:last], 4, 2)
+        assert largest_error(out[b, first:last], alone[b]) < FLOAT64_ROUNDING
+        assert largest_error(lse[b, :, first:last], alone_lse[b]) < FLOAT64_ROUNDING
+    whole, zeros = forward(qkv, 4, 2), forward(qkv, 4, 2, 0.0, 0 * START)
+    assert all(np.array_equal(a, b) for a, b in zip(whole, zeros, strict=True))
 
 
 def test_float32_stays_float32(draw):
     qkv = inputs(draw, 2, 1).astype(np.float32)
     out, lse = np.empty((B, T, 2 * D), np.float32), np.empty((B, 2, T), np.float32)
-    attention_forward(qkv, out, lse, 2, 1, SCALE, 0.3, *KEY)
+    attention_forward(qkv, out, lse, 2, 1, SCALE, 0.3, *KEY, None)
     expected, _ = forward(qkv.astype(np.float64), 2, 1, 0.3)
     assert 0 < largest_error(out, expected) < 1e-5
 

@@ -12,25 +12,31 @@ TOKENS = np.array([[0, 3, 3, 1], [3, 4, 0, 0]], np.int32)  # token 2 never comes
 B, T = TOKENS.shape
 
 
-def forward(token, position, tokens=TOKENS):
+#: Documents of one and of three tokens; and one document.
+START = np.array([[0, 1, 1, 1], [0, 0, 0, 0]], np.int32)
+DOCUMENTS = pytest.mark.parametrize("start", [None, START], ids=["one document", "documents"])
+
+
+def forward(token, position, tokens=TOKENS, start=None):
     h = np.full((tokens.size, C), np.nan)
-    assert embedding_forward(tokens, token, position, h) == 0
+    assert embedding_forward(tokens, token, position, h, start) == 0
     return h
 
 
-def backward(dh, dtoken, dposition, accumulate_token=False, accumulate_position=False):
-    order, start = np.empty(TOKENS.size, np.int32), np.empty(V + 1, np.int32)
-    embedding_backward(
-        TOKENS, dh, dtoken, dposition, order, start, accumulate_token, accumulate_position
-    )
+def backward(dh, dtoken, dposition, accumulate_token=False, accumulate_position=False, start=None):
+    order, first = np.empty(TOKENS.size, np.int32), np.empty(V + 1, np.int32)
+    flags = (accumulate_token, accumulate_position)
+    embedding_backward(TOKENS, dh, dtoken, dposition, order, first, *flags, start)
 
 
-def test_forward_adds_the_rows_of_token_and_position(draw):
+@DOCUMENTS
+def test_forward_adds_the_rows_of_token_and_position(draw, start):
     token, position = draw(0, V, C), draw(1, SEQ, C)
-    h = forward(token, position).reshape(B, T, C)
+    h = forward(token, position, start=start).reshape(B, T, C)
     for b in range(B):
         for t in range(T):
-            assert np.array_equal(h[b, t], token[TOKENS[b, t]] + position[t])
+            place = t if start is None else t - start[b, t]
+            assert np.array_equal(h[b, t], token[TOKENS[b, t]] + position[place])
     assert np.array_equal(forward(token, None), token[TOKENS.reshape(-1)])
 
 
@@ -38,17 +44,18 @@ def test_forward_adds_the_rows_of_token_and_position(draw):
 def test_a_bad_id_is_reported_by_its_place(draw, place, bad):
     tokens = TOKENS.copy()
     tokens.reshape(-1)[place:] = bad
-    code = embedding_forward(tokens, draw(0, V, C), None, np.empty((B * T, C)))
+    code = embedding_forward(tokens, draw(0, V, C), None, np.empty((B * T, C)), None)
     assert code == 1 + place
 
 
-def test_backward_agrees_with_central_differences(check_gradient, draw):
+@DOCUMENTS
+def test_backward_agrees_with_central_differences(check_gradient, draw, start):
     token, position, dh = draw(0, V, C), draw(1, SEQ, C), draw(2, B * T, C)
     dtoken, dposition = np.full((V, C), np.nan), np.full((SEQ, C), np.nan)
-    backward(dh, dtoken, dposition)
+    backward(dh, dtoken, dposition, start=start)
 
     def objective():
-        return float((forward(token, position) * dh).sum())
+        return float((forward(token, position, start=start) * dh).sum())
 
     check_gradient(objective, token, dtoken)
     check_gradient(objective, position, dposition)

@@ -36,6 +36,91 @@ class Masked(Right):
         return x, np.where(y % 2, -100, y).astype(np.int32)
 
 
+class Documents(Right):
+    """Documents of three tokens side by side; the third array says where each begins."""
+
+    def window(self, i):
+        x, y = super().window(i)
+        start = (np.arange(self.seq_len, dtype=np.int32) // 3) * 3
+        y = y.copy()
+        y[2::3] = -100
+        return x, y, start.astype(np.int32)
+
+
+class TargetsOfTheirOwn(Documents):
+    """Each document has one more token than it has inputs."""
+
+    def window(self, i):
+        x, y, start = super().window(i)
+        y[2::3] = (x[2::3] + 7) % self.vocab_size
+        return x, y, start
+
+
+class Padded(Right):
+    """A document and its last target in each row, then padding."""
+
+    def window(self, i):
+        x, y = super().window(i)
+        n = 1 + i % self.seq_len
+        x, y = x.copy(), y.copy()
+        x[n:], y[n:] = 0, -100
+        return x, y
+
+
+class PredictsTheNextDocument(Documents):
+    def window(self, i):
+        _, y = Right.window(self, i)
+        x, _, start = super().window(i)
+        return x, y, start
+
+
+class StartsElsewhere(Documents):
+    def window(self, i):
+        x, y, start = super().window(i)
+        return x, y, np.where(start == 3, 2, start).astype(np.int32)
+
+
+class GoesBack(Documents):
+    def window(self, i):
+        x, y, start = super().window(i)
+        return x, y, np.where(np.arange(self.seq_len) == self.seq_len - 1, 0, start).astype("i4")
+
+
+class BeginsLate(Documents):
+    def window(self, i):
+        x, y, start = super().window(i)
+        return x, y, np.maximum(start, 1)
+
+
+class LongStarts(Documents):
+    def window(self, i):
+        x, y, start = super().window(i)
+        return x, y, start.astype(np.int64)
+
+
+class SometimesStarts(Documents):
+    def window(self, i):
+        return super().window(i)[: 2 + i % 2]
+
+
+class FourArrays(Documents):
+    def window(self, i):
+        x, y, start = super().window(i)
+        return x, y, start, start
+
+
+class ForgetsTheStarts(Documents):
+    def batches(self, batch_size, seed, start=0):
+        for x, y, _ in super().batches(batch_size, seed, start):
+            yield x, y
+
+
+class StreamsWithoutStarts(Documents):
+    def stream(self, batch_size, seed, start=0):
+        for x, y, _ in super().batches(batch_size, seed, start):
+            yield x, y
+
+
 class DrawsWithRepeats(Right):
     def order(self, seed, epoch):
         return np.random.default_rng((seed, epoch)).integers(0, len(self), len(self))
@@ -121,6 +206,15 @@ WRONG = [
     (PredictsTheInput, "targets are the inputs shifted by one"),
     (LongIds, "targets are the inputs shifted by one"),
     (BeyondTheVocabulary, "targets are the inputs shifted by one"),
+    (PredictsTheNextDocument, "no token is predicted from another document"),
+    (StartsElsewhere, "documents begin where the starts say"),
+    (GoesBack, "documents begin where the starts say"),
+    (BeginsLate, "documents begin where the starts say"),
+    (LongStarts, "targets are the inputs shifted by one"),
+    (SometimesStarts, "documents begin where the starts say"),
+    (FourArrays, "documents begin where the starts say"),
+    (ForgetsTheStarts, "batches follow the order and keep the last"),
+    (StreamsWithoutStarts, "a streamed batch is good until the next but one"),
     (DropsTheLast, "batches follow the order and keep the last"),
     (IgnoresTheStart, "any batch can be the first"),
     (StopsAfterAnEpoch, "batches follow the order and keep the last"),
@@ -131,7 +225,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("right", [Right, Masked])
+@pytest.mark.parametrize("right", [Right, Masked, Documents, Padded, TargetsOfTheirOwn])
 @pytest.mark.parametrize("n_windows", [1, 2, 3, 6, 11, 12, 100, 30_000])
 def test_a_right_dataset_of_any_length_passes(right, n_windows):
     options = {"seq_len": 4, "n_windows": n_windows}
@@ -141,3 +235,17 @@ def test_a_right_dataset_of_any_length_passes(right, n_windows):
 @pytest.mark.parametrize(("wrong", "prop"), WRONG, ids=[w.__name__ for w, _ in WRONG])
 def test_a_wrong_dataset_fails_by_its_property(refuses, wrong, prop):
     refuses(check_dataset, wrong, prop)
+
+
+def test_options_may_be_made_in_a_folder(refuses):
+    class OfAFile(Right):
+        def __init__(self, *, path):
+            super().__init__(seq_len=4, n_windows=len(path.read_text()))
+
+        @staticmethod
+        def test_options(folder):
+            folder.joinpath("short").write_text("abc")
+            folder.joinpath("empty").write_text("")
+            return [{"path": folder / "short"}, {"path": folder / "empty"}]
+
+    refuses(check_dataset, OfAFile, "has windows of one length")

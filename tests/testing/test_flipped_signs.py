@@ -190,7 +190,7 @@ TWINS = [
     (norm, "_add_blocks", "layer_norm_backward", "layer_norm"),
     (activation, "activation_backward", "activation_backward", "gelu"),
     (activation, "_gate", "activation_backward", "gelu gelu_tanh"),
-    (embedding, "embedding_backward", "embedding_backward", "embedding"),
+    (embedding, "embedding_backward", "embedding_backward", "embedding embedding_documents"),
     (attention, "attention_backward", "attention_backward", "attention_grouped"),
     (dropout, "_scaled_mask", "dropout_backward", "dropout"),
     (cross_entropy, "cross_entropy_tile", "cross_entropy_tile", "label_smoothing"),

@@ -108,6 +108,8 @@ def test_the_model_of_a_configuration_is_checked_alone(app, tmp_path, model):
     assert [row["name"] for row in json.loads(result.stdout)] == [
         "transformer",
         "transformer",
+        "transformer_documents",
+        "transformer_documents",
         "transformer_logits",
         "transformer_logits",
     ]

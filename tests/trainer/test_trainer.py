@@ -54,6 +54,7 @@ def test_a_run_leaves_its_configuration_summary_and_checkpoints(make_trainer, to
         "manifest.json",
         "model.safetensors",
         "optimizer.safetensors",
+        "trainer.safetensors",
         "trainer_state.json",
     ]
     summary = json.loads((path / "summary.json").read_text())
@@ -118,7 +119,7 @@ def test_a_sink_that_raises_is_switched_off_and_named(make_trainer):
 
 
 def test_a_non_finite_gradient_is_never_applied(make_trainer):
-    trainer = make_trainer(parts={"optimizer": "sgd"})
+    trainer = make_trainer(parts={"optimizer": "sgd"}, on_nonfinite="stop")
     x = np.zeros((3, 16), np.int64)
     trainer.train_step(x, x)
     trainer.model.parameters["blocks.1.mlp.up.weight"].data[0, 0] = np.inf
@@ -135,7 +136,7 @@ def test_a_non_finite_gradient_is_never_applied(make_trainer):
 
 
 def test_a_failed_run_says_so_in_its_summary(make_trainer):
-    trainer = make_trainer()
+    trainer = make_trainer(on_nonfinite="stop")
     trainer.model.parameters["final_norm.weight"].data[0] = np.nan
     with pytest.raises(NonFiniteError):
         trainer.train()

@@ -1,5 +1,7 @@
 """Causal multi-head attention: out = softmax(scale Q K^T) V per head, with an online softmax.
 
+A row may hold several documents: with start, query t sees the keys from start[t] to t, and tiles
+of keys that a tile of queries cannot see are not touched. Starts must not decrease along a row.
 Only the log-sum-exp of each row is kept; backward computes the scores again:
 dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO.
 qkv, out and their gradients are stored as float32, bfloat16 or float16, alike in one call.
@@ -9,7 +11,7 @@ key tiles ascending and queries ascending within, so that every sum has one fixe
 """
 
 from cython.parallel cimport prange
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from tisslm._kernels.arrays cimport array_t, at, reads, writes
@@ -30,13 +32,22 @@ cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head,
     a.scale = scale
     a.dropout = NULL
     a.sample = 0
+    a.start = NULL
     return a
+
+
+cdef tiss_attention of_sample(const tiss_attention* a, long b,
+                              uint32_t first_row) noexcept nogil:
+    cdef tiss_attention p = a[0]
+    p.sample = first_row + <uint32_t> b
+    if a.start != NULL:
+        p.start = a.start + b * a.T
+    return p
 
 
 cdef void forward_tile(const tiss_attention* a, long b, int head, int tile, const array_t* qkv,
                        const array_t* out, float* lse, uint32_t first_row) noexcept nogil:
-    cdef tiss_attention p = a[0]
-    p.sample = first_row + <uint32_t> b
+    cdef tiss_attention p = of_sample(a, b, first_row)
     table().of[qkv.type].attention_forward(
         &p, head, tile, at(qkv, b * p.T * p.row), <void*> at(out, b * p.T * p.out_row),
         lse + (b * p.n_head + head) * p.T, scratch())
@@ -54,6 +65,7 @@ def attention_forward(
     uint32_t update,
     uint32_t site,
     uint32_t first_row,
+    const int32_t[:, ::1] start_BT,  # IN, or None
     int n_threads,
 ):
     cdef array_t qkv = reads(qkv_BTE, 3), out = writes(out_BTC, 3)
@@ -65,6 +77,8 @@ def attention_forward(
         return needed
     if p > 0.0:
         a.dropout = &d
+    if start_BT is not None:
+        a.start = &start_BT[0, 0]
     for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
                       chunksize=1):
         forward_tile(&a, job // (n_head * tiles), <int> (job // tiles % n_head),
@@ -75,9 +89,8 @@ def attention_forward(
 cdef void backward_head(const tiss_attention* a, long b, int kv_head, const array_t* dout,
                         const array_t* qkv, const array_t* out, const float* lse,
                         const array_t* dqkv, uint32_t first_row) noexcept nogil:
-    cdef tiss_attention p = a[0]
+    cdef tiss_attention p = of_sample(a, b, first_row)
     cdef long at_qkv = b * p.T * p.row, at_out = b * p.T * p.out_row
-    p.sample = first_row + <uint32_t> b
     table().of[qkv.type].attention_backward(
         &p, kv_head, at(dout, at_out), at(qkv, at_qkv), at(out, at_out),
         lse + b * p.n_head * p.T, <void*> at(dqkv, at_qkv), scratch())
@@ -97,6 +110,7 @@ def attention_backward(
     uint32_t update,
     uint32_t site,
     uint32_t first_row,
+    const int32_t[:, ::1] start_BT,  # IN, or None
     int n_threads,
 ):
     cdef array_t dout = reads(dout_BTC, 3), qkv = reads(qkv_BTE, 3), out = reads(out_BTC, 3)
@@ -109,6 +123,8 @@ def attention_backward(
         return needed
     if p > 0.0:
         a.dropout = &d
+    if start_BT is not None:
+        a.start = &start_BT[0, 0]
     for job in prange(qkv.shape[0] * n_kv_head, nogil=True, num_threads=n_threads,
                       schedule='dynamic', chunksize=1):
         backward_head(&a, job // n_kv_head, <int> (job % n_kv_head), &dout, &qkv, &out,

@@ -1,8 +1,9 @@
 """Token plus position embedding: h[b, t] = token[x[b, t]] + position[t].
 
-Backward: each row of the table adds up dh over its occurrences in order of position.
+With start, a row holds several documents and the position of a token is t - start[b, t].
+Backward: each row of a table adds up dh over its occurrences in order of place.
 Split: forward by rows of h; backward by vocabulary rows (after a counting sort of the ids) and
-by positions, so that no two threads write one element.
+by positions (after another where documents begin anew), so that no two threads write one element.
 """
 
 from cython.parallel cimport prange
@@ -17,37 +18,52 @@ def embedding_forward(
     const float[:, ::1] token_VC,  # IN
     const float[:, ::1] position_TC,  # IN or None
     float[:, ::1] h_NC,  # OUT
+    const int32_t[:, ::1] start_BT,  # IN, or None
     int n_threads,
 ):
     cdef long T = tokens_BT.shape[1], N = tokens_BT.shape[0] * T, C = token_VC.shape[1], n
     cdef long V = token_VC.shape[0]
     cdef const int32_t* ids = &tokens_BT[0, 0]
     cdef const float* position = NULL if position_TC is None else &position_TC[0, 0]
+    cdef const int32_t* start = NULL if start_BT is None else &start_BT[0, 0]
     for n in range(N):
         if ids[n] < 0 or ids[n] >= V:
             return 1 + n
     for n in prange(N, nogil=True, num_threads=n_threads, schedule='static'):
         memcpy(&h_NC[n, 0], &token_VC[ids[n], 0], C * sizeof(float))
         if position != NULL:
-            table().add(&h_NC[n, 0], position + (n % T) * C, C)
+            table().add(&h_NC[n, 0], position + position_of(start, n, T) * C, C)
     return 0
 
 
-cdef void sort_by_id(const int32_t* ids, long N, long V, int32_t* order,
-                     int32_t* start) noexcept nogil:
-    """Positions of each id in ascending order: order[start[v]:start[v + 1]]."""
+cdef long position_of(const int32_t* start, long n, long T) noexcept nogil:
+    """The position of place n within its document; without start, within its row."""
+    return n % T if start == NULL else n % T - start[n]
+
+
+cdef long key_of(const int32_t* ids, const int32_t* start, long n, long T) noexcept nogil:
+    return position_of(start, n, T) if ids == NULL else ids[n]
+
+
+cdef void sort_places(const int32_t* ids, const int32_t* start, long N, long T, long n_keys,
+                      int32_t* order, int32_t* first) noexcept nogil:
+    """Places of each id, or of each position where ids is NULL, in ascending order.
+
+    Those of key v are order[first[v]:first[v + 1]].
+    """
     cdef long n, v
-    memset(start, 0, (V + 1) * sizeof(int32_t))
+    memset(first, 0, (n_keys + 1) * sizeof(int32_t))
     for n in range(N):
-        start[ids[n] + 1] += 1
-    for v in range(V):
-        start[v + 1] += start[v]
-    for n in range(N):  # moves every start to its end
-        order[start[ids[n]]] = <int32_t> n
-        start[ids[n]] += 1
-    for v in range(V, 0, -1):
-        start[v] = start[v - 1]
-    start[0] = 0
+        first[key_of(ids, start, n, T) + 1] += 1
+    for v in range(n_keys):
+        first[v + 1] += first[v]
+    for n in range(N):  # moves every beginning to its end
+        v = key_of(ids, start, n, T)
+        order[first[v]] = <int32_t> n
+        first[v] += 1
+    for v in range(n_keys, 0, -1):
+        first[v] = first[v - 1]
+    first[0] = 0
 
 
 def embedding_backward(
@@ -56,27 +72,35 @@ def embedding_backward(
     float[:, ::1] dtoken_VC,  # OUT, or IN and OUT with accumulate_token
     float[:, ::1] dposition_TC,  # the same with accumulate_position, or None
     int32_t[::1] order_N,  # scratch
-    int32_t[::1] start_V,  # scratch, V + 1
+    int32_t[::1] first_V,  # scratch, V + 1; with start at least T + 1
     bint accumulate_token,
     bint accumulate_position,
+    const int32_t[:, ::1] start_BT,  # IN, or None
     int n_threads,
 ):
     cdef long B = tokens_BT.shape[0], T = tokens_BT.shape[1], C = dh_NC.shape[1]
     cdef long V = dtoken_VC.shape[0], v, i, t, b, n_positions = 0
     cdef float* dposition = NULL
+    cdef const int32_t* start = NULL
     if dposition_TC is not None:
         dposition = &dposition_TC[0, 0]
         n_positions = dposition_TC.shape[0]
+        start = NULL if start_BT is None else &start_BT[0, 0]
     with nogil:
-        sort_by_id(&tokens_BT[0, 0], B * T, V, &order_N[0], &start_V[0])
+        sort_places(&tokens_BT[0, 0], NULL, B * T, T, V, &order_N[0], &first_V[0])
         for v in prange(V, num_threads=n_threads, schedule='dynamic', chunksize=16):
             if not accumulate_token:
                 memset(&dtoken_VC[v, 0], 0, C * sizeof(float))
-            for i in range(start_V[v], start_V[v + 1]):
+            for i in range(first_V[v], first_V[v + 1]):
                 table().add(&dtoken_VC[v, 0], &dh_NC[order_N[i], 0], C)
-        for t in prange(n_positions, num_threads=n_threads, schedule='static'):
+        if start != NULL:
+            sort_places(NULL, start, B * T, T, T, &order_N[0], &first_V[0])
+        for t in prange(n_positions, num_threads=n_threads, schedule='dynamic', chunksize=16):
             if not accumulate_position:
                 memset(dposition + t * C, 0, C * sizeof(float))
-            if t < T:
+            if t < T and start == NULL:
                 for b in range(B):
                     table().add(dposition + t * C, &dh_NC[b * T + t, 0], C)
+            elif t < T:
+                for i in range(first_V[t], first_V[t + 1]):
+                    table().add(dposition + t * C, &dh_NC[order_N[i], 0], C)

@@ -1,8 +1,9 @@
 """Matrix products on all threads: C (+)= A B with optional bias and activation.
 
-Split: the output, in rows x columns. With our micro-kernels the grid follows the number of
-threads, since each element is one chain over K whatever the grid. With BLAS (floats at the baseline
-level) the grid is a function of the shape alone, because another tile shape changes its bits.
+Split: the output, in rows x columns, in more parts than threads. With our micro-kernels the grid
+follows the number of threads, since each element is one chain over K whatever the grid. With BLAS
+(floats at the baseline level) the grid is a function of the shape alone, because another tile
+shape changes its bits.
 """
 
 from cython.parallel cimport prange
@@ -63,9 +64,20 @@ cdef int row_parts(const tiss_gemm* g, int n_threads, int mr, int nr) noexcept n
     return best
 
 
-cdef void work(const tiss_gemm* g, int t, int tr, int tc, int mr, int nr) noexcept nogil:
+cdef int column_parts(const tiss_gemm* g, int threads) noexcept nogil:
+    """How many parts the columns are cut into for threads that share them, a multiple of these.
+
+    More than one for each, so that a thread that the machine holds up leaves some to the others;
+    not so many that a packed block of A (wide parts, then) or a first cold block of B costs more.
+    """
+    cdef long wide = 192 if g.a_col == 1 else 384
+    return <int> (threads * max(<long> 1, g.n // threads // wide))
+
+
+cdef void work(const tiss_gemm* g, long t, int tr, int tc, int threads, int mr,
+               int nr) noexcept nogil:
     cdef long row_blocks = ceil_div(g.m, mr), col_blocks = ceil_div(g.n, nr)
-    cdef long i = t // tc, j = t % tc
+    cdef long i = t % tr, j = t // tr
     cdef long r0 = min(row_blocks * i // tr * mr, g.m)
     cdef long r1 = min(row_blocks * (i + 1) // tr * mr, g.m)
     cdef long c0 = min(col_blocks * j // tc * nr, g.n)
@@ -73,6 +85,8 @@ cdef void work(const tiss_gemm* g, int t, int tr, int tc, int mr, int nr) noexce
     cdef tiss_gemm p
     if r1 > r0 and c1 > c0:
         p = part(g, r0, r1, c0, c1)
+        if j + threads < tc:  # the part that this thread is likely to take next
+            p.next = <int> (col_blocks * (j + threads) // tc * nr - c0)
         table().gemm(&p, scratch())
 
 
@@ -101,8 +115,8 @@ cdef bint goes_to_blas(const tiss_gemm* g) noexcept nogil:
 
 cdef long multiply(const tiss_gemm* g, int n_threads) noexcept nogil:
     """Compute C (+)= A B; return 0, or the floats of scratch per thread that are missing."""
-    cdef int t, tr, tc, mr = table().mr, nr = table().nr
-    cdef long tile, columns, tiles, needed
+    cdef int tr, tc, mr = table().mr, nr = table().nr
+    cdef long tile, columns, tiles, needed, part_
     if g.m <= 0 or g.n <= 0:
         return 0
     if goes_to_blas(g):
@@ -115,7 +129,7 @@ cdef long multiply(const tiss_gemm* g, int n_threads) noexcept nogil:
     if needed > scratch_floats():
         return needed
     tr = row_parts(g, n_threads, mr, nr)
-    tc = n_threads // tr
-    for t in prange(n_threads, num_threads=n_threads, schedule='static', chunksize=1):
-        work(g, t, tr, tc, mr, nr)
+    tc = column_parts(g, n_threads // tr)
+    for part_ in prange(tr * tc, num_threads=n_threads, schedule='dynamic', chunksize=1):
+        work(g, part_, tr, tc, n_threads // tr, mr, nr)
     return 0

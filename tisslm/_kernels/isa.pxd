@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "c/tiss.h":
     ctypedef struct tiss_dropout:
@@ -27,6 +27,7 @@ cdef extern from "c/tiss.h":
         int accumulate
         int activation
         void *act
+        int next
 
     ctypedef struct tiss_attention:
         int T
@@ -38,6 +39,7 @@ cdef extern from "c/tiss.h":
         float scale
         const tiss_dropout *dropout
         uint32_t sample
+        const int32_t *start
 
     ctypedef struct tiss_rows:
         void (*layer_norm_forward)(const float *, const float *, const float *, void *, void *,

@@ -40,8 +40,9 @@ def attention_forward(
     update: int,
     site: int,
     first_row: int,
+    start_BT: Array | None,
 ) -> None:
-    """Compute ``out = dropout(softmax(scale q k^T)) v`` per head, each query seeing no later key.
+    """Compute ``out = dropout(softmax(scale q k^T)) v`` per head, no query seeing a later key.
 
     Parameters
     ----------
@@ -58,9 +59,13 @@ def attention_forward(
         Probability of dropping an attention probability, 0 <= p < 1.
     seed, update, site, first_row : int
         Key of the draw as in ``dropout.py``; the element is ``(h T + key) T + query``.
+    start_BT : ndarray of int32 of shape (B, T) or None, IN
+        Position within the row where the document of each token begins: query t sees the keys
+        from ``start[t]`` to t. 0 <= start[t] <= t, and no start is below the one before it. None:
+        a row is one document.
     """
     q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
-    score = _causal_scores(q, k, scale)
+    score = _seen_scores(q, k, scale, start_BT)
     top = score.max(axis=-1, keepdims=True)
     lse = top + np.log(np.exp(score - top).sum(axis=-1, keepdims=True))
     lse_BHT[...] = lse.reshape(lse_BHT.shape)
@@ -84,6 +89,7 @@ def attention_backward(
     update: int,
     site: int,
     first_row: int,
+    start_BT: Array | None,
 ) -> None:
     """Compute ``dq = dS k``, ``dk = dS^T q`` and ``dv = (P M)^T dout``.
 
@@ -99,7 +105,7 @@ def attention_backward(
         The kernel takes rowsum(dP P) from ``dout out``; the twin sums the product itself.
     lse_BHT : ndarray of shape (B, H, T), IN
     dqkv_BTE : ndarray of shape (B, T, (H + 2K) D), OUT
-    n_head, n_kv_head, scale, p, seed, update, site, first_row
+    n_head, n_kv_head, scale, p, seed, update, site, first_row, start_BT
         As in forward.
     """
     B, T, _ = qkv_BTE.shape
@@ -109,7 +115,7 @@ def attention_backward(
     dout = (
         widen(dout_BTC).reshape(B, T, n_kv_head, n_head // n_kv_head, -1).transpose(0, 2, 3, 1, 4)
     )
-    prob = np.exp(_causal_scores(q, k, scale) - lse_BHT.reshape(*q.shape[:-1], 1))
+    prob = np.exp(_seen_scores(q, k, scale, start_BT) - lse_BHT.reshape(*q.shape[:-1], 1))
     dprob = dout @ v.swapaxes(-1, -2)
     dropped = prob
     if p > 0:
@@ -173,10 +179,13 @@ def _join(out_BTC: Array, heads_BKGTD: Array) -> None:
     store(out_BTC, heads_BKGTD.transpose(0, 3, 1, 2, 4).reshape(out_BTC.shape))
 
 
-def _causal_scores(q: Array, k: Array, scale: float) -> Array:
+def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Array:
+    """Scores, -inf for keys that come later or belong to another document."""
     score = q @ k.swapaxes(-1, -2) * scale
-    later = np.triu(np.ones(score.shape[-2:], dtype=bool), 1)
-    return np.where(later, score.dtype.type(-np.inf), score)
+    unseen = np.triu(np.ones(score.shape[-2:], dtype=bool), 1)
+    if start_BT is not None:
+        unseen = unseen | (np.arange(score.shape[-1]) < start_BT[:, None, None, :, None])
+    return np.where(unseen, score.dtype.type(-np.inf), score)
 
 
 def _scaled_mask(

@@ -16,9 +16,13 @@ Array = NDArray[Any]
 
 
 def embedding_forward(
-    tokens_BT: Array, token_VC: Array, position_TC: Array | None, h_NC: Array
+    tokens_BT: Array,
+    token_VC: Array,
+    position_TC: Array | None,
+    h_NC: Array,
+    start_BT: Array | None,
 ) -> int:
-    """Compute ``h[b T + t] = token[tokens[b, t]] + position[t]``.
+    """Compute ``h[b T + t] = token[tokens[b, t]] + position[t - start[b, t]]``.
 
     Parameters
     ----------
@@ -26,6 +30,9 @@ def embedding_forward(
     token_VC : ndarray of shape (V, C), IN
     position_TC : ndarray of shape (at least T, C) or None, IN
     h_NC : ndarray of shape (B T, C), OUT
+    start_BT : ndarray of int32 of shape (B, T) or None, IN
+        Position within the row where the document of each token begins, 0 <= start[b, t] <= t.
+        None: a row is one document, and start is 0.
 
     Returns
     -------
@@ -39,7 +46,7 @@ def embedding_forward(
     h_BTC = h_NC.reshape(B, T, -1)
     h_BTC[...] = token_VC[tokens_BT]
     if position_TC is not None:
-        h_BTC += position_TC[:T]
+        h_BTC += position_TC[:T] if start_BT is None else position_TC[np.arange(T) - start_BT]
     return 0
 
 
@@ -49,11 +56,15 @@ def embedding_backward(
     dtoken_VC: Array,
     dposition_TC: Array | None,
     order_N: Array,
-    start_V: Array,
+    first_V: Array,
     accumulate_token: bool,
     accumulate_position: bool,
+    start_BT: Array | None,
 ) -> None:
-    """Compute ``dtoken[v] (+)= sum of dh over v's places`` and ``dposition[t] (+)= sum_B dh``.
+    """Sum dh over the places of each token, and over those of each position.
+
+    ``dtoken[v] (+)= sum of dh[b, t] with tokens[b, t] = v``, and
+    ``dposition[p] (+)= sum of dh[b, t] with t - start[b, t] = p``.
 
     Parameters
     ----------
@@ -65,10 +76,12 @@ def embedding_backward(
         Rows from T on get zeros, or stay as they are where gradients accumulate.
     order_N : ndarray of int32 of shape (B T,), scratch
         The kernel sorts the places by token here; the twin leaves it alone.
-    start_V : ndarray of int32 of shape (V + 1,), scratch
-        As ``order_N``.
+    first_V : ndarray of int32 of shape (V + 1,), scratch
+        As ``order_N``; with ``start_BT``, at least T + 1 long.
     accumulate_token, accumulate_position : bool
         Add to the gradient instead of overwriting it.
+    start_BT : ndarray of int32 of shape (B, T) or None, IN
+        As in forward.
     """
     B, T = tokens_BT.shape
     if not accumulate_token:
@@ -78,4 +91,7 @@ def embedding_backward(
         return
     if not accumulate_position:
         dposition_TC[...] = 0
-    dposition_TC[:T] += dh_NC.reshape(B, T, -1).sum(axis=0)
+    if start_BT is None:
+        dposition_TC[:T] += dh_NC.reshape(B, T, -1).sum(axis=0)
+    else:
+        np.add.at(dposition_TC, (np.arange(T) - start_BT).reshape(-1), dh_NC)

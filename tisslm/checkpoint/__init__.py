@@ -1,8 +1,9 @@
 """Checkpoints: directories that are complete or not there, and verified before they are used.
 
 ``checkpoint-N/`` holds ``model.safetensors``, ``config.json`` (the model's shape),
-``optimizer.safetensors``, ``trainer_state.json``, the tokenizer when the run has one, and
-``manifest.json`` with size and SHA-256 of each. Nothing is ever unpickled.
+``optimizer.safetensors``, ``trainer_state.json``, ``trainer.safetensors`` (the losses), the
+tokenizer when the run has one, and ``manifest.json`` with size and SHA-256 of each. Nothing is ever
+unpickled.
 
 What does not live here: what the states mean; their owners write and read them.
 """

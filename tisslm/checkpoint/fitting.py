@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tisslm.checkpoint.record import Checkpoint
 from tisslm.errors import CheckpointError
+from tisslm.tensor_files import kind_of
 
 __all__ = ["check_parameters", "check_same"]
 
@@ -34,11 +35,11 @@ def check_parameters(target: Mapping[str, Array], source: Mapping[str, Array], w
             f"{unexpected[:3] or 'nothing'} besides. Use the configuration it was made with"
         )
     for name, array in target.items():
-        if source[name].shape != array.shape or source[name].dtype != array.dtype:
+        shape, dtype = kind_of(source, name)
+        if shape != array.shape or dtype != array.dtype:
             raise CheckpointError(
                 f"{where}: parameter {name}: expected shape {array.shape} {array.dtype}, got "
-                f"{source[name].shape} {source[name].dtype}. Use the configuration that the "
-                "checkpoint was made with"
+                f"{shape} {dtype}. Use the configuration that the checkpoint was made with"
             )
 
 
@@ -56,7 +57,7 @@ def check_same(found: Checkpoint, own: Checkpoint, where: str) -> None:
         saved = found.model_config.get(key, value)
         if saved != value and key != "dropout":
             raise CheckpointError(
-                f"{where}: made with model.{key} = {saved!r}, this model has {value!r}. "
+                f"{where}: made with model.{key} = {saved!r:.200}, this model has {value!r}. "
                 "Use the configuration that the checkpoint was made with"
             )
     if None not in (own.tokenizer, found.tokenizer) and own.tokenizer != found.tokenizer:

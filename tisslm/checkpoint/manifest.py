@@ -39,7 +39,13 @@ FORMAT = "tisslm checkpoint"
 VERSION = 1
 
 #: The files that every checkpoint has.
-REQUIRED = ("config.json", "model.safetensors", "optimizer.safetensors", "trainer_state.json")
+REQUIRED = (
+    "config.json",
+    "model.safetensors",
+    "optimizer.safetensors",
+    "trainer.safetensors",
+    "trainer_state.json",
+)
 
 LARGEST = 2**20  # bytes of a manifest: it has some ten lines
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")

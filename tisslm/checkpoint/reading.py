@@ -5,12 +5,8 @@ What does not live here: finding it (``finding``), and whether it fits a run (``
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from tisslm.checkpoint.finding import resolve
 from tisslm.checkpoint.manifest import Manifest
@@ -23,13 +19,20 @@ from tisslm.checkpoint.record import (
     OPTIMIZER,
     TOKENIZER,
     TRAINER,
+    TRAINER_ARRAYS,
     Checkpoint,
 )
 from tisslm.checkpoint.verification import verify
-from tisslm.errors import CheckpointError
 from tisslm.tensor_files import TensorFile
+from tisslm.untrusted import read_json
 
 __all__ = ["read"]
+
+# What JSON files may have: bytes, and values where there is a loss for every update or a merge for
+# every token.
+_SMALL = 2**20
+_LARGE = 2**29
+_VALUES = 2**24
 
 
 def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
@@ -39,13 +42,13 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
     ----------
     path : str or Path
     optimizer : bool
-        Whether to read the optimizer's state, twice the model's size, too. Its file is verified
-        all the same.
+        Whether to read the optimizer's state, twice the model's size, and the trainer's arrays,
+        too. Their files are verified all the same.
 
     Returns
     -------
     Checkpoint
-        Its arrays are mapped from the files when they are asked for.
+        Its arrays are read from the files when they are asked for.
 
     Raises
     ------
@@ -55,10 +58,11 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
     folder = resolve(path)
     manifest = verify(folder)
     return Checkpoint(
-        model=_read_arrays(folder / MODEL),
-        model_config=_read_json(folder / CONFIG),
-        optimizer=_read_arrays(folder / OPTIMIZER) if optimizer else {},
-        trainer=_read_json(folder / TRAINER),
+        model=TensorFile(folder / MODEL),
+        model_config=read_json(folder / CONFIG, _SMALL),
+        optimizer=TensorFile(folder / OPTIMIZER) if optimizer else {},
+        trainer=read_json(folder / TRAINER, _LARGE, max_values=_VALUES, allow_nan=True),
+        trainer_arrays=TensorFile(folder / TRAINER_ARRAYS) if optimizer else {},
         tokenizer=_read_tokenizer(folder, manifest),
         metrics=manifest.metrics,
     )
@@ -67,30 +71,8 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
 def _read_tokenizer(folder: Path, manifest: Manifest) -> dict[str, Any] | None:
     """Return name and state, by the file that is there."""
     if HF_TOKENIZER in manifest.files:
-        return {"name": HF_NAME, "state": {HF_KEY: _read_json(folder / HF_TOKENIZER)}}
-    return _read_json(folder / TOKENIZER) if TOKENIZER in manifest.files else None
-
-
-def _read_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-
-    try:
-        return TensorFile(path)
-    except (OSError, SafetensorError) as error:
-        raise _unusable(path, error) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unusable(path, error) from error
-    if not isinstance(value, dict):
-        raise _unusable(path, "expected a JSON object")
-    return value
-
-
-def _unusable(path: Path, error: object) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: the checkpoint is damaged or incomplete ({error}); use an earlier one"
-    )
+        content = read_json(folder / HF_TOKENIZER, _LARGE, max_values=_VALUES)
+        return {"name": HF_NAME, "state": {HF_KEY: content}}
+    if TOKENIZER in manifest.files:
+        return read_json(folder / TOKENIZER, _LARGE, max_values=_VALUES)
+    return None

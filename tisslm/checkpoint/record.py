@@ -22,7 +22,7 @@ from tisslm.checkpoint.disk import Block
 from tisslm.contracts import Tokenizer
 from tisslm.errors import PluginError
 from tisslm.registry import Registry
-from tisslm.tensor_files import array_blocks
+from tisslm.tensor_files import tensor_chunks
 
 __all__ = [
     "CONFIG",
@@ -31,6 +31,7 @@ __all__ = [
     "OPTIMIZER",
     "TOKENIZER",
     "TRAINER",
+    "TRAINER_ARRAYS",
     "Checkpoint",
     "contents",
     "tokenizer_state",
@@ -42,6 +43,7 @@ MODEL = "model.safetensors"
 CONFIG = "config.json"
 OPTIMIZER = "optimizer.safetensors"
 TRAINER = "trainer_state.json"
+TRAINER_ARRAYS = "trainer.safetensors"
 TOKENIZER = "tokenizer_state.json"
 HF_TOKENIZER = "tokenizer.json"
 
@@ -62,12 +64,14 @@ class Checkpoint:
     model_config : dict
     optimizer : dict of str to ndarray
     trainer : dict
-        Plain JSON values: step, epoch, seed, loss history and the states of stateful parts.
+        Plain JSON values: step, epoch, seed and the states of stateful parts.
     tokenizer : dict or None
         ``{"name": ..., "state": ...}``.
     metrics : dict of str to float
         What was measured at this step, such as "eval/loss", by which the best are kept. A value
         that is not finite is left out when it is written.
+    trainer_arrays : dict of str to ndarray
+        What of the trainer's state would be long in JSON: the loss history.
     """
 
     model: Mapping[str, Array]
@@ -76,14 +80,16 @@ class Checkpoint:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Mapping[str, Any] | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    trainer_arrays: Mapping[str, Array] = field(default_factory=dict)
 
 
 def contents(checkpoint: Checkpoint) -> Iterator[tuple[str, Iterable[Block]]]:
     """Yield the name and the content of each file, but for the manifest."""
-    yield MODEL, array_blocks(MODEL, checkpoint.model)
+    yield MODEL, tensor_chunks(checkpoint.model, MODEL)
     yield CONFIG, _json(checkpoint.model_config)
-    yield OPTIMIZER, array_blocks(OPTIMIZER, checkpoint.optimizer)
+    yield OPTIMIZER, tensor_chunks(checkpoint.optimizer, OPTIMIZER)
     yield TRAINER, _json(checkpoint.trainer)
+    yield TRAINER_ARRAYS, tensor_chunks(checkpoint.trainer_arrays, TRAINER_ARRAYS)
     if checkpoint.tokenizer is not None:
         yield _tokenizer_file(checkpoint.tokenizer)
 

@@ -1,5 +1,6 @@
 """The protocol of a save: after a kill, an error or a power failure at any point, a checkpoint.
 
+0. Parameters that are not finite are refused.
 1. Litter of dead processes is removed.
 2. A temporary directory is made, and each file is written and synced.
 3. The manifest is written and synced, last of all.
@@ -24,6 +25,7 @@ from tisslm.checkpoint.manifest import MANIFEST, Manifest, render
 from tisslm.checkpoint.naming import ASIDE, step_of, target, temporary, using
 from tisslm.checkpoint.record import Checkpoint, contents
 from tisslm.errors import CheckpointError
+from tisslm.finite import check_finite
 
 __all__ = ["set_aside", "write"]
 
@@ -50,11 +52,14 @@ def write(folder: Path, step: int, checkpoint: Checkpoint, *, disk: Disk = DISK)
 
     Raises
     ------
+    NonFiniteError
+        If a parameter, or a slot of the optimizer for one, is not finite; nothing was written.
     CheckpointError
         If it cannot be written; checkpoints that were there before are untouched. The error of
         the operating system is its ``__cause__``.
     """
     place = target(folder, step)
+    check_finite(checkpoint.model, checkpoint.optimizer, str(place))
     new, aside = temporary(place), temporary(place, ASIDE)
     try:
         with using(new, aside):

@@ -1,6 +1,6 @@
 """``tisslm eval``: the loss of a trained model on its validation text or another.
 
-What does not live here: the loss (``tisslm.evaluate``), and reading text (``tisslm.build``).
+What does not live here: the loss (``tisslm.evaluate``), and reading data (``tisslm.data``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from tisslm import checkpoint
-from tisslm.build import load_windows, validation_text
-from tisslm.datasets.text import read_text
+from tisslm.contracts import Dataset, Tokenizer
+from tisslm.data import load_file, load_validation
 from tisslm.errors import CheckpointError
 from tisslm.evaluate import evaluate as evaluate_model
 from tisslm.loading import load_model, load_run_config
@@ -25,10 +25,10 @@ __all__ = ["evaluate"]
 
 
 @dataclass(frozen=True)
-class _Text:
-    """A text to evaluate on, what to call it, and the windows per pass."""
+class _Windows:
+    """What to evaluate on, what to call it, and the windows per pass."""
 
-    text: str
+    dataset: Dataset
     name: str
     batch_size: int = 32
 
@@ -37,7 +37,9 @@ def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", show_default=False)],
     data: Annotated[
         Path | None,
-        typer.Option(metavar="TEXT", help="A UTF-8 text; left out, the run's validation text."),
+        typer.Option(
+            metavar="TEXT", help="A text or JSON lines; left out, what the run validates on."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
@@ -50,10 +52,12 @@ def evaluate(
             f"{where}: the checkpoint has no tokenizer, so it cannot read text; train with a "
             "dataset that has one, or use trainer.validate with a dataset of token ids"
         )
-    source = _run_text(where) if data is None else _Text(read_text(data), str(data))
-    windows = load_windows(source.text, tokenizer, model.seq_len, source.name)
+    if data is None:
+        source = _of_run(where, tokenizer, model.seq_len)
+    else:
+        source = _Windows(load_file(data, tokenizer, model.seq_len), str(data))
     loss = registry.build("loss", "cross_entropy")
-    found = evaluate_model(model, windows, loss, batch_size=source.batch_size)
+    found = evaluate_model(model, source.dataset, loss, batch_size=source.batch_size)
     facts = {
         "checkpoint": str(where),
         "data": source.name,
@@ -71,17 +75,18 @@ def evaluate(
     )
 
 
-def _run_text(where: Path) -> _Text:
-    """Return the validation text of the run that a checkpoint belongs to."""
+def _of_run(where: Path, tokenizer: Tokenizer, seq_len: int) -> _Windows:
+    """Return what the run that a checkpoint belongs to validates on."""
     try:
         config = load_run_config(where)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or give a text with --data") from error
-    text = validation_text(config.data)
-    if not text:
+    dataset = load_validation(config, tokenizer, seq_len)
+    if dataset is None:
         raise CheckpointError(f"{where}: its run had no validation text; give a text with --data")
-    name = config.data.valid_path or f"{config.data.path}, validation part"
-    return _Text(text, name, config.training.batch_size)
+    path = config.data.path or "data.sources"
+    name = config.data.valid_path or f"{path}, validation part"
+    return _Windows(dataset, name, config.training.batch_size)
 
 
 def _plain(value: object) -> object:

@@ -23,7 +23,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 import typer
 from typer.core import TyperGroup
 
-from tisslm.errors import ConfigError, NonFiniteError, PluginError, TissLMError
+from tisslm.errors import ConfigError, NonFiniteError, PluginError, SpikeError, TissLMError
 
 __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 
@@ -31,6 +31,8 @@ __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tisslm.cli.train:train", "Train a model on a text."),
     "plan": ("tisslm.cli.plan:plan", "Show what a run will take, before it takes it."),
+    "tokenizer": ("tisslm.cli.tokenizer:app", "Train a tokenizer on text files."),
+    "tokenize": ("tisslm.cli.tokenize:tokenize", "Turn text files into token shards."),
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
     "verify": ("tisslm.cli.verify:verify", "Compare checkpoints with what was written."),
@@ -111,9 +113,12 @@ for _name, (_, _help) in COMMANDS.items():
 def _load(name: str) -> Any:
     """Import a command's function and turn it into a command."""
     module, _, function = COMMANDS[name][0].partition(":")
-    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(name)(getattr(import_module(module), function))
-    command = typer.main.get_command(alone)
+    found = getattr(import_module(module), function)
+    if not isinstance(found, typer.Typer):  # else it has commands of its own
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name)(found)
+        found = alone
+    command = typer.main.get_command(found)
     command.name = name
     return command
 
@@ -121,7 +126,7 @@ def _load(name: str) -> Any:
 def _exit_code(error: TissLMError) -> int:
     if isinstance(error, ConfigError | PluginError):
         return 3
-    return 4 if isinstance(error, NonFiniteError) else 1
+    return 4 if isinstance(error, NonFiniteError | SpikeError) else 1
 
 
 def _fail(error: BaseException, code: int) -> NoReturn:

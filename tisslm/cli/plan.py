@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from tisslm import ops
-from tisslm.build import RunData, plan_run, read_run
+from tisslm.build import plan_run, read_run
 from tisslm.config import RunConfig
+from tisslm.data import RunData
 from tisslm.measuring import measure
 from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
 from tisslm.memory_plan import FAMILIES, MemoryPlan

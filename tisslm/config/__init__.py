@@ -7,8 +7,9 @@ What does not live here: any use of the values. ``TrainingConfig`` is what Pytho
 from __future__ import annotations
 
 from tisslm.config.aliases import ConfigNote
+from tisslm.config.data import DataSection, SourceTable
 from tisslm.config.run import RunConfig
-from tisslm.config.sections import DataSection, LogSection, ModelSection, Part
+from tisslm.config.sections import LogSection, ModelSection, Part
 from tisslm.config.training import TrainingConfig
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "ModelSection",
     "Part",
     "RunConfig",
+    "SourceTable",
     "TrainingConfig",
 ]

@@ -146,6 +146,7 @@ FLAGS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
                 "bf16": ("precision", "bf16"),
                 "fp16": ("precision", "fp16"),
                 "greater_is_better": ("best_mode", "max"),
+                "terminate_on_nan": ("on_nonfinite", "stop"),
             }
         )
     }

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tisslm.config.aliases import note, read_flag, rename
+from tisslm.config.data import DataSection
 from tisslm.config.fields import show
 from tisslm.config.loading import Setting
-from tisslm.config.sections import DataSection, LogSection, ModelSection
+from tisslm.config.sections import LogSection, ModelSection
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
 

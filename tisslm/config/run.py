@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from tisslm.config.aliases import unknown_key
+from tisslm.config.data import DataSection
 from tisslm.config.layers import DEFAULT_PARTS, SECTION_KEYS, Tables, merge
 from tisslm.config.loading import (
     Setting,
@@ -24,7 +25,7 @@ from tisslm.config.loading import (
     parse_toml,
     table_settings,
 )
-from tisslm.config.sections import DataSection, LogSection, ModelSection, Part, make_part
+from tisslm.config.sections import LogSection, ModelSection, Part, make_part
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
 
@@ -96,16 +97,13 @@ class RunConfig:
             return cls._build(tables.values)
         except ConfigError as error:
             where = str(error).partition(": ")[0].split(".")
-            origin = tables.origins.get(".".join(where[:2]))
+            origin = tables.origins.get(".".join(where[:2]).partition("[")[0])
             raise ConfigError(f"{error} (set by {origin})" if origin else str(error)) from None
 
     @classmethod
     def _build(cls, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
         data = DataSection(**values.get("data", {}))
-        if data.name == "text" and not data.path:
-            raise ConfigError(
-                "data.path: not set; name a text file, such as --set data.path=corpus.txt"
-            )
+        data.check()
         model = ModelSection(**values.get("model", {}))
         if not {"preset", *model.sizes} & model.model_dump(exclude_none=True).keys():
             model.preset = "char-tiny"
@@ -144,6 +142,8 @@ class RunConfig:
                 tables[section] = {"name": value.name, **value.options}
             elif isinstance(value, dict):
                 tables[section] = dict(value)
+            elif isinstance(value, DataSection):
+                tables[section] = value.given()
             else:
                 tables[section] = value.model_dump(exclude_none=True)
         return tables

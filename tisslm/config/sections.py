@@ -1,6 +1,6 @@
-"""The sections of a run configuration other than ``[training]``.
+"""The sections of a run configuration other than ``[training]`` and ``[data]``.
 
-``[data]``, ``[model]`` and ``[log]`` have typed keys. ``[tokenizer]``, ``[optimizer]``,
+``[model]`` and ``[log]`` have typed keys. ``[tokenizer]``, ``[optimizer]``,
 ``[scheduler]`` and ``[loss]`` are a part's name and its options, which the part itself checks.
 
 What does not live here: putting them together (``run``).
@@ -21,7 +21,6 @@ from tisslm.config.fields import (
     Flag,
     Fraction,
     NameList,
-    Path,
     PositiveNumber,
     Text,
     show,
@@ -29,7 +28,7 @@ from tisslm.config.fields import (
 from tisslm.config.section import Section
 from tisslm.errors import ConfigError
 
-__all__ = ["DataSection", "LogSection", "ModelSection", "Part", "check_plain", "make_part"]
+__all__ = ["LogSection", "ModelSection", "Part", "check_plain", "make_part"]
 
 _Size = Annotated[Count | None, Expects("an integer >= 1")]
 _SizeOrZero = Annotated[CountOrZero | None, Expects("an integer >= 0", "0 derives it")]
@@ -82,42 +81,6 @@ def make_part(section: str, table: Mapping[str, Any], default: str) -> Part:
     for key, value in options.items():
         check_plain(f"{section}.{key}", value)
     return Part(name, options)
-
-
-@final
-class DataSection(Section):
-    """What a run reads.
-
-    Parameters
-    ----------
-    name : str, default "text"
-        The dataset. Another one than "text" takes further keys, as its options.
-    path : str
-        The training text (UTF-8), relative to the working directory; "python-docs" is the
-        language reference that comes with Python.
-    valid_path : str, default ""
-        The validation text; "" cuts it off the end of the training text.
-    valid_fraction : float, default 0.1
-        How much is cut off if there is no ``valid_path``; 0 means no validation.
-    """
-
-    model_config = ConfigDict(extra="allow")
-    section: ClassVar[str] = "data"
-
-    name: Annotated[str, Field(min_length=1), Expects("a dataset's name")] = "text"
-    path: Path = ""
-    valid_path: Path = ""
-    valid_fraction: Fraction = 0.1
-
-    @classmethod
-    def is_open(cls, values: Mapping[str, Any]) -> bool:
-        """Whether the dataset is another than the built-in one for texts."""
-        return bool(values.get("name", "text") != "text")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys of another dataset than "text"."""
-        return dict(self.model_extra or {})
 
 
 @final

@@ -1,20 +1,32 @@
-"""Where the tokens of a run come from: windows over texts and arrays, in a keyed order.
+"""Where the tokens of a run come from: texts, documents and arrays, as rows in a keyed order.
 
-What does not live here: tokenizers, and the choice of a file by a configuration.
+What does not live here: tokenizers, and the choice of files by a configuration.
 """
 
 from __future__ import annotations
 
+from tisslm.datasets.documents import Document, TokenDocuments, encode_documents
+from tisslm.datasets.mixed import MixedDataset
+from tisslm.datasets.packed import PackedDataset
 from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.python_docs import python_docs_text
+from tisslm.datasets.sources import ReadOptions, read_documents, read_tokens
 from tisslm.datasets.text import TextDataset, read_text, split_text
 from tisslm.datasets.tokens import TokenDataset
 
 __all__ = [
+    "Document",
     "KeyedPermutation",
+    "MixedDataset",
+    "PackedDataset",
+    "ReadOptions",
     "TextDataset",
     "TokenDataset",
+    "TokenDocuments",
+    "encode_documents",
     "python_docs_text",
+    "read_documents",
     "read_text",
+    "read_tokens",
     "split_text",
 ]

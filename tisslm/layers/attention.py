@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 @final
 class Attention(Layer):
-    """Causal multi-head self-attention on the residual stream.
+    """Causal multi-head self-attention on the residual stream, within each document of a row.
 
     Parameters
     ----------
@@ -115,6 +115,7 @@ class Attention(Layer):
             self.n_kv_head,
             self.scale,
             *self.attention_dropout.key(ctx),
+            ctx.start_BT,
         )
         if self.dropout.active(ctx):
             self.out.forward(heads_NC, scratch["branch"])
@@ -149,6 +150,7 @@ class Attention(Layer):
             self.n_kv_head,
             self.scale,
             *self.attention_dropout.key(ctx),
+            ctx.start_BT,
         )
         for rows in chunks(n):
             self._chunk_backward(rows, d_qkv.reshape(n, -1)[rows], dh_NC[rows], saved, scratch)

@@ -23,7 +23,9 @@ Array = NDArray[Any]
 
 
 class Embedding:
-    """Start the residual stream: h[b, t] = token[x[b, t]] + position[t].
+    """Start the residual stream: h[b, t] = token[x[b, t]] + position[t - start[b, t]].
+
+    Positions count from the beginning of a token's document; start is 0 where a row is one.
 
     Parameters
     ----------
@@ -40,16 +42,17 @@ class Embedding:
     def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
         """Name the scratch of the counting sort."""
         batch, time = shape
+        keys = max(self.token.shape[0], time)
         return {
-            "token_order": Buffer((batch * time,), "int32", "scratch"),
-            "token_start": Buffer((self.token.shape[0] + 1,), "int32", "scratch"),
+            "place_order": Buffer((batch * time,), "int32", "scratch"),
+            "first_place": Buffer((keys + 1,), "int32", "scratch"),
         }
 
     def forward(self, tokens_BT: Array, h_NC: Array, ctx: PassContext) -> None:
         """Write the embeddings to ``h_NC``; an id outside the vocabulary is a DataError."""
         position = None if self.position is None else self.position.data
         try:
-            ops.embedding_forward(tokens_BT, self.token.data, position, h_NC)
+            ops.embedding_forward(tokens_BT, self.token.data, position, h_NC, ctx.start_BT)
         except DataError:
             raise self._bad_id(tokens_BT) from None
         self.dropout.in_place(h_NC, ctx)
@@ -83,8 +86,9 @@ class Embedding:
             dh_NC,
             dtoken,
             dposition,
-            scratch["token_order"],
-            scratch["token_start"],
+            scratch["place_order"],
+            scratch["first_place"],
             add_token,
             add_position,
+            ctx.start_BT,
         )

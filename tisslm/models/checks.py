@@ -1,4 +1,4 @@
-"""What a pass refuses: token ids and gradients of a wrong type or shape.
+"""What a pass refuses: token ids, starts of documents and gradients that are none.
 
 What does not live here: ids beyond the vocabulary; the embedding finds them as it reads them.
 """
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tisslm.errors import DataError, ShapeError
 
-__all__ = ["check_tokens", "gradient_rows"]
+__all__ = ["check_starts", "check_tokens", "gradient_rows"]
 
 Array = NDArray[Any]
 
@@ -37,6 +37,44 @@ def check_tokens(x: Array, seq_len: int, vocab_size: int) -> None:
         )
     if x.dtype.itemsize > 4 and not -(2**31) <= int(x.min()) <= int(x.max()) < 2**31:
         raise DataError(f"token ids: expected ids below {vocab_size}, got {int(x.max())}")
+
+
+def check_starts(start: Array, shape: tuple[int, ...]) -> None:
+    """Refuse what does not say where in its row the document of each token begins.
+
+    Parameters
+    ----------
+    start : ndarray
+        Each is its own position, where a document begins, or the one before it.
+    shape : tuple of int
+        (B, T) of the tokens.
+
+    Raises
+    ------
+    ShapeError
+        If it is no integer array of that shape.
+    DataError
+        If an element is something else.
+    """
+    is_array = isinstance(start, np.ndarray)
+    if not is_array or start.shape != shape or start.dtype.kind not in "iu":
+        got = f"{start.dtype} of shape {start.shape}" if is_array else type(start).__name__
+        raise ShapeError(
+            f"start: expected integers of the tokens' shape {shape}, the position in its row at "
+            f"which the document of each token begins, got {got}"
+        )
+    right = np.empty(shape, dtype=bool)
+    np.equal(start[:, 0], 0, out=right[:, 0])
+    np.equal(start[:, 1:], start[:, :-1], out=right[:, 1:])
+    right |= start == np.arange(shape[1])
+    if right.all():
+        return
+    row, time = (int(i) for i in np.argwhere(~right)[0])
+    expected = f"{start[row, time - 1]} (as before it) or {time} (a document begins)"
+    raise DataError(
+        f"start: expected {expected if time else '0'} at row {row}, position {time}, got "
+        f"{start[row, time]}. It is the position in the row at which the token's document begins"
+    )
 
 
 def gradient_rows(d_logits: Array, shape: tuple[int, int, int], dtype: str) -> Array:

@@ -68,6 +68,7 @@ class Stack:
         stream = Buffer((rows, self.config.n_embd), dtype, "saved")
         own = {
             "tokens": Buffer((batch, time), "int32", "saved"),
+            "start": Buffer((batch, time), "int32", "saved"),
             "targets": Buffer((rows,), "int32", "saved"),
             "weights": Buffer((rows,), dtype, "saved"),
             "h": stream,

@@ -20,7 +20,7 @@ from tisslm.errors import ConfigError, ShapeError
 from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.buffers import PassBuffers, PassMemory
-from tisslm.models.checks import check_tokens, gradient_rows
+from tisslm.models.checks import check_starts, check_tokens, gradient_rows
 from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
@@ -65,6 +65,8 @@ class Transformer(Model):
     Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
     Press and Wolf, "Using the Output Embedding to Improve Language Models", arXiv 1608.05859.
     """
+
+    takes_documents = True
 
     def __init__(
         self, config: TransformerConfig, *, seed: int = 42, dtype: str = "float32"
@@ -185,10 +187,14 @@ class Transformer(Model):
 
     # ------------------------------------------------------------------ passes
 
-    def _load_tokens(self, x: Array) -> PassBuffers:
+    def _load_tokens(self, x: Array, start: Array | None) -> PassBuffers:
         check_tokens(x, self.seq_len, self.vocab_size)
+        if start is not None:
+            check_starts(start, x.shape)
         buffers = self._buffers(*x.shape)
         buffers.own["tokens"][...] = x
+        if start is not None:
+            buffers.own["start"][...] = start
         return buffers
 
     def _encode(
@@ -197,13 +203,15 @@ class Transformer(Model):
         train: bool,
         first_row: int,
         *,
+        start: Array | None = None,
         gradient: bool = True,
         visit: Callable[[int], None] | None = None,
     ) -> tuple[PassBuffers, PassContext]:
         """Run everything below the output projection."""
-        buffers = self._load_tokens(x)
+        buffers = self._load_tokens(x, start)
+        kept, updates = None if start is None else buffers.own["start"], self.parameters.updates
         batch, time = x.shape
-        ctx = PassContext(batch, time, train, self.seed, self.parameters.updates, first_row)
+        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept)
         self._generation += 1
         h_NC = buffers.own["h"]
         self.embedding.forward(buffers.own["tokens"], h_NC, ctx)
@@ -219,7 +227,9 @@ class Transformer(Model):
         run_backward(self.layers, dh_NC, buffers, ctx)
         self.embedding.backward(own["tokens"], dh_NC, own, ctx)
 
-    def forward(self, x: Array, *, train: bool = False) -> tuple[Array, Cache]:
+    def forward(
+        self, x: Array, *, train: bool = False, start: Array | None = None
+    ) -> tuple[Array, Cache]:
         """Compute logits, and the cache for ``backward``.
 
         Parameters
@@ -229,18 +239,26 @@ class Transformer(Model):
             Whether dropout is applied. Rows are numbered through all training passes since the
             last update or ``zero_grad``, so accumulated micro-batches draw what one large batch
             would.
+        start : integer ndarray of shape (B, T), optional
+            Position in its row at which the document of each token begins: tokens attend to those
+            of their document, and positions count from its beginning. None: a row is one document.
 
         Returns
         -------
         logits : ndarray of shape (B, T, V), the model's dtype
             A new array.
         cache : Cache
+
+        Raises
+        ------
+        ShapeError, DataError
+            If x are no token ids, or start is no such array.
         """
         now = (self.parameters.updates, self.parameters.generation)
         since, used = self._drawn_rows
         if since != now:
             used = 0
-        buffers, ctx = self._encode(x, train, used if train else 0)
+        buffers, ctx = self._encode(x, train, used if train else 0, start=start)
         if train:
             self._drawn_rows = (now, used + x.shape[0])
         logits = np.empty((x.size, self.vocab_size), dtype=self.dtype)
@@ -326,7 +344,9 @@ class Transformer(Model):
                 f"model: expected targets of shape {batch.x_BT.shape}, got {batch.y_BT.shape}"
             )
         check_targets(batch.y_BT)
-        buffers, ctx = self._encode(batch.x_BT, train, first_row, gradient=gradient)
+        buffers, ctx = self._encode(
+            batch.x_BT, train, first_row, start=batch.start_BT, gradient=gradient
+        )
         own = buffers.own
         if loss.needs == "hidden":
             hidden = ops.widen(own["hidden"]).reshape(*batch.x_BT.shape, -1)

@@ -157,8 +157,8 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(where, model.model_fields, n=1)
         hint = f". Did you mean {near[0]!r}?" if near else ""
-        return f"model: unknown key {where!r}. Known: {', '.join(model.model_fields)}{hint}"
+        return f"model: unknown key {where!r:.200}. Known: {', '.join(model.model_fields)}{hint}"
     message = first["msg"].removeprefix("Value error, ")
     if not where:
         return f"model.{message}"
-    return f"model.{where}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+    return f"model.{where}: {message[0].lower()}{message[1:]}, got {first['input']!r:.200}"

@@ -24,7 +24,7 @@ __all__ = ["check_dataset"]
 
 Array = NDArray[Any]
 Make = Callable[[], Dataset]
-Batches = Sequence[tuple[Array, Array]]
+Batches = Sequence[tuple[Array, ...]]
 
 SEQ_LEN = 5
 TEXT = "Ein Text mit Umlauten: äöü, und 中文.\n" * 3
@@ -42,8 +42,9 @@ def check_dataset(
     ----------
     cls : type
     options : mapping, optional
-        What it is built with. Left out: ``cls.test_options``, or its defaults, with examples of
-        ``tokens``, ``path`` (a text file), ``text``, ``tokenizer``, ``seq_len``, ``vocab_size``.
+        What it is built with. Left out: ``cls.test_options`` (which may be a static method that
+        writes files into the folder it is given), or its defaults, with examples of ``tokens``,
+        ``path`` (a text file), ``text``, ``tokenizer``, ``seq_len``, ``vocab_size``.
     name : str, optional
         What messages call it.
 
@@ -69,7 +70,7 @@ def check_dataset(
             "seq_len": SEQ_LEN,
             "vocab_size": 64,
         }
-        for chosen in option_sets(cls, options, examples=examples):
+        for chosen in option_sets(cls, options, examples=examples, folder=Path(folder)):
 
             def make(chosen: Mapping[str, Any] = chosen) -> Dataset:
                 return cls(**chosen)
@@ -95,20 +96,80 @@ def has_windows_of_one_length(checks: Checks, make: Make) -> None:
 def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
     """Check that windows are int32 ids of shape (T,), and a target the next input, or -100."""
     dataset, again = make(), make()
-    shape = (dataset.seq_len,)
     for i in range(min(len(dataset), MANY)):
-        x, y = dataset.window(i)
-        for what, array in (("inputs", x), ("targets", y)):
+        window = dataset.window(i)
+        x, y = window[:2]
+        for what, array in zip(("inputs", "targets", "starts"), window, strict=False):
             got = (array.shape, str(array.dtype))
-            checks.same(got, (shape, "int32"), f"{what} of window {i}")
+            checks.same(got, ((dataset.seq_len,), "int32"), f"{what} of window {i}")
+        for what, array in (("inputs", x), ("targets", y)):
             known = (array >= 0) & (array < dataset.vocab_size)
             known |= (array == IGNORE_INDEX) & (what == "targets")
             checks.that(bool(known.all()), f"{what} below {dataset.vocab_size}", array[~known][:1])
-        real = y[:-1] != IGNORE_INDEX
+        real = (y[:-1] != IGNORE_INDEX) & ~ends(window)[:-1]
         shifted = np.array_equal(y[:-1][real], x[1:][real])
         checks.that(shifted, f"window {i}: targets {x[1:]}", f"{y[:-1]}")
-        for first, second in zip((x, y), again.window(i), strict=True):
+        for first, second in zip(window, again.window(i), strict=True):
             checks.same(second, first, f"window {i} of another instance")
+
+
+def begins(window: Sequence[Array]) -> Array:
+    """Return where in a window a document begins, as booleans; 0 is always one."""
+    start_T = window[2] if len(window) == 3 else np.zeros(len(window[0]), dtype=np.int32)
+    return np.equal(start_T, np.arange(len(start_T)))
+
+
+def ends(window: Sequence[Array]) -> Array:
+    """Return where in a window a document has its last input: what follows it may be in none.
+
+    These are the places before a border, and the last one that has a target: padding comes after.
+    """
+    last = np.append(begins(window)[1:], True)
+    real = np.flatnonzero(window[1] != IGNORE_INDEX)
+    if real.size:
+        last[real[-1]] = True
+    return last
+
+
+def documents_begin_where_the_starts_say(checks: Checks, make: Make) -> None:
+    """Check that each start is that of the token before, or the token's own place."""
+    dataset = make()
+    count = len(dataset.window(0))
+    for i in range(min(len(dataset), MANY)):
+        window = dataset.window(i)
+        checks.that(count in (2, 3), "2 or 3 arrays in a window", count)
+        checks.same(len(window), count, f"arrays of window {i}")
+        if count == 2:
+            continue
+        start_T = window[2]
+        before = np.concatenate(([0], start_T[:-1]))
+        wrong = np.flatnonzero((start_T != before) & ~begins(window))
+        place = int(wrong[0]) if wrong.size else 0
+        checks.that(
+            wrong.size == 0 and int(start_T[0]) == 0,
+            f"window {i}: the start of token {place} as {before[place]} or {place}",
+            int(start_T[place]),
+        )
+
+
+def no_token_is_predicted_from_another_document(checks: Checks, make: Make) -> None:
+    """Check that targets before a border are not, each of them, the token after it."""
+    dataset = make()
+    targets: list[int] = []
+    following: list[int] = []
+    for i in range(min(len(dataset), MANY)):
+        window = dataset.window(i)
+        last = np.flatnonzero(begins(window)[1:])
+        last = last[window[1][last] != IGNORE_INDEX]
+        targets += window[1][last].tolist()
+        following += window[0][last + 1].tolist()
+    # equal by chance, or a mark at either end of each document, is no mistake
+    crossed = len(targets) >= 3 and len(set(following)) > 1 and targets == following
+    checks.that(
+        not crossed,
+        "-100 or its own document's next token as the target of a document's last input",
+        f"the next document's first token at each of {len(targets)} borders",
+    )
 
 
 def order_is_a_permutation(checks: Checks, make: Make) -> None:
@@ -130,15 +191,16 @@ def order_is_a_permutation(checks: Checks, make: Make) -> None:
 def read(dataset: Dataset, batch_size: int, seed: int, start: int, count: int) -> Batches:
     """Return some batches as arrays that stay."""
     stream = islice(dataset.batches(batch_size, seed, start), count)
-    return [(np.array(x), np.array(y)) for x, y in stream]
+    return [tuple(np.array(array) for array in batch) for batch in stream]
 
 
 def same_batches(checks: Checks, got: Batches, expected: Batches, what: str) -> None:
     """Assert that two sequences of batches are equal."""
     checks.same(len(got), len(expected), f"{what}: number of batches")
-    for i, pairs in enumerate(zip(got, expected, strict=True)):
-        for (part, left), right in zip(zip("xy", pairs[0], strict=True), pairs[1], strict=True):
-            checks.same(left, right, f"{what}: {part} of batch {i}")
+    for i, (arrays, right) in enumerate(zip(got, expected, strict=True)):
+        checks.same(len(arrays), len(right), f"{what}: arrays of batch {i}")
+        for part, array, other in zip(("x", "y", "start"), arrays, right, strict=False):
+            checks.same(array, other, f"{what}: {part} of batch {i}")
 
 
 def batches_follow_the_order_and_keep_the_last(checks: Checks, make: Make) -> None:
@@ -154,7 +216,7 @@ def batches_follow_the_order_and_keep_the_last(checks: Checks, make: Make) -> No
             order = dataset.order(seed, epoch)
             rows = range(batch * size, min((batch + 1) * size, n))
             windows = [dataset.window(int(order[row])) for row in rows]
-            expected.append((np.stack([x for x, _ in windows]), np.stack([y for _, y in windows])))
+            expected.append(tuple(np.stack(arrays) for arrays in zip(*windows, strict=True)))
         same_batches(checks, read(dataset, size, seed, 0, count), expected, f"batches of {size}")
 
 
@@ -204,7 +266,8 @@ def iterating_gives_an_epoch_then_the_next(checks: Checks, make: Make) -> None:
     per_epoch = -(-len(dataset) // dataset.batch_size)
     count = min(per_epoch, MANY)
     for epoch in range(2):
-        found = [(np.array(x), np.array(y)) for x, y in islice(iter(dataset), count)]
+        batches = islice(iter(dataset), count)
+        found = [tuple(np.array(array) for array in batch) for batch in batches]
         expected = read(make(), dataset.batch_size, 9, epoch * per_epoch, count)
         same_batches(checks, found, expected, f"epoch {epoch}")
     checks.raises(ConfigError, lambda: next(dataset.batches(0, 1)), "batch_size 0")
@@ -213,6 +276,8 @@ def iterating_gives_an_epoch_then_the_next(checks: Checks, make: Make) -> None:
 PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     has_windows_of_one_length,
     targets_are_the_inputs_shifted_by_one,
+    documents_begin_where_the_starts_say,
+    no_token_is_predicted_from_another_document,
     order_is_a_permutation,
     batches_follow_the_order_and_keep_the_last,
     any_batch_can_be_the_first,

@@ -1,8 +1,9 @@
 """Options that parts are built with when they are checked, and arrays to check them on.
 
-A class may say itself how: ``test_options``, a sequence of mappings, each a set of options. A
-class without it is built with its defaults, with examples for options that have none, and again
-with some well-known options switched on.
+A class may say itself how: ``test_options``, a sequence of mappings, each a set of options, or a
+static method that makes files in a folder and returns such a sequence. A class without it is built
+with its defaults, with examples for options that have none, and again with some well-known options
+switched on.
 
 What does not live here: what the parts must do.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,7 @@ def option_sets(
     maker: Callable[..., Any] | None = None,
     n_given: int = 0,
     examples: Options | None = None,
+    folder: Path | None = None,
     variants: Sequence[Options] = (),
 ) -> list[dict[str, Any]]:
     """Return the sets of options to build a class with.
@@ -74,6 +77,8 @@ def option_sets(
         Arguments that the contract hands over before the options.
     examples : mapping, optional
         Values for options without a default, or whose default is None.
+    folder : Path, optional
+        Where ``test_options`` may make files; only datasets are given one.
     variants : sequence of mappings
         Further sets, each used if the class takes all of its options.
 
@@ -85,6 +90,13 @@ def option_sets(
     if given is not None:
         return [dict(given)]
     own = getattr(cls, "test_options", None)
+    if callable(own):
+        if folder is None:
+            raise ConfigError(
+                f"{cls.__name__}.test_options: expected a sequence of mappings, got a function; "
+                "only that of a dataset may be one"
+            )
+        own = own(folder)
     if own is not None:
         return [dict(options) for options in own]
     takes = option_names(maker or cls, n_given)

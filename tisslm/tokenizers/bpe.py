@@ -5,8 +5,9 @@ What does not live here: the other tokenizers. The library is imported when one 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
+from tisslm.tokenizers.cuts import find_cuts, first_match
 
 if TYPE_CHECKING:
     import tokenizers
@@ -25,6 +27,9 @@ __all__ = ["BpeTokenizer"]
 
 BLOCK = 2**16  # characters handed to the trainer together: bounds its memory for long texts
 N_BYTES = 256
+
+#: Names of the token that ends a document, the first that a tokenizer has.
+END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 
 class BpeTokenizer(Tokenizer):
@@ -71,6 +76,8 @@ class BpeTokenizer(Tokenizer):
         self._inner.no_padding()
         # Ids may have gaps, so the number of entries is not a bound.
         self._vocab_size = max(self._inner.get_vocab(with_added_tokens=True).values()) + 1
+        self._id_type = np.min_scalar_type(self._vocab_size)
+        self._cuts = find_cuts(json.loads(self._inner.to_str()))
 
     @classmethod
     def from_text(  # type: ignore[override]
@@ -106,6 +113,38 @@ class BpeTokenizer(Tokenizer):
         DataError
             If the text to train on is empty, or the file cannot be used.
         """
+        return cls.from_texts(
+            (text,),
+            path=path,
+            vocab_size=vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=special_tokens,
+        )
+
+    @classmethod
+    def from_texts(  # type: ignore[override]
+        cls,
+        texts: Iterable[str],
+        *,
+        path: str | PathLike[str] | None = None,
+        vocab_size: int | None = None,
+        min_frequency: int = 2,
+        special_tokens: Sequence[str] = (),
+    ) -> BpeTokenizer:
+        """Train on many texts, of which none is kept, or read the tokenizer at ``path``.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            Read once, and not at all when ``path`` is given. No pair goes across two.
+        path, vocab_size, min_frequency, special_tokens
+            As for ``from_text``.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As ``from_text`` does.
+        """
         if (path is None) == (vocab_size is None):
             raise ConfigError(
                 "bpe tokenizer: expected either path or vocab_size, got "
@@ -114,12 +153,18 @@ class BpeTokenizer(Tokenizer):
             )
         if vocab_size is None:
             return cls(path=path)
-        return cls(tokenizer_json=train(text, vocab_size, min_frequency, special_tokens))
+        return cls(tokenizer_json=train(texts, vocab_size, min_frequency, special_tokens))
 
     @property
     def vocab_size(self) -> int:
         """The largest id plus one."""
         return self._vocab_size
+
+    @property
+    def end_of_text(self) -> int | None:
+        """The id of ``<|endoftext|>``, or of what other tokenizers call it; None without one."""
+        ids = (self._inner.token_to_id(name) for name in END_OF_TEXT)
+        return next((number for number in ids if number is not None), None)
 
     def encode(self, text: str) -> list[int]:
         """Turn text into token ids.
@@ -136,7 +181,24 @@ class BpeTokenizer(Tokenizer):
 
     def encode_array(self, text: str) -> NDArray[Any]:
         """Turn text into an array of shape (n,) of the smallest unsigned type that holds V."""
-        return np.asarray(self.encode(text), dtype=np.min_scalar_type(self._vocab_size))
+        return np.asarray(self.encode(text), dtype=self._id_type)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[Any]]:
+        """Turn each text into an array as ``encode_array`` does, on all cores.
+
+        The library's threads take a text each, and share nothing but words that they have met;
+        texts of a few thousand characters keep them busy. ``RAYON_NUM_THREADS`` limits them, and
+        ``TOKENIZERS_PARALLELISM=false`` switches them off.
+        """
+        for text in texts:
+            if not text.isascii():
+                utf8_bytes(text, "bpe tokenizer")
+        encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(one.ids, dtype=self._id_type) for one in encoded]
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first safe place from ``start`` on: before a space or a line's end."""
+        return first_match(self._cuts, text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token ids into text, with U+FFFD where bytes are no UTF-8.
@@ -148,6 +210,11 @@ class BpeTokenizer(Tokenizer):
         """
         known = id_array(ids, self._vocab_size, "bpe tokenizer").tolist()
         text: str = self._inner.decode(known, skip_special_tokens=False)
+        return text
+
+    def json_text(self) -> str:
+        """Return the content of a tokenizer.json, indented."""
+        text: str = self._inner.to_str(pretty=True)
         return text
 
     def state(self) -> dict[str, Any]:
@@ -225,17 +292,20 @@ def check_options(vocab_size: int, min_frequency: int, special_tokens: Sequence[
         )
 
 
-def train(text: str, vocab_size: int, min_frequency: int, special_tokens: Sequence[str]) -> str:
+def train(
+    texts: Iterable[str], vocab_size: int, min_frequency: int, special_tokens: Sequence[str]
+) -> str:
     """Train a byte-level tokenizer and return the content of its tokenizer.json."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     check_options(vocab_size, min_frequency, special_tokens)
-    if not text:
+    blocks = text_blocks(texts)
+    first = next(blocks, None)
+    if first is None:
         raise DataError(
             "bpe tokenizer: expected a training text, got an empty one; "
             "give a text with at least one character"
         )
-    utf8_bytes(text, "bpe tokenizer")
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -246,7 +316,14 @@ def train(text: str, vocab_size: int, min_frequency: int, special_tokens: Sequen
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    blocks = (text[start : start + BLOCK] for start in range(0, len(text), BLOCK))
-    inner.train_from_iterator(blocks, trainer)
+    inner.train_from_iterator(itertools.chain((first,), blocks), trainer)
     content: str = inner.to_str()
     return content
+
+
+def text_blocks(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts in blocks that are handed to the trainer one by one."""
+    for text in texts:
+        utf8_bytes(text, "bpe tokenizer")
+        for start in range(0, len(text), BLOCK):
+            yield text[start : start + BLOCK]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
 from tisslm.tokenizers.checks import id_array, utf8_bytes
+from tisslm.tokenizers.cuts import anywhere
 
 __all__ = ["ByteTokenizer"]
 
@@ -41,6 +42,10 @@ class ByteTokenizer(Tokenizer):
     def encode_array(self, text: str) -> NDArray[Any]:
         """Turn text into a read-only uint8 array of shape (n,), the bytes themselves."""
         return np.frombuffer(utf8_bytes(text, "byte tokenizer"), dtype=np.uint8)
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first place from ``start`` on within the text: each character is alone."""
+        return anywhere(text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn bytes into text, with U+FFFD where they are no UTF-8.

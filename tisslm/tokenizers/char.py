@@ -5,7 +5,7 @@ What does not live here: the other tokenizers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
+from tisslm.tokenizers.cuts import anywhere
 
 __all__ = ["CharTokenizer"]
 
@@ -71,7 +72,17 @@ class CharTokenizer(Tokenizer):
         DataError
             If the text is empty.
         """
-        if not text:
+        return cls.from_texts((text,), characters=characters)
+
+    @classmethod
+    def from_texts(  # type: ignore[override]
+        cls, texts: Iterable[str], *, characters: str = ""
+    ) -> CharTokenizer:
+        """Build the tokenizer for many training texts, read one at a time; as ``from_text``."""
+        found: set[str] = set()
+        for text in texts:
+            found.update(text)
+        if not found:
             raise DataError(
                 "char tokenizer: expected a training text, got an empty one; "
                 "give a text with at least one character"
@@ -81,7 +92,7 @@ class CharTokenizer(Tokenizer):
                 f"char tokenizer: expected characters as a text, got {characters!r}; "
                 "write them as one string"
             )
-        return cls(characters="".join(set(text)) + characters)
+        return cls(characters="".join(found) + characters)
 
     @property
     def vocab_size(self) -> int:
@@ -123,6 +134,10 @@ class CharTokenizer(Tokenizer):
             f"{place} is not one of the {self.vocab_size} characters of the training text; remove "
             "it, build the tokenizer from a text that has it, or use the byte tokenizer"
         )
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first place from ``start`` on within the text: each character is alone."""
+        return anywhere(text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn ids into text.

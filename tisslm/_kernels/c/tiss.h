@@ -33,6 +33,7 @@ typedef struct {
     int accumulate;         /* add to C, which then is f32 */
     int activation;         /* -1, or the code of what is written to act */
     void *act;              /* same row stride as C */
+    int next;               /* column of B where the thread's next product is expected, or 0 */
 } tiss_gemm;
 
 typedef struct {
@@ -42,6 +43,7 @@ typedef struct {
     float scale;
     const tiss_dropout *dropout; /* NULL: none */
     uint32_t sample;
+    const int32_t *start;   /* where the document of each token begins, or NULL: one document */
 } tiss_attention;
 
 /* What depends on how activations are stored; `void *` is an array of that type. */

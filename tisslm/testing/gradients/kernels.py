@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.testing.gradients.problem import Case, Problem, draw
+from tisslm.testing.gradients.problem import Case, Problem, draw, starts
 
 __all__ = ["kernel_cases"]
 
@@ -63,9 +63,11 @@ def kernel_cases() -> list[Case]:
         "layer_norm_unbiased": partial(layer_norm, bias=False),
         "gelu": partial(activation, code=ops.ACTIVATIONS["gelu"]),
         "gelu_tanh": partial(activation, code=ops.ACTIVATIONS["gelu_tanh"]),
-        "embedding": embedding,
+        "embedding": partial(embedding, documents=False),
+        "embedding_documents": partial(embedding, documents=True),
         "attention": partial(attention, n_kv_head=4, p=0.0),
         "attention_grouped": partial(attention, n_kv_head=2, p=0.2),
+        "attention_documents": partial(attention, n_kv_head=2, p=0.2, documents=True),
         "dropout": dropout,
         "residual": residual,
         "softmax_gradient": softmax_gradient,
@@ -188,22 +190,24 @@ def activation(dtype: str, large: bool, *, code: int) -> Problem:
     return KernelProblem({"x_NF": x}, forward, backward)
 
 
-def embedding(dtype: str, large: bool) -> Problem:
+def embedding(dtype: str, large: bool, *, documents: bool) -> Problem:
     """Make both tables; tokens repeat, and positions beyond the pass get nothing."""
     (b, t), v, c = ((3, 50), 33, 72) if large else ((2, 5), 4, 3)
     tokens = np.random.default_rng(0).integers(0, v, (b, t), dtype=np.int32)
     token, position = draw("token", (v, c)).astype(dtype), draw("position", (t + 2, c))
     position = position.astype(dtype)
+    begin = starts(b, t) if documents else None
 
     def forward() -> Arrays:
         h = empty(dtype, b * t, c)
-        ops.embedding_forward(tokens, token, position, h)
+        ops.embedding_forward(tokens, token, position, h, begin)
         return {"h_NC": h}
 
     def once(dh: Array, fill: float, accumulate: bool) -> tuple[Array, Array]:
         dtoken, dposition = np.full_like(token, fill), np.full_like(position, fill)
-        order, start = np.zeros(b * t, np.int32), np.zeros(v + 1, np.int32)
-        ops.embedding_backward(tokens, dh, dtoken, dposition, order, start, accumulate, accumulate)
+        order, first = np.zeros(b * t, np.int32), np.zeros(max(v, t) + 1, np.int32)
+        rest = (order, first, accumulate, accumulate, begin)
+        ops.embedding_backward(tokens, dh, dtoken, dposition, *rest)
         return dtoken, dposition
 
     def backward(d: Arrays) -> Arrays:
@@ -215,12 +219,14 @@ def embedding(dtype: str, large: bool) -> Problem:
     return KernelProblem({"token_VC": token, "position_TC": position}, forward, backward)
 
 
-def attention(dtype: str, large: bool, *, n_kv_head: int, p: float) -> Problem:
+def attention(
+    dtype: str, large: bool, *, n_kv_head: int, p: float, documents: bool = False
+) -> Problem:
     """Make causal attention over three tiles of keys, the last one short."""
     n_head, size = 4, 40 if large else 2
     b, t = (2, 140) if large else (2, 4)
     qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
-    rest: Any = (n_head, n_kv_head, size**-0.5, p, *KEY)
+    rest: Any = (n_head, n_kv_head, size**-0.5, p, *KEY, starts(b, t) if documents else None)
 
     def run() -> tuple[Array, Array]:
         out, lse = empty(dtype, b, t, n_head * size), empty(dtype, b, n_head, t)

@@ -22,7 +22,7 @@ from tisslm.layers.mlp import MLP
 from tisslm.layers.norm import LayerNorm
 from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ParameterSpec
-from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values
+from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts
 
 __all__ = ["EmbeddingProblem", "LayerProblem", "buffers", "fresh_gradients", "layer_cases"]
 
@@ -52,9 +52,10 @@ def gradients_of(parameters: Parameters) -> dict[str, Array]:
     return {p.name: p.grad for p in parameters if p.trainable}
 
 
-def context(shape: tuple[int, int], train: bool) -> PassContext:
+def context(shape: tuple[int, int], train: bool, documents: bool = False) -> PassContext:
     """Describe a pass in the middle of a run."""
-    return PassContext(*shape, train, SEED, UPDATE, FIRST_ROW)
+    start = starts(*shape) if documents else None
+    return PassContext(*shape, train, SEED, UPDATE, FIRST_ROW, start)
 
 
 @final
@@ -72,6 +73,8 @@ class LayerProblem(Problem):
         B and T.
     train : bool
         Whether dropout is applied.
+    documents : bool
+        Whether rows hold several documents.
     """
 
     def __init__(
@@ -82,11 +85,12 @@ class LayerProblem(Problem):
         shape: tuple[int, int],
         *,
         train: bool = True,
+        documents: bool = False,
     ) -> None:
         draw_values(parameters)
         self.layer = layer
         self.parameters = parameters
-        self.ctx = context(shape, train)
+        self.ctx = context(shape, train, documents)
         dtype = parameters.data.dtype
         self.stream = draw("stream", (shape[0] * shape[1], channels)).astype(dtype)
         self.values = {"stream": self.stream, **{p.name: p.data for p in parameters}}
@@ -120,7 +124,7 @@ class LayerProblem(Problem):
 class EmbeddingProblem(Problem):
     """Both tables of the embedding, with dropout on their sum."""
 
-    def __init__(self, dtype: str, large: bool) -> None:
+    def __init__(self, dtype: str, large: bool, *, documents: bool = False) -> None:
         shape, vocab, channels = ((3, 50), 33, 72) if large else ((2, 5), 4, 3)
         specs = [
             ParameterSpec("token", (vocab, channels)),
@@ -132,7 +136,7 @@ class EmbeddingProblem(Problem):
         token, position = self.parameters["token"], self.parameters["position"]
         self.embedding = Embedding(token, position, Dropout(0.2, site=4))
         self.tokens = np.random.default_rng(0).integers(0, vocab, shape, dtype=np.int32)
-        self.ctx = context(shape, train=True)
+        self.ctx = context(shape, True, documents)
 
     def outputs(self) -> Mapping[str, Array]:
         """Run forward."""
@@ -154,8 +158,10 @@ def layer_cases() -> list[Case]:
     """Return a case for each sublayer and each of its forms, dropout on."""
     made: dict[str, Callable[[str, bool], Problem]] = {
         "embedding": EmbeddingProblem,
+        "embedding_documents": partial(EmbeddingProblem, documents=True),
         "attention": partial(attention, n_kv_head=4, bias=True, p=0.0),
         "attention_grouped": partial(attention, n_kv_head=2, bias=False, p=0.2),
+        "attention_documents": partial(attention, n_kv_head=2, bias=True, p=0.2, documents=True),
         "mlp": partial(mlp, activation="gelu", bias=True, p=0.2),
         "mlp_tanh": partial(mlp, activation="gelu_tanh", bias=False, p=0.0),
     }
@@ -181,7 +187,9 @@ def norm_of(parameters: Parameters) -> LayerNorm:
     return LayerNorm(linear.weight, linear.bias, 1e-5)
 
 
-def attention(dtype: str, large: bool, *, n_kv_head: int, bias: bool, p: float) -> Problem:
+def attention(
+    dtype: str, large: bool, *, n_kv_head: int, bias: bool, p: float, documents: bool = False
+) -> Problem:
     """Make the attention sublayer, over three tiles of keys."""
     n_head, channels, shape = (4, 80, (2, 140)) if large else (4, 8, (2, 4))
     size = channels // n_head
@@ -201,7 +209,7 @@ def attention(dtype: str, large: bool, *, n_kv_head: int, bias: bool, p: float) 
         Dropout(p, site=2),
         Precision.of("fp32", dtype),
     )
-    return LayerProblem(layer, parameters, channels, shape)
+    return LayerProblem(layer, parameters, channels, shape, documents=documents)
 
 
 def mlp(dtype: str, large: bool, *, activation: str, bias: bool, p: float) -> Problem:

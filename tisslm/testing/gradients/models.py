@@ -18,7 +18,7 @@ from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.testing.gradients.layers import fresh_gradients, gradients_of
 from tisslm.testing.gradients.losses import targets_and_weights
-from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values
+from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts
 
 __all__ = ["LogitsProblem", "StepProblem", "model_cases"]
 
@@ -48,9 +48,13 @@ class StepProblem(Problem):
     dtype : str
     time : int
         T of the longer micro-batch.
+    documents : bool
+        Whether rows hold several documents.
     """
 
-    def __init__(self, config: TransformerConfig, dtype: str, time: int) -> None:
+    def __init__(
+        self, config: TransformerConfig, dtype: str, time: int, *, documents: bool = False
+    ) -> None:
         self.model = Transformer(config, seed=11, dtype=dtype)
         draw_values(self.model.parameters)
         self.values = {p.name: p.data for p in self.model.parameters}
@@ -58,7 +62,8 @@ class StepProblem(Problem):
         for batch, length in ((2, time), (1, max(1, time - 2))):
             aims, counts = targets_and_weights(batch * length, config.vocab_size, dtype)
             x = tokens(config, batch, length, "inputs")
-            self.batches.append(Batch(x, aims.reshape(x.shape), counts.reshape(x.shape)))
+            start = starts(batch, length) if documents else None
+            self.batches.append(Batch(x, aims.reshape(x.shape), counts.reshape(x.shape), start))
 
     def weights(self, name: str, like: Array) -> Array:
         """Count the loss once."""
@@ -143,9 +148,12 @@ def other(large: bool) -> TransformerConfig:
     )
 
 
-def _step(dtype: str, large: bool, config: TransformerConfig | None = None) -> Problem:
+def _step(
+    dtype: str, large: bool, config: TransformerConfig | None = None, *, documents: bool = False
+) -> Problem:
     config = gpt2(large) if config is None else config
-    return StepProblem(config, dtype, min(config.seq_len, LONGEST if large else 7))
+    time = min(config.seq_len, LONGEST if large else 7)
+    return StepProblem(config, dtype, time, documents=documents)
 
 
 def _logits(dtype: str, large: bool, config: TransformerConfig | None = None) -> Problem:
@@ -157,5 +165,11 @@ def model_cases(config: TransformerConfig | None = None) -> list[Case]:
     """Return a case for each path, of a tiny model or of the one given."""
     return [
         Case("transformer", "model", partial(_step, config=config), limit=ELEMENTS),
+        Case(
+            "transformer_documents",
+            "model",
+            partial(_step, config=config, documents=True),
+            limit=ELEMENTS,
+        ),
         Case("transformer_logits", "model", partial(_logits, config=config), limit=ELEMENTS),
     ]

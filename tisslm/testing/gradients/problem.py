@@ -32,6 +32,7 @@ __all__ = [
     "draw",
     "draw_values",
     "rows_of",
+    "starts",
     "type_row",
 ]
 
@@ -200,3 +201,11 @@ def draw_values(parameters: Parameters) -> None:
             parameter.data[...] = np.float32(0.25) * drawn.astype(np.float32)
         else:
             parameter.data[...] = 1 + np.float32(0.25) * drawn.astype(np.float32)
+
+
+def starts(batch: int, time: int) -> Array:
+    """Return ``start_BT`` of rows with a document of one token and others, not alike."""
+    begins = np.array([[0, 1, time // 3, 2 * time // 3 + b % 2] for b in range(batch)])
+    reached = begins[:, :, None] <= np.arange(time)
+    found: Array = np.where(reached, begins[:, :, None], 0).max(axis=1).astype(np.int32)
+    return found

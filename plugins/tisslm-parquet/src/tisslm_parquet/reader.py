@@ -1,0 +1,194 @@
+"""Rows of a parquet file as documents, a few at a time.
+
+What does not live here: which files (``files``), tokens and rows of a fixed length (``dataset``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tisslm.datasets.documents import Document
+from tisslm.datasets.sources import BadRecords, record_pieces
+from tisslm.errors import DataError
+
+__all__ = ["read_documents"]
+
+#: Bytes of a column that are read from the file together, instead of all of a row group.
+BUFFER = 2**20
+
+#: Names of columns that are shown of a file with many.
+SHOWN = 20
+
+
+def read_documents(
+    path: Path, column: str, bad: BadRecords, *, batch_rows: int
+) -> Iterator[Document]:
+    """Yield a document for each row of a parquet file, in the file's order.
+
+    Parameters
+    ----------
+    path : Path
+    column : str
+        The column of the text. A file without it may have the columns that ``record_pieces``
+        knows: prompt and completion, messages, or instruction, input and output.
+    bad : BadRecords
+        Where rows go that are null, empty or no UTF-8.
+    batch_rows : int
+        Rows that are decoded together.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, is damaged or has no such column, or a row is bad and bad
+        records are errors.
+    """
+    with open_file(path) as file:
+        columns = find_columns(file.schema_arrow, column, path)
+        row = 0
+        for group in range(file.metadata.num_row_groups):
+            for batch in read_batches(file, path, group, columns, batch_rows):
+                for i in range(batch.num_rows):
+                    where = f"{path}, row group {group}, row {row + i}"
+                    try:
+                        record = {name: _value(batch, name, i, where) for name in columns}
+                        pieces = record_pieces(record, where, column)
+                    except DataError as error:
+                        bad.refuse(str(error))
+                        continue
+                    yield Document(pieces, where)
+                row += batch.num_rows
+
+
+def open_file(path: Path) -> pq.ParquetFile:
+    """Open a file and read its footer.
+
+    Raises
+    ------
+    DataError
+        If it is no regular file or no parquet file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected a regular file; copy it to one first")
+    try:
+        # without pre-buffering, a column is read in pieces and not a row group at once
+        return pq.ParquetFile(
+            path, pre_buffer=False, buffer_size=BUFFER, page_checksum_verification=True
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: expected a parquet file, got one that cannot be read ({_first_line(error)}); "
+            "check the path and its permissions, or copy the file again"
+        ) from error
+
+
+def read_batches(
+    file: pq.ParquetFile, path: Path, group: int, columns: Sequence[str], batch_rows: int
+) -> Iterator[Any]:
+    """Yield a row group's columns, a few rows at a time; errors say which group it is."""
+    batches = file.iter_batches(
+        batch_size=batch_rows, row_groups=[group], columns=list(columns), use_threads=False
+    )
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{path}, row group {group}: the file is damaged or cut short "
+                f"({_first_line(error)}); copy it again"
+            ) from error
+        if batch is None:
+            return
+        yield batch
+
+
+def _value(batch: Any, name: str, i: int, where: str) -> Any:
+    """Return one value as Python has it: a str, None, or a list of messages."""
+    try:
+        return batch.column(name)[i].as_py()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: expected UTF-8 text in column {name!r}, got byte "
+            f"0x{error.object[error.start]:02x} at offset {error.start}; mend or remove the row"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+# --------------------------------------------------------------------------- columns
+
+
+def find_columns(schema: pa.Schema, column: str, path: Path) -> list[str]:
+    """Return the columns to read, whose types fit.
+
+    Raises
+    ------
+    DataError
+        If there are none, one comes twice, or has another type.
+    """
+    names = list(schema.names)
+    choices = [[column], ["prompt", "completion"], ["messages"], ["instruction", "output"]]
+    chosen = next((c for c in choices if set(c) <= set(names)), None)
+    if chosen is None:
+        shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        raise DataError(
+            f"{path}: expected a column {column!r}, or prompt and completion, messages, or "
+            f"instruction and output; got the columns {shown or 'none'}; set data.column to the "
+            "column of the text"
+        )
+    if chosen[0] == "instruction" and "input" in names:
+        chosen.insert(1, "input")
+    chat = chosen == ["messages"] and column != "messages"
+    for name in chosen:
+        if names.count(name) > 1:
+            raise DataError(
+                f"{path}: expected one column {name!r}, got {names.count(name)}; rename one"
+            )
+        found = schema.field(name).type
+        if not (_is_chat(found) if chat else _is_text(found)):
+            raise DataError(_wrong_type(path, name, found, chat))
+    return chosen
+
+
+def _is_text(found: pa.DataType) -> bool:
+    """Whether values are texts; a dictionary has each different one once.
+
+    A column without a type is one of nulls, which are bad rows and no bad column.
+    """
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    kinds = (
+        pa.types.is_null,
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+    )
+    return any(is_kind(found) for is_kind in kinds)
+
+
+def _is_chat(found: pa.DataType) -> bool:
+    """Whether values are lists of messages with role and content."""
+    if not (pa.types.is_list(found) or pa.types.is_large_list(found)):
+        return False
+    item = found.value_type
+    fields = {f.name: f.type for f in item} if pa.types.is_struct(item) else {}
+    return all(name in fields and _is_text(fields[name]) for name in ("role", "content"))
+
+
+def _wrong_type(path: Path, name: str, found: pa.DataType, chat: bool) -> str:
+    if chat:
+        return (
+            f"{path}: expected column {name!r} to be a list of structs with the texts role and "
+            f"content, got {found}; write it so, or set data.column to a column of text"
+        )
+    advice = "cast it to string when the file is written"
+    if pa.types.is_nested(found):
+        advice = "write its text to a column of its own, or set data.column to another"
+    return f"{path}: expected column {name!r} to be text (string), got {found}; {advice}"

@@ -1,0 +1,336 @@
+"""Folders of token shards: what is written, byte by byte, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from tisslm.datasets.shard_format import state_digest
+from tisslm.datasets.shards import TokenShards, shard_documents, verify_shards
+from tisslm.datasets.sources import find_format, read_documents, read_tokens, split_files
+from tisslm.errors import ConfigError, DataError
+from tisslm.tokenizers.bpe import BpeTokenizer
+from tisslm.tokenizers.byte import ByteTokenizer
+from tisslm.tokenizers.char import CharTokenizer
+from tisslm.tokenizing import ShardFolder
+
+AGAIN = "; make them again with tisslm tokenize"
+
+
+def write(path, documents, tokenizer=None, name="byte", shard_tokens=4, split="train"):
+    """Write documents, each a list of (ids, learn)."""
+    tokenizer = tokenizer or ByteTokenizer()
+    with ShardFolder(path, tokenizer, name, shard_tokens) as folder:
+        for document in documents:
+            for ids, learn in document:
+                folder.split(split).add(np.array(ids), learn)
+            folder.split(split).end_document()
+        folder.finish()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two documents of 3 and 6 tokens, in files of 4, 4 and 1; the first two are a prompt."""
+    documents = [[([1, 2], False), ([3], True)], [([4, 5, 6, 7, 8, 9], True)]]
+    return write(tmp_path / "shards", documents)
+
+
+def damaged(folder, file, reason):
+    return f"{folder / file}: the token shards are damaged or incomplete ({reason}){AGAIN}"
+
+
+def message(folder, **options):
+    with pytest.raises(DataError) as caught:
+        TokenShards(folder, **options).documents()
+    return str(caught.value)
+
+
+def edit_manifest(folder, change):
+    path = folder / "shards.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+# --------------------------------------------------------------------------- the format
+
+
+def test_files_are_those_of_llm_c(folder):
+    assert sorted(os.listdir(folder)) == [
+        "shards.json",
+        "tokenizer_state.json",
+        "train-00000.bin",
+        "train-00001.bin",
+        "train-00002.bin",
+        "train.idx",
+        "train.mask",
+    ]
+    for number, ids in enumerate(([1, 2, 3, 4], [5, 6, 7, 8], [9])):
+        path = folder / f"train-0000{number}.bin"
+        header = np.fromfile(path, dtype="<i4", count=256)
+        assert header.tolist() == [20240520, 1, len(ids), *[0] * 253]
+        assert np.fromfile(path, dtype="<u2", offset=1024).tolist() == ids
+
+
+def test_index_and_mask(folder):
+    index = (folder / "train.idx").read_bytes()
+    assert index[:8] == b"TissLMix"
+    assert np.frombuffer(index, "<i8", offset=8).tolist() == [3, 0, 3, 9]
+    assert (folder / "train.mask").read_bytes() == bytes([0b11111100, 0b1])
+
+
+def test_large_vocabularies_are_files_of_llm_c_for_llama(tmp_path):
+    class Large(ByteTokenizer):
+        vocab_size = 2**16 + 1
+
+    write(tmp_path / "s", [[([2**16, 1], True)]], Large())
+    path = tmp_path / "s" / "train-00000.bin"
+    assert np.fromfile(path, dtype="<i4", count=3).tolist() == [20240801, 7, 2]
+    assert np.fromfile(path, dtype="<u4", offset=1024).tolist() == [2**16, 1]
+    assert TokenShards(tmp_path / "s").documents().tokens[:].tolist() == [2**16, 1]
+
+
+def test_documents_are_mapped(folder):
+    documents = TokenShards(folder, verify=True).documents()
+    assert len(documents) == 2
+    assert documents.nbytes == 0
+    assert documents.vocab_size == 256
+    tokens, learn = documents.document(0)
+    assert (tokens.tolist(), learn.tolist()) == ([1, 2, 3], [False, False, True])
+    tokens, learn = documents.part(1, 2).document(0)
+    assert (tokens.tolist(), learn.tolist()) == ([4, 5, 6, 7, 8, 9], [True] * 6)
+
+
+def test_many_tokens_of_the_mask_and_the_index(tmp_path, monkeypatch):
+    monkeypatch.setattr("tisslm.tokenizing.split_writer.KEPT", 5)
+    rng = np.random.default_rng(0)
+    lengths, learn = rng.integers(1, 9, 100), rng.integers(0, 2, 100).astype(bool)
+    learn[:20] = True  # the file of the mask begins late, within a byte
+    documents = [[([1] * n, bool(b))] for n, b in zip(lengths, learn, strict=True)]
+    found = TokenShards(write(tmp_path / "s", documents)).documents()
+    assert np.array_equal(np.diff(found.offsets), lengths)
+    assert np.array_equal(found.learn[:], np.repeat(learn, lengths))
+
+
+def test_without_prompts_there_is_no_mask(tmp_path):
+    found = write(tmp_path / "s", [[([1], True)]])
+    assert not (found / "train.mask").exists()
+    assert TokenShards(found).documents().learn is None
+
+
+def test_the_tokenizer_lies_beside(tmp_path):
+    for name, made in (
+        ("char", CharTokenizer(characters="aé")),
+        ("bpe", BpeTokenizer.from_text("ab" * 20, vocab_size=258)),
+    ):
+        shards = TokenShards(write(tmp_path / name, [[([1], True)]], made, name))
+        assert shards.tokenizer_name == name
+        assert shards.tokenizer_state == made.state()
+        assert shards.manifest.tokenizer.sha256 == state_digest(name, made.state())
+    assert BpeTokenizer(path=tmp_path / "bpe" / "tokenizer.json").state() == made.state()
+    assert not (tmp_path / "bpe" / "tokenizer_state.json").exists()
+
+
+def test_a_path_of_shards_is_recognized(tmp_path, folder):
+    assert find_format(folder).name == find_format(folder / "train.idx").name == "shards"
+    assert split_files(folder) == (folder / "train.idx", None)
+    assert read_tokens(folder).tokens[:].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    with pytest.raises(DataError, match="expected text, got token shards"):
+        next(read_documents(folder))
+
+
+def test_each_split_has_an_index(tmp_path):
+    with ShardFolder(tmp_path / "s", ByteTokenizer(), "byte") as made:
+        for name, ids in (("train", [1]), ("valid", [2, 3])):
+            made.split(name).add(np.array(ids), True)
+            made.split(name).end_document()
+        made.finish()
+    train, valid = split_files(tmp_path / "s")
+    assert read_tokens(train).tokens[:].tolist() == [1]
+    assert read_tokens(valid).tokens[:].tolist() == [2, 3]
+
+
+# --------------------------------------------------------------------------- damage
+
+
+def test_every_flipped_byte_is_found_by_its_checksum(folder):
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        if path.name == "shards.json":
+            continue
+        places = range(0, len(content), 97) if len(content) > 100 else range(len(content))
+        for place in places:
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            wrong = [name for name, problem in verify_shards(folder) if problem]
+            assert wrong == [path.name]
+            with pytest.raises(DataError, match="the token shards are damaged"):
+                TokenShards(folder, verify=True)
+        path.write_bytes(content)
+    assert not any(problem for _, problem in verify_shards(folder))
+
+
+def test_a_file_that_is_cut_or_gone(folder):
+    path = folder / "train-00001.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    reason = "1031 bytes, its manifest says 1032"
+    assert message(folder) == damaged(folder, "train-00001.bin", reason)
+    assert dict(verify_shards(folder))["train-00001.bin"] == reason
+    path.unlink()
+    assert message(folder) == damaged(folder, "train-00001.bin", "No such file or directory")
+    path.mkdir()
+    assert message(folder) == damaged(folder, "train-00001.bin", "it is no regular file")
+
+
+def test_a_header_of_something_else(folder):
+    path = folder / "train-00000.bin"
+    path.write_bytes(np.full(256, 7, "<i4").tobytes() + path.read_bytes()[1024:])
+    reason = "its header says magic, version and tokens (7, 7, 7), its manifest (20240520, 1, 4)"
+    assert message(folder) == damaged(folder, "train-00000.bin", reason)
+
+
+def test_an_index_of_something_else(folder):
+    path = folder / "train.idx"
+    content = path.read_bytes()
+    path.write_bytes(b"x" + content[1:])
+    assert message(folder) == damaged(folder, "train.idx", "it does not begin as an index does")
+    path.write_bytes(content[:16] + np.array([0, 0, 9], "<i8").tobytes())
+    assert message(folder).startswith(f"{folder}, train: expected rising offsets, got 0 and then 0")
+    path.write_bytes(content[:16] + np.array([0, 3, 10], "<i8").tobytes())
+    assert "expected offsets from 0 to the 9 tokens, got 0 to 10" in message(folder)
+
+
+def test_another_tokenizer(folder):
+    state = {"name": "byte", "state": {"x": 1}}
+    text = json.dumps(state) + "\n"
+    (folder / "tokenizer_state.json").write_text(text)
+    edit_manifest(folder, lambda m: m["files"]["tokenizer_state.json"].update(bytes=len(text)))
+    reason = "it is another tokenizer than the one that made the ids"
+    assert message(folder) == damaged(folder, "tokenizer_state.json", reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m.update(format="x"), "format: Input should be 'TissLM token shards'"),
+        (lambda m: m.update(extra=1), "extra: Extra inputs are not permitted"),
+        (lambda m: m.pop("files"), "files: Field required"),
+        (lambda m: m["splits"]["train"].update(tokens=-1), "splits.train.tokens: Input should be"),
+        (lambda m: m["splits"]["train"].update(tokens=13), "are not 3 files"),
+        (lambda m: m["splits"]["train"].update(documents=99), "more documents or targets"),
+        (lambda m: m["splits"]["train"].update(index="../x"), "splits.train.index: String should"),
+        (lambda m: m["splits"]["train"].update(index="x.idx"), "x.idx is not among the files"),
+        (lambda m: m["splits"]["train"].update(largest_id=256), "id 256 of a vocabulary of 256"),
+        (lambda m: m["tokenizer"].update(file="x.json"), "x.json is not among the files"),
+        (lambda m: m["splits"]["train"].update(documents=3), "its counts ask for 48"),
+    ],
+)
+def test_a_manifest_that_does_not_hold_together(folder, change, reason):
+    edit_manifest(folder, change)
+    found = message(folder)
+    assert "the token shards are damaged or incomplete" in found
+    assert reason in found
+
+
+def test_a_manifest_that_is_no_json(folder):
+    for text in ("{", "[" * 100_000, ""):
+        (folder / "shards.json").write_text(text)
+        assert message(folder).startswith(
+            f"{folder / 'shards.json'}: the token shards are damaged or incomplete (Invalid JSON"
+        )
+
+
+def test_a_later_version(folder):
+    edit_manifest(folder, lambda m: m.update(version=2))
+    assert message(folder) == (
+        f"{folder / 'shards.json'}: expected version 1 of token shards, got 2; update TissLM, or "
+        "make them again with tisslm tokenize"
+    )
+
+
+def test_a_folder_without_shards(tmp_path):
+    assert message(tmp_path) == (
+        f"{tmp_path}: expected a folder of token shards with a shards.json, found none; make one "
+        "with tisslm tokenize TEXT --out DIR"
+    )
+
+
+def test_a_split_that_is_not_there(folder):
+    with pytest.raises(DataError) as caught:
+        TokenShards(folder).documents("valid")
+    assert str(caught.value) == (
+        f"{folder}: expected a split 'valid', got train; make the shards with --valid-fraction"
+    )
+
+
+def test_ids_beyond_the_vocabulary_of_a_run(folder):
+    with pytest.raises(DataError) as caught:
+        shard_documents(folder, vocab_size=9)
+    assert str(caught.value) == (
+        f"{folder}: token id 9 is not in range(9), the vocabulary; use the tokenizer that made the "
+        "tokens (byte), or make them again"
+    )
+
+
+# --------------------------------------------------------------------------- writing
+
+
+def test_nothing_is_left_of_a_run_that_fails(tmp_path):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ShardFolder(tmp_path / "s", ByteTokenizer(), "byte") as made,
+    ):
+        made.split("train").add(np.array([1]), False)
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    dead, mine = f".tmp-shards-s-{2**22 + 1}", f".tmp-shards-s-{os.getppid()}"
+    for name in (dead, mine, f".tmp-shards-t-{2**22 + 1}"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "s", [[([1], True)]])
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == sorted([mine, f".tmp-shards-t-{2**22 + 1}", "s"])
+
+
+def test_a_folder_with_something_in_it_is_left_alone(folder):
+    with pytest.raises(ConfigError) as caught:
+        write(folder, [[([1], True)]])
+    assert str(caught.value) == (
+        f"{folder}: expected a new folder, got one with something in it; choose another --out or "
+        "remove it first"
+    )
+    assert len(TokenShards(folder, verify=True).documents()) == 2
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "s").mkdir()
+    assert len(TokenShards(write(tmp_path / "s", [[([1], True)]])).documents()) == 1
+
+
+def test_a_disk_that_is_full(tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tisslm.tokenizing.folder.sync", full)
+    with pytest.raises(DataError) as caught:
+        write(tmp_path / "s", [[([1], True)]])
+    assert str(caught.value) == (
+        f"{tmp_path / 's'}: the token shards could not be written (No space left on device); "
+        "nothing is left behind. Free space or choose another --out"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shard_tokens", [0, 2**31])
+def test_shards_that_a_header_cannot_count(tmp_path, shard_tokens):
+    with pytest.raises(ConfigError) as caught:
+        ShardFolder(tmp_path / "s", ByteTokenizer(), "byte", shard_tokens)
+    assert str(caught.value) == (
+        "shard tokens: expected a number between 1 and 2147483647, which is what the header of a "
+        f"file can count, got {shard_tokens}"
+    )

@@ -1,0 +1,27 @@
+"""Rows of several documents, for the tests of what keeps them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[Any]
+
+
+def starts_of_lengths(lengths: Sequence[int]) -> IntArray:
+    """Return ``start_T`` of a row of documents of these lengths."""
+    begins = np.cumsum([0, *lengths[:-1]])
+    return np.repeat(begins, lengths).astype(np.int32)
+
+
+def starts_of(seed: int, batch: int, time: int) -> IntArray:
+    """Draw starts of shape (B, T): rows of few long documents and rows of many short ones."""
+    rng = np.random.default_rng(seed)
+    start = np.zeros((batch, time), np.int32)
+    for row in start:
+        share = rng.choice([0.02, 0.1, 0.6])
+        row[:] = np.maximum.accumulate(np.arange(time) * (rng.random(time) < share))
+    return start

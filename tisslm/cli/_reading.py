@@ -1,0 +1,75 @@
+"""Options of the commands that read text files.
+
+What does not live here: reading them (``tisslm.datasets.sources``).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from tisslm.datasets.sources import BadRecords, ReadOptions
+from tisslm.errors import ConfigError
+
+__all__ = ["Inputs", "OnBadRecord", "Separator", "TextField", "key_values", "read_options"]
+
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(metavar="INPUT...", help="Texts, JSON lines, folders.", show_default=False),
+]
+Separator = Annotated[
+    str,
+    typer.Option(
+        "--document-separator",
+        metavar="TEXT",
+        help="Between documents of a text file; \\n is a line's end.",
+    ),
+]
+TextField = Annotated[
+    str, typer.Option("--text-field", metavar="NAME", help="Field of JSON records.")
+]
+OnBadRecord = Annotated[
+    str,
+    typer.Option("--bad-records", metavar="error|skip", help="What becomes of a bad record."),
+]
+
+
+def read_options(text_field: str, document_separator: str, bad_records: str) -> ReadOptions:
+    r"""Return how text is read; ``\n`` and ``\t`` in a separator are a line's end and a tab.
+
+    Raises
+    ------
+    ConfigError
+        If ``bad_records`` is another word.
+    """
+    if bad_records not in ("error", "skip"):
+        raise ConfigError(f"--bad-records: expected error or skip, got {bad_records!r}")
+    return ReadOptions(
+        text_field=text_field,
+        document_separator=document_separator.replace("\\n", "\n").replace("\\t", "\t"),
+        bad=BadRecords(cast("Literal['error', 'skip']", bad_records)),
+    )
+
+
+def key_values(option: str, texts: Iterable[str]) -> dict[str, object]:
+    """Return ``key=value`` texts as a mapping; a value is TOML, or else a string.
+
+    Raises
+    ------
+    ConfigError
+        If one has no equals sign.
+    """
+    found: dict[str, object] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{option}: expected key=value, got {text!r}")
+        try:
+            found[key.strip().replace("-", "_")] = tomllib.loads(f"value = {value}")["value"]
+        except ValueError:
+            found[key.strip().replace("-", "_")] = value
+    return found

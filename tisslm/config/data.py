@@ -1,0 +1,169 @@
+"""``[data]``: what a run reads, as one source or several that are mixed.
+
+What does not live here: reading it (``tisslm.data``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, final
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from tisslm.config.fields import (
+    Count,
+    Expects,
+    Flag,
+    Fraction,
+    Path,
+    PositiveNumber,
+    Text,
+    show,
+)
+from tisslm.config.section import Section
+from tisslm.errors import ConfigError
+
+__all__ = ["DataSection", "SourceTable"]
+
+_FractionOrNone = Annotated[Fraction | None, Expects("a number in [0, 1)")]
+_TextOrNone = Annotated[Text | None, Expects("a string")]
+_FlagOrNone = Annotated[Flag | None, Expects("true or false")]
+
+
+@final
+class SourceTable(Section):
+    """One of several sources, ``[[data.sources]]``.
+
+    Parameters
+    ----------
+    path : str
+    weight : float, default 1.0
+        Its share of the rows is its weight by the sum of all weights.
+    valid_path : str, default ""
+    valid_fraction, format, text_field, document_separator, mask_prompt
+        Those of ``[data]`` where they are left out.
+    """
+
+    section: ClassVar[str] = "source"
+
+    path: Path = ""
+    weight: PositiveNumber = 1.0
+    valid_path: Path = ""
+    valid_fraction: _FractionOrNone = None
+    format: _TextOrNone = None
+    text_field: _TextOrNone = None
+    document_separator: _TextOrNone = None
+    mask_prompt: _FlagOrNone = None
+
+
+#: Keys that are read for every dataset; the others are options of the one that takes them.
+OWN = frozenset({"name", "path", "valid_path", "valid_fraction"})
+
+
+def _sources(value: object) -> object:
+    """Turn the tables of a list into ``SourceTable``; errors name the table by its number."""
+    if not isinstance(value, list | tuple):
+        return value
+    found = []
+    for number, table in enumerate(value):
+        where = f"data.sources[{number}]"
+        if isinstance(table, SourceTable):
+            found.append(table)
+            continue
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{where}: expected a table with a path, got {show(table)}")
+        try:
+            source = SourceTable(**{str(key): item for key, item in table.items()})
+        except ConfigError as error:
+            message = str(error).replace("[source]", "[[data.sources]]")
+            raise ConfigError(message.replace("source.", f"{where}.")) from None
+        if not source.path:
+            raise ConfigError(f"{where}.path: not set; name a file or folder")
+        found.append(source)
+    return found
+
+
+@final
+class DataSection(Section):
+    """What a run reads.
+
+    Parameters
+    ----------
+    name : str, default "text"
+        The dataset. Another one than "text" takes further keys, as its options.
+    path : str
+        The training data, a file or folder of any known format, relative to the working
+        directory; "python-docs" is the language reference that comes with Python.
+    valid_path : str, default ""
+        What to validate on; "" holds out a part of the training data.
+    valid_fraction : float, default 0.1
+        How much is held out if there is no ``valid_path``; 0 means no validation.
+    format : str, default "auto"
+        The format; "auto" finds it by the path.
+    text_field : str, default "text"
+        The field of a JSON record that is its text.
+    document_separator : str, default ""
+        What stands between the documents of a text file; "" makes it one document.
+    packing : {"stream", "whole"}, default "stream"
+        Whether rows are cut from all documents one after another, or documents stay whole.
+    document_mask : bool, default True
+        Whether the tokens of one document see nothing of the others in their row.
+    mask_prompt : bool, default True
+        Whether prompts are read without being learned.
+    bad_records : {"error", "skip"}, default "error"
+        Whether a record that cannot be read ends the run, or is left out and counted.
+    vocab_size : int, optional
+        Of ready tokens: ids are below it.
+    sources : list of SourceTable, default []
+        Several sources to mix, in place of ``path``.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    section: ClassVar[str] = "data"
+
+    name: Annotated[str, Field(min_length=1), Expects("a dataset's name")] = "text"
+    path: Path = ""
+    valid_path: Path = ""
+    valid_fraction: Fraction = 0.1
+    format: Annotated[str, Field(min_length=1), Expects("a format's name")] = "auto"
+    text_field: Annotated[str, Field(min_length=1), Expects("a field's name")] = "text"
+    document_separator: Text = ""
+    packing: Annotated[Literal["stream", "whole"], Expects('"stream" or "whole"')] = "stream"
+    document_mask: Flag = True
+    mask_prompt: Flag = True
+    bad_records: Annotated[Literal["error", "skip"], Expects('"error" or "skip"')] = "error"
+    vocab_size: Annotated[Count | None, Expects("an integer >= 1")] = None
+    sources: Annotated[
+        list[SourceTable], BeforeValidator(_sources), Expects("a list of tables, each with a path")
+    ] = Field(default_factory=list)
+
+    @classmethod
+    def is_open(cls, values: Mapping[str, Any]) -> bool:
+        """Whether the dataset is another than the built-in one for texts."""
+        return bool(values.get("name", "text") != "text")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys of another dataset than "text": those that were set, also of the fields here."""
+        fields = self.model_dump(include=self.model_fields_set - OWN, exclude_none=True)
+        return fields | (self.model_extra or {})
+
+    def given(self) -> dict[str, Any]:
+        """Return the keys that say something: another dataset is told only what was set."""
+        silent = set() if self.name == "text" else type(self).model_fields.keys() - OWN
+        return self.model_dump(exclude=silent - self.model_fields_set, exclude_none=True)
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` if a text is asked for and none named, or one in two ways."""
+        if self.name != "text":
+            return
+        if not self.path and not self.sources:
+            raise ConfigError(
+                "data.path: not set; name a text file, such as --set data.path=corpus.txt"
+            )
+        for key in ("path", "valid_path"):
+            if self.sources and getattr(self, key):
+                raise ConfigError(
+                    f"data.{key}: expected nothing beside data.sources, got "
+                    f"{show(getattr(self, key))}; put it in a table of its own, [[data.sources]]"
+                )

@@ -1,0 +1,165 @@
+"""Arrays that are read in spans and never held whole: several files as one, and bits as booleans.
+
+What does not live here: which files, and what is in them (``shards``).
+"""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.errors import ShapeError
+
+__all__ = ["BitArray", "JoinedArray", "SpanArray"]
+
+
+@runtime_checkable
+class SpanArray(Protocol):
+    """What stands for a flat array that is too large, or too scattered, to be one.
+
+    ``array[a:b]`` is an ndarray of the elements a to b - 1; ``span(a, b)`` stands for the same
+    without reading them.
+    """
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length, as a tuple."""
+
+    @property
+    def ndim(self) -> int:
+        """1."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice) -> NDArray[Any]: ...
+
+    def span(self, start: int, stop: int) -> SpanArray:
+        """Return what stands for the elements start to stop - 1."""
+
+
+def bounds(part: slice, length: int) -> tuple[int, int]:
+    """Return start and stop of a slice, which must go forward by ones."""
+    if not isinstance(part, slice):
+        raise ShapeError(f"expected a slice of a mapped array, got {part!r}; read it in spans")
+    start, stop, step = part.indices(length)
+    if step != 1:
+        raise ShapeError(f"expected a slice of step 1, got {step}; read a span and then take steps")
+    return start, max(start, stop)
+
+
+class JoinedArray:
+    """Flat arrays of one type, one after another, as one.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray of shape (n_i,)
+        In memory or mapped; not copied. All of one type.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+        self.dtype = parts[0].dtype
+        if any(part.dtype != self.dtype or part.ndim != 1 for part in parts):
+            raise ShapeError("expected flat arrays of one type to join")
+        self._parts = list(parts)
+        self.ndim = 1
+        self._starts = [0]
+        for part in parts:
+            self._starts.append(self._starts[-1] + len(part))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def shape(self) -> tuple[int]:
+        """The length."""
+        return (len(self),)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the parts that are in memory; those mapped from a file take none."""
+        return sum(part.nbytes for part in self._parts if not is_mapped(part))
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        """Return a span: a view where it lies in one part, else a copy."""
+        pieces = self._pieces(*bounds(part, len(self)))
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def span(self, start: int, stop: int) -> JoinedArray:
+        """Return a span of any length; nothing is read."""
+        return JoinedArray(self._pieces(*bounds(slice(start, stop), len(self))))
+
+    def _pieces(self, start: int, stop: int) -> list[NDArray[Any]]:
+        first = min(bisect_right(self._starts, start), len(self._parts)) - 1
+        pieces: list[NDArray[Any]] = []
+        for number in range(first, len(self._parts)):
+            begin = self._starts[number]
+            if begin >= stop and pieces:
+                break
+            pieces.append(self._parts[number][max(start - begin, 0) : max(stop - begin, 0)])
+        return pieces
+
+
+class BitArray:
+    """Booleans that are stored as bits, the lowest of a byte first.
+
+    Parameters
+    ----------
+    packed : uint8 array of shape (ceil(n / 8),)
+        In memory or mapped; not copied.
+    start, stop : int
+        Which bits.
+    """
+
+    dtype = np.dtype(bool)
+    ndim = 1
+
+    def __init__(self, packed: NDArray[np.uint8], start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= 8 * len(packed):
+            raise ShapeError(f"expected bits of range({8 * len(packed)}), got {start} to {stop}")
+        self._packed, self._start, self._stop = packed, start, stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    @property
+    def shape(self) -> tuple[int]:
+        """The length."""
+        return (len(self),)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory; those mapped from a file take none."""
+        return 0 if is_mapped(self._packed) else self._packed.nbytes
+
+    def __getitem__(self, part: slice) -> NDArray[np.bool_]:
+        """Return a span as a new bool array."""
+        start, stop = (self._start + place for place in bounds(part, len(self)))
+        first = start // 8
+        bits = np.unpackbits(self._packed[first : -(-stop // 8)], bitorder="little")
+        return bits[start - 8 * first : stop - 8 * first].view(bool)
+
+    def span(self, start: int, stop: int) -> BitArray:
+        """Return a span of any length; nothing is read."""
+        start, stop = bounds(slice(start, stop), len(self))
+        return BitArray(self._packed, self._start + start, self._start + stop)
+
+
+def is_mapped(array: NDArray[Any]) -> bool:
+    """Tell whether an array lies in a mapped file."""
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return isinstance(owner, mmap.mmap)

@@ -1,0 +1,177 @@
+"""Rows of a fixed length out of documents of any length.
+
+What does not live here: reading documents (``sources``), and which documents share a row when
+they are placed whole (``row_plan``).
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import IGNORE_INDEX
+from tisslm.datasets.documents import TokenDocuments
+from tisslm.datasets.permutation import KeyedPermutation
+from tisslm.datasets.row_plan import RowPlan, plan_rows
+from tisslm.datasets.rows import RowDataset
+from tisslm.errors import ConfigError, DataError
+
+__all__ = ["PackedDataset"]
+
+IntArray = NDArray[Any]
+
+
+class PackedDataset(RowDataset):
+    """Rows of ``seq_len`` inputs and targets, filled with documents.
+
+    With ``packing="stream"``, row i has the tokens ``i*T`` to ``i*T + T - 1`` of all documents one
+    after another and, as targets, those one further on; a document may be cut where a row ends,
+    and what remains at the end, fewer than T targets, is in no row. With ``packing="whole"``, a
+    document stays in one row (longer ones are cut into rows of T and a rest) and rows are filled
+    up with padding: id 0 with the target -100.
+
+    With ``document_mask``, rows are triples. ``start_T[t]`` is the place in the row where the
+    document of token t begins: t sees nothing before it, and its position is ``t - start_T[t]``.
+    No token is predicted from another document: the target of a document's last token is -100.
+    Where every row has one document, rows are pairs.
+
+    Parameters
+    ----------
+    documents : TokenDocuments
+        Where it has ``learn``, a token that may not be learned is the target -100.
+    seq_len : int
+        T, at least 1.
+    packing : {"stream", "whole"}
+    document_mask : bool
+        False lets tokens see, and in streams predict, across documents.
+    batch_size, seed : int, optional
+        What iteration over the dataset uses; the Trainer fills them in when left out.
+
+    Raises
+    ------
+    ConfigError
+        If ``seq_len`` or ``packing`` is not one of the above.
+    DataError
+        If there are too few tokens for one row, or there is nothing to learn.
+    """
+
+    def __init__(
+        self,
+        documents: TokenDocuments,
+        seq_len: int,
+        *,
+        packing: Literal["stream", "whole"] = "stream",
+        document_mask: bool = True,
+        batch_size: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if isinstance(seq_len, bool) or not isinstance(seq_len, Integral) or seq_len < 1:
+            raise ConfigError(f"seq_len: expected an integer >= 1, got {seq_len!r}")
+        if packing not in ("stream", "whole"):
+            raise ConfigError(f'packing: expected "stream" or "whole", got {packing!r}')
+        self.documents: TokenDocuments = documents
+        self.seq_len = int(seq_len)
+        self.vocab_size = documents.vocab_size
+        self.batch_size = batch_size
+        self.seed = seed
+        self._plan: RowPlan | None = None
+        if packing == "whole":
+            self._plan = plan_rows(np.asarray(documents.offsets), self.seq_len)
+            self._rows: int = len(self._plan.first) - 1
+            several = self._plan.most_pieces > 1
+        else:
+            self._rows = (len(documents.tokens) - 1) // self.seq_len
+            several = len(documents) > 1
+        self.has_starts = document_mask and several
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        documents = self.documents
+        if not self._rows and self._plan is None:
+            raise DataError(
+                f"{documents.where}: expected at least {self.seq_len + 1} tokens for one row of "
+                f"seq_len {self.seq_len} and its last target, got {len(documents.tokens)}; give a "
+                'longer text, a smaller seq_len, or packing = "whole", which fills rows up'
+            )
+        if not self._rows:
+            raise DataError(
+                f"{documents.where}: expected a document of at least 2 tokens, got only shorter "
+                "ones; one token has no next one to learn"
+            )
+        if not documents.has_targets():
+            raise DataError(
+                f"{documents.where}: expected tokens to learn, got only prompts; give "
+                "completions, or set mask_prompt to false"
+            )
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tokens and of what is kept about rows; mapped files take none."""
+        return self.documents.nbytes + (0 if self._plan is None else self._plan.nbytes)
+
+    def order(self, seed: int, epoch: int) -> KeyedPermutation:
+        """Return the keyed permutation of an epoch; indexing it takes constant time."""
+        return KeyedPermutation(len(self), seed, epoch)
+
+    def check_source(self) -> None:
+        """Raise ``DataError`` if a mapped file was changed since it was opened."""
+        self.documents.check_source()
+
+    # ------------------------------------------------------------------ rows
+
+    def scratch(self) -> NDArray[np.bool_] | None:
+        """Return room for the targets that are not to be learned."""
+        return None if self.documents.learn is None else np.empty(self.seq_len, bool)
+
+    def fill(self, i: int, row: IntArray, scratch: Any) -> None:
+        """Write row ``i`` into ``row``: inputs, targets and, if it has three, starts."""
+        if self._plan is None:
+            self._fill_stream(i * self.seq_len, row, scratch)
+        else:
+            self._fill_whole(self._plan, i, row, scratch)
+
+    def _fill_stream(self, begin: int, row: IntArray, scratch: Any) -> None:
+        """Write the tokens from ``begin`` on, with every document that begins among them."""
+        self._copy(begin, 0, self.seq_len, row, scratch)
+        if not self.has_starts:
+            return
+        _, targets_T, starts_T = row
+        starts_T[:] = 0
+        offsets = self.documents.offsets
+        after = int(np.searchsorted(offsets, begin, side="right"))
+        last = int(np.searchsorted(offsets, begin + self.seq_len, side="right"))
+        for offset in offsets[after:last].tolist():
+            place = offset - begin
+            targets_T[place - 1] = IGNORE_INDEX
+            starts_T[place:] = place
+
+    def _fill_whole(self, plan: RowPlan, i: int, row: IntArray, scratch: Any) -> None:
+        """Write the pieces of row ``i`` side by side, then padding, a document of its own."""
+        place = 0
+        for piece in range(int(plan.first[i]), int(plan.first[i + 1])):
+            length = int(plan.lengths[piece])
+            self._copy(int(plan.begins[piece]), place, length, row, scratch)
+            if self.has_starts:
+                row[2][place : place + length] = place
+            place += length
+        row[0][place:] = 0
+        row[1][place:] = IGNORE_INDEX
+        if self.has_starts:
+            row[2][place:] = place
+
+    def _copy(self, begin: int, place: int, length: int, row: IntArray, scratch: Any) -> None:
+        """Write inputs from token ``begin`` on and targets from the one after it."""
+        tokens, learn = self.documents.tokens, self.documents.learn
+        targets = row[1][place : place + length]
+        row[0][place : place + length] = tokens[begin : begin + length]
+        targets[:] = tokens[begin + 1 : begin + length + 1]
+        if learn is not None:
+            masked = scratch[:length]
+            np.logical_not(learn[begin + 1 : begin + length + 1], out=masked)
+            np.copyto(targets, IGNORE_INDEX, where=masked)

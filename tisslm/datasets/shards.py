@@ -1,0 +1,269 @@
+"""Token shards: a folder that ``tisslm tokenize`` wrote, mapped and never held in memory.
+
+What does not live here: the format (``shard_format``), and building the tokenizer whose state the
+folder has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.datasets.documents import TokenDocuments
+from tisslm.datasets.joined import BitArray, JoinedArray
+from tisslm.datasets.shard_format import (
+    HEADER_BYTES,
+    HEADER_INTS,
+    INDEX_BYTES,
+    MANIFEST,
+    SplitRecord,
+    check_header,
+    damaged,
+    index_header,
+    read_manifest,
+    read_regular,
+    state_digest,
+)
+from tisslm.errors import DataError
+
+__all__ = ["TokenShards", "is_shards", "shard_documents", "shard_splits", "verify_shards"]
+
+BLOCK = 2**22
+#: The tokenizer, as other libraries read it, or as its name and state.
+BPE_FILE = "tokenizer.json"
+STATE_FILE = "tokenizer_state.json"
+INDEX_SUFFIX = ".idx"
+
+
+def is_shards(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path is a folder of token shards, or the index of one of its splits."""
+    path = Path(path)
+    folder = path.parent if path.suffix == INDEX_SUFFIX else path
+    return (folder / MANIFEST).is_file()
+
+
+def shard_splits(folder: Path) -> tuple[Path, Path | None]:
+    """Return the indexes of the splits to train on and to validate on, None without the latter."""
+    splits = read_manifest(folder).splits
+    valid = splits.get("valid")
+    train = splits.get("train")
+    if train is None:
+        raise damaged(folder / MANIFEST, "there is no split to train on")
+    return folder / train.index, folder / valid.index if valid else None
+
+
+def shard_documents(
+    path: str | os.PathLike[str], vocab_size: int | None = None, *, verify: bool = False
+) -> TokenDocuments:
+    """Return the documents of a folder's split ``train``, or of the split whose index is named.
+
+    Parameters
+    ----------
+    path : str or path-like
+        ``shards`` or ``shards/valid.idx``.
+    vocab_size : int, optional
+        Ids must be below it.
+    verify : bool
+        Whether to read every file and compare its SHA-256.
+
+    Raises
+    ------
+    DataError
+        If the shards are not as they were written, or have ids that are too large.
+    """
+    path = Path(path)
+    named = path.suffix == INDEX_SUFFIX
+    shards = TokenShards(path.parent if named else path, verify=verify)
+    split = path.stem if named else "train"
+    documents = shards.documents(split)
+    largest = shards.manifest.splits[split].largest_id
+    if vocab_size is not None and largest >= vocab_size:
+        raise DataError(
+            f"{path}: token id {largest} is not in range({vocab_size}), the vocabulary; use the "
+            f"tokenizer that made the tokens ({shards.tokenizer_name}), or make them again"
+        )
+    return documents
+
+
+class TokenShards:
+    """A folder of token shards.
+
+    Opening it compares every file's size with the manifest, every header with what it must be, and
+    reads the tokenizer's state; the ids are not read. ``verify`` compares the checksums, too.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The folder.
+    verify : bool
+        Whether to read every file and compare its SHA-256.
+
+    Attributes
+    ----------
+    path : Path
+    manifest : Manifest
+    splits : tuple of str
+        ``"train"``, and ``"valid"`` where there is one.
+
+    Raises
+    ------
+    DataError
+        If it is no folder of token shards, or is not as it was written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, verify: bool = False) -> None:
+        self.path = Path(path)
+        self.manifest = read_manifest(self.path)
+        self.splits = tuple(self.manifest.splits)
+        self._check_sizes()
+        for split in self.manifest.splits.values():
+            self._check_split(split)
+        self.tokenizer_state = self._read_tokenizer()
+        if verify:
+            for name, problem in verify_shards(self.path):
+                if problem:
+                    raise damaged(self.path / name, problem)
+
+    @property
+    def vocab_size(self) -> int:
+        """Every id is below it."""
+        return self.manifest.tokenizer.vocab_size
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The registered name of the tokenizer that made the ids."""
+        return self.manifest.tokenizer.name
+
+    def documents(self, split: str = "train") -> TokenDocuments:
+        """Return the documents of a split; they are mapped, not read.
+
+        Raises
+        ------
+        DataError
+            If there is no such split, or its index is not monotone.
+        """
+        record = self.manifest.splits.get(split)
+        if record is None:
+            raise DataError(
+                f"{self.path}: expected a split {split!r}, got {', '.join(self.splits)}; make the "
+                "shards with --valid-fraction"
+            )
+        learn = None
+        if record.mask is not None:
+            learn = BitArray(self._map(record.mask, np.dtype(np.uint8), 0), 0, record.tokens)
+        dtype = np.dtype(self.manifest.dtype).newbyteorder("<")
+        tokens = JoinedArray([self._map(name, dtype, HEADER_BYTES) for name in record.files])
+        offsets = self._map(record.index, np.dtype("<i8"), INDEX_BYTES)
+        return TokenDocuments(
+            tokens, offsets, learn, self.vocab_size, where=f"{self.path}, {split}"
+        )
+
+    def _map(self, name: str, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
+        try:
+            mapped = np.memmap(self.path / name, dtype=dtype, mode="r", offset=offset)
+        except (OSError, ValueError) as error:
+            raise damaged(self.path / name, str(error)) from error
+        return mapped.view(np.ndarray)
+
+    def _check_sizes(self) -> None:
+        for name, record in self.manifest.files.items():
+            path = self.path / name
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                raise damaged(path, error.strerror or str(error)) from error
+            if not stat.S_ISREG(status.st_mode):
+                raise damaged(path, "it is no regular file")
+            if status.st_size != record.bytes:
+                raise damaged(path, f"{status.st_size} bytes, its manifest says {record.bytes}")
+
+    def _check_split(self, split: SplitRecord) -> None:
+        """Compare the headers and the sizes that follow from the counts."""
+        width = np.dtype(self.manifest.dtype).itemsize
+        for number, name in enumerate(split.files):
+            n_tokens = split.tokens_of(number)
+            self._check_size(name, HEADER_BYTES + width * n_tokens)
+            start = np.fromfile(self.path / name, dtype="<i4", count=HEADER_INTS)
+            check_header(self.path / name, start, self.manifest.dtype, n_tokens)
+        self._check_size(split.index, INDEX_BYTES + 8 * (split.documents + 1))
+        with (self.path / split.index).open("rb") as file:
+            if file.read(INDEX_BYTES) != index_header(split.documents + 1):
+                raise damaged(self.path / split.index, "it does not begin as an index does")
+        if split.mask is not None:
+            self._check_size(split.mask, -(-split.tokens // 8))
+        if split.largest_id >= self.vocab_size:
+            raise damaged(
+                self.path / MANIFEST, f"id {split.largest_id} of a vocabulary of {self.vocab_size}"
+            )
+
+    def _check_size(self, name: str, expected: int) -> None:
+        found = self.manifest.files[name].bytes
+        if found != expected:
+            raise damaged(self.path / name, f"{found} bytes, its counts ask for {expected}")
+
+    def _read_tokenizer(self) -> dict[str, Any]:
+        record = self.manifest.tokenizer
+        path = self.path / record.file
+        try:
+            content = json.loads(read_regular(path))
+        except (ValueError, RecursionError) as error:
+            raise damaged(path, f"it is no JSON ({error})") from error
+        # A tokenizer.json is what other libraries read; ours keeps it as its state.
+        wrapped = {"state": {"tokenizer": content}} if record.file == BPE_FILE else content
+        state = wrapped.get("state") if isinstance(wrapped, dict) else None
+        if not isinstance(state, dict) or state_digest(record.name, state) != record.sha256:
+            raise damaged(path, "it is another tokenizer than the one that made the ids")
+        return state
+
+
+def verify_shards(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+    """Read every file of a folder of shards and compare its size and SHA-256 with the manifest.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Yields
+    ------
+    name : str
+    problem : str
+        What is wrong with the file; "" if nothing is.
+
+    Raises
+    ------
+    DataError
+        If there is no usable manifest.
+    """
+    folder = Path(path)
+    for name, record in read_manifest(folder).files.items():
+        yield name, _problem(folder / name, record.bytes, record.sha256)
+
+
+def _problem(path: Path, size: int, sha256: str) -> str:
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return "it is no regular file"
+        if status.st_size != size:
+            return f"{status.st_size} bytes, its manifest says {size}"
+        found = file_digest(path)
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if found == sha256 else "its SHA-256 differs from the manifest's"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

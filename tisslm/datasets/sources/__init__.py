@@ -1,0 +1,31 @@
+"""Where data come from: files and folders of text, of records, and of ready tokens.
+
+What does not live here: tokenizers, and rows of a fixed length.
+"""
+
+from __future__ import annotations
+
+from tisslm.datasets.sources.formats import (
+    FORMATS,
+    Format,
+    find_format,
+    read_documents,
+    read_tokens,
+    split_files,
+)
+from tisslm.datasets.sources.jsonl import record_pieces
+from tisslm.datasets.sources.options import BadRecords, ReadOptions
+from tisslm.datasets.sources.streams import read_text_blocks
+
+__all__ = [
+    "FORMATS",
+    "BadRecords",
+    "Format",
+    "ReadOptions",
+    "find_format",
+    "read_documents",
+    "read_text_blocks",
+    "read_tokens",
+    "record_pieces",
+    "split_files",
+]

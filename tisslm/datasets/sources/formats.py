@@ -1,0 +1,242 @@
+"""The formats that data may have, in one table, and how a path finds its own.
+
+A format gives documents of text or ready tokens; a new one is one more line of ``FORMATS``.
+
+What does not live here: reading any of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from tisslm.datasets.documents import Document, TokenDocuments
+from tisslm.datasets.shards import is_shards, shard_documents, shard_splits
+from tisslm.datasets.sources.jsonl import jsonl_documents
+from tisslm.datasets.sources.options import ReadOptions
+from tisslm.datasets.sources.text import text_documents
+from tisslm.datasets.sources.token_files import (
+    is_llmc,
+    is_nanogpt,
+    llmc_tokens,
+    nanogpt_tokens,
+)
+from tisslm.errors import ConfigError, DataError
+
+__all__ = ["FORMATS", "Format", "find_format", "read_documents", "read_tokens", "split_files"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format: what it is called, how it is recognized, and who reads it.
+
+    Attributes
+    ----------
+    name : str
+        The value of ``data.format``.
+    what : str
+        What it is, in a few words.
+    recognizes : callable
+        Whether a path has it; asked in the order of the table.
+    documents : callable, optional
+        Yields the documents of a path: the format has text.
+    tokens : callable, optional
+        Returns the tokens of a path: the format has ids. Exactly one of the two is given.
+    valid : callable, optional
+        Returns the tokens of a path that are held out to validate on, None if it has none.
+    tokenizer : callable, optional
+        Returns name and state of the tokenizer that made the tokens, None if a path says none.
+    """
+
+    name: str
+    what: str
+    recognizes: Callable[[Path], bool]
+    documents: Callable[[Path, ReadOptions], Iterator[Document]] | None = None
+    tokens: Callable[[Path, ReadOptions], TokenDocuments] | None = None
+    valid: Callable[[Path, ReadOptions], TokenDocuments | None] | None = None
+    tokenizer: Callable[[Path], tuple[str, Mapping[str, Any]] | None] | None = None
+
+
+def read_documents(
+    path: str | PathLike[str],
+    *,
+    format: str = "auto",  # noqa: A002
+    options: ReadOptions | None = None,
+) -> Iterator[Document]:
+    """Yield the documents of a file or folder, one by one, in an order that is always the same.
+
+    Parameters
+    ----------
+    path : str or path-like
+    format : str
+        The name of a format of text, or "auto" to find it by the path.
+    options : ReadOptions, optional
+
+    Raises
+    ------
+    ConfigError
+        If there is no format of this name.
+    DataError
+        If the path cannot be read, has ready tokens instead of text, or no good record.
+    """
+    options = ReadOptions() if options is None else options
+    found = find_format(path, format)
+    if found.documents is None:
+        raise DataError(
+            f"{path}: expected text, got {found.what}; name a file of text or JSON lines"
+        )
+    n_documents = 0
+    for document in found.documents(Path(path), options):
+        n_documents += 1
+        yield document
+    if not n_documents:
+        raise DataError(f"{path}: expected a document, got none; {options.bad.first or 'add one'}")
+    options.bad.report(str(path))
+
+
+def read_tokens(
+    path: str | PathLike[str],
+    *,
+    format: str = "auto",  # noqa: A002
+    options: ReadOptions | None = None,
+) -> TokenDocuments:
+    """Return the documents of a file or folder of ready tokens, mapped from disk.
+
+    Parameters
+    ----------
+    path : str or path-like
+    format : str
+        The name of a format of tokens, or "auto" to find it by the path.
+    options : ReadOptions, optional
+
+    Raises
+    ------
+    ConfigError
+        If there is no format of this name.
+    DataError
+        If the path cannot be read, has text instead of tokens, or is damaged.
+    """
+    found = find_format(path, format)
+    if found.tokens is None:
+        raise DataError(f"{path}: expected token ids, got {found.what}; tokenize it first")
+    return found.tokens(Path(path), ReadOptions() if options is None else options)
+
+
+def find_format(path: str | PathLike[str], name: str = "auto") -> Format:
+    """Return the format of a path.
+
+    Raises
+    ------
+    ConfigError
+        If there is no format of this name.
+    DataError
+        If nothing is there, or it is a file of a kind that is never read.
+    """
+    known = [entry.name for entry in FORMATS]
+    if name != "auto" and name not in known:
+        raise ConfigError(
+            f'data.format: expected "auto" or one of {", ".join(known)}, got "{name}"'
+        )
+    path = Path(path)
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file or folder; give the path of a text, JSON lines or tokens"
+        )
+    for entry in FORMATS:
+        if entry.name == name or (name == "auto" and entry.recognizes(path)):
+            return entry
+    raise DataError(f"{path}: {advice(path)}")
+
+
+def advice(path: Path) -> str:
+    """Return what to do with a file of a kind that is not read here."""
+    return NOT_READ[path.suffix]
+
+
+# --------------------------------------------------------------------------- folders
+
+
+def split_files(path: str | PathLike[str]) -> tuple[Path, Path | None]:
+    """Return what to train on and what to validate on, where both are there by name.
+
+    In a folder these are ``train.jsonl`` and ``valid.jsonl`` (also ``val`` or ``validation``, also
+    ``.gz`` or ``.zst``), ``train.bin`` and ``val.bin``, or the splits of token shards. Beside a
+    ``.bin`` file with "train" in its name, it is the file with "val" there. Any other path is
+    returned as it is.
+    """
+    given = Path(path)
+    if is_shards(given):
+        return shard_splits(given)
+    for ending in SPLIT_ENDINGS if given.is_dir() else ():
+        train = given / f"train{ending}"
+        if train.is_file():
+            names = (given / f"{name}{ending}" for name in ("valid", "val", "validation"))
+            return train, next((file for file in names if file.is_file()), None)
+    if given.suffix == ".bin" and "train" in given.name:
+        valid = given.with_name("val".join(given.name.rsplit("train", 1)))
+        return given, valid if valid.is_file() else None
+    return given, None
+
+
+def folder_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
+    """Yield the documents of all files below a folder, in the order of their paths."""
+    for file, found in folder_files(path, options):
+        if found.documents is not None:
+            yield from found.documents(file, options)
+
+
+def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Format]]:
+    """Yield every file below a folder with its format, in the order of their paths.
+
+    Files and folders with a name that begins with a dot are passed over; one without text is a bad
+    record.
+    """
+    files = 0
+    for folder, names, inside in os.walk(path):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for name in sorted(name for name in inside if not name.startswith(".")):
+            file = Path(folder, name)
+            files += 1
+            try:
+                found = find_format(file)
+                if found.documents is None:
+                    raise DataError(f"{file}: expected text, got {found.what}; move it elsewhere")
+            except DataError as error:
+                options.bad.refuse(str(error))
+                continue
+            yield file, found
+    if not files:
+        raise DataError(f"{path}: expected a folder with files in it, got an empty one")
+
+
+# --------------------------------------------------------------------------- the table
+
+JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+SPLIT_ENDINGS = (*JSONL, ".bin")
+
+#: Files that are no text, and what to do with them.
+NOT_READ = {
+    ".parquet": 'parquet is read by the package tisslm-parquet; set data.name to "parquet"',
+    ".pkl": "reading such a file could run any program, so it is never read; write JSON lines",
+    ".npy": "an array of NumPy is read by no format; use TokenDataset from Python",
+    ".npz": "an archive of NumPy is read by no format; use TokenDataset from Python",
+    ".zip": "an archive is not read; unpack it to a folder",
+}
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "shards",
+        "token shards",
+        is_shards,
+        tokens=lambda path, options: shard_documents(path, options.vocab_size),
+    ),
+    Format("llm.c", "tokens of llm.c", is_llmc, tokens=llmc_tokens),
+    Format("nanogpt", "tokens of nanoGPT", is_nanogpt, tokens=nanogpt_tokens),
+    Format("jsonl", "JSON lines", lambda p: p.name.endswith(JSONL), documents=jsonl_documents),
+    Format("folder", "a folder of texts", Path.is_dir, documents=folder_documents),
+    Format("text", "a text", lambda p: p.suffix not in NOT_READ, documents=text_documents),
+)

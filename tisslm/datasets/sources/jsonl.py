@@ -1,0 +1,191 @@
+"""Documents of JSON lines: a text, a prompt with its completion, or a chat.
+
+What does not live here: compressed files (``streams``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tisslm.datasets.documents import Document
+from tisslm.datasets.sources.options import ReadOptions
+from tisslm.datasets.sources.streams import not_utf8, read_lines
+from tisslm.errors import DataError
+
+__all__ = ["jsonl_documents", "record_pieces"]
+
+Pieces = tuple[tuple[str, bool], ...]
+
+#: What stands between the parts of an instruction or a chat.
+BLANK_LINE = "\n\n"
+
+
+def jsonl_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
+    """Yield a document for each line of a ``.jsonl`` file, which may be compressed.
+
+    Blank lines are passed over.
+
+    Parameters
+    ----------
+    path : Path
+    options : ReadOptions
+
+    Raises
+    ------
+    DataError
+        If a line is bad and bad records are errors, or the file has no record.
+    """
+    found = False
+    for number, offset, line in read_lines(path):
+        if line.isspace() or not line:
+            continue
+        found = True
+        where = f"{path}, line {number}"
+        try:
+            record = _parse(line, where, path, number, offset)
+            pieces = record_pieces(record, where, options.text_field)
+        except DataError as error:
+            options.bad.refuse(str(error))
+            continue
+        yield Document(pieces, where)
+    if not found:
+        raise DataError(f"{path}: expected JSON lines, got an empty file; give one with records")
+
+
+def _parse(line: bytes, where: str, path: Path, number: int, offset: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, line[error.start], offset + error.start, number) from None
+    except RecursionError:
+        raise DataError(
+            f"{where}: expected a JSON object, got one nested too deeply to be read; "
+            "remove the record"
+        ) from None
+    except ValueError as error:
+        raise DataError(
+            f"{where}: expected a JSON object, got invalid JSON ({error}); mend or remove the line"
+        ) from None
+    if not isinstance(record, dict):
+        raise DataError(
+            f"{where}: expected a JSON object, got {_kind(record)}; "
+            'write each record as {"text": "..."}'
+        )
+    return record
+
+
+def record_pieces(record: Mapping[str, Any], where: str, text_field: str = "text") -> Pieces:
+    r"""Return a record's text in pieces, each with whether it is to be learned.
+
+    The first of these that the record has:
+
+    - ``text`` (or ``text_field``): all of it is learned.
+    - ``prompt`` and ``completion``, one after the other: the completion is learned.
+    - ``messages``, a list of ``role`` and ``content``: ``role:\n content\n\n`` for each; what is
+      learned is the content of the assistant, with the blank line after it.
+    - ``instruction``, ``input`` (may be missing or empty) and ``output``, with a blank line
+      between: the output is learned.
+
+    Parameters
+    ----------
+    record : mapping
+    where : str
+        What messages begin with.
+    text_field : str
+
+    Raises
+    ------
+    DataError
+        If the record has none of these, a value has another type, or there is nothing to learn.
+    """
+    if text_field in record:
+        pieces = [(_string(record, text_field, where), True)]
+    elif "prompt" in record and "completion" in record:
+        prompt = _string(record, "prompt", where)
+        pieces = [(prompt, False), (_string(record, "completion", where), True)]
+    elif "messages" in record:
+        pieces = _chat(record["messages"], where)
+    elif "instruction" in record and "output" in record:
+        pieces = _instruction(record, where)
+    else:
+        names = ", ".join(list(record)[:8]) or "none"
+        raise DataError(
+            f"{where}: expected a field {text_field!r}, or prompt and completion, messages, or "
+            f"instruction and output; got the fields {names}; set data.text_field to the field "
+            "of the text"
+        )
+    pieces = [(text, learn) for text, learn in pieces if text]
+    if not any(learn for _, learn in pieces):
+        raise DataError(
+            f"{where}: expected a text to learn, got an empty one; fill it or remove the record"
+        )
+    for text, _ in pieces:
+        _check_unicode(text, where)
+    return tuple(pieces)
+
+
+def _string(record: Mapping[str, Any], name: str, where: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str):
+        raise DataError(
+            f"{where}: expected {name!r} to be a string, got {_kind(value)}; mend or remove the "
+            "record"
+        )
+    return value
+
+
+def _instruction(record: Mapping[str, Any], where: str) -> list[tuple[str, bool]]:
+    parts = [_string(record, "instruction", where)]
+    if record.get("input") is not None:
+        parts.append(_string(record, "input", where))
+    prompt = "".join(part + BLANK_LINE for part in parts if part)
+    return [(prompt, False), (_string(record, "output", where), True)]
+
+
+def _chat(messages: object, where: str) -> list[tuple[str, bool]]:
+    if not isinstance(messages, list):
+        raise DataError(
+            f"{where}: expected 'messages' to be a list, got {_kind(messages)}; write it as "
+            '[{"role": "user", "content": "..."}, ...]'
+        )
+    pieces: list[tuple[str, bool]] = []
+    prompt = ""
+    for number, message in enumerate(messages):
+        place = f"{where}, message {number}"
+        if not isinstance(message, dict):
+            raise DataError(
+                f"{place}: expected an object with role and content, got {_kind(message)}; mend "
+                "or remove the record"
+            )
+        role, content = _string(message, "role", place), _string(message, "content", place)
+        prompt += f"{role}:\n"
+        if role == "assistant" and content:
+            pieces += [(prompt, False), (content + BLANK_LINE, True)]
+            prompt = ""
+        else:
+            prompt += content + BLANK_LINE
+    return [*pieces, (prompt, False)]
+
+
+def _check_unicode(text: str, where: str) -> None:
+    """Refuse lone surrogates: JSON can write them, no tokenizer can take them."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}: expected Unicode text, got the lone surrogate "
+            f"U+{ord(text[error.start]):04X}; mend or remove the record"
+        ) from None
+
+
+def _kind(value: object) -> str:
+    """Return what JSON calls the type of a value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    kinds = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds.get(type(value), type(value).__name__)

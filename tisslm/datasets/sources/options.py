@@ -1,0 +1,86 @@
+"""How sources are read: what a user may choose, and what becomes of a record that is bad.
+
+What does not live here: reading.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tisslm.errors import DataError
+
+__all__ = ["BadRecords", "ReadOptions"]
+
+
+class BadRecords:
+    """What becomes of a record that cannot be read: an error, or left out and counted.
+
+    Parameters
+    ----------
+    policy : {"error", "skip"}
+    quiet : bool
+        Whether ``report`` says nothing, for all but one of several readings.
+
+    Attributes
+    ----------
+    skipped : int
+        How many were left out.
+    first : str
+        The message of the first of them.
+    """
+
+    def __init__(self, policy: Literal["error", "skip"] = "error", *, quiet: bool = False) -> None:
+        self.policy = policy
+        self.quiet = quiet
+        self.skipped = 0
+        self.first = ""
+
+    def refuse(self, message: str) -> None:
+        """Raise, or count.
+
+        Raises
+        ------
+        DataError
+            If the policy is "error".
+        """
+        if self.policy == "error":
+            raise DataError(message)
+        self.skipped += 1
+        self.first = self.first or message
+
+    def report(self, where: str) -> None:
+        """Warn once of all that were left out."""
+        if self.skipped and not self.quiet:
+            records = "record" if self.skipped == 1 else "records"
+            warnings.warn(
+                f"{where}: {self.skipped} bad {records} left out, the first: {self.first}",
+                stacklevel=2,
+            )
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What may be chosen about reading documents.
+
+    Attributes
+    ----------
+    text_field : str
+        The field of a JSON record that is the text.
+    document_separator : str
+        What stands between two documents in a text file; "" makes the file one document.
+    bad : BadRecords
+        Where bad records go.
+    vocab_size : int or None
+        Of ready tokens: ids must be below it. None takes what the file says.
+    end_of_text : int or None
+        Of ready tokens without offsets: the id that ends a document. None takes what the format
+        says; where it says nothing, all is one document.
+    """
+
+    text_field: str = "text"
+    document_separator: str = ""
+    bad: BadRecords = field(default_factory=BadRecords)
+    vocab_size: int | None = None
+    end_of_text: int | None = None

@@ -1,0 +1,189 @@
+"""Bytes, lines and text of a file that may be compressed, read in pieces of bounded size.
+
+What does not live here: what lines mean (``jsonl``), and documents (``text``).
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tisslm.errors import DataError
+
+__all__ = ["MAX_LINE", "open_bytes", "read_lines", "read_text_blocks"]
+
+#: Longest line of a file of records, in bytes; a longer one is no record but another format.
+MAX_LINE = 256 * 2**20
+
+#: Bytes that are read and decoded together.
+BLOCK = 2**20
+
+#: Compressed bytes that are expanded together: at the best ratio of the format, 128 MiB.
+ZSTD_BLOCK = 2**12
+
+#: Largest window of a compressed stream, the format's own advice for decoders.
+ZSTD_WINDOW = 2**27
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, expanding ``.gz`` and ``.zst``; errors of reading become ``DataError``.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, no regular file, unreadable, damaged, or needs a package that is
+        not installed.
+    """
+    check_regular(path)
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as stream:
+                yield io.BufferedReader(stream, BLOCK)
+        elif path.suffix == ".zst":
+            with path.open("rb") as file, _ZstdStream(file, path) as raw:
+                yield io.BufferedReader(raw, BLOCK)
+        else:
+            with path.open("rb") as file:
+                yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise damaged(path, str(error)) from error
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path and its "
+            "permissions"
+        ) from error
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is missing or no regular file: a pipe could be read only once."""
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file or folder; give the path of a text, JSON lines or tokens"
+        )
+    if not path.is_file():
+        raise DataError(f"{path}: expected a regular file; copy it to one first")
+
+
+def damaged(path: Path, reason: str) -> DataError:
+    """Return the error for a compressed file that ends early or has wrong bytes."""
+    return DataError(
+        f"{path}: the compressed file is damaged or cut short ({reason}); copy it again"
+    )
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Yield number from 1, offset and bytes of each line, without a byte order mark at the start.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or a line is longer than ``MAX_LINE``.
+    """
+    offset = 0
+    with open_bytes(path) as stream:
+        number = 0
+        while line := stream.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                raise DataError(
+                    f"{path}, line {number}: expected at most {MAX_LINE} bytes in a line, got "
+                    "more; give a file of one JSON object a line"
+                )
+            yield number, offset, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            offset += len(line)
+
+
+def read_text_blocks(path: Path) -> Iterator[str]:
+    """Yield a UTF-8 text file in pieces of about a million characters, exactly as it is.
+
+    Line ends stay; only a byte order mark at the start goes. A file of any size is read in
+    bounded memory.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not UTF-8; the message names byte, offset and line.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset, lines, first = 0, 1, True
+    with open_bytes(path) as stream:
+        while True:
+            block = stream.read(BLOCK)
+            pending = decoder.getstate()[0]
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                place = offset - len(pending) + error.start
+                line = lines + error.object.count(b"\n", 0, error.start)
+                raise not_utf8(path, error.object[error.start], place, line) from None
+            if first and text:
+                text, first = text.removeprefix("\ufeff"), False
+            if text:
+                yield text
+            if not block:
+                return
+            offset += len(block)
+            lines += block.count(b"\n")
+
+
+def not_utf8(path: object, byte: int, offset: int, line: int) -> DataError:
+    """Return the error for a byte that is no UTF-8."""
+    return DataError(
+        f"{path}: expected UTF-8 text, got byte 0x{byte:02x} at offset {offset} (line {line}); "
+        "convert the file, for example with iconv -t UTF-8"
+    )
+
+
+class _ZstdStream(io.RawIOBase):
+    """The expanded bytes of a ``.zst`` file of one or more frames."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        try:
+            import zstandard
+        except ImportError:
+            raise DataError(
+                f"{path}: reading .zst needs the package zstandard; "
+                "install it with pip install tisslm[zstd]"
+            ) from None
+        self._file, self._path = file, path
+        self._error = zstandard.ZstdError
+        self._expander = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+        self._frame: Any = None
+        self._expanded = memoryview(b"")
+        self._packed = b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with the next expanded bytes; 0 is the end."""
+        while not self._expanded:
+            self._packed = self._packed or self._file.read(ZSTD_BLOCK)
+            if not self._packed:
+                if self._frame is not None:
+                    raise damaged(self._path, "it ends within a frame")
+                return 0
+            self._expand()
+        n = min(len(buffer), len(self._expanded))
+        buffer[:n] = self._expanded[:n]
+        self._expanded = self._expanded[n:]
+        return n
+
+    def _expand(self) -> None:
+        if self._frame is None:
+            self._frame = self._expander.decompressobj()
+        try:
+            self._expanded = memoryview(self._frame.decompress(self._packed))
+        except self._error as error:
+            raise damaged(self._path, str(error)) from error
+        self._packed = b""
+        if self._frame.eof:
+            self._packed, self._frame = self._frame.unused_data, None

@@ -1,0 +1,81 @@
+"""Which documents are held out to validate on: whole documents, never part of one.
+
+What does not live here: cutting a single text in two (``text.split_text``).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from tisslm.datasets.documents import TokenDocuments
+from tisslm.datasets.permutation import mix
+from tisslm.errors import DataError
+
+__all__ = ["is_held_out", "split_documents"]
+
+#: So that the choice is another than those that hash small numbers for something else.
+SALT = 0x5EED_0F_5B117
+
+
+def is_held_out(index: int, fraction: float) -> bool:
+    """Return whether a document is to validate on, by its number alone.
+
+    Of each 1 / fraction documents in a row, a hash picks one; of the first ones, it is the
+    second document, so that two are enough for both parts. It depends on no seed: another run
+    validates on the same documents, and so does one with more documents at the end.
+
+    Parameters
+    ----------
+    index : int
+        The document's number, from 0.
+    fraction : float
+        In [0, 1).
+
+    Examples
+    --------
+    >>> [i for i in range(40) if is_held_out(i, 0.1)]
+    [1, 14, 27, 39]
+    """
+    share = Fraction(str(float(fraction)))
+    if not share:
+        return False
+    cell = index * share.numerator // share.denominator
+    begin, end = (-(-n * share.denominator // share.numerator) for n in (cell, cell + 1))
+    chosen = mix(cell ^ SALT) % (end - begin) if cell else min(1, end - 1)
+    return index == begin + chosen
+
+
+def split_documents(
+    documents: TokenDocuments, fraction: float
+) -> tuple[TokenDocuments, TokenDocuments | None]:
+    """Split ready tokens into the first documents and the last, which validate.
+
+    Parameters
+    ----------
+    documents : TokenDocuments
+    fraction : float
+        The share of the tokens to hold out, in [0, 1); 0 holds out nothing.
+
+    Returns
+    -------
+    train, valid : TokenDocuments
+        Views, cut between the documents that is next to the share; at least one document each.
+
+    Raises
+    ------
+    DataError
+        If there is only one document to split.
+    """
+    if not fraction:
+        return documents, None
+    if len(documents) < 2:
+        raise DataError(
+            f"{documents.where}: expected several documents to hold some out, got one; set "
+            "data.valid_path to tokens to validate on, or data.valid_fraction to 0"
+        )
+    wanted = len(documents.tokens) * (1.0 - fraction)
+    cut = int(np.searchsorted(documents.offsets, wanted))
+    cut = min(max(cut, 1), len(documents) - 1)
+    return documents.part(0, cut), documents.part(cut, len(documents))

@@ -1,0 +1,104 @@
+"""The states of the parts that keep one by ``tisslm.contracts.Stateful``, for a checkpoint.
+
+What does not live here: the states of the optimizer, the scheduler and the loss scale, which
+every run has (``snapshot``).
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tisslm.contracts import Stateful
+from tisslm.errors import CheckpointError, PluginError
+
+if TYPE_CHECKING:
+    from tisslm.trainer import Trainer
+
+__all__ = ["load_part_states", "part_states"]
+
+#: Parts that only look on: one that fails is named, and never stops the run.
+OBSERVERS = ("monitor", "sink")
+
+
+def part_states(trainer: Trainer) -> dict[str, Any]:
+    """Return the states of loss, datasets, monitors and sinks that have one, by kind and class.
+
+    Parameters
+    ----------
+    trainer : Trainer
+
+    Raises
+    ------
+    PluginError
+        If the state of a loss or a dataset is not plain JSON.
+    """
+    found = {}
+    for name, part in _parts(trainer):
+        try:
+            state = part.state()
+            if state:
+                found[name] = json.loads(json.dumps(state, allow_nan=False))
+        except Exception as error:
+            said = f"{name}: its state() is not plain JSON values ({type(error).__name__}: {error})"
+            if not name.startswith(OBSERVERS):
+                raise PluginError(f"{said}; the run cannot be saved without it") from error
+            _warn(f"{said}; the checkpoint is written without it")
+    return found
+
+
+def load_part_states(trainer: Trainer, saved: Mapping[str, Any], where: Path) -> None:
+    """Give each part the state that it had, and say which state no part takes.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    saved : mapping
+        What ``part_states`` returned.
+    where : Path
+        The checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If a loss or a dataset does not take its state.
+    """
+    left = dict(saved)
+    for name, part in _parts(trainer):
+        if name not in left:
+            continue
+        try:
+            part.load_state(left.pop(name))
+        except Exception as error:
+            said = (
+                f"{where}: {name} does not take its saved state ({type(error).__name__}: {error})"
+            )
+            if not name.startswith(OBSERVERS):
+                raise CheckpointError(f"{said}; use the version it was saved with") from error
+            _warn(f"{said} and begins without it")
+    if left:
+        _warn(f"{where}: has states of parts that this run is without: {', '.join(sorted(left))}")
+
+
+def _parts(trainer: Trainer) -> Iterator[tuple[str, Stateful]]:
+    """Yield names that are the same whenever the same parts are given in the same order."""
+    parts: list[tuple[str, Stateful | None]] = [
+        ("loss", trainer.loss_fn),
+        ("dataset", trainer.dataset),
+        ("validation dataset", trainer.val_dataset),
+        *(("monitor", monitor) for monitor in trainer.monitors),
+        *(("sink", sink) for sink in trainer.sinks),
+    ]
+    seen: dict[str, int] = {}
+    for kind, part in parts:
+        if part is not None:
+            name = f"{kind} {type(part).__name__}"
+            seen[name] = seen.get(name, 0) + 1
+            yield (f"{name} {seen[name]}" if seen[name] > 1 else name), part
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)

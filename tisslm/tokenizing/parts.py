@@ -1,0 +1,185 @@
+"""The text of sources in parts of bounded size, whatever the size of a document.
+
+What does not live here: formats (``tisslm.datasets.sources``), and encoding (``pipeline``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tisslm.datasets.sources import Format, ReadOptions, find_format, read_text_blocks
+from tisslm.datasets.sources.formats import folder_files
+from tisslm.errors import DataError
+
+__all__ = ["Part", "cut_parts", "read_parts"]
+
+FindCut = Callable[[str, int], int]
+
+#: Characters of a piece, at least: the library is fastest on texts of this size.
+PIECE = 4096
+
+#: Longest text, in characters, that is held because no place to cut it is known.
+MAX_UNCUT = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a document.
+
+    Attributes
+    ----------
+    text : str
+        May be empty.
+    learn : bool
+        Whether its tokens may be targets.
+    ends_piece : bool
+        Whether what follows is encoded apart from it.
+    ends : bool
+        Whether the document ends with it.
+    where : str
+        What messages call it.
+    """
+
+    text: str
+    learn: bool
+    ends_piece: bool
+    ends: bool
+    where: str
+
+
+# --------------------------------------------------------------------------- reading
+
+
+def read_parts(
+    paths: Iterable[Path], options: ReadOptions, format_: str = "auto"
+) -> Iterator[Part]:
+    """Yield the documents of files and folders in parts; a text file is never held whole.
+
+    Raises
+    ------
+    DataError
+        If a path cannot be read, has ready tokens instead of text, or no document.
+    """
+    for path in paths:
+        found = find_format(path)
+        if found.documents is None:
+            raise DataError(
+                f"{path}: expected text, got {found.what}; name a file of text or JSON lines"
+            )
+        n_documents = 0
+        for part in _format_parts(path, found, options):
+            n_documents += part.ends
+            yield part
+        if not n_documents:
+            raise DataError(
+                f"{path}: expected a document, got none; {options.bad.first or 'add one'}"
+            )
+
+
+def _format_parts(path: Path, found: Format, options: ReadOptions) -> Iterator[Part]:
+    if found.name == "folder":
+        for file, inner in folder_files(path, options):
+            yield from _format_parts(file, inner, options)
+    elif found.name == "text":
+        yield from text_parts(path, options)
+    elif found.documents is not None:
+        for document in found.documents(path, options):
+            last = len(document.pieces) - 1
+            for number, (text, learn) in enumerate(document.pieces):
+                yield Part(text, learn, True, number == last, document.where)
+
+
+def text_parts(path: Path, options: ReadOptions) -> Iterator[Part]:
+    """Yield the documents of a text file in parts as they are read.
+
+    They are those that ``text_documents`` yields whole: one, or what stands between separators
+    and is not empty.
+    """
+    separator, found, begun, line = options.document_separator, False, False, 1
+    try:
+        for text, ends in separated(read_text_blocks(path), separator):
+            begun = begun or bool(text)
+            if text or (ends and begun):
+                found = True
+                where = f"{path}, line {line}" if separator else str(path)
+                yield Part(text, True, ends, ends, where)
+            if ends:
+                begun = False
+                line += separator.count("\n")
+            line += text.count("\n") if separator else 0
+        if not found:
+            raise DataError(
+                f"{path}: expected a text, got an empty file; give a file with text in it"
+            )
+    except DataError as error:
+        options.bad.refuse(str(error))
+        if begun:
+            yield Part("", True, True, True, str(path))
+
+
+def separated(blocks: Iterable[str], separator: str) -> Iterator[tuple[str, bool]]:
+    """Yield text, and whether a separator or the end follows; separators are left out."""
+    if not separator:
+        for block in blocks:
+            yield block, False
+        yield "", True
+        return
+    tail = ""
+    for block in blocks:
+        *whole, rest = (tail + block).split(separator)
+        for text in whole:
+            yield text, True
+        # The end of a block may be the beginning of a separator.
+        cut = max(len(rest) - len(separator) + 1, 0)
+        yield rest[:cut], False
+        tail = rest[cut:]
+    yield tail, True
+
+
+# --------------------------------------------------------------------------- cutting
+
+
+def cut_parts(parts: Iterable[Part], find_cut: FindCut) -> Iterator[Part]:
+    """Yield the same text in pieces that are encoded alone.
+
+    Pieces end where a part asks for it, and at places that are safe; so their ids, one after
+    another, are those of the whole.
+
+    Parameters
+    ----------
+    parts : iterable of Part
+    find_cut : callable
+        ``Tokenizer.find_cut``.
+
+    Raises
+    ------
+    DataError
+        If no place to cut is known within ``MAX_UNCUT`` characters.
+    """
+    held: list[str] = []
+    n_held = 0
+    for part in parts:
+        text, start = part.text, 0
+        while (place := _next_cut(text, start, n_held, find_cut)) > 0:
+            yield Part("".join((*held, text[start:place])), part.learn, True, False, part.where)
+            held, n_held, start = [], 0, place
+        held.append(text[start:])
+        n_held += len(text) - start
+        if part.ends_piece:
+            yield Part("".join(held), part.learn, True, part.ends, part.where)
+            held, n_held = [], 0
+        elif n_held > MAX_UNCUT:
+            raise DataError(
+                f"{part.where}: expected a place to cut the text within {MAX_UNCUT} characters, "
+                "got none; break it into documents, or take a tokenizer that splits at spaces"
+            )
+
+
+def _next_cut(text: str, start: int, n_held: int, find_cut: FindCut) -> int:
+    """Return where the piece that is being made ends within a part, -1 if it goes on."""
+    least = start + max(PIECE - n_held, 1)
+    if least >= len(text):
+        return -1
+    return find_cut(text, least)
