@@ -258,7 +258,7 @@ class Loop:
         metrics = {"eval/loss": found.loss, "eval/perplexity": found.perplexity}
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         trainer.state.evaluation = {"step": step, **finite}
-        if finite:
+        if math.isfinite(found.loss):
             trainer.scheduler.observe(metrics)
         else:
             warnings.warn(

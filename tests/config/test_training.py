@@ -45,9 +45,6 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "loss_scale": "dynamic",
         "loss_scale_init": 65536,
         "loss_scale_growth_interval": 2000,
-        "max_time": "",
-        "on_save_error": "continue",
-        "async_save": False,
         "keep_best": 0,
         "keep_every": 0,
         "best_metric": "eval/loss",
@@ -57,6 +54,9 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "spike_action": "warn",
         "spike_window": 100,
         "spike_threshold": 10.0,
+        "max_time": "",
+        "on_save_error": "continue",
+        "async_save": False,
     }
     assert config.model_dump() == founding | added
 
@@ -239,9 +239,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "use_mixed_precision, gradient_accumulation_steps, log_gradients, validation_frequency, "
         "max_steps, seed, precision, threads, output_dir, name, logging_steps, resume, "
         "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
-        "loss_scale_growth_interval, max_time, on_save_error, async_save, keep_best, keep_every, "
-        "best_metric, best_mode, on_nonfinite, max_nonfinite, spike_action, spike_window, "
-        "spike_threshold",
+        "loss_scale_growth_interval, keep_best, keep_every, best_metric, best_mode, on_nonfinite, "
+        "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
+        "async_save",
     ),
     (
         {"on_nonfinite": "ignore"},

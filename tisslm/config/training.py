@@ -150,14 +150,6 @@ class TrainingConfig(Section):
         What a dynamic scale begins with.
     loss_scale_growth_interval : int, default 2000
         Steps without an overflow after which a dynamic scale is doubled.
-    max_time : str or float, default ""
-        How long ``train`` may take in this process: "3h30m", "90s", or a number of seconds. It
-        ends early enough to save. "" means no limit but Slurm's, where there is one.
-    on_save_error : {"continue", "stop"}, default "continue"
-        What happens when a checkpoint cannot be written on the way: a warning and another try at
-        the next interval, or the end of the run. The last save of a run always has to succeed.
-    async_save : bool, default False
-        Whether checkpoints are copied to memory and written while training goes on.
     keep_best : int, default 0
         So many checkpoints with the best ``best_metric`` are kept, beside the newest; with it,
         every checkpoint is evaluated before it is written.
@@ -179,6 +171,14 @@ class TrainingConfig(Section):
         How many of the last losses it is compared with; at least 10.
     spike_threshold : float, default 10.0
         How many deviations above their median it is far.
+    max_time : str or float, default ""
+        How long ``train`` may take in this process: "3h30m", "90s", or a number of seconds. It
+        ends early enough to save. "" means no limit but Slurm's, where there is one.
+    on_save_error : {"continue", "stop"}, default "continue"
+        What happens when a checkpoint cannot be written on the way: a warning and another try at
+        the next interval, or the end of the run. The last save of a run always has to succeed.
+    async_save : bool, default False
+        Whether checkpoints are copied to memory and written while training goes on.
 
     Raises
     ------
@@ -219,9 +219,6 @@ class TrainingConfig(Section):
     loss_scale: LossScale = "dynamic"
     loss_scale_init: StartingScale = 65536
     loss_scale_growth_interval: Count = 2000
-    max_time: Duration = ""
-    on_save_error: OnSaveError = "continue"
-    async_save: Flag = False
     keep_best: CountOrZero = 0
     keep_every: CountOrZero = 0
     best_metric: BestMetric = "eval/loss"
@@ -231,6 +228,9 @@ class TrainingConfig(Section):
     spike_action: SpikeAction = "warn"
     spike_window: SpikeWindow = 100
     spike_threshold: PositiveNumber = 10.0
+    max_time: Duration = ""
+    on_save_error: OnSaveError = "continue"
+    async_save: Flag = False
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""
