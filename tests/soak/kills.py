@@ -7,6 +7,7 @@ another number of threads. The last one ends by itself.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -136,7 +137,8 @@ def play(
     lives: tuple[float, float],
     *,
     limit: int = 10**9,
-    from_work: bool = False,
+    from_work: float = 0.0,
+    until: float = math.inf,
 ) -> Round:
     """Train a run to its end through kills, and compare.
 
@@ -152,16 +154,19 @@ def play(
         Shortest and longest life of a process, in seconds.
     limit : int
         So many lives end early; the next goes on to the end.
-    from_work : bool
-        Whether a life begins with the first metric, and not with the process.
+    from_work : float
+        The share of lives that begin with the first metric and not with the process: where
+        starting takes longer than a life, only these come any further.
+    until : float
+        The time, of ``time.monotonic``, from which on none ends early.
     """
     whole, run = reference(folder, kind), folder / "killed"
     shutil.rmtree(run, ignore_errors=True)
     counts = {signal.SIGKILL: 0, signal.SIGTERM: 0}
-    while sum(counts.values()) < limit:
+    while sum(counts.values()) < limit and time.monotonic() < until:
         process = start(folder, kind, run.name, chance.randint(1, 3))
         number = signal.SIGKILL if chance.random() < 0.8 else signal.SIGTERM
-        if from_work:
+        if chance.random() < from_work:
             at_work(process, run)
         try:
             process.wait(chance.uniform(*lives))
@@ -184,7 +189,7 @@ def soak(folder: Path, seconds: float, seed: int) -> bool:
     chance, end, good, rounds = random.Random(seed), time.monotonic() + seconds, True, 0
     while time.monotonic() < end:
         kind = rounds % len(KINDS)
-        found = play(folder, kind, chance, (0.2, 3.0))
+        found = play(folder, kind, chance, (0.2, 3.0), from_work=0.5, until=end)
         rounds += 1
         good = good and not found.differences
         said = "the same files" if not found.differences else f"DIFFERENT: {found.differences}"

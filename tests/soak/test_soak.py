@@ -13,7 +13,7 @@ from tisslm import ops
 @pytest.mark.parametrize("kind", [0, 1])
 def test_a_few_kills_change_no_file(tmp_path, kind):
     kills.prepare(tmp_path, steps=60, save_every=7)
-    found = kills.play(tmp_path, kind, random.Random(kind), (0.0, 0.3), limit=2, from_work=True)
+    found = kills.play(tmp_path, kind, random.Random(kind), (0.0, 0.3), limit=2, from_work=1.0)
     assert not found.differences
 
 
