@@ -221,12 +221,12 @@ def test_a_hook_wrapper_is_refused(site: FakeSite, option: str) -> None:
     [
         ("no_such_radio:Radio", "ModuleNotFoundError: No module named 'no_such_radio'"),
         ("radio:Radio", "AttributeError: module 'radio' has no attribute 'Radio'"),
-        ("crash:Radio", "ZeroDivisionError: division by zero"),
+        ("crashing:Radio", "ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_class_that_cannot_be_imported_is_named(site: FakeSite, target: str, reason: str) -> None:
     hook = COMMUNICATOR + f"yield Entry('radio', {target!r}, 'waves')\n"
-    site.add("tisslm-radio", "0.2.1", hook, radio="", crash="1 / 0\n")
+    site.add("tisslm-radio", "0.2.1", hook, radio="", crashing="1 / 0\n")
     assert error_of_getting("communicator", "radio") == (
         f"communicator 'radio' (tisslm-radio 0.2.1): {target!r} could not be imported: {reason}. "
         "Reinstall or update tisslm-radio"
