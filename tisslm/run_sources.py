@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tisslm.config import DataSection
+from tisslm.config.aliases import note
 from tisslm.datasets.documents import Document, TokenDocuments
 from tisslm.datasets.python_docs import python_docs_text
 from tisslm.datasets.sources import (
@@ -30,6 +31,9 @@ __all__ = ["PYTHON_DOCS", "RunSource", "run_sources"]
 
 #: The ``data.path`` of the text that every Python carries.
 PYTHON_DOCS = "python-docs"
+
+#: Bytes of text from which on a note says that it should be tokenized once, ahead.
+LARGE_TEXT = 2**30
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,15 @@ class Place:
     def has_text(self) -> bool:
         """Whether it has text to tokenize, and not ready tokens."""
         return self.format is None or self.format.documents is not None
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of the files of text, 0 for ready tokens."""
+        if self.format is None or not self.has_text:
+            return 0
+        path = Path(self.path)
+        files = (file for file in path.rglob("*") if file.is_file()) if path.is_dir() else (path,)
+        return sum(file.stat().st_size for file in files)
 
     def documents(self, options: ReadOptions) -> Iterator[Document]:
         """Yield the documents of text."""
@@ -109,6 +122,11 @@ class RunSource:
     def has_text(self) -> bool:
         """Whether there is text to learn a tokenizer from."""
         return self.train.has_text
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether any of it is text, which a tokenizer must read."""
+        return self.has_text or (self.valid is not None and self.valid.has_text)
 
     @property
     def holds_out(self) -> bool:
@@ -229,7 +247,15 @@ def run_sources(data: DataSection, *, whole: bool = False) -> list[RunSource]:
     """
     own = data.model_dump(exclude={"sources"})
     tables = [source.model_dump(exclude_none=True) for source in data.sources] or [{}]
-    return [_run_source({**own, **table}, whole) for table in tables]
+    sources = [_run_source({**own, **table}, whole) for table in tables]
+    for source in sources:
+        if source.train.text_bytes > LARGE_TEXT:
+            note(
+                f"{source.train.path}: {source.train.text_bytes / 2**30:.1f} GiB of text are "
+                "tokenized at each start and held as tokens in memory; tisslm tokenize makes token "
+                "shards of them once, which are mapped"
+            )
+    return sources
 
 
 def _run_source(values: Mapping[str, Any], whole: bool) -> RunSource:

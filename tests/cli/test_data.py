@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tisslm.config import RunConfig
+from tisslm.config import ConfigNote, RunConfig
 from tisslm.data import RunData, load_data, load_file, load_validation
 from tisslm.datasets import (
     MixedDataset,
@@ -229,6 +229,36 @@ def test_bad_records_are_left_out_with_one_warning(train: Cli, folder: Path) -> 
     assert result.code == 0
     assert result.err.count("warning: a.jsonl: 1 bad record left out, the first: a.jsonl, l") == 1
     assert result.err.count("bad record") == 1
+
+
+def test_much_text_gets_a_note(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "d").mkdir()
+    write_records(folder, "d/a.jsonl")
+    monkeypatch.setattr("tisslm.run_sources.LARGE_TEXT", 100)
+    with pytest.warns(ConfigNote) as caught:
+        load(path="d")
+    assert [str(w.message) for w in caught] == [
+        "d: 0.0 GiB of text are tokenized at each start and held as tokens in memory; tisslm "
+        "tokenize makes token shards of them once, which are mapped"
+    ]
+
+
+def test_a_run_of_ids_is_evaluated_without_a_tokenizer(train: Cli, cli: Cli, folder: Path) -> None:
+    for name, n in (("train.bin", 900), ("val.bin", 200)):
+        (np.arange(n) % 60).astype("<u2").tofile(name)
+    (np.arange(200) % 61).astype("<u2").tofile("more.bin")
+    assert train("data.path=train.bin", "training.output_dir=run").code == 0
+    found = json.loads(cli("eval", "run", "--json").out)
+    assert found["targets"] == 12 * 16
+    assert json.loads(cli("eval", "run", "--data", "val.bin", "--json").out)["targets"] == 12 * 16
+    assert (
+        "token id 60 at position 60 is not in range(60)"
+        in cli("eval", "run", "--data", "more.bin").err
+    )
+    assert (
+        "the checkpoint has no tokenizer, so it cannot read text"
+        in cli("eval", "run", "--data", "text.txt").err
+    )
 
 
 @pytest.mark.parametrize("path", ["a.jsonl", "train.bin"])

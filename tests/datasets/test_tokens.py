@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.contracts import Dataset
@@ -18,6 +18,7 @@ from tisslm.errors import ConfigError, DataError, ShapeError
 DTYPES = ["uint8", "uint16", "uint32", "int32", "int64"]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     n=st.integers(2, 200),
     seq_len=st.integers(1, 40),
@@ -40,6 +41,7 @@ def test_windows_tile_the_tokens_and_targets_are_the_next_ones(
         assert np.array_equal(y, tokens[i * seq_len + 1 : (i + 1) * seq_len + 1])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     n=st.integers(5, 120),
     seq_len=st.integers(1, 4),

@@ -20,7 +20,9 @@ from tisslm.data import load_file, load_validation
 from tisslm.errors import CheckpointError
 from tisslm.evaluate import evaluate as evaluate_model
 from tisslm.loading import load_model, load_run_config
+from tisslm.models.transformer import Transformer
 from tisslm.registry import load_registry
+from tisslm.run_sources import run_sources
 
 __all__ = ["evaluate"]
 
@@ -48,15 +50,10 @@ def evaluate(
     where = checkpoint.resolve(path)
     registry = load_registry()
     model, tokenizer = load_model(where, registry=registry)
-    if tokenizer is None:
-        raise CheckpointError(
-            f"{where}: the checkpoint has no tokenizer, so it cannot read text; train with a "
-            "dataset that has one, or use trainer.validate with a dataset of token ids"
-        )
     if data is None:
-        source = _of_run(where, tokenizer, model.seq_len)
+        source = _of_run(where, model, tokenizer)
     else:
-        source = _Windows(load_file(data, tokenizer, model.seq_len, _settings(where)), str(data))
+        source = _of_path(data, where, model, tokenizer)
     loss = registry.build("loss", "cross_entropy")
     found = evaluate_model(model, source.dataset, loss, batch_size=source.batch_size)
     facts = {
@@ -76,13 +73,14 @@ def evaluate(
     )
 
 
-def _of_run(where: Path, tokenizer: Tokenizer, seq_len: int) -> _Windows:
+def _of_run(where: Path, model: Transformer, tokenizer: Tokenizer | None) -> _Windows:
     """Return what the run that a checkpoint belongs to validates on."""
     try:
         config = load_run_config(where)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or give a text with --data") from error
-    dataset = load_validation(config, tokenizer, seq_len)
+    _check_readable(where, config.data, tokenizer)
+    dataset = load_validation(config, tokenizer, model.seq_len)
     if dataset is None:
         raise CheckpointError(f"{where}: its run had no validation text; give a text with --data")
     path = config.data.path or "data.sources"
@@ -90,12 +88,27 @@ def _of_run(where: Path, tokenizer: Tokenizer, seq_len: int) -> _Windows:
     return _Windows(dataset, name, config.training.batch_size)
 
 
-def _settings(where: Path) -> DataSection | None:
-    """Return how the run of a checkpoint read its data, None for one away from its run."""
+def _of_path(path: Path, where: Path, model: Transformer, tokenizer: Tokenizer | None) -> _Windows:
+    """Return all of a file or folder, read as the run read its data if it is still there."""
+    _check_readable(where, DataSection(path=str(path)), tokenizer)
     try:
-        return load_run_config(where).data
+        section = load_run_config(where).data
     except CheckpointError:
-        return None
+        section = DataSection()
+    if tokenizer is None:
+        section = section.model_copy(update={"vocab_size": model.vocab_size})
+    return _Windows(load_file(path, tokenizer, model.seq_len, section), str(path))
+
+
+def _check_readable(where: Path, data: DataSection, tokenizer: Tokenizer | None) -> None:
+    """Refuse text where there is no tokenizer to read it."""
+    if tokenizer is not None or data.name != "text":
+        return
+    if any(source.reads_text for source in run_sources(data)):
+        raise CheckpointError(
+            f"{where}: the checkpoint has no tokenizer, so it cannot read text; train with a "
+            "dataset that has one, or use trainer.validate with a dataset of token ids"
+        )
 
 
 def _plain(value: object) -> object:
