@@ -35,7 +35,8 @@ def small(folder: Path, step: int) -> Path:
         model_config=config.model_dump(),
         optimizer={f"{name}/m": array * 0.5 for name, array in arrays.items()}
         | {"step": np.array([step])},
-        trainer={"global_step": step, "loss_history": [2.5] * step},
+        trainer={"global_step": step},
+        trainer_arrays={f"losses_{i}": np.full(600, step + i, np.float64) for i in range(20)},
         tokenizer={"name": "char", "state": CharTokenizer.from_text("abcdefghij").state()},
         metrics={"eval/loss": 1.0 / step},
     )

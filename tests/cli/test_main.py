@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def test_an_interruption_before_the_run_is_one_line(
     assert (result.code, result.out, result.err) == (130, "", "interrupted\n")
 
 
-def test_ctrl_c_ends_a_run_with_one_line_and_code_130(folder: Path) -> None:
+def test_ctrl_c_saves_and_ends_a_run_with_code_75(folder: Path) -> None:
     flags = ["data.path=text.txt", "model.n_layer=1", "model.n_embd=16", "model.n_head=1"]
     flags += ["training.max_steps=1000000", "training.output_dir=run", "training.save_every=10"]
     command = [sys.executable, "-m", "tisslm", "train"]
@@ -125,11 +126,11 @@ def test_ctrl_c_ends_a_run_with_one_line_and_code_130(folder: Path) -> None:
             _, err = child.communicate(timeout=30)
         finally:
             child.kill()
-    assert child.returncode == 130
-    (line,) = err.splitlines()
-    assert line.startswith("interrupted at step ")
-    assert "; go on with --resume run/checkpoints/checkpoint-" in line
-    assert '"status": "interrupted"' in (folder / "run" / "summary.json").read_text()
+    assert child.returncode == 75
+    first, second = err.splitlines()
+    assert re.fullmatch(r"SIGINT: saving at step \d+; a second signal stops at once", first)
+    assert re.fullmatch(r"saved at step \d+; the same command with --resume auto goes on", second)
+    assert '"status": "stopped"' in (folder / "run" / "summary.json").read_text()
 
 
 def test_a_reader_that_leaves_costs_no_traceback(trained: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -19,9 +20,10 @@ FILES = [
     "model.safetensors",
     "optimizer.safetensors",
     "tokenizer_state.json",
+    "trainer.safetensors",
     "trainer_state.json",
 ]
-TENSORS = ["model.safetensors", "optimizer.safetensors"]
+TENSORS = ["model.safetensors", "optimizer.safetensors", "trainer.safetensors"]
 BLOCK = 4096
 
 
@@ -145,13 +147,12 @@ def test_a_manifest_of_another_checkpoint(saved):
     assert refused(saved, "model.safetensors")
 
 
-@pytest.mark.parametrize("name", TENSORS)
-def test_the_two_files_of_arrays_exchanged(saved, name):
-    other = TENSORS[1 - TENSORS.index(name)]
+@pytest.mark.parametrize(("name", "other"), itertools.permutations(TENSORS, 2))
+def test_two_files_of_arrays_exchanged(saved, name, other):
     first, second = (saved / name).read_bytes(), (saved / other).read_bytes()
     (saved / name).write_bytes(second)
     (saved / other).write_bytes(first)
-    assert refused(saved, "model.safetensors")
+    assert refused(saved, min(name, other))
 
 
 def test_a_file_that_the_manifest_does_not_have_is_never_opened(saved):
