@@ -147,7 +147,7 @@ def test_a_manifest_of_another_checkpoint(saved):
     assert refused(saved, "model.safetensors")
 
 
-@pytest.mark.parametrize(("name", "other"), itertools.permutations(TENSORS, 2))
+@pytest.mark.parametrize(("name", "other"), [*itertools.permutations(TENSORS, 2)])
 def test_two_files_of_arrays_exchanged(saved, name, other):
     first, second = (saved / name).read_bytes(), (saved / other).read_bytes()
     (saved / name).write_bytes(second)
