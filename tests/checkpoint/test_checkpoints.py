@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from crash.saver import tiny
 
 from tisslm import checkpoint
 from tisslm.checkpoint import verification
+from tisslm.checkpoint.disk import Disk
 from tisslm.checkpoint.manifest import MANIFEST
 from tisslm.checkpoint.retention import Retention
 from tisslm.errors import CheckpointError
@@ -229,6 +231,7 @@ LOSSES = {1: 5.0, 2: 1.0, 3: 4.0, 4: 2.0, 5: 3.0, 6: 9.0}
         (Retention(newest=0), [1, 2, 3, 4, 5, 6]),
         (Retention(newest=1), [6]),
         (Retention(newest=3), [4, 5, 6]),
+        *((Retention(newest=n), [1, 2, 3, 4, 5, 6][-n:]) for n in (4, 5, 6, 7, 11, 100)),
         (Retention(newest=1, best=2), [2, 4, 6]),
         (Retention(newest=1, best=2, mode="max"), [1, 6]),
         (Retention(newest=1, best=9), [1, 2, 3, 4, 5, 6]),
@@ -257,6 +260,28 @@ def test_only_checkpoints_are_deleted(run):
     (folder / "notes").mkdir()
     checkpoint.prune(folder, Retention(newest=1), folder / "checkpoint-10")
     assert names(folder) == ["checkpoint-1", "checkpoint-10", "notes"]
+
+
+def test_what_cannot_be_deleted_does_not_keep_the_others(run):
+    folder = run / "checkpoints"
+
+    class Refusing(Disk):
+        def rename(self, old: Path, new: Path) -> None:
+            if old.name == "checkpoint-1":
+                raise PermissionError(errno.EACCES, "Permission denied")
+            super().rename(old, new)
+
+    checkpoint.prune(folder, Retention(newest=1), folder / "checkpoint-10", disk=Refusing())
+    assert names(folder) == ["checkpoint-1", "checkpoint-10"]
+
+
+def test_of_a_link_to_a_checkpoint_the_link_is_deleted(run, tmp_path):
+    folder, archive = run / "checkpoints", tmp_path / "archive"
+    (folder / "checkpoint-2").rename(archive)
+    (folder / "checkpoint-2").symlink_to(archive)
+    checkpoint.prune(folder, Retention(newest=1), folder / "checkpoint-10")
+    assert names(folder) == ["checkpoint-10"]
+    assert checkpoint.problems(archive) == []
 
 
 def test_the_best_is_found_by_the_runs_own_metric(run):
@@ -328,6 +353,15 @@ def test_what_cannot_be_written_is_not_half_written(run):
     with pytest.raises(TypeError):
         checkpoint.write(run / "checkpoints", 11, unwritable)
     assert names(run / "checkpoints") == ["checkpoint-1", "checkpoint-10", "checkpoint-2"]
+
+
+def test_a_disk_that_takes_no_hints_is_written_to(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    large = replace(tiny(1.0), optimizer={"w/m": np.ones(2**22, np.float32)})
+    assert checkpoint.problems(checkpoint.write(tmp_path, 1, large)) == []
 
 
 def test_what_is_set_aside_is_numbered_and_kept(run):

@@ -13,6 +13,7 @@ fsync(2); T. S. Pillai et al. All File Systems Are Not Created Equal. OSDI 2014.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -73,7 +74,8 @@ class Disk:
             while block:
                 block = block[os.write(handle, block) :]
             if size == BLOCK:  # the disk begins now, and not when fsync waits for it
-                os.posix_fadvise(handle, position, size, os.POSIX_FADV_DONTNEED)
+                with contextlib.suppress(OSError):  # only a hint, which a sandbox may forbid
+                    os.posix_fadvise(handle, position, size, os.POSIX_FADV_DONTNEED)
 
     def sync_directory(self, path: Path) -> None:
         """Wait until the names in a directory are on the disk."""
@@ -88,10 +90,13 @@ class Disk:
         old.rename(new)
 
     def remove(self, path: Path) -> None:
-        """Delete a directory with all that is in it.
+        """Delete a directory with all that is in it; of a symbolic link to one, the link alone.
 
         Its manifest goes first: from then on it is no checkpoint, whatever its name.
         """
+        if path.is_symlink():
+            self._unlink(path)
+            return
         entries = sorted(path.iterdir(), key=lambda entry: (entry.name != MANIFEST, entry.name))
         for entry in entries:
             if entry.is_dir() and not entry.is_symlink():

@@ -73,16 +73,15 @@ def prune(folder: Path, retention: Retention, written: Path, *, disk: Disk = DIS
     """
     if retention.newest == 0:
         return
-    with contextlib.suppress(OSError):  # a leftover costs space, never the run
-        listed = _listed(folder)
-        for path in _unwanted(listed, retention, written):
+    for path in _unwanted(_listed(folder), retention, written):
+        with contextlib.suppress(OSError):  # a leftover costs space, never the run
             delete(path, disk)
 
 
 def _unwanted(listed: Listed, retention: Retention, written: Path) -> list[Path]:
     """Return what nothing keeps, oldest step first."""
     others = [path for path, _ in listed if path != written]
-    kept = {written, *others[len(others) - retention.newest + 1 :]}
+    kept = {written, *others[max(0, len(others) - retention.newest + 1) :]}
     kept.update(by_metric(listed, retention.metric, retention.mode)[: retention.best])
     for path, manifest in listed:
         if retention.every and manifest.step and manifest.step % retention.every == 0:
@@ -92,8 +91,10 @@ def _unwanted(listed: Listed, retention: Retention, written: Path) -> list[Path]
 
 def _listed(folder: Path) -> list[tuple[Path, Manifest]]:
     """Return the checkpoints with their manifests, oldest step first."""
-    found = []
-    for path in folder.iterdir():
+    found, entries = [], []
+    with contextlib.suppress(OSError):
+        entries = list(folder.iterdir())
+    for path in entries:
         if step_of(path.name) is not None:
             with contextlib.suppress(DamagedError):
                 found.append((path, read_manifest(path)))
