@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tisslm.contracts import Stateful
 from tisslm.errors import CheckpointError, PluginError
+from tisslm.untrusted import show
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
@@ -64,8 +65,13 @@ def load_part_states(trainer: Trainer, saved: Mapping[str, Any], where: Path) ->
     Raises
     ------
     CheckpointError
-        If a loss or a dataset does not take its state.
+        If a loss or a dataset does not take its state, or these are no states.
     """
+    if not isinstance(saved, Mapping):
+        raise CheckpointError(
+            f"{where / 'trainer_state.json'}: expected the parts' states by name, got "
+            f"{show(saved)}; use an earlier checkpoint"
+        )
     left = dict(saved)
     for name, part in _parts(trainer):
         if name not in left:

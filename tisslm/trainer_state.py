@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tisslm.errors import CheckpointError
 from tisslm.loss_history import LossHistory
+from tisslm.untrusted import show
 
 __all__ = ["TrainerState", "warn_if_bits_differ"]
 
@@ -92,18 +93,18 @@ class TrainerState:
         Raises
         ------
         CheckpointError
-            If a value is missing or of another type.
+            If a value is missing or of another type, or a count is negative.
         """
         try:
             return cls(
-                step=int(value["global_step"]),
-                epoch=int(value["epoch"]),
-                updates=int(value["updates"]),
-                tokens_seen=int(value["num_input_tokens_seen"]),
-                skipped=int(value.get("skipped_steps", 0)),
-                refused_in_a_row=int(value.get("refused_in_a_row", 0)),
+                step=_count(value, "global_step"),
+                epoch=_count(value, "epoch"),
+                updates=_count(value, "updates"),
+                tokens_seen=_count(value, "num_input_tokens_seen"),
+                skipped=_count(value, "skipped_steps", 0),
+                refused_in_a_row=_count(value, "refused_in_a_row", 0),
                 evaluation={
-                    name: int(found) if name == "step" else float(found)
+                    name: _count({name: found}, name) if name == "step" else float(found)
                     for name, found in value.get("evaluation", {}).items()
                 },
                 scaling={k: float(v) for k, v in value.get("loss_scaling", {}).items()},
@@ -113,6 +114,14 @@ class TrainerState:
             raise CheckpointError(
                 f"{where}: not the state of a trainer ({error!r}); use an earlier checkpoint"
             ) from error
+
+
+def _count(value: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """Return an integer from 0 to 2^63 - 1; True and 1.0 are none."""
+    found = value[name] if default is None else value.get(name, default)
+    if type(found) is not int or not 0 <= found < 2**63:
+        raise ValueError(f"expected {name} to be a count, got {show(found)}")
+    return found
 
 
 def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -214,6 +214,29 @@ def test_a_save_waits_for_the_one_before(make_trainer):
     assert events == [f"{what} {step}" for step in (1, 2, 3) for what in ("begin", "end")]
 
 
+def test_a_save_waits_although_a_wait_before_it_was_interrupted(make_trainer, monkeypatch):
+    state, gate, events = snapshot.take(make_trainer()), threading.Event(), []
+
+    def write(step: int, found: Checkpoint) -> Path:
+        events.append(f"begin {step}")
+        gate.wait(20 if step == 1 else 0)
+        events.append(f"end {step}")
+        return Path()
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        monkeypatch.undo()
+        threading.Timer(0.05, gate.set).start()
+        raise KeyboardInterrupt
+
+    saver = BackgroundSaver(write, state)
+    saver.save(1, state)
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        saver.wait()
+    saver.write_now(2, state)
+    assert events == ["begin 1", "end 1", "begin 2", "end 2"]
+
+
 def test_errors_are_raised_once_and_counted(make_trainer):
     state = snapshot.take(make_trainer())
 

@@ -277,6 +277,31 @@ def test_a_state_of_the_wrong_type_is_named(make_trainer):
         make_trainer(folder="other", resume=str(trainer.run.path))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("global_step", -1, "not the state of a trainer (ValueError(\"expected global_step to be a "
+         "count, got '-1'\")); use an earlier checkpoint"),
+        ("epoch", 1.5, "not the state of a trainer (ValueError(\"expected epoch to be a count, got "
+         "'1.5'\")); use an earlier checkpoint"),
+        ("skipped_steps", 2**63, "not the state of a trainer (ValueError(\"expected skipped_steps "
+         "to be a count, got '9223372036854775808'\")); use an earlier checkpoint"),
+        ("parts", None, "expected the parts' states by name, got 'None'; use an earlier checkpoint"),
+    ],
+)  # fmt: skip
+def test_a_position_that_no_run_has_is_refused(make_trainer, key, value, reason):
+    trainer = make_trainer()
+    trainer.train()
+    path = trainer.run.checkpoints / "checkpoint-6" / "trainer_state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    reseal(path.parent)
+    before = trainer.model.parameters.data.copy()
+    with pytest.raises(CheckpointError) as error:
+        trainer.load_checkpoint(path.parent)
+    assert str(error.value) == f"{path}: {reason}"
+    assert np.array_equal(before, trainer.model.parameters.data)
+
+
 def test_the_engine_is_named(make_trainer):
     trainer = make_trainer()
     trainer.train()
