@@ -25,14 +25,14 @@ __all__ = ["load_model", "load_run_config"]
 
 
 def load_model(
-    path: str | Path, *, registry: Registry | None = None
+    path: checkpoint.Where, *, registry: Registry | None = None
 ) -> tuple[Transformer, Tokenizer | None]:
     """Build the model and the tokenizer of a checkpoint.
 
     Parameters
     ----------
-    path : str or Path
-        Whatever ``tisslm.checkpoint.resolve`` understands: a checkpoint, or a run directory.
+    path : str, Path or Found
+        Whatever ``tisslm.checkpoint.find`` understands: a checkpoint, or a run directory.
     registry : Registry, optional
         Where the tokenizer's name is looked up; left out, every installed part.
 
@@ -50,8 +50,8 @@ def load_model(
     PluginError
         If the tokenizer is one that is not installed.
     """
-    where = checkpoint.resolve(path)
-    found = checkpoint.read(where, optimizer=False)
+    place = checkpoint.find(path)
+    where, found = place.path, checkpoint.read(place, optimizer=False)
     try:
         config = TransformerConfig(**found.model_config)
         _check_sizes(config, found.model, where)
@@ -101,12 +101,12 @@ def _tokenizer(saved: Mapping[str, Any], registry: Registry, where: Path) -> Tok
     return tokenizer
 
 
-def load_run_config(path: str | Path) -> RunConfig:
+def load_run_config(path: checkpoint.Where) -> RunConfig:
     """Read the configuration of the run that a checkpoint belongs to.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or Found
         As for ``load_model``.
 
     Raises
@@ -114,7 +114,7 @@ def load_run_config(path: str | Path) -> RunConfig:
     CheckpointError
         If there is none beside the checkpoint, or it cannot be used.
     """
-    where = checkpoint.resolve(path).absolute()
+    where = checkpoint.find(path).path.absolute()
     for folder in where.parents:
         if (folder / CONFIG).is_file():
             config = _read_config(folder / CONFIG)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint import Retention, list_checkpoints, newest, resolve
+from tisslm.checkpoint import Found, Retention, find, find_newest, list_checkpoints
 from tisslm.config import TrainingConfig
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import CheckpointError, ConfigError
@@ -170,7 +170,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 def open_run(
     config: TrainingConfig, settings: Mapping[str, Any]
-) -> tuple[RunDirectory, Path | None]:
+) -> tuple[RunDirectory, Found | None]:
     """Return the directory of a run, and the checkpoint that it goes on from, if any.
 
     Without ``output_dir``, a run goes on in the directory that its checkpoint lies in.
@@ -188,15 +188,15 @@ def open_run(
         checkpoints and none that verifies.
     """
     target, folder = config.resume_target, known_folder(config, settings)
-    saved: Path | None = None
+    saved: Found | None = None
     if target and target != "auto":
-        saved = resolve(target)
+        saved = find(target)
         below = Path(config.checkpoint_dir).parts
-        if not folder and saved.parts[-1 - len(below) : -1] == below:
-            folder = str(saved.parents[len(below)])
+        if not folder and saved.path.parts[-1 - len(below) : -1] == below:
+            folder = str(saved.path.parents[len(below)])
     run = RunDirectory(folder, config.name, config.checkpoint_dir)
     if target == "auto":
-        saved = newest(run.checkpoints)
+        saved = find_newest(run.checkpoints)
     return run, saved
 
 

@@ -5,7 +5,6 @@ What does not live here: the files (``checkpoint``), and when one is written (``
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tisslm import checkpoint, ops
@@ -76,14 +75,14 @@ def conditions(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def restore(trainer: Trainer, path: str | Path) -> TrainerState:
+def restore(trainer: Trainer, path: checkpoint.Where) -> TrainerState:
     """Give a trainer's parts what a checkpoint has of them, and return the position.
 
     Parameters
     ----------
     trainer : Trainer
-    path : str or Path
-        Whatever ``tisslm.checkpoint.resolve`` understands.
+    path : str, Path or Found
+        Whatever ``tisslm.checkpoint.find`` understands.
 
     Raises
     ------
@@ -91,8 +90,8 @@ def restore(trainer: Trainer, path: str | Path) -> TrainerState:
         If it is missing, damaged, or made for another model, tokenizer or optimizer; then
         nothing was changed.
     """
-    where = checkpoint.resolve(path)
-    found, own = checkpoint.read(where), take(trainer)
+    place = checkpoint.find(path)
+    where, found, own = place.path, checkpoint.read(place), take(trainer)
     state = TrainerState.load(
         found.trainer, found.trainer_arrays, where / "trainer_state.json", trainer.max_steps
     )

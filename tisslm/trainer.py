@@ -321,13 +321,13 @@ class Trainer:
         checkpoint.prune(self.run.checkpoints, self.retention, path)
         return path
 
-    def load_checkpoint(self, path: str | Path) -> None:
+    def load_checkpoint(self, path: checkpoint.Where) -> None:
         """Take over parameters, optimizer, schedule and position from a checkpoint.
 
         Parameters
         ----------
-        path : str or Path
-            Whatever ``tisslm.checkpoint.resolve`` understands.
+        path : str, Path or Found
+            Whatever ``tisslm.checkpoint.find`` understands.
 
         Raises
         ------

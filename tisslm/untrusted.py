@@ -23,6 +23,7 @@ from tisslm.errors import CheckpointError, TissLMError
 __all__ = ["CHECKPOINT", "Refusal", "RegularFile", "show"]
 
 _BLOCK = 2**20  # bytes read together to be hashed: they are in the second-level cache still
+_SECTOR = 512  # bytes of what stat counts as blocks
 _SHOWN = 60  # characters of a name that a message repeats
 
 
@@ -160,6 +161,12 @@ class RegularFile:
         data = bytearray(self.size)
         self.read_into(data, 0)
         return data
+
+    def is_hollow(self) -> bool:
+        """Tell a file that is larger than the memory and takes next to nothing of the disk."""
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        stored = os.fstat(self._handle).st_blocks * _SECTOR
+        return self.size > memory and stored < self.size // 64
 
     def sha256(self) -> str:
         """Return the SHA-256 of all bytes, in hexadecimal; memory is 1 MiB.

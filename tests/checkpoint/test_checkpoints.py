@@ -16,12 +16,12 @@ from checkpoints import reseal
 from crash.saver import tiny
 
 from tisslm import checkpoint
-from tisslm.checkpoint import verification
 from tisslm.checkpoint.disk import Disk
 from tisslm.checkpoint.manifest import MANIFEST
 from tisslm.checkpoint.retention import Retention
 from tisslm.errors import CheckpointError
 from tisslm.tokenizers import BpeTokenizer
+from tisslm.untrusted import RegularFile
 
 DEAD = 2**22 + 1  # above the largest number that a process can have
 
@@ -165,28 +165,31 @@ def test_a_directory_from_before_manifests_is_refused_with_that_reason(run):
         assert checkpoint.resolve(run).name == "checkpoint-2"
 
 
-def test_what_was_verified_is_hashed_again_only_after_a_change(run, monkeypatch):
-    path = run / "checkpoints" / "checkpoint-10"
-    for file in path.iterdir():  # a second old: their times cannot hide a change
-        os.utime(file, (1, 1))
+def test_what_was_found_is_read_without_hashing_it_again(run, monkeypatch):
     hashed = []
-    compare = verification._compare
-    monkeypatch.setattr(verification, "_SETTLED", -10)
-    monkeypatch.setattr(verification, "_compare", lambda *a: hashed.append(a) or compare(*a))
-    checkpoint.read(run)
-    checkpoint.read(path)
-    assert len(hashed) == 1
-    flip(path / "model.safetensors")
-    os.utime(path / "model.safetensors", (1, 1))
+    sha256 = RegularFile.sha256
+    monkeypatch.setattr(
+        RegularFile, "sha256", lambda file: hashed.append(file.path) or sha256(file)
+    )
+    found = checkpoint.find(run)
+    assert sorted(path.name for path in hashed) == sorted(found.manifest.files)
+    assert checkpoint.find(found) is found
+    checkpoint.read(found)
+    assert len(hashed) == len(found.manifest.files)
+    flip(found.path / "model.safetensors")  # and who asks anew is told what is now
     with pytest.raises(CheckpointError, match=r"model.safetensors: the checkpoint is damaged"):
-        checkpoint.read(path)
+        checkpoint.read(found.path)
 
 
-def test_a_file_that_changed_just_now_is_not_trusted_by_its_times(run, monkeypatch):
-    path = run / "checkpoints" / "checkpoint-10"
-    monkeypatch.setattr(verification, "_SETTLED", 1e6)
-    checkpoint.read(path)
-    assert path.absolute() not in verification._verified
+@pytest.mark.parametrize("key", ["format_version", "step", "metrics"])
+def test_numbers_beyond_all_measure(run, key):
+    path = run / "checkpoints" / "checkpoint-10" / MANIFEST
+    huge = 10**400
+    value = json.loads(path.read_text())
+    value[key] = {"eval/loss": huge} if key == "metrics" else huge
+    path.write_text(json.dumps(value))
+    with pytest.raises(CheckpointError, match=r"manifest.json: the checkpoint is damaged"):
+        checkpoint.verify(path.parent)
 
 
 # --------------------------------------------------------------------------- manifests

@@ -262,7 +262,7 @@ for _key, _value in [("files", []), ("files", {}), ("files", {"config.json": 3})
                      ("step", -1), ("step", "1"), ("metrics", []), ("metrics", {"a": "b"}),
                      ("metrics", {"a": float("inf")}), ("metrics", {"a": True})]:  # fmt: skip
 
-    @case(damaged("manifest.json", f"{ANOTHER}|expected a manifest, got a file that is no JSON"),
+    @case(damaged("manifest.json", f"{ANOTHER}|expected numbers as JSON has them, got Infinity"),
           key=_key, value=_value)  # fmt: skip
     def manifest_of_another_type(folder, key, value):
         sealed(folder, manifest(folder) | {key: value})
@@ -273,25 +273,25 @@ def manifest_of_a_later_version(folder):
     sealed(folder, manifest(folder) | {"format_version": 99})
 
 
-@case(damaged("manifest.json", "expected a manifest.*, got .*"))
+@case(damaged("manifest.json", "expected JSON of at most 32768 values, got more"))
 def manifest_a_million_levels_deep(folder):
     (folder / "manifest.json").write_bytes(b"[" * 10**6)
 
 
-@case(damaged("manifest.json", "expected a manifest that fits its checksum, got one that was c.*"))
+@case(damaged("manifest.json", "expected a manifest, got one that fails: the key 'step' is .*"))
 def manifest_with_a_key_twice(folder):
     path = folder / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'{\n "format"', b'{\n "step": 9,\n "format"'))
 
 
-@case(damaged("manifest.json", "expected a file that can be read, got .*"))
+@case(damaged("manifest.json", "expected at most 1048576 bytes, got 8796093022208"))
 def manifest_of_a_terabyte(folder):
     os.truncate(folder / "manifest.json", HUGE)
 
 
 # --------------------------------------------------------------------------- kinds of file
 
-GOT = r"expected a (file of \d+ bytes|file that can be read), got "
+GOT = "expected a regular file, got "
 
 for _name in FILES:
 

@@ -286,7 +286,7 @@ def test_a_state_of_the_wrong_type_is_named(make_trainer):
          "'1.5'\")); use an earlier checkpoint"),
         ("skipped_steps", 2**63, "not the state of a trainer (ValueError(\"expected skipped_steps "
          "to be a count, got '9223372036854775808'\")); use an earlier checkpoint"),
-        ("parts", None, "expected the parts' states by name, got 'None'; use an earlier checkpoint"),
+        ("parts", None, "expected the parts' states by name, got 'None'; use an earlier checkpoint")
     ],
 )  # fmt: skip
 def test_a_position_that_no_run_has_is_refused(make_trainer, key, value, reason):

@@ -10,34 +10,43 @@ What does not live here: what the states mean; their owners write and read them.
 
 from __future__ import annotations
 
-from tisslm.checkpoint.finding import best, directories, list_checkpoints, newest, resolve
+from tisslm.checkpoint.damage import DamagedError, Problem
+from tisslm.checkpoint.finding import (
+    Found,
+    Where,
+    best,
+    directories,
+    find,
+    find_newest,
+    list_checkpoints,
+    newest,
+    resolve,
+)
 from tisslm.checkpoint.fitting import check_parameters, check_same
 from tisslm.checkpoint.litter import clean
-from tisslm.checkpoint.manifest import (
-    DamagedError,
-    FileRecord,
-    Manifest,
-    Problem,
-    read_manifest,
-)
+from tisslm.checkpoint.manifest import FileRecord, Manifest, read_manifest
 from tisslm.checkpoint.reading import read
 from tisslm.checkpoint.record import Checkpoint, tokenizer_state
 from tisslm.checkpoint.retention import Retention, prune
-from tisslm.checkpoint.verification import problems, verify
+from tisslm.checkpoint.verification import problems, unlisted, verify
 from tisslm.checkpoint.writing import set_aside, write
 
 __all__ = [
     "Checkpoint",
     "DamagedError",
     "FileRecord",
+    "Found",
     "Manifest",
     "Problem",
     "Retention",
+    "Where",
     "best",
     "check_parameters",
     "check_same",
     "clean",
     "directories",
+    "find",
+    "find_newest",
     "list_checkpoints",
     "newest",
     "problems",
@@ -47,6 +56,7 @@ __all__ = [
     "resolve",
     "set_aside",
     "tokenizer_state",
+    "unlisted",
     "verify",
     "write",
 ]

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint.manifest import MANIFEST, DamagedError, has_manifest, read_manifest
+from tisslm.checkpoint.damage import DamagedError
+from tisslm.checkpoint.manifest import MANIFEST, Manifest, has_manifest, read_manifest
 from tisslm.checkpoint.naming import ASIDE, step_of, temporaries
 from tisslm.checkpoint.record import TRAINER
 from tisslm.checkpoint.retention import by_metric
@@ -20,11 +22,31 @@ from tisslm.errors import CheckpointError
 from tisslm.strict_toml import read_toml
 from tisslm.untrusted import CHECKPOINT
 
-__all__ = ["best", "directories", "list_checkpoints", "newest", "resolve"]
+__all__ = ["Found", "Where", "best", "directories", "find", "find_newest", "list_checkpoints"]
+__all__ += ["newest", "resolve"]
 
 BEST = "best"
 _FOUNDING_NAME = re.compile(r"checkpoint_step_(\d+)(\.bin)?")
 _RUN_CONFIG = "config.resolved.toml"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint whose files were compared with its manifest.
+
+    Attributes
+    ----------
+    path : Path
+        Its directory.
+    manifest : Manifest
+    """
+
+    path: Path
+    manifest: Manifest
+
+
+#: What stands for a checkpoint where one is asked for: a path, or one that was found before.
+Where = str | Path | Found
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -33,6 +55,12 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> Path | None:
+    """Return the path of what ``find_newest`` finds."""
+    found = find_newest(folder)
+    return None if found is None else found.path
+
+
+def find_newest(folder: Path) -> Found | None:
     """Return the newest checkpoint of a folder that verifies, or None if there is none at all.
 
     Warns
@@ -48,13 +76,19 @@ def newest(folder: Path) -> Path | None:
     return _first_whole(folder, _candidates(folder))
 
 
-def resolve(path: str | Path) -> Path:
+def resolve(path: Where) -> Path:
+    """Return the path of what ``find`` finds."""
+    return find(path).path
+
+
+def find(path: Where) -> Found:
     """Find the checkpoint that a path means, and verify it.
 
     Parameters
     ----------
-    path : str or Path
-        A checkpoint; a folder of checkpoints or a run directory (the newest that verifies is
+    path : str, Path or Found
+        What was found before is returned as it is, and not verified again. A path is that of a
+        checkpoint; a folder of checkpoints or a run directory (the newest that verifies is
         taken); ``RUN/best``; or the founding name ``checkpoint_step_N.bin``, which stands for
         ``checkpoint-N``.
 
@@ -68,20 +102,21 @@ def resolve(path: str | Path) -> Path:
     CheckpointError
         If there is no checkpoint, or the one that is named is damaged.
     """
+    if isinstance(path, Found):
+        return path
     path = Path(path)
     founding = _FOUNDING_NAME.fullmatch(path.name)
     if founding and not path.exists():
         path = path.with_name(f"checkpoint-{founding[1]}")
     if path.name == BEST and not path.exists() and path.parent.is_dir():
-        return best(path.parent)
+        return _find_best(path.parent)
     step = step_of(path.name)
     if step is not None and not path.exists():  # it may have been put aside to be replaced
         path = next((p for number, _, p in _named(path.parent) if number == step), path)
     if _is_one(path):
-        verify(path)
-        return path
+        return Found(path, verify(path))
     for folder in _folders(path):
-        found = newest(folder)
+        found = find_newest(folder)
         if found is not None:
             return found
     raise _none(path)
@@ -104,7 +139,10 @@ def best(run: str | Path, metric: str = "", mode: str = "") -> Path:
     CheckpointError
         If no checkpoint has a value of the metric, or none of them verifies.
     """
-    run = Path(run)
+    return _find_best(Path(run), metric, mode).path
+
+
+def _find_best(run: Path, metric: str = "", mode: str = "") -> Found:
     settings = _training(run)
     metric = metric or str(settings.get("best_metric", "eval/loss"))
     mode = mode or str(settings.get("best_mode", "min"))
@@ -173,18 +211,18 @@ def _named(folder: Path) -> Iterator[tuple[int, bool, Path]]:
             yield found.step, False, found.path
 
 
-def _first_whole(folder: Path, candidates: Iterable[Path]) -> Path | None:
+def _first_whole(folder: Path, candidates: Iterable[Path]) -> Found | None:
     """Return the first that verifies; warn of those before it."""
     damaged: list[DamagedError] = []
     for path in candidates:
         try:
-            verify(path)
+            found = Found(path, verify(path))
         except DamagedError as error:
             damaged.append(error)
             continue
         for newer in damaged:
             warnings.warn(_passed_over(newer, path), RuntimeWarning, stacklevel=4)
-        return path
+        return found
     if not damaged:
         return None
     if len(damaged) == 1:

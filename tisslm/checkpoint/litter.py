@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from tisslm.checkpoint.damage import DamagedError
 from tisslm.checkpoint.disk import DISK, Disk
-from tisslm.checkpoint.manifest import DamagedError
 from tisslm.checkpoint.naming import ASIDE, OLD, Temporary, target, temporaries, temporary, using
 from tisslm.checkpoint.verification import verify
 

@@ -14,22 +14,20 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tisslm.errors import CheckpointError
+from tisslm.checkpoint.damage import Damage, DamagedError, Problem
+from tisslm.strict_json import parse_json
+from tisslm.untrusted import RegularFile, show
 
 __all__ = [
     "MANIFEST",
-    "DamagedError",
     "FileRecord",
     "Manifest",
-    "Problem",
     "has_manifest",
-    "open_regular",
     "read_manifest",
     "render",
 ]
@@ -51,6 +49,8 @@ LARGEST = 2**20  # bytes of a manifest: it has some ten lines
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BITS_OF_A_SIZE = 63
+_MAX_VALUES, _MAX_DEPTH = 2**15, 4
+_DAMAGE = Damage(what="a manifest")
 
 
 @dataclass(frozen=True)
@@ -79,35 +79,6 @@ class Manifest:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one file, in words."""
-
-    file: str
-    expected: str
-    got: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: expected {self.expected}, got {self.got}"
-
-
-class DamagedError(CheckpointError):
-    """A directory that does not verify.
-
-    Parameters
-    ----------
-    folder : Path
-    problem : Problem
-    """
-
-    def __init__(self, folder: Path, problem: Problem) -> None:
-        self.folder, self.problem = folder, problem
-        super().__init__(
-            f"{folder / problem.file}: the checkpoint is damaged or incomplete (expected "
-            f"{problem.expected}, got {problem.got}); use an earlier one"
-        )
-
-
 def render(manifest: Manifest) -> bytes:
     """Return the text of a manifest."""
     body: dict[str, Any] = {
@@ -130,26 +101,6 @@ def _text(value: Mapping[str, Any]) -> bytes:
 # --------------------------------------------------------------------------- reading
 
 
-def open_regular(path: Path) -> int:
-    """Open a plain file for reading and return its handle: no link, and nothing that waits.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    ValueError
-        If it is no plain file; the message says what it is.
-    """
-    if path.is_symlink():
-        raise ValueError("a symbolic link")
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ValueError("something that is no file")
-    return handle
-
-
 def has_manifest(folder: Path) -> bool:
     """Tell whether a directory has a manifest that can be used; the files are not looked at."""
     try:
@@ -167,33 +118,20 @@ def read_manifest(folder: Path) -> Manifest:
     DamagedError
         If there is none, or none that can be used.
     """
-    try:
-        content = _read_limited(folder / MANIFEST)
-    except FileNotFoundError:
-        raise _bad(folder, "a manifest", _none_of(folder)) from None
-    except (OSError, ValueError) as error:
-        got = (error.strerror or "an error") if isinstance(error, OSError) else str(error)
-        raise _bad(folder, "a file that can be read", got) from error
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        raise _bad(folder, "a manifest", "a file that is no JSON") from None
+    path = folder / MANIFEST
+    if not os.path.lexists(path):
+        raise _bad(folder, "a manifest", _none_of(folder))
+    with RegularFile(path, _DAMAGE) as file:
+        content = file.read(LARGEST)
+    value = parse_json(content, path, _DAMAGE, max_values=_MAX_VALUES, max_depth=_MAX_DEPTH)
     _check_version(folder, value)
     try:
         manifest = _from_json(value)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _bad(folder, "a manifest", f"another JSON value ({error!r:.80})") from None
     if render(manifest) != content:
         raise _bad(folder, "a manifest that fits its checksum", "one that was changed")
     return manifest
-
-
-def _read_limited(path: Path) -> bytes:
-    with open(open_regular(path), "rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise ValueError(f"one of more than {LARGEST} bytes")
-    return content
 
 
 def _none_of(folder: Path) -> str:
@@ -208,16 +146,15 @@ def _bad(folder: Path, expected: str, got: str) -> DamagedError:
     return DamagedError(folder, Problem(MANIFEST, expected, got))
 
 
-def _check_version(folder: Path, value: Any) -> None:
+def _check_version(folder: Path, value: Mapping[str, Any]) -> None:
     """Name a later format, before its keys are taken for damage."""
-    version = value.get("format_version") if isinstance(value, dict) else None
-    known = isinstance(value, dict) and value.get("format") == FORMAT
-    if known and isinstance(version, int) and version != VERSION:
-        got = f"{version:.6g}, of a newer TissLM" if version > VERSION else f"{version:.6g}"
+    version = value.get("format_version")
+    if value.get("format") == FORMAT and type(version) is int and version != VERSION:
+        got = show(version).strip("'") + (", of a newer TissLM" if version > VERSION else "")
         raise _bad(folder, f"format version {VERSION}", got)
 
 
-def _from_json(value: Any) -> Manifest:
+def _from_json(value: Mapping[str, Any]) -> Manifest:
     """Take a manifest apart; what it cannot be is a ``ValueError`` or what Python raises."""
     files = {str(name): _record(name, record) for name, record in value["files"].items()}
     missing = [name for name in REQUIRED if name not in files]

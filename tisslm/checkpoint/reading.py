@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint.finding import resolve
+from tisslm.checkpoint.finding import Where, find
 from tisslm.checkpoint.manifest import Manifest
 from tisslm.checkpoint.record import (
     CONFIG,
@@ -22,7 +22,6 @@ from tisslm.checkpoint.record import (
     TRAINER_ARRAYS,
     Checkpoint,
 )
-from tisslm.checkpoint.verification import verify
 from tisslm.strict_json import read_json
 from tisslm.tensor_files import TensorFile
 
@@ -35,12 +34,12 @@ _LARGE = 2**29
 _VALUES = 2**24
 
 
-def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
-    """Read the checkpoint that ``resolve`` finds.
+def read(path: Where, *, optimizer: bool = True) -> Checkpoint:
+    """Read the checkpoint that ``find`` finds.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or Found
     optimizer : bool
         Whether to read the optimizer's state, twice the model's size, and the trainer's arrays,
         too. Their files are verified all the same.
@@ -55,8 +54,8 @@ def read(path: str | Path, *, optimizer: bool = True) -> Checkpoint:
     CheckpointError
         If a file is missing or damaged.
     """
-    folder = resolve(path)
-    manifest = verify(folder)
+    found = find(path)
+    folder, manifest = found.path, found.manifest
     return Checkpoint(
         model=TensorFile(folder / MODEL),
         model_config=read_json(folder / CONFIG, _SMALL),

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from tisslm import checkpoint
+from tisslm.checkpoint import Found
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Tokenizer
 from tisslm.data import load_file, load_validation
@@ -47,13 +48,14 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Compute a trained model's mean loss over every window of a text."""
-    where = checkpoint.resolve(path)
+    place = checkpoint.find(path)
+    where = place.path
     registry = load_registry()
-    model, tokenizer = load_model(where, registry=registry)
+    model, tokenizer = load_model(place, registry=registry)
     if data is None:
-        source = _of_run(where, model, tokenizer)
+        source = _of_run(place, model, tokenizer)
     else:
-        source = _of_path(data, where, model, tokenizer)
+        source = _of_path(data, place, model, tokenizer)
     loss = registry.build("loss", "cross_entropy")
     found = evaluate_model(model, source.dataset, loss, batch_size=source.batch_size)
     facts = {
@@ -73,10 +75,11 @@ def evaluate(
     )
 
 
-def _of_run(where: Path, model: Transformer, tokenizer: Tokenizer | None) -> _Windows:
+def _of_run(place: Found, model: Transformer, tokenizer: Tokenizer | None) -> _Windows:
     """Return what the run that a checkpoint belongs to validates on."""
+    where = place.path
     try:
-        config = load_run_config(where)
+        config = load_run_config(place)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or give a text with --data") from error
     _check_readable(where, config.data, tokenizer)
@@ -88,11 +91,11 @@ def _of_run(where: Path, model: Transformer, tokenizer: Tokenizer | None) -> _Wi
     return _Windows(dataset, name, config.training.batch_size)
 
 
-def _of_path(path: Path, where: Path, model: Transformer, tokenizer: Tokenizer | None) -> _Windows:
+def _of_path(path: Path, place: Found, model: Transformer, tokenizer: Tokenizer | None) -> _Windows:
     """Return all of a file or folder, read as the run read its data if it is still there."""
-    _check_readable(where, DataSection(path=str(path)), tokenizer)
+    _check_readable(place.path, DataSection(path=str(path)), tokenizer)
     try:
-        section = load_run_config(where).data
+        section = load_run_config(place).data
     except CheckpointError:
         section = DataSection()
     if tokenizer is None:
