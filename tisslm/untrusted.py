@@ -10,6 +10,7 @@ texts that a user names to train on.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -107,13 +108,17 @@ class RegularFile:
             self._handle = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
         except (OSError, ValueError) as error:
             raise refusal(path, _open_reason(error, follow)) from None
-        self._close = weakref.finalize(self, os.close, self._handle)
-        found = os.fstat(self._handle)
+        self._close = weakref.finalize(self, _close, self._handle)
+        try:
+            found = os.fstat(self._handle)
+        except OSError as error:
+            self.close()
+            raise refusal(path, error.strerror) from None
         if not stat.S_ISREG(found.st_mode):
             self.close()
             kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
             raise refusal(path, f"expected a regular file, got {kind}")
-        self.size = found.st_size
+        self.size, self._stored = found.st_size, found.st_blocks * _SECTOR
 
     def close(self) -> None:
         """Close the file; reading is over."""
@@ -165,8 +170,7 @@ class RegularFile:
     def is_hollow(self) -> bool:
         """Tell a file that is larger than the memory and takes next to nothing of the disk."""
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        stored = os.fstat(self._handle).st_blocks * _SECTOR
-        return self.size > memory and stored < self.size // 64
+        return self.size > memory and self._stored < self.size // 64
 
     def sha256(self) -> str:
         """Return the SHA-256 of all bytes, in hexadecimal; memory is 1 MiB.
@@ -182,6 +186,12 @@ class RegularFile:
             self.read_into(part, start)
             digest.update(part)
         return digest.hexdigest()
+
+
+def _close(handle: int) -> None:
+    """Close a file that was read: an error then says nothing of what was read."""
+    with contextlib.suppress(OSError):
+        os.close(handle)
 
 
 def _open_reason(error: OSError | ValueError, follow: bool) -> str:

@@ -358,6 +358,23 @@ def test_what_cannot_be_written_is_not_half_written(run):
     assert names(run / "checkpoints") == ["checkpoint-1", "checkpoint-10", "checkpoint-2"]
 
 
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({1: "a", "1": "b"}, "the key '1' is there twice"),
+        (json.loads("[" * 70 + "]" * 70), "expected JSON of at most 64 levels, got more"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(run, state, reason):
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.write(run / "checkpoints", 11, replace(tiny(1.0), trainer={"parts": state}))
+    assert str(error.value) == (
+        f"trainer_state.json: what was to be written could not be read again ({reason}); give the "
+        "part whose state it is one of plain JSON values under distinct names"
+    )
+    assert names(run / "checkpoints") == ["checkpoint-1", "checkpoint-10", "checkpoint-2"]
+
+
 def test_a_disk_that_takes_no_hints_is_written_to(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

@@ -45,6 +45,7 @@ def test_a_damaged_file_is_named_and_ends_with_code_1(cli: Cli, run: Path) -> No
         "bytes": None,
         "ok": False,
         "problems": [{"file": "manifest.json", "expected": "a manifest", "got": "none"}],
+        "not_in_manifest": [],
     }
     assert (damaged["step"], damaged["files"], damaged["ok"]) == (6, 6, False)
     config, model = damaged["problems"]
@@ -54,6 +55,17 @@ def test_a_damaged_file_is_named_and_ends_with_code_1(cli: Cli, run: Path) -> No
     table = cli("verify", "run")
     assert table.code == 1
     assert "config.json: expected a file of" in " ".join(table.out.split())
+
+
+def test_a_file_that_the_manifest_lacks_is_named_and_no_damage(cli: Cli, run: Path) -> None:
+    (run / "checkpoints/checkpoint-6/notes.txt").write_text("mine")
+    result = cli("verify", "run")
+    assert (result.code, result.err) == (0, "")
+    words = " ".join(result.out.split())
+    assert words.endswith(" ok 'notes.txt' is not in the manifest")
+    (row,) = json.loads(cli("verify", "run", "--json").out)
+    assert (row["ok"], row["problems"], row["not_in_manifest"]) == (True, [], ["notes.txt"])
+    assert cli("generate", "run", "--max-new-tokens", "1").code == 0
 
 
 def test_a_path_without_a_checkpoint(cli: Cli, folder: Path) -> None:

@@ -2,6 +2,13 @@
 
 One save is traced to list its calls. For each of them, another is made in which the kernel kills
 the process at that call, or answers it with an error instead of doing it (``strace -e inject``).
+
+Left out are calls before the first that names the folder, and exit_group after the last; calls
+that touch memory, locks or nothing at all (``PASSIVE``), because a kill there finds the disk as at
+the next call, and an error there is no disk's; and, of errors alone, those that the kernel never
+answers so (``NEVER_FAIL``). A save of large arrays makes the same calls, more of write, and two
+more: it starts threads, which hash and touch no file, and gives fadvise64 as a hint, whose failure
+is ignored (``tests/checkpoint`` has that test).
 """
 
 from __future__ import annotations

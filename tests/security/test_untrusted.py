@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -145,6 +146,21 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text('ab[{"\\é😀'), inner),
     max_leaves=30,
 )
+
+
+def test_errors_of_a_disk_at_opening_and_closing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (path := tmp_path / "a.json").write_text("{}")
+    close, fstat = os.close, os.fstat
+    monkeypatch.setattr(os, "close", lambda handle: close(handle) or fail())
+    assert read_json(path, 10) == {}
+    monkeypatch.setattr(os, "close", close)
+    monkeypatch.setattr(os, "fstat", fail)
+    with pytest.raises(CheckpointError, match=r"a.json: the checkpoint is .*Input/output error"):
+        read_json(path, 10)
+    monkeypatch.setattr(os, "fstat", fstat)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -15,6 +15,7 @@ from tisslm.checkpoint.record import (
     HF_KEY,
     HF_NAME,
     HF_TOKENIZER,
+    LIMITS,
     MODEL,
     OPTIMIZER,
     TOKENIZER,
@@ -26,12 +27,6 @@ from tisslm.strict_json import read_json
 from tisslm.tensor_files import TensorFile
 
 __all__ = ["read"]
-
-# What JSON files may have: bytes, and values where there is a loss for every update or a merge for
-# every token.
-_SMALL = 2**20
-_LARGE = 2**29
-_VALUES = 2**24
 
 
 def read(path: Where, *, optimizer: bool = True) -> Checkpoint:
@@ -58,9 +53,9 @@ def read(path: Where, *, optimizer: bool = True) -> Checkpoint:
     folder, manifest = found.path, found.manifest
     return Checkpoint(
         model=TensorFile(folder / MODEL),
-        model_config=read_json(folder / CONFIG, _SMALL),
+        model_config=_read_json(folder, CONFIG),
         optimizer=TensorFile(folder / OPTIMIZER) if optimizer else {},
-        trainer=read_json(folder / TRAINER, _LARGE, max_values=_VALUES, allow_nan=True),
+        trainer=_read_json(folder, TRAINER),
         trainer_arrays=TensorFile(folder / TRAINER_ARRAYS) if optimizer else {},
         tokenizer=_read_tokenizer(folder, manifest),
         metrics=manifest.metrics,
@@ -70,8 +65,14 @@ def read(path: Where, *, optimizer: bool = True) -> Checkpoint:
 def _read_tokenizer(folder: Path, manifest: Manifest) -> dict[str, Any] | None:
     """Return name and state, by the file that is there."""
     if HF_TOKENIZER in manifest.files:
-        content = read_json(folder / HF_TOKENIZER, _LARGE, max_values=_VALUES)
-        return {"name": HF_NAME, "state": {HF_KEY: content}}
+        return {"name": HF_NAME, "state": {HF_KEY: _read_json(folder, HF_TOKENIZER)}}
     if TOKENIZER in manifest.files:
-        return read_json(folder / TOKENIZER, _LARGE, max_values=_VALUES)
+        return _read_json(folder, TOKENIZER)
     return None
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    limits = LIMITS[name]
+    return read_json(
+        folder / name, limits.size, max_values=limits.values, allow_nan=limits.allow_nan
+    )

@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 
 from tisslm.checkpoint.disk import Block
 from tisslm.contracts import Tokenizer
-from tisslm.errors import PluginError
+from tisslm.errors import CheckpointError, PluginError
 from tisslm.registry import Registry
+from tisslm.strict_json import parse_json
 from tisslm.tensor_files import tensor_chunks
+from tisslm.untrusted import Refusal
 
 __all__ = [
     "CONFIG",
     "HF_TOKENIZER",
+    "LIMITS",
     "MODEL",
     "OPTIMIZER",
     "TOKENIZER",
@@ -49,6 +52,30 @@ HF_TOKENIZER = "tokenizer.json"
 
 #: The tokenizer whose state is a tokenizer.json: its registered name, and the key of the content.
 HF_NAME, HF_KEY = "bpe", "tokenizer"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a JSON file may have, so that it can be read: bytes, values, and NaN."""
+
+    size: int
+    values: int = 2**20
+    allow_nan: bool = False
+
+
+#: A tokenizer has a value for every token and merge.
+LIMITS = {
+    CONFIG: Limits(2**20),
+    TRAINER: Limits(2**29, 2**24, allow_nan=True),
+    TOKENIZER: Limits(2**29, 2**24),
+    HF_TOKENIZER: Limits(2**29, 2**24),
+}
+
+_UNREADABLE = Refusal(
+    CheckpointError,
+    "what was to be written could not be read again",
+    "give the part whose state it is one of plain JSON values under distinct names",
+)
 
 
 @dataclass
@@ -86,9 +113,9 @@ class Checkpoint:
 def contents(checkpoint: Checkpoint) -> Iterator[tuple[str, Iterable[Block]]]:
     """Yield the name and the content of each file, but for the manifest."""
     yield MODEL, tensor_chunks(checkpoint.model, MODEL)
-    yield CONFIG, _json(checkpoint.model_config)
+    yield CONFIG, _json(CONFIG, checkpoint.model_config)
     yield OPTIMIZER, tensor_chunks(checkpoint.optimizer, OPTIMIZER)
-    yield TRAINER, _json(checkpoint.trainer)
+    yield TRAINER, _json(TRAINER, checkpoint.trainer)
     yield TRAINER_ARRAYS, tensor_chunks(checkpoint.trainer_arrays, TRAINER_ARRAYS)
     if checkpoint.tokenizer is not None:
         yield _tokenizer_file(checkpoint.tokenizer)
@@ -97,12 +124,23 @@ def contents(checkpoint: Checkpoint) -> Iterator[tuple[str, Iterable[Block]]]:
 def _tokenizer_file(tokenizer: Mapping[str, Any]) -> tuple[str, Iterable[Block]]:
     state = tokenizer["state"]
     if tokenizer["name"] == HF_NAME and set(state) == {HF_KEY}:
-        return HF_TOKENIZER, _json(state[HF_KEY])
-    return TOKENIZER, _json(tokenizer)
+        return HF_TOKENIZER, _json(HF_TOKENIZER, state[HF_KEY])
+    return TOKENIZER, _json(TOKENIZER, tokenizer)
 
 
-def _json(value: Mapping[str, Any]) -> list[Block]:
-    return [json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"]
+def _json(name: str, value: Mapping[str, Any]) -> list[Block]:
+    """Return the text of a file, which was read once: a checkpoint must not be lost by its form.
+
+    Raises
+    ------
+    CheckpointError
+        If ``reading`` would refuse it.
+    """
+    text, limits = json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n", LIMITS[name]
+    if len(text) > limits.size:
+        raise _UNREADABLE(name, f"expected at most {limits.size} bytes, got {len(text)}")
+    parse_json(text, name, _UNREADABLE, max_values=limits.values, allow_nan=limits.allow_nan)
+    return [text]
 
 
 def tokenizer_state(tokenizer: Tokenizer | None, registry: Registry) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from tisslm.datasets.shard_format import read_manifest
 from tisslm.datasets.shards import is_shards, verify_shards
 from tisslm.errors import CheckpointError
 from tisslm.memory_limit import size_text
+from tisslm.untrusted import show
 
 __all__ = ["verify"]
 
@@ -28,7 +29,8 @@ def verify(
 ) -> None:
     """Compare every file of a run's checkpoints, of one, or of shards, with its size and SHA-256.
 
-    The exit code is 1 if anything is damaged.
+    The exit code is 1 if anything is damaged. A file that a checkpoint's manifest lacks is named,
+    and no damage: nothing reads it.
     """
     if is_shards(path):
         rows, kind = [_shards_row(path)], "shards"
@@ -48,10 +50,11 @@ def _row(folder: Path) -> dict[str, Any]:
     try:
         manifest = checkpoint.read_manifest(folder)
     except CheckpointError:
-        step, files, size = None, None, None
+        step, files, size, more = None, None, None, []
     else:
         step, files = manifest.step, len(manifest.files)
         size = sum(record.size for record in manifest.files.values())
+        more = checkpoint.unlisted(folder, manifest)
     return {
         "checkpoint": str(folder),
         "step": step,
@@ -62,6 +65,7 @@ def _row(folder: Path) -> dict[str, Any]:
             {"file": problem.file, "expected": problem.expected, "got": problem.got}
             for problem in problems
         ],
+        "not_in_manifest": more,
     }
 
 
@@ -88,7 +92,12 @@ def _print(rows: list[dict[str, Any]], kind: str) -> None:
     table.add_column("state", overflow="fold")
     for row in rows:
         words = [f"{p['file']}: expected {p['expected']}, got {p['got']}" for p in row["problems"]]
+        state = "\n".join([*(words or ["ok"]), *_not_in_manifest(row)])
         files = "" if row["files"] is None else str(row["files"])
         size = "" if row["bytes"] is None else size_text(row["bytes"])
-        table.add_row(row[kind], files, size, "ok" if row["ok"] else "\n".join(words))
+        table.add_row(row[kind], files, size, state)
     Console(markup=False, emoji=False, highlight=False).print(table)
+
+
+def _not_in_manifest(row: dict[str, Any]) -> list[str]:
+    return [f"{show(name)} is not in the manifest" for name in row.get("not_in_manifest", [])]
