@@ -85,7 +85,7 @@ def test_records_are_split_whole_and_packed(folder: Path) -> None:
     assert len(valid) == 4
     assert sorted(train + valid) == sorted(text.encode() for text in texts)
     assert len(found.train.window(0)) == 3
-    again = load_validation(config(path="a.jsonl"), found.tokenizer, 8)
+    again = load_validation(config(path="a.jsonl"), found.tokenizer, 8, load_registry())
     assert documents(again) == valid
     whole = load_file("a.jsonl", ByteTokenizer(), 8)
     assert documents(whole) == [text.encode() for text in texts]

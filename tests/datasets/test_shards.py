@@ -8,8 +8,9 @@ import os
 import numpy as np
 import pytest
 
+from tisslm.datasets.shard_checks import verify_shards
 from tisslm.datasets.shard_format import state_digest
-from tisslm.datasets.shards import TokenShards, shard_documents, verify_shards
+from tisslm.datasets.shards import TokenShards, shard_documents
 from tisslm.datasets.sources import find_format, read_documents, read_tokens, split_files
 from tisslm.errors import ConfigError, DataError
 from tisslm.tokenizers.bpe import BpeTokenizer

@@ -21,7 +21,7 @@ from tisslm.errors import CheckpointError
 from tisslm.evaluate import evaluate as evaluate_model
 from tisslm.loading import load_model, load_run_config
 from tisslm.models.transformer import Transformer
-from tisslm.registry import load_registry
+from tisslm.registry import Registry, load_registry
 from tisslm.run_sources import run_sources
 
 __all__ = ["evaluate"]
@@ -51,7 +51,7 @@ def evaluate(
     registry = load_registry()
     model, tokenizer = load_model(where, registry=registry)
     if data is None:
-        source = _of_run(where, model, tokenizer)
+        source = _of_run(where, model, tokenizer, registry)
     else:
         source = _of_path(data, where, model, tokenizer)
     loss = registry.build("loss", "cross_entropy")
@@ -73,14 +73,16 @@ def evaluate(
     )
 
 
-def _of_run(where: Path, model: Transformer, tokenizer: Tokenizer | None) -> _Windows:
+def _of_run(
+    where: Path, model: Transformer, tokenizer: Tokenizer | None, registry: Registry
+) -> _Windows:
     """Return what the run that a checkpoint belongs to validates on."""
     try:
         config = load_run_config(where)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or give a text with --data") from error
     _check_readable(where, config.data, tokenizer)
-    dataset = load_validation(config, tokenizer, model.seq_len)
+    dataset = load_validation(config, tokenizer, model.seq_len, registry)
     if dataset is None:
         raise CheckpointError(f"{where}: its run had no validation text; give a text with --data")
     path = config.data.path or "data.sources"

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tisslm import checkpoint
+from tisslm.datasets.shard_checks import verify_shards
 from tisslm.datasets.shard_format import read_manifest
-from tisslm.datasets.shards import is_shards, verify_shards
+from tisslm.datasets.shards import is_shards
 from tisslm.errors import CheckpointError
 from tisslm.memory_limit import size_text
 
