@@ -186,7 +186,7 @@ def test_options_of_a_tokenizer(cli):
             ["--tokenizer", "./broken"],
             1,
             "broken/tokenizer_state.json: expected a tokenizer's name and state as JSON, got "
-            "something else ('name'); make it again",
+            "something else (no name or no state); make it again",
         ),
         (
             ["--tokenizer", "t.json", "--tokenizer-option", "a=1"],

@@ -18,6 +18,7 @@ from tisslm.datasets.sources import (
     find_format,
     read_documents,
     read_text_blocks,
+    read_tokens,
     split_files,
     streams,
     text,
@@ -199,6 +200,24 @@ BAD = [
         "(char 11)); mend or remove the line",
     ),
     (DEEP, "expected a JSON object, got one nested too deeply to be read; remove the record"),
+    (
+        '{"text": "a", "n": -1' + "0" * 10**6 + "}",
+        "expected numbers of at most 4300 digits, got a longer one; write it as a string, or "
+        "remove the record",
+    ),
+    (
+        '{"text": "a", "text": "b"}',
+        "expected each field once, got 'text' twice; mend or remove the record",
+    ),
+    (
+        '{"messages": [{"role": "assistant", "content": "a", "content": "b"}]}',
+        "expected each field once, got 'content' twice; mend or remove the record",
+    ),
+    (
+        {"\x1b[2J": 1, "x" * 99: 2},
+        "expected a field 'text', or prompt and completion, messages, or instruction and output; "
+        f"got the fields \\x1b[2J, {'x' * 60}...; set data.text_field to the field of the text",
+    ),
     ("[1]", 'expected a JSON object, got a list; write each record as {"text": "..."}'),
     ("null", 'expected a JSON object, got null; write each record as {"text": "..."}'),
     (
@@ -241,6 +260,25 @@ BAD = [
 def test_a_bad_record_is_named_by_file_and_line(record: object, message: str) -> None:
     write({"text": "good"}, "", record)
     assert refused("a.jsonl") == f"a.jsonl, line 3: {message}"
+
+
+def test_what_is_not_read_may_be_there_twice() -> None:
+    write('{"text": "a", "tag": 1, "tag": 2, "n": 1e999}')
+    assert texts("a.jsonl") == ["a"]
+    write('{"body": "a", "body": "b"}')
+    with pytest.raises(DataError, match=r"line 1: expected each field once, got 'body' twice"):
+        list(read_documents("a.jsonl", options=ReadOptions(text_field="body")))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.txt", "a.bin"])
+def test_a_pipe_that_comes_after_the_look_is_not_waited_for(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(name)
+    monkeypatch.setattr(Path, "is_file", lambda self: self.name == name)
+    read = read_tokens if name == "a.bin" else lambda path: list(read_documents(path))
+    with pytest.raises(DataError, match=rf"^{name}: expected a regular file; copy it to one first"):
+        read(name)
 
 
 def test_a_message_without_content_is_named() -> None:

@@ -6,7 +6,6 @@ folder has.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from pathlib import Path
@@ -28,7 +27,7 @@ from tisslm.datasets.shard_format import (
     damaged,
     index_header,
     read_manifest,
-    read_regular,
+    read_object,
     state_digest,
 )
 from tisslm.errors import DataError
@@ -228,13 +227,9 @@ class TokenShards:
     def _read_tokenizer(self) -> dict[str, Any]:
         record = self.manifest.tokenizer
         path = self.path / record.file
-        try:
-            content = json.loads(read_regular(path))
-        except (ValueError, RecursionError) as error:
-            raise damaged(path, f"it is no JSON ({error})") from error
+        content = read_object(path)
         # A tokenizer.json is what other libraries read; ours keeps it as its state.
-        wrapped = {"state": {"tokenizer": content}} if record.file == BPE_FILE else content
-        state = wrapped.get("state") if isinstance(wrapped, dict) else None
+        state = {"tokenizer": content} if record.file == BPE_FILE else content.get("state")
         if not isinstance(state, dict) or state_digest(record.name, state) != record.sha256:
             raise damaged(path, "it is another tokenizer than the one that made the ids")
         return state
