@@ -292,12 +292,6 @@ def shards(cli, bpe) -> str:
     return "data.path=s"
 
 
-@pytest.fixture
-def train(train):
-    """Rows in which tokens see other documents, too."""
-    return lambda *settings: train("data.document_mask=false", *settings)
-
-
 def test_a_run_on_shards_has_their_tokenizer_and_their_split(cli, train, shards):
     result = train(shards, "training.output_dir=run")
     assert (result.code, result.err) == (0, "")
