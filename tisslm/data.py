@@ -105,11 +105,18 @@ def load_validation(
     Raises
     ------
     DataError
-        If it cannot be read, or is tokens of another tokenizer.
+        If it cannot be read, there is no tokenizer to read it, or it is tokens of another.
     """
     if config.data.name != "text":
         path = config.data.valid_path
-        return _other_dataset(config, path, tokenizer, seq_len, registry) if path else None
+        if not path:
+            return None
+        if tokenizer is None and _takes_tokenizer(config, registry):
+            raise DataError(
+                f"{path}: the dataset {config.data.name!r} reads it with a tokenizer, and the "
+                "checkpoint has none; train with a tokenizer that is registered"
+            )
+        return _other_dataset(config, path, tokenizer, seq_len, registry)
     sources = run_sources(config.data)
     if tokenizer is not None:
         check_made_with(sources, tokenizer)

@@ -14,7 +14,7 @@ from tisslm.build import build_trainer
 from tisslm.config import ConfigNote, RunConfig
 from tisslm.contracts import Tokenizer
 from tisslm.data import load_data, load_validation
-from tisslm.errors import ConfigError, PluginError
+from tisslm.errors import ConfigError, DataError, PluginError
 from tisslm.plugins import Provider, load_plugins
 from tisslm.registry import Registry
 from tisslm.tokenizers import ByteTokenizer
@@ -121,6 +121,13 @@ def test_another_dataset_is_evaluated_on_its_valid_path(
 
 def test_another_dataset_without_valid_path_has_nothing_to_validate_on(registry: Registry) -> None:
     assert load_validation(config(), ByteTokenizer(), 8, registry) is None
+    held_out = config(data={"name": "upper", "path": "a", "valid_path": "held.txt"})
+    with pytest.raises(DataError) as caught:
+        load_validation(held_out, None, 8, registry)
+    assert str(caught.value) == (
+        "held.txt: the dataset 'upper' reads it with a tokenizer, and the checkpoint has none; "
+        "train with a tokenizer that is registered"
+    )
 
 
 def test_a_fraction_of_another_dataset_is_not_held_out_in_silence() -> None:
