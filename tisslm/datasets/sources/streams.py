@@ -68,7 +68,13 @@ def check_regular(path: Path) -> None:
             f"{path}: no such file or folder; give the path of a text, JSON lines or tokens"
         )
     if not path.is_file():
-        raise DataError(f"{path}: expected a regular file; copy it to one first")
+        what, advice = "a pipe, a device or a socket", "copy it to one first"
+        if path.is_dir():
+            what, advice = (
+                "a folder",
+                "name a file of it, or leave the format out to read all of it",
+            )
+        raise DataError(f"{path}: expected a regular file, got {what}; {advice}")
 
 
 def damaged(path: Path, reason: str) -> DataError:
