@@ -365,7 +365,7 @@ def test_shards_that_a_header_cannot_count(tmp_path, shard_tokens):
     with pytest.raises(ConfigError) as caught:
         ShardFolder(tmp_path / "s", ByteTokenizer(), "byte", shard_tokens)
     assert str(caught.value) == (
-        "shard tokens: expected a number between 1 and 2147483647, which is what the header of a "
+        "--shard-tokens: expected a number between 1 and 2147483647, which is what the header of a "
         f"file can count, got {shard_tokens}"
     )
 

@@ -399,7 +399,22 @@ def test_what_is_not_there_or_never_read() -> None:
         "a.pkl: reading such a file could run any program, so it is never read; write JSON lines"
     )
     os.mkfifo("pipe.txt")
-    assert refused("pipe.txt") == "pipe.txt: expected a regular file; copy it to one first"
+    assert refused("pipe.txt") == (
+        "pipe.txt: expected a regular file, got a pipe, a device or a socket; copy it to one first"
+    )
+
+
+def test_a_format_of_a_file_for_a_folder_and_the_other_way(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "a.txt").write_text("a")
+    for form in ("text", "jsonl"):
+        assert refused("data", form) == (
+            "data: expected a regular file, got a folder; name a file of it, or leave the format "
+            "out to read all of it"
+        )
+    assert refused("a.txt", "folder") == (
+        "a.txt: expected a folder, got a file; leave the format out to read it"
+    )
 
 
 def test_a_format_can_be_given_by_name() -> None:

@@ -241,3 +241,12 @@ def test_what_killed_processes_left_in_the_directory_goes(make_trainer):
         (trainer.run.path / name).touch()
     trainer.train()
     assert not list(trainer.run.path.rglob(".tmp*"))
+
+
+def test_checkpoints_may_go_to_a_directory_elsewhere(make_trainer, tmp_path):
+    folder = tmp_path / "elsewhere" / "checkpoints"
+    trainer = make_trainer(max_steps=1, checkpoint_dir=str(folder))
+    trainer.run.make()
+    (folder / ".tmp-probe-99").touch()
+    trainer.train()
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-1"]

@@ -41,12 +41,12 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="TEXT", help="A text or JSON lines; left out, what the run validates on."
+            metavar="PATH", help="Text, JSON lines or tokens; left out, what the run validates on."
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Compute a trained model's mean loss over every window of a text."""
+    """Compute a trained model's mean loss over every window of the data."""
     where = checkpoint.resolve(path)
     registry = load_registry()
     model, tokenizer = load_model(where, registry=registry)

@@ -5,6 +5,7 @@ What does not live here: comparing them (``tisslm.checkpoint``, ``tisslm.dataset
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,13 +35,20 @@ def verify(
     if is_shards(path):
         rows, kind = [_shards_row(path)], "shards"
     else:
-        rows, kind = [_row(folder) for folder in checkpoint.directories(path)], "checkpoint"
+        rows, kind = [_row(folder) for folder in _checkpoints(path)], "checkpoint"
     if json:
         typer.echo(dumps(rows, indent=2))
     else:
         _print(rows, kind)
     if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    try:
+        return checkpoint.directories(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}, or a folder of token shards") from error
 
 
 def _row(folder: Path) -> dict[str, Any]:
@@ -75,7 +83,11 @@ def _shards_row(folder: Path) -> dict[str, Any]:
         "bytes": sum(record.bytes for record in files.values()),
         "ok": not (problems := [found for found in verify_shards(folder) if found[1]]),
         "problems": [
-            {"file": name, "expected": "what its manifest says", "got": problem}
+            {
+                "file": name,
+                "expected": f"{files[name].bytes} bytes of SHA-256 {files[name].sha256}",
+                "got": problem,
+            }
             for name, problem in problems
         ],
     }
@@ -88,8 +100,15 @@ def _print(rows: list[dict[str, Any]], kind: str) -> None:
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("state", overflow="fold")
     for row in rows:
-        words = [f"{p['file']}: expected {p['expected']}, got {p['got']}" for p in row["problems"]]
+        words = [_words(problem, kind) for problem in row["problems"]]
         files = "" if row["files"] is None else str(row["files"])
         size = "" if row["bytes"] is None else size_text(row["bytes"])
         table.add_row(row[kind], files, size, "ok" if row["ok"] else "\n".join(words))
     Console(markup=False, emoji=False, highlight=False).print(table)
+
+
+def _words(problem: Mapping[str, str], kind: str) -> str:
+    """Return a problem in words; those of shards say themselves what was expected."""
+    if kind == "shards":
+        return f"{problem['file']}: {problem['got']}"
+    return f"{problem['file']}: expected {problem['expected']}, got {problem['got']}"

@@ -68,7 +68,7 @@ class ShardFolder:
     ) -> None:
         if not 1 <= shard_tokens <= MAX_TOKENS:
             raise ConfigError(
-                f"shard tokens: expected a number between 1 and {MAX_TOKENS}, which is what the "
+                f"--shard-tokens: expected a number between 1 and {MAX_TOKENS}, which is what the "
                 f"header of a file can count, got {shard_tokens}"
             )
         self.path = path

@@ -83,15 +83,19 @@ def open_regular(path: Path) -> BinaryIO:
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        raise _irregular(path) from None  # a socket, or a device that is not there
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise _irregular(path, 0) from None  # a socket, or a device that is not there
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
         os.close(handle)
-        raise _irregular(path)
+        raise _irregular(path, mode)
     return os.fdopen(handle, "rb")
 
 
-def _irregular(path: Path) -> DataError:
-    return DataError(f"{path}: expected a regular file; copy it to one first")
+def _irregular(path: Path, mode: int) -> DataError:
+    what, advice = "a pipe, a device or a socket", "copy it to one first"
+    if stat.S_ISDIR(mode):
+        what, advice = "a folder", "name a file of it, or leave the format out to read all of it"
+    return DataError(f"{path}: expected a regular file, got {what}; {advice}")
 
 
 def damaged(path: Path, reason: str) -> DataError:
