@@ -12,6 +12,7 @@ from typing import Any
 from tisslm.config import RunConfig
 from tisslm.data import RunData, load_data
 from tisslm.errors import ConfigError
+from tisslm.loading import saved_tokenizer
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.ownership import check_free
@@ -82,7 +83,7 @@ def read_run(config: RunConfig, registry: Registry) -> tuple[TransformerConfig, 
     """
     shape = _model_shape(config.model)
     _check_names(config, registry)
-    data = load_data(config, shape.seq_len, registry)
+    data = load_data(config, shape.seq_len, registry, lambda: saved_tokenizer(config, registry))
     return shape.model_copy(update={"vocab_size": _vocab_size(config, data)}), data
 
 

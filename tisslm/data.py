@@ -1,29 +1,35 @@
 """From ``[data]`` to datasets: sources are read, split, tokenized, packed into rows and mixed.
 
-What does not live here: each of these steps (``datasets``), and the keys (``config``).
+What does not live here: each of these steps (``datasets``), which tokenizer a run has
+(``run_tokenizer``), and the keys (``config``).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tisslm.config import DataSection, Part, RunConfig
-from tisslm.config.layers import DEFAULT_PARTS
 from tisslm.contracts import Dataset, Tokenizer
-from tisslm.datasets.documents import DocumentEncoder, TokenDocuments
+from tisslm.datasets.documents import TokenDocuments
+from tisslm.datasets.encoding import DocumentEncoder
 from tisslm.datasets.mixed import MixedDataset
 from tisslm.datasets.packed import PackedDataset
-from tisslm.datasets.shard_format import state_digest
 from tisslm.datasets.tokens import TokenDataset
-from tisslm.errors import ConfigError, DataError
+from tisslm.errors import DataError
 from tisslm.registry import Registry
 from tisslm.run_sources import RunSource, run_sources
+from tisslm.run_tokenizer import (
+    FindSaved,
+    check_made_with,
+    no_saved,
+    run_tokenizer,
+    tokenizer_without_text,
+)
 
 __all__ = ["RunData", "load_data", "load_file", "load_validation"]
 
@@ -45,7 +51,9 @@ class RunData:
     tokenizer: Tokenizer | None
 
 
-def load_data(config: RunConfig, seq_len: int, registry: Registry) -> RunData:
+def load_data(
+    config: RunConfig, seq_len: int, registry: Registry, find_saved: FindSaved = no_saved
+) -> RunData:
     """Read what ``[data]`` names, as rows of ``seq_len`` tokens.
 
     Parameters
@@ -54,6 +62,9 @@ def load_data(config: RunConfig, seq_len: int, registry: Registry) -> RunData:
     seq_len : int
         T of the model.
     registry : Registry
+    find_saved : callable
+        Returns the tokenizer of the checkpoint that the run goes on from; asked only if that of
+        the configuration cannot be had.
 
     Raises
     ------
@@ -63,9 +74,9 @@ def load_data(config: RunConfig, seq_len: int, registry: Registry) -> RunData:
         If a source cannot be read, or is too short for one row.
     """
     if config.data.name != "text":
-        return _other_dataset(config, seq_len, registry)
+        return _other_data(config, seq_len, registry, find_saved)
     sources = run_sources(config.data)
-    tokenizer = _tokenizer(config, sources, registry)
+    tokenizer = run_tokenizer(config, sources, registry, find_saved)
     vocab_size = config.data.vocab_size if tokenizer is None else tokenizer.vocab_size
     parts = [_halves(source, tokenizer, vocab_size) for source in sources]
     if tokenizer is None:
@@ -78,25 +89,40 @@ def load_data(config: RunConfig, seq_len: int, registry: Registry) -> RunData:
     return RunData(_mixed(train), _mixed(valid) if valid else None, tokenizer)
 
 
-def load_validation(config: RunConfig, tokenizer: Tokenizer | None, seq_len: int) -> Dataset | None:
+def load_validation(
+    config: RunConfig, tokenizer: Tokenizer | None, seq_len: int, registry: Registry
+) -> Dataset | None:
     """Return what a run validates on, None if nothing.
 
     Parameters
     ----------
     config : RunConfig
     tokenizer : Tokenizer or None
+        That of the model.
     seq_len : int
+    registry : Registry
 
     Raises
     ------
     DataError
-        If it cannot be read.
+        If it cannot be read, there is no tokenizer to read it, or it is tokens of another.
     """
     if config.data.name != "text":
-        return None
+        path = config.data.valid_path
+        if not path:
+            return None
+        if tokenizer is None and _takes_tokenizer(config, registry):
+            raise DataError(
+                f"{path}: the dataset {config.data.name!r} reads it with a tokenizer, and the "
+                "checkpoint has none; train with a tokenizer that is registered"
+            )
+        return _other_dataset(config, path, tokenizer, seq_len, registry)
+    sources = run_sources(config.data)
+    if tokenizer is not None:
+        check_made_with(sources, tokenizer)
     vocab_size = config.data.vocab_size if tokenizer is None else tokenizer.vocab_size
     found = []
-    for source in run_sources(config.data):
+    for source in sources:
         if source.holds_out:
             half = _halves(source, tokenizer, vocab_size, train=False)[1]
             found.append((_rows(half, config.data, seq_len), source.weight))
@@ -120,12 +146,14 @@ def load_file(
     Raises
     ------
     DataError
-        If it cannot be read, or is too short for one row.
+        If it cannot be read, is too short for one row, or is tokens of another tokenizer.
     """
     kept = set(DataSection.model_fields) - {"name", "path", "valid_path", "format", "sources"}
     values = {} if data is None else data.model_dump(include=kept, exclude_none=True)
     section = DataSection(**{**values, "path": str(path), "valid_fraction": 0})
     (source,) = run_sources(section, whole=True)
+    if tokenizer is not None:
+        check_made_with([source], tokenizer)
     vocab_size = section.vocab_size if tokenizer is None else tokenizer.vocab_size
     return _rows(_halves(source, tokenizer, vocab_size)[0], section, seq_len)
 
@@ -208,145 +236,33 @@ def _mixed(parts: Sequence[tuple[Dataset, float]]) -> Dataset:
     return parts[0][0] if len(parts) == 1 else MixedDataset(parts)
 
 
-# --------------------------------------------------------------------------- tokenizers
-
-
-def _tokenizer(
-    config: RunConfig, sources: Iterable[RunSource], registry: Registry
-) -> Tokenizer | None:
-    """Return the tokenizer that made ready tokens, or one for the texts.
-
-    For ready tokens that say nothing of their tokenizer it is that of the configuration if it
-    needs no text, and else none.
-    """
-    sources = list(sources)
-    said = _said_tokenizer(sources, registry)
-    if said is not None:
-        _check_named(config.tokenizer, *said, registry)
-        return said[1]
-    if any(source.has_text for source in sources):
-        return _learned(config.tokenizer, learning_texts(sources), registry)
-    try:
-        return _learned(config.tokenizer, iter(()), registry)
-    except DataError:
-        return None
-
-
-def _said_tokenizer(
-    sources: Iterable[RunSource], registry: Registry
-) -> tuple[str, Tokenizer] | None:
-    """Return a name for the tokenizer that made ready tokens, and the tokenizer, the same for all.
-
-    Raises
-    ------
-    DataError
-        If two sources were made with different ones.
-    """
-    found: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
-    for source in sources:
-        said = source.said_tokenizer()
-        if said is not None:
-            found.setdefault(state_digest(*said), (source.train.path, *said))
-    if not found:
-        return None
-    (digest, (path, name, state)), *others = found.items()
-    if others:
-        other, (other_path, other_name, _) = others[0]
-        raise DataError(
-            f"{other_path}: its ids are of the {other_name} tokenizer {other[:12]}, those of "
-            f"{path} of the {name} tokenizer {digest[:12]}; tokenize both with one tokenizer"
-        )
-    made: Tokenizer = registry.get("tokenizer", name).from_state(state)
-    return f"{path}: its ids are of the {name} tokenizer {digest[:12]}", made
-
-
-def _check_named(named: Part, said: str, made: Tokenizer, registry: Registry) -> None:
-    """Refuse another tokenizer than the one that made ready tokens; the default names none.
-
-    Raises
-    ------
-    ConfigError
-        If the configuration names another.
-    """
-    if named == Part(DEFAULT_PARTS["tokenizer"], {}):
-        return
-    try:
-        own = _learned(named, iter(()), registry)
-    except DataError:  # it learns from text, of which there is none
-        own = None
-    if own is not None and type(own) is type(made) and own.state() == made.state():
-        return
-    which = "" if own is None else f" {state_digest(named.name, own.state())[:12]}"
-    raise ConfigError(
-        f"tokenizer: {said}, and the configuration names the {named.name} tokenizer{which}; leave "
-        "[tokenizer] out, or tokenize the text again with this one"
-    )
-
-
-def learning_texts(sources: Iterable[RunSource]) -> Iterator[str]:
-    """Yield the texts to train on, with each character that only held-out texts have at the end.
-
-    What a tokenizer learns from frequencies must not come from held-out text; shown once, a
-    character can be encoded by a tokenizer of characters.
-    """
-    known: set[str] = set()
-    held_out: set[str] = set()
-    last = ""
-    for source in sources:
-        for document, is_valid in source.documents(source.options(quiet=True)):
-            text = document.text
-            if is_valid:
-                held_out.update(text)
-                continue
-            known.update(text)
-            if last:
-                yield last
-            last = text
-    yield last + "".join(sorted(held_out - known))
-
-
-def _learned(part: Part, texts: Iterator[str], registry: Registry) -> Tokenizer:
-    """Build a tokenizer from texts; one that learns nothing does not read them."""
-    cls = registry.get("tokenizer", part.name)
-    overrides = {
-        name: getattr(cls, name).__func__ is not getattr(Tokenizer, name).__func__
-        for name in ("from_text", "from_texts")
-        if hasattr(getattr(cls, name, None), "__func__")
-    }
-    tokenizer: Tokenizer
-    if overrides.get("from_texts"):
-        tokenizer = registry.build("tokenizer", part, texts, via="from_texts")
-    else:
-        text = "".join(texts) if overrides.get("from_text") else ""
-        tokenizer = registry.build("tokenizer", part, text, via="from_text")
-    return tokenizer
-
-
 # --------------------------------------------------------------------------- other datasets
 
 
-def _other_dataset(config: RunConfig, seq_len: int, registry: Registry) -> RunData:
+def _other_data(
+    config: RunConfig, seq_len: int, registry: Registry, find_saved: FindSaved
+) -> RunData:
     """Build a dataset of another name; it is validated on ``data.valid_path`` only."""
-    data = config.data
+    tokenizer = None
+    if _takes_tokenizer(config, registry):
+        tokenizer = tokenizer_without_text(config, registry, find_saved)
+    train = _other_dataset(config, config.data.path, tokenizer, seq_len, registry)
+    valid = None
+    if config.data.valid_path:
+        valid = _other_dataset(config, config.data.valid_path, tokenizer, seq_len, registry)
+    return RunData(train, valid, getattr(train, "tokenizer", None))
+
+
+def _takes_tokenizer(config: RunConfig, registry: Registry) -> bool:
+    return "tokenizer" in inspect.signature(registry.get("dataset", config.data.name)).parameters
+
+
+def _other_dataset(
+    config: RunConfig, path: str, tokenizer: Tokenizer | None, seq_len: int, registry: Registry
+) -> Dataset:
     defaults: dict[str, object] = {"seq_len": seq_len}
-    if "tokenizer" in inspect.signature(registry.get("dataset", data.name)).parameters:
-        defaults["tokenizer"] = _tokenizer_without_text(config, registry)
-    found: list[Dataset] = []
-    for path in (data.path, data.valid_path):
-        options = {**data.options, "path": path} if path else data.options
-        if path or not found:
-            part = Part(data.name, options)
-            found.append(registry.build("dataset", part, defaults=defaults))
-    return RunData(
-        found[0], found[1] if len(found) > 1 else None, getattr(found[0], "tokenizer", None)
-    )
-
-
-def _tokenizer_without_text(config: RunConfig, registry: Registry) -> Tokenizer:
-    try:
-        return _learned(config.tokenizer, iter(()), registry)
-    except DataError as error:
-        raise ConfigError(
-            f"tokenizer.name: {config.tokenizer.name!r} learns from a text, which the dataset "
-            f"{config.data.name!r} does not give; choose byte, or bpe with a path"
-        ) from error
+    if _takes_tokenizer(config, registry):
+        defaults["tokenizer"] = tokenizer
+    options = {**config.data.options, "path": path} if path else config.data.options
+    found: Dataset = registry.build("dataset", Part(config.data.name, options), defaults=defaults)
+    return found

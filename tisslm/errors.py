@@ -9,6 +9,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "NoTextError",
     "NonFiniteError",
     "PluginError",
     "ShapeError",
@@ -35,6 +36,10 @@ class ShapeError(TissLMError):
 
 class DataError(TissLMError):
     """A text, token or sample cannot be used: empty, too short, badly encoded, out of range."""
+
+
+class NoTextError(DataError):
+    """A tokenizer learns from a text, and there is none."""
 
 
 class CheckpointError(TissLMError):

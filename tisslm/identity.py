@@ -5,7 +5,6 @@ What does not live here: what it means that a process is there (``ownership``).
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import socket
@@ -15,11 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tisslm.errors import TissLMError
+from tisslm.strict_json import read_json
+
 __all__ = ["Identity", "is_gone"]
 
 #: Where schedulers keep the number of a job, and Slurm how often it was started again.
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 _RESTARTS = "SLURM_RESTART_COUNT"
+
+#: Characters of a command line that are kept, and bytes that a file may have.
+_COMMAND = 2000
+MAX_BYTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Identity:
             pid=os.getpid(),
             ticks=_start_ticks(os.getpid()),
             since=time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            command=shlex.join(sys.argv),
+            command=_command(),
             job=job,
             restart=int(restart) if restart.isdecimal() else 0,
         )
@@ -73,13 +79,13 @@ class Identity:
     def read(cls, path: Path) -> Identity | None:
         """Return what a file says, None if it says nothing of the kind."""
         try:
-            found = json.loads(path.read_bytes()[:100_000])
-            fits = isinstance(found, dict) and all(
-                isinstance(found.get(name), _TYPES[field.type])
-                for name, field in cls.__dataclass_fields__.items()
-            )
-        except (OSError, ValueError, RecursionError):
+            found = read_json(path, MAX_BYTES)
+        except TissLMError:
             return None
+        fits = all(
+            isinstance(found.get(name), _TYPES[field.type])
+            for name, field in cls.__dataclass_fields__.items()
+        )
         return cls(**{name: found[name] for name in cls.__dataclass_fields__}) if fits else None
 
     def __str__(self) -> str:
@@ -88,6 +94,12 @@ class Identity:
 
 
 _TYPES: Mapping[object, type] = {"str": str, "int": int}
+
+
+def _command() -> str:
+    """Return the command line, short, and as text also where its bytes are none."""
+    text = shlex.join(sys.argv)[:_COMMAND]
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _first_line(path: str) -> str:

@@ -18,10 +18,10 @@ from tisslm.models.initialization import parameter_specs
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import Registry, load_registry
-from tisslm.run import CONFIG
+from tisslm.run import CONFIG, open_run
 from tisslm.tensor_files import kind_of
 
-__all__ = ["load_model", "load_run_config"]
+__all__ = ["load_model", "load_run_config", "saved_tokenizer"]
 
 
 def load_model(
@@ -99,6 +99,31 @@ def _tokenizer(saved: Mapping[str, Any], registry: Registry, where: Path) -> Tok
         )
     tokenizer: Tokenizer = registry.get("tokenizer", name).from_state(state)
     return tokenizer
+
+
+def saved_tokenizer(config: RunConfig, registry: Registry) -> tuple[str, Tokenizer, Path] | None:
+    """Return name and tokenizer of the checkpoint that a run will go on from, and where that is.
+
+    Parameters
+    ----------
+    config : RunConfig
+    registry : Registry
+
+    Returns
+    -------
+    tuple or None
+        None if the run begins anew, or its checkpoint has no tokenizer.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is missing or damaged.
+    """
+    _, place = open_run(config.training, config.resolved())
+    found = None if place is None else checkpoint.read(place, optimizer=False).tokenizer
+    if place is None or found is None:
+        return None
+    return found["name"], _tokenizer(found, registry, place.path), place.path
 
 
 def load_run_config(path: checkpoint.Where) -> RunConfig:

@@ -115,10 +115,9 @@ def is_logged(step: int, config: TrainingConfig, last: int) -> bool:
 
 def memory_metrics() -> dict[str, float]:
     """Return resident and peak resident memory of this process, in GiB."""
-    return {
-        "memory/rss_gib": resident() / GIB,
-        "memory/peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
-    }
+    now, peak = resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # The kernel brings the peak up to date now and then, so it may be behind.
+    return {"memory/rss_gib": now / GIB, "memory/peak_rss_gib": max(now, peak) / GIB}
 
 
 #: What a monitor may want in this version.

@@ -108,8 +108,8 @@ class RunDirectory:
 
     def clean(self) -> None:
         """Remove what processes that were killed have left half written; the owner may."""
-        for pattern in (".tmp-*", f"{glob.escape(self.checkpoint_dir)}/.tmp-probe-*"):
-            for path in self.path.glob(pattern):
+        for folder, pattern in ((self.path, ".tmp-*"), (self.checkpoints, ".tmp-probe-*")):
+            for path in folder.glob(pattern):
                 with contextlib.suppress(OSError):
                     path.unlink()
 

@@ -168,12 +168,14 @@ class RunSource:
             end_of_text,
         )
 
-    def said_tokenizer(self) -> tuple[str, Mapping[str, Any]] | None:
-        """Return name and state of the tokenizer that ready tokens say they were made with."""
-        form = self.train.format
-        if form is None or form.tokenizer is None:
-            return None
-        return form.tokenizer(Path(self.train.path))
+    def said_tokenizers(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """Yield path, tokenizer's name and its state for all ready tokens that say theirs."""
+        for place in (self.train, self.valid):
+            if place is None or place.format is None or place.format.tokenizer is None:
+                continue
+            said = place.format.tokenizer(Path(place.path))
+            if said is not None:
+                yield place.path, *said
 
     # ------------------------------------------------------------------ reading
 

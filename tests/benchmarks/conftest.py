@@ -15,11 +15,16 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """``script("job")``: the module of that file; none stays imported after the test."""
+    """``script("job")``: the module of that file, new for each test; none stays imported."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    before = set(sys.modules)
+    forget_scripts()  # another folder's tests may have imported some
     yield importlib.import_module
-    for name in set(sys.modules) - before:
-        origin = getattr(sys.modules[name], "__file__", None)
+    forget_scripts()
+
+
+def forget_scripts() -> None:
+    """Let each module of the folder be imported anew."""
+    for name, module in list(sys.modules.items()):
+        origin = getattr(module, "__file__", None)
         if origin and FOLDER in Path(origin).parents:
             del sys.modules[name]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tisslm import Entry, TextDataset, hookimpl
 from tisslm.build import build_trainer
-from tisslm.config import RunConfig
+from tisslm.config import ConfigNote, RunConfig
 from tisslm.contracts import Tokenizer
-from tisslm.data import load_data
-from tisslm.errors import ConfigError, PluginError
+from tisslm.data import load_data, load_validation
+from tisslm.errors import ConfigError, DataError, PluginError
 from tisslm.plugins import Provider, load_plugins
 from tisslm.registry import Registry
+from tisslm.tokenizers import ByteTokenizer
+
+if TYPE_CHECKING:
+    from conftest import Cli
 
 
 class Upper(TextDataset):
@@ -97,6 +102,43 @@ def test_a_tokenizer_that_learns_from_a_text_is_refused(registry: Registry) -> N
         "tokenizer.name: 'char' learns from a text, which the dataset 'upper' does not give; "
         "choose byte, or bpe with a path"
     )
+
+
+def test_another_dataset_is_evaluated_on_its_valid_path(
+    registry: Registry, train: Cli, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("build", "loading", "trainer", "cli.eval", "cli.train"):
+        monkeypatch.setattr(f"tisslm.{module}.load_registry", lambda: registry, raising=False)
+    (Path("held.txt")).write_text("green bottles " * 30)
+    settings = ("data.name=upper", "tokenizer.name=byte", "training.output_dir=run")
+    assert train(*settings, "data.valid_path=held.txt").code == 0
+    result = cli("eval", "run", "--json")
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(result.out)
+    summary = json.loads(Path("run", "summary.json").read_text())
+    assert (found["data"], found["loss"]) == ("held.txt", summary["eval_loss"])
+
+
+def test_another_dataset_without_valid_path_has_nothing_to_validate_on(registry: Registry) -> None:
+    assert load_validation(config(), ByteTokenizer(), 8, registry) is None
+    held_out = config(data={"name": "upper", "path": "a", "valid_path": "held.txt"})
+    with pytest.raises(DataError) as caught:
+        load_validation(held_out, None, 8, registry)
+    assert str(caught.value) == (
+        "held.txt: the dataset 'upper' reads it with a tokenizer, and the checkpoint has none; "
+        "train with a tokenizer that is registered"
+    )
+
+
+def test_a_fraction_of_another_dataset_is_not_held_out_in_silence() -> None:
+    with pytest.warns(ConfigNote) as caught:
+        found = config(data={"name": "upper", "path": "a", "valid_fraction": 0.2})
+    assert [str(w.message) for w in caught] == [
+        'data.valid_fraction has no effect: the dataset "upper" is validated on data.valid_path '
+        "only"
+    ]
+    assert found.resolved()["data"]["valid_fraction"] == 0.2
+    config(data={"name": "upper", "path": "a", "valid_fraction": 0})
 
 
 def test_an_option_that_the_dataset_does_not_take_is_an_error(registry: Registry) -> None:

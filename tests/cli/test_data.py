@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def test_records_are_split_whole_and_packed(folder: Path) -> None:
     assert len(valid) == 4
     assert sorted(train + valid) == sorted(text.encode() for text in texts)
     assert len(found.train.window(0)) == 3
-    again = load_validation(config(path="a.jsonl"), found.tokenizer, 8)
+    again = load_validation(config(path="a.jsonl"), found.tokenizer, 8, load_registry())
     assert documents(again) == valid
     whole = load_file("a.jsonl", ByteTokenizer(), 8)
     assert documents(whole) == [text.encode() for text in texts]
@@ -225,7 +226,7 @@ def test_bad_records_are_left_out_with_one_warning(train: Cli, folder: Path) -> 
     write_records(folder)
     with (folder / "a.jsonl").open("a") as file:
         file.write("{\n")
-    result = train("data.path=a.jsonl", "data.bad_records=skip", "data.document_mask=false")
+    result = train("data.path=a.jsonl", "data.bad_records=skip")
     assert result.code == 0
     assert result.err.count("warning: a.jsonl: 1 bad record left out, the first: a.jsonl, l") == 1
     assert result.err.count("bad record") == 1
@@ -268,14 +269,44 @@ def test_a_run_trains_validates_and_is_evaluated(
     write_records(folder)
     for name in ("train.bin", "val.bin"):
         (np.arange(900) % 250).astype("<u2").tofile(name)
-    run = train(
-        f"data.path={path}",
-        "data.document_mask=false",
-        "tokenizer.name=byte",
-        "training.output_dir=run",
-    )
+    run = train(f"data.path={path}", "tokenizer.name=byte", "training.output_dir=run")
     assert (run.code, run.err) == (0, "")
     result = cli("eval", "run", "--json")
     found = json.loads(result.out)
     assert found["loss"] == json.loads((folder / "run" / "summary.json").read_text())["eval_loss"]
     assert json.loads(cli("eval", "run", "--data", "a.jsonl", "--json").out)["targets"] > 0
+
+
+@pytest.mark.parametrize("packing", ["stream", "whole"])
+def test_documents_train_with_the_mask_and_go_on_with_the_same_bits(
+    train: Cli, cli: Cli, folder: Path, packing: str
+) -> None:
+    write_records(folder)
+    settings = (
+        "data.path=a.jsonl",
+        f"data.packing={packing}",
+        "tokenizer.name=byte",
+        "model.dropout=0.1",
+        "training.save_every=3",
+        "training.validation_frequency=2",
+    )
+    rows = load(path="a.jsonl", packing=packing, seq_len=16).train
+    starts = [rows.window(i)[2] for i in range(len(rows))]
+    assert any(start.any() for start in starts)  # rows of several documents
+
+    assert train(*settings, "training.output_dir=whole").code == 0
+    again = (*settings, "training.output_dir=run", "training.resume=auto")
+    assert train(*again).code == 0
+    shutil.rmtree("run/checkpoints/checkpoint-6")
+    result = train(*again)
+    assert result.code == 0
+    for name in ("model.safetensors", "optimizer.safetensors", "trainer.safetensors"):
+        whole, run = (Path(run, "checkpoints/checkpoint-6", name) for run in ("whole", "run"))
+        assert whole.read_bytes() == run.read_bytes()
+    losses = [json.loads(cli("eval", run, "--json").out)["loss"] for run in ("whole", "run")]
+    summary = json.loads(Path("run", "summary.json").read_text())
+    assert losses == [summary["eval_loss"]] * 2
+
+    assert train(*settings, "training.output_dir=open", "data.document_mask=false").code == 0
+    other = Path("open/checkpoints/checkpoint-6/model.safetensors").read_bytes()
+    assert other != Path("run/checkpoints/checkpoint-6/model.safetensors").read_bytes()

@@ -52,6 +52,12 @@ def test_people_get_the_same_facts(cli: Cli) -> None:
     assert text.count("problem: ") == len(found["problems"])
 
 
+def test_a_wrong_tisslm_ops_is_a_problem(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TISSLM_OPS", "numpy")
+    result = cli("doctor")
+    assert "problem: TISSLM_OPS: expected 'reference' or nothing, got 'numpy'" in result.out
+
+
 @pytest.mark.parametrize("shown", [(), ("--json",)])
 def test_kernels_that_are_not_built_are_a_problem_not_an_error(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, shown: tuple[str, ...]

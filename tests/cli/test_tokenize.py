@@ -186,7 +186,7 @@ def test_options_of_a_tokenizer(cli):
             ["--tokenizer", "./broken"],
             1,
             "broken/tokenizer_state.json: expected a tokenizer's name and state as JSON, got "
-            "something else ('name'); make it again",
+            "something else (no name or no state); make it again",
         ),
         (
             ["--tokenizer", "t.json", "--tokenizer-option", "a=1"],
@@ -290,12 +290,6 @@ def shards(cli, bpe) -> str:
                  "--shard-tokens", "100")  # fmt: skip
     assert result.code == 0
     return "data.path=s"
-
-
-@pytest.fixture
-def train(train):
-    """Rows in which tokens see other documents, too."""
-    return lambda *settings: train("data.document_mask=false", *settings)
 
 
 def test_a_run_on_shards_has_their_tokenizer_and_their_split(cli, train, shards):

@@ -102,6 +102,9 @@ def test_auto_goes_on_with_the_run_that_was_interrupted(
     assert f"run: runs/{run.name}, going on from step 3\n" in second.out
     assert [path.name for path in (folder / "runs").iterdir()] == [run.name]
     assert parameters(run, 6) == parameters(folder / "whole", 6)
+    third = train("training.save_every=3", more=("--resume", "auto"))
+    assert third.code == 0
+    assert f"run: runs/{run.name}, complete at step 6\n" in third.out
 
 
 def test_an_interruption_before_the_first_checkpoint_says_so(

@@ -73,7 +73,7 @@ def test_a_path_without_a_checkpoint(cli: Cli, folder: Path) -> None:
     assert (result.code, result.err) == (
         1,
         "error: nowhere: no such checkpoint; give a directory checkpoint-N, or a run directory "
-        "that contains one\n",
+        "that contains one, or a folder of token shards\n",
     )
 
 
@@ -92,9 +92,19 @@ def test_token_shards(cli: Cli, folder: Path, flag: tuple[str, ...]) -> None:
         (row,) = json.loads(result.out)
         assert (row["shards"], row["files"], row["ok"]) == ("s", 3, False)
         got = "its SHA-256 differs from the manifest's"
-        expected = {"file": path.name, "expected": "what its manifest says", "got": got}
-        assert row["problems"] == [expected]
+        (problem,) = row["problems"]
+        assert (problem["file"], problem["got"]) == (path.name, got)
+        assert problem["expected"].startswith(f"{len(content)} bytes of SHA-256 ")
     else:
         assert result.out.splitlines()[0].split() == ["shards", "files", "size", "state"]
         words = " ".join(result.out.split())
-        assert "train-00000.bin: expected what its manifest says, got its SHA-256" in words
+        assert "train-00000.bin: its SHA-256 differs from the manifest's" in words
+
+
+def test_a_file_is_no_checkpoint(cli: Cli, folder: Path) -> None:
+    result = cli("verify", "text.txt")
+    assert (result.code, result.err) == (
+        1,
+        "error: text.txt: is a file, and a checkpoint is a directory; give a directory "
+        "checkpoint-N, or a run directory that contains one, or a folder of token shards\n",
+    )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.datasets import Document, TokenDocuments, encode_documents
-from tisslm.datasets.documents import encode_document
+from tisslm.datasets.encoding import encode_document
 from tisslm.datasets.splits import is_held_out, split_documents
 from tisslm.errors import DataError, ShapeError
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer

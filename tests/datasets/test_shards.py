@@ -8,8 +8,9 @@ import os
 import numpy as np
 import pytest
 
+from tisslm.datasets.shard_checks import verify_shards
 from tisslm.datasets.shard_format import state_digest
-from tisslm.datasets.shards import TokenShards, shard_documents, verify_shards
+from tisslm.datasets.shards import TokenShards, shard_documents
 from tisslm.datasets.sources import find_format, read_documents, read_tokens, split_files
 from tisslm.errors import ConfigError, DataError
 from tisslm.tokenizers.bpe import BpeTokenizer
@@ -236,11 +237,42 @@ def test_a_manifest_that_does_not_hold_together(folder, change, reason):
 
 
 def test_a_manifest_that_is_no_json(folder):
-    for text in ("{", "[" * 100_000, ""):
+    for text, reason in (
+        ("{", "expected JSON: Expecting property name"),
+        ("", "expected JSON: Expecting value"),
+        ("[" * 10**6, "expected JSON of at most 64 levels, got more"),
+        ('{"n": 1' + "0" * 10**5 + "}", "expected JSON: Exceeds the limit"),
+        ('{"files": {}, "files": {}}', "the key 'files' is there twice"),
+        ("[1]", "expected a JSON object, got a list"),
+    ):
         (folder / "shards.json").write_text(text)
         assert message(folder).startswith(
-            f"{folder / 'shards.json'}: the token shards are damaged or incomplete (Invalid JSON"
+            f"{folder / 'shards.json'}: the token shards are damaged or incomplete ({reason}"
         )
+
+
+def test_a_hostile_tokenizer(folder):
+    path = folder / "tokenizer_state.json"
+    for text, reason in (
+        ("[" * 10**6, "expected JSON of at most 64 levels, got more"),
+        ('{"name": "byte", "name": "char", "state": {}}', "the key 'name' is there twice"),
+        ("[1]", "expected a JSON object, got a list"),
+    ):
+        path.write_text(text)
+        size = {"bytes": len(text)}
+        edit_manifest(folder, lambda m, size=size: m["files"][path.name].update(size))
+        assert message(folder) == damaged(folder, path.name, reason)
+
+
+def test_a_fifo_in_place_of_a_file_is_not_waited_for(folder):
+    for name in ("shards.json", "tokenizer_state.json", "train-00000.bin"):
+        path = folder / name
+        content = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        assert "regular file" in message(folder)
+        path.unlink()
+        path.write_bytes(content)
 
 
 def test_a_later_version(folder):
@@ -333,7 +365,7 @@ def test_shards_that_a_header_cannot_count(tmp_path, shard_tokens):
     with pytest.raises(ConfigError) as caught:
         ShardFolder(tmp_path / "s", ByteTokenizer(), "byte", shard_tokens)
     assert str(caught.value) == (
-        "shard tokens: expected a number between 1 and 2147483647, which is what the header of a "
+        "--shard-tokens: expected a number between 1 and 2147483647, which is what the header of a "
         f"file can count, got {shard_tokens}"
     )
 

@@ -18,6 +18,7 @@ from tisslm.datasets.sources import (
     find_format,
     read_documents,
     read_text_blocks,
+    read_tokens,
     split_files,
     streams,
     text,
@@ -199,6 +200,24 @@ BAD = [
         "(char 11)); mend or remove the line",
     ),
     (DEEP, "expected a JSON object, got one nested too deeply to be read; remove the record"),
+    (
+        '{"text": "a", "n": -1' + "0" * 10**6 + "}",
+        "expected numbers of at most 4300 digits, got a longer one; write it as a string, or "
+        "remove the record",
+    ),
+    (
+        '{"text": "a", "text": "b"}',
+        "expected each field once, got 'text' twice; mend or remove the record",
+    ),
+    (
+        '{"messages": [{"role": "assistant", "content": "a", "content": "b"}]}',
+        "expected each field once, got 'content' twice; mend or remove the record",
+    ),
+    (
+        {"\x1b[2J": 1, "x" * 99: 2},
+        "expected a field 'text', or prompt and completion, messages, or instruction and output; "
+        f"got the fields \\x1b[2J, {'x' * 60}...; set data.text_field to the field of the text",
+    ),
     ("[1]", 'expected a JSON object, got a list; write each record as {"text": "..."}'),
     ("null", 'expected a JSON object, got null; write each record as {"text": "..."}'),
     (
@@ -241,6 +260,25 @@ BAD = [
 def test_a_bad_record_is_named_by_file_and_line(record: object, message: str) -> None:
     write({"text": "good"}, "", record)
     assert refused("a.jsonl") == f"a.jsonl, line 3: {message}"
+
+
+def test_what_is_not_read_may_be_there_twice() -> None:
+    write('{"text": "a", "tag": 1, "tag": 2, "n": 1e999}')
+    assert texts("a.jsonl") == ["a"]
+    write('{"body": "a", "body": "b"}')
+    with pytest.raises(DataError, match=r"line 1: expected each field once, got 'body' twice"):
+        list(read_documents("a.jsonl", options=ReadOptions(text_field="body")))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.txt", "a.bin"])
+def test_a_pipe_that_comes_after_the_look_is_not_waited_for(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(name)
+    monkeypatch.setattr(Path, "is_file", lambda self: self.name == name)
+    read = read_tokens if name == "a.bin" else lambda path: list(read_documents(path))
+    with pytest.raises(DataError, match=rf"^{name}: expected a regular file, got a pipe, a device"):
+        read(name)
 
 
 def test_a_message_without_content_is_named() -> None:
@@ -361,7 +399,22 @@ def test_what_is_not_there_or_never_read() -> None:
         "a.pkl: reading such a file could run any program, so it is never read; write JSON lines"
     )
     os.mkfifo("pipe.txt")
-    assert refused("pipe.txt") == "pipe.txt: expected a regular file; copy it to one first"
+    assert refused("pipe.txt") == (
+        "pipe.txt: expected a regular file, got a pipe, a device or a socket; copy it to one first"
+    )
+
+
+def test_a_format_of_a_file_for_a_folder_and_the_other_way(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "a.txt").write_text("a")
+    for form in ("text", "jsonl"):
+        assert refused("data", form) == (
+            "data: expected a regular file, got a folder; name a file of it, or leave the format "
+            "out to read all of it"
+        )
+    assert refused("a.txt", "folder") == (
+        "a.txt: expected a folder, got a file; leave the format out to read it"
+    )
 
 
 def test_a_format_can_be_given_by_name() -> None:

@@ -83,11 +83,27 @@ def test_a_meta_pkl_is_never_read(folder: Path) -> None:
 @pytest.mark.parametrize("content", ["[1]", '{"vocab_size": "65"}', "{}", '{"vocab_size": true}'])
 def test_a_wrong_meta_json_is_refused(folder: Path, content: str) -> None:
     (folder / "meta.json").write_text(content)
+    assert refused(nanogpt()).startswith('meta.json: expected {"vocab_size": an integer >= 1} (')
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[" * 10**6, "expected JSON of at most 64 levels, got more"),
+        ('{"vocab_size": 1' + "0" * 10**5 + "}", "expected JSON: Exceeds the limit"),
+        ('{"vocab_size": 65, "vocab_size": 66}', "the key 'vocab_size' is there twice"),
+        ('{"vocab_size": 0}', "got '0'"),
+        (None, "expected a regular file, got a FIFO"),
+    ],
+)
+def test_a_hostile_meta_json_is_refused(folder: Path, content: str | None, reason: str) -> None:
+    if content is None:
+        os.mkfifo(folder / "meta.json")
+    else:
+        (folder / "meta.json").write_text(content)
     assert refused(nanogpt()).startswith(
-        'meta.json: expected {"vocab_size": an integer >= 1}, got '
+        f'meta.json: expected {{"vocab_size": an integer >= 1}} ({reason}'
     )
-    (folder / "meta.json").write_text("[" * 10**6)
-    assert refused("train.bin").startswith("meta.json: expected a JSON object, got something else ")
 
 
 def test_ids_are_checked() -> None:

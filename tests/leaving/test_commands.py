@@ -39,10 +39,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, *more: str, **environment: str) -> subprocess.Popen[str]:
+def start(
+    folder: Path, *more: str, program: tuple[str, ...] = ("-m", "tisslm"), **environment: str
+) -> subprocess.Popen[str]:
     flags = [x for setting in (*SETTINGS, *more) for x in ("--set", setting)]
     return subprocess.Popen(
-        [sys.executable, "-m", "tisslm", "train", *flags, "--resume", "auto"],
+        [sys.executable, *program, "train", *flags, "--resume", "auto"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
         stdout=subprocess.PIPE,
@@ -140,12 +142,25 @@ def test_a_second_start_fails_at_once_and_names_the_first(folder):
     assert first.returncode == 75, err
 
 
+SLOW_DATA = """
+import sys, time
+from tisslm import build
+from tisslm.cli.main import main
+def read_run(*_):
+    print("reading", flush=True)
+    time.sleep(60)
+build.read_run = read_run
+sys.argv = ["tisslm", *sys.argv[1:]]
+main()
+"""
+
+
 def test_a_signal_while_data_are_read_says_that_nothing_is_lost(folder):
-    os.mkfifo(folder / "slow.txt")
-    process = start(folder, "data.path=slow.txt")
-    with open(folder / "slow.txt", "wb"):  # opens when it is read
-        process.send_signal(signal.SIGUSR1)
-        _, err = process.communicate(timeout=60)
+    process = start(folder, program=("-c", SLOW_DATA))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "reading\n"
+    process.send_signal(signal.SIGUSR1)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (
         75,
         "SIGUSR1: stopped before the first step; the same command starts again\n",

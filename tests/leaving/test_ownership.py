@@ -141,6 +141,28 @@ def test_a_file_without_a_name_in_it_is_of_a_process_that_ended(tmp_path, monkey
         pass
 
 
+@pytest.mark.parametrize("kind", ["fifo", "link", "large"])
+def test_a_strange_file_is_not_waited_for_or_read_whole(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("tisslm.ownership.PATIENCE", 0.1)
+    path = tmp_path / FILE
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**40)
+    with pytest.warns(RuntimeWarning, match="ended before it had said its name"), Owner(tmp_path):
+        assert path.is_file()
+
+
+@pytest.mark.parametrize("argument", ["x" * 200_000, "\udcff", "\ud800\n"])
+def test_a_strange_command_line_does_not_hide_the_owner(tmp_path, monkeypatch, argument):
+    monkeypatch.setattr("sys.argv", ["tisslm", argument])
+    with Owner(tmp_path) as owner:
+        assert owner.is_ours()
+
+
 def test_another_host_is_believed_as_long_as_it_gives_signs_of_life(tmp_path):
     write(tmp_path, host="far", boot="x", namespace="y", pid=17)
     with pytest.raises(ConfigError) as caught:
@@ -219,3 +241,12 @@ def test_what_killed_processes_left_in_the_directory_goes(make_trainer):
         (trainer.run.path / name).touch()
     trainer.train()
     assert not list(trainer.run.path.rglob(".tmp*"))
+
+
+def test_checkpoints_may_go_to_a_directory_elsewhere(make_trainer, tmp_path):
+    folder = tmp_path / "elsewhere" / "checkpoints"
+    trainer = make_trainer(max_steps=1, checkpoint_dir=str(folder))
+    trainer.run.make()
+    (folder / ".tmp-probe-99").touch()
+    trainer.train()
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-1"]

@@ -1,5 +1,8 @@
 """The whole GPT-2 model against PyTorch: logits, loss, every gradient, five updates of AdamW.
 
+Rows of several documents are held against PyTorch under a dense mask of blocks on the diagonal,
+with positions that count from each document's beginning.
+
 The first half reads golden files that ``tests/golden/make_golden.py`` wrote with PyTorch; the
 second half asks PyTorch itself, where the extra ``tisslm[test-torch]`` is installed.
 """
@@ -12,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from tolerances import largest_error
 
 from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.contracts import Batch, Dataset, target_weights
+from tisslm.datasets import PackedDataset, TokenDocuments
 from tisslm.losses.cross_entropy import CrossEntropy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,14 +113,15 @@ def build(config: dict[str, Any], weights: Mapping[str, Array], dtype: str) -> T
     return model
 
 
-def loss_and_gradients(model: Transformer, x: Array, y: Array, way: str) -> float:
+def loss_and_gradients(
+    model: Transformer, x: Array, y: Array, way: str, start: Array | None = None
+) -> float:
     """Leave the gradients in the model, computed in one of ``WAYS``."""
     if way == "step_loss":
-        return model.step_loss(
-            Batch(x, y, target_weights(y, model.parameters.dtype)), CrossEntropy()
-        )
+        weights = target_weights(y, model.parameters.dtype)
+        return model.step_loss(Batch(x, y, weights, start), CrossEntropy())
     loss = CrossEntropy()
-    logits, cache = model.forward(x, train=True)
+    logits, cache = model.forward(x, train=True, start=start)
     value = loss.forward(logits, y)
     model.backward(loss.backward(), cache)
     return value
@@ -155,6 +160,31 @@ def test_positions_after_the_last_token_have_no_gradient(golden: Golden) -> None
     assert not gradient[x.shape[1] :].any()
 
 
+@pytest.fixture(scope="module")
+def golden_documents() -> dict[str, Array]:
+    """What ``make_golden.py`` computed for rows of several documents."""
+    with np.load(ROOT / "tests" / "golden" / "gpt2_small_documents.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_documents_in_a_row_are_those_of_pytorch_under_a_mask(
+    golden: Golden, golden_documents: dict[str, Array], dtype: str, way: str
+) -> None:
+    model = golden.model(dtype)
+    x, y, start = (golden_documents[key] for key in ("x", "y", "start"))
+    rows = Golden(golden_documents, golden.about)
+    expected = rows.named(f"{golden.about['model']['activation']}/{dtype}")
+
+    logits, _ = model.forward(x, start=start)
+    assert largest_error(logits, expected["logits"]) <= LOGITS[dtype]
+    loss = loss_and_gradients(model, x, y, way, start)
+    assert loss == pytest.approx(float(expected["loss"]), rel=LOGITS[dtype])
+    gradients = Golden(expected, {}).named("gradient")
+    assert_gradients(model, gradients, GRADIENTS[dtype])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_five_clipped_updates_of_adamw_are_those_of_pytorch(golden: Golden, dtype: str) -> None:
     model = golden.model(dtype)
@@ -183,9 +213,19 @@ def keys(width: int) -> slice:
 @pytest.fixture(scope="module")
 def torch_gpt() -> ModuleType:
     """The model of ``benchmarks/sides/torch_gpt.py``."""
+    return module_with_torch(ROOT / "benchmarks" / "sides" / "torch_gpt.py")
+
+
+@pytest.fixture(scope="module")
+def torch_documents() -> ModuleType:
+    """Its pass over rows of several documents."""
+    return module_with_torch(ROOT / "tests" / "golden" / "torch_documents.py")
+
+
+def module_with_torch(path: Path) -> ModuleType:
+    """Import a file that needs PyTorch, or skip the test."""
     pytest.importorskip("torch", reason="needs PyTorch: pip install tisslm[test-torch]")
-    path = ROOT / "benchmarks" / "sides" / "torch_gpt.py"
-    spec = importlib.util.spec_from_file_location("torch_gpt", path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -238,6 +278,51 @@ def test_a_drawn_model_agrees_with_pytorch(torch_gpt: ModuleType, seed: int, dty
     loss = peer(x_torch, y_torch)
     loss.backward()
     ours = loss_and_gradients(model, x, y, WAYS[seed % 2])
+    assert ours == pytest.approx(loss.item(), rel=LOGITS[dtype])
+    gradients = {name: p.grad.numpy() for name, p in peer.named_parameters()}
+    assert_gradients(model, gradients, GRADIENTS[dtype])
+
+
+def draw_packed(
+    config: dict[str, Any], rows: int, packing: Literal["stream", "whole"], seed: int
+) -> tuple[Array, ...]:
+    """Draw documents, of which about one token in five is not learned, and pack them into rows."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, config["seq_len"] // 2, 8 * rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = rng.integers(0, config["vocab_size"], offsets[-1], dtype=np.uint16)
+    learn = rng.random(len(tokens)) > 0.2
+    documents = TokenDocuments(tokens, offsets, learn, vocab_size=config["vocab_size"])
+    dataset = PackedDataset(documents, config["seq_len"], packing=packing)
+    return next(iter(dataset.batches(rows, seed)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("packing", ["stream", "whole"])
+@pytest.mark.parametrize("seed", range(4, 8))
+def test_a_packed_batch_agrees_with_pytorch_under_a_mask(
+    torch_gpt: ModuleType,
+    torch_documents: ModuleType,
+    seed: int,
+    packing: Literal["stream", "whole"],
+    dtype: str,
+) -> None:
+    import torch
+
+    config, drawn, _ = draw_model(seed)
+    config["seq_len"] += 20  # several documents in a row, also where the drawn one is short
+    x, y, start = draw_packed(config, len(drawn), packing, seed)
+    assert ((start > 0) & (y != -100)).any()  # a document that is learned and not the first
+    peer = torch_gpt.GPT(**config).to(getattr(torch, dtype))
+    model = build(config, draw_weights(peer, seed), dtype)
+    x_torch, y_torch, begins = (torch.from_numpy(part.astype(np.int64)) for part in (x, y, start))
+
+    theirs = torch_documents.documents_logits(peer, x_torch, begins)
+    loss = torch_documents.documents_loss(theirs, y_torch)
+    loss.backward()
+    logits, _ = model.forward(x, start=start)
+    assert largest_error(logits, theirs.detach().numpy()) <= LOGITS[dtype]
+    ours = loss_and_gradients(model, x, y, WAYS[seed % 2], start)
     assert ours == pytest.approx(loss.item(), rel=LOGITS[dtype])
     gradients = {name: p.grad.numpy() for name, p in peer.named_parameters()}
     assert_gradients(model, gradients, GRADIENTS[dtype])

@@ -320,6 +320,8 @@ def test_plain_lines_need_no_rich() -> None:
         ({"every": -1}, "sink console: every: expected an integer >= 0, got -1"),
         ({"every": True}, "sink console: every: expected an integer >= 0, got True"),
         ({"every": 1.5}, "sink console: every: expected an integer >= 0, got 1.5"),
+        ({"stream": "x"}, "sink console: stream: expected an open text stream, got 'x'"),
+        ({"clock": "x"}, "sink console: clock: expected a callable, got 'x'"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(options: dict[str, Any], message: str) -> None:

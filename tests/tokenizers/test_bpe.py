@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tisslm.errors import CheckpointError, ConfigError, DataError
-from tisslm.tokenizers import BpeTokenizer
-from tisslm.tokenizers import bpe as bpe_module
+from tisslm.tokenizers import BpeTokenizer, bpe_training
 
 TEXT = "the cat sat on the mat; the dog sat on the log.\n  the cat and the dog sat.\n" * 20
 TRAINED = BpeTokenizer.from_text(TEXT, vocab_size=270)
@@ -50,7 +49,7 @@ def test_training_twice_gives_the_same_tokenizer() -> None:
 
 
 def test_long_texts_are_trained_on_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpe_module, "BLOCK", len(TEXT) // 20)  # whole lines
+    monkeypatch.setattr(bpe_training, "BLOCK", len(TEXT) // 20)  # whole lines
     assert BpeTokenizer.from_text(TEXT, vocab_size=270).state() == TRAINED.state()
 
 

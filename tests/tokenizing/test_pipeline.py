@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.contracts import Tokenizer
-from tisslm.datasets.documents import encode_documents
+from tisslm.datasets.encoding import encode_documents
 from tisslm.datasets.shards import TokenShards
 from tisslm.datasets.sources import BadRecords, ReadOptions, read_documents
 from tisslm.errors import DataError

@@ -45,8 +45,8 @@ if extra == "mixed":
     from tisslm.datasets import MixedDataset, PackedDataset, TokenDocuments
     offsets = np.arange(0, 30001, 25)
     documents = TokenDocuments(tokens, offsets, tokens > 50, 300)
-    cut = PackedDataset(documents, 64, document_mask=False)
-    whole = PackedDataset(documents, 64, packing="whole", document_mask=False)
+    cut = PackedDataset(documents, 64)
+    whole = PackedDataset(documents, 64, packing="whole")
     dataset = MixedDataset([(cut, 2.0), (whole, 1.0)])
 trainer = Trainer(Transformer(shape), optimizer, loss, dataset=dataset, config=config, sinks=())
 stream = trainer.dataset.stream(48, seed=1)
@@ -58,11 +58,11 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 def step():
-    x, y = next(stream)
+    x, y, *of_data = next(stream)
     if extra == "copies":
         y = y.copy()
     y[0, :7] = -100
-    trainer.train_step(x, y, None if start is None else start[: len(x)])
+    trainer.train_step(x, y, *of_data if start is None else (start[: len(x)],))
 
 steps = []
 for number in range(1, 51):

@@ -105,6 +105,7 @@ def test_sinks_get_every_metric_at_the_logging_steps(make_trainer, tokens):
         "grad_norm/embedding.token.weight",
     } <= set(metrics)
     assert metrics["train/loss"] == trainer.loss_history[1]
+    assert metrics["memory/peak_rss_gib"] >= metrics["memory/rss_gib"] > 0
     assert sink.run.parameters == trainer.model.parameters.count
     assert sink.closed == 1
 

@@ -254,7 +254,11 @@ def _training(run: Path) -> Mapping[str, Any]:
 
 
 def _none(path: Path) -> CheckpointError:
-    what = "holds no checkpoint" if path.is_dir() else "no such checkpoint"
+    what = "no such checkpoint"
+    if path.exists():
+        what = (
+            "holds no checkpoint" if path.is_dir() else "is a file, and a checkpoint is a directory"
+        )
     return CheckpointError(
         f"{path}: {what}; give a directory checkpoint-N, or a run directory that contains one"
     )

@@ -87,7 +87,10 @@ def _threads(problems: list[str]) -> Facts:
 
 def _kernels(problems: list[str]) -> Facts:
     """Describe the compiled kernels, or say why there are none."""
-    reference = os.environ.get("TISSLM_OPS") == "reference"
+    wanted = os.environ.get("TISSLM_OPS", "")
+    reference = wanted == "reference"
+    if wanted and not reference:  # tisslm.ops refuses it, and is not imported here
+        problems.append(f"TISSLM_OPS: expected 'reference' or nothing, got {wanted!r}")
     found: Facts = {"in_use": "NumPy twins (TISSLM_OPS=reference)" if reference else "compiled"}
     try:
         isa = import_module("tisslm._kernels.isa")

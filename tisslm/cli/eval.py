@@ -22,7 +22,7 @@ from tisslm.errors import CheckpointError
 from tisslm.evaluate import evaluate as evaluate_model
 from tisslm.loading import load_model, load_run_config
 from tisslm.models.transformer import Transformer
-from tisslm.registry import load_registry
+from tisslm.registry import Registry, load_registry
 from tisslm.run_sources import run_sources
 
 __all__ = ["evaluate"]
@@ -42,18 +42,18 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="TEXT", help="A text or JSON lines; left out, what the run validates on."
+            metavar="PATH", help="Text, JSON lines or tokens; left out, what the run validates on."
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Compute a trained model's mean loss over every window of a text."""
+    """Compute a trained model's mean loss over every window of the data."""
     place = checkpoint.find(path)
     where = place.path
     registry = load_registry()
     model, tokenizer = load_model(place, registry=registry)
     if data is None:
-        source = _of_run(place, model, tokenizer)
+        source = _of_run(place, model, tokenizer, registry)
     else:
         source = _of_path(data, place, model, tokenizer)
     loss = registry.build("loss", "cross_entropy")
@@ -75,7 +75,9 @@ def evaluate(
     )
 
 
-def _of_run(place: Found, model: Transformer, tokenizer: Tokenizer | None) -> _Windows:
+def _of_run(
+    place: Found, model: Transformer, tokenizer: Tokenizer | None, registry: Registry
+) -> _Windows:
     """Return what the run that a checkpoint belongs to validates on."""
     where = place.path
     try:
@@ -83,7 +85,7 @@ def _of_run(place: Found, model: Transformer, tokenizer: Tokenizer | None) -> _W
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or give a text with --data") from error
     _check_readable(where, config.data, tokenizer)
-    dataset = load_validation(config, tokenizer, model.seq_len)
+    dataset = load_validation(config, tokenizer, model.seq_len, registry)
     if dataset is None:
         raise CheckpointError(f"{where}: its run had no validation text; give a text with --data")
     path = config.data.path or "data.sources"

@@ -46,7 +46,8 @@ def generate(
     for i, sampling in enumerate(samplings):
         if i:
             typer.echo(SEPARATOR)
+        new = sample(model, tokenizer, prompt, max_new_tokens, sampling)  # may refuse the prompt
         typer.echo(prompt, nl=False)
-        for piece in sample(model, tokenizer, prompt, max_new_tokens, sampling):
+        for piece in new:
             typer.echo(piece, nl=False)
         typer.echo()

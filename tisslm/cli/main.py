@@ -29,13 +29,13 @@ __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 
 #: Command: where its function is, and the line that ``tisslm --help`` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("tisslm.cli.train:train", "Train a model on a text."),
+    "train": ("tisslm.cli.train:train", "Train a model on text or tokens."),
     "plan": ("tisslm.cli.plan:plan", "Show what a run will take, before it takes it."),
     "tokenizer": ("tisslm.cli.tokenizer:app", "Train a tokenizer on text files."),
     "tokenize": ("tisslm.cli.tokenize:tokenize", "Turn text files into token shards."),
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
-    "verify": ("tisslm.cli.verify:verify", "Compare checkpoints with what was written."),
+    "verify": ("tisslm.cli.verify:verify", "Compare checkpoints or shards with what was written."),
     "gradcheck": ("tisslm.cli.gradcheck:gradcheck", "Compare every gradient with differences."),
     "plugins": ("tisslm.cli.plugins:plugins", "List every part and who provides it."),
     "doctor": ("tisslm.cli.doctor:doctor", "Describe this machine and this installation."),

@@ -38,13 +38,19 @@ def train(
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="auto|PATH", help="Go on from a checkpoint or a run."),
+        typer.Option(
+            metavar="auto|PATH",
+            help="Go on from a checkpoint or a run; auto: the newest run of this configuration.",
+        ),
     ] = None,
 ) -> None:
-    """Train a model on a text.
+    """Train a model on text or tokens.
 
     Without a configuration, a small character model learns the language reference that every
     Python carries, in a few minutes. Settings: default < file < environment < command line.
+
+    The exit code is 0 when the run is complete, and 75 when a signal or a time limit ended it:
+    it is saved, and the same command with --resume auto goes on.
     """
     overrides = [*(settings or ()), *([] if resume is None else [f"training.resume={resume}"])]
     try:
@@ -93,6 +99,8 @@ def _announce(trainer: Trainer) -> None:
         f"{'' if precision == 'fp32' else f', {precision}'}"
     )
     start = f", going on from step {trainer.current_step}" if trainer.current_step else ""
+    if trainer.current_step >= trainer.max_steps:
+        start = f", complete at step {trainer.current_step}"
     typer.echo(f"run: {trainer.run.path}{start}")
     for limit in time_limits(trainer.config.max_time):
         typer.echo(f"time limit: {limit.words}; the run saves and leaves before")

@@ -5,6 +5,7 @@ What does not live here: comparing them (``tisslm.checkpoint``, ``tisslm.dataset
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tisslm import checkpoint
+from tisslm.datasets.shard_checks import verify_shards
 from tisslm.datasets.shard_format import read_manifest
-from tisslm.datasets.shards import is_shards, verify_shards
+from tisslm.datasets.shards import is_shards
 from tisslm.errors import CheckpointError
 from tisslm.memory_limit import size_text
 from tisslm.untrusted import show
@@ -35,13 +37,20 @@ def verify(
     if is_shards(path):
         rows, kind = [_shards_row(path)], "shards"
     else:
-        rows, kind = [_row(folder) for folder in checkpoint.directories(path)], "checkpoint"
+        rows, kind = [_row(folder) for folder in _checkpoints(path)], "checkpoint"
     if json:
         typer.echo(dumps(rows, indent=2))
     else:
         _print(rows, kind)
     if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    try:
+        return checkpoint.directories(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}, or a folder of token shards") from error
 
 
 def _row(folder: Path) -> dict[str, Any]:
@@ -78,7 +87,11 @@ def _shards_row(folder: Path) -> dict[str, Any]:
         "bytes": sum(record.bytes for record in files.values()),
         "ok": not (problems := [found for found in verify_shards(folder) if found[1]]),
         "problems": [
-            {"file": name, "expected": "what its manifest says", "got": problem}
+            {
+                "file": name,
+                "expected": f"{files[name].bytes} bytes of SHA-256 {files[name].sha256}",
+                "got": problem,
+            }
             for name, problem in problems
         ],
     }
@@ -91,7 +104,7 @@ def _print(rows: list[dict[str, Any]], kind: str) -> None:
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("state", overflow="fold")
     for row in rows:
-        words = [f"{p['file']}: expected {p['expected']}, got {p['got']}" for p in row["problems"]]
+        words = [_words(problem, kind) for problem in row["problems"]]
         state = "\n".join([*(words or ["ok"]), *_not_in_manifest(row)])
         files = "" if row["files"] is None else str(row["files"])
         size = "" if row["bytes"] is None else size_text(row["bytes"])
@@ -101,3 +114,10 @@ def _print(rows: list[dict[str, Any]], kind: str) -> None:
 
 def _not_in_manifest(row: dict[str, Any]) -> list[str]:
     return [f"{show(name)} is not in the manifest" for name in row.get("not_in_manifest", [])]
+
+
+def _words(problem: Mapping[str, str], kind: str) -> str:
+    """Return a problem in words; those of shards say themselves what was expected."""
+    if kind == "shards":
+        return f"{problem['file']}: {problem['got']}"
+    return f"{problem['file']}: expected {problem['expected']}, got {problem['got']}"

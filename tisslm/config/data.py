@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from tisslm.config.aliases import note
 from tisslm.config.fields import (
     Count,
     Expects,
@@ -97,7 +98,8 @@ class DataSection(Section):
     valid_path : str, default ""
         What to validate on; "" holds out a part of the training data.
     valid_fraction : float, default 0.1
-        How much is held out if there is no ``valid_path``; 0 means no validation.
+        How much is held out if there is no ``valid_path``; 0 means no validation. Of the dataset
+        "text" only.
     format : str, default "auto"
         The format; "auto" finds it by the path.
     text_field : str, default "text"
@@ -154,8 +156,18 @@ class DataSection(Section):
         return self.model_dump(exclude=silent - self.model_fields_set, exclude_none=True)
 
     def check(self) -> None:
-        """Raise ``ConfigError`` if a text is asked for and none named, or one in two ways."""
+        """Raise ``ConfigError`` if a text is asked for and none named, or one in two ways.
+
+        A fraction to hold out of another dataset gives a ``ConfigNote``.
+        """
         if self.name != "text":
+            # the default's comes with every run that names no file
+            default = type(self).model_fields["valid_fraction"].default
+            if self.valid_fraction not in (0, default):
+                note(
+                    f"data.valid_fraction has no effect: the dataset {show(self.name)} is "
+                    "validated on data.valid_path only"
+                )
             return
         if not self.path and not self.sources:
             raise ConfigError(

@@ -5,7 +5,8 @@ What does not live here: tokenizers, and the choice of files by a configuration.
 
 from __future__ import annotations
 
-from tisslm.datasets.documents import Document, TokenDocuments, encode_documents
+from tisslm.datasets.documents import Document, TokenDocuments
+from tisslm.datasets.encoding import encode_documents
 from tisslm.datasets.mixed import MixedDataset
 from tisslm.datasets.packed import PackedDataset
 from tisslm.datasets.permutation import KeyedPermutation

@@ -25,8 +25,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -35,7 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tisslm.errors import DataError
+from tisslm.errors import DataError, TissLMError
+from tisslm.strict_json import parse_json
+from tisslm.untrusted import Refusal, RegularFile
 
 __all__ = [
     "HEADER_BYTES",
@@ -50,7 +50,7 @@ __all__ = [
     "header",
     "index_header",
     "read_manifest",
-    "read_regular",
+    "read_object",
     "state_digest",
     "token_type",
 ]
@@ -70,6 +70,14 @@ INDEX_BYTES = 16
 
 #: No manifest or tokenizer is larger; a hostile file is refused before it is read.
 MAX_JSON = 2**28
+#: Values in it: some for each file, and the merges of a vocabulary.
+MAX_VALUES = 2**24
+
+DAMAGED = Refusal(
+    DataError,
+    "the token shards are damaged or incomplete",
+    "make them again with tisslm tokenize",
+)
 
 _Count = Annotated[int, Field(ge=1, lt=2**62)]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -213,31 +221,21 @@ def state_digest(name: str, state: Mapping[str, Any]) -> str:
 # --------------------------------------------------------------------------- reading
 
 
-def read_regular(path: Path, limit: int = MAX_JSON) -> bytes:
-    """Read a regular file of at most ``limit`` bytes.
+def read_object(path: Path, limit: int = MAX_JSON) -> dict[str, Any]:
+    """Read a file of shards that is one JSON object of at most ``limit`` bytes.
 
     Raises
     ------
     DataError
-        If it is missing, no regular file, larger, or cannot be read.
+        If it is missing, no regular file, larger, cannot be read, or is no strict JSON.
     """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise damaged(path, "it is no regular file")
-        if status.st_size > limit:
-            raise damaged(path, f"{status.st_size} bytes, more than {limit}")
-        return path.read_bytes()
-    except OSError as error:
-        raise damaged(path, error.strerror or str(error)) from error
+    with RegularFile(path, DAMAGED, follow=True) as file:
+        return parse_json(file.read(limit), path, DAMAGED, max_values=MAX_VALUES)
 
 
-def damaged(path: Path, reason: str) -> DataError:
+def damaged(path: Path, reason: str) -> TissLMError:
     """Return the error for a file of shards that is not as it was written."""
-    return DataError(
-        f"{path}: the token shards are damaged or incomplete ({reason}); make them again with "
-        "tisslm tokenize"
-    )
+    return DAMAGED(path, reason)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -254,7 +252,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder}: expected a folder of token shards with a {MANIFEST}, found none; make one "
             "with tisslm tokenize TEXT --out DIR"
         )
-    text = read_regular(path)
+    text = json.dumps(read_object(path))  # what JSON calls a list may be a tuple here
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -6,11 +6,8 @@ folder has.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 
 from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.joined import BitArray, JoinedArray
+from tisslm.datasets.shard_checks import UnchangedFiles, verify_shards
 from tisslm.datasets.shard_format import (
     HEADER_BYTES,
     HEADER_INTS,
@@ -29,7 +27,7 @@ from tisslm.datasets.shard_format import (
     damaged,
     index_header,
     read_manifest,
-    read_regular,
+    read_object,
     state_digest,
 )
 from tisslm.errors import DataError
@@ -40,10 +38,8 @@ __all__ = [
     "shard_documents",
     "shard_splits",
     "shards_tokenizer",
-    "verify_shards",
 ]
 
-BLOCK = 2**22
 #: The tokenizer, as other libraries read it, or as its name and state.
 BPE_FILE = "tokenizer.json"
 STATE_FILE = "tokenizer_state.json"
@@ -182,7 +178,7 @@ class TokenShards:
             learn,
             self.vocab_size,
             where=f"{self.path}, {split}",
-            source=_Unchanged([self.path / name for name in (*record.files, record.index)]),
+            source=UnchangedFiles([self.path / name for name in (*record.files, record.index)]),
         )
 
     def _map(self, name: str, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
@@ -231,86 +227,9 @@ class TokenShards:
     def _read_tokenizer(self) -> dict[str, Any]:
         record = self.manifest.tokenizer
         path = self.path / record.file
-        try:
-            content = json.loads(read_regular(path))
-        except (ValueError, RecursionError) as error:
-            raise damaged(path, f"it is no JSON ({error})") from error
+        content = read_object(path)
         # A tokenizer.json is what other libraries read; ours keeps it as its state.
-        wrapped = {"state": {"tokenizer": content}} if record.file == BPE_FILE else content
-        state = wrapped.get("state") if isinstance(wrapped, dict) else None
+        state = {"tokenizer": content} if record.file == BPE_FILE else content.get("state")
         if not isinstance(state, dict) or state_digest(record.name, state) != record.sha256:
             raise damaged(path, "it is another tokenizer than the one that made the ids")
         return state
-
-
-class _Unchanged:
-    """Files that must stay as they are while they are mapped.
-
-    One that is cut short ends the process that reads beyond its new end, and no exception can
-    tell of it; a dataset asks at each epoch's start.
-    """
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._states = {path: self._state(path) for path in paths}
-
-    @staticmethod
-    def _state(path: Path) -> tuple[int, int]:
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise damaged(path, error.strerror or str(error)) from error
-        return status.st_size, status.st_mtime_ns
-
-    def check(self) -> None:
-        """Raise ``DataError`` if a file was changed since it was opened."""
-        for path, state in self._states.items():
-            if self._state(path) != state:
-                raise DataError(
-                    f"{path}: was written since it was opened; do not write files that a run "
-                    "reads, make new shards in another folder"
-                )
-
-
-def verify_shards(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """Read every file of a folder of shards and compare its size and SHA-256 with the manifest.
-
-    Parameters
-    ----------
-    path : str or path-like
-
-    Yields
-    ------
-    name : str
-    problem : str
-        What is wrong with the file; "" if nothing is.
-
-    Raises
-    ------
-    DataError
-        If there is no usable manifest.
-    """
-    folder = Path(path)
-    for name, record in read_manifest(folder).files.items():
-        yield name, _problem(folder / name, record.bytes, record.sha256)
-
-
-def _problem(path: Path, size: int, sha256: str) -> str:
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return "it is no regular file"
-        if status.st_size != size:
-            return f"{status.st_size} bytes, its manifest says {size}"
-        found = file_digest(path)
-    except OSError as error:
-        return error.strerror or str(error)
-    return "" if found == sha256 else "its SHA-256 differs from the manifest's"
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -62,6 +62,10 @@ class ConsoleSink(Sink):
             )
         if not isinstance(every, int) or isinstance(every, bool) or every < 0:
             raise ConfigError(f"sink console: every: expected an integer >= 0, got {every!r}")
+        if stream is not None and not hasattr(stream, "isatty"):
+            raise ConfigError(f"sink console: stream: expected an open text stream, got {stream!r}")
+        if not callable(clock):
+            raise ConfigError(f"sink console: clock: expected a callable, got {clock!r}")
         self._style, self._every, self._given_stream, self._clock = style, every, stream, clock
         self._stream: TextIO | None = None
         self._bar: Bar | None = None

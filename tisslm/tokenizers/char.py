@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
-from tisslm.errors import CheckpointError, ConfigError, DataError
+from tisslm.errors import CheckpointError, ConfigError, DataError, NoTextError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import anywhere
 
@@ -69,7 +69,7 @@ class CharTokenizer(Tokenizer):
 
         Raises
         ------
-        DataError
+        NoTextError
             If the text is empty.
         """
         return cls.from_texts((text,), characters=characters)
@@ -83,7 +83,7 @@ class CharTokenizer(Tokenizer):
         for text in texts:
             found.update(text)
         if not found:
-            raise DataError(
+            raise NoTextError(
                 "char tokenizer: expected a training text, got an empty one; "
                 "give a text with at least one character"
             )

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["AFTER_ANY", "anywhere", "find_cuts", "first_match"]
+__all__ = ["AFTER_ANY", "AFTER_WORD", "anywhere", "find_cuts", "first_match"]
 
 #: Before a space or line's end that follows a letter or digit.
 AFTER_WORD = re.compile(r"(?<=[^\W_])[ \n]")

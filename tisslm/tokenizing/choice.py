@@ -5,21 +5,28 @@ What does not live here: the tokenizers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tisslm.contracts import Tokenizer
-from tisslm.datasets.shard_format import read_regular
+from tisslm.datasets.shard_format import MAX_JSON, MAX_VALUES
 from tisslm.datasets.shards import BPE_FILE, STATE_FILE
 from tisslm.datasets.sources import BadRecords, ReadOptions
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry import Registry
+from tisslm.strict_json import parse_json
 from tisslm.tokenizers.bpe import BpeTokenizer
 from tisslm.tokenizing.parts import read_parts
+from tisslm.untrusted import Refusal, RegularFile
 
 __all__ = ["choose_tokenizer", "load_tokenizer"]
+
+_NO_STATE = Refusal(
+    DataError,
+    "expected a tokenizer's name and state as JSON, got something else",
+    "make it again",
+)
 
 
 def choose_tokenizer(
@@ -94,13 +101,10 @@ def load_tokenizer(path: Path, registry: Registry) -> tuple[str, Tokenizer]:
             f"{path}: expected a folder with a {BPE_FILE} or a {STATE_FILE}, found none; name a "
             "tokenizer.json"
         )
-    try:
-        content = json.loads(read_regular(saved))
-        name, state = content["name"], content["state"]
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{saved}: expected a tokenizer's name and state as JSON, got something else "
-            f"({error}); make it again"
-        ) from error
+    with RegularFile(saved, _NO_STATE, follow=True) as file:
+        content = parse_json(file.read(MAX_JSON), saved, _NO_STATE, max_values=MAX_VALUES)
+    name, state = content.get("name"), content.get("state")
+    if not isinstance(name, str) or not isinstance(state, dict):
+        raise _NO_STATE(saved, "no name or no state")
     made: Tokenizer = registry.get("tokenizer", name).from_state(state)
     return name, made

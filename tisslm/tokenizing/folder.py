@@ -20,6 +20,7 @@ from typing import Any, Self, final
 
 from tisslm.checkpoint.disk import DISK
 from tisslm.contracts import Tokenizer
+from tisslm.datasets.shard_checks import file_digest
 from tisslm.datasets.shard_format import (
     MANIFEST,
     MAX_TOKENS,
@@ -29,7 +30,7 @@ from tisslm.datasets.shard_format import (
     state_digest,
     token_type,
 )
-from tisslm.datasets.shards import BPE_FILE, STATE_FILE, file_digest
+from tisslm.datasets.shards import BPE_FILE, STATE_FILE
 from tisslm.errors import ConfigError, DataError
 from tisslm.plugins import tisslm_version
 from tisslm.tokenizing.durable import sync
@@ -67,7 +68,7 @@ class ShardFolder:
     ) -> None:
         if not 1 <= shard_tokens <= MAX_TOKENS:
             raise ConfigError(
-                f"shard tokens: expected a number between 1 and {MAX_TOKENS}, which is what the "
+                f"--shard-tokens: expected a number between 1 and {MAX_TOKENS}, which is what the "
                 f"header of a file can count, got {shard_tokens}"
             )
         self.path = path

@@ -196,6 +196,8 @@ def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Forma
     record.
     """
     files = 0
+    if not path.is_dir():
+        raise DataError(f"{path}: expected a folder, got a file; leave the format out to read it")
     for folder, names, inside in os.walk(path):
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in sorted(name for name in inside if not name.startswith(".")):

@@ -6,6 +6,8 @@ What does not live here: compressed files (``streams``).
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,16 @@ from tisslm.datasets.documents import Document
 from tisslm.datasets.sources.options import ReadOptions
 from tisslm.datasets.sources.streams import not_utf8, read_lines
 from tisslm.errors import DataError
+from tisslm.untrusted import show
 
 __all__ = ["jsonl_documents", "record_pieces"]
 
 Pieces = tuple[tuple[str, bool], ...]
+
+#: Fields that are read, beside that of the text.
+FIELDS = frozenset(
+    {"prompt", "completion", "messages", "role", "content", "instruction", "input", "output"}
+)
 
 #: What stands between the parts of an instruction or a chat.
 BLANK_LINE = "\n\n"
@@ -38,14 +46,14 @@ def jsonl_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
     DataError
         If a line is bad and bad records are errors, or the file has no record.
     """
-    found = False
+    found, parser = False, _parser(options.text_field)
     for number, offset, line in read_lines(path):
         if line.isspace() or not line:
             continue
         found = True
         where = f"{path}, line {number}"
         try:
-            record = _parse(line, where, path, number, offset)
+            record = _parse(parser, line, where, path, number, offset)
             pieces = record_pieces(record, where, options.text_field)
         except DataError as error:
             options.bad.refuse(str(error))
@@ -55,9 +63,31 @@ def jsonl_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
         raise DataError(f"{path}: expected JSON lines, got an empty file; give one with records")
 
 
-def _parse(line: bytes, where: str, path: Path, number: int, offset: int) -> dict[str, Any]:
+class _TwiceError(Exception):
+    """A field that is read is there twice, raised inside the parser."""
+
+
+def _parser(text_field: str) -> json.JSONDecoder:
+    """Return a parser that refuses a field of text that is there twice: readers disagree on it."""
+    fields = FIELDS | {text_field}
+
+    def one(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            times = Counter(name for name, _ in pairs)
+            twice = next((name for name in times if times[name] > 1 and name in fields), None)
+            if twice is not None:
+                raise _TwiceError(twice)
+        return found
+
+    return json.JSONDecoder(object_pairs_hook=one)
+
+
+def _parse(
+    parser: json.JSONDecoder, line: bytes, where: str, path: Path, number: int, offset: int
+) -> dict[str, Any]:
     try:
-        record = json.loads(line.decode("utf-8"))
+        record = parser.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise not_utf8(path, line[error.start], offset + error.start, number) from None
     except RecursionError:
@@ -65,9 +95,18 @@ def _parse(line: bytes, where: str, path: Path, number: int, offset: int) -> dic
             f"{where}: expected a JSON object, got one nested too deeply to be read; "
             "remove the record"
         ) from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise DataError(
             f"{where}: expected a JSON object, got invalid JSON ({error}); mend or remove the line"
+        ) from None
+    except _TwiceError as name:
+        raise DataError(
+            f"{where}: expected each field once, got '{name}' twice; mend or remove the record"
+        ) from None
+    except ValueError:  # the time that one takes grows with the square of its digits
+        raise DataError(
+            f"{where}: expected numbers of at most {sys.get_int_max_str_digits()} digits, got a "
+            "longer one; write it as a string, or remove the record"
         ) from None
     if not isinstance(record, dict):
         raise DataError(
@@ -111,7 +150,7 @@ def record_pieces(record: Mapping[str, Any], where: str, text_field: str = "text
     elif "instruction" in record and "output" in record:
         pieces = _instruction(record, where)
     else:
-        names = ", ".join(list(record)[:8]) or "none"
+        names = ", ".join(show(name)[1:-1] for name in list(record)[:8]) or "none"
         raise DataError(
             f"{where}: expected a field {text_field!r}, or prompt and completion, messages, or "
             f"instruction and output; got the fields {names}; set data.text_field to the field "

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.datasets.sources.streams import check_regular
+from tisslm.datasets.sources.streams import open_regular
 from tisslm.errors import DataError
 
 __all__ = ["MappedFile"]
@@ -38,10 +38,9 @@ class MappedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        check_regular(path)
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 self._file = os.dup(file.fileno())
                 self.size = os.fstat(self._file).st_size
                 if not self.size:

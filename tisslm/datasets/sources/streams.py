@@ -6,8 +6,11 @@ What does not live here: what lines mean (``jsonl``), and documents (``text``).
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
+import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ from typing import Any, BinaryIO
 
 from tisslm.errors import DataError
 
-__all__ = ["MAX_LINE", "open_bytes", "read_lines", "read_text_blocks"]
+__all__ = ["MAX_LINE", "open_bytes", "open_regular", "read_lines", "read_text_blocks"]
 
 #: Longest line of a file of records, in bytes; a longer one is no record but another format.
 MAX_LINE = 256 * 2**20
@@ -41,16 +44,15 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         If the file is missing, no regular file, unreadable, damaged, or needs a package that is
         not installed.
     """
-    check_regular(path)
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as stream:
-                yield io.BufferedReader(stream, BLOCK)
-        elif path.suffix == ".zst":
-            with path.open("rb") as file, _ZstdStream(file, path) as raw:
-                yield io.BufferedReader(raw, BLOCK)
-        else:
-            with path.open("rb") as file:
+        with open_regular(path) as file:
+            if path.suffix == ".gz":
+                with gzip.open(file) as stream:
+                    yield io.BufferedReader(stream, BLOCK)
+            elif path.suffix == ".zst":
+                with _ZstdStream(file, path) as raw:
+                    yield io.BufferedReader(raw, BLOCK)
+            else:
                 yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise damaged(path, str(error)) from error
@@ -61,14 +63,39 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what is missing or no regular file: a pipe could be read only once."""
-    if not path.exists():
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file: a pipe could be read only once, and a device has no end.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    DataError
+        If it is missing or no regular file.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
         raise DataError(
             f"{path}: no such file or folder; give the path of a text, JSON lines or tokens"
-        )
-    if not path.is_file():
-        raise DataError(f"{path}: expected a regular file; copy it to one first")
+        ) from None
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise _irregular(path, 0) from None  # a socket, or a device that is not there
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise _irregular(path, mode)
+    return os.fdopen(handle, "rb")
+
+
+def _irregular(path: Path, mode: int) -> DataError:
+    what, advice = "a pipe, a device or a socket", "copy it to one first"
+    if stat.S_ISDIR(mode):
+        what, advice = "a folder", "name a file of it, or leave the format out to read all of it"
+    return DataError(f"{path}: expected a regular file, got {what}; {advice}")
 
 
 def damaged(path: Path, reason: str) -> DataError:

@@ -9,7 +9,7 @@ nanoGPT, ``data/*/prepare.py``; llm.c, ``dev/data/data_common.py``.
 
 from __future__ import annotations
 
-import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.sources.mapped import MappedFile
 from tisslm.datasets.sources.options import ReadOptions
+from tisslm.datasets.sources.streams import open_regular
 from tisslm.errors import DataError
+from tisslm.strict_json import parse_json
+from tisslm.untrusted import Refusal, RegularFile, show
 
 __all__ = ["is_llmc", "is_nanogpt", "llmc_tokens", "nanogpt_tokens"]
 
@@ -29,6 +32,10 @@ SCAN_TOKENS = 2**22
 
 HEADER_BYTES = 256 * 4
 META_BYTES = 2**24
+
+_BAD_META = Refusal(
+    DataError, 'expected {"vocab_size": an integer >= 1}', "mend the file or remove it"
+)
 
 
 class _Variant(NamedTuple):
@@ -57,7 +64,7 @@ def is_llmc(path: Path) -> bool:
     """Return whether a ``.bin`` file begins with one of llm.c's magic numbers."""
     if not is_nanogpt(path):
         return False
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         magic = int.from_bytes(file.read(4), "little")
     return magic in VARIANTS or magic == EVALUATION_MAGIC
 
@@ -138,7 +145,7 @@ def _documents(
 def _meta_vocab_size(path: Path) -> int | None:
     """Return the vocabulary that ``meta.json`` says, None without one."""
     meta = path.with_name("meta.json")
-    if not meta.is_file():
+    if not os.path.lexists(meta):
         if path.with_name("meta.pkl").is_file():
             warnings.warn(
                 f"{path.with_name('meta.pkl')} is never read, because reading it could run "
@@ -147,16 +154,8 @@ def _meta_vocab_size(path: Path) -> int | None:
                 stacklevel=2,
             )
         return None
-    try:
-        if meta.stat().st_size > META_BYTES:
-            raise ValueError(f"more than {META_BYTES} bytes")
-        found = json.loads(meta.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{meta}: expected a JSON object, got something else ({error})") from error
-    size = found.get("vocab_size") if isinstance(found, dict) else None
+    with RegularFile(meta, _BAD_META, follow=True) as file:
+        size = parse_json(file.read(META_BYTES), meta, _BAD_META).get("vocab_size")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise DataError(
-            f'{meta}: expected {{"vocab_size": an integer >= 1}}, got {size!r}; mend the file or '
-            "remove it"
-        )
+        raise _BAD_META(meta, f"got {show(size)}")
     return size

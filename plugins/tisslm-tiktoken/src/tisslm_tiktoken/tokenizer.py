@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
+from tisslm.tokenizers.cuts import first_match
+from tisslm_tiktoken.cuts import find_cuts
 from tisslm_tiktoken.encodings import named_encoding
 from tisslm_tiktoken.patterns import check_pattern
 from tisslm_tiktoken.ranks import format_ranks, parse_ranks, read_ranks
@@ -139,6 +141,7 @@ class TiktokenTokenizer(Tokenizer):
         self._n_bytes_V = np.zeros(self._vocab_size, dtype=np.int32)
         self._n_bytes_V[list(self._bytes)] = [len(token) for token in self._bytes.values()]
         self._content: str | None = None
+        self._cuts = find_cuts(self._pattern, self.special_tokens if self.encode_special else ())
         try:
             self.encode_array(PROBE)
         except DataError as error:
@@ -198,6 +201,10 @@ class TiktokenTokenizer(Tokenizer):
                 r"bytes, which would be lost; end it with alternatives for what is left: |\s|\S"
             )
         return ids.astype(self._dtype)
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first safe place from ``start`` on, -1 if the pattern is not a known one."""
+        return first_match(self._cuts, text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token ids into text, with U+FFFD where bytes are no UTF-8 or an id is no token's.

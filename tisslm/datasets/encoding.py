@@ -1,0 +1,169 @@
+"""From documents to token ids, one document after the other, in memory.
+
+What does not live here: documents themselves (``documents``), and ids too many for memory
+(``tisslm.tokenizing``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Tokenizer
+from tisslm.datasets.documents import Document, IntArray, TokenDocuments, check_tokens
+from tisslm.errors import DataError
+
+__all__ = ["DocumentEncoder", "encode_document", "encode_documents"]
+
+
+def encode_document(
+    document: Document, tokenizer: Tokenizer, *, mask_prompt: bool = True, ended: bool = True
+) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Turn one document into token ids, ended by the tokenizer's end of text if it has one.
+
+    Each piece is encoded by itself, so that no token belongs to two.
+
+    Parameters
+    ----------
+    document : Document
+    tokenizer : Tokenizer
+    mask_prompt : bool
+        False makes targets of all pieces.
+    ended : bool
+        False leaves out the end of text.
+
+    Returns
+    -------
+    ids : integer array of shape (n,)
+    learn : bool array of shape (n,)
+        Whether each may be a target. The end of text is one if the last piece is.
+
+    Raises
+    ------
+    DataError
+        If the tokenizer refuses the text; the message says where it is.
+    """
+    ids: list[IntArray] = []
+    learn: list[NDArray[np.bool_]] = []
+    try:
+        for text, target in document.pieces:
+            piece = tokenizer.encode_array(text)
+            ids.append(piece)
+            learn.append(np.full(len(piece), target or not mask_prompt))
+    except DataError as error:
+        raise DataError(f"{document.where}: {error}") from error
+    end = tokenizer.end_of_text if ended else None
+    if end is not None:
+        ids.append(np.array([end], dtype=np.min_scalar_type(end)))
+        learn.append(np.array([not mask_prompt or document.pieces[-1][1]]))
+    return np.concatenate(ids), np.concatenate(learn)
+
+
+def encode_documents(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    *,
+    mask_prompt: bool = True,
+    where: str = "documents",
+) -> TokenDocuments:
+    """Turn documents into token ids in memory: 1, 2 or 4 bytes a token by the vocabulary.
+
+    Documents without a token are left out.
+
+    Parameters
+    ----------
+    documents : iterable of Document
+    tokenizer : Tokenizer
+    mask_prompt : bool
+        False makes targets of all pieces.
+    where : str
+        What messages begin with.
+
+    Raises
+    ------
+    DataError
+        If the tokenizer refuses a text, or there is no token at all.
+    """
+    encoder = DocumentEncoder(tokenizer, mask_prompt=mask_prompt)
+    for document in documents:
+        encoder.add(document)
+    return encoder.finish(where)
+
+
+class DocumentEncoder:
+    """Turns documents into token ids one by one, and gives them together at the end.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+    mask_prompt : bool
+        False makes targets of all pieces.
+    ended : bool
+        False leaves out the end of text.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, mask_prompt: bool = True, ended: bool = True
+    ) -> None:
+        self.tokenizer, self.mask_prompt, self.ended = tokenizer, mask_prompt, ended
+        self._tokens = _Growing(np.min_scalar_type(tokenizer.vocab_size - 1))
+        self._offsets = _Growing(np.dtype(np.int64))
+        self._offsets.extend([0])
+        self._learn: _Growing | None = None  # from the first token on that is none
+
+    def add(self, document: Document) -> None:
+        """Append a document; one without a token is left out."""
+        ids, learn = encode_document(
+            document, self.tokenizer, mask_prompt=self.mask_prompt, ended=self.ended
+        )
+        if not len(ids):
+            return
+        if self._learn is None and not learn.all():
+            self._learn = _Growing(np.dtype(bool))
+            self._learn.extend(np.ones(self._tokens.size, bool))
+        if self._learn is not None:
+            self._learn.extend(learn)
+        self._tokens.extend(ids)
+        self._offsets.extend([self._tokens.size])
+
+    def __len__(self) -> int:
+        return self._offsets.size - 1
+
+    def finish(self, where: str) -> TokenDocuments:
+        """Return all documents; nothing can be added after.
+
+        Raises
+        ------
+        DataError
+            If there is no token.
+        """
+        tokens = self._tokens.taken()
+        learn = None if self._learn is None else self._learn.taken()
+        check_tokens(tokens, where)
+        return TokenDocuments(
+            tokens, self._offsets.taken(), learn, self.tokenizer.vocab_size, where=where
+        )
+
+
+class _Growing:
+    """A flat array that grows at its end, in place where the system can (a large one's pages)."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._array = np.empty(1024, dtype)
+        self.size = 0
+
+    def extend(self, values: NDArray[Any] | Sequence[int]) -> None:
+        """Append values, which must fit the type."""
+        size = self.size + len(values)
+        if size > len(self._array):
+            self._array.resize(max(size, len(self._array) * 3 // 2), refcheck=False)
+        self._array[self.size : size] = values
+        self.size = size
+
+    def taken(self) -> NDArray[Any]:
+        """Return the array at its length; nothing can be appended after."""
+        self._array.resize(self.size, refcheck=False)
+        return self._array
