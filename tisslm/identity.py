@@ -17,6 +17,9 @@ from pathlib import Path
 
 __all__ = ["Identity", "is_gone"]
 
+#: Characters of a command that are kept: of a long one, the beginning is enough to know it by.
+LONGEST = 1000
+
 #: Where schedulers keep the number of a job, and Slurm how often it was started again.
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 _RESTARTS = "SLURM_RESTART_COUNT"
@@ -64,9 +67,9 @@ class Identity:
             pid=os.getpid(),
             ticks=_start_ticks(os.getpid()),
             since=time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            command=shlex.join(sys.argv),
+            command=shlex.join(sys.argv)[:LONGEST],
             job=job,
-            restart=int(restart) if restart.isdecimal() else 0,
+            restart=int(restart) if restart.isdecimal() and len(restart) < 10 else 0,
         )
 
     @classmethod

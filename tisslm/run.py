@@ -6,6 +6,7 @@ What does not live here: what a checkpoint contains, and the metrics that sinks 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import json
 import os
@@ -27,6 +28,9 @@ __all__ = ["RunDirectory", "find_run", "keeping", "known_folder", "open_run"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
+
+#: Bytes that a directory must take before a run begins in it: its small files.
+ROOM = 8192
 
 #: Keys of ``[training]`` that may differ between a run and the one that goes on with it.
 _NOT_COMPARED = (
@@ -97,19 +101,25 @@ class RunDirectory:
             for folder in (self.path, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
                 probe = folder / f".tmp-probe-{os.getpid()}"
-                probe.touch()
-                probe.unlink()
+                try:
+                    probe.write_bytes(bytes(ROOM))
+                finally:
+                    probe.unlink(missing_ok=True)
             self.made = True
         except OSError as error:
-            raise ConfigError(
-                f"training.output_dir: {str(self.path)!r} cannot be written "
-                f"({error.strerror}); choose another directory or mend its permissions"
-            ) from error
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> ConfigError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return ConfigError(
+            f"training.output_dir: {str(self.path)!r} cannot be written ({error.strerror}); "
+            f"choose another directory or {'make room' if full else 'mend its permissions'}"
+        )
 
     def clean(self) -> None:
         """Remove what processes that were killed have left half written; the owner may."""
-        for pattern in (".tmp-*", f"{glob.escape(self.checkpoint_dir)}/.tmp-probe-*"):
-            for path in self.path.glob(pattern):
+        for folder, pattern in ((self.path, ".tmp-*"), (self.checkpoints, ".tmp-probe-*")):
+            for path in folder.glob(pattern):
                 with contextlib.suppress(OSError):
                     path.unlink()
 
@@ -129,8 +139,17 @@ class RunDirectory:
             )
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
-        """Write ``config.resolved.toml``."""
-        _write_whole(self.path / CONFIG, dump_toml(settings))
+        """Write ``config.resolved.toml``.
+
+        Raises
+        ------
+        ConfigError
+            If the disk refuses it.
+        """
+        try:
+            _write_whole(self.path / CONFIG, dump_toml(settings))
+        except OSError as error:
+            raise self._refusal(error) from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``; a disk that refuses it is told, and is no reason to fail."""
@@ -192,7 +211,8 @@ def open_run(
     if target and target != "auto":
         saved = resolve(target)
         below = Path(config.checkpoint_dir).parts
-        if not folder and saved.parts[-1 - len(below) : -1] == below:
+        inside = saved.parts[-1 - len(below) : -1] == below
+        if not folder and inside and not Path(config.checkpoint_dir).is_absolute():
             folder = str(saved.parents[len(below)])
     run = RunDirectory(folder, config.name, config.checkpoint_dir)
     if target == "auto":

@@ -16,7 +16,7 @@ import pytest
 from tisslm import checkpoint, snapshot
 from tisslm.array_copy import ArrayCopy
 from tisslm.checkpoint import Checkpoint
-from tisslm.errors import CheckpointError
+from tisslm.errors import CheckpointError, ConfigError
 from tisslm.planning import Planner
 from tisslm.registry import load_registry
 from tisslm.saving import BackgroundSaver, DirectSaver
@@ -125,6 +125,26 @@ def test_a_run_that_fails_has_what_was_being_written(make_trainer, at_pass, asyn
         trainer.train()
     assert names(trainer) == ["checkpoint-2", "checkpoint-4"]
     assert not any(thread.name == "tisslm-save" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("call", ["write_bytes", "open"], ids=["at once", "a little later"])
+def test_a_disk_that_is_full_from_the_beginning_is_named(make_trainer, monkeypatch, call):
+    real = getattr(Path, call)
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if "probe" in path.name or "config" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, call, refuse)
+    trainer = make_trainer(max_steps=1)
+    with pytest.raises(ConfigError) as caught:
+        trainer.train()
+    assert str(caught.value) == (
+        f"training.output_dir: {str(trainer.run.path)!r} cannot be written (No space left on "
+        "device); choose another directory or make room"
+    )
+    assert not [path for path in trainer.run.path.rglob("*") if path.is_file()]
 
 
 def test_a_summary_that_cannot_be_written_is_no_failure(make_trainer, monkeypatch):
