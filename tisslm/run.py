@@ -205,6 +205,8 @@ def open_run(
     CheckpointError
         If the checkpoint that ``resume`` names is not there or damaged, or the run has
         checkpoints and none that verifies.
+    ConfigError
+        If ``resume="auto"`` would start a run over whose checkpoints are in another folder.
     """
     target, folder = config.resume_target, known_folder(config, settings)
     saved: Path | None = None
@@ -217,7 +219,26 @@ def open_run(
     run = RunDirectory(folder, config.name, config.checkpoint_dir)
     if target == "auto":
         saved = newest(run.checkpoints)
+        if saved is None:
+            _refuse_new_folder(run)
     return run, saved
+
+
+def _refuse_new_folder(run: RunDirectory) -> None:
+    """Make sure that a run without a checkpoint has none where its configuration had them."""
+    try:
+        found = read_toml(run.path / CONFIG, CHECKPOINT).get("training")
+    except CheckpointError:
+        return
+    before = found.get("checkpoint_dir") if isinstance(found, dict) else None
+    if not isinstance(before, str) or before == run.checkpoint_dir:
+        return
+    if list_checkpoints(run.path / before):
+        raise ConfigError(
+            f"training.checkpoint_dir: {run.path} has its checkpoints in {before!r} and none in "
+            f"{run.checkpoint_dir!r}: nothing to go on from; keep {before!r}, or choose another "
+            "training.output_dir to start anew"
+        )
 
 
 def known_folder(config: TrainingConfig, settings: Mapping[str, Any]) -> str:

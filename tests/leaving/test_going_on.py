@@ -15,7 +15,7 @@ import pytest
 
 from tisslm import ops
 from tisslm.contracts import Sink
-from tisslm.errors import CheckpointError, TissLMError
+from tisslm.errors import CheckpointError, ConfigError, TissLMError
 
 
 @pytest.fixture
@@ -92,6 +92,19 @@ def test_only_damaged_checkpoints_are_an_error_and_nothing_starts_over(auto):
         path.write_bytes(b"x")
     with pytest.raises(CheckpointError, match="none of its 2 checkpoints can be used"):
         auto(save_every=3, max_steps=6)
+
+
+def test_another_folder_of_checkpoints_starts_nothing_over(make_trainer):
+    make_trainer(max_steps=1).train()
+    with pytest.raises(ConfigError) as caught:
+        make_trainer(checkpoint_dir="saved", resume="auto")
+    run = make_trainer().run.path
+    assert str(caught.value) == (
+        f"training.checkpoint_dir: {run} has its checkpoints in 'checkpoints' and none in 'saved': "
+        "nothing to go on from; keep 'checkpoints', or choose another training.output_dir to start "
+        "anew"
+    )
+    assert make_trainer(checkpoint_dir="saved").current_step == 0  # which was asked for
 
 
 def test_a_finished_run_adds_nothing_when_started_again(auto, lines):
