@@ -154,9 +154,9 @@ class BackgroundSaver(Saver):
 
     def wait(self) -> None:
         """Wait for the thread, and raise what it could not."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
+        if self._thread is not None:
+            self._thread.join()  # which Ctrl-C may end: then it is still there to be waited for
+        self._thread = None
         error, self._error = self._error, None
         if error is not None:
             raise error

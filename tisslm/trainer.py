@@ -30,7 +30,7 @@ from tisslm.position import Position
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
-from tisslm.run import keeping, open_run
+from tisslm.run_choice import keeping, open_run
 from tisslm.saving import DirectSaver, Saver
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState

@@ -234,6 +234,34 @@ def test_a_save_waits_for_the_one_before(make_trainer):
     assert events == [f"{what} {step}" for step in (1, 2, 3) for what in ("begin", "end")]
 
 
+def test_a_train_after_an_interrupted_one_waits_for_what_that_was_writing(
+    make_trainer, monkeypatch, at_pass
+):
+    real, gate, events = checkpoint.write, threading.Event(), []
+
+    def write(folder: Path, step: int, found: Checkpoint, **kwargs: Any) -> Path:
+        if not events:
+            events.append("begin")
+            gate.wait(20)
+            time.sleep(0.2)
+            events.append("end")
+        else:
+            events.append(str(step))
+        return real(folder, step, found, **kwargs)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "write", write)
+    at_pass(3, interrupt)
+    trainer = make_trainer(save_every=1, max_steps=3, validation_frequency=0, async_save=True)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    gate.set()
+    trainer.train()
+    assert events[:2] == ["begin", "end"]
+
+
 def test_errors_are_raised_once_and_counted(make_trainer):
     state = snapshot.take(make_trainer())
 
