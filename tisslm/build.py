@@ -19,7 +19,7 @@ from tisslm.ownership import check_free
 from tisslm.planning import Planner, fit_memory
 from tisslm.precision import resolve_precision
 from tisslm.registry import Registry, load_registry
-from tisslm.run import known_folder
+from tisslm.run_choice import known_folder
 from tisslm.trainer import Trainer
 
 __all__ = [

@@ -72,7 +72,7 @@ class Identity:
             since=time.strftime("%Y-%m-%d %H:%M:%S %z"),
             command=_command(),
             job=job,
-            restart=int(restart) if restart.isdecimal() else 0,
+            restart=int(restart) if restart.isdecimal() and len(restart) < 10 else 0,
         )
 
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,8 +146,12 @@ def describe(trainer: Trainer, kind: str, x: Array, y: Array, loss: float, norm:
     saved = next(reversed(checkpoint.list_checkpoints(run.checkpoints)), None)
     python = [] if saved is None else [f"trainer.load_checkpoint({str(saved)!r})"]
     if windows is not None:
-        stream = f"trainer.dataset.batches({trainer.rows_per_update}, {config.seed}"
-        python += [f"batch = next({stream}, start={state.position}))", "trainer.train_step(*batch)"]
+        rows, begin = trainer.rows_per_update, "start=trainer.state.position"
+        python += [
+            f"batches = trainer.dataset.batches({rows}, {config.seed}, {begin})",
+            "losses = [trainer.train_step(*next(batches)) for _ in "
+            f"range(trainer.state.position, {state.position + 1})]",
+        ]
     return Incident(
         kind=kind,
         step=state.step + 1,
@@ -157,7 +162,7 @@ def describe(trainer: Trainer, kind: str, x: Array, y: Array, loss: float, norm:
         rows=len(x),
         seed=config.seed,
         rows_per_update=trainer.rows_per_update,
-        checkpoint=None if saved is None else str(saved.relative_to(run.path)),
+        checkpoint=None if saved is None else os.path.relpath(saved, run.path),
         command=_command(trainer, saved),
         python=python,
     )
@@ -185,5 +190,7 @@ def _command(trainer: Trainer, saved: Path | None) -> str | None:
         return None
     path = trainer.run.path
     resume = [] if saved is None else ["--resume", str(saved)]
+    if resume and trainer.config.resume_from:  # of the configuration, which says where it began
+        resume += ["--set", "training.resume_from="]
     output = ["--set", f"training.output_dir={path / 'replay'}"]
     return shlex.join(["tisslm", "train", str(path / "config.resolved.toml"), *resume, *output])

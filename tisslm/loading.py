@@ -18,7 +18,8 @@ from tisslm.models.initialization import parameter_specs
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import Registry, load_registry
-from tisslm.run import CONFIG, open_run
+from tisslm.run import CONFIG
+from tisslm.run_choice import open_run
 from tisslm.tensor_files import kind_of
 
 __all__ = ["load_model", "load_run_config", "saved_tokenizer"]

@@ -69,6 +69,7 @@ class Loop:
         trainer.run.write_config(trainer.settings)
         checkpoint.clean(trainer.run.checkpoints)
         checkpoint.set_aside(trainer.run.checkpoints, trainer.current_step)
+        self._finish_writing()  # of a train() that a second signal ended
         found = snapshot.take(trainer)
         nbytes = sum(a.nbytes for part in (found.model, found.optimizer) for a in part.values())
         background = trainer.config.async_save

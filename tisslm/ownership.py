@@ -140,8 +140,7 @@ class Owner:
                 warnings.warn(
                     f"{self.path.parent}: taken over from {left_by}", RuntimeWarning, stacklevel=3
                 )
-                with contextlib.suppress(FileNotFoundError):
-                    self.path.unlink()
+                self._remove()
             self._create(own)
         self._thread = threading.Thread(target=self._beat, name="tisslm-owner", daemon=True)
         self._thread.start()
@@ -155,6 +154,20 @@ class Owner:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
+    def _remove(self) -> None:
+        try:
+            self.path.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._refusal(f"removed ({error.strerror}); remove it") from error
+
+    def _refusal(self, what: str) -> ConfigError:
+        return ConfigError(
+            f"{self.path}, which says who trains in a directory, cannot be {what}, or choose "
+            "another training.output_dir"
+        )
+
     def _create(self, own: Identity) -> None:
         try:
             handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -166,14 +179,15 @@ class Owner:
         try:
             with open(handle, "w", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(own), indent=1) + "\n")
-        except OSError:  # a full disk
-            self.path.unlink()
-            raise
+        except OSError as error:  # a full disk
+            self._remove()
+            raise self._refusal(f"written ({error.strerror}); make room") from error
         self._identity = own
 
     def is_ours(self) -> bool:
-        """Tell whether the file still names this process."""
-        return self._identity is not None and Identity.read(self.path) == self._identity
+        """Tell whether the file still names this process; to a forked child it is its parent's."""
+        own = self._identity
+        return own is not None and own.pid == os.getpid() and Identity.read(self.path) == own
 
     def confirm(self) -> None:
         """Make sure that nobody has taken the directory over.

@@ -5,10 +5,12 @@ What does not live here: which batch is next, and in which arrays; the dataset's
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 
 from tisslm.contracts import Window
+from tisslm.errors import TissLMError
 
 __all__ = ["Prefetch"]
 
@@ -47,6 +49,7 @@ class Prefetch:
         self._made: Window | BaseException | None = None
         self._wanted, self._ready = threading.Event(), threading.Event()
         self._closed = False
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._work, name="tisslm-prefetch", daemon=True)
         self._thread.start()
         self._wanted.set()
@@ -68,13 +71,26 @@ class Prefetch:
         return made
 
     def settle(self) -> None:
-        """Wait until no thread touches the dataset; it stays so until the next ``next``."""
+        """Wait until no thread touches the dataset; it stays so until the next ``next``.
+
+        Raises
+        ------
+        TissLMError
+            In a forked child, which would wait for a thread that it does not have.
+        """
+        if os.getpid() != self._process:
+            raise TissLMError(
+                "trainer.train: this process was forked from the one that trains, which alone can "
+                "go on. Start processes with multiprocessing's 'spawn' method"
+            )
         while not self._ready.wait(LOOK):
             if self._check is not None:
                 self._check()
 
     def close(self) -> None:
-        """End the thread, and with it the iterator."""
+        """End the thread, and with it the iterator; a forked child has none to end."""
+        if os.getpid() != self._process:
+            return
         self._closed = True
         self._wanted.set()
         self._thread.join(PATIENCE)

@@ -1,50 +1,32 @@
 """The directory of a run: its name, its configuration, its summary, its checkpoints' folder.
 
-What does not live here: what a checkpoint contains, and the metrics that sinks write.
+What does not live here: which directory a run takes (``run_choice``), what a checkpoint contains,
+and the metrics that sinks write.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import json
 import os
 import time
-import tomllib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint import Found, Retention, find, find_newest, list_checkpoints
-from tisslm.config import TrainingConfig
+from tisslm.checkpoint import list_checkpoints
 from tisslm.config.toml_text import dump_toml
-from tisslm.errors import CheckpointError, ConfigError
-from tisslm.strict_toml import read_toml
-from tisslm.untrusted import CHECKPOINT
+from tisslm.errors import ConfigError
 
-__all__ = ["RunDirectory", "find_run", "keeping", "known_folder", "open_run"]
+__all__ = ["CONFIG", "RunDirectory"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
 
-#: Keys of ``[training]`` that may differ between a run and the one that goes on with it.
-_NOT_COMPARED = (
-    "resume",
-    "resume_from",
-    "keep_checkpoints",
-    "keep_best",
-    "keep_every",
-    "best_metric",
-    "best_mode",
-    "output_dir",
-    "threads",
-    "activation_checkpointing",
-    "memory_limit",
-    "max_time",
-    "on_save_error",
-    "async_save",
-)
+#: Bytes that a directory must take before a run begins in it: its small files.
+ROOM = 8192
 
 
 class RunDirectory:
@@ -97,14 +79,20 @@ class RunDirectory:
             for folder in (self.path, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
                 probe = folder / f".tmp-probe-{os.getpid()}"
-                probe.touch()
-                probe.unlink()
+                try:
+                    probe.write_bytes(bytes(ROOM))
+                finally:
+                    probe.unlink(missing_ok=True)
             self.made = True
         except OSError as error:
-            raise ConfigError(
-                f"training.output_dir: {str(self.path)!r} cannot be written "
-                f"({error.strerror}); choose another directory or mend its permissions"
-            ) from error
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> ConfigError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return ConfigError(
+            f"training.output_dir: {str(self.path)!r} cannot be written ({error.strerror}); "
+            f"choose another directory or {'make room' if full else 'mend its permissions'}"
+        )
 
     def clean(self) -> None:
         """Remove what processes that were killed have left half written; the owner may."""
@@ -129,8 +117,17 @@ class RunDirectory:
             )
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
-        """Write ``config.resolved.toml``."""
-        _write_whole(self.path / CONFIG, dump_toml(settings))
+        """Write ``config.resolved.toml``.
+
+        Raises
+        ------
+        ConfigError
+            If the disk refuses it.
+        """
+        try:
+            _write_whole(self.path / CONFIG, dump_toml(settings))
+        except OSError as error:
+            raise self._refusal(error) from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``; a disk that refuses it is told, and is no reason to fail."""
@@ -166,120 +163,3 @@ def _write_whole(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-
-
-def open_run(
-    config: TrainingConfig, settings: Mapping[str, Any]
-) -> tuple[RunDirectory, Found | None]:
-    """Return the directory of a run, and the checkpoint that it goes on from, if any.
-
-    Without ``output_dir``, a run goes on in the directory that its checkpoint lies in.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-    settings : mapping
-        The resolved configuration, by which ``resume="auto"`` recognizes a run.
-
-    Raises
-    ------
-    CheckpointError
-        If the checkpoint that ``resume`` names is not there or damaged, or the run has
-        checkpoints and none that verifies.
-    """
-    target, folder = config.resume_target, known_folder(config, settings)
-    saved: Found | None = None
-    if target and target != "auto":
-        saved = find(target)
-        below = Path(config.checkpoint_dir).parts
-        if not folder and saved.path.parts[-1 - len(below) : -1] == below:
-            folder = str(saved.path.parents[len(below)])
-    run = RunDirectory(folder, config.name, config.checkpoint_dir)
-    if target == "auto":
-        saved = find_newest(run.checkpoints)
-    return run, saved
-
-
-def known_folder(config: TrainingConfig, settings: Mapping[str, Any]) -> str:
-    """Return the directory of a run as far as it is known before any checkpoint is read, or "".
-
-    Parameters
-    ----------
-    config : TrainingConfig
-    settings : mapping
-        The resolved configuration.
-    """
-    if config.output_dir or config.resume_target != "auto":
-        return config.output_dir
-    found = find_run(config.name, settings, config.checkpoint_dir)
-    return "" if found is None else str(found)
-
-
-def keeping(config: TrainingConfig, evaluates: bool) -> Retention:
-    """Return which checkpoints a run keeps.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-    evaluates : bool
-        Whether the run has validation data.
-
-    Raises
-    ------
-    ConfigError
-        If the best are to be kept by a metric that the run does not have.
-    """
-    if config.keep_best and config.best_metric.startswith("eval/") and not evaluates:
-        raise ConfigError(
-            f"training.keep_best: expected validation data to compute {config.best_metric}, got "
-            'none; give some, or set training.best_metric = "train/loss"'
-        )
-    return Retention(
-        newest=config.keep_checkpoints,
-        best=config.keep_best,
-        every=config.keep_every,
-        metric=config.best_metric,
-        mode=config.best_mode,
-    )
-
-
-def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Path | None:
-    """Return the newest run in ``runs/`` of this name and configuration that has a checkpoint.
-
-    If none has, the newest that was interrupted before its first one.
-
-    Parameters
-    ----------
-    name : str
-    settings : mapping
-        The resolved configuration; where a run goes on from and writes to is not compared.
-    checkpoint_dir : str
-    """
-    wanted, empty = _comparable(settings), None
-    for path in _newest_first(Path("runs").glob(f"{glob.escape(name)}-*")):
-        try:
-            found = read_toml(path / CONFIG, CHECKPOINT)
-        except CheckpointError:
-            continue
-        if _comparable(found) == wanted:
-            if list_checkpoints(path / checkpoint_dir):
-                return path
-            empty = empty or path
-    return empty
-
-
-def _newest_first(paths: Iterator[Path]) -> list[Path]:
-    """Sort run directories by the time at which each was last begun."""
-    times = {}
-    for path in paths:
-        with contextlib.suppress(OSError):
-            times[path] = ((path / CONFIG).stat().st_mtime, path.name)
-    return sorted(times, key=times.__getitem__, reverse=True)
-
-
-def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = tomllib.loads(dump_toml(settings))
-    training = plain.get("training", {})
-    for key in _NOT_COMPARED:
-        training.pop(key, None)
-    return plain

@@ -156,7 +156,7 @@ class BackgroundSaver(Saver):
         """Wait for the thread, and raise what it could not."""
         if self._thread is not None:
             self._thread.join()  # a signal may end it: then the next one waits for this thread
-            self._thread = None
+        self._thread = None
         error, self._error = self._error, None
         if error is not None:
             raise error

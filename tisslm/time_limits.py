@@ -19,6 +19,9 @@ __all__ = ["SLURM_SAFETY", "TimeLimit", "parse_duration", "time_limits"]
 #: Seconds between the end of a run and the end of its Slurm job.
 SLURM_SAFETY = 10.0
 
+#: Seconds since 1970 in more digits are no time: 11 reach to the year 5138.
+_TIME = re.compile(r"[0-9]{1,11}")
+
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
@@ -99,7 +102,7 @@ def time_limits(
         seconds = parse_duration(max_time)
         found.append(TimeLimit(now + seconds, f"training.max_time = {max_time}"))
     text = environment.get("SLURM_JOB_END_TIME", "")
-    left = int(text) - time.time() if text.isascii() and text.isdecimal() else 0.0
+    left = int(text) - time.time() if _TIME.fullmatch(text) else 0.0
     if left > 0:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(text)))
         found.append(TimeLimit(now + left, f"the Slurm job ends at {at}", SLURM_SAFETY))

@@ -1,8 +1,8 @@
 """The Trainer: parts composed by name or given as objects, and one update of the parameters.
 
 What does not live here: the formula of any part (its class), the passes (the model), building
-parts (``parts``), what one update does (``update``), the way from the first step to the last
-(``loop``), what a checkpoint holds (``snapshot``), and files (``checkpoint``, ``run``).
+parts (``parts``), the position (``position``), what one update does (``update``), the way from the
+first step to the last (``loop``), what a checkpoint holds (``snapshot``), files (``checkpoint``).
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from tisslm.loss_history import LossHistory
 from tisslm.loss_scaling import make_scaler
 from tisslm.parts import Parts, Wanted, build_parts, describe
 from tisslm.planning import Planner
+from tisslm.position import Position
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
-from tisslm.run import keeping, open_run
+from tisslm.run_choice import keeping, open_run
 from tisslm.saving import DirectSaver, Saver
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
@@ -39,7 +40,7 @@ __all__ = ["Trainer"]
 Array = NDArray[Any]
 
 
-class Trainer:
+class Trainer(Position):
     """Train a model.
 
     A part is a registered name, a pair of name and options, or an object.
@@ -151,43 +152,6 @@ class Trainer:
         self.scaler = make_scaler(self.model.parameters, self.config, self.passes.precision)
         self.optimizer.gate = self.scaler.admit if self.passes.precision == "fp16" else None
         return parts
-
-    # ------------------------------------------------------------------ position
-
-    @property
-    def loss_history(self) -> LossHistory:
-        """The loss of every update, in nats."""
-        return self.state.loss_history
-
-    @property
-    def current_step(self) -> int:
-        """Number of updates made."""
-        return self.state.step
-
-    @property
-    def current_epoch(self) -> int:
-        """Number of passes over the dataset that are complete."""
-        return self.state.epoch
-
-    @property
-    def skipped_steps(self) -> int:
-        """Number of steps that made no update; each has used up its windows."""
-        return self.state.skipped
-
-    @property
-    def loss_scale(self) -> float:
-        """What the gradients of the next step are multiplied by."""
-        return self.scaler.scale
-
-    @property
-    def rows_per_update(self) -> int:
-        """Rows of one update."""
-        return self.config.batch_size * self.config.gradient_accumulation_steps
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches of one pass over the dataset, the last of which may be smaller."""
-        return 0 if self.dataset is None else -(-len(self.dataset) // self.rows_per_update)
 
     def _fit(self, dataset: Dataset | None, where: str) -> Dataset | None:
         if dataset is not None:

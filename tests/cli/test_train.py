@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,3 +204,16 @@ def test_windows_longer_than_the_models_are_refused(cli: Cli, folder: Path) -> N
         "error: dataset: its windows have 16 tokens, the model takes at most 8; set the same "
         "seq_len for both\n",
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_after_the_run_ends_the_sample_alone(train, monkeypatch, number):
+    def interrupted(*_):
+        signal.raise_signal(number)
+        yield "never"
+
+    monkeypatch.setattr("tisslm.cli.train.sample", interrupted)
+    result = train("training.output_dir=run")
+    assert (result.code, result.err) == (0, "")
+    assert "never" not in result.out
+    assert "run: run\nmore of it: " in result.out

@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tisslm import ops
-from tisslm.errors import CheckpointError
+from tisslm.contracts import Sink
+from tisslm.errors import CheckpointError, ConfigError, TissLMError
 
 
 @pytest.fixture
@@ -92,6 +94,19 @@ def test_only_damaged_checkpoints_are_an_error_and_nothing_starts_over(auto):
         auto(save_every=3, max_steps=6)
 
 
+def test_another_folder_of_checkpoints_starts_nothing_over(make_trainer):
+    make_trainer(max_steps=1).train()
+    with pytest.raises(ConfigError) as caught:
+        make_trainer(checkpoint_dir="saved", resume="auto")
+    run = make_trainer().run.path
+    assert str(caught.value) == (
+        f"training.checkpoint_dir: {run} has its checkpoints in 'checkpoints' and none in 'saved': "
+        "nothing to go on from; keep 'checkpoints', or choose another training.output_dir to start "
+        "anew"
+    )
+    assert make_trainer(checkpoint_dir="saved").current_step == 0  # which was asked for
+
+
 def test_a_finished_run_adds_nothing_when_started_again(auto, lines):
     trainer = auto()
     trainer.train()
@@ -137,7 +152,60 @@ def test_lines_are_on_disk_before_their_checkpoint(make_trainer, monkeypatch, na
     assert all(line < model for line, model in zip(lines_before, models, strict=True))
 
 
+def test_checkpoints_elsewhere_are_gone_on_from(make_trainer, tmp_path, lines):
+    elsewhere = str(tmp_path / "elsewhere")
+    trainer = make_trainer(checkpoint_dir=elsewhere, max_steps=4)
+    trainer.run.make()
+    probe = tmp_path / "elsewhere" / ".tmp-probe-99"
+    probe.touch()
+    trainer.train()
+    assert not probe.exists()
+    again = make_trainer(checkpoint_dir=elsewhere, resume="auto")
+    assert again.current_step == 4
+    again.train()
+    assert len(lines(again)) == 6 + 3
+    saved = str(tmp_path / "elsewhere" / "checkpoint-6")
+    named = make_trainer(checkpoint_dir=elsewhere, output_dir="", resume=saved)
+    assert (named.current_step, named.run.path.parent) == (6, Path("runs"))
+
+
 # --------------------------------------------------------------------------- forked processes
+
+
+class Forking(Sink):
+    """Forks at a step, and lets the child go on as if it were the run."""
+
+    def open(self, run: Any) -> None:
+        self.child = 0
+        self.parent = os.getpid()
+
+    def write(self, step: int, metrics: Any) -> None:
+        if step == 3 and os.getpid() == self.parent:
+            self.child = os.fork()
+
+
+def test_a_child_of_a_sink_ends_with_an_error_and_leaves_the_run_alone(make_trainer, capfd):
+    sink = Forking()
+    trainer = make_trainer(sinks=["jsonl", sink])
+    try:
+        trainer.train()
+    except TissLMError as error:
+        if os.getpid() == sink.parent:
+            raise
+        print(error, (trainer.run.path / ".owner.json").exists(), flush=True)
+    finally:
+        if os.getpid() != sink.parent:
+            os._exit(0)
+    end = time.monotonic() + 30
+    while os.waitpid(sink.child, os.WNOHANG)[0] == 0:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert (
+        "trainer.train: this process was forked from the one that trains" in capfd.readouterr().out
+    )
+    assert trainer.current_step == 6
+    summary = json.loads((trainer.run.path / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("completed", 6)
 
 
 @pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the twins have no threads")

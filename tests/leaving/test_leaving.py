@@ -213,7 +213,7 @@ def test_time_is_kept_for_a_step_a_save_and_the_safety_of_slurm(monkeypatch):
     assert limits[1].words.startswith("the Slurm job ends at 19")
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5", "1000", "1e12", "٣"])
+@pytest.mark.parametrize("text", ["", "soon", "-5", "1000", "1e12", "٣", "9" * 17, "9" * 5000])
 def test_an_end_of_a_job_that_is_none_is_no_limit(text):
     assert time_limits("", {"SLURM_JOB_END_TIME": text}) == []
     assert time_limits("", {}) == []

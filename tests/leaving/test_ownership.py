@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -198,6 +199,54 @@ def test_who_was_replaced_notices_and_leaves_the_file_alone(tmp_path):
         with pytest.raises(ConfigError, match="another trainer has taken it over"):
             owner.confirm()
     assert (tmp_path / FILE).read_text() == "another's"
+
+
+def test_what_is_no_file_is_not_removed_and_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("tisslm.ownership.PATIENCE", 0.1)
+    (tmp_path / FILE).mkdir()
+    with (
+        pytest.warns(RuntimeWarning, match="ended before it had said its name"),
+        pytest.raises(ConfigError) as caught,
+        Owner(tmp_path),
+    ):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path / FILE}, which says who trains in a directory, cannot be removed (Is a "
+        "directory); remove it, or choose another training.output_dir"
+    )
+
+
+def test_a_full_disk_is_named_and_leaves_no_file(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("json.dumps", refuse)
+    with pytest.raises(ConfigError) as caught, Owner(tmp_path):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path / FILE}, which says who trains in a directory, cannot be written (No space "
+        "left on device); make room, or choose another training.output_dir"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_very_long_command_is_an_owner_as_any_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", *("--set x.y=z " * 20_000).split()])
+    with Owner(tmp_path) as owner:
+        assert owner.is_ours()
+        with pytest.raises(ConfigError, match="this process trains in it already"):
+            check_free(tmp_path)
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_forked_child_does_not_give_up_what_its_parent_owns(tmp_path):
+    with Owner(tmp_path) as owner:
+        child = os.fork()
+        if child == 0:
+            owner.__exit__()
+            os._exit(int(owner.is_ours()))
+        assert os.waitpid(child, 0)[1] == 0
+        assert owner.is_ours()
 
 
 # --------------------------------------------------------------------------- trainers

@@ -16,7 +16,7 @@ import pytest
 from tisslm import checkpoint, snapshot
 from tisslm.array_copy import ArrayCopy
 from tisslm.checkpoint import Checkpoint
-from tisslm.errors import CheckpointError
+from tisslm.errors import CheckpointError, ConfigError
 from tisslm.planning import Planner
 from tisslm.registry import load_registry
 from tisslm.saving import BackgroundSaver, DirectSaver
@@ -127,6 +127,26 @@ def test_a_run_that_fails_has_what_was_being_written(make_trainer, at_pass, asyn
     assert not any(thread.name == "tisslm-save" for thread in threading.enumerate())
 
 
+@pytest.mark.parametrize("call", ["write_bytes", "open"], ids=["at once", "a little later"])
+def test_a_disk_that_is_full_from_the_beginning_is_named(make_trainer, monkeypatch, call):
+    real = getattr(Path, call)
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if "probe" in path.name or "config" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, call, refuse)
+    trainer = make_trainer(max_steps=1)
+    with pytest.raises(ConfigError) as caught:
+        trainer.train()
+    assert str(caught.value) == (
+        f"training.output_dir: {str(trainer.run.path)!r} cannot be written (No space left on "
+        "device); choose another directory or make room"
+    )
+    assert not [path for path in trainer.run.path.rglob("*") if path.is_file()]
+
+
 def test_a_summary_that_cannot_be_written_is_no_failure(make_trainer, monkeypatch):
     real = Path.open
 
@@ -235,6 +255,34 @@ def test_a_save_waits_although_a_wait_before_it_was_interrupted(make_trainer, mo
         saver.wait()
     saver.write_now(2, state)
     assert events == ["begin 1", "end 1", "begin 2", "end 2"]
+
+
+def test_a_train_after_an_interrupted_one_waits_for_what_that_was_writing(
+    make_trainer, monkeypatch, at_pass
+):
+    real, gate, events = checkpoint.write, threading.Event(), []
+
+    def write(folder: Path, step: int, found: Checkpoint, **kwargs: Any) -> Path:
+        if not events:
+            events.append("begin")
+            gate.wait(20)
+            time.sleep(0.2)
+            events.append("end")
+        else:
+            events.append(str(step))
+        return real(folder, step, found, **kwargs)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "write", write)
+    at_pass(3, interrupt)
+    trainer = make_trainer(save_every=1, max_steps=3, validation_frequency=0, async_save=True)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    gate.set()
+    trainer.train()
+    assert events[:2] == ["begin", "end"]
 
 
 def test_errors_are_raised_once_and_counted(make_trainer):

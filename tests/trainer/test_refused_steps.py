@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shlex
@@ -148,8 +149,9 @@ def test_stop_ends_the_run_at_once_and_says_all_that_is_known(faulty):
         f"(batch 4); more in {path / 'nonfinite-step-5.json'}. "
         "Lower training.learning_rate, lengthen the warm-up, or look at these samples. "
         "To make it again: trainer.load_checkpoint("
-        f"'{path / 'checkpoints' / 'checkpoint-4'}'); batch = next(trainer.dataset.batches(3, 42, "
-        "start=4)); trainer.train_step(*batch)"
+        f"'{path / 'checkpoints' / 'checkpoint-4'}'); batches = trainer.dataset.batches(3, 42, "
+        "start=trainer.state.position); losses = [trainer.train_step(*next(batches)) for _ in "
+        "range(trainer.state.position, 5)]"
     )
     known = json.loads((path / "nonfinite-step-5.json").read_text())
     assert known == {
@@ -168,15 +170,17 @@ def test_stop_ends_the_run_at_once_and_says_all_that_is_known(faulty):
     }
 
 
-def test_the_lines_of_python_make_the_same_step_again(faulty, make_trainer):
-    failed = faulty({5: math.nan}, on_nonfinite="stop", save_every=2)
+@pytest.mark.parametrize("save_every", [0, 2, 3, 4], ids="saved every {}".format)
+def test_the_lines_of_python_make_the_same_step_again(faulty, save_every):
+    """Also where the last checkpoint is some steps before, or there is none."""
+    failed = faulty({5: math.nan}, on_nonfinite="stop", save_every=save_every)
     with pytest.raises(NonFiniteError):
         failed.train()
     known = json.loads((failed.run.path / "nonfinite-step-5.json").read_text())
-    trainer = faulty({1: math.nan}, folder="again", on_nonfinite="stop")
-    names = {"trainer": trainer, "next": next}
+    between = 4 % save_every if save_every else 4
+    trainer = faulty({1 + between: math.nan}, folder="again", on_nonfinite="stop")
     with pytest.raises(NonFiniteError, match=r"^step 5: .*look at these samples"):
-        exec("\n".join(known["python"]), names)
+        exec("; ".join(known["python"]), {"trainer": trainer})
     assert np.array_equal(trainer.model.parameters.grad, failed.model.parameters.grad)
     assert trainer.grad_norm == failed.grad_norm
 
@@ -359,6 +363,32 @@ def test_a_validation_loss_that_is_not_finite_is_reported_and_told_to_no_schedul
 
 
 # --------------------------------------------------------------------------- the command line
+
+
+@pytest.mark.parametrize("where", ["absolute", "../aside"])
+def test_checkpoints_outside_of_the_run_directory_are_named_from_it(faulty, tmp_path, where):
+    chosen = str(tmp_path / "aside") if where == "absolute" else where
+    trainer = faulty({2: math.nan}, on_nonfinite="stop", save_every=1, checkpoint_dir=chosen)
+    with pytest.raises(NonFiniteError):
+        trainer.train()
+    known = json.loads((trainer.run.path / "nonfinite-step-2.json").read_text())
+    assert known["checkpoint"] == "../aside/checkpoint-1"
+    assert (trainer.run.path / known["checkpoint"]).is_dir()
+
+
+def test_the_command_goes_on_from_the_run_and_not_from_what_the_run_began_with(faulty):
+    first = faulty({}, max_steps=1, folder="first")
+    first.train()
+    trainer = faulty(
+        {2: math.nan}, on_nonfinite="stop", save_every=2, resume_from=str(first.run.path)
+    )
+    trainer.settings = {"data": {"path": "text.txt"}, **trainer.settings}
+    with pytest.raises(NonFiniteError) as caught:
+        trainer.train()
+    command = shlex.split(str(caught.value).partition("To make it again: ")[2])
+    assert command[3] == "--resume"
+    given = [one for flag, one in itertools.pairwise(command) if flag == "--set"]
+    assert "training.resume_from=" in given
 
 
 def test_the_command_that_makes_a_step_again_is_a_command(faulty, tmp_path):

@@ -6,6 +6,7 @@ What does not live here: building the run (``tisslm.build``), and the loop (``ti
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,8 @@ def train(
         )
         raise typer.Exit(EXIT_CODE) from None
     _train(trainer)
-    _show_sample(trainer)
+    with suppress(Leave), leave_at_once():  # the run is done: a signal has only this to end
+        _show_sample(trainer)
     typer.echo(f"run: {trainer.run.path}")
     typer.echo(f"more of it: tisslm generate {shlex.quote(str(trainer.run.path))}")
 
