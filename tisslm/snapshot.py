@@ -88,7 +88,8 @@ def restore(trainer: Trainer, path: checkpoint.Where) -> TrainerState:
     ------
     CheckpointError
         If it is missing, damaged, or made for another model, tokenizer or optimizer; then
-        nothing was changed.
+        nothing was changed. Also if a loss or a dataset does not take its own state; then the
+        optimizer has been given its.
     """
     place = checkpoint.find(path)
     where, found, own = place.path, checkpoint.read(place), take(trainer)
@@ -97,8 +98,8 @@ def restore(trainer: Trainer, path: checkpoint.Where) -> TrainerState:
     )
     checkpoint.check_same(found, own, str(where))
     warn_if_bits_differ(found.trainer, conditions(trainer))
-    load_part_states(trainer, found.trainer.get("parts", {}), where)
     trainer.optimizer.load_state(found.optimizer)  # which checks before it copies
+    load_part_states(trainer, found.trainer.get("parts", {}), where)
     for name, array in own.model.items():
         array[...] = found.model[name]
     trainer.scheduler.load_state(found.trainer.get("scheduler", {}))

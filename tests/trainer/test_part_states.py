@@ -95,6 +95,15 @@ def test_a_state_that_no_part_takes_is_named(make_trainer):
         make_trainer(folder="again", resume=str(first.run.path))
 
 
+def test_a_checkpoint_of_another_optimizer_changes_no_part(make_trainer):
+    first, loss = make_trainer(parts={"loss_fn": Growing()}), Growing()
+    first.train()
+    other = make_trainer(folder="other", parts={"loss_fn": loss, "optimizer": "sgd"})
+    with pytest.raises(CheckpointError, match="optimizer"):
+        other.load_checkpoint(first.run.path)
+    assert loss.count == 0
+
+
 class Odd:
     """Has a state that no JSON can hold, and takes none."""
 
