@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shlex
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from tisslm import checkpoint
 from tisslm.contracts import Dataset
+from tisslm.json_numbers import plain_number
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
@@ -98,18 +98,15 @@ class Incident:
         """
         last = "" if number == 1 else f"-{number}"
         path = directory / f"{self.kind}-step-{self.step}{last}.json"
-        value = {**vars(self), "loss": _plain(self.loss), "grad_norm": _plain(self.grad_norm)}
+        value = {
+            **vars(self),
+            "loss": plain_number(self.loss),
+            "grad_norm": plain_number(self.grad_norm),
+        }
         with contextlib.suppress(OSError):  # a full disk must not hide what happened
             path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
             return path
         return None
-
-
-def _plain(number: float) -> float | str:
-    """Return a number as JSON has it: strings for those that it has not."""
-    if math.isfinite(number):
-        return number
-    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
 def batch_windows(dataset: Dataset, rows: int, seed: int, position: int) -> list[int]:

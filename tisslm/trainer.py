@@ -1,8 +1,8 @@
 """The Trainer: parts composed by name or given as objects, and one update of the parameters.
 
 What does not live here: the formula of any part (its class), the passes (the model), building
-parts (``parts``), the position (``position``), what one update does (``update``), the way from the
-first step to the last (``loop``), what a checkpoint holds (``snapshot``), files (``checkpoint``).
+parts (``parts``), what one update does (``update``), the way from the first step to the last
+(``loop``), what a checkpoint holds (``snapshot``), and files (``checkpoint``, ``run``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from tisslm.loss_history import LossHistory
 from tisslm.loss_scaling import make_scaler
 from tisslm.parts import Parts, Wanted, build_parts, describe
 from tisslm.planning import Planner
-from tisslm.position import Position
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
@@ -40,7 +39,7 @@ __all__ = ["Trainer"]
 Array = NDArray[Any]
 
 
-class Trainer(Position):
+class Trainer:
     """Train a model.
 
     A part is a registered name, a pair of name and options, or an object.
@@ -158,6 +157,43 @@ class Trainer(Position):
             fit_dataset(dataset, self.model, where, self.rows_per_update, self.config.seed)
         return dataset
 
+    # ------------------------------------------------------------------ position
+
+    @property
+    def loss_history(self) -> LossHistory:
+        """The loss of every update, in nats."""
+        return self.state.loss_history
+
+    @property
+    def current_step(self) -> int:
+        """Number of updates made."""
+        return self.state.step
+
+    @property
+    def current_epoch(self) -> int:
+        """Number of passes over the dataset that are complete."""
+        return self.state.epoch
+
+    @property
+    def skipped_steps(self) -> int:
+        """Number of steps that made no update; each has used up its windows."""
+        return self.state.skipped
+
+    @property
+    def loss_scale(self) -> float:
+        """What the gradients of the next step are multiplied by."""
+        return self.scaler.scale
+
+    @property
+    def rows_per_update(self) -> int:
+        """Rows of one update."""
+        return self.config.batch_size * self.config.gradient_accumulation_steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one pass over the dataset, the last of which may be smaller."""
+        return 0 if self.dataset is None else -(-len(self.dataset) // self.rows_per_update)
+
     # ------------------------------------------------------------------ one update
 
     def train_step(self, x: Array, y: Array, start: Array | None = None) -> float:
@@ -184,6 +220,8 @@ class Trainer(Position):
 
         Raises
         ------
+        ShapeError, DataError
+            If the arrays do not fit each other or the model, or there is no target.
         NonFiniteError, SpikeError
             If the run is to stop at such a step: by ``config.on_nonfinite`` or
             ``config.spike_action``, or because there were ``config.max_nonfinite`` in a row.
@@ -244,8 +282,9 @@ class Trainer(Position):
             If there is no dataset, or another trainer is at work in the run directory.
         CheckpointError
             If the last checkpoint cannot be written.
-        NonFiniteError
-            If loss or gradients are not finite.
+        NonFiniteError, SpikeError
+            If the run is to stop at a step that is not applied (``train_step``), or a parameter
+            is not finite when it is to be saved.
         KeyboardInterrupt
             At a second signal; nothing is saved.
         """

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from tisslm.errors import ConfigError, DataError
+from tisslm.json_numbers import plain_number
 
 __all__ = [
     "file_path",
@@ -57,10 +57,7 @@ def _plain(sink: str, name: str, value: object) -> int | float | str:
             f"sink {sink}: metric {name!r}: expected a real number, got "
             f"{type(value).__name__}; give it to a sink that accepts that kind of value"
         )
-    number = float(value)
-    if math.isfinite(number):
-        return number
-    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    return plain_number(float(value))
 
 
 def file_path(sink: str, path: object) -> str:
@@ -102,13 +99,20 @@ def replaced(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def sync_file(file: IO[bytes]) -> None:
-    """Wait until a file is on disk; a pipe or a terminal has nothing to wait for."""
+def sync_file(sink: str, path: Path, file: IO[bytes] | None) -> None:
+    """Wait until an open file is on disk; a pipe or a terminal has nothing to wait for.
+
+    Raises
+    ------
+    DataError
+        If it can no longer be written.
+    """
     try:
-        os.fsync(file.fileno())
+        if file is not None:
+            os.fsync(file.fileno())
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
+            raise write_error(sink, path, error) from None
 
 
 def open_error(sink: str, path: Path, error: OSError) -> ConfigError:

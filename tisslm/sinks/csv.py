@@ -103,11 +103,7 @@ class CsvSink(Sink):
         DataError
             If it can no longer be written.
         """
-        if self._file is not None:
-            try:
-                sync_file(self._file)
-            except OSError as error:
-                raise write_error("csv", self._path, error) from None
+        sync_file("csv", self._path, self._file)
 
     def close(self) -> None:
         """Close the file; nothing is left to be written."""

@@ -101,11 +101,7 @@ class JsonlSink(Sink):
         DataError
             If it can no longer be written.
         """
-        if self._file is not None:
-            try:
-                sync_file(self._file)
-            except OSError as error:
-                raise write_error("jsonl", self._path, error) from None
+        sync_file("jsonl", self._path, self._file)
 
     def close(self) -> None:
         """Close the file; nothing is left to be written."""
