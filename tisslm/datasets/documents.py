@@ -7,7 +7,6 @@ fixed length (``packed``).
 from __future__ import annotations
 
 import copy
-import mmap
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.datasets.joined import SpanArray
-from tisslm.datasets.tokens import check_ids
+from tisslm.datasets.tokens import check_ids, owned_bytes
 from tisslm.errors import DataError, ShapeError
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "Source",
     "TokenDocuments",
     "check_tokens",
-    "owned_bytes",
 ]
 
 IntArray = NDArray[Any]
@@ -156,16 +154,6 @@ def _span(array: Any, begin: int, end: int) -> Any:
 
 
 # --------------------------------------------------------------------------- checks
-
-
-def owned_bytes(array: NDArray[Any] | SpanArray) -> int:
-    """Return the bytes of an array, 0 for one that is mapped from a file."""
-    if isinstance(array, SpanArray):
-        return array.nbytes
-    owner: object = array
-    while isinstance(owner, np.ndarray | memoryview):
-        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
-    return 0 if isinstance(owner, mmap.mmap) else array.nbytes
 
 
 def check_tokens(tokens: Any, where: str) -> Any:

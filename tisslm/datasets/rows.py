@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import Dataset
+from tisslm.contracts import Dataset, Window
 from tisslm.errors import ConfigError, DataError
 
 __all__ = ["RowDataset"]
@@ -55,7 +55,7 @@ class RowDataset(Dataset):
     def check_source(self) -> None:
         """Raise ``DataError`` if a file that is read has changed; asked at each epoch's start."""
 
-    def window(self, i: int) -> tuple[IntArray, ...]:  # type: ignore[override, unused-ignore]
+    def window(self, i: int) -> Window:
         """Return inputs, targets and, if ``has_starts``, starts of row ``i``: int32, shape (T,).
 
         Raises
@@ -69,9 +69,7 @@ class RowDataset(Dataset):
         self.fill(int(i), row, self.scratch())
         return tuple(row)
 
-    def batches(  # type: ignore[override, unused-ignore]
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, ...]]:
+    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
         """Yield what the contract's ``batches`` does, with the rows filled in together.
 
         Yields
@@ -82,9 +80,7 @@ class RowDataset(Dataset):
         for arrays in self._stream(batch_size, seed, start):
             yield tuple(array.copy() for array in arrays)
 
-    def stream(  # type: ignore[override, unused-ignore]
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, ...]]:
+    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
         """Yield what ``batches`` does, in two sets of arrays that take turns.
 
         A subclass that defines ``batches`` is read by that.
@@ -98,7 +94,7 @@ class RowDataset(Dataset):
         arrays = 2 * (3 if self.has_starts else 2)
         return arrays * min(batch_size, len(self)) * self.seq_len * np.dtype(np.int32).itemsize
 
-    def _stream(self, batch_size: int, seed: int, start: int) -> Iterator[tuple[IntArray, ...]]:
+    def _stream(self, batch_size: int, seed: int, start: int) -> Iterator[Window]:
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
         kinds = 3 if self.has_starts else 2

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from tisslm.contracts import Dataset, Tokenizer
+from tisslm.contracts import Dataset, Tokenizer, Window
 from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import ConfigError, DataError
@@ -171,7 +171,7 @@ class TextDataset(Dataset):
         """Bytes of the tokens."""
         return self.tokens.nbytes
 
-    def window(self, i: int) -> tuple[IntArray, IntArray]:
+    def window(self, i: int) -> Window:
         """Return inputs and targets of window ``i``, int32 arrays of shape (T,)."""
         return self._cut().window(i)
 
@@ -179,9 +179,7 @@ class TextDataset(Dataset):
         """Return the keyed permutation of an epoch; indexing it takes constant time."""
         return self._cut().order(seed, epoch)
 
-    def batches(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, IntArray]]:
+    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
         """Yield batches without end, epoch after epoch, from batch number ``start`` on.
 
         Yields
@@ -190,9 +188,7 @@ class TextDataset(Dataset):
         """
         return self._cut().batches(batch_size, seed, start)
 
-    def stream(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, IntArray]]:
+    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
         """Yield what ``batches`` does, in two pairs of arrays that take turns.
 
         A subclass that defines ``batches`` is read by that.

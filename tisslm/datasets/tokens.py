@@ -5,9 +5,7 @@ What does not live here: text, files and tokenizers.
 
 from __future__ import annotations
 
-import itertools
 import mmap
-from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
@@ -15,20 +13,18 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from tisslm.contracts import Dataset
+from tisslm.datasets.joined import SpanArray
 from tisslm.datasets.permutation import KeyedPermutation
+from tisslm.datasets.rows import RowDataset
 from tisslm.errors import ConfigError, DataError, ShapeError
 
-__all__ = ["TokenDataset"]
+__all__ = ["TokenDataset", "owned_bytes"]
 
 IntArray = NDArray[Any]
 SCAN_TOKENS = 2**22  # ids are checked in pieces, so that a mapped file is never held whole
 
-#: Places in the order that are computed together: arrays of 2 KiB, which no step has to map.
-ORDER_PLACES = 256
 
-
-class TokenDataset(Dataset):
+class TokenDataset(RowDataset):
     """Windows of ``seq_len`` inputs and their next tokens, side by side in a token array.
 
     Window i has the inputs ``tokens[i*T : i*T + T]`` and the targets one further on, so each
@@ -81,85 +77,24 @@ class TokenDataset(Dataset):
     @property
     def nbytes(self) -> int:
         """Bytes of the tokens; those mapped from a file take none of their own."""
-        owner: object = self.tokens
-        while isinstance(owner, np.ndarray):
-            owner = owner.base
-        return 0 if isinstance(owner, mmap.mmap) else self.tokens.nbytes
-
-    def window(self, i: int) -> tuple[IntArray, IntArray]:
-        """Return inputs and targets of window ``i``, int32 arrays of shape (T,).
-
-        Raises
-        ------
-        DataError
-            If there is no such window; negative numbers do not count from the end.
-        """
-        if not 0 <= i < len(self):
-            raise DataError(f"dataset: expected a window number in range({len(self)}), got {i}")
-        return as_pair(self._windows[i])
+        return owned_bytes(self.tokens)
 
     def order(self, seed: int, epoch: int) -> KeyedPermutation:
         """Return the keyed permutation of an epoch; indexing it takes constant time."""
         return KeyedPermutation(len(self), seed, epoch)
 
-    def batches(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, IntArray]]:
-        """Yield what the contract's ``batches`` does, with the windows gathered together.
-
-        Yields
-        ------
-        x_BT, y_BT : int32 arrays of shape (B, T)
-        """
-        for x_BT, y_BT in self._stream(batch_size, seed, start):
-            yield x_BT.copy(), y_BT.copy()
-
-    def stream(
-        self, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[IntArray, IntArray]]:
-        """Yield what ``batches`` does, in two pairs of arrays that take turns.
-
-        A subclass that defines ``batches`` is read by that.
-
-        Yields
-        ------
-        x_BT, y_BT : int32 arrays of shape (B, T)
-            Good until the next but one is asked for.
-        """
-        if type(self).batches is not TokenDataset.batches:
-            return self.batches(batch_size, seed, start)
-        return self._stream(batch_size, seed, start)
-
-    def _stream(
-        self, batch_size: int, seed: int, start: int
-    ) -> Iterator[tuple[IntArray, IntArray]]:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
-        shape = (2, 2, min(batch_size, len(self)), self.seq_len)
-        pairs = itertools.cycle(np.empty(shape, dtype=np.int32))
-        epoch, batch = divmod(start, -(-len(self) // batch_size))
-        while True:
-            numbers = self._numbers(self.order(seed, epoch), batch * batch_size)
-            for first in range(batch * batch_size, len(self), batch_size):
-                pair = next(pairs)[:, : len(self) - first]
-                # the rows first: zip takes no number that has no row
-                for row, i in zip(range(pair.shape[1]), numbers, strict=False):
-                    pair[0, row] = self._windows[i, :-1]
-                    pair[1, row] = self._windows[i, 1:]
-                yield pair[0], pair[1]
-            epoch, batch = epoch + 1, 0
-
-    def _numbers(self, order: KeyedPermutation, first: int) -> Iterator[int]:
-        """Yield the windows' numbers from a place of the order on."""
-        for start in range(first, len(self), ORDER_PLACES):
-            yield from order.take(start, min(start + ORDER_PLACES, len(self))).tolist()
+    def fill(self, i: int, row: IntArray, scratch: Any) -> None:
+        """Write inputs and targets of window ``i`` into ``row``."""
+        row[0] = self._windows[i, :-1]
+        row[1] = self._windows[i, 1:]
 
 
-def as_pair(windows: IntArray) -> tuple[IntArray, IntArray]:
-    """Cut windows of T + 1 tokens into inputs and targets, each contiguous, int32."""
-    x = np.array(windows[..., :-1], dtype=np.int32, order="C")
-    y = np.array(windows[..., 1:], dtype=np.int32, order="C")
-    return x, y
+def owned_bytes(array: NDArray[Any] | SpanArray) -> int:
+    """Return the bytes of an array, 0 for one that is mapped from a file."""
+    owner: object = array
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    return 0 if isinstance(owner, mmap.mmap) else array.nbytes
 
 
 def check_layout(tokens: IntArray, seq_len: int) -> None:
