@@ -41,3 +41,15 @@ def small(folder: Path, step: int) -> Path:
         metrics={"eval/loss": 1.0 / step},
     )
     return write(folder, step, kept)
+
+
+def flip(path: Path, at: int = -1) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())
