@@ -32,7 +32,7 @@ SEED = 1337
 FLAT = 2**25  # parameters in a flat pass, at most: 128 MiB each, beyond any cache
 KEY = (0.1, SEED, 1, 1, 0)  # of dropout: probability, seed, update, site, first row
 NO_DROPOUT = (0.0, *KEY[1:])
-ADAMW = (1e-4, 0.9, 0.95, 1e-8, 0.1, True, 0.1, 0.05, 0.5)  # lr to grad_scale
+ADAMW = (1e-4, 0.9, 0.95, 1e-8, 0.1, True, 0.1, 0.05, 0.5, None)  # lr to moved_K2
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,8 @@ def loss(draw: Draw, size: Size) -> Iterator[Case]:
         True,
     )
     yield Case("cross_entropy_tile", f"{rows}x{vocab}", arguments, (0, 3))
+    ranks = (draw.normal(rows, vocab), draw.ids(vocab, rows), np.zeros(rows, np.int32))
+    yield Case("target_rank", f"{rows}x{vocab}", ranks, (2,))
 
 
 def embedding(draw: Draw, size: Size) -> Iterator[Case]:
@@ -252,3 +254,6 @@ def optimizer(draw: Draw, size: Size) -> Iterator[Case]:
     partial = np.full(-(-count // ops.NORM_BLOCK), np.nan)
     yield Case("squared_norm", str(count), (g, partial), (1,))
     yield Case("adam_update", str(count), (p, g, m, v, *ADAMW), (0, 2, 3))
+    moved = np.full((len(partial), 2), np.nan)
+    measured = (p.copy(), g, m.copy(), v.copy(), *ADAMW[:-1], moved)
+    yield Case("adam_update", f"{count}, measured", measured, (0, 2, 3, 13))

@@ -35,6 +35,7 @@ from tisslm.records import (
 
 if TYPE_CHECKING:
     from tisslm.memory import Parameters
+    from tisslm.movement import Movement
 
 __all__ = [
     "IGNORE_INDEX",
@@ -321,6 +322,13 @@ class Optimizer(ABC):
     #: Whether ``update`` applies ``grad_scale`` itself (rounding g * scale to float32 first).
     takes_grad_scale: ClassVar[bool] = False
 
+    #: Whether ``update`` fills ``movement`` where there is one; without it, a run lacks the ratio
+    #: of its updates to its parameters.
+    measures_movement: ClassVar[bool] = False
+
+    #: Where the next updates leave how far they move the parameters (``tisslm.movement``).
+    movement: Movement | None = None
+
     #: Asked before each update whether it may be made (gradients may overflow a loss scale).
     gate: Callable[[], bool] | None = None
 
@@ -577,6 +585,20 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: Sequence[str]) -> list[IntArray]:
         """Turn each text into ids as ``encode_array`` does; a subclass may use all cores."""
         return [self.encode_array(text) for text in texts]
+
+    def count_bytes(self, ids: IntArray) -> int:
+        """Count the bytes of UTF-8 that token ids stand for; that of a document's end counts none.
+
+        Bits per byte are per these. The default decodes the ids, so half a character at either end
+        counts as U+FFFD; a subclass that knows the bytes of each token overrides it.
+
+        Parameters
+        ----------
+        ids : integer ndarray of shape (n,)
+        """
+        end = self.end_of_text
+        kept = ids if end is None else ids[ids != end]
+        return len(self.decode(kept.tolist()).encode("utf-8", "replace"))
 
     def find_cut(self, text: str, start: int) -> int:
         """Return the first place from ``start`` on at which a text may be cut, -1 if none is known.

@@ -1,4 +1,4 @@
-"""The loss of a model on held-out windows.
+"""What a model knows of held-out windows: loss, accuracy, bits per byte.
 
 What does not live here: when to evaluate, and where the result goes; the Trainer decides.
 """
@@ -9,21 +9,29 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tisslm import ops
 from tisslm.contracts import (
     IGNORE_INDEX,
     Batch,
     Dataset,
     Loss,
     Model,
+    Tokenizer,
     stack_windows,
     target_weights,
 )
 from tisslm.errors import DataError
 
 __all__ = ["Evaluation", "evaluate"]
+
+Array = NDArray[Any]
+
+BEST = 5  # top-5 accuracy
 
 
 @dataclass(frozen=True)
@@ -37,16 +45,63 @@ class Evaluation:
     targets : int
         Number of targets.
     seconds : float
+    windows : int
+        Number of windows.
+    correct, among_five : int or None
+        Targets that were the most probable token, and among the five most probable; None where
+        the loss did not see logits.
+    nbytes : int or None
+        Bytes of UTF-8 that the targets stand for; None where no tokenizer tells.
     """
 
     loss: float
     targets: int
     seconds: float
+    windows: int
+    correct: int | None = None
+    among_five: int | None = None
+    nbytes: int | None = None
 
     @property
     def perplexity(self) -> float:
         """exp(loss): infinite beyond the range of a float, NaN of NaN."""
         return math.inf if self.loss >= 700.0 else math.exp(self.loss)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the targets that were the most probable token."""
+        return None if self.correct is None else self.correct / self.targets
+
+    @property
+    def top5_accuracy(self) -> float | None:
+        """Share of the targets that were among the five most probable tokens."""
+        return None if self.among_five is None else self.among_five / self.targets
+
+    @property
+    def bpb(self) -> float | None:
+        """Bits per byte: the targets' losses over ln 2, by the bytes they stand for.
+
+        Unlike the loss, it can be compared between tokenizers.
+        """
+        return self.loss * self.targets / math.log(2) / self.nbytes if self.nbytes else None
+
+    @property
+    def samples_per_second(self) -> float:
+        """Windows per second."""
+        return self.windows / self.seconds if self.seconds else math.inf
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is known, by the names that sinks get."""
+        found = {
+            "eval/loss": self.loss,
+            "eval/perplexity": self.perplexity,
+            "eval/accuracy": self.accuracy,
+            "eval/top5_accuracy": self.top5_accuracy,
+            "eval/bpb": self.bpb,
+            "eval/runtime": self.seconds,
+            "eval/samples_per_second": self.samples_per_second,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def evaluate(
@@ -55,9 +110,11 @@ def evaluate(
     loss: Loss,
     *,
     batch_size: int = 32,
+    max_batches: int = 0,
+    tokenizer: Tokenizer | None = None,
     check: Callable[[], None] | None = None,
 ) -> Evaluation:
-    """Compute the mean loss over every window of a dataset, in order, without dropout.
+    """Compute loss and accuracy over the windows of a dataset, in order, without dropout.
 
     Parameters
     ----------
@@ -66,27 +123,66 @@ def evaluate(
     loss : Loss
     batch_size : int
         Windows per forward pass; the result does not depend on it beyond rounding.
+    max_batches : int
+        At most so many forward passes, over windows that are spread evenly; 0 takes every window.
+    tokenizer : Tokenizer, optional
+        Counts the bytes of the targets. One with fewer ids than the dataset is not asked.
     check : callable, optional
         Called before each forward pass; what it raises ends the evaluation.
 
     Raises
     ------
     DataError
-        If the dataset has no target.
+        If the windows have no target.
     """
     start = time.perf_counter()
-    total, targets = 0.0, 0
-    for first in range(0, len(dataset), batch_size):
+    ranking = _Ranking(loss) if loss.needs == "logits" else None
+    if tokenizer is not None and getattr(dataset, "vocab_size", 0) > tokenizer.vocab_size:
+        tokenizer = None
+    whole = len(dataset)
+    wanted = min(whole, max_batches * batch_size) if max_batches else whole
+    total, targets, nbytes = 0.0, 0, 0
+    for first in range(0, wanted, batch_size):
         if check is not None:
             check()
-        rows = range(first, min(first + batch_size, len(dataset)))
-        x_BT, y_BT, *begins = stack_windows([dataset.window(i) for i in rows])
-        count = int((y_BT != IGNORE_INDEX).sum())
+        rows = range(first, min(first + batch_size, wanted))
+        windows = [dataset.window(i * whole // wanted) for i in rows]
+        x_BT, y_BT, *begins = stack_windows(windows)
+        real_BT = y_BT != IGNORE_INDEX
         batch = Batch(x_BT, y_BT, target_weights(y_BT, np.float64), *begins)
         model.check_start(batch.start_BT, x_BT.shape)
-        mean = model.step_loss(batch, loss, gradient=False, train=False)
+        mean = model.step_loss(batch, ranking or loss, gradient=False, train=False)
+        count = int(real_BT.sum())
         total += mean * count
         targets += count
+        nbytes += 0 if tokenizer is None else tokenizer.count_bytes(y_BT[real_BT])
     if targets == 0:
         raise DataError("evaluation: the dataset has no target; give it a longer text")
-    return Evaluation(total / targets, targets, time.perf_counter() - start)
+    return Evaluation(
+        total / targets,
+        targets,
+        time.perf_counter() - start,
+        wanted,
+        None if ranking is None else ranking.correct,
+        None if ranking is None else ranking.among_five,
+        None if tokenizer is None else nbytes,
+    )
+
+
+@final
+class _Ranking(Loss):
+    """Another loss, which counts on the way how the targets rank among the logits."""
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+        self.correct = self.among_five = 0
+
+    def tile(
+        self, logits_NV: Array, targets_N: Array, weights_N: Array, *, gradient: bool = True
+    ) -> Array:
+        """Rank the targets, then compute the other loss."""
+        ranks_N = np.empty(len(targets_N), dtype=np.int32)
+        ops.target_rank(logits_NV, targets_N, ranks_N)
+        self.correct += int((ranks_N == 0).sum())
+        self.among_five += int(((ranks_N >= 0) & (ranks_N < BEST)).sum())
+        return self._loss.tile(logits_NV, targets_N, weights_N, gradient=gradient)

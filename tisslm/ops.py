@@ -323,6 +323,7 @@ cross_entropy_tile = _door(_cross_entropy.cross_entropy_tile, _bad_target)
 focal_tile = _door(_cross_entropy.focal_tile, _bad_target)
 log_sum_exp = _door(_cross_entropy.log_sum_exp)
 softmax_gradient = _door(_cross_entropy.softmax_gradient)
+target_rank = _door(_cross_entropy.target_rank, _bad_target)
 
 sgd_update = _door(_optim.sgd_update)
 adam_update = _door(_optim.adam_update)

@@ -23,6 +23,7 @@ from tisslm.memory_plan import (
     parameter_items,
     pass_items,
 )
+from tisslm.movement import Movement
 from tisslm.registry import Registry
 from tisslm.target_weights import TargetWeights
 
@@ -70,6 +71,7 @@ class Planner:
             *(Item("data", "", getattr(d, "nbytes", 0), True) for d in self.datasets),
             Item("thread scratch", "", getattr(model, "thread_scratch", 0)),
             Item("thread scratch", "", ops.norm_parts_bytes(model.parameters.data.size)),
+            Item("thread scratch", "", Movement.planned(model.parameters)),
         ]
 
     @property

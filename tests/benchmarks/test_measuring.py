@@ -127,7 +127,7 @@ DROPOUT = {"dropout_forward", "dropout_backward", "residual_forward"}
 
 
 def test_the_cases_are_the_operations_of_a_step(script, tiny_job):
-    """With dropout's own, which a step without dropout does not call."""
+    """With dropout's own, which a step without dropout does not call, and evaluation's."""
     cases, profile = script("cases"), script("profile_step")
     timers = script("timers")
     used = set()
@@ -144,7 +144,7 @@ def test_the_cases_are_the_operations_of_a_step(script, tiny_job):
         side.updates(1)
     known = {case.operation for case in cases.cases(tiny_job.size)}
     assert used - known <= {"fill", "scale"}
-    assert known - used <= DROPOUT | {"activation_forward"}
+    assert known - used <= DROPOUT | {"activation_forward", "target_rank"}
 
 
 def test_the_timers_see_every_product(script, tiny_job):

@@ -29,7 +29,21 @@ def test_the_loss_is_that_of_the_runs_summary(
     assert found["loss"] == json.loads((folder / "run" / "summary.json").read_text())["eval_loss"]
     assert found["perplexity"] == math.exp(found["loss"])
     assert found["checkpoint"] == "run/checkpoints/checkpoint-6"
-    assert list(found) == ["checkpoint", "data", "loss", "perplexity", "targets", "seconds"]
+    assert list(found) == [
+        "checkpoint",
+        "data",
+        "loss",
+        "perplexity",
+        "accuracy",
+        "top5_accuracy",
+        "bpb",
+        "targets",
+        "bytes",
+        "seconds",
+    ]
+    bits = found["loss"] * found["targets"] / math.log(2)
+    assert found["bpb"] == pytest.approx(bits / found["bytes"], rel=1e-12)
+    assert 0 <= found["accuracy"] <= found["top5_accuracy"] <= 1
 
 
 def test_a_given_text_is_evaluated_whole(cli: Cli, trained: Path, folder: Path) -> None:
@@ -50,7 +64,9 @@ def test_people_get_two_lines(cli: Cli, trained: Path) -> None:
     assert lines[0] == "run/checkpoints/checkpoint-6"
     assert lines[1].startswith(
         f"text.txt, validation part: loss {found['loss']:.4f} nats per token | perplexity "
-        f"{found['perplexity']:.2f} | {found['targets']} targets | "
+        f"{found['perplexity']:.2f} | accuracy {found['accuracy']:.1%} (top five "
+        f"{found['top5_accuracy']:.1%}) | {found['bpb']:.4f} bits per byte | "
+        f"{found['targets']} targets | "
     )
 
 

@@ -199,3 +199,50 @@ def test_softmax_gradient(run_both, run_kernel, normal, N, V):
             "cross_entropy", "softmax_gradient", arguments, {"logits_NV"}, n_threads
         )
         assert again["logits_NV"].tobytes() == both.actual["logits_NV"].tobytes()
+
+
+@pytest.mark.parametrize("V", VOCABULARIES)
+@pytest.mark.parametrize("N", ROWS)
+def test_target_rank(run_both, run_kernel, normal, N, V):
+    logits_NV = np.round(normal(0, N, V), 1)  # so that some are equal
+    targets_N = np.random.default_rng(3).integers(0, V, N).astype(np.int32)
+    targets_N[2::4] = -100
+    logits_NV[3::5, V // 2] = np.nan
+    arguments = {
+        "logits_NV": logits_NV,
+        "targets_N": targets_N,
+        "ranks_N": np.full(N, -7, np.int32),
+    }
+    both = run_both("cross_entropy", "target_rank", arguments, {"ranks_N"})
+    assert both.actual_code == both.expected_code == 0
+    assert both.actual["ranks_N"].tolist() == both.expected["ranks_N"].tolist()
+    for n_threads in (1, 3):
+        again, _ = run_kernel("cross_entropy", "target_rank", arguments, {"ranks_N"}, n_threads)
+        assert again["ranks_N"].tolist() == both.actual["ranks_N"].tolist()
+
+
+@pytest.mark.parametrize("V", VOCABULARIES)
+def test_every_place_of_a_row_has_its_rank(run_both, V):
+    order = np.random.default_rng(1).permutation(V)
+    logits_NV = np.tile(-order.astype(np.float32), (min(V, 200), 1))
+    targets_N = np.arange(len(logits_NV), dtype=np.int32) + V - len(logits_NV)
+    arguments = {
+        "logits_NV": logits_NV,
+        "targets_N": targets_N,
+        "ranks_N": np.full(len(logits_NV), -7, np.int32),
+    }
+    both = run_both("cross_entropy", "target_rank", arguments, {"ranks_N"})
+    assert both.actual["ranks_N"].tolist() == order[targets_N].tolist()
+
+
+@pytest.mark.parametrize("bad", [-1, -101, 65])
+def test_a_bad_target_has_no_rank(run_both, normal, bad):
+    targets_N = np.array([1, 2, bad, bad], np.int32)
+    arguments = {
+        "logits_NV": normal(0, 4, 65),
+        "targets_N": targets_N,
+        "ranks_N": np.full(4, -7, np.int32),
+    }
+    both = run_both("cross_entropy", "target_rank", arguments, {"ranks_N"})
+    assert both.actual_code == both.expected_code == 3
+    assert both.actual["ranks_N"].tolist() == both.expected["ranks_N"].tolist() == [-7] * 4

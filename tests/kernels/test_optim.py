@@ -32,6 +32,7 @@ def sgd(normal, P, *, momentum=0.9, nesterov=False, first=False, decay=0.1, grad
         "weight_decay": decay,
         "first": first,
         "grad_scale": grad_scale,
+        "moved_K2": None,
     }
 
 
@@ -51,6 +52,7 @@ def adam(normal, P, *, decoupled=False, decay=0.1, grad_scale=0.7, step=3):
         "correction1": 1 - 0.9**step,
         "correction2": 1 - 0.999**step,
         "grad_scale": grad_scale,
+        "moved_K2": None,
     }
 
 
@@ -67,6 +69,7 @@ def rmsprop(normal, P, *, centered=False, momentum=0.0, decay=0.1, grad_scale=0.
         "weight_decay": decay,
         "momentum": momentum,
         "grad_scale": grad_scale,
+        "moved_K2": None,
     }
 
 
@@ -172,6 +175,41 @@ def test_a_constant_gradient_leaves_centered_rmsprop_finite(run_kernel, normal):
     arguments["square_P"] = np.square(arguments["g_P"]) * np.float32(1 - 4 * EPS32)
     after, _ = run_kernel("optim", function, arguments, outputs(arguments))
     assert np.isfinite(after["p_P"]).all()
+
+
+@pytest.mark.parametrize("P", SIZES)
+@every_case
+def test_how_far_an_update_moves(run_both, run_kernel, normal, make, options, P):
+    function, arguments = make(normal, P, **options)
+    names = outputs(arguments)
+    alone, _ = run_kernel("optim", function, arguments, names)
+    arguments["moved_K2"] = np.full((math.ceil(P / BLOCK), 2), np.nan)
+    after, _ = run_kernel("optim", function, arguments, names | {"moved_K2"}, n_threads=1)
+    again, _ = run_kernel("optim", function, arguments, names | {"moved_K2"}, n_threads=3)
+    assert after["moved_K2"].tobytes() == again["moved_K2"].tobytes()
+    assert all(after[name].tobytes() == alone[name].tobytes() for name in names), "other bits"
+
+    before_P, after_P = (x["p_P"].astype(np.float64) for x in (arguments, after))
+    exact_K2 = [
+        [math.fsum((after_P - before_P)[part] ** 2), math.fsum(before_P[part] ** 2)]
+        for part in (slice(i, i + BLOCK) for i in range(0, P, BLOCK))
+    ]
+    assert largest_error(after["moved_K2"][:, 0], np.array(exact_K2)[:, 0]) < FLOAT64_ROUNDING
+    assert largest_error(after["moved_K2"][:, 1], np.array(exact_K2)[:, 1]) < FLOAT64_ROUNDING
+
+    both = run_both("optim", function, arguments, names | {"moved_K2"})
+    # a step of 0.01 keeps 1e-5 of itself when it is added to a parameter in float32
+    assert largest_error(both.actual["moved_K2"], both.expected["moved_K2"]) < 1e-4
+
+
+@every_case
+def test_an_update_that_is_not_finite_shows_in_how_far_it_moves(run_kernel, normal, make, options):
+    function, arguments = make(normal, 2 * BLOCK, **options)
+    arguments["g_P"][BLOCK + 3] = np.nan
+    arguments["moved_K2"] = np.zeros((2, 2))
+    names = outputs(arguments)
+    after, _ = run_kernel("optim", function, arguments, names)
+    assert np.isnan(after["moved_K2"]).tolist() == [[False, False], [True, False]]
 
 
 # --------------------------------------------------------------------------- flat operations

@@ -170,6 +170,8 @@ def cross_entropy_cases():
             yield "cross_entropy", function, arguments, {"logits_NV", "losses_N"}
     saved = {"logits_NV": logits, "lse_N": losses}
     yield "cross_entropy", "log_sum_exp", saved, {"lse_N"}
+    ranks = {"logits_NV": logits, "targets_N": targets, "ranks_N": np.zeros(N, np.int32)}
+    yield "cross_entropy", "target_rank", ranks, {"ranks_N"}
     coefficients = {"coefficient_N": weights, "target_coefficient_N": weights.copy()}
     arguments = {**saved, "targets_N": targets, **coefficients}
     yield "cross_entropy", "softmax_gradient", arguments, {"logits_NV"}
@@ -179,21 +181,22 @@ def optim_cases():
     for P in (1, 3 * 16384 + 77):
         p, g, m, v = arrays(P, P, P, P)
         v, scale = np.abs(v), {"grad_scale": 0.7}
-        first = {"p_P": p, "g_P": g}
+        first, moved = {"p_P": p, "g_P": g}, {"moved_K2": np.zeros((-(-P // 16384), 2))}
         rates = {"lr": 1e-3, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "first": False}
         yield (
             "optim",
             "sgd_update",
-            {**first, "momentum_P": m, **rates, **scale},
-            {"p_P", "momentum_P"},
+            {**first, "momentum_P": m, **rates, **scale, **moved},
+            {"p_P", "momentum_P", "moved_K2"},
         )
         rates = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1}
         rates |= {"decoupled": True, "correction1": 0.5, "correction2": 0.3}
-        adam = {**first, "m_P": m, "v_P": v, **rates, **scale}
-        yield "optim", "adam_update", adam, {"p_P", "m_P", "v_P"}
+        adam = {**first, "m_P": m, "v_P": v, **rates, **scale, **moved}
+        yield "optim", "adam_update", adam, {"p_P", "m_P", "v_P", "moved_K2"}
         state = {"square_P": v + m * m, "average_P": m, "momentum_P": m.copy()}
         rates = {"lr": 1e-3, "alpha": 0.9, "eps": 1e-8, "weight_decay": 0.1, "momentum": 0.9}
-        yield "optim", "rmsprop_update", {**first, **state, **rates, **scale}, {"p_P", *state}
+        rmsprop = {**first, **state, **rates, **scale, **moved}
+        yield "optim", "rmsprop_update", rmsprop, {"p_P", *state, "moved_K2"}
         yield "optim", "fill", {"x_P": p, "value": 0.3}, {"x_P"}
         yield "optim", "scale", {"x_P": p, "value": 0.3}, {"x_P"}
         partial = np.zeros(-(-P // 16384))

@@ -14,6 +14,7 @@ from tisslm._reference.cross_entropy import (
     focal_tile,
     log_sum_exp,
     softmax_gradient,
+    target_rank,
 )
 
 FEW = settings(max_examples=20, deadline=None, derandomize=True)
@@ -144,6 +145,31 @@ def test_softmax_gradient_subtracts_nothing_without_a_target(draw, outside):
     softmax = np.exp(log_softmax(logits, axis=1))
     assert largest_error(dlogits[2], weights[2] * softmax[2]) < FLOAT64_ROUNDING
     assert dlogits[[0, 1, 3, 4], targets[[0, 1, 3, 4]]].max() < 0
+
+
+@FEW
+@given(N=st.integers(1, 6), V=st.integers(1, 9), data=st.data())
+def test_the_rank_is_the_place_in_a_stable_sort(N, V, data):
+    few = st.sampled_from([-1.0, 0.0, 0.5, 2.0])  # so that many are equal
+    logits = np.array(
+        data.draw(st.lists(st.lists(few, min_size=V, max_size=V), min_size=N, max_size=N))
+    )
+    targets = np.array(data.draw(st.lists(st.integers(0, V - 1), min_size=N, max_size=N)))
+    ranks = np.full(N, -7, np.int32)
+    assert target_rank(logits, targets, ranks) == 0
+    order = np.argsort(-logits, axis=1, kind="stable")
+    assert ranks.tolist() == [row.tolist().index(t) for row, t in zip(order, targets, strict=True)]
+    assert ((ranks == 0) == (logits.argmax(axis=1) == targets)).all()
+
+
+def test_ranks_where_a_logit_is_no_number_or_no_target_is_there():
+    logits = np.array([[1.0, np.nan, 0.5], [np.nan, 1.0, 2.0], [3.0, 2.0, 1.0], [0.0, np.inf, 1.0]])
+    ranks = np.full(4, -7, np.int32)
+    assert target_rank(logits, np.array([0, 0, -100, 1]), ranks) == 0
+    assert ranks.tolist() == [1, 2, -1, 0]
+    ranks[...] = -7
+    assert target_rank(logits, np.array([0, 3, -1, 1]), ranks) == 2
+    assert ranks.tolist() == [-7] * 4
 
 
 # --------------------------------------------------------------------------- properties

@@ -52,7 +52,7 @@ def test_sgd_follows_the_formula(draw, momentum, nesterov, decay, grad_scale):
             p -= LR * (d + momentum * b if nesterov and momentum else b if momentum else d)
         expected.append(p)
     for t, g_P in enumerate(gradients):
-        sgd_update(p_P, g_P, buffer_P, LR, momentum, nesterov, decay, t == 0, grad_scale)
+        sgd_update(p_P, g_P, buffer_P, LR, momentum, nesterov, decay, t == 0, grad_scale, None)
     assert_same(p_P, expected)
 
 
@@ -82,7 +82,7 @@ def test_adam_follows_the_formula(draw, beta1, beta2, decay, decoupled, grad_sca
         expected.append(p)
     for t, g_P in enumerate(gradients, start=1):
         corrections = 1 - beta1**t, 1 - beta2**t
-        options = (LR, beta1, beta2, 1e-8, decay, decoupled, *corrections, grad_scale)
+        options = (LR, beta1, beta2, 1e-8, decay, decoupled, *corrections, grad_scale, None)
         adam_update(p_P, g_P, m_P, v_P, *options)
     assert_same(p_P, expected)
 
@@ -108,7 +108,7 @@ def test_rmsprop_follows_the_formula(draw, momentum, centered, decay, grad_scale
             p -= LR * b
         expected.append(p)
     for g_P in gradients:
-        options = (LR, 0.9, 1e-8, decay, momentum, grad_scale)
+        options = (LR, 0.9, 1e-8, decay, momentum, grad_scale, None)
         rmsprop_update(p_P, g_P, square_P, average_P, buffer_P, *options)
     assert_same(p_P, expected)
 
@@ -116,20 +116,20 @@ def test_rmsprop_follows_the_formula(draw, momentum, centered, decay, grad_scale
 # --------------------------------------------------------------------------- properties
 
 
-def sgd(p, g, state, grad_scale):
-    sgd_update(p, g, state[0], LR, 0.9, True, 0.1, False, grad_scale)
+def sgd(p, g, state, grad_scale, moved=None):
+    sgd_update(p, g, state[0], LR, 0.9, True, 0.1, False, grad_scale, moved)
 
 
-def adam(p, g, state, grad_scale):
-    adam_update(p, g, *state[:2], LR, 0.9, 0.999, 1e-8, 0.1, False, 0.1, 0.001, grad_scale)
+def adam(p, g, state, grad_scale, moved=None):
+    adam_update(p, g, *state[:2], LR, 0.9, 0.999, 1e-8, 0.1, False, 0.1, 0.001, grad_scale, moved)
 
 
-def adamw(p, g, state, grad_scale):
-    adam_update(p, g, *state[:2], LR, 0.9, 0.999, 1e-8, 0.1, True, 0.1, 0.001, grad_scale)
+def adamw(p, g, state, grad_scale, moved=None):
+    adam_update(p, g, *state[:2], LR, 0.9, 0.999, 1e-8, 0.1, True, 0.1, 0.001, grad_scale, moved)
 
 
-def rmsprop(p, g, state, grad_scale):
-    rmsprop_update(p, g, *state, LR, 0.9, 1e-8, 0.1, 0.9, grad_scale)
+def rmsprop(p, g, state, grad_scale, moved=None):
+    rmsprop_update(p, g, *state, LR, 0.9, 1e-8, 0.1, 0.9, grad_scale, moved)
 
 
 every_update = pytest.mark.parametrize("update", [sgd, adam, adamw, rmsprop])
@@ -160,6 +160,17 @@ def test_the_gradient_is_only_read(draw, update):
     p, g, state = with_state(draw, np.float64)
     g.flags.writeable = False
     update(p, g, state, 0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_update
+def test_how_far_it_moves(draw, update, dtype):
+    p, g, state = with_state(draw, dtype)
+    before, moved = p.astype(np.float64), np.full((1, 2), np.nan)
+    update(p, g, state, 0.5, moved)
+    expected = [[math.fsum((p - before) ** 2), math.fsum(before**2)]]
+    assert largest_error(moved, np.array(expected)) < FLOAT64_ROUNDING
+    assert moved[0, 0] > 0
 
 
 @every_update
@@ -198,7 +209,7 @@ def test_a_decay_below_half_a_unit_in_the_last_place_is_felt_on_average(draw):
     p, g = 1.5 + draw(0, n, size=0.1).astype(np.float32), draw(1, n).astype(np.float32)
     m, v = 0.1 * draw(2, n).astype(np.float32), np.square(draw(3, n)).astype(np.float32)
     exact, m64, v64 = (array.astype(np.float64) for array in (p, m, v))
-    options = (0.9, 0.999, 1e-8, decay, True, 0.1, 0.001, 1.0)
+    options = (0.9, 0.999, 1e-8, decay, True, 0.1, 0.001, 1.0, None)
     adam_update(p, g, m, v, lr, *options)
     adam_update(exact, g.astype(np.float64), m64, v64, lr, *options)
     # each p is rounded by up to 6e-8, their mean by 6e-8 / sqrt(3 n) = 2e-10
@@ -209,7 +220,7 @@ def test_a_constant_gradient_leaves_centered_rmsprop_finite():
     p, g = np.zeros(1000, np.float32), np.linspace(0.1, 3, 1000, dtype=np.float32)
     square, average = np.zeros_like(p), np.zeros_like(p)
     for _ in range(400):  # the variance falls to the rounding of its two terms
-        rmsprop_update(p, g, square, average, None, 1e-3, 0.9, 1e-8, 0.0, 0.0, 1.0)
+        rmsprop_update(p, g, square, average, None, 1e-3, 0.9, 1e-8, 0.0, 0.0, 1.0, None)
     assert (square < average * average).any(), "rounding did not cross zero: nothing is tested"
     assert np.isfinite(p).all()
 

@@ -175,7 +175,18 @@ class MovesFloat64Otherwise(Right):
         super().move(p, g, lr * (2 if p.data.dtype == np.float64 else 1))
 
 
+class MeasuresNothing(Right):
+    measures_movement = True
+
+
+class MovesWhenMeasured(Right):
+    def move(self, p, g, lr):
+        super().move(p, g, lr * (1 if self.movement is None else 2))
+
+
 WRONG = [
+    (MeasuresNothing, "movement is how far the parameters moved"),
+    (MovesWhenMeasured, "movement is how far the parameters moved"),
     (Uphill, "lowers a quadratic"),
     (ClearsGradients, "never touches the gradients"),
     (IgnoresTheRate, "a learning rate of zero moves nothing"),

@@ -72,6 +72,11 @@ class FloatArray(ByteTokenizer):
         return super().encode_array(text).astype(np.float32)
 
 
+class CountsCharacters(ByteTokenizer):
+    def count_bytes(self, ids):
+        return len(self.decode(ids))
+
+
 class RefusesRareIds(ByteTokenizer):
     def decode(self, ids):
         if 255 in ids:
@@ -137,6 +142,7 @@ WRONG = [
     (AddsAStart, "what is encoded decodes to itself"),
     (AnotherArray, "an array has the same ids"),
     (FloatArray, "an array has the same ids"),
+    (CountsCharacters, "bytes are those of the text"),
     (RefusesRareIds, "every id decodes"),
     (SavesASet, "the state goes through json"),
     (RestoresOthers, "the state goes through json"),

@@ -269,3 +269,34 @@ def test_a_lone_surrogate_is_refused() -> None:
         with pytest.raises(DataError) as caught:
             use("a\ud800")
         assert str(caught.value) == message
+
+
+@given(st.text())
+def test_bytes_are_those_of_the_text(text: str) -> None:
+    assert TRAINED.count_bytes(TRAINED.encode_array(text)) == len(text.encode())
+
+
+def test_a_part_of_a_character_counts_its_own_bytes() -> None:
+    ids = TRAINED.encode_array("東")
+    assert len(ids) == 3
+    assert [TRAINED.count_bytes(ids[:n]) for n in range(4)] == [0, 1, 2, 3]
+
+
+def test_the_end_of_a_text_has_no_bytes_and_other_special_tokens_have_theirs() -> None:
+    names = ["<|endoftext|>", "<|user|>", "<|größe 1|>"]
+    tokenizer = BpeTokenizer.from_text(TEXT, vocab_size=280, special_tokens=names)
+    ids = tokenizer.encode_array("a<|endoftext|>b<|user|><|größe 1|>")
+    assert tokenizer.count_bytes(ids) == len("ab<|user|><|größe 1|>".encode())
+
+
+def test_bytes_of_a_vocabulary_that_is_not_byte_level_are_decoded(tmp_path: Path) -> None:
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "▁b": 1, "?": 2}, "?"))
+    inner.decoder = tokenizers.decoders.Metaspace()
+    inner.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = BpeTokenizer(path=tmp_path / "tokenizer.json")
+    assert tokenizer.count_bytes(np.array([0, 1, 1])) == len("a b b")
+
+
+def test_ids_without_a_token_have_no_bytes() -> None:
+    with pytest.raises(DataError, match="token id 999 at position 1 is not in range"):
+        TRAINED.count_bytes(np.array([0, 999]))

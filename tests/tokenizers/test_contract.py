@@ -36,3 +36,12 @@ def test_arrays_come_from_encode() -> None:
         array = Parity.from_text(text).encode_array(text)
         assert array.dtype == np.int32
         assert array.tolist() == Parity().encode(text)
+
+
+def test_bytes_are_counted_by_decoding():
+    class Ended(Parity):
+        end_of_text = 1
+
+    ids = np.array([0, 1, 1, 0], dtype=np.uint8)
+    assert Parity().count_bytes(ids) == 4
+    assert Ended().count_bytes(ids) == 2

@@ -4,6 +4,7 @@ Forward: loss = w (lse - x_target); with smoothing e,
 w ((1 - e) (lse - x_target) + e (lse - mean x)).
 Backward, in place: w softmax(x) - w e / V, and w (1 - e) less at the target.
 Focal: w (1 - p)^g (lse - x_target) with p = softmax(x)_target.
+Rank: how many logits are greater than the target's.
 Split: rows.
 """
 
@@ -130,3 +131,21 @@ def softmax_gradient(
         table().softmax_scale(&logits_NV[n, 0], lse_N[n], coefficient_N[n], 0.0, V)
         if targets_N[n] >= 0 and targets_N[n] < V:
             logits_NV[n, targets_N[n]] -= target_coefficient_N[n]
+
+
+def target_rank(
+    const float[:, ::1] logits_NV,  # IN
+    const int32_t[::1] targets_N,  # IN
+    int32_t[::1] ranks_N,  # OUT
+    int n_threads,
+):
+    cdef long N = logits_NV.shape[0], V = logits_NV.shape[1], n
+    cdef long bad = first_bad(&targets_N[0], N, V)
+    if bad:
+        return bad
+    for n in prange(N, nogil=True, num_threads=n_threads, schedule='static'):
+        if targets_N[n] == IGNORE:
+            ranks_N[n] = -1
+        else:
+            ranks_N[n] = <int32_t> table().rank(&logits_NV[n, 0], targets_N[n], V)
+    return 0

@@ -80,12 +80,13 @@ cdef extern from "c/tiss.h":
         float (*sum)(const float *, int64_t) noexcept nogil
         float (*exp_sum)(const float *, float, int64_t) noexcept nogil
         void (*softmax_scale)(float *, float, float, float, int64_t) noexcept nogil
+        int64_t (*rank)(const float *, int64_t, int64_t) noexcept nogil
         void (*sgd)(float *, const float *, float *, int64_t, float, float, int, float, int,
-                    float) noexcept nogil
+                    float, double *) noexcept nogil
         void (*adam)(float *, const float *, float *, float *, int64_t, double, double, double,
-                     float, double, int, double, double, float) noexcept nogil
+                     float, double, int, double, double, float, double *) noexcept nogil
         void (*rmsprop)(float *, const float *, float *, float *, float *, int64_t, float,
-                        double, float, float, float, float) noexcept nogil
+                        double, float, float, float, float, double *) noexcept nogil
         double (*fma_flops)(int64_t, float *) noexcept nogil
         double (*dot_flops)(int64_t, float *) noexcept nogil
 

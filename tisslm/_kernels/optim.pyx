@@ -1,7 +1,8 @@
 """Optimizer updates, fills, scalings and norms of flat arrays, one pass each.
 
 Split: elements, in blocks of 16384; the squared norm keeps one partial sum per block, in double
-precision, and the caller adds them in block order.
+precision, and the caller adds them in block order. So does an update that is given an array for how
+far it moves the parameters.
 """
 
 from cython.parallel cimport prange
@@ -14,6 +15,10 @@ cdef enum:
 
 cdef inline long blocks(long size) noexcept nogil:
     return (size + BLOCK - 1) // BLOCK
+
+
+cdef inline double* block(double* moved, long b) noexcept nogil:
+    return NULL if moved == NULL else moved + 2 * b
 
 
 cdef inline const float* at_in(const float[::1] x, long i) noexcept nogil:
@@ -30,14 +35,16 @@ def sgd_update(
     float weight_decay,
     bint first,
     float grad_scale,
+    double[:, ::1] moved_K2,  # OUT, or None
     int n_threads,
 ):
     cdef long size = p_P.shape[0], b
     cdef float* buf = NULL if momentum_P is None else &momentum_P[0]
+    cdef double* moved = NULL if moved_K2 is None else &moved_K2[0, 0]
     for b in prange(blocks(size), nogil=True, num_threads=n_threads, schedule='static'):
         table().sgd(&p_P[b * BLOCK], &g_P[b * BLOCK], NULL if buf == NULL else buf + b * BLOCK,
                     min(BLOCK, size - b * BLOCK), lr, momentum, nesterov, weight_decay, first,
-                    grad_scale)
+                    grad_scale, block(moved, b))
 
 
 def adam_update(
@@ -54,13 +61,15 @@ def adam_update(
     double correction1,
     double correction2,
     float grad_scale,
+    double[:, ::1] moved_K2,  # OUT, or None
     int n_threads,
 ):
     cdef long size = p_P.shape[0], b
+    cdef double* moved = NULL if moved_K2 is None else &moved_K2[0, 0]
     for b in prange(blocks(size), nogil=True, num_threads=n_threads, schedule='static'):
         table().adam(&p_P[b * BLOCK], &g_P[b * BLOCK], &m_P[b * BLOCK], &v_P[b * BLOCK],
                      min(BLOCK, size - b * BLOCK), lr, beta1, beta2, eps, weight_decay, decoupled,
-                     correction1, correction2, grad_scale)
+                     correction1, correction2, grad_scale, block(moved, b))
 
 
 def rmsprop_update(
@@ -75,16 +84,18 @@ def rmsprop_update(
     float weight_decay,
     float momentum,
     float grad_scale,
+    double[:, ::1] moved_K2,  # OUT, or None
     int n_threads,
 ):
     cdef long size = p_P.shape[0], b
     cdef float* average = NULL if average_P is None else &average_P[0]
     cdef float* buf = NULL if momentum_P is None else &momentum_P[0]
+    cdef double* moved = NULL if moved_K2 is None else &moved_K2[0, 0]
     for b in prange(blocks(size), nogil=True, num_threads=n_threads, schedule='static'):
         table().rmsprop(&p_P[b * BLOCK], &g_P[b * BLOCK], &square_P[b * BLOCK],
                         NULL if average == NULL else average + b * BLOCK,
                         NULL if buf == NULL else buf + b * BLOCK, min(BLOCK, size - b * BLOCK),
-                        lr, alpha, eps, weight_decay, momentum, grad_scale)
+                        lr, alpha, eps, weight_decay, momentum, grad_scale, block(moved, b))
 
 
 def fill(

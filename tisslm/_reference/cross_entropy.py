@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["cross_entropy_tile", "focal_tile", "log_sum_exp", "softmax_gradient"]
+__all__ = [
+    "cross_entropy_tile",
+    "focal_tile",
+    "log_sum_exp",
+    "softmax_gradient",
+    "target_rank",
+]
 
 Array = NDArray[Any]
 
@@ -182,6 +188,38 @@ def softmax_gradient(
     logits_NV *= coefficient_N[:, None]
     rows = np.flatnonzero((targets_N >= 0) & (targets_N < logits_NV.shape[1]))
     logits_NV[rows, targets_N[rows]] -= target_coefficient_N[rows]
+
+
+@QUIET
+def target_rank(logits_NV: Array, targets_N: Array, ranks_N: Array) -> int:
+    """Count the logits of each row that are greater than the target's.
+
+    ``rank = #{j: z_j > z_t} + #{j < t: z_j = z_t}``: 0 where ``argmax`` finds the target, below 5
+    where it is among the best five. A NaN counts as greater, and a target's NaN as the least.
+
+    Parameters
+    ----------
+    logits_NV : ndarray of shape (N, V), IN
+    targets_N : ndarray of shape (N,), integer, IN
+    ranks_N : ndarray of shape (N,), int32, OUT
+        -1 where there is no target.
+
+    Returns
+    -------
+    int
+        As in ``cross_entropy_tile``.
+    """
+    vocab = logits_NV.shape[1]
+    error = _first_bad_row(targets_N, vocab)
+    if error:
+        return error
+    real_N, at = _targets(targets_N)
+    places_V, target_N1 = np.arange(vocab), logits_NV[at][:, None]
+    before_NV = places_V < at[1][:, None]
+    above_NV = ~np.where(before_NV, logits_NV < target_N1, logits_NV <= target_N1)
+    above_NV &= places_V != at[1][:, None]
+    ranks_N[...] = np.where(real_N, above_NV.sum(axis=1), -1)
+    return 0
 
 
 def _first_bad_row(targets_N: Array, n_classes: int) -> int:

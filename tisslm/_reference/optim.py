@@ -35,6 +35,7 @@ def sgd_update(
     weight_decay: float,
     first: bool,
     grad_scale: float,
+    moved_K2: Array | None,
 ) -> None:
     """Compute ``d = g' + weight_decay p``, ``b = momentum b + d``, ``p = p - lr b``.
 
@@ -55,6 +56,8 @@ def sgd_update(
     first : bool
         Overwrite the buffer by d, whatever it holds.
     grad_scale : float
+    moved_K2 : ndarray of shape (ceil(P / 16384), 2), float64, or None, OUT
+        As ``_apply`` says.
 
     References
     ----------
@@ -69,7 +72,7 @@ def sgd_update(
             momentum_P *= float(momentum)
             momentum_P += d_P
         d_P = d_P + float(momentum) * momentum_P if nesterov else momentum_P
-    p_P -= float(lr) * d_P
+    _apply(p_P, float(lr) * d_P, moved_K2)
 
 
 @QUIET
@@ -87,6 +90,7 @@ def adam_update(
     correction1: float,
     correction2: float,
     grad_scale: float,
+    moved_K2: Array | None,
 ) -> None:
     """Compute ``p = p - lr (m / c1 / (sqrt(v / c2) + eps) + decay p)``.
 
@@ -107,6 +111,8 @@ def adam_update(
     correction1, correction2 : float
         c1 and c2: ``1 - beta^t`` after t updates, this one included.
     grad_scale : float
+    moved_K2 : ndarray of shape (ceil(P / 16384), 2), float64, or None, OUT
+        As ``_apply`` says.
 
     References
     ----------
@@ -122,7 +128,7 @@ def adam_update(
     if decoupled:
         # one subtraction for both: p (1 - lr decay) on its own rounds to p when lr decay is small
         change_P += float(lr * weight_decay) * p_P
-    p_P -= change_P
+    _apply(p_P, change_P, moved_K2)
 
 
 @QUIET
@@ -138,6 +144,7 @@ def rmsprop_update(
     weight_decay: float,
     momentum: float,
     grad_scale: float,
+    moved_K2: Array | None,
 ) -> None:
     """Compute ``p = p - lr b``, ``b = momentum b + d / (sqrt(square - average^2) + eps)``.
 
@@ -158,6 +165,8 @@ def rmsprop_update(
     momentum_P : ndarray of shape (P,) or None, IN/OUT
         Buffer b.
     lr, alpha, eps, weight_decay, momentum, grad_scale : float
+    moved_K2 : ndarray of shape (ceil(P / 16384), 2), float64, or None, OUT
+        As ``_apply`` says.
 
     References
     ----------
@@ -177,7 +186,7 @@ def rmsprop_update(
         momentum_P *= float(momentum)
         momentum_P += step_P
         step_P = momentum_P
-    p_P -= float(lr) * step_P
+    _apply(p_P, float(lr) * step_P, moved_K2)
 
 
 def fill(x_P: Array, value: float) -> None:
@@ -213,6 +222,21 @@ def squared_norm(x_P: Array, partial_K: Array) -> None:
     """
     for k, start in enumerate(range(0, len(x_P), BLOCK)):
         partial_K[k] = np.square(x_P[start : start + BLOCK], dtype=np.float64).sum()
+
+
+def _apply(p_P: Array, change_P: Array, moved_K2: Array | None) -> None:
+    """Compute ``p = p - change``, and how far that moves ``p`` if it is asked for.
+
+    ``moved_K2`` gets two sums of squares of each block of 16384 elements, in float64: of how far
+    the elements have moved, rounding included, and of the elements before.
+    """
+    before_P = None if moved_K2 is None else p_P.astype(np.float64)
+    p_P -= change_P
+    if moved_K2 is not None and before_P is not None:
+        for k, start in enumerate(range(0, len(p_P), BLOCK)):
+            part = slice(start, start + BLOCK)
+            moved_K2[k, 0] = np.square(p_P[part] - before_P[part]).sum()
+            moved_K2[k, 1] = np.square(before_P[part]).sum()
 
 
 def _decayed_gradient(p_P: Array, g_P: Array, weight_decay: float, grad_scale: float) -> Array:

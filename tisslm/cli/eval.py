@@ -1,4 +1,4 @@
-"""``tisslm eval``: the loss of a trained model on its validation text or another.
+"""``tisslm eval``: loss and accuracy of a trained model on its validation text or another.
 
 What does not live here: the loss (``tisslm.evaluate``), and reading data (``tisslm.data``).
 """
@@ -19,6 +19,7 @@ from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Tokenizer
 from tisslm.data import load_file, load_validation
 from tisslm.errors import CheckpointError
+from tisslm.evaluate import Evaluation
 from tisslm.evaluate import evaluate as evaluate_model
 from tisslm.loading import load_model, load_run_config
 from tisslm.models.transformer import Transformer
@@ -47,7 +48,7 @@ def evaluate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Compute a trained model's mean loss over every window of the data."""
+    """Compute a trained model's loss, accuracy and bits per byte over every window of the data."""
     place = checkpoint.find(path)
     where = place.path
     registry = load_registry()
@@ -57,22 +58,35 @@ def evaluate(
     else:
         source = _of_path(data, place, model, tokenizer)
     loss = registry.build("loss", "cross_entropy")
-    found = evaluate_model(model, source.dataset, loss, batch_size=source.batch_size)
+    found = evaluate_model(
+        model, source.dataset, loss, batch_size=source.batch_size, tokenizer=tokenizer
+    )
     facts = {
         "checkpoint": str(where),
         "data": source.name,
         "loss": found.loss,
         "perplexity": found.perplexity,
+        "accuracy": found.accuracy,
+        "top5_accuracy": found.top5_accuracy,
+        "bpb": found.bpb,
         "targets": found.targets,
+        "bytes": found.nbytes,
         "seconds": found.seconds,
     }
     if json:
         typer.echo(dumps({name: _plain(value) for name, value in facts.items()}, indent=2))
         return
-    typer.echo(
-        f"{where}\n{source.name}: loss {found.loss:.4f} nats per token | "
-        f"perplexity {found.perplexity:.2f} | {found.targets} targets | {found.seconds:.1f}s"
-    )
+    typer.echo(f"{where}\n{source.name}: {_sentence(found)}")
+
+
+def _sentence(found: Evaluation) -> str:
+    """Return what was found as a line for people, without what is not known."""
+    parts = [f"loss {found.loss:.4f} nats per token", f"perplexity {found.perplexity:.2f}"]
+    if found.accuracy is not None and found.top5_accuracy is not None:
+        parts.append(f"accuracy {found.accuracy:.1%} (top five {found.top5_accuracy:.1%})")
+    if found.bpb is not None:
+        parts.append(f"{found.bpb:.4f} bits per byte")
+    return " | ".join([*parts, f"{found.targets} targets", f"{found.seconds:.1f}s"])
 
 
 def _of_run(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tisslm import ops
 from tisslm.memory import Parameters
+from tisslm.movement import Movement
 from tisslm.optimizers._slots import Slots
 
 __all__ = ["update_by_moments"]
@@ -22,6 +23,7 @@ class _Moments(Protocol):
     beta2: float
     eps: float
     weight_decay: float
+    movement: Movement | None
 
     def get_lr(self) -> float: ...
 
@@ -32,7 +34,7 @@ def update_by_moments(
     """Apply one update, group by group of the flat arenas, and count it in ``slots.step``."""
     parameters = optimizer.parameters
     data_P, grad_P = parameters.data, parameters.grad
-    t = int(slots.step[0]) + 1
+    t, moved = int(slots.step[0]) + 1, optimizer.movement
     for group in parameters.groups:
         part = group.slice
         ops.adam_update(
@@ -49,5 +51,6 @@ def update_by_moments(
             1.0 - optimizer.beta1**t,
             1.0 - optimizer.beta2**t,
             grad_scale,
+            None if moved is None else moved.part(group),
         )
     slots.step += 1

@@ -59,6 +59,7 @@ class RMSprop(Optimizer):
     """
 
     takes_grad_scale: ClassVar[bool] = True
+    measures_movement: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class RMSprop(Optimizer):
     def update(self, grad_scale: float) -> None:
         """Apply one update, group by group of the flat arenas."""
         data_P, grad_P = self.parameters.data, self.parameters.grad
+        moved = self.movement
         for group in self.parameters.groups:
             part = group.slice
             ops.rmsprop_update(
@@ -101,6 +103,7 @@ class RMSprop(Optimizer):
                 self.weight_decay if group.decay else 0.0,
                 self.momentum,
                 grad_scale,
+                None if moved is None else moved.part(group),
             )
         self._slots.step += 1
 

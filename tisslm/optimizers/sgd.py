@@ -54,6 +54,7 @@ class SGD(Optimizer):
     """
 
     takes_grad_scale: ClassVar[bool] = True
+    measures_movement: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class SGD(Optimizer):
     def update(self, grad_scale: float) -> None:
         """Apply one update, group by group of the flat arenas."""
         data_P, grad_P = self.parameters.data, self.parameters.grad
+        moved = self.movement
         for group in self.parameters.groups:
             part = group.slice
             ops.sgd_update(
@@ -90,6 +92,7 @@ class SGD(Optimizer):
                 self.weight_decay if group.decay else 0.0,
                 bool(self._slots.step[0] == 0),
                 grad_scale,
+                None if moved is None else moved.part(group),
             )
         self._slots.step += 1
 

@@ -25,6 +25,7 @@ from tisslm.testing.examples import (
     set_gradients,
     train,
 )
+from tisslm.testing.movement import movement_is_how_far_the_parameters_moved
 
 __all__ = ["VARIANTS", "check_optimizer"]
 
@@ -295,4 +296,5 @@ PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     a_restored_state_goes_on_with_the_same_bits,
     a_state_that_does_not_fit_is_refused,
     float32_and_float64_agree,
+    movement_is_how_far_the_parameters_moved,
 )

@@ -131,6 +131,18 @@ def a_batch_and_a_cut_text_have_the_same_ids(checks: Checks, make: Make, text: s
             checks.same(found, ids, f"ids of the text, cut at {place}")
 
 
+def bytes_are_those_of_the_text(checks: Checks, make: Make, text: str) -> None:
+    """Check that ``count_bytes`` of a text's ids is the length of its UTF-8 form."""
+    tokenizer = make()
+    end = tokenizer.end_of_text
+    for part in pieces(text):
+        ids = tokenizer.encode_array(part)
+        if end is None or end not in ids:
+            checks.same(tokenizer.count_bytes(ids), len(part.encode()), f"bytes of {part[:20]!r}")
+    if end is not None:
+        checks.same(tokenizer.count_bytes(np.array([end])), 0, "bytes of the end of a text")
+
+
 def every_id_decodes(checks: Checks, make: Make, text: str) -> None:
     """Check that any id below vocab_size, which a model may sample, becomes some text."""
     tokenizer = make()
@@ -179,4 +191,5 @@ PROPERTIES: tuple[Callable[[Checks, Make, str], None], ...] = (
     every_id_decodes,
     the_state_goes_through_json,
     end_of_text_is_an_id_or_none,
+    bytes_are_those_of_the_text,
 )

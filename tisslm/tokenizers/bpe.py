@@ -20,6 +20,7 @@ from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.bpe_training import train
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import find_cuts, first_match
+from tisslm.tokenizers.token_bytes import token_bytes
 from tisslm.untrusted import Refusal, RegularFile
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class BpeTokenizer(Tokenizer):
         self._vocab_size = max(self._inner.get_vocab(with_added_tokens=True).values()) + 1
         self._id_type = np.min_scalar_type(self._vocab_size)
         self._cuts = find_cuts(json.loads(self._inner.to_str()))
+        self._lengths_V: NDArray[Any] | None = None
 
     @classmethod
     def from_text(  # type: ignore[override]
@@ -203,6 +205,15 @@ class BpeTokenizer(Tokenizer):
                 utf8_bytes(text, "bpe tokenizer")
         encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, dtype=self._id_type) for one in encoded]
+
+    def count_bytes(self, ids: NDArray[Any]) -> int:
+        """Count the bytes of the tokens; decode them where the vocabulary is not byte-level."""
+        if self._lengths_V is None:
+            description = json.loads(self._inner.to_str())
+            self._lengths_V = token_bytes(self._inner, description, self.end_of_text)
+        if not self._lengths_V.size:
+            return super().count_bytes(ids)
+        return int(self._lengths_V[id_array(ids, self._vocab_size, "bpe tokenizer")].sum())
 
     def find_cut(self, text: str, start: int) -> int:
         """Return the first safe place from ``start`` on: before a space or a line's end."""

@@ -43,6 +43,10 @@ class ByteTokenizer(Tokenizer):
         """Turn text into a read-only uint8 array of shape (n,), the bytes themselves."""
         return np.frombuffer(utf8_bytes(text, "byte tokenizer"), dtype=np.uint8)
 
+    def count_bytes(self, ids: NDArray[Any]) -> int:
+        """Count the bytes of token ids: one each."""
+        return int(ids.size)
+
     def find_cut(self, text: str, start: int) -> int:
         """Return the first place from ``start`` on within the text: each character is alone."""
         return anywhere(text, start)

@@ -18,6 +18,9 @@ from tisslm.tokenizers.cuts import anywhere
 
 __all__ = ["CharTokenizer"]
 
+#: The first code point that takes one byte, two bytes, three and four.
+UTF8_FIRST = (0, 0x80, 0x800, 0x10000)
+
 BLOCK = 2**20  # characters encoded together: bounds the scratch memory for long texts
 
 
@@ -134,6 +137,11 @@ class CharTokenizer(Tokenizer):
             f"{place} is not one of the {self.vocab_size} characters of the training text; remove "
             "it, build the tokenizer from a text that has it, or use the byte tokenizer"
         )
+
+    def count_bytes(self, ids: NDArray[Any]) -> int:
+        """Count the bytes of the characters' UTF-8 form."""
+        codes = self._codes_V[id_array(ids, self.vocab_size, "char tokenizer")]
+        return int(sum((codes >= first).sum() for first in UTF8_FIRST))
 
     def find_cut(self, text: str, start: int) -> int:
         """Return the first place from ``start`` on within the text: each character is alone."""

@@ -88,14 +88,15 @@ typedef struct {
     float (*sum)(const float *x, int64_t n);
     float (*exp_sum)(const float *x, float shift, int64_t n);
     void (*softmax_scale)(float *x, float lse, float coefficient, float offset, int64_t n);
+    int64_t (*rank)(const float *x, int64_t target, int64_t n);
     void (*sgd)(float *p, const float *g, float *buf, int64_t n, float lr, float momentum,
-                int nesterov, float decay, int first, float grad_scale);
+                int nesterov, float decay, int first, float grad_scale, double *moved);
     void (*adam)(float *p, const float *g, float *m, float *v, int64_t n, double lr,
                  double beta1, double beta2, float eps, double decay, int decoupled, double c1,
-                 double c2, float grad_scale);
+                 double c2, float grad_scale, double *moved);
     void (*rmsprop)(float *p, const float *g, float *square, float *average, float *buf,
                     int64_t n, float lr, double alpha, float eps, float decay, float momentum,
-                    float grad_scale);
+                    float grad_scale, double *moved);
     double (*fma_flops)(int64_t repeats, float *sink);
     double (*dot_flops)(int64_t repeats, float *sink); /* NULL without pairs */
 } tiss_table;

@@ -202,6 +202,18 @@ class TiktokenTokenizer(Tokenizer):
             )
         return ids.astype(self._dtype)
 
+    def count_bytes(self, ids: NDArray[Any]) -> int:
+        """Count the bytes of the tokens; that which ends a document has none.
+
+        Raises
+        ------
+        DataError
+            If an id is not in ``range(vocab_size)``.
+        """
+        known = id_array(ids, self._vocab_size, WHERE)
+        end = self.end_of_text
+        return int(self._n_bytes_V[known if end is None else known[known != end]].sum())
+
     def find_cut(self, text: str, start: int) -> int:
         """Return the first safe place from ``start`` on, -1 if the pattern is not a known one."""
         return first_match(self._cuts, text, start)

@@ -1,0 +1,53 @@
+"""How many bytes each token of a byte-level vocabulary stands for.
+
+What does not live here: the tokenizer (``bpe``), and vocabularies of other kinds, whose ids are
+decoded to be counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["token_bytes"]
+
+
+def token_bytes(
+    inner: tokenizers.Tokenizer, description: Mapping[str, Any], end_of_text: int | None
+) -> NDArray[Any]:
+    """Return the bytes of every id; nothing where tokens are not written byte by byte.
+
+    A byte-level vocabulary writes each byte as one character; a token with any other character
+    stands for its own UTF-8 form, which is how the library decodes it.
+
+    Parameters
+    ----------
+    inner : tokenizers.Tokenizer
+    description : mapping
+        The content of its tokenizer.json.
+    end_of_text : int, optional
+        The id that counts no bytes.
+
+    Returns
+    -------
+    ndarray of shape (V,), int32
+        0 for ids that no token has. Of shape (0,) where tokens are not byte-level.
+    """
+    from tokenizers import pre_tokenizers
+
+    if (description.get("decoder") or {}).get("type") != "ByteLevel":
+        return np.empty(0, dtype=np.int32)
+    alphabet = frozenset(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = inner.get_vocab(with_added_tokens=True)
+    lengths_V = np.zeros(max(vocabulary.values()) + 1, dtype=np.int32)
+    for token, number in vocabulary.items():
+        lengths_V[number] = len(token) if alphabet.issuperset(token) else len(token.encode())
+    if end_of_text is not None:
+        lengths_V[end_of_text] = 0
+    return lengths_V
