@@ -14,7 +14,16 @@ from tisslm.checkpoint import newest
 from tisslm.checkpoint.disk import Disk
 
 #: Metrics of the machine and not of the run.
-OF_THE_MACHINE = ("train/tokens_per_second", "train/step_time_ms", "eval/runtime")
+OF_THE_MACHINE = (
+    "train/tokens_per_second",
+    "train/step_time_ms",
+    "train/data_time_ms",
+    "train/tflops",
+    "train/mfu",
+    "eval/runtime",
+    "eval/samples_per_second",
+    "system/cpu_percent",
+)
 
 #: Files of a checkpoint that must have the same bytes; the manifest has those of all.
 FILES = ("model.safetensors", "optimizer.safetensors", "trainer.safetensors", "trainer_state.json")

@@ -72,6 +72,7 @@ def tisslm_sinks() -> Iterable[Entry]:
     yield Entry("console", f"{room}.console:ConsoleSink", "progress bar, or plain lines")
     yield Entry("jsonl", f"{room}.jsonl:JsonlSink", "metrics.jsonl, one object a line")
     yield Entry("csv", f"{room}.csv:CsvSink", "metrics.csv, one row a step")
+    yield Entry("memory", f"{room}.memory:MemorySink", "a list, for the program that trains")
 
 
 @hookimpl

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tisslm import checkpoint, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
@@ -20,14 +20,18 @@ from tisslm.evaluate import evaluate
 from tisslm.leaving import Leave
 from tisslm.ownership import Owner
 from tisslm.prefetch import Prefetch
-from tisslm.reporting import Rate, is_logged, memory_metrics
+from tisslm.reporting import is_logged
 from tisslm.saving import is_failed_write, make_saver
+from tisslm.step_metrics import StepMetrics
 from tisslm.time_limits import time_limits
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
 
 __all__ = ["Loop"]
+
+#: Metrics of an evaluation that no decision may hang on.
+OF_THE_MACHINE = ("eval/runtime", "eval/samples_per_second")
 
 
 class Loop:
@@ -43,7 +47,7 @@ class Loop:
     def __init__(self, trainer: Trainer, dataset: Dataset) -> None:
         self.trainer = trainer
         self.dataset = dataset
-        self.rate = Rate()
+        self.metrics = StepMetrics(trainer)
         self.owner: Owner | None = None
         self._saved: tuple[int, int] | None = None
 
@@ -81,6 +85,7 @@ class Loop:
         start, status = time.perf_counter(), "failed"
         try:
             trainer.sinks.open(self._run_info())
+            self.metrics.begin()
             self._train()
             status = "stopped" if trainer.stopped else "completed"
         except KeyboardInterrupt:
@@ -139,7 +144,7 @@ class Loop:
         )
         with Prefetch(windows, trainer.leaving.check) as batches:
             while trainer.current_step < trainer.max_steps:
-                trainer.leaving.check_together(self.rate.longest)
+                trainer.leaving.check_together(self.metrics.rate.longest)
                 if self._step(batches):
                     trainer.leaving.progressed = True
                     self._after_step(batches)
@@ -149,20 +154,21 @@ class Loop:
         trainer, start = self.trainer, time.perf_counter()
         before, lr = trainer.current_step, trainer.scheduler.get_lr()
         batch = next(batches)
+        waited = time.perf_counter() - start
         loss = trainer.train_step(*batch)
-        self.rate.add(batch[0].size, time.perf_counter() - start)
+        self.metrics.add(batch[0].shape, waited, time.perf_counter() - start)
         if trainer.current_step == before:  # skipped
             return False
         metrics, trainer.observed = trainer.observed, {}
         if is_logged(trainer.current_step, trainer.config, trainer.max_steps):
-            metrics = {**self._metrics(loss, lr), **metrics}
-            metrics["train/step_time_ms"] = (time.perf_counter() - start) * 1e3
+            metrics = {**self.metrics.line(loss, lr), **metrics}
         if metrics:
             trainer.sinks.write(trainer.current_step, metrics)
         return True
 
     def _after_step(self, batches: Prefetch) -> None:
-        """Evaluate and save when it is their turn, while nothing else reads the dataset."""
+        """Sample, evaluate and save when it is their turn, while nothing else reads the dataset."""
+        self._sample()
         if self._evaluates():
             batches.settle()
             self._evaluate()
@@ -171,8 +177,9 @@ class Loop:
             self._save()
 
     def _catch_up(self) -> None:
-        """Make the evaluation of the last step, which the run left out when it left."""
+        """Make samples and evaluation of the last step, which the run left out when it left."""
         step = self.trainer.current_step
+        self._sample()
         if step and self._evaluates() and self.trainer.state.evaluation.get("step") != step:
             self._evaluate()
             if self._saves():
@@ -232,27 +239,15 @@ class Loop:
 
     # ------------------------------------------------------------------ reports
 
-    def _metrics(self, loss: float, lr: float) -> dict[str, Any]:
-        trainer = self.trainer
-        return {
-            "train/loss": loss,
-            "train/perplexity": math.exp(min(loss, 700.0)),
-            "train/learning_rate": lr,
-            "train/grad_norm": trainer.grad_norm,
-            "train/tokens_per_second": self.rate.recent,
-            "train/epoch": trainer.state.position / max(1, trainer.steps_per_epoch),
-            "train/num_input_tokens_seen": trainer.state.tokens_seen,
-            **self._scaling_metrics(),
-            **memory_metrics(),
-        }
-
-    def _scaling_metrics(self) -> dict[str, Any]:
-        trainer = self.trainer
-        half, skipped = trainer.passes.precision == "fp16", trainer.skipped_steps
-        found: dict[str, Any] = {"train/loss_scale": trainer.loss_scale} if half else {}
-        if half or skipped:
-            found["train/skipped_steps"] = skipped
-        return found
+    def _sample(self) -> None:
+        """Write text after the prompts when it is due, once per step."""
+        trainer, state = self.trainer, self.trainer.state
+        sampler, step = trainer.sampler, trainer.current_step
+        if sampler is None or state.sampled_step == step:
+            return
+        if sampler.is_due(step, trainer.max_steps):
+            trainer.sinks.write(step, sampler.texts(step, trainer.leaving.check))
+            state.sampled_step = step
 
     def _evaluate(self) -> None:
         """Evaluate on the validation data, once per step, and report it."""
@@ -264,13 +259,16 @@ class Loop:
             trainer.val_dataset,
             trainer.validation_loss,
             batch_size=trainer.config.batch_size,
+            max_batches=trainer.config.eval_batches,
+            tokenizer=trainer.tokenizer,
             check=trainer.leaving.check,
         )
-        metrics = {"eval/loss": found.loss, "eval/perplexity": found.perplexity}
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        metrics = found.metrics()
+        told = {name: metrics[name] for name in metrics if name not in OF_THE_MACHINE}
+        finite = {name: value for name, value in told.items() if math.isfinite(value)}
         trainer.state.evaluation = {"step": step, **finite}
         if math.isfinite(found.loss):
-            trainer.scheduler.observe(metrics)
+            trainer.scheduler.observe(told)
         else:
             warnings.warn(
                 f"step {step}: the validation loss is {found.loss}; it is reported as it is, and "
@@ -278,7 +276,7 @@ class Loop:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        trainer.sinks.write(step, {**metrics, "eval/runtime": found.seconds})
+        trainer.sinks.write(step, metrics)
 
     def _summarize(self, status: str, seconds: float) -> None:
         trainer = self.trainer
@@ -292,7 +290,7 @@ class Loop:
                     "steps": trainer.current_step,
                     "train_loss": trainer.loss_history[-1] if trainer.loss_history else None,
                     "eval_loss": trainer.state.evaluation.get("eval/loss"),
-                    "tokens_per_second": self.rate.overall,
+                    **self.metrics.summary(seconds),
                     "seconds": seconds,
                     "parameters": trainer.model.parameters.count,
                     "failed_saves": trainer.saver.failures,

@@ -19,6 +19,8 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import Model, Optimizer
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.memory_limit import size_text
+from tisslm.models.decoding import Decoder
+from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import Registry
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "optimizer_items",
     "parameter_items",
     "pass_items",
+    "sampling_items",
 ]
 
 #: What memory is for, in the order of tables. Where a model lets the chunk of logits and the
@@ -193,6 +196,13 @@ def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
     """
     sizes = [p.data.nbytes for p in model.parameters] + [item.nbytes for item in state]
     yield Item("checkpoint copy", "", copy_bytes(iter(sizes)))
+
+
+def sampling_items(model: Model) -> Iterator[Item]:
+    """Yield what samples on the way take: the keys and values of one sequence."""
+    shape = getattr(model, "config", None)
+    if isinstance(shape, TransformerConfig):
+        yield Item("scratch", "", Decoder.cache_bytes(shape))
 
 
 def _small_state(

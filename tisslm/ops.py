@@ -157,6 +157,36 @@ def multiplies_bf16() -> bool:
     return not REFERENCE_ONLY and bool(_compiled("isa").multiplies_pairs())
 
 
+_peaks: dict[tuple[str, int], float] = {}
+
+
+def peak_gflops(precision: str, seconds: float = 0.1) -> float | None:
+    """Measure how fast all threads together multiply and add in registers, once per process.
+
+    Parameters
+    ----------
+    precision : {"fp32", "bf16", "fp16"}
+        Of the operands; those that the processor does not multiply are widened, and so float32's.
+    seconds : float
+        How long it may take.
+
+    Returns
+    -------
+    float or None
+        In GFLOP/s; None where products are not our own: the twins, and the baseline level.
+    """
+    if REFERENCE_ONLY or _compiled("isa").name() == "baseline":
+        return None
+    pairs, count = precision == "bf16" and multiplies_bf16(), _pool.chosen.count
+    key = ("bf16" if pairs else "fp32", count)
+    if key not in _peaks:
+        refuse_fork("the processor's peak")
+        peak = _compiled("peak")
+        with _pool.lock:
+            _peaks[key] = (peak.bf16_gflops if pairs else peak.fma_gflops)(count, seconds)
+    return _peaks[key]
+
+
 def _pass_floats(time: int, head_size: int, group: int, channels: int, stored: str) -> int:
     if REFERENCE_ONLY or stored == "float64":
         return 0

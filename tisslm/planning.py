@@ -22,6 +22,7 @@ from tisslm.memory_plan import (
     optimizer_items,
     parameter_items,
     pass_items,
+    sampling_items,
 )
 from tisslm.movement import Movement
 from tisslm.registry import Registry
@@ -68,6 +69,7 @@ class Planner:
             *parameter_items(model),
             *state,
             *(copy_items(model, state) if config.async_save else ()),
+            *(sampling_items(model) if config.sample_every else ()),
             *(Item("data", "", getattr(d, "nbytes", 0), True) for d in self.datasets),
             Item("thread scratch", "", getattr(model, "thread_scratch", 0)),
             Item("thread scratch", "", ops.norm_parts_bytes(model.parameters.data.size)),

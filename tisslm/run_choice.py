@@ -39,6 +39,9 @@ _NOT_COMPARED = (
     "max_time",
     "on_save_error",
     "async_save",
+    "sample_every",
+    "sample_prompts",
+    "sample_tokens",
 )
 
 

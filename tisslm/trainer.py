@@ -24,12 +24,14 @@ from tisslm.leaving import Leaving
 from tisslm.loop import Loop
 from tisslm.loss_history import LossHistory
 from tisslm.loss_scaling import make_scaler
+from tisslm.movement import Movement
 from tisslm.parts import Parts, Wanted, build_parts, describe
 from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.registry import Registry, load_registry
 from tisslm.run_choice import keeping, open_run
+from tisslm.samples import make_sampler
 from tisslm.saving import DirectSaver, Saver
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
@@ -82,6 +84,8 @@ class Trainer:
     stopped : str
         Why the last ``train`` ended before ``max_steps``: the name of a signal, or the time limit;
         "" if it did not.
+    planned : int
+        Bytes that the run is planned to take.
     run : RunDirectory
     retention : tisslm.checkpoint.Retention
         Which checkpoints are kept.
@@ -118,10 +122,13 @@ class Trainer:
         self.dataset = self._fit(dataset, "dataset")
         self.val_dataset = self._fit(val_dataset, "val_dataset")
         self.max_steps = config.max_steps or config.epochs * max(1, self.steps_per_epoch)
-        self.passes = prepare_model(self._planner(optimizer))
+        planner = self._planner(optimizer)
+        self.passes = prepare_model(planner)
+        self.planned = planner.plan(self.passes.activation_checkpointing).total
         wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
         parts = self._take_parts(wanted)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
+        self.sampler = make_sampler(model, self.tokenizer, config)
         self.settings = describe(config, model, parts) if settings is None else settings
         self.state = TrainerState(loss_history=LossHistory(room=self.max_steps))
         self.targets = TargetWeights()
@@ -149,6 +156,8 @@ class Trainer:
         self.monitors, self.sinks = parts.monitors, parts.sinks
         self.validation_loss = parts.validation_loss
         self.scaler = make_scaler(self.model.parameters, self.config, self.passes.precision)
+        measures = self.optimizer.measures_movement
+        self.movement = Movement(self.model.parameters) if measures else None
         self.optimizer.gate = self.scaler.admit if self.passes.precision == "fp16" else None
         return parts
 

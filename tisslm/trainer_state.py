@@ -38,6 +38,10 @@ class TrainerState:
         refused. Each has used up its windows.
     refused_in_a_row : int
         Steps that were refused since the last update.
+    clipped : int
+        Updates since the last line of metrics whose gradients were clipped.
+    reported_step, sampled_step : int
+        Of the last line of metrics, and of the last samples.
     loss_history : LossHistory
         The loss of every update; not in the JSON, but an array of its own.
     evaluation : dict
@@ -52,6 +56,9 @@ class TrainerState:
     tokens_seen: int = 0
     skipped: int = 0
     refused_in_a_row: int = 0
+    clipped: int = 0
+    reported_step: int = 0
+    sampled_step: int = 0
     loss_history: LossHistory = field(default_factory=LossHistory)
     evaluation: dict[str, float] = field(default_factory=dict)
     scaling: dict[str, float] = field(default_factory=dict)
@@ -69,6 +76,9 @@ class TrainerState:
             "num_input_tokens_seen": self.tokens_seen,
             "skipped_steps": self.skipped,
             "refused_in_a_row": self.refused_in_a_row,
+            "clipped_updates": self.clipped,
+            "reported_step": self.reported_step,
+            "sampled_step": self.sampled_step,
             "evaluation": self.evaluation,
         }
 
@@ -103,6 +113,9 @@ class TrainerState:
                 tokens_seen=_count(value, "num_input_tokens_seen"),
                 skipped=_count(value, "skipped_steps", 0),
                 refused_in_a_row=_count(value, "refused_in_a_row", 0),
+                clipped=_count(value, "clipped_updates", 0),
+                reported_step=_count(value, "reported_step", _count(value, "global_step")),
+                sampled_step=_count(value, "sampled_step", 0),
                 evaluation={
                     name: _count({name: found}, name) if name == "step" else float(found)
                     for name, found in value.get("evaluation", {}).items()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Batch
 from tisslm.errors import DataError, ShapeError
 from tisslm.rejection import may_apply
-from tisslm.reporting import is_monitored, observe
+from tisslm.reporting import is_logged, is_monitored, observe
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
@@ -101,7 +101,9 @@ def apply(trainer: Trainer, x: Array, y: Array, loss: float) -> None:
     if trainer.monitors and is_monitored(state.step + 1, trainer.config, trainer.max_steps):
         trainer.scaler.unscale()
         trainer.observed = observe(trainer.monitors, trainer.model.parameters)
-    clip(trainer, trainer.config.max_grad_norm, norm)
+    state.clipped += clip(trainer, trainer.config.max_grad_norm, norm)
+    logged = is_logged(state.step + 1, trainer.config, trainer.max_steps)
+    trainer.optimizer.movement = trainer.movement if logged else None
     trainer.optimizer.step()
     state.step += 1
     state.refused_in_a_row = 0
@@ -109,7 +111,7 @@ def apply(trainer: Trainer, x: Array, y: Array, loss: float) -> None:
     trainer.scheduler.step(state.step)
 
 
-def clip(trainer: Trainer, max_norm: float, norm: float) -> None:
+def clip(trainer: Trainer, max_norm: float, norm: float) -> bool:
     """Leave a factor with the optimizer: the one that limits the norm, over the loss scale.
 
     Parameters
@@ -119,10 +121,16 @@ def clip(trainer: Trainer, max_norm: float, norm: float) -> None:
         0 limits nothing.
     norm : float
         Of the gradients without the loss scale.
+
+    Returns
+    -------
+    bool
+        Whether it limits the norm.
     """
     factor = max_norm / (norm + CLIP_EPS) if max_norm > 0.0 else 1.0
     factor = factor if factor < 1.0 else 1.0
     trainer.optimizer.scale_next_step(factor / trainer.scaler.current)
+    return factor < 1.0
 
 
 def _overflowed(trainer: Trainer, loss: float, norm: float) -> bool:

@@ -12,8 +12,8 @@ from checkpoints import reseal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tisslm.cli._text import opening, pieces
 from tisslm.cli.generate import SEPARATOR
+from tisslm.continuation import opening, pieces
 from tisslm.generate import Sampling, generate
 from tisslm.loading import load_model
 from tisslm.models.transformer import Transformer

@@ -59,6 +59,10 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "async_save": False,
         "monitor_steps": 100,
         "on_sink_error": "disable",
+        "eval_batches": 0,
+        "sample_every": 0,
+        "sample_prompts": [""],
+        "sample_tokens": 100,
     }
     assert config.model_dump() == founding | added
 
@@ -230,10 +234,22 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "training.weight_decay: unknown key; it belongs to optimizer.weight_decay",
     ),
     (
-        {"eval_iters": 20},
-        "training.eval_iters: unknown key; the whole validation split is evaluated, so leave it "
-        "out",
+        {"compile": True},
+        "training.compile: unknown key; the kernels are compiled when TissLM is installed, so "
+        "leave it out",
     ),
+    ({"eval_batches": -1}, "training.eval_batches: expected an integer >= 0, got -1"),
+    (
+        {"sample_prompts": []},
+        "training.sample_prompts: expected a list of strings with at least one, got []; "
+        "sample_every = 0 switches samples off",
+    ),
+    (
+        {"sample_prompts": ["a", 1]},
+        "training.sample_prompts: expected a list of strings with at least one, got 1; "
+        "sample_every = 0 switches samples off",
+    ),
+    ({"sample_tokens": 0}, "training.sample_tokens: expected an integer >= 1, got 0"),
     (
         {"zzz": 1},
         "training.zzz: unknown key; the keys of [training] are epochs, batch_size, learning_rate, "
@@ -243,7 +259,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
         "loss_scale_growth_interval, keep_best, keep_every, best_metric, best_mode, on_nonfinite, "
         "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
-        "async_save, monitor_steps, on_sink_error",
+        "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_prompts, "
+        "sample_tokens",
     ),
     (
         {"on_nonfinite": "ignore"},
@@ -461,3 +478,14 @@ def test_checkpointing_may_be_a_flag() -> None:
 @pytest.mark.parametrize("size", [1, "500 mb", "8GiB", "1.5KiB", "2t"])
 def test_a_memory_limit_stays_as_it_is_written(size: int | str) -> None:
     assert TrainingConfig(memory_limit=size).memory_limit == size
+
+
+def test_a_prompt_is_a_list_of_one_and_keeps_its_commas() -> None:
+    for given in ("Once, upon", ["Once, upon"], ("Once, upon",)):
+        assert TrainingConfig(sample_prompts=given).sample_prompts == ["Once, upon"]
+
+
+def test_the_default_prompts_of_two_configurations_are_two_lists() -> None:
+    first, second = TrainingConfig(), TrainingConfig()
+    first.sample_prompts.append("a")
+    assert second.sample_prompts == [""]

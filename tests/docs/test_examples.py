@@ -102,8 +102,9 @@ def test_the_run_directory_is_as_documented(readme):
     }
     lines = (run / "metrics.jsonl").read_text().splitlines()
     written = {name for line in lines for name in json.loads(line)} - {"step"}
-    half = {"train/loss_scale", "train/skipped_steps"}  # with precision = "fp16" only
-    assert first_cells(metrics) == written | half | {"grad_norm/<parameter>"}
+    # in fp16; with sample_every; in runs of half a second; at levels with products of our own
+    others = {"train/loss_scale", "sample/<n>", "system/cpu_percent", "train/mfu"}
+    assert first_cells(metrics) == written | others | {"grad_norm/<parameter>"}
     assert first_cells(summary) == set(json.loads((run / "summary.json").read_text()))
 
 

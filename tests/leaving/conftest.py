@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from interruptions import OF_THE_MACHINE
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.contracts import Batch
@@ -62,7 +63,7 @@ def at_pass(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
     return hook
 
 
-TIMES = {"train/tokens_per_second", "train/step_time_ms", "eval/runtime"}
+TIMES = set(OF_THE_MACHINE)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interruptions import OF_THE_MACHINE
 
 SETTINGS = (
     "data.path=text.txt",
@@ -28,7 +29,7 @@ SETTINGS = (
     "training.threads=1",
     "log.sinks=jsonl,csv",
 )
-TIMES = ("train/tokens_per_second", "train/step_time_ms", "eval/runtime", "memory/")
+TIMES = (*OF_THE_MACHINE, "memory/")
 
 
 @pytest.fixture(autouse=True)

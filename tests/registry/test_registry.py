@@ -57,7 +57,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
             "warmup_linear",
         ],
         "loss": ["cross_entropy", "focal", "label_smoothing"],
-        "sink": ["console", "csv", "jsonl"],
+        "sink": ["console", "csv", "jsonl", "memory"],
         "monitor": ["gradient_norms"],
         "dataset": ["text", "tokens"],
         "tokenizer": ["bpe", "byte", "char"],
@@ -69,7 +69,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
 def test_every_built_in_name_can_be_imported(site: FakeSite) -> None:
     registry = load_registry()
     classes = [registry.get(kind, name) for kind in KINDS for name in names(registry, kind)]
-    assert len(set(classes)) == len(classes) == 23
+    assert len(set(classes)) == len(classes) == 24
 
 
 def test_a_plugins_class_is_imported_when_its_name_is_used(

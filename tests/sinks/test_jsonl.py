@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tisslm.contracts import RunInfo
+from tisslm.contracts import Histogram, RunInfo, Text
 from tisslm.errors import ConfigError, DataError
 from tisslm.sinks.jsonl import JsonlSink
 
@@ -58,6 +58,40 @@ def test_what_is_not_finite_is_a_string_that_float_reads(tmp_path: Path) -> None
     text = (tmp_path / "metrics.jsonl").read_text()
     assert text == '{"step": 1, "a": "NaN", "b": "Infinity", "c": "-Infinity", "d": "NaN"}\n'
     assert float(json.loads(text)["c"]) == -math.inf
+
+
+def test_histograms_and_texts_are_objects(tmp_path: Path) -> None:
+    sink = JsonlSink()
+    assert sink.accepts == {float, Histogram, Text}
+    sink.open(run(tmp_path))
+    values = np.array([0.1, 0.25, 1.0])
+    narrow = Histogram(np.array([2, 1], np.int32), np.array([0, 0.5, 1], np.float32), math.nan, 1.5)
+    sink.write(
+        100,
+        {
+            "weights/w": Histogram.of(values, bins=2),
+            "x": 1,
+            "sample/0": Text('a "b"\n\udcff'),
+            "n": narrow,
+        },
+    )
+    sink.close()
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    found = json.loads(line)
+    assert list(found) == ["step", "weights/w", "x", "sample/0", "n"]
+    assert found["weights/w"] == {
+        "edges": [0.1, 0.55, 1.0],
+        "counts": [2, 1],
+        "total": values.sum(),
+        "squares": values @ values,
+    }
+    assert found["sample/0"] == {"text": 'a "b"\n\udcff'}
+    assert found["n"] == {
+        "edges": [0.0, 0.5, 1.0],
+        "counts": [2, 1],
+        "total": "NaN",
+        "squares": 1.5,
+    }
 
 
 def test_the_file_may_have_another_name(tmp_path: Path) -> None:

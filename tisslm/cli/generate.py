@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._text import sample
+from tisslm.continuation import sample
 from tisslm.errors import CheckpointError
 from tisslm.generate import Sampling
 from tisslm.loading import load_model

@@ -14,8 +14,8 @@ import typer
 
 from tisslm import checkpoint, ops
 from tisslm.build import build_trainer
-from tisslm.cli._text import sample
 from tisslm.config import RunConfig
+from tisslm.continuation import sample
 from tisslm.generate import Sampling
 from tisslm.leaving import EXIT_CODE, Leave, leave_at_once
 from tisslm.models.transformer import Transformer

@@ -70,6 +70,8 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "loss_scale_init": "initial_loss_scale init_scale",
                 "loss_scale_growth_interval": "growth_interval loss_scale_window",
                 "max_time": "max_time_per_run",
+                "eval_batches": "eval_iters val_batches",
+                "sample_every": "sample_interval generate_every",
             }
         ),
         "model": _by_spelling(
@@ -159,8 +161,6 @@ _OURS = frozenset({"optimizer.learning_rate", "optimizer.lr"})
 
 _NO_COUNTERPART: Mapping[str, str] = MappingProxyType(
     {
-        "eval_iters": "the whole validation split is evaluated",
-        "eval_batches": "the whole validation split is evaluated",
         "compile": "the kernels are compiled when TissLM is installed",
         "device": "the device is the CPU",
     }

@@ -34,6 +34,7 @@ from tisslm.config.passes import (
     StartingScale,
 )
 from tisslm.config.refusals import OnNonfinite, SpikeAction, SpikeWindow
+from tisslm.config.sampling import Prompts
 from tisslm.config.section import Section
 from tisslm.errors import ConfigError
 
@@ -117,7 +118,7 @@ class TrainingConfig(Section):
     log_gradients : bool, default False
         Whether to measure the norm of every parameter's gradient.
     validation_frequency : int, default 100
-        Steps between evaluations of the whole validation split; 0 means never on the way.
+        Steps between evaluations on the validation split; 0 means never on the way.
     max_steps : int, optional
         Steps of the whole run; None or -1 leaves it to ``epochs``.
     seed : int, default 42
@@ -185,6 +186,14 @@ class TrainingConfig(Section):
     on_sink_error : {"disable", "fail"}, default "disable"
         What happens when a sink raises on the way: it is switched off with a warning, or the run
         saves and ends with its error.
+    eval_batches : int, default 0
+        Batches of an evaluation, of windows spread evenly over the validation split; 0 is all.
+    sample_every : int, default 0
+        Steps between samples of text, which go to every sink that takes text; 0: none.
+    sample_prompts : list of str, default [""]
+        What each sample begins with; "" is the end of a text, or a line's end.
+    sample_tokens : int, default 100
+        Tokens that a sample adds to its prompt.
 
     Raises
     ------
@@ -239,6 +248,10 @@ class TrainingConfig(Section):
     async_save: Flag = False
     monitor_steps: Count = 100
     on_sink_error: OnSinkError = "disable"
+    eval_batches: CountOrZero = 0
+    sample_every: CountOrZero = 0
+    sample_prompts: Prompts = Field(default_factory=lambda: [""])
+    sample_tokens: Count = 100
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

@@ -46,12 +46,18 @@ class Decoder:
 
     def prefill(self, tokens_BT: Array) -> Array:
         """Start anew from a prompt and return the logits after it, of shape (B, V)."""
+        self._keys, self._values = [], []  # whose memory the new ones may take
         seen = _KeysAndValues(self.model.config)
         with self.model.observed(seen):
-            logits, _ = self.model.forward(tokens_BT)
+            logits_BV = self.model.last_logits(tokens_BT)
         self._keys, self._values = seen.keys, seen.values
         self.length = tokens_BT.shape[1]
-        return np.ascontiguousarray(logits[:, -1])
+        return logits_BV
+
+    @staticmethod
+    def cache_bytes(config: TransformerConfig) -> int:
+        """Return the bytes of the keys and values of one sequence, in float32."""
+        return 2 * config.n_layer * config.n_kv_head * config.seq_len * config.head_size * 4
 
     @property
     def full(self) -> bool:

@@ -273,6 +273,24 @@ class Transformer(Model):
         self.head.logits(buffers.own, logits, self.observers)
         return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
 
+    def last_logits(self, x: Array) -> Array:
+        """Compute the logits after the last token alone, without a cache for ``backward``.
+
+        Parameters
+        ----------
+        x : integer ndarray of shape (B, T)
+
+        Returns
+        -------
+        logits : ndarray of shape (B, V)
+            A new array.
+        """
+        buffers, _ = self._encode(x, False, 0, gradient=False)
+        last_BC = buffers.own["hidden"].reshape(*x.shape, -1)[:, -1]
+        logits = np.empty((len(x), self.vocab_size), dtype=self.dtype)
+        self.head.logits({"hidden": np.ascontiguousarray(last_BC)}, logits, self.observers)
+        return logits
+
     def backward(self, d_logits: Array, cache: Cache) -> None:
         """Add the gradients of all parameters.
 

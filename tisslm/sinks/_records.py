@@ -11,8 +11,11 @@ import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
+
+from tisslm.contracts import Histogram, Text
 from tisslm.errors import ConfigError, DataError
 from tisslm.json_numbers import plain_number
 
@@ -20,6 +23,7 @@ __all__ = [
     "file_path",
     "open_error",
     "plain_metrics",
+    "plain_records",
     "replaced",
     "set_aside",
     "sync_file",
@@ -47,6 +51,43 @@ def plain_metrics(sink: str, metrics: Mapping[str, object]) -> dict[str, int | f
     if "step" in metrics:
         raise DataError(f"sink {sink}: 'step' is the first field of every line; rename the metric")
     return {name: _plain(sink, name, value) for name, value in metrics.items()}
+
+
+def plain_records(sink: str, metrics: Mapping[str, object]) -> dict[str, Any]:
+    """Return metrics as JSON has them: numbers as ``plain_metrics`` says, others as objects.
+
+    A histogram is ``{"edges": [...], "counts": [...], "total": t, "squares": q}``, a text
+    ``{"text": "..."}``.
+
+    Parameters
+    ----------
+    sink : str
+        Name of the sink, for messages.
+    metrics : mapping of str to real number, Histogram or Text
+
+    Raises
+    ------
+    DataError
+        If a value is anything else, or a metric is called "step".
+    """
+    others = {
+        name: _record(value)
+        for name, value in metrics.items()
+        if isinstance(value, Histogram | Text)
+    }
+    numbers = plain_metrics(sink, {k: v for k, v in metrics.items() if k not in others})
+    return {name: others[name] if name in others else numbers[name] for name in metrics}
+
+
+def _record(value: Histogram | Text) -> dict[str, Any]:
+    if isinstance(value, Text):
+        return {"text": value.text}
+    return {
+        "edges": np.asarray(value.edges, dtype=np.float64).tolist(),
+        "counts": np.asarray(value.counts, dtype=np.int64).tolist(),
+        "total": plain_number(float(value.total)),
+        "squares": plain_number(float(value.squares)),
+    }
 
 
 def _plain(sink: str, name: str, value: object) -> int | float | str:

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, final
 
-from tisslm.contracts import RunInfo, Sink
+from tisslm.contracts import Histogram, RunInfo, Sink, Text
 from tisslm.errors import DataError
 from tisslm.sinks._records import (
     file_path,
     open_error,
-    plain_metrics,
+    plain_records,
     replaced,
     set_aside,
     sync_file,
@@ -38,7 +38,7 @@ class JsonlSink(Sink):
     A line is on its way to the disk when ``write`` returns. A run that resumes at step s drops
     the lines of later steps and what is no whole line; a new run in a directory that has such a
     file renames it (``metrics-1.jsonl``) first. NaN and the infinities are the strings "NaN",
-    "Infinity" and "-Infinity", which JSON has no numbers for.
+    "Infinity" and "-Infinity", which JSON has no numbers for. A histogram and a text are objects.
 
     Parameters
     ----------
@@ -50,7 +50,14 @@ class JsonlSink(Sink):
     A line::
 
         {"step": 1, "train/loss": 4.17, "train/learning_rate": 1e-05}
+
+    A histogram and a text::
+
+        {"step": 100, "weights/w": {"edges": [0.0, 0.5, 1.0], "counts": [2, 1], "total": 1.1,
+         "squares": 0.73}, "sample/0": {"text": "Once upon a time"}}
     """
+
+    accepts = frozenset({float, Histogram, Text})
 
     def __init__(self, *, path: str | os.PathLike[str] = "metrics.jsonl") -> None:
         self._name = file_path("jsonl", path)
@@ -82,11 +89,11 @@ class JsonlSink(Sink):
         Raises
         ------
         DataError
-            If a metric is no real number, or the file can no longer be written.
+            If a metric is none of the kinds above, or the file can no longer be written.
         """
         if self._file is None:
             raise DataError("sink jsonl: write was called before open; call open first")
-        line = json.dumps({"step": int(step), **plain_metrics("jsonl", metrics)}, allow_nan=False)
+        line = json.dumps({"step": int(step), **plain_records("jsonl", metrics)}, allow_nan=False)
         try:
             self._file.write(f"{line}\n".encode())
             self._file.flush()

@@ -1,4 +1,4 @@
-"""Text from token ids that arrive one by one.
+"""What a model writes after a prompt, as text, from token ids that arrive one by one.
 
 What does not live here: how the ids are chosen (``tisslm.generate``).
 """
@@ -19,7 +19,14 @@ INCOMPLETE = "\ufffd"
 
 
 def opening(tokenizer: Tokenizer) -> list[int]:
-    """Return the ids to begin with when there is no prompt: a line's end, or else the first id."""
+    """Return the ids to begin with when there is no prompt.
+
+    The end of a text, after which another begins; where the tokenizer has no such token, a line's
+    end, or else the first id.
+    """
+    end = tokenizer.end_of_text
+    if end is not None:
+        return [end]
     try:
         return tokenizer.encode("\n") or [0]
     except DataError:
