@@ -138,6 +138,9 @@ def test_without_a_prompt_the_text_begins_at_a_line_if_there_are_lines() -> None
     assert opening(CharTokenizer(characters="\t\nab")) == [1]
     assert opening(CharTokenizer(characters="ab")) == [0]
     assert opening(ByteTokenizer()) == [10]
+    names = ["<|pad|>", "<|endoftext|>"]
+    ended = BpeTokenizer.from_text("a b a b\n", vocab_size=260, special_tokens=names)
+    assert opening(ended) == [ended.end_of_text] == [1]
 
 
 def test_a_prompt_longer_than_the_context_is_used_from_its_end(cli: Cli, trained: Path) -> None:

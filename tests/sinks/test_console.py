@@ -85,6 +85,19 @@ def test_an_evaluation_has_a_line_of_its_own() -> None:
     )
 
 
+def test_an_evaluation_shows_shares_in_percent_and_no_times() -> None:
+    stream = io.StringIO()
+    sink = ConsoleSink(stream=stream, clock=lambda: 0.0)
+    sink.open(run())
+    metrics = {"eval/loss": 1.9, "eval/accuracy": 0.40361, "eval/top5_accuracy": 0.7}
+    sink.write(5000, {**metrics, "eval/bpb": 2.5, "eval/runtime": 1.0})
+    sink.write(5000, {"eval/runtime": 1.0, "eval/samples_per_second": 60.0})
+    assert stream.getvalue() == (
+        "step  5000/5000 (100.0%) | eval loss 1.9000 | eval accuracy 40.4% | eval top-5 accuracy "
+        "70.0% | eval bpb 2.5000\n"
+    )
+
+
 def test_values_that_are_not_finite_are_shown() -> None:
     stream = io.StringIO()
     sink = ConsoleSink(stream=stream)

@@ -111,6 +111,16 @@ def test_bits_per_byte_count_the_bytes_of_the_targets(make_model, tokenizer):
     assert found.metrics()["eval/bpb"] == found.bpb
 
 
+def test_targets_that_are_masked_have_neither_bits_nor_bytes(make_model, tokens):
+    dataset = Masked(tokens, T, vocab_size=VOCAB)
+    found = evaluate(make_model(), dataset, CrossEntropy(), tokenizer=ByteTokenizer())
+    assert (
+        found.nbytes
+        == found.targets
+        == sum((y >= 0).sum() for _, y in map(dataset.window, range(len(dataset))))
+    )
+
+
 def test_ids_that_a_tokenizer_does_not_know_have_no_bytes(make_model, tokens):
     dataset = TokenDataset(tokens, T, vocab_size=VOCAB)
     found = evaluate(

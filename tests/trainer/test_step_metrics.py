@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from checkpoints import reseal
 from interruptions import OF_THE_MACHINE
 
 from tisslm import TokenDataset, ops
@@ -134,6 +135,28 @@ def test_a_run_that_goes_on_between_two_lines_has_the_same_lines(make_trainer, t
     assert (state["reported_step"], state["clipped_updates"]) == (4, 1)
     rest, _ = lines("rest", resume=str(saved))
     assert rest == [row for row in whole if row["step"] > 5]
+
+
+def test_a_checkpoint_that_has_no_counts_goes_on_from_its_step(make_trainer):
+    first = make_trainer(max_grad_norm=1e-6)
+    first.train()
+    path = first.run.checkpoints / "checkpoint-6" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    for name in ("clipped_updates", "reported_step", "sampled_step"):
+        del state[name]
+    path.write_text(json.dumps(state))
+    reseal(path.parent)
+    sink = MemorySink()
+    rest = make_trainer(
+        folder="rest",
+        parts={"sinks": [sink]},
+        max_grad_norm=1e-6,
+        max_steps=8,
+        logging_steps=8,
+        resume=str(path.parent),
+    )
+    (line,) = lines_of(rest, sink)
+    assert line["train/grad_norm_clipped_fraction"] == 1.0
 
 
 def test_figures_of_the_machine(make_trainer, tokens):

@@ -35,12 +35,16 @@ def describe(metrics: Mapping[str, Any], eta: float | None) -> str:
 
 
 def describe_evaluation(metrics: Mapping[str, Any]) -> str:
-    """Return the metrics of an evaluation; empty if there are none."""
+    """Return the metrics of an evaluation, without how long it took; empty if there are none."""
     found = [(name.removeprefix("eval/"), metrics[name]) for name in metrics if name[:5] == "eval/"]
+    shown = [(name, value) for name, value in found if name not in _TIMES]
     return " | ".join(
-        f"eval {name} {value:.2f}" if name == "perplexity" else f"eval {name} {value:.4f}"
-        for name, value in found
+        f"eval {_EVALUATION.get(name, _number)(name, value)}" for name, value in shown
     )
+
+
+def _number(name: str, value: float) -> str:
+    return f"{name} {value:.4f}"
 
 
 def duration(seconds: float) -> str:
@@ -65,6 +69,15 @@ def rate(tokens_per_second: float) -> str:
         return f"{tokens_per_second / 1e3:.1f}k tok/s"
     return f"{tokens_per_second / 1e6:.1f}M tok/s"
 
+
+#: Of an evaluation, and not of the model.
+_TIMES = ("runtime", "samples_per_second")
+
+_EVALUATION: dict[str, Callable[[str, Any], str]] = {
+    "perplexity": lambda name, x: f"{name} {x:.2f}",
+    "accuracy": lambda name, x: f"{name} {x:.1%}",
+    "top5_accuracy": lambda name, x: f"top-5 accuracy {x:.1%}",
+}
 
 _PARTS: dict[str, Callable[[Any], str]] = {
     "train/loss": lambda x: f"loss {x:.4f}",
