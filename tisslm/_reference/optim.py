@@ -57,13 +57,14 @@ def sgd_update(
         Overwrite the buffer by d, whatever it holds.
     grad_scale : float
     moved_K2 : ndarray of shape (ceil(P / 16384), 2), float64, or None, OUT
-        As ``_apply`` says.
+        As ``_measure_move`` says.
 
     References
     ----------
     Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in
     deep learning", ICML 2013.
     """
+    before_P = None if moved_K2 is None else p_P.copy()
     d_P = _decayed_gradient(p_P, g_P, weight_decay, grad_scale)
     if momentum_P is not None:
         if first:
@@ -72,7 +73,8 @@ def sgd_update(
             momentum_P *= float(momentum)
             momentum_P += d_P
         d_P = d_P + float(momentum) * momentum_P if nesterov else momentum_P
-    _apply(p_P, float(lr) * d_P, moved_K2)
+    p_P -= float(lr) * d_P
+    _measure_move(before_P, p_P, moved_K2)
 
 
 @QUIET
@@ -112,13 +114,14 @@ def adam_update(
         c1 and c2: ``1 - beta^t`` after t updates, this one included.
     grad_scale : float
     moved_K2 : ndarray of shape (ceil(P / 16384), 2), float64, or None, OUT
-        As ``_apply`` says.
+        As ``_measure_move`` says.
 
     References
     ----------
     Kingma and Ba, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980.
     Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
     """
+    before_P = None if moved_K2 is None else p_P.copy()
     d_P = _decayed_gradient(p_P, g_P, 0.0 if decoupled else weight_decay, grad_scale)
     m_P *= float(beta1)
     m_P += float(1 - beta1) * d_P
@@ -128,7 +131,8 @@ def adam_update(
     if decoupled:
         # one subtraction for both: p (1 - lr decay) on its own rounds to p when lr decay is small
         change_P += float(lr * weight_decay) * p_P
-    _apply(p_P, change_P, moved_K2)
+    p_P -= change_P
+    _measure_move(before_P, p_P, moved_K2)
 
 
 @QUIET
@@ -166,13 +170,14 @@ def rmsprop_update(
         Buffer b.
     lr, alpha, eps, weight_decay, momentum, grad_scale : float
     moved_K2 : ndarray of shape (ceil(P / 16384), 2), float64, or None, OUT
-        As ``_apply`` says.
+        As ``_measure_move`` says.
 
     References
     ----------
     Tieleman and Hinton, "Lecture 6.5: RMSProp", Coursera 2012.
     Graves, "Generating Sequences With Recurrent Neural Networks", arXiv 1308.0850 (centered).
     """
+    before_P = None if moved_K2 is None else p_P.copy()
     d_P = _decayed_gradient(p_P, g_P, weight_decay, grad_scale)
     square_P *= float(alpha)
     square_P += float(1 - alpha) * d_P * d_P
@@ -186,7 +191,8 @@ def rmsprop_update(
         momentum_P *= float(momentum)
         momentum_P += step_P
         step_P = momentum_P
-    _apply(p_P, float(lr) * step_P, moved_K2)
+    p_P -= float(lr) * step_P
+    _measure_move(before_P, p_P, moved_K2)
 
 
 def fill(x_P: Array, value: float) -> None:
@@ -224,19 +230,19 @@ def squared_norm(x_P: Array, partial_K: Array) -> None:
         partial_K[k] = np.square(x_P[start : start + BLOCK], dtype=np.float64).sum()
 
 
-def _apply(p_P: Array, change_P: Array, moved_K2: Array | None) -> None:
-    """Compute ``p = p - change``, and how far that moves ``p`` if it is asked for.
+def _measure_move(before_P: Array | None, p_P: Array, moved_K2: Array | None) -> None:
+    """Compute how far ``p`` has moved, if it is asked for.
 
-    ``moved_K2`` gets two sums of squares of each block of 16384 elements, in float64: of how far
-    the elements have moved, rounding included, and of the elements before.
+    ``moved_K2`` gets two sums of squares of each block of 16384 elements, in float64: of what the
+    elements have changed by, rounding included, and of the elements before.
     """
-    before_P = None if moved_K2 is None else p_P.astype(np.float64)
-    p_P -= change_P
-    if moved_K2 is not None and before_P is not None:
-        for k, start in enumerate(range(0, len(p_P), BLOCK)):
-            part = slice(start, start + BLOCK)
-            moved_K2[k, 0] = np.square(p_P[part] - before_P[part]).sum()
-            moved_K2[k, 1] = np.square(before_P[part]).sum()
+    if before_P is None or moved_K2 is None:
+        return
+    for k, start in enumerate(range(0, len(p_P), BLOCK)):
+        part = slice(start, start + BLOCK)
+        old_P = before_P[part].astype(np.float64)
+        moved_K2[k, 0] = np.square(p_P[part] - old_P).sum()
+        moved_K2[k, 1] = np.square(old_P).sum()
 
 
 def _decayed_gradient(p_P: Array, g_P: Array, weight_decay: float, grad_scale: float) -> Array:
