@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.errors import CheckpointError, ConfigError, ShapeError
+from tisslm.observation import Observed, PassObserver
 from tisslm.records import (
     IGNORE_INDEX,
     Batch,
@@ -32,6 +33,7 @@ from tisslm.records import (
     stack_windows,
     target_weights,
 )
+from tisslm.values import Histogram, Text
 
 if TYPE_CHECKING:
     from tisslm.memory import Parameters
@@ -42,16 +44,19 @@ __all__ = [
     "Buffer",
     "Communicator",
     "Dataset",
+    "Histogram",
     "Layer",
     "Loss",
     "Model",
     "Monitor",
     "Optimizer",
     "PassContext",
+    "PassObserver",
     "RunInfo",
     "Scheduler",
     "Sink",
     "Stateful",
+    "Text",
     "Tokenizer",
     "Window",
     "chunk_rows",
@@ -121,8 +126,11 @@ class Layer(ABC):
         """Turn the gradient of the output into that of the input; accumulate parameters'."""
 
 
-class Model(ABC):
-    """A language model: token ids in, logits out, gradients left in ``parameters``."""
+class Model(Observed, ABC):
+    """A language model: token ids in, logits out, gradients left in ``parameters``.
+
+    A model that announces the parts of its passes (``tisslm.observation``) can be looked into.
+    """
 
     parameters: Parameters
 
@@ -622,7 +630,7 @@ class Tokenizer(ABC):
 class Sink(Stateful, ABC):
     """A place that metrics are written to."""
 
-    #: The kinds of value that the sink takes; only ``float`` so far.
+    #: The kinds of value that the sink is given: ``float``, ``Histogram``, ``Text``.
     accepts: ClassVar[frozenset[type]] = frozenset({float})
 
     @abstractmethod

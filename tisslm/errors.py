@@ -13,6 +13,7 @@ __all__ = [
     "NonFiniteError",
     "PluginError",
     "ShapeError",
+    "SinkError",
     "SpikeError",
     "TissLMError",
 ]
@@ -52,3 +53,7 @@ class NonFiniteError(TissLMError):
 
 class SpikeError(TissLMError):
     """A loss is far above those of the steps before."""
+
+
+class SinkError(TissLMError):
+    """A sink could not take the metrics of a step, and the run is to end then."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tisslm import checkpoint, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
-from tisslm.errors import CheckpointError, ConfigError
+from tisslm.errors import CheckpointError, ConfigError, SinkError
 from tisslm.evaluate import evaluate
 from tisslm.leaving import Leave
 from tisslm.ownership import Owner
@@ -103,6 +103,15 @@ class Loop:
             trainer.stopped = leave.reason
             trainer.zero_gradients()  # those of a window that is dropped
             trainer.leaving.announce(f"{leave.reason}: saving at step {trainer.current_step}")
+        except SinkError:  # the update that it was told of is whole
+            with suppress(SinkError):  # of another one
+                self._save_last()
+            raise
+        self._save_last()
+
+    def _save_last(self) -> None:
+        """Save the state of the last update, unless that is what was saved last."""
+        trainer = self.trainer
         self._finish_writing()
         if self._saved != self._position() or trainer.saver.failures:
             self._make_durable()
@@ -144,9 +153,11 @@ class Loop:
         self.rate.add(batch[0].size, time.perf_counter() - start)
         if trainer.current_step == before:  # skipped
             return False
+        metrics, trainer.observed = trainer.observed, {}
         if is_logged(trainer.current_step, trainer.config, trainer.max_steps):
-            metrics = self._metrics(loss, lr)
+            metrics = {**self._metrics(loss, lr), **metrics}
             metrics["train/step_time_ms"] = (time.perf_counter() - start) * 1e3
+        if metrics:
             trainer.sinks.write(trainer.current_step, metrics)
         return True
 
@@ -233,7 +244,6 @@ class Loop:
             "train/num_input_tokens_seen": trainer.state.tokens_seen,
             **self._scaling_metrics(),
             **memory_metrics(),
-            **trainer.observed,
         }
 
     def _scaling_metrics(self) -> dict[str, Any]:

@@ -34,6 +34,9 @@ from tisslm._reference import norm as _norm
 from tisslm._reference import optim as _optim
 from tisslm._reference import storage as _storage
 from tisslm.errors import ConfigError, DataError, ShapeError, TissLMError
+from tisslm.watching import Watcher as Watcher
+from tisslm.watching import watchers
+from tisslm.watching import watching as watching
 
 P = ParamSpec("P")
 
@@ -213,20 +216,28 @@ def _door(
     module, name = twin.__module__.rpartition(".")[2], twin.__name__
     kernel = None if REFERENCE_ONLY else getattr(_compiled(module), name)
 
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        if kernel is None or not _has_kernel(args):
+            return int(twin(*args, **kwargs) or 0)
+        if _pool.forked:
+            refuse_fork(name)
+        with _pool.lock:  # the threads' scratch serves one kernel at a time
+            code = int(kernel(*args, n_threads=_pool.chosen.count, **kwargs) or 0)
+            if code and on_code is None:  # the scratch that it needs, in floats
+                _pool.reserve(code)
+                code = int(kernel(*args, n_threads=_pool.chosen.count, **kwargs) or 0)
+        return code
+
     @wraps(twin)
     def op(*args: P.args, **kwargs: P.kwargs) -> None:
-        if kernel is None or not _has_kernel(args):
-            code = twin(*args, **kwargs)
-        elif _pool.forked:
-            refuse_fork(name)
-        else:
-            with _pool.lock:  # the threads' scratch serves one kernel at a time
-                code = kernel(*args, n_threads=_pool.chosen.count, **kwargs)
-                if code and on_code is None:  # the scratch that it needs, in floats
-                    _pool.reserve(int(code))
-                    code = kernel(*args, n_threads=_pool.chosen.count, **kwargs)
+        told = watchers()
+        for watcher in told:
+            watcher.before(name, args)
+        code = run(args, kwargs)
         if code and on_code is not None:
-            raise on_code(int(code))
+            raise on_code(code)
+        for watcher in told:
+            watcher.after(name, args)
 
     return op
 

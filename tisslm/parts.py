@@ -88,7 +88,7 @@ def build_parts(
         build("loss", "cross_entropy"),
         communicator,
         [build("monitor", monitor) for monitor in monitors],
-        SinkGroup(build("sink", sink) for sink in wanted.sinks),
+        SinkGroup((build("sink", sink) for sink in wanted.sinks), on_error=config.on_sink_error),
     )
     check_monitors(parts.monitors)
     return parts

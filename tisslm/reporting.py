@@ -12,27 +12,38 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Monitor, RunInfo, Sink
-from tisslm.errors import ConfigError
+from tisslm.contracts import Histogram, Monitor, RunInfo, Sink, Text
+from tisslm.errors import ConfigError, SinkError
 from tisslm.memory import Parameters
 from tisslm.memory_limit import resident
 
-__all__ = ["Rate", "SinkGroup", "check_monitors", "is_logged", "memory_metrics", "observe"]
+__all__ = [
+    "Rate",
+    "SinkGroup",
+    "check_monitors",
+    "is_logged",
+    "is_monitored",
+    "memory_metrics",
+    "observe",
+]
 
 GIB = 2.0**30
 
 
 class SinkGroup:
-    """The sinks of a run: one that raises is named, switched off, and never stops the run.
+    """The sinks of a run: one that raises is named and switched off, or ends the run.
 
     Parameters
     ----------
     sinks : iterable of Sink
+    on_error : {"disable", "fail"}
+        Whether a run goes on without a sink that raises, with a warning, or ends.
     """
 
-    def __init__(self, sinks: Iterable[Sink]) -> None:
+    def __init__(self, sinks: Iterable[Sink], *, on_error: str = "disable") -> None:
         self._all = list(sinks)
         self._open: list[Sink] = []
+        self._on_error = on_error
 
     def __iter__(self) -> Iterator[Sink]:
         return iter(self._all)
@@ -44,11 +55,29 @@ class SinkGroup:
             self._open.append(sink)
 
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
-        """Hand the metrics of a step to every sink."""
-        self._each(lambda sink: sink.write(step, metrics))
+        """Hand the metrics of a step to every sink: those of the kinds that it accepts.
+
+        Raises
+        ------
+        SinkError
+            If a sink raises, and the run is to end then.
+        """
+
+        def hand(sink: Sink) -> None:
+            taken = {name: value for name, value in metrics.items() if _accepts(sink, value)}
+            if taken:
+                sink.write(step, taken)
+
+        self._each(hand)
 
     def sync(self) -> None:
-        """Wait until what every sink has written is on disk."""
+        """Wait until what every sink has written is on disk.
+
+        Raises
+        ------
+        SinkError
+            If a sink raises, and the run is to end then.
+        """
         self._each(lambda sink: sink.sync())
 
     def _each(self, action: Callable[[Sink], None]) -> None:
@@ -57,6 +86,12 @@ class SinkGroup:
                 action(sink)
             except Exception as error:  # an observer must not cost a night of training
                 self._open.remove(sink)
+                if self._on_error == "fail":
+                    raise SinkError(
+                        f"sink {type(sink).__name__}: {type(error).__name__}: {error}. The run "
+                        'ends, because training.on_sink_error = "fail"; "disable" goes on '
+                        "without the sink"
+                    ) from error
                 self._warn(sink, "switched off", error)
 
     def close(self) -> None:
@@ -74,6 +109,12 @@ class SinkGroup:
             RuntimeWarning,
             stacklevel=4,
         )
+
+
+def _accepts(sink: Sink, value: object) -> bool:
+    """Tell whether a sink takes a value; what is neither histogram nor text counts as a number."""
+    kind = type(value) if isinstance(value, Histogram | Text) else float
+    return kind in sink.accepts
 
 
 class Rate:
@@ -111,6 +152,11 @@ class Rate:
 def is_logged(step: int, config: TrainingConfig, last: int) -> bool:
     """Tell whether the sinks get the metrics of a step: every so many, and the last."""
     return step % config.logging_steps == 0 or step == last
+
+
+def is_monitored(step: int, config: TrainingConfig, last: int) -> bool:
+    """Tell whether the monitors look at a step: every so many, and the last."""
+    return step % config.monitor_steps == 0 or step == last
 
 
 def memory_metrics() -> dict[str, float]:

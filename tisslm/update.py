@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Batch
 from tisslm.errors import DataError, ShapeError
 from tisslm.rejection import may_apply
-from tisslm.reporting import is_logged, observe
+from tisslm.reporting import is_monitored, observe
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
@@ -98,7 +98,7 @@ def apply(trainer: Trainer, x: Array, y: Array, loss: float) -> None:
         return
     if not may_apply(trainer, x, y, loss, norm):
         return
-    if trainer.monitors and is_logged(state.step + 1, trainer.config, trainer.max_steps):
+    if trainer.monitors and is_monitored(state.step + 1, trainer.config, trainer.max_steps):
         trainer.scaler.unscale()
         trainer.observed = observe(trainer.monitors, trainer.model.parameters)
     clip(trainer, trainer.config.max_grad_norm, norm)

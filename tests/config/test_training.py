@@ -57,6 +57,8 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "max_time": "",
         "on_save_error": "continue",
         "async_save": False,
+        "monitor_steps": 100,
+        "on_sink_error": "disable",
     }
     assert config.model_dump() == founding | added
 
@@ -241,11 +243,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
         "loss_scale_growth_interval, keep_best, keep_every, best_metric, best_mode, on_nonfinite, "
         "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
-        "async_save",
+        "async_save, monitor_steps, on_sink_error",
     ),
     (
         {"on_nonfinite": "ignore"},
         'training.on_nonfinite: expected "skip" or "stop", got "ignore"',
+    ),
+    (
+        {"on_sink_error": "ignore"},
+        'training.on_sink_error: expected "disable" or "fail", got "ignore"',
     ),
     ({"max_nonfinite": 0}, "training.max_nonfinite: expected an integer >= 1, got 0"),
     (

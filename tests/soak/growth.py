@@ -63,6 +63,7 @@ def train(folder: Path, steps: int, looks: int, threads: int) -> list[Look]:
         save_every=every,
         validation_frequency=every,
         log_gradients=True,
+        monitor_steps=1,
         output_dir=str(folder / "growth"),
     )
     Trainer(

@@ -42,6 +42,7 @@ learning_rate = 1e-3
 max_steps = {steps}
 save_every = {save_every}
 validation_frequency = {validation}
+monitor_steps = 3
 {more}
 [log]
 sinks = ["jsonl", "csv"]

@@ -25,6 +25,7 @@ SETTINGS = {
     "save_every": 4,
     "validation_frequency": 3,
     "log_gradients": True,
+    "monitor_steps": 1,
     "resume": "auto",
 }
 

@@ -67,7 +67,7 @@ def test_every_part_goes_on_with_its_state(make_trainer, tokens, same_bits):
         dataset.count = 0 if config.get("resume") else 5
         sinks, monitors = [Numbered(), Numbered()], [Counting()]
         parts = {"loss_fn": Growing(), "dataset": dataset, "sinks": sinks, "monitors": monitors}
-        return make_trainer(parts=parts, **config)
+        return make_trainer(parts=parts, monitor_steps=1, **config)
 
     whole = make(folder="whole", save_every=4)
     whole.train()

@@ -12,7 +12,7 @@ import pytest
 from tisslm import TokenDataset, Trainer, TrainingConfig
 from tisslm.communicators.local import LocalCommunicator
 from tisslm.contracts import Batch, Monitor, Optimizer, Sink, target_weights
-from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError, SinkError
 from tisslm.optimizers.sgd import SGD
 from tisslm.schedulers.constant import Constant
 from tisslm.tokenizers.byte import ByteTokenizer
@@ -87,13 +87,14 @@ def test_sinks_get_every_metric_at_the_logging_steps(make_trainer, tokens):
         max_steps=5,
         validation_frequency=4,
         log_gradients=True,
+        monitor_steps=1,
         parts={"sinks": [sink], "val_dataset": held_out},
     )
     trainer.train()
     train = [step for step, metrics in sink.lines if "train/loss" in metrics]
     assert train == [2, 4, 5]
     assert [step for step, metrics in sink.lines if "eval/loss" in metrics] == [4, 5]
-    metrics = sink.lines[0][1]
+    metrics = dict(sink.lines)[2]
     assert {
         "train/perplexity",
         "train/learning_rate",
@@ -302,3 +303,38 @@ def test_a_directory_that_cannot_be_written(make_trainer, tmp_path):
     with pytest.raises(ConfigError, match=r"training.output_dir: .* cannot be written"):
         trainer.train()
     assert (tmp_path / "file").read_text() == "here before"
+
+
+class Breaking(Sink):
+    """Takes two steps."""
+
+    def open(self, run):
+        pass
+
+    def write(self, step, metrics):
+        if step == 3:
+            raise OSError("no room")
+
+
+def test_a_sink_may_end_the_run_which_is_saved_first(make_trainer):
+    trainer = make_trainer(max_steps=6, on_sink_error="fail", parts={"sinks": [Breaking()]})
+    with pytest.raises(SinkError, match=r"^sink Breaking: OSError: no room. The run ends, because"):
+        trainer.train()
+    assert trainer.current_step == 3
+    assert (trainer.run.checkpoints / "checkpoint-3").is_dir()
+
+
+def test_monitors_look_every_so_many_steps_and_at_the_last(make_trainer):
+    sink = Memory()
+    trainer = make_trainer(
+        max_steps=5,
+        logging_steps=3,
+        monitor_steps=2,
+        log_gradients=True,
+        parts={"sinks": [sink]},
+    )
+    trainer.train()
+    seen = {step for step, row in sink.lines if any(n.startswith("grad_norm/") for n in row)}
+    logged = {step for step, row in sink.lines if "train/loss" in row}
+    assert seen == {2, 4, 5}
+    assert logged == {3, 5}

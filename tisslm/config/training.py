@@ -25,6 +25,7 @@ from tisslm.config.fields import (
     whole,
 )
 from tisslm.config.leaving import Duration, OnSaveError
+from tisslm.config.observers import OnSinkError
 from tisslm.config.passes import (
     Checkpointing,
     LossScale,
@@ -179,6 +180,11 @@ class TrainingConfig(Section):
         the next interval, or the end of the run. The last save of a run always has to succeed.
     async_save : bool, default False
         Whether checkpoints are copied to memory and written while training goes on.
+    monitor_steps : int, default 100
+        The monitors look every so many steps, and at the last.
+    on_sink_error : {"disable", "fail"}, default "disable"
+        What happens when a sink raises on the way: it is switched off with a warning, or the run
+        saves and ends with its error.
 
     Raises
     ------
@@ -231,6 +237,8 @@ class TrainingConfig(Section):
     max_time: Duration = ""
     on_save_error: OnSaveError = "continue"
     async_save: Flag = False
+    monitor_steps: Count = 100
+    on_sink_error: OnSinkError = "disable"
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

@@ -5,15 +5,19 @@ What does not live here: how the next token is chosen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm import ops
 from tisslm.errors import ShapeError
 from tisslm.layers.attention import Attention
 from tisslm.layers.mlp import MLP
 from tisslm.models.transformer import Transformer
+from tisslm.models.transformer_config import TransformerConfig
+from tisslm.observation import Direction, PassObserver
 
 __all__ = ["Decoder"]
 
@@ -42,21 +46,10 @@ class Decoder:
 
     def prefill(self, tokens_BT: Array) -> Array:
         """Start anew from a prompt and return the logits after it, of shape (B, V)."""
-        model, config = self.model, self.model.config
-        pairs: list[tuple[Array, Array]] = []
-
-        def take(qkv: Array) -> None:
-            batch, time, _ = qkv.shape
-            shape = (batch, config.n_kv_head, config.seq_len, config.head_size)
-            heads = qkv.reshape(batch, time, -1, config.head_size).transpose(0, 2, 1, 3)
-            keys, values = np.zeros(shape, qkv.dtype), np.zeros(shape, qkv.dtype)
-            keys[:, :, :time] = heads[:, config.n_head : config.n_head + config.n_kv_head]
-            values[:, :, :time] = heads[:, config.n_head + config.n_kv_head :]
-            pairs.append((keys, values))
-
-        logits = model.forward_with_qkv(tokens_BT, take)
-        self._keys = [keys for keys, _ in pairs]
-        self._values = [values for _, values in pairs]
+        seen = _KeysAndValues(self.model.config)
+        with self.model.observed(seen):
+            logits, _ = self.model.forward(tokens_BT)
+        self._keys, self._values = seen.keys, seen.values
         self.length = tokens_BT.shape[1]
         return np.ascontiguousarray(logits[:, -1])
 
@@ -83,3 +76,26 @@ class Decoder:
                 layer.decode(h_BC)
         self.length += 1
         return model.head.logits_of(h_BC)
+
+
+class _KeysAndValues(PassObserver):
+    """Keep the keys and values of each block's attention, with room for a whole context."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        self._config = config
+        self.keys: list[Array] = []
+        self.values: list[Array] = []
+
+    def leave(self, place: str, direction: Direction, arrays: Mapping[str, Array]) -> None:
+        if "qkv" not in arrays:
+            return
+        config, qkv = self._config, ops.widen(arrays["qkv"])
+        batch, time, _ = qkv.shape
+        shape = (batch, config.n_kv_head, config.seq_len, config.head_size)
+        heads = qkv.reshape(batch, time, -1, config.head_size).transpose(0, 2, 1, 3)
+        first = config.n_head
+        for kept in (self.keys, self.values):
+            array = np.zeros(shape, qkv.dtype)
+            array[:, :, :time] = heads[:, first : first + config.n_kv_head]
+            kept.append(array)
+            first += config.n_kv_head

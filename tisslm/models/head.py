@@ -18,10 +18,12 @@ from tisslm.contracts import Buffer, Loss, chunk_rows
 from tisslm.layers.linear import Linear
 from tisslm.layers.norm import LayerNorm
 from tisslm.layers.precision import Precision
+from tisslm.observation import PassObserver, enter, leave
 
 __all__ = ["Head"]
 
 Array = NDArray[Any]
+Observers = tuple[PassObserver, ...]
 
 
 class Head:
@@ -61,14 +63,19 @@ class Head:
         for start in range(0, rows, self.chunk):
             yield slice(start, min(start + self.chunk, rows))
 
-    def normalize(self, h_NC: Array, own: Mapping[str, Array]) -> None:
+    def normalize(self, h_NC: Array, own: Mapping[str, Array], observers: Observers = ()) -> None:
         """Write the normalized stream to ``own["hidden"]``."""
+        enter(observers, "final_norm", "forward")
         self.norm.forward(h_NC, None, own["hidden"], own)
+        kept = {name: own[name] for name in ("norm_mean", "norm_rstd", "hidden")}
+        leave(observers, "final_norm", "forward", kept, stream=h_NC)
 
-    def logits(self, own: Mapping[str, Array], out_NV: Array) -> None:
+    def logits(self, own: Mapping[str, Array], out_NV: Array, observers: Observers = ()) -> None:
         """Write all logits to ``out_NV``."""
         for rows in self.chunks(len(out_NV)):
+            enter(observers, "head", "forward")
             self.project.forward(own["hidden"][rows], out_NV[rows])
+            leave(observers, "head", "forward", {"hidden": own["hidden"][rows]})
 
     def logits_of(self, h_NC: Array) -> Array:
         """Return the logits of a few rows of the stream, in new arrays."""
@@ -86,6 +93,7 @@ class Head:
         weights_N: Array,
         own: Mapping[str, Array],
         dh_NC: Array | None,
+        observers: Observers = (),
     ) -> float:
         """Return the sum of the rows' losses; with ``dh_NC``, leave the gradients too.
 
@@ -95,6 +103,7 @@ class Head:
         for rows in self.chunks(len(targets_N)):
             hidden = own["hidden"][rows]
             logits = own["logits"][: len(hidden)]
+            enter(observers, "head", "forward")
             self.project.forward(hidden, logits)
             losses_N = loss.tile(
                 logits, targets_N[rows], weights_N[rows], gradient=dh_NC is not None
@@ -102,21 +111,36 @@ class Head:
             wide_N = own["row_losses"][: len(hidden)]
             wide_N[...] = losses_N  # the bits of np.sum(losses_N, dtype=float64), without its copy
             total += float(np.sum(wide_N))
+            leave(observers, "head", "forward", {"hidden": hidden})
             if dh_NC is not None:
-                self._chunk_backward(logits, hidden, dh_NC[rows], own)
+                self._chunk_backward(logits, rows, own, dh_NC, observers)
         return total
 
-    def backward_logits(self, d_logits_NV: Array, own: Mapping[str, Array], dh_NC: Array) -> None:
+    def backward_logits(
+        self,
+        d_logits_NV: Array,
+        own: Mapping[str, Array],
+        dh_NC: Array,
+        observers: Observers = (),
+    ) -> None:
         """Turn the gradient by the logits into that by the normalized stream."""
         for rows in self.chunks(len(d_logits_NV)):
-            self._chunk_backward(d_logits_NV[rows], own["hidden"][rows], dh_NC[rows], own)
+            self._chunk_backward(d_logits_NV[rows], rows, own, dh_NC, observers)
 
     def _chunk_backward(
-        self, d_logits_NV: Array, hidden_NC: Array, dh_NC: Array, own: Mapping[str, Array]
+        self,
+        d_logits_NV: Array,
+        rows: slice,
+        own: Mapping[str, Array],
+        dh_NC: Array,
+        observers: Observers,
     ) -> None:
+        """Backward of some rows, given the gradient by their logits."""
+        enter(observers, "head", "backward")
         d_logits_NV = self._as_stored(d_logits_NV, own)
-        self.project.backward_weight(d_logits_NV, hidden_NC)
-        self.project.backward_input(d_logits_NV, dh_NC)
+        self.project.backward_weight(d_logits_NV, own["hidden"][rows])
+        self.project.backward_input(d_logits_NV, dh_NC[rows])
+        leave(observers, "head", "backward", {"d_hidden": dh_NC[rows]})
 
     def _as_stored(self, d_logits_NV: Array, own: Mapping[str, Array]) -> Array:
         """Return the gradient in the type that products take."""
@@ -126,6 +150,10 @@ class Head:
         ops.narrow(d_logits_NV, rounded)
         return rounded
 
-    def backward_norm(self, h_NC: Array, dh_NC: Array, own: Mapping[str, Array]) -> None:
+    def backward_norm(
+        self, h_NC: Array, dh_NC: Array, own: Mapping[str, Array], observers: Observers = ()
+    ) -> None:
         """Turn the gradient by the normalized stream into that by the stream, in place."""
+        enter(observers, "final_norm", "backward")
         self.norm.backward(dh_NC, h_NC, None, dh_NC, own, own)
+        leave(observers, "final_norm", "backward", {}, d_stream=dh_NC)

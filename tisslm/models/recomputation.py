@@ -11,7 +11,7 @@ What does not live here: where the buffers lie (``buffers``), and how ``"auto"``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,12 @@ from tisslm.contracts import Layer, PassContext
 from tisslm.errors import ConfigError
 from tisslm.layers.mlp import MLP
 from tisslm.models.buffers import PassBuffers
+from tisslm.observation import PassObserver, enter, leave
 
 __all__ = ["Recomputation", "run_backward", "run_forward"]
 
 Array = NDArray[Any]
+NamedLayer = tuple[str, Layer]
 
 _EXPECTED = '"none", "full" or "every=N" with N >= 1'
 
@@ -75,39 +77,46 @@ class Recomputation:
 
 
 def run_forward(
-    layers: Sequence[Layer],
+    layers: Sequence[NamedLayer],
     h_NC: Array,
     buffers: PassBuffers,
     ctx: PassContext,
     *,
     gradient: bool = True,
-    visit: Callable[[int], None] | None = None,
+    observers: tuple[PassObserver, ...] = (),
 ) -> None:
     """Run the blocks on the residual stream, in place.
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of (str, Layer)
+        With their names.
     h_NC : ndarray of shape (N, C), IN/OUT
     buffers : PassBuffers
     ctx : PassContext
     gradient : bool
         Whether a backward may follow; without, recomputed blocks leave nothing.
-    visit : callable, optional
-        Called with each layer's number when its saved buffers are filled: those of a recomputed
-        block hold until the next block only.
+    observers : tuple of PassObserver
+        Told of each layer when its saved buffers are filled: those of a recomputed block hold
+        until the next block only.
     """
     for block in buffers.blocks:
         if gradient and block.stream is not None:
             np.copyto(block.stream, h_NC)
         for i in block.layers:
-            layers[i].forward(h_NC, buffers.saved[i], buffers.scratch[i], ctx)
-            if visit is not None:
-                visit(i)
+            name, layer = layers[i]
+            enter(observers, name, "forward")
+            layer.forward(h_NC, buffers.saved[i], buffers.scratch[i], ctx)
+            leave(observers, name, "forward", buffers.saved[i], stream=h_NC)
 
 
 def run_backward(
-    layers: Sequence[Layer], dh_NC: Array, buffers: PassBuffers, ctx: PassContext
+    layers: Sequence[NamedLayer],
+    dh_NC: Array,
+    buffers: PassBuffers,
+    ctx: PassContext,
+    *,
+    observers: tuple[PassObserver, ...] = (),
 ) -> None:
     """Turn the gradient by the last block's output into that by the first one's input, in place.
 
@@ -115,18 +124,28 @@ def run_backward(
     """
     for block in reversed(buffers.blocks):
         if block.stream is not None:
-            _refill(layers, block.stream, block.layers, buffers, ctx)
+            _refill(layers, block.stream, block.layers, buffers, ctx, observers)
         for i in reversed(block.layers):
-            layers[i].backward(dh_NC, buffers.saved[i], buffers.scratch[i], ctx)
+            name, layer = layers[i]
+            enter(observers, name, "backward")
+            layer.backward(dh_NC, buffers.saved[i], buffers.scratch[i], ctx)
+            leave(observers, name, "backward", buffers.saved[i], d_stream=dh_NC)
 
 
 def _refill(
-    layers: Sequence[Layer], h_NC: Array, numbers: range, buffers: PassBuffers, ctx: PassContext
+    layers: Sequence[NamedLayer],
+    h_NC: Array,
+    numbers: range,
+    buffers: PassBuffers,
+    ctx: PassContext,
+    observers: tuple[PassObserver, ...],
 ) -> None:
     """Run a block again from its stream for what it saves; the block's output is not wanted."""
     for i in numbers:
-        layer, saved, scratch = layers[i], buffers.saved[i], buffers.scratch[i]
+        (name, layer), saved, scratch = layers[i], buffers.saved[i], buffers.scratch[i]
+        enter(observers, name, "recompute")
         if i == numbers[-1] and isinstance(layer, MLP):
             layer.refill(h_NC, saved, scratch)
         else:
             layer.forward(h_NC, saved, scratch, ctx)
+        leave(observers, name, "recompute", saved, stream=h_NC)

@@ -58,9 +58,14 @@ class Stack:
         return cls(config, precision, make.embedding(), blocks, make.head())
 
     @property
-    def layers(self) -> list[Layer]:
-        """All layers of all blocks."""
-        return [layer for block in self.blocks for layer in block]
+    def layers(self) -> list[tuple[str, Layer]]:
+        """All layers of all blocks, with the names that their parameters begin with."""
+        parts = ("attention", "mlp")
+        return [
+            (f"blocks.{i}.{part}", layer)
+            for i, block in enumerate(self.blocks)
+            for part, layer in zip(parts, block, strict=True)
+        ]
 
     def plan(self, batch: int, time: int, recomputation: Recomputation) -> PassPlan:
         """Name every buffer of a pass of shape (B, T)."""

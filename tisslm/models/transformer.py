@@ -7,7 +7,6 @@ refuses (``checks``), token-by-token decoding (``decoding``), anything about tra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops, threads
-from tisslm.contracts import Batch, Loss, Model, PassContext
+from tisslm.contracts import Batch, Layer, Loss, Model, PassContext
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ShapeArena
@@ -25,6 +24,7 @@ from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
 from tisslm.models.transformer_config import TransformerConfig
+from tisslm.observation import enter, leave
 from tisslm.records import check_targets
 
 __all__ = ["Cache", "Transformer"]
@@ -125,7 +125,7 @@ class Transformer(Model):
         self.precision = precision
         self._recomputation = recomputation
         self._stack = stack = Stack.build(self.config, self.parameters, precision)
-        self.embedding, self.layers, self.head = stack.embedding, stack.layers, stack.head
+        self.embedding, self._layers, self.head = stack.embedding, stack.layers, stack.head
         self._memory = PassMemory()
         self._generation += 1
 
@@ -168,10 +168,14 @@ class Transformer(Model):
         return config.seq_len, config.head_size, group, config.n_embd, stored
 
     @property
+    def layers(self) -> list[Layer]:
+        """The attention and MLP sublayers, in order."""
+        return [layer for _, layer in self._layers]
+
+    @property
     def layer_names(self) -> list[str]:
         """Name the layers of ``plan`` as their parameters are named."""
-        parts = ("attention", "mlp")
-        return [f"blocks.{i}.{part}" for i in range(self.config.n_layer) for part in parts]
+        return [name for name, _ in self._layers]
 
     def _buffers(self, batch: int, time: int) -> PassBuffers:
         """Return the buffers of a shape; a larger one than before makes a new workspace."""
@@ -205,7 +209,6 @@ class Transformer(Model):
         *,
         start: Array | None = None,
         gradient: bool = True,
-        visit: Callable[[int], None] | None = None,
     ) -> tuple[PassBuffers, PassContext]:
         """Run everything below the output projection."""
         buffers = self._load_tokens(x, start)
@@ -213,19 +216,24 @@ class Transformer(Model):
         batch, time = x.shape
         ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept)
         self._generation += 1
-        h_NC = buffers.own["h"]
-        self.embedding.forward(buffers.own["tokens"], h_NC, ctx)
-        run_forward(self.layers, h_NC, buffers, ctx, gradient=gradient, visit=visit)
-        self.head.normalize(h_NC, buffers.own)
+        observers, own = self.observers, buffers.own
+        h_NC = own["h"]
+        enter(observers, "embedding", "forward")
+        self.embedding.forward(own["tokens"], h_NC, ctx)
+        leave(observers, "embedding", "forward", {"tokens": own["tokens"]}, stream=h_NC)
+        run_forward(self._layers, h_NC, buffers, ctx, gradient=gradient, observers=observers)
+        self.head.normalize(h_NC, own, observers)
         return buffers, ctx
 
     def _decode_gradient(self, buffers: PassBuffers, ctx: PassContext) -> None:
         """Run backward from the gradient by the normalized stream, in ``dh``, down to the ids."""
-        own = buffers.own
+        observers, own = self.observers, buffers.own
         dh_NC = own["dh"]
-        self.head.backward_norm(own["h"], dh_NC, own)
-        run_backward(self.layers, dh_NC, buffers, ctx)
+        self.head.backward_norm(own["h"], dh_NC, own, observers)
+        run_backward(self._layers, dh_NC, buffers, ctx, observers=observers)
+        enter(observers, "embedding", "backward")
         self.embedding.backward(own["tokens"], dh_NC, own, ctx)
+        leave(observers, "embedding", "backward", {"tokens": own["tokens"]}, d_stream=dh_NC)
 
     def forward(
         self, x: Array, *, train: bool = False, start: Array | None = None
@@ -262,34 +270,8 @@ class Transformer(Model):
         if train:
             self._drawn_rows = (now, used + x.shape[0])
         logits = np.empty((x.size, self.vocab_size), dtype=self.dtype)
-        self.head.logits(buffers.own, logits)
+        self.head.logits(buffers.own, logits, self.observers)
         return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
-
-    def forward_with_qkv(self, x: Array, take: Callable[[Array], None]) -> Array:
-        """Compute logits without a cache for ``backward``; show what attention works on.
-
-        Parameters
-        ----------
-        x : integer ndarray of shape (B, T)
-        take : callable
-            Called once per block, in order, with its queries, keys and values: of shape
-            (B, T, (H + 2K) D) and the model's dtype, good for this call only.
-
-        Returns
-        -------
-        logits : ndarray of shape (B, T, V)
-            A new array.
-        """
-
-        def visit(i: int) -> None:
-            saved = self._buffers(*x.shape).saved[i]
-            if "qkv" in saved:
-                take(ops.widen(saved["qkv"]))
-
-        buffers, _ = self._encode(x, False, 0, gradient=False, visit=visit)
-        logits = np.empty((x.size, self.vocab_size), dtype=self.dtype)
-        self.head.logits(buffers.own, logits)
-        return logits.reshape(*x.shape, self.vocab_size)
 
     def backward(self, d_logits: Array, cache: Cache) -> None:
         """Add the gradients of all parameters.
@@ -309,7 +291,7 @@ class Transformer(Model):
             )
         self._generation += 1  # backward uses up the buffers
         buffers = self._buffers(ctx.batch, ctx.time)
-        self.head.backward_logits(rows, buffers.own, buffers.own["dh"])
+        self.head.backward_logits(rows, buffers.own, buffers.own["dh"], self.observers)
         self._decode_gradient(buffers, ctx)
 
     def step_loss(
@@ -356,7 +338,7 @@ class Transformer(Model):
             own["targets"][...] = batch.y_BT.reshape(-1)
             own["weights"][...] = batch.weights_BT.reshape(-1)
             dh_NC = own["dh"] if gradient else None
-            total = self.head.loss(loss, own["targets"], own["weights"], own, dh_NC)
+            total = self.head.loss(loss, own["targets"], own["weights"], own, dh_NC, self.observers)
         if gradient:
             self._decode_gradient(buffers, ctx)
         return total
