@@ -13,9 +13,7 @@ from typing import Any
 
 from tisslm.plugins import tisslm_version
 
-__all__ = ["ENVIRONMENT", "describe_environment", "processor_model"]
-
-ENVIRONMENT = "environment.json"
+__all__ = ["describe_environment", "processor_model"]
 
 _LIBRARIES = ("numpy", "scipy")
 _VARIABLES = ("TISSLM_", "OMP_", "GOMP_", "OPENBLAS_", "MKL_")

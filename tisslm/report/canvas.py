@@ -23,11 +23,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from tisslm.report.numbers import tick_texts
 from tisslm.report.theme import LIGHT
 
-__all__ = ["Box", "Canvas", "Size", "drawing", "style_axes"]
+__all__ = ["TEXT", "Box", "Canvas", "Size", "drawing", "label_ticks", "nice_ticks"]
 
 _INCH = 72.0
 _PNG_SCALE = 2.5  # pixels of a PNG to a CSS pixel
@@ -140,7 +141,7 @@ class Canvas:
         box = Box(left / across, top / up, 1 - right / across, 1 - bottom / up)
         area = (box.left, 1 - box.bottom, box.right - box.left, box.bottom - box.top)
         axes = self.figure.add_axes(area)
-        style_axes(axes)
+        _style_axes(axes)
         return axes, box
 
     def as_svg(self, salt: str) -> str:
@@ -160,7 +161,7 @@ class Canvas:
         return buffer.getvalue()
 
 
-def style_axes(axes: Any) -> None:
+def _style_axes(axes: Any) -> None:
     """Give axes the theme's colours and thin lines."""
     axes.set_facecolor("none")
     for side, spine in axes.spines.items():
@@ -171,6 +172,11 @@ def style_axes(axes: Any) -> None:
     axes.tick_params(which="minor", length=0)
     axes.grid(visible=True, color=LIGHT["rule"], linewidth=0.7)
     axes.set_axisbelow(True)
+
+
+def nice_ticks(most: int) -> MaxNLocator:
+    """Return ticks at 1, 2, 2.5 or 5 times a power of ten, about so many."""
+    return MaxNLocator(max(2, most), steps=(1, 2, 2.5, 5, 10), min_n_ticks=2)
 
 
 def label_ticks(axis: Any, low: float, high: float) -> None:

@@ -21,8 +21,8 @@ __all__ = ["MOST_OTHERS", "Chart", "Grid", "Line", "comparison", "curves", "grid
 #: Figures of metrics that no entry of the catalogue names.
 MOST_OTHERS = 40
 
-#: The half-life of smoothing, as a share of the run's steps.
-HALF_LIFE = 0.02
+#: The half-life of smoothing: a share of the run's steps, and so many lines at least.
+_SHARE, _LEAST = 0.01, 3.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Line:
     series : Series
     color : int
         Which of the theme's colours.
-    style : {"solid", "faint", "points", "dashed"}
+    style : {"solid", "faint", "points"}
         ``faint`` is what a smoothed line was made of; ``points`` has a mark at each value.
     """
 
@@ -228,7 +228,7 @@ _COST = r"monitor/(.+)_ms"
 
 def curves(run: Run) -> list[Chart]:
     """Return the figures of the catalogue that a run has metrics for."""
-    half_life = max(1.0, HALF_LIFE * run.last_step)
+    half_life = _half_life(run)
     charts = list(_loss_chart(run, half_life))
     for entry in _ENTRIES:
         lines = tuple(
@@ -261,7 +261,7 @@ def _lines(run: Run, name: str, label: str, color: int, half_life: float) -> Ite
         yield Line(f"{label}, as it is", series, color, "faint")
         yield Line(f"{label}, smoothed", series.smoothed(half_life), color)
     else:
-        yield Line(label, series, color, "dashed" if label == "planned" else few)
+        yield Line(label, series, color, few)
 
 
 def _chart(entry: _Entry, lines: tuple[Line, ...], run: Run, half_life: float) -> Chart:
@@ -327,6 +327,13 @@ def grids(run: Run) -> list[Grid]:
     return found
 
 
+def _half_life(run: Run) -> float:
+    """Return the half-life of smoothing in steps, from the run's length and its lines' distance."""
+    train = run.scalars.get("train/loss")
+    gap = float(np.median(np.diff(train.x))) if train and len(train) > 1 else 1.0
+    return max(_SHARE * run.last_step, _LEAST * gap)
+
+
 def _steps(half_life: float) -> str:
     return f"{half_life:.3g}"
 
@@ -336,8 +343,11 @@ def _steps(half_life: float) -> str:
 
 def comparison(runs: Sequence[Run]) -> list[Chart]:
     """Return figures with a line for each run; one that no run has metrics for is left out."""
-    charts = []
-    for name, what, smooth in (("eval/loss", "Validation loss", 0), ("train/loss", "Training loss", 1)):
+    charts: list[Chart] = []
+    for name, what, smooth in (
+        ("eval/loss", "Validation loss", 0),
+        ("train/loss", "Training loss", 1),
+    ):
         charts += _loss_over(runs, name, what, bool(smooth))
     for entry in _ENTRIES:
         # of several metrics, the first of each run; of memory, the peak
@@ -375,7 +385,7 @@ def _run_lines(runs: Sequence[Run], name: str, smooth: bool) -> Iterator[Line]:
     for number, run in enumerate(runs):
         series = run.scalars.get(name)
         if series and smooth:
-            series = series.smoothed(max(1.0, HALF_LIFE * run.last_step))
+            series = series.smoothed(_half_life(run))
         if series:
             yield Line(run.label, series, number, "points" if len(series) <= 60 else "solid")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from tisslm.report.canvas import TEXT, Box, Canvas, Size, label_ticks
+from tisslm.report.canvas import TEXT, Box, Canvas, Size, label_ticks, nice_ticks
 from tisslm.report.catalogue import Chart, Line
 from tisslm.report.series import Series
 from tisslm.report.theme import DASHES, LIGHT, MARKERS, color_of
@@ -99,9 +99,7 @@ def _style(line: Line, number: int) -> Line2D:
     style = Line2D([], [], color=color_of(line.color, faint=line.style == "faint"))
     style.set_linewidth({"faint": 0.8}.get(line.style, 1.6))
     style.set_solid_capstyle("butt")
-    if line.style == "dashed":
-        style.set_dashes((5, 3))
-    elif line.style != "faint" and DASHES[line.color % len(DASHES)]:
+    if line.style != "faint" and DASHES[line.color % len(DASHES)]:
         style.set_dashes(DASHES[line.color % len(DASHES)])
     if line.style == "points":
         style.set_marker(MARKERS[line.color % len(MARKERS)])
@@ -145,7 +143,7 @@ def _finish(
     if chart.log:
         axes.set_yscale("log")
     axes.set_ylim(*heights)
-    axes.xaxis.set_major_locator(MaxNLocator(max(3, int(size.width // 90)), min_n_ticks=2))
+    axes.xaxis.set_major_locator(nice_ticks(int(size.width // 90)))
     axes.set_xlabel(chart.x_label, fontsize=TEXT, color=LIGHT["muted"], labelpad=2)
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_locator(_locator(chart.log, *heights))
@@ -158,4 +156,4 @@ def _locator(log: bool, low: float, high: float) -> Any:
     decades = math.log10(high / low) if log else 0.0
     if decades > 2:
         return LogLocator(numticks=6)
-    return LogLocator(subs=(1.0, 2.0, 5.0), numticks=8) if decades > 0.8 else MaxNLocator(5)
+    return LogLocator(subs=(1.0, 2.0, 5.0), numticks=8) if decades > 0.8 else nice_ticks(6)

@@ -154,7 +154,7 @@ def _words(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(_words, value)) or "none"
-    return repr(value) if value == "" else str(value)
+    return '""' if value == "" else str(value)
 
 
 def settings_table(caption: str, tables: Mapping[str, Any]) -> Markup:
@@ -164,7 +164,9 @@ def settings_table(caption: str, tables: Mapping[str, Any]) -> Markup:
     return table(caption, ("name", "value"), flat(tables).items())
 
 
-def comparison_table(caption: str, runs: Sequence[Run], tables: Sequence[Mapping[str, Any]]) -> Markup:
+def comparison_table(
+    caption: str, runs: Sequence[Run], tables: Sequence[Mapping[str, Any]]
+) -> Markup:
     """Return the settings in which runs differ, the others in a part that opens."""
     columns = [flat(found) for found in tables]
     names = list(dict.fromkeys(name for column in columns for name in column))

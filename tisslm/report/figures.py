@@ -59,13 +59,12 @@ class Figures:
             "reach": 0.02 * (drawn[0].x[1] - drawn[0].x[0]),
             "lines": [_readable(line) for line in chart.lines],
         }
-        hint = "Values: point at the figure, or choose it and use the arrow keys."
         return _figure(
             chart.slug,
             chart.title,
             [chart.about, drawn[0].hidden, _broken(chart)],
             svgs,
-            tag("output", hint, aria_live="polite"),
+            tag("output", aria_live="polite"),
             _values(chart),
             wide=chart.wide,
         )
@@ -76,8 +75,9 @@ class Figures:
         """Return a heat map."""
         matrix = gather(grid.series)
         drawn = [draw_grid(grid, matrix, size.width) for size in (PHONE, DESK)]
-        low, high = np.nanmin(matrix.values, initial=np.inf), np.nanmax(
-            matrix.values, initial=-np.inf
+        low, high = (
+            np.nanmin(matrix.values, initial=np.inf),
+            np.nanmax(matrix.values, initial=-np.inf),
         )
         label = f"{grid.title}: {len(grid.rows)} places, from {low:.3g} to {high:.3g}."
         svgs = [
@@ -95,13 +95,12 @@ class Figures:
         merged = "" if matrix.looks == len(matrix.steps) else (
             f"Each column is the mean of {matrix.looks / len(matrix.steps):.3g} looks."
         )  # fmt: skip
-        hint = "Values: point at the figure, or choose it and use the arrow keys."
         return _figure(
             grid.slug,
             grid.title,
             [grid.about, merged],
             svgs,
-            tag("output", hint, aria_live="polite"),
+            tag("output", aria_live="polite"),
             _grid_values(grid, matrix),
             wide=True,
         )
@@ -114,7 +113,7 @@ class Figures:
         steps = [step for step, _ in history.looks]
         label = f"Histograms of {history.name}, steps {steps[0]} to {steps[-1]}."
         svg = inline(draw_history(history).as_svg(slug), slug, label, "phone")
-        return _figure(slug, history.name, [], [svg], "", "")
+        return _figure(slug, history.name.removeprefix("weights/"), [], [svg], "", "")
 
 
 def _figure(

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from tisslm.report.canvas import TEXT, Box, Canvas, Size, label_ticks
+from tisslm.report.canvas import TEXT, Box, Canvas, Size, label_ticks, nice_ticks
 from tisslm.report.catalogue import Grid
 from tisslm.report.series import Series
 from tisslm.report.theme import LIGHT
@@ -25,7 +25,7 @@ __all__ = ["DrawnGrid", "Matrix", "draw_grid", "gather"]
 _CELLS = 6000  # of a heat map, whatever it was made of
 _COLUMNS = (24, 240)  # at least, at most
 _ROW = (3.0, 15.0)  # CSS pixels of a row, at least and at most
-_TALLEST = 900.0
+_USUAL, _TALLEST = 640.0, 900.0  # of all rows
 _CHARACTER = 5.4
 _BAR = 54.0  # of the colour bar and its labels
 
@@ -78,7 +78,7 @@ def gather(series: Sequence[Series]) -> Matrix:
 def draw_grid(grid: Grid, matrix: Matrix, width: float, title: str = "") -> DrawnGrid:
     """Draw a heat map; must be called within ``canvas.drawing``."""
     rows = len(grid.rows)
-    height = min(_TALLEST, max(_ROW[0], min(_ROW[1], 400.0 / rows)) * rows + 48.0)
+    height = min(_TALLEST, max(_ROW[0], min(_ROW[1], _USUAL / rows)) * rows + 48.0)
     canvas = Canvas(Size(width, max(height, 110.0) + (20.0 if title else 0.0)), title)
     labels = _labels(grid.rows, width)
     left = 12.0 + _CHARACTER * max(map(len, labels))
@@ -86,7 +86,7 @@ def draw_grid(grid: Grid, matrix: Matrix, width: float, title: str = "") -> Draw
     image = _paint(axes, grid, matrix)
     _label_rows(axes, labels, box, canvas.size)
     axes.set_xlabel("step", fontsize=TEXT, color=LIGHT["muted"], labelpad=2)
-    axes.xaxis.set_major_locator(MaxNLocator(max(2, int(width // 110)), min_n_ticks=2))
+    axes.xaxis.set_major_locator(nice_ticks(int(width // 110)))
     label_ticks(axes.xaxis, *axes.get_xlim())
     _color_bar(canvas, image, box, grid.scale)
     return DrawnGrid(canvas, box)
@@ -159,8 +159,8 @@ def _color_bar(canvas: Canvas, image: Any, box: Box, scale: str) -> None:
     width = canvas.size.width
     place = (box.right + 8.0 / width, 1 - box.bottom, 8.0 / width, box.bottom - box.top)
     bar_axes = canvas.figure.add_axes(place)
-    few = LogLocator(numticks=4) if scale == "log" else MaxNLocator(3)
-    bar = canvas.figure.colorbar(image, cax=bar_axes, ticks=few)
+    few = LogLocator(numticks=4) if scale == "log" else nice_ticks(3)
+    bar: Any = canvas.figure.colorbar(image, cax=bar_axes, ticks=few)
     bar.solids.set_rasterized(True)  # one picture instead of 256 shapes
     bar.outline.set_visible(False)
     bar_axes.minorticks_off()

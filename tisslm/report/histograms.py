@@ -5,25 +5,25 @@ What does not live here: counting the values (``values``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from tisslm.report.canvas import TEXT, Canvas, Size, label_ticks
-from tisslm.report.records import Distribution
+from tisslm.report.canvas import TEXT, Canvas, Size, label_ticks, nice_ticks
 from tisslm.report.series import Series
 from tisslm.report.theme import LIGHT, color_of
+from tisslm.values import Histogram
 
 __all__ = ["History", "draw_history", "moved"]
 
 _BINS = 40  # of the map over time
 _COLUMNS = 48
-Looks = Sequence[tuple[int, Distribution]]
+Looks = Sequence[tuple[int, Histogram]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class History:
     ----------
     name : str
         Of the metric, such as "weights/head.weight".
-    looks : sequence of (step, Distribution)
+    looks : sequence of (step, Histogram)
         At least one.
     quantiles : tuple of (label, Series)
         Lines over the map, where the run measured them.
@@ -59,23 +59,19 @@ def moved(looks: Looks) -> float:
     edges = np.union1d(first.edges, last.edges)
     apart = np.abs(_cumulative(first, edges) - _cumulative(last, edges))
     area = float(np.sum(0.5 * (apart[1:] + apart[:-1]) * np.diff(edges)))
-    _, spread = _moments(first)
+    spread = _spread(first)
     return area / spread if spread > 0 else area
 
 
-def _moments(found: Distribution) -> tuple[float, float]:
-    """Return mean and standard deviation, as if values lay in the middle of their bins."""
-    total = found.counts.sum()
-    if total == 0:
-        return 0.0, 0.0
-    middle = 0.5 * (found.edges[1:] + found.edges[:-1])
-    mean = float(found.counts @ middle / total)
-    return mean, float(np.sqrt(found.counts @ (middle - mean) ** 2 / total))
+def _spread(found: Histogram) -> float:
+    """Return the standard deviation of the values that were counted."""
+    n = max(found.count, 1)
+    variance = found.squares / n - (found.total / n) ** 2
+    return math.sqrt(variance) if math.isfinite(variance) and variance > 0 else 0.0
 
 
-def _cumulative(found: Distribution, at: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = max(float(found.counts.sum()), 1.0)
-    share = np.concatenate([[0.0], np.cumsum(found.counts)]) / total
+def _cumulative(found: Histogram, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    share = np.concatenate([[0.0], np.cumsum(found.counts)]) / max(found.count, 1)
     return np.interp(at, found.edges, share)
 
 
@@ -100,7 +96,7 @@ def draw_history(history: History, title: str = "") -> Canvas:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(bottom=0.0)
-    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_locator(nice_ticks(3))
     label_ticks(axes.xaxis, *axes.get_xlim())
     axes.set_xlabel("value", fontsize=TEXT, color=LIGHT["muted"], labelpad=2)
     if len(entries) > 1:
@@ -108,11 +104,10 @@ def draw_history(history: History, title: str = "") -> Canvas:
     return canvas
 
 
-def _density(found: Distribution) -> NDArray[np.float64]:
+def _density(found: Histogram) -> NDArray[np.float64]:
     """Return the share of the values by width of bin."""
-    total = max(float(found.counts.sum()), 1.0)
-    density: NDArray[np.float64] = found.counts / total / np.diff(found.edges)
-    return density
+    shares, widths = found.counts / max(found.count, 1), np.diff(found.edges)
+    return np.divide(shares, widths, out=np.zeros_like(shares), where=widths > 0)
 
 
 def _draw_map(canvas: Canvas, history: History) -> None:
@@ -137,8 +132,8 @@ def _draw_map(canvas: Canvas, history: History) -> None:
         axes.plot(line.x, line.y, color="#ffffff", linewidth=0.9, alpha=0.8)
     axes.set_xlim(steps[0], steps[-1])
     axes.set_ylim(low, high)
-    axes.xaxis.set_major_locator(MaxNLocator(2))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(nice_ticks(2))
+    axes.yaxis.set_major_locator(nice_ticks(4))
     label_ticks(axes.xaxis, *axes.get_xlim())
     label_ticks(axes.yaxis, low, high)
     axes.set_xlabel("step", fontsize=TEXT, color=LIGHT["muted"], labelpad=2)

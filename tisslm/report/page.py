@@ -36,10 +36,18 @@ HISTOGRAMS = 1_000_000
 
 Sections = dict[str, list[Markup]]
 
+_HINT = tag(
+    "p",
+    "To read values, point at a figure, or choose it by Tab and use the arrow keys (with Shift, "
+    "ten at a time).",
+    class_="about hint",
+)
+
 
 def run_page(run: Run) -> str:
     """Return the report of one run, as HTML; must be called within ``canvas.drawing``."""
-    figures, notes = Figures(), []
+    figures = Figures()
+    notes: list[str] = []
     sections: Sections = {}
     for chart in catalogue.curves(run):
         sections.setdefault(chart.section, []).append(figures.chart(chart))
@@ -81,11 +89,13 @@ def comparison_page(runs: Sequence[Run]) -> str:
     parts["Environment"] = facts.comparison_table("Environment", runs, environments)
     first = join([facts.results_table(runs), facts.problem_box(runs)])
     title = f"{len(runs)} runs: {', '.join(run.label for run in runs)}"
-    return _page(title, "Compared.", first, parts, figures.data)
+    return _page(
+        title, "Results, curves, samples and settings side by side.", first, parts, figures.data
+    )
 
 
 def _histograms(run: Run, figures: Figures, notes: list[str]) -> list[Markup]:
-    """Return the histograms of those arrays that moved most, in the model's order, within limits."""
+    """Return histograms in the model's order: of those arrays that moved most, within a limit."""
     histories = histories_of(run)
     most = sorted(range(len(histories)), key=lambda i: -moved(histories[i].looks))
     drawn: dict[int, Markup] = {}
@@ -128,7 +138,7 @@ def _page(
     links = (tag("li", tag("a", name, href=f"#{_slug(name)}")) for name in names)
     body = [
         tag("a", "Skip to the results", href="#results", class_="skip"),
-        tag("header", tag("h1", title), tag("p", about, class_="about")),
+        tag("header", tag("h1", title), tag("p", about, class_="about"), _HINT),
         tag("nav", tag("ul", *links), aria_label="Sections"),
         tag("main", _section("Results", first), *(_section(n, p) for n, p in parts.items())),
         tag("footer", tag("p", f"Written by TissLM {tisslm_version()}. No part is loaded from a "

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tisslm.environment import ENVIRONMENT
 from tisslm.errors import DataError, TissLMError
 from tisslm.ownership import FILE as OWNER
 from tisslm.report.records import Metrics, Problems, read_metrics
 from tisslm.report.series import Series
-from tisslm.run import CONFIG, SUMMARY
+from tisslm.run import CONFIG, ENVIRONMENT, SUMMARY
 from tisslm.strict_json import read_json
 from tisslm.strict_toml import read_toml
 from tisslm.untrusted import Refusal

@@ -23,8 +23,9 @@ from tisslm.errors import DataError
 from tisslm.report.series import Kept, Series
 from tisslm.strict_json import parse_json
 from tisslm.untrusted import Refusal, RegularFile, show
+from tisslm.values import Histogram
 
-__all__ = ["Distribution", "Metrics", "Problems", "read_metrics"]
+__all__ = ["Metrics", "Problems", "read_metrics"]
 
 LONGEST_LINE = 2**24  # bytes; a line of a thousand histograms has 2 MB
 MOST_NAMES = 20_000  # different metrics
@@ -59,20 +60,6 @@ class Problems:
         return [*self.first, f"and {more} more"] if more else list(self.first)
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """A histogram as a line has it.
-
-    Attributes
-    ----------
-    edges : ndarray of float64 of shape (n + 1,)
-    counts : ndarray of float64 of shape (n,)
-    """
-
-    edges: NDArray[np.float64]
-    counts: NDArray[np.float64]
-
-
 @dataclass
 class Metrics:
     """All that ``metrics.jsonl`` has, by the names of the metrics, in their order.
@@ -80,12 +67,12 @@ class Metrics:
     Attributes
     ----------
     scalars : dict of str to Series
-    histograms : dict of str to list of (step, Distribution)
+    histograms : dict of str to list of (step, Histogram)
     texts : dict of str to list of (step, str)
     """
 
     scalars: dict[str, Series] = field(default_factory=dict)
-    histograms: dict[str, list[tuple[int, Distribution]]] = field(default_factory=dict)
+    histograms: dict[str, list[tuple[int, Histogram]]] = field(default_factory=dict)
     texts: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
 
@@ -139,7 +126,7 @@ class _Collector:
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
         self._scalars: dict[str, tuple[array[float], array[float]]] = {}
-        self._histograms: dict[str, Kept[Distribution]] = {}
+        self._histograms: dict[str, Kept[Histogram]] = {}
         self._texts: dict[str, Kept[str]] = {}
         self._full = False
 
@@ -207,21 +194,22 @@ def _text(value: Mapping[str, Any]) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} ..."
 
 
-def _histogram(value: Mapping[str, Any]) -> Distribution:
+def _histogram(value: Mapping[str, Any]) -> Histogram:
     edges, counts = (_numbers(value, name) for name in ("edges", "counts"))
     if len(counts) < 1 or len(edges) != len(counts) + 1:
         raise ValueError(
             f"expected one edge more than counts, got {len(edges)} edges and {len(counts)} counts"
         )
-    if not (np.isfinite(edges).all() and np.all(np.diff(edges) > 0)):
-        raise ValueError("expected finite edges, each above the one before")
-    if not (np.isfinite(counts).all() and counts.min() >= 0):
-        raise ValueError("expected counts of at least 0")
-    return Distribution(edges, counts)
+    if not (np.isfinite(edges).all() and np.all(np.diff(edges) >= 0) and edges[-1] > edges[0]):
+        raise ValueError("expected finite edges that ascend")
+    if not np.all((counts >= 0) & (counts < 2.0**53) & (counts % 1 == 0)):
+        raise ValueError("expected counts, integers of at least 0")
+    total, squares = (_number(value.get(name)) for name in ("total", "squares"))
+    return Histogram(counts.astype(np.int64), edges, total, squares)
 
 
 def _numbers(value: Mapping[str, Any], name: str) -> NDArray[np.float64]:
     found = value.get(name)
     if not isinstance(found, list):
-        raise ValueError(f"expected a histogram with edges and counts, got {show(sorted(value))}")
+        raise ValueError(f"expected a text, or a histogram with {name}, got {show(sorted(value))}")
     return np.array([_number(item) for item in found], np.float64)

@@ -5,6 +5,7 @@ What does not live here: reading it (``reading``), and drawing it (``curves``).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -91,7 +92,7 @@ class Series:
             return self
         edges = np.linspace(0, n, max(1, most // 4) + 1).astype(int)
         chosen = {0, n - 1}
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in itertools.pairwise(edges.tolist()):
             part = self.y[start:stop]
             good = np.flatnonzero(np.isfinite(part))
             if len(good) < len(part):

@@ -24,9 +24,9 @@ _PALETTE = {
     "c5": ("#0b6f82", "#52cadb"),
     "c6": ("#75501f", "#d0ab80"),
     "c7": ("#ae257b", "#f492c3"),
-    "f0": ("#a5c4e4", "#35506f"),
-    "f1": ("#e6c3a0", "#6b4a26"),
-    "f2": ("#a6d3bb", "#2b5a42"),
+    "f0": ("#a5c4e4", "#46688e"),
+    "f1": ("#e6c3a0", "#805b33"),
+    "f2": ("#a6d3bb", "#3a7053"),
 }
 
 LIGHT = {name: light for name, (light, _) in _PALETTE.items()}
