@@ -27,7 +27,7 @@ _COLUMNS = (24, 240)  # at least, at most
 _ROW = (3.0, 15.0)  # CSS pixels of a row, at least and at most
 _USUAL, _TALLEST = 640.0, 900.0  # of all rows
 _CHARACTER = 5.4
-_BAR = 54.0  # of the colour bar and its labels
+_BAR = 62.0  # of the colour bar and its labels
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ def _paint(axes: Any, grid: Grid, matrix: Matrix) -> Any:
     even = np.linspace(first, last, _even_columns(steps))
     nearest = np.abs(even[:, None] - steps[None, :]).argmin(axis=1)
     name, norm = _scale(grid.scale, matrix.values)
-    colors = colormaps[name].copy()
-    colors.set_bad(LIGHT["rule"], alpha=0.5)
+    colors = colormaps[name].with_extremes(bad=LIGHT["rule"])
     axes.grid(visible=False)
     cells = np.ma.masked_invalid(matrix.values[:, nearest])
     if grid.scale == "log":

@@ -73,7 +73,10 @@ def _short(value: Any) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
-        return int(value) if value.is_integer() and abs(value) < 2**53 else float(f"{value:.4g}")
+        short = float(f"{value:.4g}")
+        if value.is_integer() and abs(value) < 2**53:
+            return int(value)
+        return short if math.isfinite(short) else value
     if isinstance(value, dict):
         return {key: _short(item) for key, item in value.items()}
     return [_short(item) for item in value] if isinstance(value, list | tuple) else value
