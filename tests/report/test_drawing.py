@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 from metric_lines import histogram
 
-from tisslm.report.canvas import Canvas, Size, drawing
+from tisslm.report.canvas import Box, Canvas, Size, drawing
 from tisslm.report.catalogue import Chart, Grid, Line
 from tisslm.report.curves import draw_chart, limits
 from tisslm.report.figures import Figures
-from tisslm.report.heatmaps import gather
+from tisslm.report.heatmaps import draw_grid, gather
 from tisslm.report.histograms import History, draw_history, moved
 from tisslm.report.series import Series
 from tisslm.report.svg import inline
@@ -159,6 +163,50 @@ def test_any_heat_map_can_be_drawn(scale, values):
     assert text.count("<image") == 4  # cells and colour bar, for a phone and a desk
     assert figures.data["g"]["rows"] == rows
     assert len(figures.data["g"]["values"][0]) == len(values)
+
+
+def picture(canvas: Canvas) -> np.ndarray:
+    """Return a drawing as red, green and blue in rows from the top."""
+    return imread(io.BytesIO(canvas.as_png()), format="png")[:, :, :3]
+
+
+def colour_at(image: np.ndarray, box: Box, across: float, down: float) -> np.ndarray:
+    """Return the colour at a place of the axes, in shares from the upper left."""
+    y = box.top + down * (box.bottom - box.top)
+    x = box.left + across * (box.right - box.left)
+    return image[int(y * image.shape[0]), int(x * image.shape[1])]
+
+
+def test_cells_have_the_colours_of_their_values_first_row_on_top():
+    rows = (series(0.0, 0.5), series(1.0, math.nan))
+    grid = Grid("g", "Heat", "", ("first", "second"), rows, "share")
+    with drawing():
+        drawn = draw_grid(grid, gather(rows), 380.0)
+        image = picture(drawn.canvas)
+    cells = {(0.2, 0.2): 0.0, (0.8, 0.2): 0.5, (0.2, 0.8): 1.0}
+    for (across, down), value in cells.items():
+        expected = colormaps["viridis"](value)[:3]
+        # colours of a PNG are 256ths
+        np.testing.assert_allclose(colour_at(image, drawn.box, across, down), expected, atol=0.01)
+    gap = colour_at(image, drawn.box, 0.8, 0.8)
+    np.testing.assert_allclose(gap, to_rgb(LIGHT["rule"]), atol=0.01)
+    with drawing():
+        svg = drawn.canvas.as_svg("x")
+    heights = [float(re.search(rf'y="([\d.]+)"[^>]*>{row}</text>', svg)[1]) for row in grid.rows]
+    assert heights[0] < heights[1]
+
+
+def test_histograms_through_time_have_values_up_and_steps_across():
+    low, high = (Histogram(np.array(c), np.linspace(0.0, 4.0, 5), 0.0, 0.0)
+                 for c in ([9, 0, 0, 0], [0, 0, 0, 9]))  # fmt: skip
+    with drawing():
+        canvas = draw_history(History("w", [(1, low), (2, high)]))
+        image = picture(canvas)
+        axes = canvas.figure.axes[1].get_position()
+    box = Box(axes.x0, 1 - axes.y1, axes.x1, 1 - axes.y0)
+    bright, dark = (np.array(colormaps["viridis"](v)[:3]) for v in (1.0, 0.0))
+    for across, down, expected in ((0.2, 0.9, bright), (0.2, 0.1, dark), (0.8, 0.1, bright)):
+        np.testing.assert_allclose(colour_at(image, box, across, down), expected, atol=0.01)
 
 
 def test_a_heat_map_of_many_rows_stays_a_page_high():
