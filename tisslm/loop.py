@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tisslm import checkpoint, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
+from tisslm.environment import describe_environment
 from tisslm.errors import CheckpointError, ConfigError, SinkError
 from tisslm.evaluate import evaluate
 from tisslm.leaving import Leave
@@ -71,6 +72,7 @@ class Loop:
             trainer.run.refuse_strangers()
         trainer.run.clean()
         trainer.run.write_config(trainer.settings)
+        trainer.run.write_environment(describe_environment())
         checkpoint.clean(trainer.run.checkpoints)
         checkpoint.set_aside(trainer.run.checkpoints, trainer.current_step)
         self._finish_writing()  # of a train() that a second signal ended

@@ -20,10 +20,11 @@ from tisslm.checkpoint import list_checkpoints
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError
 
-__all__ = ["CONFIG", "RunDirectory"]
+__all__ = ["CONFIG", "ENVIRONMENT", "SUMMARY", "RunDirectory"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
+ENVIRONMENT = "environment.json"
 
 #: Bytes that a directory must take before a run begins in it: its small files.
 ROOM = 8192
@@ -129,15 +130,22 @@ class RunDirectory:
         except OSError as error:
             raise self._refusal(error) from error
 
+    def write_environment(self, facts: Mapping[str, Any]) -> None:
+        """Write ``environment.json``; a disk that refuses it is told, and is no reason to fail."""
+        self._write_json(ENVIRONMENT, facts)
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``; a disk that refuses it is told, and is no reason to fail."""
+        self._write_json(SUMMARY, summary)
+
+    def _write_json(self, name: str, facts: Mapping[str, Any]) -> None:
         try:
-            _write_whole(self.path / SUMMARY, json.dumps(summary, indent=1) + "\n")
+            _write_whole(self.path / name, json.dumps(facts, indent=1) + "\n")
         except OSError as error:
             warnings.warn(
-                f"{self.path / SUMMARY} could not be written ({error.strerror})",
+                f"{self.path / name} could not be written ({error.strerror})",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
 

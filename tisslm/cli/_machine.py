@@ -13,6 +13,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+from tisslm.environment import processor_model
 from tisslm.errors import TissLMError
 from tisslm.plugins import tisslm_version
 from tisslm.registry import load_registry
@@ -60,20 +61,11 @@ def _processor(problems: list[str]) -> Facts:
     import psutil
 
     return {
-        "model": _processor_model(),
+        "model": processor_model(),
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_processors": psutil.cpu_count(),
         "usable_processors": len(os.sched_getaffinity(0)),
     }
-
-
-def _processor_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _threads(problems: list[str]) -> Facts:

@@ -1,0 +1,44 @@
+"""``tisslm report``: a run as one page, or several compared.
+
+What does not live here: what is on the page (``tisslm.report``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tisslm.report import write_report
+
+__all__ = ["report"]
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE",
+            help="Left out: report.html in the run directory, comparison.html here for several.",
+        ),
+    ] = None,
+    figures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figures", metavar="svg|png",
+            help="Each figure as a file, too, in plots beside the page; may be given twice.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
+    """Write one page of HTML with curves, heat maps, histograms, samples and settings of a run.
+
+    It needs no server and no network. Several runs are compared. Works while a run trains, too.
+    """
+    written = write_report(runs, output, figures or ())
+    for problem in written.problems:
+        typer.echo(f"warning: {problem}", err=True)
+    if written.figures:
+        typer.echo(f"figures: {len(written.figures)} files in {written.figures[0].parent}")
+    typer.echo(f"report: {written.page} ({written.page.stat().st_size / 1e6:.2f} MB)")
