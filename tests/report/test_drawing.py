@@ -262,6 +262,15 @@ def test_ids_are_the_figures_own_and_all_references_hold():
     assert 'aria-label="a &quot;label&quot;"' in found
 
 
+def test_pictures_keep_their_size():
+    with drawing():
+        grid = Grid("g", "Heat", "", ("a",) * 7, (series(*range(13)),) * 7, "linear")
+        document = draw_grid(grid, gather(grid.series), 380.0).canvas.as_svg("x")
+    matrix = r'<image[^>]*transform="(matrix[^"]*)"'
+    assert re.findall(matrix, inline(document, "mine", "label")) == re.findall(matrix, document)
+    assert re.search(matrix, document)
+
+
 def test_colours_have_names_and_fonts_are_the_pages():
     with drawing():
         document = draw_chart(chart(series(1, 2, 3)), SIZE).canvas.as_svg("x")
