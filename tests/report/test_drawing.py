@@ -63,6 +63,14 @@ def test_what_is_never_negative_has_no_room_below_zero():
     assert limits(chart(series(-1.0, 1.0)))[0] < -1.0
 
 
+@pytest.mark.parametrize("values", [(2e-311, 1.0), (2e-311,), (1e308, 1e-308), (1e308,)])
+def test_the_smallest_and_largest_numbers_have_logarithmic_axes(values):
+    low, high, _ = limits(chart(series(*values), log=True))
+    assert 0.0 < low < high < math.inf
+    with drawing():
+        draw_chart(chart(series(*values), log=True), SIZE).canvas.as_svg("x")
+
+
 @settings(max_examples=15)
 @given(
     st.lists(
