@@ -156,6 +156,29 @@ def test_every_figure_is_drawn_and_fits(show: Show, name: str, size: str):
     assert width == 0
 
 
+COVERED = """
+const figures = JSON.parse(document.getElementById('data').textContent);
+return Object.entries(figures).filter(([, figure]) => figure.rows).map(([slug, figure]) => {
+  const svg = document.querySelector(`#figure-${slug} svg.desk`);
+  const area = svg.getBoundingClientRect();
+  const cells = svg.querySelector('image').getBoundingClientRect();
+  const [left, top, right, bottom] = figure.boxes[1];
+  return Math.max(
+    Math.abs(cells.left - area.left - left * area.width),
+    Math.abs(cells.top - area.top - top * area.height),
+    Math.abs(cells.right - area.left - right * area.width),
+    Math.abs(cells.bottom - area.top - bottom * area.height),
+  );
+});
+"""
+
+
+def test_cells_of_heat_maps_fill_their_axes(show: Show):
+    apart = show("whole").execute_script(COVERED)
+    assert len(apart) == 11
+    assert max(apart) < 2  # pixels, of more than a thousand
+
+
 CONTRAST = """
 const light = (color) => {
   const parts = color.match(/[\\d.]+/g).slice(0, 3).map((x) => {

@@ -63,6 +63,14 @@ def test_what_is_never_negative_has_no_room_below_zero():
     assert limits(chart(series(-1.0, 1.0)))[0] < -1.0
 
 
+@pytest.mark.parametrize("values", [(2e-311, 1.0), (2e-311,), (1e308, 1e-308), (1e308,)])
+def test_the_smallest_and_largest_numbers_have_logarithmic_axes(values):
+    low, high, _ = limits(chart(series(*values), log=True))
+    assert 0.0 < low < high < math.inf
+    with drawing():
+        draw_chart(chart(series(*values), log=True), SIZE).canvas.as_svg("x")
+
+
 @settings(max_examples=15)
 @given(
     st.lists(
@@ -260,6 +268,15 @@ def test_ids_are_the_figures_own_and_all_references_hold():
     assert set(ids) == used
     assert all(name.startswith("mine-") for name in ids)
     assert 'aria-label="a &quot;label&quot;"' in found
+
+
+def test_pictures_keep_their_size():
+    with drawing():
+        grid = Grid("g", "Heat", "", ("a",) * 7, (series(*range(13)),) * 7, "linear")
+        document = draw_grid(grid, gather(grid.series), 380.0).canvas.as_svg("x")
+    matrix = r'<image[^>]*transform="(matrix[^"]*)"'
+    assert re.findall(matrix, inline(document, "mine", "label")) == re.findall(matrix, document)
+    assert re.search(matrix, document)
 
 
 def test_colours_have_names_and_fonts_are_the_pages():

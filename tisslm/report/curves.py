@@ -51,6 +51,7 @@ def draw_chart(chart: Chart, size: Size, title: str = "") -> Drawn:
     if len(chart.lines) > 1:
         canvas.legend([(ln.label, s) for ln, s in zip(chart.lines, styles, strict=True)])
     axes, box = canvas.axes()
+    axes.set_autoscale_on(False)  # it would compute with values that no axis holds
     low, high, hidden = limits(chart)
     for line, style in zip(chart.lines, styles, strict=True):
         _draw_line(axes, line, style, chart.log)
@@ -70,7 +71,7 @@ def limits(chart: Chart) -> tuple[float, float, str]:
     """
     values = np.concatenate([line.series.finite.y for line in chart.lines] or [np.empty(0)])
     if chart.log:
-        values = np.log10(values[values > 0])
+        values = np.clip(np.log10(values[values > 0]), -200.0, 200.0)  # so that ends are numbers
     if not len(values):
         return (0.1, 1.0, "") if chart.log else (0.0, 1.0, "")
     inner_low, inner_high = np.quantile(values, (0.01, 0.99))
@@ -88,7 +89,7 @@ def limits(chart: Chart) -> tuple[float, float, str]:
         else ""
     )
     if chart.log:
-        return 10.0 ** ends[0], 10.0 ** ends[1], sentence
+        return 10.0 ** max(ends[0], -250.0), 10.0 ** min(ends[1], 250.0), sentence
     if low >= 0.0 and ends[0] < 0.0:
         ends = (0.0, ends[1])  # what cannot be negative has no room below 0
     return (*ends, sentence)
@@ -140,9 +141,9 @@ def _finish(
     axes: Any, chart: Chart, ends: tuple[float, float], heights: tuple[float, float], size: Size
 ) -> None:
     axes.set_xlim(*ends)
+    axes.set_ylim(*heights)
     if chart.log:
         axes.set_yscale("log")
-    axes.set_ylim(*heights)
     axes.xaxis.set_major_locator(nice_ticks(int(size.width // 90)))
     axes.set_xlabel(chart.x_label, fontsize=TEXT, color=LIGHT["muted"], labelpad=2)
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -109,18 +109,30 @@ def problem_box(runs: Sequence[Run], notes: Sequence[str] = ()) -> Markup:
     return tag("div", heading, tag("ul", *items), class_="problems", role="note")
 
 
-def samples(run: Run) -> Markup:
-    """Return what the model wrote through time, by prompt; the last texts are shown."""
+def samples(run: Run, level: int = 3) -> Markup:
+    """Return what the model wrote through time, by prompt; the last texts are shown.
+
+    Parameters
+    ----------
+    run : Run
+    level : int
+        Of the prompts' headings.
+    """
     blocks = []
     names = [name for name in run.metrics.texts if run.metrics.texts[name]]
     for name in names[:_SAMPLES]:
         looks = _spread(run.metrics.texts[name])
         texts = [
-            join([tag("h4", f"step {step}"), tag("pre", text or "(nothing)")])
+            join(
+                [
+                    tag(f"h{level + 1}", f"step {step}", class_="step"),
+                    tag("pre", text or "(nothing)"),
+                ]
+            )
             for step, text in looks
         ]
         earlier = tag("details", tag("summary", f"Earlier, {len(texts) - 1}"), *texts[:-1])
-        parts = [tag("h3", name), texts[-1], earlier if len(texts) > 1 else ""]
+        parts = [tag(f"h{level}", name), texts[-1], earlier if len(texts) > 1 else ""]
         blocks.append(tag("div", *parts, class_="sample"))
     if len(names) > _SAMPLES:
         blocks.append(tag("p", f"and {len(names) - _SAMPLES} more prompts", class_="about"))

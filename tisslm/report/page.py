@@ -78,7 +78,7 @@ def comparison_page(runs: Sequence[Run]) -> str:
         sections.setdefault(chart.section, []).append(figures.chart(chart))
     parts = {name: tag("div", *found, class_="figures") for name, found in sections.items()}
     written = [
-        join([tag("h3", facts.run_name(number, run)), facts.samples(run)])
+        join([tag("h3", facts.run_name(number, run)), facts.samples(run, 4)])
         for number, run in enumerate(runs)
         if run.metrics.texts
     ]

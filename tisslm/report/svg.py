@@ -16,7 +16,7 @@ __all__ = ["inline"]
 
 _STYLE = re.compile(r'style="[^"]*"')
 _POINTS = re.compile(r' d="[^"]*"')
-_PLACES = re.compile(r' (?:x|y|transform)="[^"]*"')
+_PLACES = re.compile(r' [xy]="[^"]*"')  # a transform may scale: it keeps its digits
 _LONG = re.compile(r"(-?\d+\.\d)\d+")
 _FONT = re.compile(r"\s*font-family: [^;\"]*;?|\s*font: (?P<size>[\d.]+px) [^;\"]*;?")
 _IDS = re.compile(r' id="([^"]*)"')
