@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interruptions import Interruption, Places, differences, metric_lines
 
-from tisslm import TokenDataset, TrainingConfig, checkpoint
+from tisslm import TokenDataset, TrainingConfig, Transformer, checkpoint
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.stopping import Stopping
 
@@ -342,6 +343,32 @@ def test_cut_anywhere_a_steered_run_makes_the_same_decisions(make, monkeypatch):
         assert np.array_equal(again.model.parameters.data, whole.model.parameters.data), where
         left = sorted(path.name for path in again.run.checkpoints.iterdir())
         assert left == sorted(path.name for path in whole.run.checkpoints.iterdir()), where
+
+
+@pytest.mark.parametrize("evaluation", [1, 2, 3, 4])
+def test_asked_to_leave_in_an_evaluation_it_is_made_again_and_decides_the_same(
+    make, monkeypatch, evaluation
+):
+    whole = make("whole", **STEERED)
+    whole.train()
+    asked, real = make(**STEERED), Transformer.step_loss
+    passes, first = [], -(-len(asked.val_dataset) // 3) * (evaluation - 1)
+
+    def step_loss(model, *arguments, train=True, **options):
+        passes.extend([] if train else [1])
+        if not train and len(passes) == first + 1:
+            signal.raise_signal(signal.SIGTERM)
+        return real(model, *arguments, train=train, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transformer, "step_loss", step_loss)
+        asked.train()
+    assert (asked.stopped, asked.stopping.ended) == ("SIGTERM", "")
+    assert asked.current_step == [2, 3, 4, 6][evaluation - 1]  # and not back at the best
+    again = make(**STEERED)
+    again.train()
+    assert not differences(whole.run.path, again.run.path)
+    assert (again.current_step, again.stopping.ended) == (whole.current_step, whole.stopping.ended)
 
 
 def test_a_run_that_goes_by_another_metric_begins_anew(make):
