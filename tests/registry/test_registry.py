@@ -52,6 +52,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
             "constant",
             "cosine",
             "exponential",
+            "reduce_on_plateau",
             "step",
             "warmup_cosine",
             "warmup_linear",
@@ -69,7 +70,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
 def test_every_built_in_name_can_be_imported(site: FakeSite) -> None:
     registry = load_registry()
     classes = [registry.get(kind, name) for kind in KINDS for name in names(registry, kind)]
-    assert len(set(classes)) == len(classes) == 23
+    assert len(set(classes)) == len(classes) == 24
 
 
 def test_a_plugins_class_is_imported_when_its_name_is_used(
