@@ -46,6 +46,11 @@ def tisslm_schedulers() -> Iterable[Entry]:
     yield Entry(
         "warmup_cosine", f"{room}.warmup_cosine:WarmupCosine", "linear rise, then half a cosine"
     )
+    yield Entry(
+        "reduce_on_plateau",
+        f"{room}.reduce_on_plateau:ReduceOnPlateau",
+        "times a factor when evaluations get no better",
+    )
 
 
 @hookimpl

@@ -421,7 +421,13 @@ class Scheduler(Stateful, ABC):
     A subclass takes ``(optimizer, **options)`` and writes ``lr_at``; the learning rate that the
     optimizer had at the start is ``base_lr``. The constructor of a subclass must end with
     ``self.start()``, which applies ``lr_at(0)``.
+
+    A scheduler with memory writes ``observe``, ``state`` and ``load_state``, too: its ``lr_at`` is
+    a function of the step and of what it has observed.
     """
+
+    #: Whether it is of no use without evaluations: a run that makes none is then refused.
+    needs_evaluations: ClassVar[bool] = False
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
@@ -448,7 +454,7 @@ class Scheduler(Stateful, ABC):
         return self.optimizer.get_lr()
 
     def observe(self, metrics: Mapping[str, float]) -> None:
-        """Be told the metrics of an evaluation, if finite (for schedulers with memory)."""
+        """Be told the metrics of an evaluation, if finite; ``step`` is called again after it."""
 
 
 # --------------------------------------------------------------------------- data

@@ -1,14 +1,16 @@
-"""Whether a dataset fits a model, and what it leaves to the run.
+"""Whether a dataset fits a model, what it leaves to the run, and how much of it is used.
 
 What does not live here: reading data.
 """
 
 from __future__ import annotations
 
+from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Model
+from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError
 
-__all__ = ["fit_dataset"]
+__all__ = ["few_windows", "fit_dataset"]
 
 
 def fit_dataset(dataset: Dataset, model: Model, where: str, rows: int, seed: int) -> None:
@@ -46,3 +48,23 @@ def fit_dataset(dataset: Dataset, model: Model, where: str, rows: int, seed: int
         dataset.batch_size = rows
     if dataset.seed is None:
         dataset.seed = seed
+
+
+def few_windows(
+    train: Dataset | None, valid: Dataset | None, config: TrainingConfig
+) -> tuple[Dataset | None, Dataset | None]:
+    """Return what a run trains and validates on: all, or with ``overfit_batches`` a few windows.
+
+    Parameters
+    ----------
+    train, valid : Dataset or None
+        Fitted. Without validation data, there are none of the few either.
+    config : TrainingConfig
+    """
+    if not config.overfit_batches or train is None:
+        return train, valid
+    rows = config.batch_size * config.gradient_accumulation_steps
+    order = train.order(config.seed, 0)
+    count = min(config.overfit_batches * rows, len(train))
+    few = FewWindows(train, [order[place] for place in range(count)])
+    return few, None if valid is None else few

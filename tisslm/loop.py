@@ -56,7 +56,7 @@ class Loop:
         """Make every step that is left, or those before the run is asked to end."""
         trainer = self.trainer
         ops.refuse_fork("trainer.train")
-        trainer.stopped = ""
+        trainer.stopped = trainer.stopping.ended = ""
         trainer.run.make()
         with ExitStack() as stack:
             stack.enter_context(trainer.leaving.armed(time_limits(trainer.config.max_time)))
@@ -64,6 +64,9 @@ class Loop:
                 self.owner = stack.enter_context(Owner(trainer.run.path))
             self._prepare()
             self._run()
+            trainer.stopping.ended = trainer.stopping.reason
+            if trainer.config.restore_best and not trainer.stopped:
+                self._restore_best()
 
     def _prepare(self) -> None:
         """Make the directory this run's, and take the memory that saving needs."""
@@ -145,7 +148,7 @@ class Loop:
             trainer.rows_per_update, trainer.config.seed, start=trainer.state.position
         )
         with Prefetch(windows, trainer.leaving.check) as batches:
-            while trainer.current_step < trainer.max_steps:
+            while trainer.current_step < trainer.max_steps and not trainer.stopping.due:
                 trainer.leaving.check_together(self.metrics.rate.longest)
                 if self._step(batches):
                     trainer.leaving.progressed = True
@@ -174,7 +177,7 @@ class Loop:
         if self._evaluates():
             batches.settle()
             self._evaluate()
-        if self._saves():
+        if self._saves() or self._keeps():
             batches.settle()
             self._save()
 
@@ -184,7 +187,7 @@ class Loop:
         self._sample()
         if step and self._evaluates() and self.trainer.state.evaluation.get("step") != step:
             self._evaluate()
-            if self._saves():
+            if self._saves() or self._keeps():
                 self._save()
 
     def _evaluates(self) -> bool:
@@ -200,7 +203,28 @@ class Loop:
         step = trainer.current_step
         return every > 0 and step % every == 0 and step < trainer.max_steps
 
+    def _keeps(self) -> bool:
+        """Tell whether this is the best so far, and to be gone back to."""
+        trainer, step = self.trainer, self.trainer.current_step
+        wanted = trainer.config.restore_best and trainer.stopping.is_best(step)
+        return wanted and step < trainer.max_steps
+
     # ------------------------------------------------------------------ checkpoints
+
+    def _restore_best(self) -> None:
+        """Go back to the best checkpoint, unless that is where the trainer is."""
+        standing = self.trainer.stopping.standing
+        if standing.metric.startswith("eval/") and standing.best is None:
+            warnings.warn(
+                f"training.restore_best: no value of {standing.metric} was finite; the parameters "
+                "stay those of the last step",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return
+        best = checkpoint.find(self.trainer.run.path / "best")
+        if best.manifest.step != self.trainer.current_step:
+            self.trainer.load_checkpoint(best)
 
     def _position(self) -> tuple[int, int]:
         return self.trainer.current_step, self.trainer.state.position
@@ -271,6 +295,7 @@ class Loop:
         trainer.state.evaluation = {"step": step, **finite}
         if math.isfinite(found.loss):
             trainer.scheduler.observe(told)
+            trainer.scheduler.step(step)  # what it has learned holds from the next update on
         else:
             warnings.warn(
                 f"step {step}: the validation loss is {found.loss}; it is reported as it is, and "
@@ -279,6 +304,7 @@ class Loop:
                 stacklevel=2,
             )
         trainer.sinks.write(step, metrics)
+        trainer.stopping.observe(step, told)
 
     def _summarize(self, status: str, seconds: float) -> None:
         trainer = self.trainer
@@ -288,7 +314,7 @@ class Loop:
             trainer.run.write_summary(
                 {
                     "status": status,
-                    "stopped_by": trainer.stopped or None,
+                    "stopped_by": trainer.stopped or trainer.stopping.reason or None,
                     "steps": trainer.current_step,
                     "train_loss": trainer.loss_history[-1] if trainer.loss_history else None,
                     "eval_loss": trainer.state.evaluation.get("eval/loss"),
@@ -296,5 +322,6 @@ class Loop:
                     "seconds": seconds,
                     "parameters": trainer.model.parameters.count,
                     "failed_saves": trainer.saver.failures,
+                    "best": trainer.stopping.summary(),
                 }
             )

@@ -42,6 +42,9 @@ _NOT_COMPARED = (
     "sample_every",
     "sample_prompts",
     "sample_tokens",
+    "early_stopping_patience",
+    "early_stopping_min_delta",
+    "restore_best",
 )
 
 
@@ -128,14 +131,16 @@ def keeping(config: TrainingConfig, evaluates: bool) -> Retention:
     ConfigError
         If the best are to be kept by a metric that the run does not have.
     """
-    if config.keep_best and config.best_metric.startswith("eval/") and not evaluates:
+    key = "keep_best" if config.keep_best else "restore_best"
+    wanted = config.keep_best or config.restore_best
+    if wanted and config.best_metric.startswith("eval/") and not evaluates:
         raise ConfigError(
-            f"training.keep_best: expected validation data to compute {config.best_metric}, got "
+            f"training.{key}: expected validation data to compute {config.best_metric}, got "
             'none; give some, or set training.best_metric = "train/loss"'
         )
     return Retention(
         newest=config.keep_checkpoints,
-        best=config.keep_best,
+        best=max(config.keep_best, int(config.restore_best)),
         every=config.keep_every,
         metric=config.best_metric,
         mode=config.best_mode,

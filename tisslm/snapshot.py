@@ -5,13 +5,17 @@ What does not live here: the files (``checkpoint``), and when one is written (``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tisslm import checkpoint, ops
 from tisslm.contracts import Dataset
+from tisslm.errors import CheckpointError
 from tisslm.part_states import load_part_states, part_states
 from tisslm.plugins import tisslm_version
 from tisslm.trainer_state import TrainerState, warn_if_bits_differ
+from tisslm.untrusted import show
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
@@ -39,6 +43,7 @@ def take(trainer: Trainer) -> checkpoint.Checkpoint:
             "scheduler": trainer.scheduler.state(),
             "loss_scaling": trainer.scaler.state(),
             "parts": part_states(trainer),
+            "stopping": trainer.stopping.state(),
         },
         trainer_arrays=trainer.state.arrays(),
         tokenizer=checkpoint.tokenizer_state(trainer.tokenizer, trainer.registry),
@@ -88,26 +93,45 @@ def restore(trainer: Trainer, path: checkpoint.Where) -> TrainerState:
     ------
     CheckpointError
         If it is missing, damaged, or made for another model, tokenizer or optimizer; then
-        nothing was changed. Also if a loss or a dataset does not take its own state; then the
-        optimizer has been given its.
+        nothing was changed. Also if a scheduler, a loss or a dataset does not take its own state;
+        then the optimizer has been given its.
     """
     place = checkpoint.find(path)
     where, found, own = place.path, checkpoint.read(place), take(trainer)
     state = TrainerState.load(
         found.trainer, found.trainer_arrays, where / "trainer_state.json", trainer.max_steps
     )
+    standing = trainer.stopping.read(
+        found.trainer.get("stopping", {}), where / "trainer_state.json"
+    )
     checkpoint.check_same(found, own, str(where))
     warn_if_bits_differ(found.trainer, conditions(trainer))
     trainer.optimizer.load_state(found.optimizer)  # which checks before it copies
+    _load_schedule(trainer, found.trainer.get("scheduler", {}), where)
     load_part_states(trainer, found.trainer.get("parts", {}), where)
     for name, array in own.model.items():
         array[...] = found.model[name]
-    trainer.scheduler.load_state(found.trainer.get("scheduler", {}))
     trainer.scaler.load_state(state.scaling)
     trainer.model.parameters.updates = state.updates
+    trainer.stopping.standing = standing
     if trainer.dataset is not None:
         trainer.dataset.epoch = state.epoch
     return state
+
+
+def _load_schedule(trainer: Trainer, saved: object, where: Path) -> None:
+    """Give the scheduler its state; one that had none begins as it is."""
+    if saved == {}:
+        return
+    try:
+        if not isinstance(saved, Mapping):
+            raise TypeError(f"expected a table, got {show(saved)}")
+        trainer.scheduler.load_state(saved)
+    except Exception as error:
+        raise CheckpointError(
+            f"{where}: scheduler {type(trainer.scheduler).__name__} does not take its saved state "
+            f"({type(error).__name__}: {error}); go on with the scheduler it was saved with"
+        ) from error
 
 
 def _fingerprint(dataset: Dataset | None) -> str | None:

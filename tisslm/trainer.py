@@ -19,7 +19,7 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Model, Tokenizer
 from tisslm.errors import ConfigError
 from tisslm.evaluate import evaluate
-from tisslm.fitting import fit_dataset
+from tisslm.fitting import few_windows, fit_dataset
 from tisslm.leaving import Leaving
 from tisslm.loop import Loop
 from tisslm.loss_history import LossHistory
@@ -33,6 +33,7 @@ from tisslm.registry import Registry, load_registry
 from tisslm.run_choice import keeping, open_run
 from tisslm.samples import make_sampler
 from tisslm.saving import DirectSaver, Saver
+from tisslm.stopping import Stopping, check_evaluations
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
 
@@ -86,6 +87,9 @@ class Trainer:
         "" if it did not.
     planned : int
         Bytes that the run is planned to take.
+    stopping : tisslm.stopping.Stopping
+        The best evaluation so far, and whether the run is to end for want of a better one:
+        ``stopping.summary()``, ``stopping.ended``.
     run : RunDirectory
     retention : tisslm.checkpoint.Retention
         Which checkpoints are kept.
@@ -119,8 +123,8 @@ class Trainer:
             ops.set_threads(config.threads)
         self.registry = load_registry() if registry is None else registry
         self.model = model
-        self.dataset = self._fit(dataset, "dataset")
-        self.val_dataset = self._fit(val_dataset, "val_dataset")
+        given = self._fit(dataset, "dataset"), self._fit(val_dataset, "val_dataset")
+        self.dataset, self.val_dataset = few_windows(*given, config)
         self.max_steps = config.max_steps or config.epochs * max(1, self.steps_per_epoch)
         planner = self._planner(optimizer)
         self.passes = prepare_model(planner)
@@ -138,6 +142,8 @@ class Trainer:
         self.stopped = ""
         self.saver: Saver = DirectSaver(self._write_checkpoint)
         self.retention = keeping(config, self.val_dataset is not None)
+        self.stopping = Stopping(config)
+        check_evaluations(config, self.scheduler.needs_evaluations, self.val_dataset is not None)
         self.run, saved = open_run(config, self.settings)
         if saved is not None:
             self.load_checkpoint(saved)
@@ -279,7 +285,10 @@ class Trainer:
     def train(self) -> None:
         """Train until ``max_steps`` updates are made, with reports, evaluations and checkpoints.
 
-        Ends with an evaluation, a checkpoint and ``summary.json`` in the run directory.
+        Ends with an evaluation, a checkpoint and ``summary.json`` in the run directory; earlier,
+        if ``config.early_stopping_patience`` evaluations in a row were no better than one before
+        (``stopping.ended``). With ``config.restore_best``, the trainer then goes back to the best
+        checkpoint, with all that it has: parameters, optimizer, position, losses.
 
         SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, ``max_time`` and the end of a Slurm job end it
         early: what was accumulated is dropped, the state of the last update is saved, and

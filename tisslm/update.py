@@ -18,7 +18,7 @@ from tisslm.reporting import is_logged, is_monitored, observe
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
 
-__all__ = ["accumulate", "apply", "clip"]
+__all__ = ["accumulate", "apply", "clip", "overflowed"]
 
 Array = NDArray[Any]
 
@@ -92,7 +92,7 @@ def apply(trainer: Trainer, x: Array, y: Array, loss: float) -> None:
     """
     state = trainer.state
     trainer.grad_norm = norm = trainer.compute_grad_norm()
-    if _overflowed(trainer, loss, norm):
+    if overflowed(trainer, loss, norm):
         trainer.scaler.shrink()
         state.skipped += 1
         return
@@ -133,7 +133,7 @@ def clip(trainer: Trainer, max_norm: float, norm: float) -> bool:
     return factor < 1.0
 
 
-def _overflowed(trainer: Trainer, loss: float, norm: float) -> bool:
+def overflowed(trainer: Trainer, loss: float, norm: float) -> bool:
     """Tell whether gradients are not finite, and a smaller loss scale may be all they need."""
     half = trainer.passes.precision == "fp16"
     return half and math.isfinite(loss) and not math.isfinite(norm) and not trainer.scaler.stuck

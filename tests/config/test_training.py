@@ -48,7 +48,7 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "keep_best": 0,
         "keep_every": 0,
         "best_metric": "eval/loss",
-        "best_mode": "min",
+        "best_mode": "auto",
         "on_nonfinite": "skip",
         "max_nonfinite": 3,
         "spike_action": "warn",
@@ -63,6 +63,10 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "sample_every": 0,
         "sample_prompts": [""],
         "sample_tokens": 100,
+        "early_stopping_patience": 0,
+        "early_stopping_min_delta": 0.0,
+        "restore_best": False,
+        "overfit_batches": 0,
     }
     assert config.model_dump() == founding | added
 
@@ -259,8 +263,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
         "loss_scale_growth_interval, keep_best, keep_every, best_metric, best_mode, on_nonfinite, "
         "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
-        "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_prompts, "
+        "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_promptsearly_stopping_patience, "
         "sample_tokens",
+        "early_stopping_min_delta, restore_best, "
+        "overfit_batches",
+    ),
+    (
+        {"best_metric": "eval/lots"},
+        'training.best_metric: expected "eval/loss", "eval/perplexity", "eval/bpb", '
+        '"eval/accuracy", "eval/top5_accuracy" or "train/loss", got "eval/lots"',
+    ({"best_mode": "most"}, 'training.best_mode: expected "auto", "min" or "max", got "most"'),
+        {"early_stopping_patience": -1},
+        "training.early_stopping_patience: expected an integer >= 0, got -1",
+        {"early_stopping_min_delta": float("nan")},
+        "training.early_stopping_min_delta: expected a finite number >= 0, got nan",
     ),
     (
         {"on_nonfinite": "ignore"},

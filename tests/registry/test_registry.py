@@ -52,6 +52,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
             "constant",
             "cosine",
             "exponential",
+            "reduce_on_plateau",
             "step",
             "warmup_cosine",
             "warmup_linear",

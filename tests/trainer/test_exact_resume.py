@@ -45,6 +45,7 @@ SCHEDULERS = [
     "cosine",
     "warmup_linear",
     "warmup_cosine",
+    ("reduce_on_plateau", {"patience": 1, "min_delta": 9.0, "factor": 0.5}),
     lambda model: WSD(Lion(model.parameters, 1e-2), max_steps=STEPS),
 ]
 

@@ -131,7 +131,7 @@ def best(run: str | Path, metric: str = "", mode: str = "") -> Path:
         A run directory or a folder of checkpoints.
     metric : str
         Such as "eval/loss"; "" means the run's ``training.best_metric``.
-    mode : {"", "min", "max"}
+    mode : {"", "auto", "min", "max"}
         Whether less or more is better; "" means the run's ``training.best_mode``.
 
     Raises
@@ -145,7 +145,7 @@ def best(run: str | Path, metric: str = "", mode: str = "") -> Path:
 def _find_best(run: Path, metric: str = "", mode: str = "") -> Found:
     settings = _training(run)
     metric = metric or str(settings.get("best_metric", "eval/loss"))
-    mode = mode or str(settings.get("best_mode", "min"))
+    mode = mode or str(settings.get("best_mode", "auto"))
     for folder in _folders(run):
         listed = [(path, read_manifest(path)) for path in list_checkpoints(folder)]
         found = _first_whole(folder, by_metric(listed, metric, mode))

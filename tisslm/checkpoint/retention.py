@@ -16,7 +16,10 @@ from tisslm.checkpoint.litter import delete
 from tisslm.checkpoint.manifest import Manifest, read_manifest
 from tisslm.checkpoint.naming import step_of
 
-__all__ = ["Retention", "by_metric", "prune"]
+__all__ = ["Retention", "by_metric", "prune", "resolve_mode"]
+
+#: Metrics of which more is better.
+MORE_IS_BETTER = frozenset({"eval/accuracy", "eval/top5_accuracy"})
 
 Listed = Sequence[tuple[Path, Manifest]]
 
@@ -34,7 +37,7 @@ class Retention:
     every : int
         Those of steps that this divides; 0: none for that reason.
     metric : str
-    mode : {"min", "max"}
+    mode : {"auto", "min", "max"}
         Whether less or more is better.
     """
 
@@ -42,12 +45,19 @@ class Retention:
     best: int = 0
     every: int = 0
     metric: str = "eval/loss"
-    mode: str = "min"
+    mode: str = "auto"
+
+
+def resolve_mode(metric: str, mode: str) -> str:
+    """Return "min" or "max": what a mode means for a metric."""
+    if mode != "auto":
+        return mode
+    return "max" if metric in MORE_IS_BETTER else "min"
 
 
 def by_metric(listed: Listed, metric: str, mode: str) -> list[Path]:
     """Return the checkpoints that have a metric, best first; of equal ones, the earlier first."""
-    sign = -1.0 if mode == "max" else 1.0
+    sign = -1.0 if resolve_mode(metric, mode) == "max" else 1.0
     found = [
         (sign * manifest.metrics[metric], manifest.step, path)
         for path, manifest in listed

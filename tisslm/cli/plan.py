@@ -22,6 +22,7 @@ from tisslm.models.transformer_config import TransformerConfig
 from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
 from tisslm.registry import Registry, load_registry
+from tisslm.time_limits import duration_text
 
 __all__ = ["plan"]
 
@@ -201,13 +202,6 @@ def _speed_lines(speed: Facts | None) -> list[str]:
         f"expected              {speed['tokens_per_second']:,.0f} tokens/s, "
         f"{speed['gflops']:,.0f} GFLOP/s, {speed['step_seconds']:.3g} s a step on "
         f"{speed['threads']} threads",
-        f"time to finish        {_duration(speed['run_seconds'])}, without evaluations and "
+        f"time to finish        {duration_text(speed['run_seconds'])}, without evaluations and "
         f"checkpoints; from passes of {speed['measured_rows']} rows through one and two blocks",
     ]
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds"

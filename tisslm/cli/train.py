@@ -16,6 +16,7 @@ from tisslm import checkpoint, ops
 from tisslm.build import build_trainer
 from tisslm.config import RunConfig
 from tisslm.continuation import sample
+from tisslm.dry_run import dry_run as try_run
 from tisslm.generate import Sampling
 from tisslm.leaving import EXIT_CODE, Leave, leave_at_once
 from tisslm.models.transformer import Transformer
@@ -44,6 +45,17 @@ def train(
             help="Go on from a checkpoint or a run; auto: the newest run of this configuration.",
         ),
     ] = None,
+    overfit_batches: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The windows of N steps, over and over: the loss must vanish.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Try two steps and an evaluation, and write nothing."),
+    ] = False,
 ) -> None:
     """Train a model on text or tokens.
 
@@ -53,7 +65,9 @@ def train(
     The exit code is 0 when the run is complete, and 75 when a signal or a time limit ended it:
     it is saved, and the same command with --resume auto goes on.
     """
-    overrides = [*(settings or ()), *([] if resume is None else [f"training.resume={resume}"])]
+    overrides = list(settings or ())
+    for key, value in (("resume", resume), ("overfit_batches", overfit_batches)):
+        overrides += [] if value is None else [f"training.{key}={value}"]
     try:
         with leave_at_once():
             trainer = build_trainer(RunConfig.load(config, overrides))
@@ -64,11 +78,17 @@ def train(
             err=True,
         )
         raise typer.Exit(EXIT_CODE) from None
+    if dry_run:
+        _dry_run(trainer)
+        return
     _train(trainer)
     with suppress(Leave), leave_at_once():  # the run is done: a signal has only this to end
         _show_sample(trainer)
+    for line in _outcome(trainer):
+        typer.echo(line)
+    path = trainer.run.path / "best" if trainer.config.restore_best else trainer.run.path
     typer.echo(f"run: {trainer.run.path}")
-    typer.echo(f"more of it: tisslm generate {shlex.quote(str(trainer.run.path))}")
+    typer.echo(f"more of it: tisslm generate {shlex.quote(str(path))}")
 
 
 def _train(trainer: Trainer) -> None:
@@ -89,6 +109,31 @@ def _train(trainer: Trainer) -> None:
         raise typer.Exit(EXIT_CODE)
 
 
+def _outcome(trainer: Trainer) -> list[str]:
+    """Say why the run ended early, what was best, and whether few windows were learned."""
+    lines, history, best = [], trainer.loss_history, trainer.stopping.summary()
+    if trainer.stopping.ended:
+        lines.append(f"stopped early: {trainer.stopping.ended}")
+    if trainer.config.restore_best and best is not None:
+        lines.append(
+            f"best: {best['metric']} {best['value']:.6g} at step {best['step']}, the step whose "
+            "parameters are used from here on"
+        )
+    if trainer.config.overfit_batches and trainer.dataset is not None and history:
+        lines.append(
+            f"loss of the same {len(trainer.dataset)} windows: {history[0]:.4f} -> "
+            f"{history[-1]:.4f}"
+        )
+    return lines
+
+
+def _dry_run(trainer: Trainer) -> None:
+    """Try what the run would do, and say what was seen."""
+    for line in try_run(trainer).lines():
+        typer.echo(line)
+    typer.echo("dry run: nothing was written")
+
+
 def _announce(trainer: Trainer) -> None:
     """Say in a few lines what will be trained, where it goes, and how long it may take."""
     named = ((trainer.dataset, "training"), (trainer.val_dataset, "validation"))
@@ -101,7 +146,7 @@ def _announce(trainer: Trainer) -> None:
         f"{'' if precision == 'fp32' else f', {precision}'}"
     )
     start = f", going on from step {trainer.current_step}" if trainer.current_step else ""
-    if trainer.current_step >= trainer.max_steps:
+    if trainer.current_step >= trainer.max_steps or trainer.stopping.due:
         start = f", complete at step {trainer.current_step}"
     typer.echo(f"run: {trainer.run.path}{start}")
     for limit in time_limits(trainer.config.max_time):

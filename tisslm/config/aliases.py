@@ -57,7 +57,8 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "keep_checkpoints": "save_total_limit keep_latest_k",
                 "keep_best": "save_top_k",
                 "keep_every": "keep_period",
-                "best_metric": "metric_for_best_model monitor",
+                "best_metric": "metric_for_best_model monitor early_stopping_monitor",
+                "best_mode": "early_stopping_mode",
                 "resume": "resume_from_checkpoint ckpt_path",
                 "validation_frequency": "eval_steps eval_interval val_check_interval"
                 " steps_per_eval",
@@ -72,6 +73,9 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "max_time": "max_time_per_run",
                 "eval_batches": "eval_iters val_batches",
                 "sample_every": "sample_interval generate_every",
+                "early_stopping_patience": "patience",
+                "early_stopping_min_delta": "early_stopping_threshold min_delta",
+                "restore_best": "load_best_model_at_end restore_best_weights",
             }
         ),
         "model": _by_spelling(
@@ -138,6 +142,15 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             {"learning_rate": "training.learning_rate", "lr": "training.learning_rate"}
         ),
         "data": MappingProxyType({"tokenizer": "tokenizer.name"}),
+        "early_stopping": MappingProxyType(
+            {
+                "monitor": "training.best_metric",
+                "mode": "training.best_mode",
+                "patience": "training.early_stopping_patience",
+                "min_delta": "training.early_stopping_min_delta",
+                "restore_best_weights": "training.restore_best",
+            }
+        ),
         "log": MappingProxyType({"logging_steps": "training.logging_steps"}),
     }
 )

@@ -9,7 +9,7 @@ import json
 import os
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -17,8 +17,6 @@ from pydantic_core import PydanticCustomError
 from tisslm.errors import ConfigError
 
 __all__ = [
-    "BestMetric",
-    "BestMode",
     "Count",
     "CountOrZero",
     "Expects",
@@ -94,14 +92,6 @@ def _names(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _metric(value: object) -> object:
-    """Read the names that other trainers give to metrics."""
-    known = {"loss": "eval/loss", "val_loss": "eval/loss"}
-    if isinstance(value, str) and "/" not in value:
-        return known.get(value, value.replace("_", "/", 1))
-    return value
-
-
 Count = Annotated[int, BeforeValidator(whole), Field(ge=1), Expects("an integer >= 1")]
 CountOrZero = Annotated[int, BeforeValidator(whole), Field(ge=0), Expects("an integer >= 0")]
 PositiveNumber = Annotated[
@@ -118,12 +108,6 @@ Fraction = Annotated[
 ]
 Flag = Annotated[bool, Expects("true or false")]
 Text = Annotated[str, Expects("a string")]
-BestMetric = Annotated[
-    Literal["eval/loss", "eval/perplexity", "train/loss"],
-    BeforeValidator(_metric),
-    Expects('"eval/loss", "eval/perplexity" or "train/loss"'),
-]
-BestMode = Annotated[Literal["min", "max"], Expects('"min" or "max"')]
 Path = Annotated[str, BeforeValidator(_path), Expects("a path")]
 NameList = Annotated[list[str], BeforeValidator(_names), Expects("a list of names")]
 

@@ -11,8 +11,6 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from tisslm.config.fields import (
-    BestMetric,
-    BestMode,
     Count,
     CountOrZero,
     Expects,
@@ -36,6 +34,7 @@ from tisslm.config.passes import (
 from tisslm.config.refusals import OnNonfinite, SpikeAction, SpikeWindow
 from tisslm.config.sampling import Prompts
 from tisslm.config.section import Section
+from tisslm.config.stopping import BestMetric, BestMode, MinDelta
 from tisslm.errors import ConfigError
 
 __all__ = ["TrainingConfig"]
@@ -157,10 +156,11 @@ class TrainingConfig(Section):
         every checkpoint is evaluated before it is written.
     keep_every : int, default 0
         Checkpoints of steps that this divides are never deleted; 0: none for that reason.
-    best_metric : {"eval/loss", "eval/perplexity", "train/loss"}, default "eval/loss"
-        What "best" goes by; other trainers' "loss" and "eval_loss" are read, too.
-    best_mode : {"min", "max"}, default "min"
-        Whether less or more is better.
+    best_metric : str, default "eval/loss"
+        What "best" goes by: "eval/loss", "eval/perplexity", "eval/bpb", "eval/accuracy",
+        "eval/top5_accuracy" or "train/loss"; other trainers' "loss" and "eval_loss" are read, too.
+    best_mode : {"auto", "min", "max"}, default "auto"
+        Whether less or more is better; "auto" knows: more for accuracies, else less.
     on_nonfinite : {"skip", "stop"}, default "skip"
         What to do about a step whose loss or gradient norm is not finite: leave it out with a
         warning, or end the run at once. It is applied in neither case.
@@ -194,6 +194,16 @@ class TrainingConfig(Section):
         What each sample begins with; "" is the end of a text, or a line's end.
     sample_tokens : int, default 100
         Tokens that a sample adds to its prompt.
+    early_stopping_patience : int, default 0
+        So many evaluations in a row without a better ``best_metric`` end the run; 0: never.
+    early_stopping_min_delta : float, default 0.0
+        By how much a value must be better to count, in units of the metric.
+    restore_best : bool, default False
+        Whether the trainer goes back to the best checkpoint when the run is complete; with it,
+        every evaluation that is the best so far is saved, and one checkpoint of it is kept.
+    overfit_batches : int, default 0
+        Train on the windows of the first so many steps, over and over, and evaluate on them:
+        the loss must vanish; 0 switches that off.
 
     Raises
     ------
@@ -237,7 +247,7 @@ class TrainingConfig(Section):
     keep_best: CountOrZero = 0
     keep_every: CountOrZero = 0
     best_metric: BestMetric = "eval/loss"
-    best_mode: BestMode = "min"
+    best_mode: BestMode = "auto"
     on_nonfinite: OnNonfinite = "skip"
     max_nonfinite: Count = 3
     spike_action: SpikeAction = "warn"
@@ -252,6 +262,10 @@ class TrainingConfig(Section):
     sample_every: CountOrZero = 0
     sample_prompts: Prompts = Field(default_factory=lambda: [""])
     sample_tokens: Count = 100
+    early_stopping_patience: CountOrZero = 0
+    early_stopping_min_delta: MinDelta = 0.0
+    restore_best: Flag = False
+    overfit_batches: CountOrZero = 0
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

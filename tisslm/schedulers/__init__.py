@@ -1,7 +1,8 @@
-"""The built-in learning-rate schedulers: pure functions of the number of updates made.
+"""The built-in learning-rate schedulers: functions of the number of updates made.
 
 ``lr_at(s)`` is the rate of the update that follows ``s`` updates, so the first update of a run
 has ``lr_at(0)`` and the last of ``max_steps`` has ``lr_at(max_steps - 1)``.
+``ReduceOnPlateau`` alone has a memory, of the evaluations so far.
 
 What does not live here: when a scheduler is called (the Trainer, after each update), and the
 learning rate that all of them start from (the optimizer's).
@@ -12,8 +13,17 @@ from __future__ import annotations
 from tisslm.schedulers.constant import Constant
 from tisslm.schedulers.cosine import Cosine
 from tisslm.schedulers.exponential import ExponentialDecay
+from tisslm.schedulers.reduce_on_plateau import ReduceOnPlateau
 from tisslm.schedulers.step import StepDecay
 from tisslm.schedulers.warmup_cosine import WarmupCosine
 from tisslm.schedulers.warmup_linear import WarmupLinear
 
-__all__ = ["Constant", "Cosine", "ExponentialDecay", "StepDecay", "WarmupCosine", "WarmupLinear"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "ExponentialDecay",
+    "ReduceOnPlateau",
+    "StepDecay",
+    "WarmupCosine",
+    "WarmupLinear",
+]

@@ -5,14 +5,16 @@ Not here: names of options, which the registry checks.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 from tisslm.errors import ConfigError
 
-__all__ = ["factor", "minimum", "updates", "warmup"]
+__all__ = ["amount", "count", "factor", "minimum", "updates", "warmup", "word"]
 
 
-def updates(where: str, value: object) -> int:
+def updates(where: str, value: object, what: str = "updates") -> int:
     """Return a number of updates, at least 1.
 
     Parameters
@@ -21,6 +23,8 @@ def updates(where: str, value: object) -> int:
         Scheduler and option, such as ``"scheduler cosine: max_steps"``.
     value : object
         What was given.
+    what : str
+        What is counted, if not updates.
 
     Raises
     ------
@@ -29,7 +33,69 @@ def updates(where: str, value: object) -> int:
     """
     if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
         return int(value)
-    raise ConfigError(f"{where}: expected a number of updates, an integer >= 1, got {value!r}")
+    raise ConfigError(f"{where}: expected a number of {what}, an integer >= 1, got {value!r}")
+
+
+def count(where: str, value: object) -> int:
+    """Return an integer of at least 0.
+
+    Parameters
+    ----------
+    where : str
+        Scheduler and option.
+    value : object
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such number.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
+        return int(value)
+    raise ConfigError(f"{where}: expected an integer >= 0, got {value!r}")
+
+
+def amount(where: str, value: object) -> float:
+    """Return a finite number of at least 0.
+
+    Parameters
+    ----------
+    where : str
+        Scheduler and option.
+    value : object
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such number.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) < math.inf:
+        return float(value)
+    raise ConfigError(f"{where}: expected a finite number >= 0, got {value!r}")
+
+
+def word(where: str, value: object, known: Sequence[str] = ()) -> str:
+    """Return a string that is not empty, and one of those that are known, if any are given.
+
+    Parameters
+    ----------
+    where : str
+        Scheduler and option.
+    value : object
+        What was given.
+    known : sequence of str
+
+    Raises
+    ------
+    ConfigError
+        If it is no such string.
+    """
+    if isinstance(value, str) and value and (not known or value in known):
+        return value
+    what = " or ".join(f'"{name}"' for name in known) or "a name"
+    raise ConfigError(f"{where}: expected {what}, got {value!r}")
 
 
 def factor(where: str, value: object) -> float:

@@ -1,0 +1,64 @@
+"""A few windows of a dataset, in the same order in every epoch.
+
+What does not live here: which ones, and what for (``training.overfit_batches``, dry runs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from tisslm.contracts import Dataset, Window
+from tisslm.errors import DataError
+
+__all__ = ["FewWindows"]
+
+
+@final
+class FewWindows(Dataset):
+    """Windows of another dataset, by their numbers there.
+
+    Parameters
+    ----------
+    whole : Dataset
+    numbers : sequence of int
+        At least one; each in ``range(len(whole))``.
+    """
+
+    def __init__(self, whole: Dataset, numbers: Sequence[int]) -> None:
+        self.whole = whole
+        self.seq_len, self.vocab_size = whole.seq_len, whole.vocab_size
+        self.batch_size, self.seed = whole.batch_size, whole.seed
+        self.numbers = [int(number) for number in numbers]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def window(self, i: int) -> Window:
+        """Return inputs and targets of the i-th window, as the whole has them.
+
+        Raises
+        ------
+        DataError
+            If there is no such window.
+        """
+        if not 0 <= i < len(self.numbers):
+            raise DataError(f"dataset: expected a window number in range({len(self)}), got {i}")
+        return self.whole.window(self.numbers[i])
+
+    def order(self, seed: int, epoch: int) -> Sequence[int]:
+        """Return the windows as they are: each step sees the same ones in every epoch."""
+        return range(len(self.numbers))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole, which is kept."""
+        return self.whole.nbytes
+
+    def state(self) -> dict[str, Any]:
+        """Return what the whole remembers."""
+        return self.whole.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Give the whole what it remembered."""
+        self.whole.load_state(state)
