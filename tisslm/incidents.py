@@ -1,6 +1,7 @@
-"""What is known of a step that was not applied: its samples, and how to see it again.
+"""What is known of a step that was not applied: its samples, where it failed, how to see it again.
 
-What does not live here: which steps are not applied, and whether the run goes on (``rejection``).
+What does not live here: which steps are not applied, and whether the run goes on (``rejection``),
+the search for what failed (``provenance``), and making the step again (``tisslm.replay``).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import contextlib
 import json
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import checkpoint
-from tisslm.contracts import Dataset
+from tisslm.contracts import Dataset, Window
 from tisslm.json_numbers import plain_number
+from tisslm.provenance import Finding
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
 
-__all__ = ["Incident", "batch_windows", "describe"]
+__all__ = ["Incident", "batch_windows", "describe", "with_window"]
 
 Array = NDArray[Any]
 
@@ -50,10 +52,16 @@ class Incident:
     seed, rows_per_update : int
     checkpoint : str or None
         What to start from, in the run directory; None is the start of the run.
+    file : str
+        Name of the file in the run directory that says all this.
     command : str or None
         What makes the same step again; None if the run was not made from a configuration.
     python : list of str
         The same, for a trainer that is built as in the run.
+    arrays : dict of str to list, or None
+        ``x``, ``y`` and ``start`` of the step, where ``windows`` is None.
+    finding : Finding or None
+        Where it fails; None for a spike.
     """
 
     kind: str
@@ -66,8 +74,11 @@ class Incident:
     seed: int
     rows_per_update: int
     checkpoint: str | None
+    file: str
     command: str | None
     python: list[str]
+    arrays: dict[str, Any] | None
+    finding: Finding | None
 
     @property
     def samples(self) -> str:
@@ -78,30 +89,35 @@ class Incident:
         more = f" and {len(self.windows) - SHOWN} more" if len(self.windows) > SHOWN else ""
         return f"windows {shown}{more} of the dataset (batch {self.position})"
 
-    @property
-    def replay(self) -> str:
-        """How to make the step again, in the words of a message."""
+    def replay(self, written: Path | None) -> str:
+        """How to make the step again, in the words of a message.
+
+        Parameters
+        ----------
+        written : Path or None
+            The file, if it could be written.
+        """
         if self.windows is None:
             return "train_step with the same arrays"
-        return self.command or "; ".join(self.python)
+        if self.command is None:
+            return "; ".join(self.python)
+        begin = self.command.partition(" --file ")[0]
+        return self.command if written is not None else f"{begin} --step {self.step}"
 
-    def write(self, directory: Path, number: int) -> Path | None:
-        """Write ``<kind>-step-<N>.json``; return its path, None if that could not be done.
+    def write(self, directory: Path) -> Path | None:
+        """Write the file; return its path, None if that could not be done.
 
         Parameters
         ----------
         directory : Path
             Of the run; nothing is written where there is none.
-        number : int
-            Of the steps that were not applied since the last update; from the second on it is
-            part of the name.
         """
-        last = "" if number == 1 else f"-{number}"
-        path = directory / f"{self.kind}-step-{self.step}{last}.json"
+        path = directory / self.file
         value = {
             **vars(self),
             "loss": plain_number(self.loss),
             "grad_norm": plain_number(self.grad_norm),
+            "finding": None if self.finding is None else self.finding.as_json(),
         }
         with contextlib.suppress(OSError):  # a full disk must not hide what happened
             path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
@@ -126,7 +142,14 @@ def batch_windows(dataset: Dataset, rows: int, seed: int, position: int) -> list
     return [int(order[row]) for row in range(first, min(first + rows, len(dataset)))]
 
 
-def describe(trainer: Trainer, kind: str, x: Array, y: Array, loss: float, norm: float) -> Incident:
+def describe(
+    trainer: Trainer,
+    kind: str,
+    window: Window,
+    loss: float,
+    norm: float,
+    finding: Finding | None = None,
+) -> Incident:
     """Find out what is known of the step that the trainer has just refused.
 
     Parameters
@@ -134,21 +157,15 @@ def describe(trainer: Trainer, kind: str, x: Array, y: Array, loss: float, norm:
     trainer : Trainer
         Before it counts the step.
     kind : {"nonfinite", "spike"}
-    x, y : integer ndarrays of shape (B, T)
+    window : tuple of integer ndarrays of shape (B, T)
         Of the step.
     loss, norm : float
+    finding : Finding, optional
     """
     config, state, run = trainer.config, trainer.state, trainer.run
-    windows = _windows_of(trainer, x, y)
+    windows = _windows_of(trainer, window)
     saved = next(reversed(checkpoint.list_checkpoints(run.checkpoints)), None)
-    python = [] if saved is None else [f"trainer.load_checkpoint({str(saved)!r})"]
-    if windows is not None:
-        rows, begin = trainer.rows_per_update, "start=trainer.state.position"
-        python += [
-            f"batches = trainer.dataset.batches({rows}, {config.seed}, {begin})",
-            "losses = [trainer.train_step(*next(batches)) for _ in "
-            f"range(trainer.state.position, {state.position + 1})]",
-        ]
+    file = _file_name(kind, state.step + 1, state.refused_in_a_row + 1)
     return Incident(
         kind=kind,
         step=state.step + 1,
@@ -156,38 +173,74 @@ def describe(trainer: Trainer, kind: str, x: Array, y: Array, loss: float, norm:
         loss=loss,
         grad_norm=norm,
         windows=windows,
-        rows=len(x),
+        rows=len(window[0]),
         seed=config.seed,
         rows_per_update=trainer.rows_per_update,
         checkpoint=None if saved is None else os.path.relpath(saved, run.path),
-        command=_command(trainer, saved),
-        python=python,
+        file=file,
+        command=_command(trainer, file),
+        python=_python(trainer, saved, windows is not None),
+        arrays=None if windows is not None else _plain_arrays(window),
+        finding=with_window(finding, windows),
     )
 
 
-def _windows_of(trainer: Trainer, x: Array, y: Array) -> list[int] | None:
+def _file_name(kind: str, step: int, number: int) -> str:
+    """Return ``<kind>-step-<N>.json``; from the second in a row on, its number is in it, too."""
+    last = "" if number == 1 else f"-{number}"
+    return f"{kind}-step-{step}{last}.json"
+
+
+def _plain_arrays(window: Window) -> dict[str, Any]:
+    names = ("x", "y", "start")
+    return {name: array.tolist() for name, array in zip(names, window, strict=False)}
+
+
+def with_window(finding: Finding | None, windows: list[int] | None) -> Finding | None:
+    """Add to a fault the window of the dataset that it was found in, where both are known."""
+    fault = None if finding is None else finding.fault
+    if finding is None or fault is None or windows is None or fault.row is None:
+        return finding
+    if fault.row >= len(windows):
+        return finding
+    return replace(finding, fault=replace(fault, window=windows[fault.row]))
+
+
+def _windows_of(trainer: Trainer, window: Window) -> list[int] | None:
     """Return the windows that a step was made of, if it was the dataset's next batch."""
     dataset = trainer.dataset
     if dataset is None:
         return None
     rows, seed = trainer.rows_per_update, trainer.config.seed
     numbers = batch_windows(dataset, rows, seed, trainer.state.position)
-    if len(numbers) != len(x):
+    if len(numbers) != len(window[0]):
         return None
     for row, number in enumerate(numbers):
-        window = dataset.window(number)
-        if not (np.array_equal(window[0], x[row]) and np.array_equal(window[1], y[row])):
+        found = dataset.window(number)
+        if len(found) != len(window):
+            return None
+        if not all(np.array_equal(a, b[row]) for a, b in zip(found, window, strict=True)):
             return None
     return numbers
 
 
-def _command(trainer: Trainer, saved: Path | None) -> str | None:
-    """Return the command that trains from the last checkpoint over this step once more."""
+def _python(trainer: Trainer, saved: Path | None, of_dataset: bool) -> list[str]:
+    """Return the lines that make the step again, with a trainer built as in the run."""
+    state, rows = trainer.state, trainer.rows_per_update
+    lines = [] if saved is None else [f"trainer.load_checkpoint({str(saved)!r})"]
+    if of_dataset:
+        begin = "start=trainer.state.position"
+        lines += [
+            f"batches = trainer.dataset.batches({rows}, {trainer.config.seed}, {begin})",
+            "losses = [trainer.train_step(*next(batches)) for _ in "
+            f"range(trainer.state.position, {state.position + 1})]",
+        ]
+    return lines
+
+
+def _command(trainer: Trainer, file: str) -> str | None:
+    """Return the command that makes the step again and looks into it."""
     if "data" not in trainer.settings:  # composed in Python: no file has all of it
         return None
     path = trainer.run.path
-    resume = [] if saved is None else ["--resume", str(saved)]
-    if resume and trainer.config.resume_from:  # of the configuration, which says where it began
-        resume += ["--set", "training.resume_from="]
-    output = ["--set", f"training.output_dir={path / 'replay'}"]
-    return shlex.join(["tisslm", "train", str(path / "config.resolved.toml"), *resume, *output])
+    return shlex.join(["tisslm", "replay", str(path), "--file", str(path / file)])

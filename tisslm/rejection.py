@@ -2,20 +2,22 @@
 
 It is asked between the gradients and the update, so what is refused has changed no parameter.
 
-What does not live here: what a spike is (``spikes``), what is known of a refused step
-(``incidents``), and overflows that a loss scale explains (``update``).
+What does not live here: what a spike is (``spikes``), where a number that is not finite came from
+(``provenance``), what is known of a refused step (``incidents``), and overflows that a loss scale
+explains (``update``).
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-
+from tisslm.contracts import Window
 from tisslm.errors import NonFiniteError, SpikeError
-from tisslm.incidents import describe
+from tisslm.incidents import Incident, describe
+from tisslm.provenance import investigate
 from tisslm.spikes import find_spike
 
 if TYPE_CHECKING:
@@ -23,21 +25,24 @@ if TYPE_CHECKING:
 
 __all__ = ["may_apply"]
 
-Array = NDArray[Any]
 
-
-def may_apply(trainer: Trainer, x: Array, y: Array, loss: float, norm: float) -> bool:
+def may_apply(
+    trainer: Trainer, window: Window, loss: float, norm: float, again: Callable[[], float]
+) -> bool:
     """Tell whether the gradients of a step may be applied; if not, count it as skipped.
 
     Parameters
     ----------
     trainer : Trainer
-    x, y : integer ndarrays of shape (B, T)
-        Of the step.
+    window : tuple of integer ndarrays of shape (B, T)
+        Of the step: x, y, and start where rows hold several documents.
     loss : float
         Of the step, in nats.
     norm : float
         Of its gradients, without the loss scale.
+    again : callable
+        Runs the passes of the window once more, and returns the loss: what is done at once to see
+        where a number that is not finite comes from.
 
     Raises
     ------
@@ -50,7 +55,9 @@ def may_apply(trainer: Trainer, x: Array, y: Array, loss: float, norm: float) ->
     config = trainer.config
     if not (math.isfinite(loss) and math.isfinite(norm)):
         what = f"the loss is {loss:.6g} and the gradient norm {norm:.6g}"
-        _refuse(trainer, "nonfinite", what, config.on_nonfinite, (x, y, loss, norm))
+        finding = investigate(trainer, again, window[0].shape[1])
+        incident = describe(trainer, "nonfinite", window, loss, norm, finding)
+        _refuse(trainer, incident, what, config.on_nonfinite)
         return False
     if config.spike_action == "off":
         return True
@@ -66,20 +73,19 @@ def may_apply(trainer: Trainer, x: Array, y: Array, loss: float, norm: float) ->
     if config.spike_action == "warn":
         _warn(f"step {trainer.current_step + 1}: {what}")
         return True
-    _refuse(trainer, "spike", what, config.spike_action, (x, y, loss, norm))
+    incident = describe(trainer, "spike", window, loss, norm)
+    _refuse(trainer, incident, what, config.spike_action)
     return False
 
 
-def _refuse(
-    trainer: Trainer, kind: str, what: str, policy: str, step: tuple[Array, Array, float, float]
-) -> None:
+def _refuse(trainer: Trainer, incident: Incident, what: str, policy: str) -> None:
     """Count a step as skipped and warn, or raise where the run is to stop."""
     state, limit = trainer.state, trainer.config.max_nonfinite
-    incident = describe(trainer, kind, *step)
-    number = state.refused_in_a_row + 1
-    file = incident.write(trainer.run.path, number) if trainer.run.made else None
+    number, kind = state.refused_in_a_row + 1, incident.kind
+    file = incident.write(trainer.run.path) if trainer.run.made else None
     noted = f"; more in {file}" if file is not None else ""
-    begin = f"step {incident.step}: {what}"
+    found = "" if incident.finding is None else f"; {incident.finding.words}"
+    begin = f"step {incident.step}: {what}{found}"
     if policy == "skip" and number < limit:
         state.refused_in_a_row = number
         state.skipped += 1
@@ -92,15 +98,24 @@ def _refuse(
     error = NonFiniteError if kind == "nonfinite" else SpikeError
     raise error(
         f"{begin};{row} the parameters are those of step {state.step}. It was made of "
-        f"{incident.samples}{noted}. {_advice(trainer, kind)}. To make it again: {incident.replay}"
+        f"{incident.samples}{noted}. {_advice(trainer, incident)}. To make it again: "
+        f"{incident.replay(file)}"
     )
 
 
-def _advice(trainer: Trainer, kind: str) -> str:
-    if kind == "spike":
+def _advice(trainer: Trainer, incident: Incident) -> str:
+    if incident.kind == "spike":
         return (
             "Lower training.learning_rate or look at these samples; training.spike_action = "
             '"warn" goes on over spikes'
+        )
+    finding, fault = incident.finding, getattr(incident.finding, "fault", None)
+    if finding is not None and finding.recurs is False:
+        return "Go on from the last checkpoint, on another machine or after a test of this one"
+    if fault is not None and fault.kind in ("parameter", "state"):
+        return (
+            "The model itself is damaged: go on from the last checkpoint, with a lower "
+            "training.learning_rate if this comes back"
         )
     first = trainer.scaler.stuck or "Lower training.learning_rate"
     advice = f"{first}, lengthen the warm-up, or look at these samples"

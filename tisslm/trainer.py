@@ -243,7 +243,7 @@ class Trainer:
             Nothing was updated then.
         """
         loss = update.accumulate(self, x, y, start)
-        update.apply(self, x, y, loss)
+        update.apply(self, x, y, loss, start)
         self.state.tokens_seen += x.size * self.communicator.size
         self.state.epoch = self.state.position // max(1, self.steps_per_epoch)
         return loss

@@ -73,7 +73,7 @@ def accumulate(trainer: Trainer, x: Array, y: Array, start: Array | None = None)
     return loss
 
 
-def apply(trainer: Trainer, x: Array, y: Array, loss: float) -> None:
+def apply(trainer: Trainer, x: Array, y: Array, loss: float, start: Array | None = None) -> None:
     """Make one update of the gradients that are there, or none if they must not be applied.
 
     Parameters
@@ -83,6 +83,8 @@ def apply(trainer: Trainer, x: Array, y: Array, loss: float) -> None:
         Of the step; what is said of it if it is refused.
     loss : float
         Of the step, in nats.
+    start : integer ndarray of shape (B, T), optional
+        As for ``accumulate``.
 
     Raises
     ------
@@ -96,7 +98,8 @@ def apply(trainer: Trainer, x: Array, y: Array, loss: float) -> None:
         trainer.scaler.shrink()
         state.skipped += 1
         return
-    if not may_apply(trainer, x, y, loss, norm):
+    window = (x, y) if start is None else (x, y, start)
+    if not may_apply(trainer, window, loss, norm, lambda: accumulate(trainer, *window)):
         return
     if trainer.monitors and is_monitored(state.step + 1, trainer.config, trainer.max_steps):
         trainer.scaler.unscale()

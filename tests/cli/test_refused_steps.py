@@ -19,25 +19,22 @@ DIVERGING = (
 
 
 @PRINTED
-def test_a_diverging_run_ends_with_code_4_and_a_command_that_repeats_it(cli, train, folder):
+def test_a_diverging_run_ends_with_code_4_and_a_command_that_repeats_it(cli, train, folder, files):
     result = train(*DIVERGING)
     assert result.code == 4
     assert result.err.count("warning: step 2: the loss is 3.3673 and the gradient norm nan") == 2
-    assert "error: step 2: the loss is 3.3673 and the gradient norm nan; the 3 steps in a row" in (
-        result.err
-    )
+    assert "; the 3 steps in a row that were not applied end the run; " in result.err
     command = shlex.split(result.err.partition("To make it again: ")[2])
-    assert command[:3] == ["tisslm", "train", "run/config.resolved.toml"]
-    again = cli(*command[1:])
-    assert again.code == 4
+    assert command == ["tisslm", "replay", "run", "--file", "run/nonfinite-step-2-3.json"]
+    before = files()
     for number in ("", "-2", "-3"):
-        first, second = (
-            json.loads((folder / run / f"nonfinite-step-2{number}.json").read_text())
-            for run in ("run", "run/replay")
-        )
-        assert first.pop("command") != second.pop("command")
-        assert first == second
-    assert not list((folder / "run" / "checkpoints").iterdir())
+        file = f"run/nonfinite-step-2{number}.json"
+        again = cli("replay", "run", "--file", file, "--json")
+        done, known = json.loads(again.out), json.loads((folder / file).read_text())
+        assert (again.code, done["same"], done["fault_is_same"]) == (0, True, True)
+        assert done["finding"] == known["finding"]
+        assert done["steps"][-1]["position"] == known["position"]
+    assert files() == before
 
 
 @PRINTED

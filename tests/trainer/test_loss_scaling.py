@@ -206,7 +206,7 @@ def test_gradients_that_overflow_at_any_scale_are_an_error(make_half):
     trainer = make_half(0.0)
     before = trainer.model.parameters.data.copy()
     with (
-        pytest.raises(NonFiniteError, match=r"norm inf; the 3 steps in a row .*bf16"),
+        pytest.raises(NonFiniteError, match=r"norm inf; .*; the 3 steps in a row .*bf16"),
         pytest.warns(RuntimeWarning, match=r"^step 1: .*; not applied, [12] in a row"),
     ):
         trainer.train()
@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_is_no_matter_of_the_scale(make_half):
     trainer = make_half(on_nonfinite="stop")
     trainer.model.parameters["final_norm.weight"].data[0] = np.nan
     x = np.arange(48).reshape(3, 16) % VOCAB
-    with pytest.raises(NonFiniteError, match=r"^step 1: the loss is nan .*precision = .bf16"):
+    with pytest.raises(NonFiniteError, match=r"^step 1: the loss is nan .*model itself"):
         trainer.train_step(x, x)
     assert trainer.loss_scale == 65536
 

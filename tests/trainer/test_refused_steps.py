@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import shlex
@@ -20,17 +19,21 @@ X = np.arange(48).reshape(3, 16) % 17
 
 
 class Faulty(CrossEntropy):
-    """Cross-entropy that adds to the loss of the steps that a table names, counted from 1."""
+    """Cross-entropy that adds to the loss of the steps that a table names, counted from 1.
+
+    The same however often a step's passes are run.
+    """
 
     def __init__(self, added):
         super().__init__()
-        self.added, self.calls = added, 0
+        self.added, self.trainer, self.first = added, None, None
 
     def tile(self, logits_NV, targets_N, weights_N, *, gradient=True):
         losses_N = super().tile(logits_NV, targets_N, weights_N, gradient=gradient)
         if gradient:
-            self.calls += 1
-            losses_N[0] += self.added.get(self.calls, 0.0)
+            position = self.trainer.state.position
+            self.first = position if self.first is None else self.first
+            losses_N[0] += self.added.get(1 + position - self.first, 0.0)
         return losses_N
 
 
@@ -50,7 +53,9 @@ class Lines(Sink):
 @pytest.fixture
 def faulty(make_trainer):
     def make(added, *, parts=None, **config):
-        return make_trainer(parts={"loss_fn": Faulty(added), **(parts or {})}, **config)
+        trainer = make_trainer(parts={"loss_fn": Faulty(added), **(parts or {})}, **config)
+        trainer.loss_fn.trainer = trainer
+        return trainer
 
     return make
 
@@ -105,10 +110,10 @@ def test_the_third_in_a_row_ends_the_run(faulty):
         pytest.warns(RuntimeWarning) as warned,
     ):
         trainer.train()
-    assert [str(w.message).partition(";")[2].partition(":")[0] for w in warned] == [
-        " not applied, 1 in a row (training.max_nonfinite = 3)",
-        " not applied, 1 in a row (training.max_nonfinite = 3)",
-        " not applied, 2 in a row (training.max_nonfinite = 3)",
+    assert [str(w.message).rpartition("; not applied")[2].partition(":")[0] for w in warned] == [
+        ", 1 in a row (training.max_nonfinite = 3)",
+        ", 1 in a row (training.max_nonfinite = 3)",
+        ", 2 in a row (training.max_nonfinite = 3)",
     ]
     assert (trainer.current_step, trainer.skipped_steps) == (3, 3)
     assert json.loads((trainer.run.path / "summary.json").read_text())["status"] == "failed"
@@ -144,9 +149,10 @@ def test_stop_ends_the_run_at_once_and_says_all_that_is_known(faulty):
     windows = batch_windows(trainer.dataset, 3, 42, 4)
     numbers = ", ".join(map(str, windows))
     assert str(caught.value) == (
-        f"step 5: the loss is nan and the gradient norm {trainer.grad_norm:.6g}; the "
-        f"parameters are those of step 4. It was made of windows {numbers} of the dataset "
-        f"(batch 4); more in {path / 'nonfinite-step-5.json'}. "
+        f"step 5: the loss is nan and the gradient norm {trainer.grad_norm:.6g}; first in head, "
+        "forward: Faulty.tile made losses_N[0] NaN (micro-batch 0, row 0, window "
+        f"{windows[0]}, token 0); the parameters are those of step 4. It was made of windows "
+        f"{numbers} of the dataset (batch 4); more in {path / 'nonfinite-step-5.json'}. "
         "Lower training.learning_rate, lengthen the warm-up, or look at these samples. "
         "To make it again: trainer.load_checkpoint("
         f"'{path / 'checkpoints' / 'checkpoint-4'}'); batches = trainer.dataset.batches(3, 42, "
@@ -166,8 +172,13 @@ def test_stop_ends_the_run_at_once_and_says_all_that_is_known(faulty):
         "rows_per_update": 3,
         "checkpoint": "checkpoints/checkpoint-4",
         "command": None,
+        "file": "nonfinite-step-5.json",
         "python": known["python"],
+        "arrays": None,
+        "finding": known["finding"],
     }
+    assert known["finding"]["recurs"] is True
+    assert known["finding"]["fault"]["op"] == "Faulty.tile"
 
 
 @pytest.mark.parametrize("save_every", [0, 2, 3, 4], ids="saved every {}".format)
@@ -376,34 +387,20 @@ def test_checkpoints_outside_of_the_run_directory_are_named_from_it(faulty, tmp_
     assert (trainer.run.path / known["checkpoint"]).is_dir()
 
 
-def test_the_command_goes_on_from_the_run_and_not_from_what_the_run_began_with(faulty):
-    first = faulty({}, max_steps=1, folder="first")
-    first.train()
-    trainer = faulty(
-        {2: math.nan}, on_nonfinite="stop", save_every=2, resume_from=str(first.run.path)
-    )
-    trainer.settings = {"data": {"path": "text.txt"}, **trainer.settings}
-    with pytest.raises(NonFiniteError) as caught:
-        trainer.train()
-    command = shlex.split(str(caught.value).partition("To make it again: ")[2])
-    assert command[3] == "--resume"
-    given = [one for flag, one in itertools.pairwise(command) if flag == "--set"]
-    assert "training.resume_from=" in given
-
-
-def test_the_command_that_makes_a_step_again_is_a_command(faulty, tmp_path):
+def test_the_command_that_makes_a_step_again_is_a_command(faulty):
     trainer = faulty({2: math.nan}, on_nonfinite="stop", save_every=1)
     trainer.settings = {"data": {"path": "text.txt"}, **trainer.settings}
-    with pytest.raises(NonFiniteError, match="To make it again: tisslm train ") as caught:
+    with pytest.raises(NonFiniteError, match="To make it again: tisslm replay ") as caught:
         trainer.train()
     command = shlex.split(str(caught.value).partition("To make it again: ")[2])
     run = trainer.run.path
-    assert command == [
-        "tisslm",
-        "train",
-        str(run / "config.resolved.toml"),
-        "--resume",
-        str(run / "checkpoints" / "checkpoint-1"),
-        "--set",
-        f"training.output_dir={run / 'replay'}",
-    ]
+    assert command == ["tisslm", "replay", str(run), "--file", str(run / "nonfinite-step-2.json")]
+
+
+def test_without_the_file_the_command_names_the_step(faulty):
+    trainer = faulty({2: math.nan}, on_nonfinite="stop")
+    trainer.settings = {"data": {"path": "text.txt"}, **trainer.settings}
+    trainer.run.make()
+    (trainer.run.path / "nonfinite-step-2.json").mkdir()
+    with pytest.raises(NonFiniteError, match=r"tisslm replay \S+ --step 2$"):
+        trainer.train()

@@ -1,0 +1,59 @@
+"""Runs that write metrics and checkpoints, to be made again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from packing import starts_of
+
+from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig, ops
+from tisslm.contracts import Dataset
+
+VOCAB, TIME = 17, 16
+
+
+class Packed(TokenDataset):
+    """Windows of a token array, cut into documents."""
+
+    def window(self, i):
+        x, y = super().window(i)
+        start = starts_of(i, 1, TIME)[0]
+        y[:-1][start[1:] != start[:-1]] = -100
+        return x, y, start
+
+    def batches(self, batch_size, seed, start=0):
+        return Dataset.batches(self, batch_size, seed, start)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small models are fastest on one thread, and results do not depend on it."""
+    ops.set_threads(1)
+    yield
+    ops.set_threads(None)
+
+
+@pytest.fixture
+def packed():
+    return Packed
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    def make(*, folder="run", dataset=TokenDataset, parts=None, **config):
+        sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "seq_len": TIME, "vocab_size": VOCAB}
+        settings = {"batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 9}
+        settings |= {"learning_rate": 1e-2, "save_every": 3, "keep_checkpoints": 0}
+        settings |= {"output_dir": str(tmp_path / folder), "validation_frequency": 0, **config}
+        tokens = np.random.default_rng(7).integers(0, VOCAB, 700).astype(np.uint16)
+        return Trainer(
+            Transformer(TransformerConfig(**sizes, dropout=0.1), seed=1),
+            config=TrainingConfig(**settings),
+            **{
+                "sinks": ("jsonl",),
+                "dataset": dataset(tokens, TIME, vocab_size=VOCAB),
+                **(parts or {}),
+            },
+        )
+
+    return make

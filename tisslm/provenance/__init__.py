@@ -1,0 +1,19 @@
+"""Where a number that is not finite came from: a failed window is run again, every op checked.
+
+A pass has the same bits whenever it is run, so the second one fails where the first one did, and
+nothing has to be looked at in the first. ``investigate`` runs it, ``Tracer`` looks before and after
+each op, and a ``Fault`` says what was found.
+
+What does not live here: which steps are refused (``tisslm.rejection``), and what is written about
+one (``tisslm.incidents``).
+"""
+
+from __future__ import annotations
+
+from tisslm.provenance.fault import Fault
+from tisslm.provenance.finding import Finding
+from tisslm.provenance.investigation import investigate
+from tisslm.provenance.scanning import Spot, find_non_finite
+from tisslm.provenance.tracer import Tracer
+
+__all__ = ["Fault", "Finding", "Spot", "Tracer", "find_non_finite", "investigate"]

@@ -1,0 +1,34 @@
+"""Steps of a run made again, bit for bit, from the nearest checkpoint before them.
+
+``replay`` does it with a trainer, ``trainer_of`` builds that trainer from a run directory. Nothing
+is written, and the run may still be going on.
+
+What does not live here: what a step does (``tisslm.trainer``), and how a fault is found
+(``tisslm.provenance``).
+"""
+
+from __future__ import annotations
+
+from tisslm.replay.building import metrics_file, trainer_of
+from tisslm.replay.execution import replay
+from tisslm.replay.incident_file import RecordedIncident, incident_files, read_incident
+from tisslm.replay.outcome import Replayed, ReplayedStep
+from tisslm.replay.record import Record, read_record
+from tisslm.replay.start import find_start
+from tisslm.replay.statistics import PlaceStatistics, Statistics
+
+__all__ = [
+    "PlaceStatistics",
+    "Record",
+    "RecordedIncident",
+    "Replayed",
+    "ReplayedStep",
+    "Statistics",
+    "find_start",
+    "incident_files",
+    "metrics_file",
+    "read_incident",
+    "read_record",
+    "replay",
+    "trainer_of",
+]
