@@ -129,7 +129,8 @@ class MlflowSink(Sink):
                 client.log_batch(self._run_id, metrics=numbers[start : start + MOST_METRICS])
             for name, text in kinds[Text].items():
                 path = f"{key(name)}/step-{step:08}.txt"
-                client.log_text(self._run_id, text.text, path)
+                plain = text.text.encode(errors="backslashreplace").decode()
+                client.log_text(self._run_id, plain, path)
             if kinds[Histogram]:
                 self._write_histograms(client, int(step), kinds[Histogram])
         except Exception as error:
