@@ -158,6 +158,8 @@ def of_tensorboard(directory: Path) -> tuple[Found, Found, Found]:
     for name, about in reader.AllSummaryMetadata().items():
         kind = about.plugin_data.plugin_name
         place = {"scalars": numbers, "text": texts}.get(kind, {})
+        steps = [event.step for event in reader.Tensors(name)]
+        assert len(set(steps)) == len(steps), name  # those that were made again are forgotten
         for event in reader.Tensors(name):
             place[event.step, name] = tensor_util.make_ndarray(event.tensor_proto).reshape(-1)[0]
     del texts[0, "config"]
