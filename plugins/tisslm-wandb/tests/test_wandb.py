@@ -11,7 +11,6 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,24 +168,24 @@ def test_what_a_killed_run_wrote_is_kept(tmp_path: Path) -> None:
     script = f"""
 import os, pathlib, time
 from tisslm.contracts import RunInfo
+from tisslm_wandb import offline
 from tisslm_wandb.sink import WandbSink
+directory = pathlib.Path({str(tmp_path)!r})
 sink = WandbSink()
-sink.open(RunInfo(pathlib.Path({str(tmp_path)!r}), "killed"))
+sink.open(RunInfo(directory, "killed"))
 for step in range(1, 4):
     sink.write(step, {{"train/loss": step}})
-time.sleep(1.2)
-os.kill(os.getpid(), 9)
+(path,) = offline.files(directory)
+for _ in range(600):  # it is written while the run goes on, once a second
+    if len(list(offline.history(path))) == 3:
+        os.kill(os.getpid(), 9)
+    time.sleep(0.05)
 """
     paths = os.pathsep.join(sys.path)
-    subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path)},
-    )
-    for _ in range(200):
-        if [line["train/loss"] for line in logged(tmp_path)] == [1, 2, 3]:
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError(logged(tmp_path))
+    environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, timeout=60)
+    assert ended.returncode == -9
+    assert [line["train/loss"] for line in logged(tmp_path)] == [1, 2, 3]
 
 
 # ------------------------------------------------------------------------------ errors

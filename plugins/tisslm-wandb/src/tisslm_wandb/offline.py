@@ -82,6 +82,8 @@ def _plain(items: Any) -> dict[str, Any]:
 def _records(path: Path) -> Iterator[bytes]:
     """Put the parts of records together."""
     data = path.read_bytes()
+    if not data:  # a run that has just begun
+        return
     if not data.startswith(MAGIC):
         raise DataError(f"{path}: expected a file of an offline W&B run (run-<id>.wandb), got none")
     at, parts = HEADER, b""
