@@ -9,6 +9,7 @@ import resource
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from tisslm.config import TrainingConfig
@@ -31,7 +32,7 @@ GIB = 2.0**30
 
 
 class SinkGroup:
-    """The sinks of a run: one that raises is named and switched off, or ends the run.
+    """The sinks of a run: one that raises is named, closed and switched off, or ends the run.
 
     Parameters
     ----------
@@ -86,6 +87,8 @@ class SinkGroup:
                 action(sink)
             except Exception as error:  # an observer must not cost a night of training
                 self._open.remove(sink)
+                with suppress(Exception):  # its threads and files go; the error is told below
+                    sink.close()
                 if self._on_error == "fail":
                     raise SinkError(
                         f"sink {type(sink).__name__}: {type(error).__name__}: {error}. The run "

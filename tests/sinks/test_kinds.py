@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,8 +34,14 @@ class Texts(Keeping):
 
 
 class Broken(Keeping):
+    closed = 0
+
     def write(self, step, metrics):
         raise OSError("the disk is gone")
+
+    def close(self):
+        self.closed += 1
+        raise OSError("gone for good")
 
 
 def opened(*sinks: Sink, **options: str) -> SinkGroup:
@@ -68,6 +76,17 @@ def test_a_sink_that_raises_is_switched_off_or_ends_the_run():
         '"fail"; "disable" goes on without the sink'
     )
     assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.filterwarnings("ignore:sink Broken is switched off")
+@pytest.mark.parametrize("on_error", ["disable", "fail"])
+def test_a_sink_that_raises_is_closed_once(on_error):
+    broken = Broken()
+    group = opened(broken, on_error=on_error)
+    with contextlib.suppress(SinkError):
+        group.write(1, {"a": 1.0})
+    group.close()
+    assert broken.closed == 1
 
 
 @given(

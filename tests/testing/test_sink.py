@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tisslm.contracts import Sink
+from tisslm.contracts import Sink, Text
 from tisslm.testing import check_sink
 
 
@@ -79,6 +79,17 @@ class OneForAll(Right):
             super().write(step, metrics)
 
 
+class SaysItTakesTexts(Right):
+    """Writes texts as they are, which not every encoding can."""
+
+    accepts = frozenset({float, Text})
+
+    def write(self, step, metrics):
+        texts = [value.text for value in metrics.values() if isinstance(value, Text)]
+        super().write(step, metrics if not texts else {})
+        self.file.write("".join(texts))
+
+
 class AcceptsATuple(Right):
     accepts = (float,)
 
@@ -96,6 +107,7 @@ WRONG = [
     (NeedsFinite, "takes numbers that are not finite"),
     (NeedsALoss, "a run without steps leaves no trouble"),
     (OneForAll, "two runs do not share anything"),
+    (SaysItTakesTexts, "takes every kind that it accepts"),
     (AcceptsATuple, "accepts floats"),
     (AcceptsNoNumbers, "accepts floats"),
 ]

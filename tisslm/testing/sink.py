@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tisslm.contracts import RunInfo, Sink
+from tisslm.contracts import Histogram, RunInfo, Sink, Text
 from tisslm.testing.checks import Checks, Report, keeps_final_methods
 from tisslm.testing.examples import option_sets
 
@@ -181,6 +181,27 @@ def two_runs_do_not_share_anything(checks: Checks, make: Make, directory: Path) 
     checks.same(counts[1], counts[0], "number of files of the second run")
 
 
+def takes_every_kind_that_it_accepts(checks: Checks, make: Make, directory: Path) -> None:
+    """Check histograms and texts, odd ones too, where the sink says that it takes them."""
+    values: dict[type, tuple[object, ...]] = {
+        Histogram: (
+            Histogram.of(np.linspace(-1.0, 1.0, 100)),
+            Histogram.of(np.zeros(3, dtype=np.float32), bins=1),
+            Histogram(np.array([0, 2, 0]), np.array([0.0, 0.5, 0.5, 2.0]), 1.0, 0.5),
+            Histogram(np.array([0]), np.array([0.0, 1.0]), 0.0, 0.0),
+        ),
+        Text: (Text("größe\n<b>\x00 验证\r\n"), Text(""), Text("lone \ud800")),
+    }
+    with opened(make, run_info(directory)) as sink:
+        for kind, examples in values.items():
+            if kind not in sink.accepts:
+                continue
+            for step, value in enumerate(examples, 1):
+                result: object = sink.write(step, {"sample/1": value, "train/loss": 1.0})
+                checks.that(result is None, "None from write", result)
+    checks.that(directory.is_dir(), "the run directory to stay", "none")
+
+
 PROPERTIES: tuple[Callable[[Checks, Make, Path], None], ...] = (
     opens_writes_and_closes,
     takes_numbers_that_are_not_finite,
@@ -188,4 +209,5 @@ PROPERTIES: tuple[Callable[[Checks, Make, Path], None], ...] = (
     goes_on_after_a_resume,
     a_new_run_keeps_what_an_earlier_one_wrote,
     two_runs_do_not_share_anything,
+    takes_every_kind_that_it_accepts,
 )

@@ -1,0 +1,19 @@
+"""MLflow for TissLM: the hook that names the sink. The class is in ``sink.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tisslm import Entry, hookimpl
+
+__all__ = ["tisslm_sinks"]
+
+
+@hookimpl
+def tisslm_sinks() -> Iterable[Entry]:
+    """Yield mlflow."""
+    yield Entry(
+        "mlflow",
+        "tisslm_mlflow.sink:MlflowSink",
+        "an MLflow run: numbers, settings, histograms and texts as artifacts",
+    )

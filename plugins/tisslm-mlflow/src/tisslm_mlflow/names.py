@@ -1,0 +1,51 @@
+"""Names and values that MLflow takes, made of ours.
+
+What does not live here: the client (``sink``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+
+__all__ = ["key", "settings"]
+
+#: What MLflow refuses within a name, and how long one may be.
+REFUSED = re.compile(r"[^\w\-. :/]|[\t\n\r\f\v]")
+LONGEST = 250
+
+#: How long the value of a setting may be in the oldest servers.
+LONGEST_VALUE = 500
+
+
+def key(name: str) -> str:
+    """Return a name that MLflow takes: the same where it may be, else one that nothing else gets.
+
+    What is refused becomes ``_``, and the name ends in a checksum of the original, so that two
+    names stay two.
+    """
+    parts = [re.sub(r"^\.{1,2}$|^$", "_", part) for part in REFUSED.sub("_", name).split("/")]
+    clean = "/".join(parts)
+    if clean == name and len(name) <= LONGEST:
+        return name
+    return f"{clean[: LONGEST - 9]}_{zlib.crc32(name.encode(errors='backslashreplace')):08x}"
+
+
+def settings(config: Mapping[str, object]) -> dict[str, str]:
+    """Return nested settings as flat texts: ``{"training.seed": "1"}``; long ones are cut."""
+    return {key(name): _text(value) for name, value in _flat(config, "")}
+
+
+def _flat(config: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."

@@ -1,0 +1,89 @@
+"""The HTTP server that answers scrapes, in a thread of its own.
+
+The client library has one, too; this one asks no name server for the name of its address, and
+ends within a tenth of a second.
+
+What does not live here: what a scrape gets (``families``).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+__all__ = ["Server"]
+
+#: Seconds between two looks at whether the server is to end.
+POLL = 0.1
+
+
+class _Handler(WSGIRequestHandler):
+    """One request; its line of a log is left out."""
+
+    #: Seconds that a client may be silent.
+    timeout = 10
+
+    def log_message(self, *args: Any) -> None:
+        """Write nothing: scrapes come every few seconds."""
+
+
+class _ThreadingServer(ThreadingMixIn, WSGIServer):
+    """A thread for each request, none of which keeps the process."""
+
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind without looking up the address's name."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away."""
+
+
+class Server:
+    """Listen and answer until it is closed.
+
+    Parameters
+    ----------
+    host : str
+    port : int
+        0 takes one that is free.
+    registry : CollectorRegistry
+
+    Raises
+    ------
+    OSError
+        If nothing can listen there.
+    """
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
+        flags = socket.AI_PASSIVE
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)[
+            0
+        ]
+        kind = type("_Server", (_ThreadingServer,), {"address_family": family})
+        self._server: WSGIServer = kind(address[:2], _Handler)
+        self._server.set_app(make_wsgi_app(registry))
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL,), name="tisslm-prometheus", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """Where it listens, such as ``127.0.0.1:9464``."""
+        host, port = self._server.server_address[:2]
+        return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
+
+    def close(self) -> None:
+        """Stop answering, free the port and wait for the thread."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
