@@ -39,6 +39,7 @@ _NOT_COMPARED = (
     "max_time",
     "on_save_error",
     "async_save",
+    "profile_steps",
 )
 
 

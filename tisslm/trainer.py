@@ -28,6 +28,7 @@ from tisslm.parts import Parts, Wanted, build_parts, describe
 from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
+from tisslm.profiling import Profile
 from tisslm.registry import Registry, load_registry
 from tisslm.run_choice import keeping, open_run
 from tisslm.saving import DirectSaver, Saver
@@ -82,6 +83,8 @@ class Trainer:
     stopped : str
         Why the last ``train`` ended before ``max_steps``: the name of a signal, or the time limit;
         "" if it did not.
+    profile : tisslm.profiling.Profile or None
+        What ``config.profile_steps`` has recorded.
     run : RunDirectory
     retention : tisslm.checkpoint.Retention
         Which checkpoints are kept.
@@ -129,6 +132,7 @@ class Trainer:
         self.observed: dict[str, Any] = {}
         self.leaving = Leaving(self.communicator)
         self.stopped = ""
+        self.profile: Profile | None = None
         self.saver: Saver = DirectSaver(self._write_checkpoint)
         self.retention = keeping(config, self.val_dataset is not None)
         self.run, saved = open_run(config, self.settings)

@@ -59,6 +59,7 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "async_save": False,
         "monitor_steps": 100,
         "on_sink_error": "disable",
+        "profile_steps": 0,
     }
     assert config.model_dump() == founding | added
 
@@ -243,7 +244,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
         "loss_scale_growth_interval, keep_best, keep_every, best_metric, best_mode, on_nonfinite, "
         "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
-        "async_save, monitor_steps, on_sink_error",
+        "async_save, monitor_steps, on_sink_error, profile_steps",
     ),
     (
         {"on_nonfinite": "ignore"},

@@ -44,6 +44,14 @@ def train(
             help="Go on from a checkpoint or a run; auto: the newest run of this configuration.",
         ),
     ] = None,
+    profile: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Record N steps kernel by kernel: trace.json in the run, and a table at the end.",
+        ),
+    ] = 0,
 ) -> None:
     """Train a model on text or tokens.
 
@@ -54,6 +62,7 @@ def train(
     it is saved, and the same command with --resume auto goes on.
     """
     overrides = [*(settings or ()), *([] if resume is None else [f"training.resume={resume}"])]
+    overrides += [f"training.profile_steps={profile}"] if profile else []
     try:
         with leave_at_once():
             trainer = build_trainer(RunConfig.load(config, overrides))
@@ -81,6 +90,8 @@ def _train(trainer: Trainer) -> None:
     except KeyboardInterrupt:
         typer.echo(_interruption(trainer), err=True)
         raise typer.Exit(130) from None
+    finally:
+        _show_profile(trainer)
     if trainer.stopped:
         typer.echo(
             f"saved at step {trainer.current_step}; the same command with --resume auto goes on",
@@ -106,6 +117,16 @@ def _announce(trainer: Trainer) -> None:
     typer.echo(f"run: {trainer.run.path}{start}")
     for limit in time_limits(trainer.config.max_time):
         typer.echo(f"time limit: {limit.words}; the run saves and leaves before")
+
+
+def _show_profile(trainer: Trainer) -> None:
+    """Print where the time of the recorded steps went, if any were."""
+    profile = trainer.profile
+    if profile is None:
+        return
+    typer.echo(f"\n{profile.table()}")
+    if profile.path:
+        typer.echo(f"trace: {profile.path} (open it in https://ui.perfetto.dev)")
 
 
 def _interruption(trainer: Trainer) -> str:

@@ -185,6 +185,9 @@ class TrainingConfig(Section):
     on_sink_error : {"disable", "fail"}, default "disable"
         What happens when a sink raises on the way: it is switched off with a warning, or the run
         saves and ends with its error.
+    profile_steps : int, default 0
+        So many steps, after a few that warm up, are recorded kernel by kernel: ``trace.json`` in
+        the run directory opens in https://ui.perfetto.dev. 0: none.
 
     Raises
     ------
@@ -239,6 +242,7 @@ class TrainingConfig(Section):
     async_save: Flag = False
     monitor_steps: Count = 100
     on_sink_error: OnSinkError = "disable"
+    profile_steps: CountOrZero = 0
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""
