@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from chrome_trace import check_trace
 
+from tisslm import ops
 from tisslm.profiling import profiler as module
 from tisslm.profiling.records import OUTSIDE
+
+WATCHED = ops.watch_regions(None)  # else: twins, or a build without OpenMP
 
 
 def numbers(trainer) -> list[int]:
@@ -54,7 +57,8 @@ def test_a_run_that_goes_on_is_recorded_from_there(make_trainer, tmp_path):
 WAYS = {
     "fp32": {},
     "bf16": {"precision": "bf16"},
-    "fp16": {"precision": "fp16", "loss_scale_init": 2**24},  # its first steps overflow
+    # its first steps overflow; NumPy's twins would warn of it
+    "fp16": {"precision": "fp16", "loss_scale_init": 2**16 if ops.REFERENCE_ONLY else 2**24},
     "checkpointed": {"activation_checkpointing": "full"},
     "accumulated": {"gradient_accumulation_steps": 2},
 }
@@ -87,10 +91,10 @@ def test_every_call_lies_in_its_place_and_its_threads_in_the_call(make_trainer, 
                 assert not around
             else:
                 assert [(s.place, s.direction) for s in around] == [(call.place, call.direction)]
-            assert call.shares, call.operation
+            assert bool(call.shares) == WATCHED, call.operation
             for share in call.shares:
                 assert call.start <= share.start <= share.end <= call.end
-            assert 0 < call.busy <= 2 * (call.end - call.start)
+            assert WATCHED <= call.busy <= 2 * (call.end - call.start)
             assert call.nbytes > 0
 
 

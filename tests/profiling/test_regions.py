@@ -10,6 +10,10 @@ import pytest
 from tisslm import ops
 from tisslm.profiling.regions import ROOM, Regions
 
+pytestmark = pytest.mark.skipif(
+    not ops.watch_regions(None), reason="twins, or a build without OpenMP: no threads to watch"
+)
+
 
 def product(rows: int = 400) -> np.ndarray:
     """Return a product that is large enough for every thread to get a share."""

@@ -11,8 +11,11 @@ from chrome_trace import Complete, check_nesting, check_trace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tisslm import ops
 from tisslm.profiling.records import Call, Profile, Share, Span, Step
 from tisslm.profiling.trace import events, write_trace
+
+WATCHED = ops.watch_regions(None)  # else: twins, or a build without OpenMP
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def test_the_tracks_are_python_and_the_threads_of_the_kernels(trace):
     }
     assert list(names.values()) == ["Python", "kernel thread 0", "kernel thread 1"]
     used = {event.tid for event in slices(trace)}
-    assert used == set(names)
+    assert used == set(names) if WATCHED else len(used) == 1
 
 
 def test_every_call_is_there_with_its_place_rate_and_threads(profile, trace):
@@ -46,7 +49,8 @@ def test_every_call_is_there_with_its_place_rate_and_threads(profile, trace):
         seconds = (call.end - call.start) * 1e-9
         assert event.args["GB/s"] == pytest.approx(call.nbytes / seconds / 1e9, abs=6e-4)
         assert ("GFLOP/s" in event.args) == bool(call.flops)
-        assert 0 < event.args["threads busy"] <= 1
+        if WATCHED:
+            assert 0 < event.args["threads busy"] <= 1
     threads = [e for e in slices(trace) if e.tid != python]
     assert len(threads) == sum(len(call.shares) for call in calls)
 
