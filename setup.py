@@ -20,6 +20,8 @@ COMPILE = [
     "-Wno-unused-function",
     "-Wno-discarded-qualifiers",
 ]
+# Calls of these go to c/regions.c first.
+WATCHED = ["-Wl,--wrap=GOMP_parallel", "-Wl,--wrap=GOMP_barrier"]
 # <omp.h> and OpenMP's flag must work; clang has no "#pragma GCC target", by which c/levels.c sets
 # the instruction-set levels.
 PROBE = """\
@@ -69,8 +71,11 @@ def openmp_flags() -> list[str]:
 
 
 def extension(name: str, openmp: list[str]) -> Extension:
-    """Describe one kernel module; only isa links the C sources, the others reach them by it."""
-    sources = [str(KERNELS / f"{name}.pyx")]
+    """Describe one kernel module; only isa links the levels, the others reach them by it.
+
+    Each links the stamps of its own parallel regions, by which the profiler sees the threads.
+    """
+    sources = [str(KERNELS / f"{name}.pyx"), str(KERNELS / "c" / "regions.c")]
     depends = [str(path) for path in (KERNELS / "c").glob("*.h")]
     if name == "isa":
         sources.append(str(KERNELS / "c" / "levels.c"))
@@ -81,7 +86,7 @@ def extension(name: str, openmp: list[str]) -> Extension:
         include_dirs=[str(KERNELS)],
         depends=depends,
         extra_compile_args=[*COMPILE, *openmp],
-        extra_link_args=openmp,
+        extra_link_args=[*openmp, *(WATCHED if openmp else [])],
     )
 
 

@@ -6,7 +6,6 @@ What does not live here: the mask (``tisslm._kernels.attention``), and how docum
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from job import Precision
 from machine import describe, say, stop, usable_cores, warn_if_busy, write_json
 from numpy.typing import NDArray
 from sizes import Size, parse_size
-from timers import replaced, timing
+from timers import Timer
 
 from tisslm import Transformer, TransformerConfig, ops
 from tisslm.contracts import IGNORE_INDEX, Batch, target_weights
@@ -109,13 +108,13 @@ def verify(model: Transformer, batch: Batch, tolerance: float) -> int:
 
 def one_pass(model: Transformer, batch: Batch, times: Times) -> None:
     """Time forward and backward, with the attention in it."""
-    parts: dict[str, float] = defaultdict(float)
+    timer = Timer()
     model.parameters.zero_grad()
-    with replaced(timing(parts)):
+    with ops.watching(timer):
         begin = perf_counter()
         model.step_loss(batch, CrossEntropy())
         times.passes.append(perf_counter() - begin)
-    times.attention.append(parts["attention"])
+    times.attention.append(timer.seconds["attention"])
 
 
 def seen_share(start: NDArray[np.int32]) -> float:

@@ -1,6 +1,6 @@
 """Each kernel of a training step beside its bound: ``kernels.py --help``.
 
-What does not live here: the calls (``cases``), how much work one is (``work``).
+What does not live here: the calls (``cases``), how much work one is (``tisslm.work``).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from command import ElementType, JsonFile, Rounds, SizeName, Threads
 from job import Precision
 from machine import describe, say, stop, usable_cores, warn_if_busy, write_json
 from sizes import Size, parse_size
-from work import UNIT, bound_of, flops, named, nbytes, operations, part_of
 
 from tisslm import ops
 from tisslm.errors import ConfigError, TissLMError
+from tisslm.work import UNIT, bound_of, flops, named, nbytes, operations, part_of
 
 #: Relative to the largest element expected. fp32: sums of a few thousand terms are off by a few
 #: 1e-6 of that, a term left out or counted twice by far more than 1e-4. The others: results are
@@ -140,7 +140,7 @@ def compare(case: Case, place: int, expected: Any, tolerance: float) -> None:
 def prepare(case: Case) -> Timed:
     """Warm a case up, and find how many calls fill a turn."""
     op = operations()[case.operation]
-    arguments = named(op, case.arguments, {})
+    arguments = named(case.operation, case.arguments)
     bound = bound_of(part_of(case.operation))
     count = flops if bound == "products" else nbytes
     timed = Timed(case, count(case.operation, arguments), bound)

@@ -1,7 +1,7 @@
 """Where the time of a training step goes, and how far each part is from its bound.
 
 ``profile_step.py --help``. What does not live here: the timers (``timers``), how much work a call
-is (``work``), the bounds (``bounds``).
+is (``tisslm.work``), the bounds (``bounds``).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from machine import describe, say, stop, usable_cores, warn_if_busy, write_json
 from protocol import UnavailableError
 from sides.ours import OurSide
 from sizes import parse_size
-from timers import Part, counting, replaced, timing
-from work import UNIT, bound_of, operations, part_of
+from timers import Counter, Part, Timer
 
 from tisslm import ops
+from tisslm.work import UNIT, bound_of
 
 VERIFIED_UPDATES = 2
 ROUND_SECONDS = 1.5
@@ -123,18 +123,17 @@ def verify(job: Job) -> tuple[OurSide, dict[str, Part]]:
         If the losses are not the same, to the bit, or an update has too few operations.
     """
     expected = make_side(job).updates(VERIFIED_UPDATES)["losses"]
-    parts: dict[str, Part] = {}
-    side, ignored = make_side(job), dict.fromkeys(map(part_of, operations()), 0.0)
-    with replaced(counting(parts)):
+    side, counter = make_side(job), Counter()
+    with ops.watching(counter):
         found = side.updates(1)["losses"]
-    with replaced(timing(ignored)):
+    with ops.watching(Timer()):
         found += side.updates(VERIFIED_UPDATES - 1)["losses"]
     if found != expected:
         raise ValueError(f"the losses are {found} with timers and {expected} without")
-    counted, least = sum(part.flops for part in parts.values()), job.size.product_flops
+    counted, least = sum(part.flops for part in counter.parts.values()), job.size.product_flops
     if counted < least:
         raise ValueError(f"the timers saw {counted} operations of an update, expected {least}")
-    return side, parts
+    return side, counter.parts
 
 
 def smallest_call() -> float:
@@ -159,11 +158,11 @@ def measure(job: Job) -> Profile:
         say(f"round {number + 1} of {job.rounds}, {steps} updates without and with timers")
         profile.bounds.measure(BOUND_SECONDS)
         profile.plain.append(side.updates(steps)["seconds"] / steps)
-        seconds = dict.fromkeys(map(part_of, operations()), 0.0)
-        with replaced(timing(seconds)):
+        timer = Timer()
+        with ops.watching(timer):
             profile.timed.append(side.updates(steps)["seconds"] / steps)
         for name, part in parts.items():
-            part.seconds.append(seconds[name] / steps)
+            part.seconds.append(timer.seconds[name] / steps)
     for count in (1, threads):
         ops.set_threads(count)
         profile.call_seconds[count] = smallest_call()

@@ -1,23 +1,21 @@
-"""Operations of ``tisslm.ops`` replaced, for a while, by ones that count or take their time.
+"""Watchers of ``tisslm.ops`` that count each part's work, or take its time.
 
-Layers call operations as attributes of ``ops``, so that one place sees every call.
-
-What does not live here: how much work a call is (``work``), whole steps.
+What does not live here: how much work a call is (``tisslm.work``), whole steps, and single calls
+with their places (``tisslm.profiling``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from work import flops, named, nbytes, operations, part_of
+import clone  # noqa: F401 (finds tisslm)
 
-from tisslm import ops
+from tisslm.watching import Watcher
+from tisslm.work import flops, named, nbytes, part_of
 
-__all__ = ["Part", "counting", "replaced", "timing"]
+__all__ = ["Counter", "Part", "Timer"]
 
 
 @dataclass
@@ -37,46 +35,32 @@ class Part:
     seconds: list[float] = field(default_factory=list)
 
 
-@contextmanager
-def replaced(make: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """Replace every operation by what ``make(name, operation)`` returns, for a while."""
-    originals = operations()
-    try:
-        for name, op in originals.items():
-            setattr(ops, name, make(name, op))
-        yield
-    finally:
-        for name, op in originals.items():
-            setattr(ops, name, op)
+class Counter(Watcher):
+    """Counts calls and work, by part."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Part] = {}
+
+    def before(self, op: str, args: tuple[Any, ...]) -> None:
+        """Count a call."""
+        part, arguments = self.parts.setdefault(part_of(op), Part()), named(op, args)
+        part.calls += 1
+        part.flops += flops(op, arguments)
+        part.nbytes += nbytes(op, arguments)
 
 
-def counting(parts: dict[str, Part]) -> Callable[..., Callable[..., Any]]:
-    """Return what ``replaced`` takes to count calls and work."""
+class Timer(Watcher):
+    """Adds up the seconds of each part."""
 
-    def make(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **kwargs: Any) -> None:
-            part, arguments = parts.setdefault(part_of(name), Part()), named(op, args, kwargs)
-            part.calls += 1
-            part.flops += flops(name, arguments)
-            part.nbytes += nbytes(name, arguments)
-            op(*args, **kwargs)
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = 0.0
 
-        return counted
+    def before(self, op: str, args: tuple[Any, ...]) -> None:
+        """Begin a call."""
+        self._start = perf_counter()
 
-    return make
-
-
-def timing(seconds: dict[str, float]) -> Callable[..., Callable[..., Any]]:
-    """Return what ``replaced`` takes to add up the seconds of each part."""
-
-    def make(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
-        part = part_of(name)
-
-        def timed(*args: Any, **kwargs: Any) -> None:
-            start = perf_counter()
-            op(*args, **kwargs)
-            seconds[part] += perf_counter() - start
-
-        return timed
-
-    return make
+    def after(self, op: str, args: tuple[Any, ...]) -> None:
+        """End it."""
+        seconds, part = perf_counter() - self._start, part_of(op)
+        self.seconds[part] = self.seconds.get(part, 0.0) + seconds

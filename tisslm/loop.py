@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tisslm import checkpoint, ops, snapshot
@@ -21,6 +21,7 @@ from tisslm.evaluate import evaluate
 from tisslm.leaving import Leave
 from tisslm.ownership import Owner
 from tisslm.prefetch import Prefetch
+from tisslm.profiling import TRACE, Profiler
 from tisslm.reporting import is_logged
 from tisslm.saving import is_failed_write, make_saver
 from tisslm.step_metrics import StepMetrics
@@ -147,18 +148,34 @@ class Loop:
         windows = self.dataset.stream(
             trainer.rows_per_update, trainer.config.seed, start=trainer.state.position
         )
-        with Prefetch(windows, trainer.leaving.check) as batches:
+        with Prefetch(windows, trainer.leaving.check) as batches, self._profiled() as profiler:
             while trainer.current_step < trainer.max_steps and not trainer.stopping.due:
                 trainer.leaving.check_together(self.metrics.rate.longest)
-                if self._step(batches):
+                with profiler.step(trainer.current_step + 1):
+                    made = self._step(batches, profiler)
+                if made:
                     trainer.leaving.progressed = True
                     self._after_step(batches)
 
-    def _step(self, batches: Prefetch) -> bool:
+    @contextmanager
+    def _profiled(self) -> Iterator[Profiler]:
+        """Make the recorder of some steps; the trainer gets what it has recorded."""
+        trainer = self.trainer
+        wanted = trainer.config.profile_steps if trainer.communicator.rank == 0 else 0
+        left = trainer.max_steps - trainer.current_step
+        profiler = Profiler(wanted, left, trainer.run.path / TRACE, trainer.model)
+        try:
+            yield profiler
+        finally:
+            profiler.close()
+            trainer.profile = profiler.profile
+
+    def _step(self, batches: Prefetch, profiler: Profiler) -> bool:
         """Take a batch and make an update of it; tell whether there was one."""
         trainer, start = self.trainer, time.perf_counter()
         before, lr = trainer.current_step, trainer.scheduler.get_lr()
-        batch = next(batches)
+        with profiler.span("batch"):
+            batch = next(batches)
         waited = time.perf_counter() - start
         loss = trainer.train_step(*batch)
         self.metrics.add(batch[0].shape, waited, time.perf_counter() - start)
@@ -168,7 +185,8 @@ class Loop:
         if is_logged(trainer.current_step, trainer.config, trainer.max_steps):
             metrics = {**self.metrics.line(loss, lr), **metrics}
         if metrics:
-            trainer.sinks.write(trainer.current_step, metrics)
+            with profiler.span("report"):
+                trainer.sinks.write(trainer.current_step, metrics)
         return True
 
     def _after_step(self, batches: Prefetch) -> None:

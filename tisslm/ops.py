@@ -12,6 +12,7 @@ knows the name of what is wrong.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import math
 import os
@@ -71,6 +72,7 @@ class _Pool:
     def __init__(self) -> None:
         self.chosen = threads.resolve_threads()
         self.forked = False
+        self.regions: NDArray[np.int64] | None = None
         self.lock = threading.Lock()
         self._scratch_floats = 0
         os.register_at_fork(after_in_child=self._mark_forked)
@@ -150,6 +152,47 @@ def engine() -> dict[str, str]:
     pools = [p for p in threadpool_info() if p["user_api"] == "blas" and "scipy" in p["filepath"]]
     core = f"{pools[0]['version']} {pools[0].get('architecture')}" if pools else "unknown"
     return {"ops": "compiled", "isa": level, "blas": core}
+
+
+#: Modules with parallel loops, whose threads can be watched.
+_PARALLEL = (
+    "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "linear", "norm",
+    "optim",
+)  # fmt: skip
+
+
+def watch_regions(table: NDArray[np.int64] | None) -> bool:
+    """Have every thread stamp when it begins and ends its share of a kernel's parallel loop.
+
+    Parameters
+    ----------
+    table : ndarray of int64, or None
+        Room for R regions, threads for each T, the count of regions (the reader's to set to 0),
+        then R x T pairs of begin and end in the nanoseconds of ``time.perf_counter_ns``; 0 and 0
+        where a thread took no part. The format is that of ``_kernels/c/regions.c``. None: no more
+        stamps.
+
+    Returns
+    -------
+    bool
+        Whether there will be stamps: the twins, and a build without OpenMP, have no threads.
+    """
+    watch = [] if REFERENCE_ONLY else [_watch_function(module) for module in _PARALLEL]
+    if not watch or None in watch:
+        return False
+    with _pool.lock:  # no kernel runs
+        for function in watch:
+            function(None if table is None else table.ctypes.data)
+        _pool.regions = table  # which must live as long as it is written to
+    return True
+
+
+def _watch_function(module: str) -> Any:
+    """Return the C function of an extension module; None where it was built without OpenMP."""
+    function = getattr(ctypes.CDLL(_compiled(module).__file__), "tiss_watch_regions", None)
+    if function is not None:
+        function.argtypes, function.restype = [ctypes.c_void_p], None
+    return function
 
 
 def multiplies_bf16() -> bool:

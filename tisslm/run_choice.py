@@ -45,6 +45,7 @@ _NOT_COMPARED = (
     "early_stopping_patience",
     "early_stopping_min_delta",
     "restore_best",
+    "profile_steps",
 )
 
 

@@ -29,6 +29,7 @@ from tisslm.parts import Parts, Wanted, build_parts, describe
 from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
+from tisslm.profiling import Profile
 from tisslm.registry import Registry, load_registry
 from tisslm.run_choice import keeping, open_run
 from tisslm.samples import make_sampler
@@ -90,6 +91,8 @@ class Trainer:
     stopping : tisslm.stopping.Stopping
         The best evaluation so far, and whether the run is to end for want of a better one:
         ``stopping.summary()``, ``stopping.ended``.
+    profile : tisslm.profiling.Profile or None
+        What ``config.profile_steps`` has recorded.
     run : RunDirectory
     retention : tisslm.checkpoint.Retention
         Which checkpoints are kept.
@@ -140,6 +143,7 @@ class Trainer:
         self.observed: dict[str, Any] = {}
         self.leaving = Leaving(self.communicator)
         self.stopped = ""
+        self.profile: Profile | None = None
         self.saver: Saver = DirectSaver(self._write_checkpoint)
         self.retention = keeping(config, self.val_dataset is not None)
         self.stopping = Stopping(config)

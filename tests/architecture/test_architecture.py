@@ -31,6 +31,7 @@ def test_modules_import_only_lower_floors():
     [
         ("scipy.linalg", {"blas.pyx"}),
         ("omp.h", {"omp_or_serial.h", "threads.pyx"}),
+        ("GOMP_", {"regions.c"}),
         ("GCC target", {"levels.c"}),
         ("_intrinsics|immintrin", {"levels.c"}),
     ],

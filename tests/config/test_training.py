@@ -67,6 +67,7 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "early_stopping_min_delta": 0.0,
         "restore_best": False,
         "overfit_batches": 0,
+        "profile_steps": 0,
     }
     assert config.model_dump() == founding | added
 
@@ -263,7 +264,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
         "loss_scale_growth_interval, keep_best, keep_every, best_metric, best_mode, on_nonfinite, "
         "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
-        "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_promptsearly_stopping_patience, "
+        "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_promptsearly_stopping_patience, "profile_steps",
         "sample_tokens",
         "early_stopping_min_delta, restore_best, "
         "overfit_batches",

@@ -56,6 +56,14 @@ def train(
         bool,
         typer.Option("--dry-run", help="Try two steps and an evaluation, and write nothing."),
     ] = False,
+    profile: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Record N steps kernel by kernel: trace.json in the run, and a table at the end.",
+        ),
+    ] = 0,
 ) -> None:
     """Train a model on text or tokens.
 
@@ -66,7 +74,8 @@ def train(
     it is saved, and the same command with --resume auto goes on.
     """
     overrides = list(settings or ())
-    for key, value in (("resume", resume), ("overfit_batches", overfit_batches)):
+    given = {"resume": resume, "overfit_batches": overfit_batches, "profile_steps": profile or None}
+    for key, value in given.items():
         overrides += [] if value is None else [f"training.{key}={value}"]
     try:
         with leave_at_once():
@@ -101,6 +110,8 @@ def _train(trainer: Trainer) -> None:
     except KeyboardInterrupt:
         typer.echo(_interruption(trainer), err=True)
         raise typer.Exit(130) from None
+    finally:
+        _show_profile(trainer)
     if trainer.stopped:
         typer.echo(
             f"saved at step {trainer.current_step}; the same command with --resume auto goes on",
@@ -151,6 +162,16 @@ def _announce(trainer: Trainer) -> None:
     typer.echo(f"run: {trainer.run.path}{start}")
     for limit in time_limits(trainer.config.max_time):
         typer.echo(f"time limit: {limit.words}; the run saves and leaves before")
+
+
+def _show_profile(trainer: Trainer) -> None:
+    """Print where the time of the recorded steps went, if any were."""
+    profile = trainer.profile
+    if profile is None:
+        return
+    typer.echo(f"\n{profile.table()}")
+    if profile.path:
+        typer.echo(f"trace: {profile.path} (open it in https://ui.perfetto.dev)")
 
 
 def _interruption(trainer: Trainer) -> str:

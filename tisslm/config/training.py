@@ -204,6 +204,9 @@ class TrainingConfig(Section):
     overfit_batches : int, default 0
         Train on the windows of the first so many steps, over and over, and evaluate on them:
         the loss must vanish; 0 switches that off.
+    profile_steps : int, default 0
+        So many steps, after a few that warm up, are recorded kernel by kernel: ``trace.json`` in
+        the run directory opens in https://ui.perfetto.dev. 0: none.
 
     Raises
     ------
@@ -266,6 +269,7 @@ class TrainingConfig(Section):
     early_stopping_min_delta: MinDelta = 0.0
     restore_best: Flag = False
     overfit_batches: CountOrZero = 0
+    profile_steps: CountOrZero = 0
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

@@ -4,7 +4,8 @@ Both are read off the arrays of a call, by the names that its twin gives them. T
 array once, and twice where it is read and written, as if caches held nothing between two calls and
 everything within one. So a kernel whose arrays fit in a cache may go beyond the memory's bound.
 
-What does not live here: time.
+What does not live here: time (``profiling``), and what a model counts for a whole step
+(``Model.flops_per_token``).
 """
 
 from __future__ import annotations
@@ -14,16 +15,25 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-import clone  # noqa: F401 (finds tisslm)
 import numpy as np
 
 from tisslm import ops
 
-__all__ = ["PARTS", "UNIT", "bound_of", "flops", "named", "nbytes", "operations", "part_of"]
+__all__ = [
+    "PARTS",
+    "UNIT",
+    "bound_of",
+    "flops",
+    "named",
+    "nbytes",
+    "operations",
+    "part_of",
+    "shapes",
+]
 
 #: Parts of a training step, by the beginning of an operation's name; the first that fits counts.
 PARTS = {
-    "products": ("linear_", "_matmul"),
+    "products": ("linear_", "matmul"),
     "attention": ("attention_",),
     "norms": ("layer_norm", "rms_norm", "norm_"),
     "activation": ("activation_",),
@@ -58,8 +68,12 @@ GATHERED = {"token_VC": 1, "dtoken_VC": 2}
 
 
 def operations() -> dict[str, Callable[..., None]]:
-    """Return the operations of ``ops``, the functions that wrap a twin, by attribute."""
-    return {name: op for name, op in vars(ops).items() if hasattr(op, "__wrapped__")}
+    """Return the operations of ``ops``, the functions that wrap a twin, by the twin's name."""
+    return {
+        op.__name__: op
+        for op in vars(ops).values()
+        if hasattr(op, "__wrapped__") and "_reference" in op.__module__.split(".")
+    }
 
 
 def part_of(operation: str) -> str:
@@ -75,29 +89,37 @@ def bound_of(part: str) -> str:
     return "products" if part in BY_PRODUCTS else "memory"
 
 
-def named(op: Callable[..., None], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def named(operation: str, args: tuple[Any, ...]) -> dict[str, Any]:
     """Return a call's arguments by the names that the twin gives them."""
-    names = _names(op)
-    return {**dict(zip(names, args, strict=False)), **kwargs}
+    return dict(zip(_names(operation), args, strict=False))
 
 
 @cache
-def _names(op: Callable[..., None]) -> tuple[str, ...]:
-    return tuple(inspect.signature(op).parameters)
+def _names(operation: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(operations()[operation]).parameters)
 
 
 def flops(operation: str, arguments: Mapping[str, Any]) -> int:
     """Count the multiply-adds of a call, as two each: products, and attention's causal half.
 
-    What backward computes once more counts nothing, as in ``Size.flops_per_token``.
+    What backward computes once more counts nothing.
+
+    Parameters
+    ----------
+    operation : str
+        Name of the twin.
+    arguments : mapping
+        What ``named`` returned.
     """
     if operation.startswith("linear_"):
         rows = _first(arguments, "x_NC", "dy_NO").shape[0]
         outputs, channels = _first(arguments, "w_OC", "dw_OC").shape
         return int(2 * rows * outputs * channels)
-    if operation == "_matmul":
+    if operation == "matmul":
         (rows, inner), columns = arguments["a_MK"].shape, arguments["b_KN"].shape[1]
         return int(2 * rows * inner * columns)
+    # one product of T x T x D for the scores and one for the output; backward has two for each,
+    # and of every one the causal half
     if operation in ("attention_forward", "attention_backward"):
         batch, time, channels = arguments["out_BTC"].shape
         passes = 2 if operation == "attention_forward" else 4
@@ -106,7 +128,15 @@ def flops(operation: str, arguments: Mapping[str, Any]) -> int:
 
 
 def nbytes(operation: str, arguments: Mapping[str, Any]) -> int:
-    """Count the least traffic of a call with memory, in bytes."""
+    """Count the least traffic of a call with memory, in bytes.
+
+    Parameters
+    ----------
+    operation : str
+        Name of the twin.
+    arguments : mapping
+        What ``named`` returned.
+    """
     touched: dict[int, int] = {}
     for name, value in arguments.items():
         if isinstance(value, np.ndarray):
@@ -125,6 +155,16 @@ def _traffic(operation: str, name: str, array: Any, arguments: Mapping[str, Any]
     again = name in UPDATED.get(operation, ())
     again = again or (name in ACCUMULATED and bool(arguments.get("accumulate")))
     return int(array.nbytes * (2 if again else 1))
+
+
+def shapes(arguments: Mapping[str, Any]) -> str:
+    """Say the arrays of a call for reading: ``x_NC 64x384, w_OC 65x384``; bf16 as uint16."""
+    return ", ".join(
+        f"{name} {'x'.join(map(str, value.shape))}"
+        + ("" if value.dtype == np.float32 else f" {value.dtype}")
+        for name, value in arguments.items()
+        if isinstance(value, np.ndarray)
+    )
 
 
 def _first(arguments: Mapping[str, Any], *names: str) -> Any:

@@ -1,0 +1,138 @@
+"""What a profile consists of: steps, the places that they pass, the kernels that they call.
+
+Times are nanoseconds of ``time.perf_counter_ns``.
+
+What does not live here: recording (``recorder``), and how a profile is shown (``table``,
+``trace``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["OUTSIDE", "Call", "Profile", "Share", "Span", "Step"]
+
+#: Place of a call that no layer makes: the norm of the gradients, the update.
+OUTSIDE = "update and the rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one thread did in one parallel loop of a kernel."""
+
+    thread: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a step with a name: a layer in one direction, or the wait for the batch.
+
+    Attributes
+    ----------
+    place : str
+        "blocks.0.attention", "head", ...
+    direction : str
+        "forward", "backward" or "recompute"; "" where there is none.
+    """
+
+    place: str
+    direction: str
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        """Place and direction."""
+        return f"{self.place} {self.direction}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a kernel, or of its twin.
+
+    Attributes
+    ----------
+    operation : str
+    place, direction : str
+        As in ``Span``; ``OUTSIDE`` and "" where no layer is at work.
+    flops, nbytes : int
+        Its operations, and its least traffic with memory.
+    arrays : str
+        Their names and shapes.
+    shares : tuple of Share
+        Empty where threads cannot be watched.
+    """
+
+    operation: str
+    place: str
+    direction: str
+    start: int
+    end: int
+    flops: int
+    nbytes: int
+    arrays: str
+    shares: tuple[Share, ...]
+
+    @property
+    def busy(self) -> int:
+        """Nanoseconds of work, summed over the threads."""
+        return sum(share.end - share.start for share in self.shares)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One training step.
+
+    Attributes
+    ----------
+    number : int
+        The update that it was to make.
+    spans : list of Span
+        In the order in which they ended, so that an inner one comes before an outer one.
+    calls : list of Call
+    """
+
+    number: int
+    start: int
+    end: int
+    spans: list[Span]
+    calls: list[Call]
+
+
+@dataclass
+class Profile:
+    """The steps that were recorded.
+
+    Attributes
+    ----------
+    steps : list of Step
+    threads : int
+        Of the kernels.
+    plain : list of float
+        Seconds of steps before them that were not recorded, without the first.
+    about : mapping
+        What a reader should know of the run: version, engine, processor.
+    path : str
+        Where the trace is; "" if it could not be written.
+    """
+
+    threads: int
+    about: Mapping[str, object] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    plain: list[float] = field(default_factory=list)
+    path: str = ""
+
+    @property
+    def kernel_share(self) -> float:
+        """The share of the steps' time that is spent in kernels, 0 to 1."""
+        inside = sum(call.end - call.start for step in self.steps for call in step.calls)
+        return inside / sum(step.end - step.start for step in self.steps)
+
+    def table(self) -> str:
+        """Return where the time goes, for reading."""
+        from tisslm.profiling.table import table
+
+        return table(self)
