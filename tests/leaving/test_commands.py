@@ -28,7 +28,7 @@ SETTINGS = (
     "training.threads=1",
     "log.sinks=jsonl,csv",
 )
-TIMES = ("train/tokens_per_second", "train/step_time_ms", "eval/runtime", "memory/")
+TIMES = ("train/tokens_per_second", "train/step_time_ms", "eval/runtime", "memory/", "monitor/")
 
 
 @pytest.fixture(autouse=True)
