@@ -221,7 +221,7 @@ def _observe(monitor: Monitor, turns_to: str, site: str, array: Array) -> None:
     """Show an array as a view that cannot be made writable again."""
     if turns_to:
         monitor.turn_to(turns_to)
-    monitor.observe(site, np.asarray(memoryview(array).toreadonly()))
+    monitor.observe(site, np.asarray(array.data.toreadonly()))
 
 
 def _name(monitor: Monitor) -> str:
