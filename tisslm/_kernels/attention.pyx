@@ -3,11 +3,12 @@
 A row may hold several documents: with start, query t sees the keys from start[t] to t, and tiles
 of keys that a tile of queries cannot see are not touched. Starts must not decrease along a row.
 Only the log-sum-exp of each row is kept; backward computes the scores again:
-dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO.
+dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO. So does the entropy.
 qkv, out and their gradients are stored as float32, bfloat16 or float16, alike in one call.
 Each returns 0, or the floats of scratch per thread that it needs and does not have.
-Split: forward and the entropy by (sample, head, tile of 64 queries); backward by (sample, kv head), each with
-key tiles ascending and queries ascending within, so that every sum has one fixed order.
+Split: forward and the entropy by (sample, head, tile of 64 queries); backward by (sample, kv
+head), each with key tiles ascending and queries ascending within, so that every sum has one fixed
+order.
 """
 
 from cython.parallel cimport prange
