@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/*) setup.py pyproject.toml
 
-.PHONY: train test soak lint format bench clean
+.PHONY: train test soak lint format bench bench-monitors clean
 
 train: $(VENV)/installed
 	$(BIN)/tisslm train
@@ -42,6 +42,10 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/threads.py --size $(SIZE)
 	$(BIN)/python benchmarks/document_mask.py --size $(SIZE)
 	$(BIN)/python benchmarks/tokenizing.py --mb 5
+
+# With every installed sink and monitor, and with none, in turns.
+bench-monitors: $(VENV)/installed
+	$(BIN)/python benchmarks/monitors.py --size $(SIZE)
 
 clean:
 	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so

@@ -79,7 +79,11 @@ def metric_lines(run: Path) -> list[dict[str, Any]]:
         with (run / "metrics.csv").open(newline="") as file:
             lines += list(csv.DictReader(file))
     return [
-        {k: v for k, v in line.items() if k not in OF_THE_MACHINE and not k.startswith("memory/")}
+        {
+            k: v
+            for k, v in line.items()
+            if k not in OF_THE_MACHINE and not k.startswith(("memory/", "monitor/"))
+        }
         for line in lines
     ]
 

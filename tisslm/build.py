@@ -98,6 +98,7 @@ def plan_run(
         registry,
         datasets=(data.train, data.valid),
         precision=resolve_precision(config.training.precision),
+        monitors=config.monitors,
     )
 
 

@@ -83,10 +83,31 @@ def tisslm_sinks() -> Iterable[Entry]:
 @hookimpl
 def tisslm_monitors() -> Iterable[Entry]:
     """Yield the built-in monitors."""
+    room = "tisslm.monitors"
+    yield Entry(
+        "activation_stats",
+        f"{room}.activation_stats:ActivationStats",
+        "mean, spread, largest, zeros and saturation of activations",
+    )
+    yield Entry(
+        "attention_entropy",
+        f"{room}.attention_entropy:AttentionEntropy",
+        "how widely the heads of each block look",
+    )
     yield Entry(
         "gradient_norms",
-        "tisslm.monitors.gradient_norms:GradientNorms",
+        f"{room}.gradient_norms:GradientNorms",
         "Euclidean norm of each parameter's gradient",
+    )
+    yield Entry(
+        "update_norms",
+        f"{room}.update_norms:UpdateNorms",
+        "norms of each parameter and its update",
+    )
+    yield Entry(
+        "weight_distribution",
+        f"{room}.weight_distribution:WeightDistribution",
+        "histogram and quantiles of each parameter",
     )
 
 

@@ -679,11 +679,18 @@ class Sink(Stateful, ABC):
 class Monitor(Stateful, ABC):
     """An observer of arrays during the pass; it sees read-only views and cannot change the run."""
 
+    #: Of "activations", "attention", "gradients", "updates" and "weights".
     wants: ClassVar[frozenset[str]] = frozenset()
+
+    def turn_to(self, kind: str) -> None:
+        """Be told which of the kinds that it wants comes next (for monitors of several)."""
 
     @abstractmethod
     def observe(self, site: str, array: FloatArray) -> None:
-        """Look at one array; the view is valid for this call only."""
+        """Look at one array of floats; the view is valid for this call only.
+
+        A site comes once for each parameter, and in pieces and micro-batches for each activation.
+        """
 
     @abstractmethod
     def metrics(self) -> Mapping[str, object]:

@@ -86,12 +86,6 @@ class LossScaler:
         self._norm = self.parameters.grad_norm() / self.current
         return self._norm
 
-    def unscale(self) -> None:
-        """Divide the gradients by their scale, in place, for eyes that look at them."""
-        if self.current != 1.0:
-            self.parameters.scale_grad(1.0 / self.current)
-            self._current = 1.0
-
     # ------------------------------------------------------------------ updates
 
     @property

@@ -8,7 +8,7 @@ What does not live here: the plan of a whole run (``planning``).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,15 @@ from tisslm.memory_limit import size_text
 from tisslm.models.decoding import Decoder
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import Registry
+from tisslm.sites import planned_room
 
 __all__ = [
     "FAMILIES",
     "Item",
     "MemoryPlan",
+    "all_monitors",
     "copy_items",
+    "monitor_items",
     "optimizer_items",
     "parameter_items",
     "pass_items",
@@ -46,6 +49,7 @@ FAMILIES = (
     "logits",
     "scratch",
     "thread scratch",
+    "monitors",
     "data",
     "batches",
 )
@@ -203,6 +207,28 @@ def sampling_items(model: Model) -> Iterator[Item]:
     shape = getattr(model, "config", None)
     if isinstance(shape, TransformerConfig):
         yield Item("scratch", "", Decoder.cache_bytes(shape))
+
+
+def all_monitors(given: Iterable[object], config: TrainingConfig) -> list[object]:
+    """Return the monitors of a run as they are named: those given, and what settings ask for."""
+    found = list(given)
+    named = [spec if isinstance(spec, str) else _name_of(spec) for spec in found]
+    if config.log_gradients and "gradient_norms" not in named:
+        found.append("gradient_norms")
+    return found
+
+
+def _name_of(spec: object) -> object:
+    """Return the name in a pair of name and options, None of anything else."""
+    return spec[0] if isinstance(spec, tuple | list) and spec else getattr(spec, "name", None)
+
+
+def monitor_items(
+    model: Model, wants: Collection[str], batch: int, time: int, precision: str
+) -> Iterator[Item]:
+    """Yield what monitors of these wants take beyond the arrays that they look at."""
+    for nbytes in planned_room(wants, model, batch, time, precision).values():
+        yield Item("monitors", "", nbytes)
 
 
 def _small_state(

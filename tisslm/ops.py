@@ -34,6 +34,7 @@ from tisslm._reference import linear as _linear
 from tisslm._reference import norm as _norm
 from tisslm._reference import optim as _optim
 from tisslm._reference import storage as _storage
+from tisslm._reference import summary as _summary
 from tisslm.errors import ConfigError, DataError, ShapeError, TissLMError
 from tisslm.watching import Watcher as Watcher
 from tisslm.watching import watchers
@@ -387,6 +388,7 @@ embedding_backward = _door(_embedding.embedding_backward)
 attention_forward = _door(_attention.attention_forward)
 attention_backward = _door(_attention.attention_backward)
 attention_decode = _door(_attention.attention_decode)
+attention_entropy = _door(_attention.attention_entropy)
 
 dropout_forward = _door(_dropout.dropout_forward)
 dropout_backward = _door(_dropout.dropout_backward)
@@ -415,6 +417,7 @@ rmsprop_update = _door(_optim.rmsprop_update)
 fill = _door(_optim.fill)
 scale = _door(_optim.scale)
 squared_norm = _door(_optim.squared_norm)
+summarize = _door(_summary.summarize)
 
 NORM_BLOCK = 16384  # elements of one partial sum; the same number as in the kernel
 

@@ -12,8 +12,10 @@ from typing import Any
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Communicator, Loss, Model, Monitor, Optimizer, Scheduler
 from tisslm.errors import ConfigError
+from tisslm.memory_plan import all_monitors
+from tisslm.monitoring import check_monitors
 from tisslm.registry import Registry
-from tisslm.reporting import SinkGroup, check_monitors
+from tisslm.reporting import SinkGroup
 
 __all__ = ["Parts", "Wanted", "build_parts", "describe"]
 
@@ -80,7 +82,7 @@ def build_parts(
         raise ConfigError(
             f"communicator: this version trains in one process, got {communicator.size}"
         )
-    monitors = [*wanted.monitors, *(["gradient_norms"] if config.log_gradients else [])]
+    monitors = all_monitors(wanted.monitors, config)
     parts = Parts(
         optimizer,
         scheduler,

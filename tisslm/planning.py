@@ -18,13 +18,16 @@ from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
 from tisslm.memory_plan import (
     Item,
     MemoryPlan,
+    all_monitors,
     copy_items,
+    monitor_items,
     optimizer_items,
     parameter_items,
     pass_items,
     sampling_items,
 )
 from tisslm.movement import Movement
+from tisslm.monitoring import wants_of
 from tisslm.registry import Registry
 from tisslm.target_weights import TargetWeights
 
@@ -47,6 +50,8 @@ class Planner:
     datasets : iterable of Dataset or None
         Training data first.
     precision : {"fp32", "bf16", "fp16"}
+    monitors : iterable of parts
+        Without those that the configuration adds.
     """
 
     def __init__(
@@ -58,7 +63,10 @@ class Planner:
         *,
         datasets: Iterable[Dataset | None] = (),
         precision: str = "fp32",
+        monitors: Iterable[object] = (),
     ) -> None:
+        built = [registry.build("monitor", spec) for spec in all_monitors(monitors, config)]
+        self.wants = wants_of(built)
         self.model = model
         self.config = config
         self.precision = precision
@@ -100,7 +108,8 @@ class Planner:
         batch = self.config.batch_size if batch_size is None else batch_size
         self._prepare(checkpointing)
         passes = pass_items(self.model, batch, self.time)
-        return MemoryPlan((*self._fixed, *passes, *self._batches(batch)))
+        seen = monitor_items(self.model, self.wants, batch, self.time, self.precision)
+        return MemoryPlan((*self._fixed, *passes, *seen, *self._batches(batch)))
 
     def _prepare(self, checkpointing: str) -> None:
         """Tell the model how passes are run, unless it was told this last."""

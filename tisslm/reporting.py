@@ -10,22 +10,19 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Histogram, Monitor, RunInfo, Sink, Text
-from tisslm.errors import ConfigError, SinkError
-from tisslm.memory import Parameters
+from tisslm.contracts import Histogram, RunInfo, Sink, Text
+from tisslm.errors import SinkError
 from tisslm.memory_limit import resident
 
 __all__ = [
     "Rate",
     "SinkGroup",
-    "check_monitors",
     "is_logged",
     "is_monitored",
     "memory_metrics",
-    "observe",
 ]
 
 GIB = 2.0**30
@@ -167,50 +164,3 @@ def memory_metrics() -> dict[str, float]:
     now, peak = resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     # The kernel brings the peak up to date now and then, so it may be behind.
     return {"memory/rss_gib": now / GIB, "memory/peak_rss_gib": max(now, peak) / GIB}
-
-
-#: What a monitor may want in this version.
-OBSERVABLE = frozenset({"gradients", "weights"})
-
-
-def check_monitors(monitors: Iterable[Monitor]) -> None:
-    """Raise ConfigError for a monitor that wants what is not shown."""
-    for monitor in monitors:
-        missing = sorted(monitor.wants - OBSERVABLE)
-        if missing:
-            raise ConfigError(
-                f"monitor {type(monitor).__name__} wants {', '.join(missing)}, which is not "
-                f"available in this version; available: {', '.join(sorted(OBSERVABLE))}"
-            )
-
-
-def observe(monitors: list[Monitor], parameters: Parameters) -> dict[str, Any]:
-    """Show the parameters and gradients of this step to the monitors; return their metrics.
-
-    A monitor that raises is named, taken off the list, and never stops the run.
-    """
-    found: dict[str, Any] = {}
-    for monitor in list(monitors):
-        try:
-            _show(monitor, parameters)
-            found.update(monitor.metrics())
-        except Exception as error:
-            monitors.remove(monitor)
-            warnings.warn(
-                f"monitor {type(monitor).__name__} is switched off: "
-                f"{type(error).__name__}: {error}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-    return found
-
-
-def _show(monitor: Monitor, parameters: Parameters) -> None:
-    for kind in sorted(monitor.wants):
-        for parameter in parameters:
-            if kind == "gradients" and not parameter.trainable:
-                continue
-            array = parameter.grad if kind == "gradients" else parameter.data
-            view = array.view()
-            view.flags.writeable = False
-            monitor.observe(parameter.name, view)

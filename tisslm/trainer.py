@@ -25,6 +25,7 @@ from tisslm.loop import Loop
 from tisslm.loss_history import LossHistory
 from tisslm.loss_scaling import make_scaler
 from tisslm.movement import Movement
+from tisslm.monitoring import Monitoring, wants_of
 from tisslm.parts import Parts, Wanted, build_parts, describe
 from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
@@ -35,6 +36,7 @@ from tisslm.run_choice import keeping, open_run
 from tisslm.samples import make_sampler
 from tisslm.saving import DirectSaver, Saver
 from tisslm.stopping import Stopping, check_evaluations
+from tisslm.sites import Room, planned_room
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
 
@@ -129,7 +131,8 @@ class Trainer:
         given = self._fit(dataset, "dataset"), self._fit(val_dataset, "val_dataset")
         self.dataset, self.val_dataset = few_windows(*given, config)
         self.max_steps = config.max_steps or config.epochs * max(1, self.steps_per_epoch)
-        planner = self._planner(optimizer)
+        monitors = tuple(monitors)
+        planner = self._planner(optimizer, monitors)
         self.passes = prepare_model(planner)
         self.planned = planner.plan(self.passes.activation_checkpointing).total
         wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
@@ -139,6 +142,7 @@ class Trainer:
         self.settings = describe(config, model, parts) if settings is None else settings
         self.state = TrainerState(loss_history=LossHistory(room=self.max_steps))
         self.targets = TargetWeights()
+        self.monitoring = self._monitoring(planner.time)
         self.grad_norm = math.nan
         self.observed: dict[str, Any] = {}
         self.leaving = Leaving(self.communicator)
@@ -152,12 +156,24 @@ class Trainer:
         if saved is not None:
             self.load_checkpoint(saved)
 
-    def _planner(self, optimizer: Any) -> Planner:
+    def _planner(self, optimizer: Any, monitors: tuple[Any, ...]) -> Planner:
         precision = resolve_precision(self.config.precision)
         given = (self.dataset, self.val_dataset)
         return Planner(
-            self.model, self.config, optimizer, self.registry, datasets=given, precision=precision
+            self.model,
+            self.config,
+            optimizer,
+            self.registry,
+            datasets=given,
+            precision=precision,
+            monitors=monitors,
         )
+
+    def _monitoring(self, time: int) -> Monitoring:
+        rows, precision = self.config.batch_size, self.passes.precision
+        wants = wants_of(self.monitors)
+        room = Room(planned_room(wants, self.model, rows, time, precision))
+        return Monitoring(self.monitors, self.model, room)
 
     def _take_parts(self, wanted: Wanted) -> Parts:
         parts = build_parts(self.registry, wanted, self.model, self.config, self.max_steps)

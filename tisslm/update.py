@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Batch
 from tisslm.errors import DataError, ShapeError
 from tisslm.rejection import may_apply
-from tisslm.reporting import is_logged, is_monitored, observe
+from tisslm.reporting import is_logged, is_monitored
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
@@ -59,6 +59,9 @@ def accumulate(trainer: Trainer, x: Array, y: Array, start: Array | None = None)
     if count == 0:
         raise DataError("train_step: every target is -100; there is nothing to learn from")
     trainer.zero_gradients()
+    trainer.monitoring.begin(
+        is_monitored(trainer.current_step + 1, trainer.config, trainer.max_steps)
+    )
     scale = trainer.scaler.begin()
     loss = 0.0
     for first in range(0, len(x), rows):
@@ -67,7 +70,8 @@ def accumulate(trainer: Trainer, x: Array, y: Array, start: Array | None = None)
         weights = trainer.targets.weigh(y[part], count)
         weights *= scale
         batch = Batch(x[part], y[part], weights, None if start is None else start[part])
-        loss += trainer.model.step_loss(batch, trainer.loss_fn, first_row=first)
+        with trainer.monitoring.watching(batch.start_BT):
+            loss += trainer.model.step_loss(batch, trainer.loss_fn, first_row=first)
     loss = comm.sum_scalars([loss])[0] / scale
     comm.sum_gradients(trainer.model.parameters.grad)
     return loss
@@ -101,13 +105,12 @@ def apply(trainer: Trainer, x: Array, y: Array, loss: float, start: Array | None
     window = (x, y) if start is None else (x, y, start)
     if not may_apply(trainer, window, loss, norm, lambda: accumulate(trainer, *window)):
         return
-    if trainer.monitors and is_monitored(state.step + 1, trainer.config, trainer.max_steps):
-        trainer.scaler.unscale()
-        trainer.observed = observe(trainer.monitors, trainer.model.parameters)
+    trainer.monitoring.before_update(trainer.scaler.current)
     state.clipped += clip(trainer, trainer.config.max_grad_norm, norm)
     logged = is_logged(state.step + 1, trainer.config, trainer.max_steps)
     trainer.optimizer.movement = trainer.movement if logged else None
     trainer.optimizer.step()
+    trainer.observed = trainer.monitoring.after_update()
     state.step += 1
     state.refused_in_a_row = 0
     state.loss_history.append(loss)

@@ -139,6 +139,9 @@ def attention_cases():
             backward = {"dout_BTC": dout, **forward}
             backward = {**dict(list(backward.items())[:4]), "dqkv_BTE": qkv.copy(), **rest}
             yield "attention", "attention_backward", backward, {"dqkv_BTE"}
+            entropy = {"qkv_BTE": qkv, "lse_BHT": lse, "entropy_BHT": lse.copy(), **rest}
+            entropy = {name: entropy[name] for name in entropy if name not in ("p", *KEY)}
+            yield "attention", "attention_entropy", entropy, {"entropy_BHT"}
         row, k, v, out = arrays((B, (H + 2 * K) * D), (B, K, T, D), (B, K, T, D), (B, H * D))
         rest = {"position": T - 2, "n_head": H, "n_kv_head": K, "scale": D**-0.5}
         arguments = {"qkv_BE": row, "k_BKSD": k, "v_BKSD": v, "out_BC": out, **rest}
@@ -203,6 +206,13 @@ def optim_cases():
         yield "optim", "squared_norm", {"x_P": p, "partial_K": partial}, {"partial_K"}
 
 
+def summary_cases():
+    for P in (1, 3 * 16384 + 77):
+        arguments = {"x_P": arrays(P)[0], "low": -0.5, "high": 0.5}
+        arguments["partial_K5"] = np.zeros((-(-P // 16384), 5))
+        yield "summary", "summarize", arguments, {"partial_K5"}
+
+
 #: Which arguments are stored in two bytes together, by function; each choice is tried.
 STORED = {
     "linear_forward": [("x_NC",), ("x_NC", "y_NO")],
@@ -217,6 +227,7 @@ STORED = {
     "activation_backward": [("x_NF", "dy_NF", "dx_NF", "y_NF")],
     "attention_forward": [("qkv_BTE", "out_BTC")],
     "attention_backward": [("dout_BTC", "qkv_BTE", "out_BTC", "dqkv_BTE")],
+    "attention_entropy": [("qkv_BTE",)],
     "dropout_backward": [("dx_NC",)],
     "residual_forward": [("y_NC",)],
 }
@@ -242,6 +253,7 @@ GROUPS = {
     "linear": linear_cases,
     "norm": norm_cases,
     "optim": optim_cases,
+    "summary": summary_cases,
 }
 
 

@@ -76,7 +76,11 @@ def lines() -> Callable[[Trainer], list[dict[str, Any]]]:
         rows = (trainer.run.path / "metrics.csv").read_text().splitlines()[1:]
         assert [row.split(",")[0] for row in rows] == [str(line["step"]) for line in found]
         return [
-            {k: v for k, v in line.items() if k not in TIMES and not k.startswith("memory/")}
+            {
+                k: v
+                for k, v in line.items()
+                if k not in TIMES and not k.startswith(("memory/", "monitor/"))
+            }
             for line in found
         ]
 

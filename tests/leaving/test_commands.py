@@ -29,7 +29,7 @@ SETTINGS = (
     "training.threads=1",
     "log.sinks=jsonl,csv",
 )
-TIMES = (*OF_THE_MACHINE, "memory/")
+TIMES = (*OF_THE_MACHINE, "memory/", "monitor/")
 
 
 @pytest.fixture(autouse=True)

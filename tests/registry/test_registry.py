@@ -59,7 +59,13 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
         ],
         "loss": ["cross_entropy", "focal", "label_smoothing"],
         "sink": ["console", "csv", "jsonl", "memory"],
-        "monitor": ["gradient_norms"],
+        "monitor": [
+            "activation_stats",
+            "attention_entropy",
+            "gradient_norms",
+            "update_norms",
+            "weight_distribution",
+        ],
         "dataset": ["text", "tokens"],
         "tokenizer": ["bpe", "byte", "char"],
         "communicator": ["local"],
@@ -70,7 +76,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
 def test_every_built_in_name_can_be_imported(site: FakeSite) -> None:
     registry = load_registry()
     classes = [registry.get(kind, name) for kind in KINDS for name in names(registry, kind)]
-    assert len(set(classes)) == len(classes) == 24
+    assert len(set(classes)) == len(classes) == 29
 
 
 def test_a_plugins_class_is_imported_when_its_name_is_used(
@@ -96,10 +102,10 @@ def test_a_class_may_be_given_instead_of_its_path(site: FakeSite) -> None:
 
 
 def test_an_unknown_name_lists_the_known_with_providers_and_the_nearest(site: FakeSite) -> None:
-    site.add_names("tisslm-lion", "0.2.1", "monitor", "lion")
-    assert error_of_getting("monitor", "gradient_norm") == (
-        f"unknown monitor 'gradient_norm'. Known: gradient_norms ({OURS}), "
-        "lion (tisslm-lion 0.2.1). Did you mean 'gradient_norms'?"
+    site.add_names("tisslm-lion", "0.2.1", "communicator", "lion")
+    assert error_of_getting("communicator", "loca") == (
+        "unknown communicator 'loca'. Known: lion (tisslm-lion 0.2.1), "
+        f"local ({OURS}). Did you mean 'local'?"
     )
 
 

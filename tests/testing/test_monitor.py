@@ -64,6 +64,25 @@ class ReturnsPairs(Right):
         return list(super().metrics().items())
 
 
+class Chokes(Right):
+    def observe(self, site, array):
+        if np.isnan(array).any():
+            raise ValueError("no number")
+        super().observe(site, array)
+
+
+class GivesArrays(Right):
+    def metrics(self):
+        return {name: np.full(2, value) for name, value in super().metrics().items()}
+
+
+class NumbersPieces(Right):
+    wants = frozenset({"activations"})
+
+    def observe(self, site, array):
+        self.found[f"piece {len(self.found)}"] = float(array.sum())
+
+
 class WantsThoughts(Right):
     wants = frozenset({"thoughts"})
 
@@ -85,6 +104,9 @@ WRONG = [
     (NeverForgets, "metrics are those since the last call"),
     (NumbersItsMetrics, "metrics have names"),
     (ReturnsPairs, "metrics have names"),
+    (Chokes, "looks at any number"),
+    (GivesArrays, "metrics are values"),
+    (NumbersPieces, "takes pieces"),
     (WantsThoughts, "wants what there is"),
     (WantsNothing, "wants what there is"),
     (OnlyMatrices, "only looks"),

@@ -201,11 +201,11 @@ def test_a_monitor_cannot_write(make_trainer):
 class Greedy(Curious):
     """Wants what is not shown."""
 
-    wants = frozenset({"activations"})
+    wants = frozenset({"thoughts", "weights"})
 
 
 def test_a_monitor_that_wants_more_is_refused(make_trainer):
-    with pytest.raises(ConfigError, match="monitor Greedy wants activations, which is not avail"):
+    with pytest.raises(ConfigError, match="monitor Greedy wants thoughts, which is not avail"):
         make_trainer(parts={"monitors": [Greedy()]})
 
 

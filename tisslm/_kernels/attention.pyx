@@ -3,11 +3,12 @@
 A row may hold several documents: with start, query t sees the keys from start[t] to t, and tiles
 of keys that a tile of queries cannot see are not touched. Starts must not decrease along a row.
 Only the log-sum-exp of each row is kept; backward computes the scores again:
-dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO.
+dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO. So does the entropy.
 qkv, out and their gradients are stored as float32, bfloat16 or float16, alike in one call.
 Each returns 0, or the floats of scratch per thread that it needs and does not have.
-Split: forward by (sample, head, tile of 64 queries); backward by (sample, kv head), each with
-key tiles ascending and queries ascending within, so that every sum has one fixed order.
+Split: forward and the entropy by (sample, head, tile of 64 queries); backward by (sample, kv
+head), each with key tiles ascending and queries ascending within, so that every sum has one fixed
+order.
 """
 
 from cython.parallel cimport prange
@@ -129,6 +130,39 @@ def attention_backward(
                       schedule='dynamic', chunksize=1):
         backward_head(&a, job // n_kv_head, <int> (job % n_kv_head), &dout, &qkv, &out,
                       &lse_BHT[0, 0, 0], &dqkv, first_row)
+    return 0
+
+
+cdef void entropy_tile(const tiss_attention* a, long b, int head, int tile, const array_t* qkv,
+                       const float* lse, float* entropy) noexcept nogil:
+    cdef tiss_attention p = of_sample(a, b, 0)
+    cdef long row = (b * p.n_head + head) * p.T
+    table().of[qkv.type].attention_entropy(&p, head, tile, at(qkv, b * p.T * p.row), lse + row,
+                                           entropy + row, scratch())
+
+
+def attention_entropy(
+    qkv_BTE,  # IN, stored
+    const float[:, :, ::1] lse_BHT,  # IN
+    float[:, :, ::1] entropy_BHT,  # OUT
+    int n_head,
+    int n_kv_head,
+    float scale,
+    const int32_t[:, ::1] start_BT,  # IN, or None
+    int n_threads,
+):
+    cdef array_t qkv = reads(qkv_BTE, 3)
+    cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
+    cdef long B = qkv.shape[0], tiles = (a.T + TISS_TILE - 1) // TISS_TILE, job
+    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
+    if needed > scratch_floats():
+        return needed
+    if start_BT is not None:
+        a.start = &start_BT[0, 0]
+    for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
+                      chunksize=1):
+        entropy_tile(&a, job // (n_head * tiles), <int> (job // tiles % n_head),
+                     <int> (job % tiles), &qkv, &lse_BHT[0, 0, 0], &entropy_BHT[0, 0, 0])
     return 0
 
 

@@ -61,6 +61,8 @@ cdef extern from "c/tiss.h":
                                   float *, float *) noexcept nogil
         void (*attention_backward)(const tiss_attention *, int, const void *, const void *,
                                    const void *, const float *, void *, float *) noexcept nogil
+        void (*attention_entropy)(const tiss_attention *, int, int, const void *, const float *,
+                                  float *, float *) noexcept nogil
 
     ctypedef struct tiss_table:
         const char *name
@@ -76,6 +78,7 @@ cdef extern from "c/tiss.h":
         void (*add)(float *, const float *, int64_t) noexcept nogil
         void (*scale)(float *, float, int64_t) noexcept nogil
         double (*squared_norm)(const float *, int64_t) noexcept nogil
+        void (*summarize)(const float *, int64_t, float, float, double *) noexcept nogil
         float (*max)(const float *, int64_t) noexcept nogil
         float (*sum)(const float *, int64_t) noexcept nogil
         float (*exp_sum)(const float *, float, int64_t) noexcept nogil

@@ -23,7 +23,12 @@ from numpy.typing import NDArray
 from tisslm._reference.dropout import keep_mask
 from tisslm._reference.storage import store, widen
 
-__all__ = ["attention_backward", "attention_decode", "attention_forward"]
+__all__ = [
+    "attention_backward",
+    "attention_decode",
+    "attention_entropy",
+    "attention_forward",
+]
 
 Array = NDArray[Any]
 
@@ -128,6 +133,38 @@ def attention_backward(
     dk[...] = (dscore.swapaxes(-1, -2) @ q).sum(axis=2, keepdims=True)
     dv[...] = (dropped.swapaxes(-1, -2) @ dout).sum(axis=2, keepdims=True)
     store(dqkv_BTE, gradient_BTE)
+
+
+def attention_entropy(
+    qkv_BTE: Array,
+    lse_BHT: Array,
+    entropy_BHT: Array,
+    n_head: int,
+    n_kv_head: int,
+    scale: float,
+    start_BT: Array | None,
+) -> None:
+    """Compute the entropy of each query's probabilities, ``sum over its keys of -P log P``.
+
+    With ``P = exp(scale q k^T - lse)`` that is ``sum of P (lse - scale q k^T)``. Dropout is left
+    out: it is of the probabilities themselves.
+
+    Parameters
+    ----------
+    qkv_BTE : ndarray of shape (B, T, (H + 2K) D), IN
+    lse_BHT : ndarray of shape (B, H, T), IN
+        What forward left.
+    entropy_BHT : ndarray of shape (B, H, T), OUT
+        In nats, from 0 (one key has all) to the logarithm of the number of keys that t sees.
+    n_head, n_kv_head, scale, start_BT
+        As in forward.
+    """
+    q, k, _ = _split(widen(qkv_BTE), n_head, n_kv_head)
+    score = _seen_scores(q, k, scale, start_BT)
+    lse = lse_BHT.reshape(*q.shape[:-1], 1)
+    surprise = np.where(np.isneginf(score), 0.0, lse - score)  # an unseen key has no share
+    entropy = (np.exp(-surprise) * surprise).sum(axis=-1).reshape(entropy_BHT.shape)
+    entropy_BHT[...] = np.where(entropy < 0.0, 0.0, entropy)
 
 
 def attention_decode(

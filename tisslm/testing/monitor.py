@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import Monitor
+from tisslm.contracts import Histogram, Monitor, Text
 from tisslm.testing.checks import Checks, Report, keeps_final_methods
 from tisslm.testing.examples import normal, option_sets
 
@@ -19,16 +19,20 @@ __all__ = ["check_monitor"]
 
 Array = NDArray[Any]
 Make = Callable[[], Monitor]
+Seen = tuple[str, str]  # kind and site
 
 #: What a monitor may ask to be shown.
 WANTS = frozenset({"activations", "attention", "gradients", "updates", "weights"})
 
-#: Shapes of the arrays of a pass, by the site that they come from.
-SITES: Mapping[str, tuple[int, ...]] = {
-    "blocks.0.mlp.up.weight": (8, 4),
-    "blocks.0.mlp.up.bias": (8,),
-    "blocks.1.attention": (2, 5, 12),
-    "blocks.1.attention.probabilities": (2, 3, 5, 5),
+PARAMETERS = {"blocks.0.mlp.up.weight": (8, 4), "blocks.0.mlp.up.bias": (8,)}
+
+#: Shapes of the arrays that a monitor is shown, by their kind and the site that they come from.
+SITES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "activations": {"embedding": (10, 12), "blocks.1.mlp.pre": (10, 48)},
+    "attention": {"blocks.1.attention.entropy": (2, 3, 5)},
+    "gradients": PARAMETERS,
+    "updates": PARAMETERS,
+    "weights": PARAMETERS,
 }
 
 
@@ -74,31 +78,69 @@ def wants_what_there_is(checks: Checks, cls: type[Monitor]) -> None:
     checks.that(bool(wants) and wants <= WANTS, f"wants of {sorted(WANTS)}", sorted(wants))
 
 
-def show(monitor: Monitor, arrays: Mapping[str, Array]) -> None:
-    """Show read-only views of arrays to a monitor."""
-    for site, array in arrays.items():
-        view = array.view()
-        view.flags.writeable = False
-        monitor.observe(site, view)
+def show(monitor: Monitor, arrays: Mapping[Seen, Array]) -> None:
+    """Show read-only views of arrays to a monitor: those that it wants, kind after kind."""
+    turned = ""
+    for (kind, site), array in arrays.items():
+        if kind in monitor.wants:
+            if kind != turned:
+                monitor.turn_to(kind)
+                turned = kind
+            view = array.view()
+            view.flags.writeable = False
+            monitor.observe(site, view)
 
 
-def arrays_of(dtype: str, seed: int = 0) -> dict[str, Array]:
-    """Return an array for each site."""
+def arrays_of(dtype: str, seed: int = 0) -> dict[Seen, Array]:
+    """Return an array for each kind and site."""
     rng = np.random.default_rng(seed)
-    return {site: normal(rng, shape).astype(dtype) for site, shape in SITES.items()}
+    return {
+        (kind, site): normal(rng, shape).astype(dtype)
+        for kind, sites in SITES.items()
+        for site, shape in sites.items()
+    }
 
 
 def only_looks(checks: Checks, make: Make) -> None:
     """Check that ``observe`` changes no bit of what it is shown, contiguous or not."""
     for dtype in ("float32", "float64"):
         arrays = arrays_of(dtype)
-        arrays["strided"] = normal(np.random.default_rng(1), (6, 10)).astype(dtype)[::2, 1::3]
-        before = {site: array.copy() for site, array in arrays.items()}
+        wide = normal(np.random.default_rng(1), (6, 10)).astype(dtype)
+        arrays |= {(kind, "strided"): wide[::2, 1::3] for kind in sorted(WANTS - {"attention"})}
+        before = {seen: array.copy() for seen, array in arrays.items()}
         monitor = make()
         show(monitor, arrays)
         monitor.metrics()
-        for site, array in arrays.items():
-            checks.same(np.ascontiguousarray(array), before[site], f"the array of {site}")
+        for (kind, site), array in arrays.items():
+            unchanged = before[kind, site]
+            checks.same(np.ascontiguousarray(array), unchanged, f"the {kind} of {site}")
+
+
+def looks_at_any_number(checks: Checks, make: Make) -> None:
+    """Check that infinities and NaN are looked at: it is then that a monitor is wanted most."""
+    for bad in (np.nan, np.inf, -np.inf):
+        monitor, arrays = make(), arrays_of("float32")
+        for array in arrays.values():
+            array.flat[0] = bad
+        show(monitor, arrays)
+        found = monitor.metrics()
+        checks.that(isinstance(found, Mapping), "a mapping", type(found).__name__)
+
+
+def takes_pieces(checks: Checks, make: Make) -> None:
+    """Check that activations in pieces, as passes show them, have the metrics of the whole."""
+    whole, pieces = make(), make()
+    arrays = arrays_of("float32")
+    show(whole, arrays)
+    for rows in (slice(0, 4), slice(4, None)):
+        show(pieces, {seen: array[rows] for seen, array in arrays.items() if _in_rows(seen)})
+    show(pieces, {seen: array for seen, array in arrays.items() if not _in_rows(seen)})
+    expected, found = sorted(whole.metrics()), sorted(pieces.metrics())
+    checks.that(found == expected, f"the metrics {expected}", found)
+
+
+def _in_rows(seen: Seen) -> bool:
+    return seen[0] == "activations"
 
 
 def metrics_have_names(checks: Checks, make: Make) -> None:
@@ -111,6 +153,16 @@ def metrics_have_names(checks: Checks, make: Make) -> None:
         checks.that(isinstance(found, Mapping), "a mapping", type(found).__name__)
         unnamed = [key for key in found if not isinstance(key, str)]
         checks.that(not unnamed, "names that are str", unnamed[:1])
+
+
+def metrics_are_values(checks: Checks, make: Make) -> None:
+    """Check that each metric is a number, a ``Histogram`` or a ``Text``."""
+    monitor = make()
+    show(monitor, arrays_of("float32"))
+    for name, value in monitor.metrics().items():
+        kinds = (int, float, np.integer, np.floating, Histogram, Text)
+        what = f"metric {name!r} to be a number, a Histogram or a Text"
+        checks.that(isinstance(value, kinds), what, type(value).__name__)
 
 
 def keeps_no_view(checks: Checks, make: Make) -> None:
@@ -129,10 +181,19 @@ def keeps_no_view(checks: Checks, make: Make) -> None:
 def same_metrics(
     checks: Checks, found: Mapping[str, object], expected: Mapping[str, object]
 ) -> None:
-    """Assert that two steps gave the same metrics, bit for bit."""
-    checks.same(sorted(found), sorted(expected), "names of metrics")
+    """Check that two results have the same names and values."""
+    checks.same(sorted(found), sorted(expected), "the names of the metrics")
     for key, value in expected.items():
-        checks.same(np.asarray(found[key]), np.asarray(value), f"metric {key!r}")
+        for got, wanted in zip(_arrays(found[key]), _arrays(value), strict=True):
+            checks.same(got, wanted, f"metric {key!r}")
+
+
+def _arrays(value: object) -> list[Array]:
+    """Return a metric's value as arrays."""
+    if isinstance(value, Histogram):
+        moments = np.array([value.total, value.squares])
+        return [np.asarray(value.counts), np.asarray(value.edges), moments]
+    return [np.asarray(value.text if isinstance(value, Text) else value)]
 
 
 def metrics_are_those_since_the_last_call(checks: Checks, make: Make) -> None:
@@ -148,6 +209,9 @@ def metrics_are_those_since_the_last_call(checks: Checks, make: Make) -> None:
 PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     only_looks,
     metrics_have_names,
+    looks_at_any_number,
+    metrics_are_values,
+    takes_pieces,
     keeps_no_view,
     metrics_are_those_since_the_last_call,
 )

@@ -69,6 +69,8 @@ typedef struct {
     void (*attention_backward)(const tiss_attention *p, int kv_head, const void *dout,
                                const void *qkv, const void *out, const float *lse, void *dqkv,
                                float *scratch);
+    void (*attention_entropy)(const tiss_attention *p, int head, int tile, const void *qkv,
+                              const float *lse, float *entropy, float *scratch);
 } tiss_rows;
 
 typedef struct {
@@ -84,6 +86,7 @@ typedef struct {
     void (*add)(float *x, const float *y, int64_t n);
     void (*scale)(float *x, float s, int64_t n);
     double (*squared_norm)(const float *x, int64_t n);
+    void (*summarize)(const float *x, int64_t n, float low, float high, double *out); /* five */
     float (*max)(const float *x, int64_t n);
     float (*sum)(const float *x, int64_t n);
     float (*exp_sum)(const float *x, float shift, int64_t n);
