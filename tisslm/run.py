@@ -20,7 +20,7 @@ from tisslm.checkpoint import list_checkpoints
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError
 
-__all__ = ["CONFIG", "RunDirectory"]
+__all__ = ["CONFIG", "SUMMARY", "RunDirectory"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"

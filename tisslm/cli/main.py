@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tokenize": ("tisslm.cli.tokenize:tokenize", "Turn text files into token shards."),
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
+    "top": ("tisslm.cli.top:top", "Watch a run from another terminal."),
     "verify": ("tisslm.cli.verify:verify", "Compare checkpoints or shards with what was written."),
     "gradcheck": ("tisslm.cli.gradcheck:gradcheck", "Compare every gradient with differences."),
     "plugins": ("tisslm.cli.plugins:plugins", "List every part and who provides it."),
