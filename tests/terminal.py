@@ -22,6 +22,9 @@ from pathlib import Path
 #: Cursor position, erase in line, erase in display, select graphic rendition, modes.
 _SEQUENCE = re.compile(r"\x1b\[(\?)?([\d;]*)([A-Za-z])")
 
+#: What is left of one whose end was dropped; the next one begins anew.
+_CUT = re.compile(r"\x1b(\[\??[\d;]*)?$")
+
 
 class Picture:
     """What is on a terminal after some text: an alternate screen, and lines in scroll-back."""
@@ -35,7 +38,7 @@ class Picture:
         self.normal = ""
         self._cells: list[list[str]] = []
         self._at = (0, 0)
-        self._is_late = False
+        self.is_late = False
         self._clear()
 
     def _clear(self) -> None:
@@ -44,7 +47,7 @@ class Picture:
     def resize(self, columns: int, rows: int) -> None:
         self.columns, self.rows = columns, rows
         self._clear()  # a real one keeps some of it; what matters is that all is drawn again
-        self._is_late = True  # what is under way was drawn for the size before
+        self.is_late = True  # what is under way was drawn for the size before
 
     @property
     def screen(self) -> list[str]:
@@ -59,6 +62,8 @@ class Picture:
         self._print(text[place:])
 
     def _print(self, text: str) -> None:
+        if self.is_late:
+            text = _CUT.sub("", text)
         assert "\x1b" not in text, text
         if not self.alternate:
             self.normal += text
@@ -66,7 +71,7 @@ class Picture:
         row, column = self._at
         for character in text:
             assert character.isprintable(), repr(text)
-            if self._is_late and (row >= self.rows or column >= self.columns):
+            if self.is_late and (row >= self.rows or column >= self.columns):
                 continue
             assert column < self.columns, f"row {row} is wider than the screen: {text!r}"
             self._cells[row][column] = character
@@ -85,7 +90,7 @@ class Picture:
                 self.wraps = on
         elif letter == "H":
             row, column = (int(n) - 1 for n in numbers.split(";"))
-            assert row < self.rows or self._is_late
+            assert row < self.rows or self.is_late
             self._at = row, column
         elif letter == "K":
             row, column = self._at
@@ -94,7 +99,7 @@ class Picture:
             self._cells[row][column:] = [" "] * (self.columns - column)
         elif letter == "J":
             self._clear()
-            self._is_late = False
+            self.is_late = False
         else:
             assert letter == "m"
             self.styles.add(numbers)
@@ -178,6 +183,8 @@ class Session:
         return self.process.wait(seconds)
 
     def type(self, text: str) -> None:
+        if "\x03" in text:  # the driver drops what has not been read yet
+            self.picture.is_late = True
         os.write(self.handle, text.encode())
 
     def resize(self, columns: int, rows: int) -> None:
