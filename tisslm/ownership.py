@@ -18,13 +18,14 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from tisslm.errors import ConfigError
 from tisslm.identity import Identity, is_gone
 
-__all__ = ["FILE", "Owner", "check_free"]
+__all__ = ["FILE", "Found", "Owner", "check_free", "owner_of"]
 
 FILE = ".owner.json"
 
@@ -107,6 +108,49 @@ def check_free(folder: Path) -> None:
     if path.exists():
         with contextlib.suppress(OSError):  # a directory that cannot be written says so later
             _look(path, Identity.own())
+
+
+# --------------------------------------------------------------------------- looking
+
+
+@dataclass(frozen=True)
+class Found:
+    """Who a directory's file names.
+
+    Attributes
+    ----------
+    identity : Identity
+    gone : bool
+        Whether that process has come to its end for certain.
+    age : float
+        Seconds since its last sign of life, by this machine's clock.
+    began : float
+        When it began to train, in seconds of ``time.time``; 0 if unknown.
+    """
+
+    identity: Identity
+    gone: bool
+    age: float
+    began: float
+
+
+def owner_of(folder: Path) -> Found | None:
+    """Return who trains in a directory, None if nobody says so; nothing is written."""
+    path = folder / FILE
+    identity = Identity.read(path)
+    try:
+        age = max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return None
+    if identity is None:
+        return None
+    own = Identity.own()
+    try:
+        began = datetime.strptime(identity.since, "%Y-%m-%d %H:%M:%S %z").timestamp()
+    except (ValueError, OverflowError):
+        began = 0.0
+    alone = _why_stale(identity, own, 0.0)  # silence is told, and proves nothing
+    return Found(identity, bool(alone), age, began)
 
 
 # --------------------------------------------------------------------------- owning

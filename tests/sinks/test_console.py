@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tisslm.contracts import RunInfo
 from tisslm.errors import ConfigError
-from tisslm.sinks._line import duration, position, rate
+from tisslm.live.words import duration, rate
+from tisslm.sinks._line import position
 from tisslm.sinks.console import ConsoleSink
 
 METRICS = {
@@ -328,7 +329,7 @@ def test_plain_lines_need_no_rich() -> None:
     [
         (
             {"style": "fancy"},
-            'sink console: style: expected "auto", "bar" or "lines", got \'fancy\'',
+            'sink console: style: expected "auto", "screen", "bar" or "lines", got \'fancy\'',
         ),
         ({"every": -1}, "sink console: every: expected an integer >= 0, got -1"),
         ({"every": True}, "sink console: every: expected an integer >= 0, got True"),

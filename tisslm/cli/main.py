@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
     "report": ("tisslm.cli.report:report", "Show a run, or compare several, as a page of HTML."),
     "replay": ("tisslm.cli.replay:replay", "Make a step of a run again, bit for bit, and look in."),
+    "top": ("tisslm.cli.top:top", "Watch a run from another terminal."),
     "verify": ("tisslm.cli.verify:verify", "Compare checkpoints or shards with what was written."),
     "gradcheck": ("tisslm.cli.gradcheck:gradcheck", "Compare every gradient with differences."),
     "plugins": ("tisslm.cli.plugins:plugins", "List every part and who provides it."),

@@ -1,11 +1,15 @@
 """A progress bar on a terminal, drawn by rich.
 
-What does not live here: what it says (``console``). rich is imported when a bar is made.
+What does not live here: the words (``_line``). rich is imported when a bar is made.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO, final
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO, final
+
+from tisslm.sinks._line import describe, position
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,16 +44,24 @@ class Bar:
             get_renderable=self._draw,
             console=self._console,
             refresh_per_second=_REFRESHES_PER_SECOND,
+            redirect_stdout=_is_terminal(sys.stdout),  # what goes to a file is to stay there
+            redirect_stderr=_is_terminal(sys.stderr),
         )
         self._live.start()
 
-    def update(self, step: int, position: str, text: str) -> None:
+    def update(self, step: int, metrics: Mapping[str, Any], left: float | None) -> None:
         """Set what the bar shows at its next refresh."""
-        self._completed, self._position, self._text = step, position, text
+        if "train/loss" in metrics:
+            self._completed, self._position = step, position(step, self._total)
+            self._text = describe(metrics, left)
 
-    def print(self, line: str) -> None:
+    def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._console.print(line, markup=False, soft_wrap=True)
+
+    def aside(self, line: str) -> None:
+        """Print a line of a text."""
+        self.say(line)
 
     def close(self) -> None:
         """Draw it a last time and give the terminal back."""
@@ -71,3 +83,10 @@ class Bar:
             return line
         line.add_row(self._position, bar)
         return Group(line, words)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # a closed stream
+        return False

@@ -5,10 +5,13 @@ What does not live here: where and when it is shown (``console``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["describe", "describe_evaluation", "duration", "position", "rate"]
+from tisslm.live.words import duration, printable, rate
+from tisslm.values import Text
+
+__all__ = ["describe", "describe_evaluation", "describe_samples", "position"]
 
 
 def position(step: int, max_steps: int) -> str:
@@ -47,27 +50,12 @@ def _number(name: str, value: float) -> str:
     return f"{name} {value:.4f}"
 
 
-def duration(seconds: float) -> str:
-    """Return seconds as people write them: ``45s``, ``6m12s``, ``3h07m``, ``2d05h``."""
-    total = round(seconds)
-    if total < 60:
-        return f"{total}s"
-    if total < 3600:
-        return f"{total // 60}m{total % 60:02}s"
-    minutes = round(seconds / 60)
-    if minutes < 24 * 60:
-        return f"{minutes // 60}h{minutes % 60:02}m"
-    hours = round(seconds / 3600)
-    return f"{hours // 24}d{hours % 24:02}h"
-
-
-def rate(tokens_per_second: float) -> str:
-    """Return a speed with three or four digits, such as ``41.2k tok/s``."""
-    if tokens_per_second < 999.5:
-        return f"{tokens_per_second:.0f} tok/s"
-    if tokens_per_second < 999_950:
-        return f"{tokens_per_second / 1e3:.1f}k tok/s"
-    return f"{tokens_per_second / 1e6:.1f}M tok/s"
+def describe_samples(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the texts among the metrics, each text below its name."""
+    for name, value in metrics.items():
+        if isinstance(value, Text):
+            yield f"{printable(name)}:"
+            yield from (f"    {line}" for line in printable(value.text).split("\n"))
 
 
 #: Of an evaluation, and not of the model.
@@ -84,5 +72,6 @@ _PARTS: dict[str, Callable[[Any], str]] = {
     "train/learning_rate": lambda x: f"lr {x:.1e}",
     "train/grad_norm": lambda x: f"grad_norm {x:.2f}" if x < 1e4 else f"grad_norm {x:.1e}",
     "train/tokens_per_second": rate,
+    "train/mfu": lambda x: f"{100 * x:.1f}% of peak",
     "memory/rss_gib": lambda x: f"mem {x:.1f} GiB",
 }

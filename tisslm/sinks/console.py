@@ -1,64 +1,88 @@
-"""The sink ``console``: a progress bar on a terminal, plain lines elsewhere.
+"""The sink ``console``: the whole terminal, a progress bar, or plain lines.
 
-What does not live here: the words (``_line``) and the bar (``_bar``).
+What does not live here: the words (``_line``), and the three ways to show them (``_dashboard``,
+``_bar``, ``_lines``).
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TextIO, final
+from typing import Any, Literal, Protocol, TextIO, final
 
-from tisslm.contracts import RunInfo, Sink
+from tisslm.contracts import RunInfo, Sink, Text
 from tisslm.errors import ConfigError
-from tisslm.sinks._line import describe, describe_evaluation, position
-
-if TYPE_CHECKING:
-    from tisslm.sinks._bar import Bar
+from tisslm.live.ink import is_terminal
+from tisslm.live.screen import known_size
+from tisslm.sinks._line import describe_evaluation, describe_samples, position
+from tisslm.sinks._lines import Lines
 
 __all__ = ["ConsoleSink"]
 
-_STYLES = ("auto", "bar", "lines")
+_STYLES = ("auto", "screen", "bar", "lines")
+
+#: Columns and rows below which "auto" takes the bar.
+_LEAST_COLUMNS, _LEAST_ROWS = 60, 16
+
+
+class _Display(Protocol):
+    """One way to show a run."""
+
+    def update(self, step: int, metrics: Mapping[str, Any], left: float | None) -> None:
+        """Take the metrics of a step, and the seconds that are left."""
+
+    def say(self, line: str) -> None:
+        """Show a line of its own."""
+
+    def aside(self, line: str) -> None:
+        """Show a line of a text that ``update`` was given, too."""
+
+    def close(self) -> None:
+        """End."""
 
 
 @final
 class ConsoleSink(Sink):
     """Show how a run is going.
 
-    A terminal gets a progress bar with loss, learning rate, gradient norm, tokens per second,
-    memory and the time left. Otherwise there are plain lines::
+    A terminal is taken whole: progress, the curve of the loss, speed, memory and the last sample,
+    as ``tisslm top`` shows them. When the run ends, what was there before comes back, with
+    messages, numbers and curve below it. Files, pipes, dumb terminals and CI get plain lines::
 
         step   500/5000 (10.0%) | loss 2.4031 | lr 9.8e-04 | grad_norm 0.83 | 41.2k tok/s | ...
 
-    Evaluations always get a line of their own. If the reader goes away (a closed pipe), the run
-    goes on in silence.
+    Evaluations and samples always get lines of their own. If the reader goes away (a closed pipe),
+    the run goes on in silence.
 
     Parameters
     ----------
-    style : {"auto", "bar", "lines"}, default "auto"
-        "auto" is "bar" on a terminal.
+    style : {"auto", "screen", "bar", "lines"}, default "auto"
+        "screen" is the whole terminal, "bar" a progress bar below the lines. "auto" is "screen" on
+        a terminal of at least 60 columns and 16 rows, "bar" on a smaller one or one that does not
+        tell, and "lines" elsewhere.
     every : int, default 0
         Steps between two plain lines; 0 gives about a hundred lines a run. The first and the
-        last step always have one. The bar shows every step.
+        last step always have one. Screen and bar show every step.
     stream : text stream, optional
         ``sys.stdout`` at the time of ``open`` if left out.
     clock : callable, default time.monotonic
         Seconds, for the time left.
     """
 
+    accepts = frozenset({float, Text})
+
     def __init__(
         self,
         *,
-        style: Literal["auto", "bar", "lines"] = "auto",
+        style: Literal["auto", "screen", "bar", "lines"] = "auto",
         every: int = 0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if style not in _STYLES:
             raise ConfigError(
-                f'sink console: style: expected "auto", "bar" or "lines", got {style!r}'
+                f'sink console: style: expected "auto", "screen", "bar" or "lines", got {style!r}'
             )
         if not isinstance(every, int) or isinstance(every, bool) or every < 0:
             raise ConfigError(f"sink console: every: expected an integer >= 0, got {every!r}")
@@ -67,52 +91,58 @@ class ConsoleSink(Sink):
         if not callable(clock):
             raise ConfigError(f"sink console: clock: expected a callable, got {clock!r}")
         self._style, self._every, self._given_stream, self._clock = style, every, stream, clock
-        self._stream: TextIO | None = None
-        self._bar: Bar | None = None
+        self._display: _Display | None = None
         self._max_steps = 0
         self._first: tuple[int, float] | None = None
 
     def open(self, run: RunInfo) -> None:
-        """Begin; on a terminal, draw the bar."""
+        """Begin; on a terminal, draw.
+
+        Raises
+        ------
+        ConfigError
+            If the whole of a terminal is asked for where there is none.
+        """
         self.close()
-        self._stream = self._given_stream or sys.stdout
+        stream = self._given_stream or sys.stdout
         self._max_steps, self._first = run.max_steps, None
-        if self._style == "bar" or (self._style == "auto" and _is_terminal(self._stream)):
+        self._display = self._display_on(stream, run)
+
+    def _display_on(self, stream: TextIO, run: RunInfo) -> _Display:
+        style = _style_for(stream) if self._style == "auto" else self._style
+        if style == "lines":
+            return Lines(stream, run.max_steps, self._every)
+        if style == "bar":
             from tisslm.sinks._bar import Bar
 
-            self._bar = Bar(self._stream, run.max_steps, run.resumed_step)
+            return Bar(stream, run.max_steps, run.resumed_step)
+        if not is_terminal(stream, {}):
+            raise ConfigError(
+                'sink console: style "screen" needs a terminal, got a file, a pipe or a stream in '
+                'memory; leave style out, which gives lines there, or choose "lines"'
+            )
+        from tisslm.sinks._dashboard import Dashboard
+
+        return Dashboard(stream, run, self._clock)
 
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
-        """Show the metrics of one step that have a place on the line."""
+        """Show the metrics of one step that have a place."""
+        if self._display is None:
+            return
+        left = self._seconds_left(step, metrics) if "train/loss" in metrics else None
+        self._display.update(step, metrics, left)
         where = position(step, self._max_steps)
-        if "train/loss" in metrics:
-            is_first = self._first is None
-            text = describe(metrics, self._seconds_left(step, metrics))
-            if self._bar is not None:
-                self._bar.update(step, where, text)
-            elif is_first or step == self._max_steps or step % self._interval() == 0:
-                self._print(f"{where} | {text}")
         evaluation = describe_evaluation(metrics)
         if evaluation:
-            self._print(f"{where} | {evaluation}")
+            self._display.say(f"{where} | {evaluation}")
+        for number, line in enumerate(describe_samples(metrics)):
+            self._display.aside(line if number else f"{where} | {line}")
 
     def close(self) -> None:
-        """End; on a terminal, leave the full bar behind."""
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = self._stream = None
-
-    def _interval(self) -> int:
-        """Return the steps between two plain lines: 1, 2 or 5 times a power of ten if not given."""
-        if self._every:
-            return self._every
-        wanted = self._max_steps / 100 if self._max_steps > 0 else 10
-        power = 1
-        while True:
-            for factor in (1, 2, 5):
-                if factor * power >= wanted:
-                    return factor * power
-            power *= 10
+        """End; on a terminal, leave the last picture or the full bar behind."""
+        display, self._display = self._display, None
+        if display is not None:
+            display.close()
 
     def _seconds_left(self, step: int, metrics: Mapping[str, Any]) -> float | None:
         """Return the remaining steps times the mean time of those since the first line."""
@@ -129,20 +159,11 @@ class ConsoleSink(Sink):
             return left * float(metrics["train/step_time_ms"]) / 1e3
         return None
 
-    def _print(self, line: str) -> None:
-        """Print a line, unless nobody reads any more."""
-        if self._bar is not None:
-            self._bar.print(line)
-        elif self._stream is not None:
-            try:
-                self._stream.write(f"{line}\n")
-                self._stream.flush()
-            except (OSError, ValueError):  # a closed pipe, a closed stream
-                self._stream = None
 
-
-def _is_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty() and os.environ.get("TERM", "") != "dumb"
-    except ValueError:  # a closed stream
-        return False
+def _style_for(stream: TextIO) -> str:
+    """Return the style for a stream that nobody has chosen one for."""
+    if not is_terminal(stream):
+        return "lines"
+    size = known_size(stream)
+    fits = size is not None and size.columns >= _LEAST_COLUMNS and size.lines >= _LEAST_ROWS
+    return "screen" if fits else "bar"

@@ -1,0 +1,79 @@
+"""``tisslm top``: watch a run from another terminal, by the files that it writes.
+
+What does not live here: reading the run (``tisslm.attached``), drawing it (``tisslm.live``).
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tisslm.attached import Attached, newest_run
+from tisslm.live.board import draw, record
+from tisslm.live.ink import Ink, is_terminal
+from tisslm.live.keys import Keys, keys_of
+from tisslm.live.screen import Screen, size_of
+
+__all__ = ["top"]
+
+#: Where runs are that no other place was chosen for.
+RUNS = Path("runs")
+
+#: Columns of a picture that is written into a file.
+_FILE_COLUMNS = 80
+
+
+def top(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="Its directory. Left out: the newest below runs/."),
+    ] = None,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Print one picture and end, as without a terminal."),
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=3600.0, help="Seconds between two looks at the files.")
+    ] = 1.0,
+) -> None:
+    """Watch a run: its progress, loss curve, speed, memory, last sample.
+
+    It reads metrics.jsonl and the other files of the run, and writes nothing. q or Ctrl-C ends it,
+    and leaves the run alone.
+    """
+    attached = Attached(newest_run(RUNS) if run is None else run)
+    attached.refresh()
+    ink = Ink.of(sys.stdout)
+    terminal = is_terminal(sys.stdout)
+    if once or not terminal:
+        _print(attached, ink, terminal)
+        return
+    with suppress(KeyboardInterrupt), keys_of() as keys, Screen(sys.stdout, ink) as screen:
+        _watch(attached, ink, screen, keys, interval)
+    _print(attached, ink, terminal)
+
+
+def _watch(attached: Attached, ink: Ink, screen: Screen, keys: Keys, interval: float) -> None:
+    """Draw until somebody asks to end, or the terminal goes."""
+    while not screen.lost:
+        attached.refresh()
+        size = screen.size
+        lines = draw(attached.history, attached.status(), size.columns, size.lines, ink.glyphs)
+        screen.show(lines, size)
+        typed = keys.wait(interval)
+        if "q" in typed.lower():
+            return
+        if "\f" in typed:
+            screen.repaint()
+
+
+def _print(attached: Attached, ink: Ink, terminal: bool) -> None:
+    """Write one picture, with styles on a terminal only."""
+    columns = size_of(sys.stdout).columns if terminal else _FILE_COLUMNS
+    lines = record(attached.history, attached.status(), columns, ink.glyphs)
+    for line in lines:
+        typer.echo(ink.paint(line) if terminal else ink.plain(line))
