@@ -26,8 +26,8 @@ from tisslm.memory_plan import (
     pass_items,
     sampling_items,
 )
-from tisslm.movement import Movement
 from tisslm.monitoring import wants_of
+from tisslm.movement import Movement
 from tisslm.registry import Registry
 from tisslm.target_weights import TargetWeights
 

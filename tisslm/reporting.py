@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 
-
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Histogram, RunInfo, Sink, Text
 from tisslm.errors import SinkError

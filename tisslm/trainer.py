@@ -24,8 +24,8 @@ from tisslm.leaving import Leaving
 from tisslm.loop import Loop
 from tisslm.loss_history import LossHistory
 from tisslm.loss_scaling import make_scaler
-from tisslm.movement import Movement
 from tisslm.monitoring import Monitoring, wants_of
+from tisslm.movement import Movement
 from tisslm.parts import Parts, Wanted, build_parts, describe
 from tisslm.planning import Planner
 from tisslm.precision import resolve_precision
@@ -35,8 +35,8 @@ from tisslm.registry import Registry, load_registry
 from tisslm.run_choice import keeping, open_run
 from tisslm.samples import make_sampler
 from tisslm.saving import DirectSaver, Saver
-from tisslm.stopping import Stopping, check_evaluations
 from tisslm.sites import Room, planned_room
+from tisslm.stopping import Stopping, check_evaluations
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
 

@@ -264,16 +264,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "activation_checkpointing, memory_limit, loss_scale, loss_scale_init, "
         "loss_scale_growth_interval, keep_best, keep_every, best_metric, best_mode, on_nonfinite, "
         "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
-        "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_promptsearly_stopping_patience, "profile_steps",
-        "sample_tokens",
-        "early_stopping_min_delta, restore_best, "
-        "overfit_batches",
+        "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_prompts, "
+        "sample_tokens, early_stopping_patience, early_stopping_min_delta, restore_best, "
+        "overfit_batches, profile_steps",
     ),
     (
         {"best_metric": "eval/lots"},
         'training.best_metric: expected "eval/loss", "eval/perplexity", "eval/bpb", '
         '"eval/accuracy", "eval/top5_accuracy" or "train/loss", got "eval/lots"',
-    ({"best_mode": "most"}, 'training.best_mode: expected "auto", "min" or "max", got "most"'),
+        ({"best_mode": "most"}, 'training.best_mode: expected "auto", "min" or "max", got "most"'),
         {"early_stopping_patience": -1},
         "training.early_stopping_patience: expected an integer >= 0, got -1",
         {"early_stopping_min_delta": float("nan")},
