@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm import TokenDataset
+from tisslm.contracts import IGNORE_INDEX, Dataset
+
 IntArray = NDArray[Any]
 
 
@@ -25,3 +28,16 @@ def starts_of(seed: int, batch: int, time: int) -> IntArray:
         share = rng.choice([0.02, 0.1, 0.6])
         row[:] = np.maximum.accumulate(np.arange(time) * (rng.random(time) < share))
     return start
+
+
+class Packed(TokenDataset):
+    """Windows of a token array, cut into documents."""
+
+    def window(self, i):
+        x, y = super().window(i)
+        start = starts_of(i, 1, self.seq_len)[0]
+        y[:-1][start[1:] != start[:-1]] = IGNORE_INDEX
+        return x, y, start
+
+    def batches(self, batch_size, seed, start=0):
+        return Dataset.batches(self, batch_size, seed, start)

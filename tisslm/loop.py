@@ -1,12 +1,12 @@
 """A run from its first step to its last: batches, reports, evaluations, checkpoints, summary.
 
 What does not live here: what a step does (``Trainer.train_step``), what ends a run early
-(``leaving``), how checkpoints get to the disk (``saving``).
+(``leaving``), what an evaluation tells whom (``evaluations``), how checkpoints get to the disk
+(``saving``).
 """
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from tisslm import checkpoint, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
 from tisslm.environment import describe_environment
 from tisslm.errors import CheckpointError, ConfigError, SinkError
-from tisslm.evaluate import evaluate
+from tisslm.evaluations import evaluate_now
 from tisslm.leaving import Leave
 from tisslm.ownership import Owner
 from tisslm.prefetch import Prefetch
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from tisslm.trainer import Trainer
 
 __all__ = ["Loop"]
-
-#: Metrics of an evaluation that no decision may hang on.
-OF_THE_MACHINE = ("eval/runtime", "eval/samples_per_second")
 
 
 class Loop:
@@ -109,7 +106,7 @@ class Loop:
         trainer = self.trainer
         try:
             self._steps()
-            self._evaluate()
+            evaluate_now(self.trainer)
         except Leave as leave:
             trainer.stopped = leave.reason
             trainer.zero_gradients()  # those of a window that is dropped
@@ -194,7 +191,7 @@ class Loop:
         self._sample()
         if self._evaluates():
             batches.settle()
-            self._evaluate()
+            evaluate_now(self.trainer)
         if self._saves() or self._keeps():
             batches.settle()
             self._save()
@@ -204,7 +201,7 @@ class Loop:
         step = self.trainer.current_step
         self._sample()
         if step and self._evaluates() and self.trainer.state.evaluation.get("step") != step:
-            self._evaluate()
+            evaluate_now(self.trainer)
             if self._saves() or self._keeps():
                 self._save()
 
@@ -292,37 +289,6 @@ class Loop:
         if sampler.is_due(step, trainer.max_steps):
             trainer.sinks.write(step, sampler.texts(step, trainer.leaving.check))
             state.sampled_step = step
-
-    def _evaluate(self) -> None:
-        """Evaluate on the validation data, once per step, and report it."""
-        trainer, step = self.trainer, self.trainer.current_step
-        if trainer.val_dataset is None or trainer.state.evaluation.get("step") == step:
-            return
-        found = evaluate(
-            trainer.model,
-            trainer.val_dataset,
-            trainer.validation_loss,
-            batch_size=trainer.config.batch_size,
-            max_batches=trainer.config.eval_batches,
-            tokenizer=trainer.tokenizer,
-            check=trainer.leaving.check,
-        )
-        metrics = found.metrics()
-        told = {name: metrics[name] for name in metrics if name not in OF_THE_MACHINE}
-        finite = {name: value for name, value in told.items() if math.isfinite(value)}
-        trainer.state.evaluation = {"step": step, **finite}
-        if math.isfinite(found.loss):
-            trainer.scheduler.observe(told)
-            trainer.scheduler.step(step)  # what it has learned holds from the next update on
-        else:
-            warnings.warn(
-                f"step {step}: the validation loss is {found.loss}; it is reported as it is, and "
-                "the schedule is not told",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        trainer.sinks.write(step, metrics)
-        trainer.stopping.observe(step, told)
 
     def _summarize(self, status: str, seconds: float) -> None:
         trainer = self.trainer

@@ -39,6 +39,8 @@ _NOT_COMPARED = (
     "max_time",
     "on_save_error",
     "async_save",
+    "monitor_steps",
+    "on_sink_error",
     "sample_every",
     "sample_prompts",
     "sample_tokens",

@@ -32,6 +32,7 @@ from tisslm.precision import resolve_precision
 from tisslm.preparation import prepare_model
 from tisslm.profiling import Profile
 from tisslm.registry import Registry, load_registry
+from tisslm.reporting import is_monitored
 from tisslm.run_choice import keeping, open_run
 from tisslm.samples import make_sampler
 from tisslm.saving import DirectSaver, Saver
@@ -262,6 +263,7 @@ class Trainer:
             ``config.spike_action``, or because there were ``config.max_nonfinite`` in a row.
             Nothing was updated then.
         """
+        self.monitoring.begin(is_monitored(self.current_step + 1, self.config, self.max_steps))
         loss = update.accumulate(self, x, y, start)
         update.apply(self, x, y, loss, start)
         self.state.tokens_seen += x.size * self.communicator.size

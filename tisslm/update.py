@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Batch
 from tisslm.errors import DataError, ShapeError
 from tisslm.rejection import may_apply
-from tisslm.reporting import is_logged, is_monitored
+from tisslm.reporting import is_logged
 
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
@@ -59,9 +59,6 @@ def accumulate(trainer: Trainer, x: Array, y: Array, start: Array | None = None)
     if count == 0:
         raise DataError("train_step: every target is -100; there is nothing to learn from")
     trainer.zero_gradients()
-    trainer.monitoring.begin(
-        is_monitored(trainer.current_step + 1, trainer.config, trainer.max_steps)
-    )
     scale = trainer.scaler.begin()
     loss = 0.0
     for first in range(0, len(x), rows):
@@ -103,7 +100,12 @@ def apply(trainer: Trainer, x: Array, y: Array, loss: float, start: Array | None
         state.skipped += 1
         return
     window = (x, y) if start is None else (x, y, start)
-    if not may_apply(trainer, window, loss, norm, lambda: accumulate(trainer, *window)):
+
+    def again() -> float:
+        trainer.monitoring.begin(False)  # the search for what failed is no step
+        return accumulate(trainer, *window)
+
+    if not may_apply(trainer, window, loss, norm, again):
         return
     trainer.monitoring.before_update(trainer.scaler.current)
     state.clipped += clip(trainer, trainer.config.max_grad_norm, norm)

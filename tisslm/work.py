@@ -34,6 +34,7 @@ __all__ = [
 #: Parts of a training step, by the beginning of an operation's name; the first that fits counts.
 PARTS = {
     "products": ("linear_", "matmul"),
+    "monitors": ("summarize", "attention_entropy"),
     "attention": ("attention_",),
     "norms": ("layer_norm", "rms_norm", "norm_"),
     "activation": ("activation_",),

@@ -30,7 +30,8 @@ def test_a_run_leaves_its_files_a_sample_and_its_path(train: Cli, folder: Path) 
     assert "\nsample:\n" in result.out
     assert result.out.endswith("run: run\nmore of it: tisslm generate run\n")
     names = {path.name for path in (folder / "run").iterdir()}
-    assert names == {"config.resolved.toml", "metrics.jsonl", "summary.json", "checkpoints"}
+    written = {"config.resolved.toml", "environment.json", "metrics.jsonl", "summary.json"}
+    assert names == written | {"checkpoints"}
     summary = json.loads((folder / "run" / "summary.json").read_text())
     assert (summary["status"], summary["steps"]) == ("completed", 6)
     assert summary["eval_loss"] < 3.4

@@ -272,9 +272,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"best_metric": "eval/lots"},
         'training.best_metric: expected "eval/loss", "eval/perplexity", "eval/bpb", '
         '"eval/accuracy", "eval/top5_accuracy" or "train/loss", got "eval/lots"',
-        ({"best_mode": "most"}, 'training.best_mode: expected "auto", "min" or "max", got "most"'),
+    ),
+    ({"best_mode": "most"}, 'training.best_mode: expected "auto", "min" or "max", got "most"'),
+    (
         {"early_stopping_patience": -1},
         "training.early_stopping_patience: expected an integer >= 0, got -1",
+    ),
+    (
         {"early_stopping_min_delta": float("nan")},
         "training.early_stopping_min_delta: expected a finite number >= 0, got nan",
     ),

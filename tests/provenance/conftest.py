@@ -6,25 +6,11 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from packing import starts_of
+from packing import Packed
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig, ops
-from tisslm.contracts import Dataset
 
 VOCAB, TIME = 17, 16
-
-
-class Packed(TokenDataset):
-    """Windows of a token array, cut into documents."""
-
-    def window(self, i):
-        x, y = super().window(i)
-        start = starts_of(i, 1, TIME)[0]
-        y[:-1][start[1:] != start[:-1]] = -100
-        return x, y, start
-
-    def batches(self, batch_size, seed, start=0):
-        return Dataset.batches(self, batch_size, seed, start)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -197,7 +198,8 @@ def test_a_run_that_goes_on_shows_what_was_before(session, tmp_path: Path) -> No
     lines = "".join(f'{{"step": {step}, "train/loss": 9.5}}\n' for step in range(1, 60))
     (tmp_path / "metrics.jsonl").write_text(lines + "nonsense\n")
     run = session(resumed=40)
-    run.wait(lambda seen: "step 50/100" in seen.screen[1])
+    axis = re.compile(r"└.* 50\s*$")  # the last thing that a picture shows
+    run.wait(lambda seen: "step 50/100" in seen.screen[1] and any(map(axis.search, seen.screen)))
     picture = [line for line in run.picture.screen if "┤" in line]
     assert picture[0].lstrip().startswith("9.5 ┤")
     steps = next(line for line in run.picture.screen if "└" in line)

@@ -6,28 +6,15 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from packing import starts_of
+from packing import Packed
 
 from tisslm import TokenDataset, update
-from tisslm.contracts import IGNORE_INDEX, Batch, Dataset, target_weights
+from tisslm.contracts import Batch, target_weights
 from tisslm.errors import ConfigError, DataError, ShapeError
 from tisslm.evaluate import evaluate
 from tisslm.losses.cross_entropy import CrossEntropy
 
 VOCAB, T = 17, 16
-
-
-class Packed(TokenDataset):
-    """Windows of a token array, cut into documents."""
-
-    def window(self, i):
-        x, y = super().window(i)
-        start = starts_of(i, 1, T)[0]
-        y[:-1][start[1:] != start[:-1]] = IGNORE_INDEX
-        return x, y, start
-
-    def batches(self, batch_size, seed, start=0):
-        return Dataset.batches(self, batch_size, seed, start)
 
 
 @pytest.fixture
