@@ -44,7 +44,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/tokenizing.py --mb 5
 
 # With every installed sink and monitor, and with none, in turns.
-bench-monitors: $(VENV)/installed
+bench-monitors: $(VENV)/installed-test
 	$(BIN)/python benchmarks/monitors.py --size $(SIZE)
 
 clean:

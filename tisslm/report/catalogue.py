@@ -144,6 +144,10 @@ _ENTRIES = (
         "Optimization", (("train/update_ratio", "update ratio"),), log=True, smooth=True,
     ),
     _Entry(
+        "param-norm", "Norm of the parameters", "Euclidean norm of all, before the update.",
+        "Optimization", (("train/param_norm", "norm"),),
+    ),
+    _Entry(
         "loss-scale", "Loss scale", "What fp16's gradients are multiplied by.", "Optimization",
         (("train/loss_scale", "loss scale"),), log=True,
     ),
@@ -168,7 +172,8 @@ _ENTRIES = (
         (("train/tflops", "TFLOP/s"),),
     ),
     _Entry(
-        "cpu", "Processor use", "In percent of one logical processor.", "Speed",
+        "cpu", "Processor use", "Percent of the time of all processors that was not idle.",
+        "Speed",
         (("system/cpu_percent", "processor use"),),
     ),
     _Entry(
@@ -180,8 +185,8 @@ _ENTRIES = (
         (("eval/samples_per_second", "windows per second"),),
     ),
     _Entry(
-        "memory", "Memory", "Resident and peak memory of the process beside what was planned, in "
-        "GiB.", "Memory",
+        "memory", "Memory", "Resident and peak memory of the process, in GiB, beside what the run was "
+        "planned to take beyond the interpreter and its libraries.", "Memory",
         (("memory/rss_gib", "resident"), ("memory/peak_rss_gib", "peak"),
          ("memory/planned_gib", "planned")),
     ),

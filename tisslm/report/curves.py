@@ -80,7 +80,7 @@ def limits(chart: Chart) -> tuple[float, float, str]:
     if len(values) > 50 and not chart.log:
         low, high = max(low, inner_low - reach), min(high, inner_high + reach)
     beyond = int(np.count_nonzero((values < low) | (values > high)))
-    margin = 0.05 * (high - low) or max(0.05 * abs(high), 1e-6)
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0  # all alike, all zero
     ends = (low - margin, high + margin)
     sentence = (
         f"{beyond} {'value lies' if beyond == 1 else 'values lie'} beyond the figure, between "
