@@ -185,8 +185,8 @@ _ENTRIES = (
         (("eval/samples_per_second", "windows per second"),),
     ),
     _Entry(
-        "memory", "Memory", "Resident and peak memory of the process, in GiB, beside what the run was "
-        "planned to take beyond the interpreter and its libraries.", "Memory",
+        "memory", "Memory", "Resident and peak memory of the process, in GiB, beside what the run "
+        "was planned to take beyond the interpreter and its libraries.", "Memory",
         (("memory/rss_gib", "resident"), ("memory/peak_rss_gib", "peak"),
          ("memory/planned_gib", "planned")),
     ),
