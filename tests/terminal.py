@@ -137,6 +137,11 @@ class Session:
         )
         os.close(inner)
 
+    @property
+    def times_left(self) -> int:
+        """How often the terminal was given back, with its cursor."""
+        return self.everything.count("\x1b[?25h\x1b[?1049l")
+
     def read(self, seconds: float = 0.1) -> bool:
         """Take what comes within some seconds; False when the other side has closed."""
         ready, _, _ = select.select([self.handle], [], [], seconds)

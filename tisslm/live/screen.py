@@ -19,7 +19,7 @@ import os
 import signal
 import termios
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, TextIO, final
 
@@ -87,7 +87,7 @@ class Screen:
         self._process = os.getpid()
         self._before: Any = None
         self._modes: list[Any] = []
-        self._writes = self._is_asked = False
+        self._draws = self._is_asked = False
 
     def __enter__(self) -> Screen:
         if threading.current_thread() is threading.main_thread():
@@ -119,7 +119,7 @@ class Screen:
             What they were made for.
         """
         rows = [self._ink.paint(line) for line in lines[: size.lines]]
-        with self._lock:
+        with self._drawing():
             if self.lost or os.getpid() != self._process or not self._is_in_front():
                 return
             whole = not self._entered or size != self._size or self._frames % _WHOLE_EVERY == 0
@@ -134,6 +134,16 @@ class Screen:
                 if number > len(old) or row != old[number - 1]
             )
             self._write(begin + "".join(changed))
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Draw alone; a Ctrl-Z that comes meanwhile is answered when the picture is whole."""
+        with self._lock:
+            self._draws = True
+            try:
+                yield
+            finally:
+                self._draws = False
             if self._is_asked:
                 self._stop()
 
@@ -163,15 +173,16 @@ class Screen:
                     termios.tcsetattr(self._stream.fileno(), termios.TCSANOW, self._modes)
 
     def _write(self, text: str) -> None:
-        if text and not self.lost:
-            self._writes = True
-            try:
-                self._stream.write(text)
-                self._stream.flush()
-            except (OSError, ValueError):  # a terminal that was closed, a stream that was
-                self.lost = True
-            finally:
-                self._writes = False
+        """Write all of a text: an unbuffered stream writes a part of it when a signal comes."""
+        if not text or self.lost:
+            return
+        try:
+            self._stream.flush()
+            left = memoryview(text.encode(self._stream.encoding, "replace"))
+            while left:
+                left = left[os.write(self._stream.fileno(), left) :]
+        except (OSError, ValueError):  # a terminal that was closed, a stream that was
+            self.lost = True
 
     def _is_in_front(self) -> bool:
         """Tell whether this job may draw; a terminal that controls nobody has no jobs."""
@@ -183,7 +194,7 @@ class Screen:
     def _suspend(self, number: int, frame: FrameType | None) -> None:
         """Give the terminal back, stop as Ctrl-Z asks, and take it again when we go on."""
         with self._lock:  # nobody draws before the process has stopped
-            if self._writes:  # this thread does, and the signal came between two of its bytes
+            if self._draws:  # this thread does, and the signal came between two of its bytes
                 self._is_asked = True
             else:
                 self._stop()
