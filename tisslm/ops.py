@@ -6,17 +6,14 @@ float16, or as uint16 with the bits of bfloat16. float64 always runs the twin, a
 ``TISSLM_OPS=reference`` makes everything run it (a build without kernels, or a doubt about one).
 Error codes of kernels become exceptions here.
 
-What does not live here: any computation, and any check that a layer can do better because it
-knows the name of what is wrong.
+What does not live here: any computation, any check that a layer can do better because it knows the
+name of what is wrong, and the threads and scratch of kernels (``runtime``, whose names a user finds
+here, too).
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import math
-import os
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -24,7 +21,6 @@ from typing import Any, ParamSpec
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import threads
 from tisslm._reference import activation as _activation
 from tisslm._reference import attention as _attention
 from tisslm._reference import cross_entropy as _cross_entropy
@@ -35,7 +31,18 @@ from tisslm._reference import norm as _norm
 from tisslm._reference import optim as _optim
 from tisslm._reference import storage as _storage
 from tisslm._reference import summary as _summary
-from tisslm.errors import ConfigError, DataError, ShapeError, TissLMError
+from tisslm.errors import DataError, ShapeError
+from tisslm.runtime import REFERENCE_ONLY as REFERENCE_ONLY
+from tisslm.runtime import compiled, pool
+from tisslm.runtime import engine as engine
+from tisslm.runtime import multiplies_bf16 as multiplies_bf16
+from tisslm.runtime import peak_gflops as peak_gflops
+from tisslm.runtime import refuse_fork as refuse_fork
+from tisslm.runtime import reserve_scratch as reserve_scratch
+from tisslm.runtime import set_threads as set_threads
+from tisslm.runtime import thread_count as thread_count
+from tisslm.runtime import thread_scratch_bytes as thread_scratch_bytes
+from tisslm.runtime import watch_regions as watch_regions
 from tisslm.watching import Watcher as Watcher
 from tisslm.watching import watchers
 from tisslm.watching import watching as watching
@@ -47,237 +54,6 @@ _KERNEL_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
 #: Codes of the activations that kernels know.
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1}
 
-REFERENCE_ONLY = os.environ.get("TISSLM_OPS", "") == "reference"
-if os.environ.get("TISSLM_OPS", "") not in ("", "reference"):
-    raise ConfigError(
-        f"TISSLM_OPS: expected 'reference' or nothing, got {os.environ['TISSLM_OPS']!r}"
-    )
-
-
-def _compiled(module: str) -> Any:
-    """Import a kernel module, or say how to get it."""
-    try:
-        return importlib.import_module(f"tisslm._kernels.{module}")
-    except ModuleNotFoundError as error:
-        raise TissLMError(
-            f"the compiled kernels are not built ({error}); run 'pip install .' in the source "
-            "folder, or set TISSLM_OPS=reference to use the slow NumPy twins"
-        ) from None
-    except ImportError as error:  # a level of TISSLM_ISA that is not there
-        raise ConfigError(str(error)) from None
-
-
-class _Pool:
-    """The process's threads: how many, why, and their scratch."""
-
-    def __init__(self) -> None:
-        self.chosen = threads.resolve_threads()
-        self.forked = False
-        self.regions: NDArray[np.int64] | None = None
-        self.lock = threading.Lock()
-        self._scratch_floats = 0
-        os.register_at_fork(after_in_child=self._mark_forked)
-
-    def _mark_forked(self) -> None:
-        self.forked = True
-        self.lock = threading.Lock()  # the old one may be held by a thread that is not here
-
-    def scratch_floats(self, floats: int) -> tuple[int, int]:
-        """Return the float32 of each thread and of the block, if each thread needs ``floats``."""
-        floats = -(-max(floats, self._scratch_floats) // 16) * 16
-        return floats, floats * self.chosen.count + 16
-
-    def reserve(self, floats: int) -> None:
-        """Make sure that every thread has ``floats`` float32 of scratch."""
-        floats, whole = self.scratch_floats(floats)
-        block = np.zeros(whole, dtype=np.float32)
-        start = (-block.ctypes.data % 64) // 4
-        _compiled("threads").bind_scratch(block[start:], floats)
-        self._scratch_floats = floats
-
-
-#: Turns of a waiting thread's loop before it sleeps. libgomp's own 300,000 cost a factor of 14
-#: to 50 when another process wants the same cores; at 1000 an idle machine loses nothing
-#: (docs/experiments.md).
-SPIN_COUNT = "1000"
-
-
-def _load_kernels() -> None:
-    """Load OpenMP's runtime with a short spin, unless the user chose how threads wait."""
-    chosen = any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
-    if not chosen:
-        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT  # read once, when the library is loaded
-    try:
-        _pool.reserve(0)
-        if _compiled("isa").name() == "baseline":
-            threads.limit_blas()
-    finally:
-        if not chosen:
-            del os.environ["GOMP_SPINCOUNT"]
-
-
-_pool = _Pool()
-if not REFERENCE_ONLY:
-    _load_kernels()
-
-
-def set_threads(requested: int | None = None) -> threads.ThreadCount:
-    """Choose the number of threads for every kernel of this process; results do not depend on it.
-
-    Parameters
-    ----------
-    requested : int, optional
-        From 1 to 64; None asks the environment and the machine.
-    """
-    with _pool.lock:
-        _pool.chosen = threads.resolve_threads(requested)
-        if not REFERENCE_ONLY:
-            _pool.reserve(0)
-    return _pool.chosen
-
-
-def thread_count() -> threads.ThreadCount:
-    """Return the number of threads in use and the reason for it."""
-    return _pool.chosen
-
-
-def engine() -> dict[str, str]:
-    """Name what the bits of a result depend on: level of the kernels and, with BLAS, its core."""
-    if REFERENCE_ONLY:
-        return {"ops": "reference", "numpy": np.__version__}
-    level = str(_compiled("isa").name())
-    if level != "baseline":
-        return {"ops": "compiled", "isa": level}
-    from threadpoolctl import threadpool_info
-
-    pools = [p for p in threadpool_info() if p["user_api"] == "blas" and "scipy" in p["filepath"]]
-    core = f"{pools[0]['version']} {pools[0].get('architecture')}" if pools else "unknown"
-    return {"ops": "compiled", "isa": level, "blas": core}
-
-
-#: Modules with parallel loops, whose threads can be watched.
-_PARALLEL = (
-    "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "linear", "norm",
-    "optim",
-)  # fmt: skip
-
-
-def watch_regions(table: NDArray[np.int64] | None) -> bool:
-    """Have every thread stamp when it begins and ends its share of a kernel's parallel loop.
-
-    Parameters
-    ----------
-    table : ndarray of int64, or None
-        Room for R regions, threads for each T, the count of regions (the reader's to set to 0),
-        then R x T pairs of begin and end in the nanoseconds of ``time.perf_counter_ns``; 0 and 0
-        where a thread took no part. The format is that of ``_kernels/c/regions.c``. None: no more
-        stamps.
-
-    Returns
-    -------
-    bool
-        Whether there will be stamps: the twins, and a build without OpenMP, have no threads.
-    """
-    watch = [] if REFERENCE_ONLY else [_watch_function(module) for module in _PARALLEL]
-    if not watch or None in watch:
-        return False
-    with _pool.lock:  # no kernel runs
-        for function in watch:
-            function(None if table is None else table.ctypes.data)
-        _pool.regions = table  # which must live as long as it is written to
-    return True
-
-
-def _watch_function(module: str) -> Any:
-    """Return the C function of an extension module; None where it was built without OpenMP."""
-    function = getattr(ctypes.CDLL(_compiled(module).__file__), "tiss_watch_regions", None)
-    if function is not None:
-        function.argtypes, function.restype = [ctypes.c_void_p], None
-    return function
-
-
-def multiplies_bf16() -> bool:
-    """Tell whether this processor multiplies bfloat16 itself, so that bf16 is also faster."""
-    return not REFERENCE_ONLY and bool(_compiled("isa").multiplies_pairs())
-
-
-_peaks: dict[tuple[str, int], float] = {}
-
-
-def peak_gflops(precision: str, seconds: float = 0.1) -> float | None:
-    """Measure how fast all threads together multiply and add in registers, once per process.
-
-    Parameters
-    ----------
-    precision : {"fp32", "bf16", "fp16"}
-        Of the operands; those that the processor does not multiply are widened, and so float32's.
-    seconds : float
-        How long it may take.
-
-    Returns
-    -------
-    float or None
-        In GFLOP/s; None where products are not our own: the twins, and the baseline level.
-    """
-    if REFERENCE_ONLY or _compiled("isa").name() == "baseline":
-        return None
-    pairs, count = precision == "bf16" and multiplies_bf16(), _pool.chosen.count
-    key = ("bf16" if pairs else "fp32", count)
-    if key not in _peaks:
-        refuse_fork("the processor's peak")
-        peak = _compiled("peak")
-        with _pool.lock:
-            _peaks[key] = (peak.bf16_gflops if pairs else peak.fma_gflops)(count, seconds)
-    return _peaks[key]
-
-
-def _pass_floats(time: int, head_size: int, group: int, channels: int, stored: str) -> int:
-    if REFERENCE_ONLY or stored == "float64":
-        return 0
-    isa = _compiled("isa")
-    attention = int(isa.attention_scratch(time, head_size, group, stored))
-    return max(attention, int(isa.gemm_scratch(channels, stored)))
-
-
-def reserve_scratch(time: int, head_size: int, group: int, channels: int, stored: str) -> None:
-    """Make the threads' scratch for the passes of a model, once before the first of a shape.
-
-    Parameters
-    ----------
-    time, head_size, group, channels : int
-        T, D, the query heads that share one key head, and C.
-    stored : str
-        Type of the activations.
-    """
-    floats = _pass_floats(time, head_size, group, channels, stored)
-    with _pool.lock:
-        if floats > _pool.scratch_floats(0)[0]:
-            _pool.reserve(floats)
-
-
-def thread_scratch_bytes(time: int, head_size: int, group: int, channels: int, stored: str) -> int:
-    """Return the bytes of all threads' scratch once ``reserve_scratch`` was called."""
-    if REFERENCE_ONLY:
-        return 0
-    floats = _pass_floats(time, head_size, group, channels, stored)
-    with _pool.lock:
-        return int(4 * _pool.scratch_floats(floats)[1])
-
-
-def refuse_fork(where: str) -> None:
-    """Raise TissLMError in a process that was forked from one that had loaded the kernels.
-
-    Parameters
-    ----------
-    where : str
-        What message begins with.
-    """
-    if _pool.forked and not REFERENCE_ONLY:
-        raise TissLMError(
-            f"{where}: this process was forked from one that loaded the kernels, whose threads "
-            "do not survive a fork. Start processes with multiprocessing's 'spawn' method"
-        )
-
 
 def _door(
     twin: Callable[P, Any], on_code: Callable[[int], Exception] | None = None
@@ -288,18 +64,18 @@ def _door(
     exception.
     """
     module, name = twin.__module__.rpartition(".")[2], twin.__name__
-    kernel = None if REFERENCE_ONLY else getattr(_compiled(module), name)
+    kernel = None if REFERENCE_ONLY else getattr(compiled(module), name)
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         if kernel is None or not _has_kernel(args):
             return int(twin(*args, **kwargs) or 0)
-        if _pool.forked:
+        if pool.forked:
             refuse_fork(name)
-        with _pool.lock:  # the threads' scratch serves one kernel at a time
-            code = int(kernel(*args, n_threads=_pool.chosen.count, **kwargs) or 0)
+        with pool.lock:  # the threads' scratch serves one kernel at a time
+            code = int(kernel(*args, n_threads=pool.chosen.count, **kwargs) or 0)
             if code and on_code is None:  # the scratch that it needs, in floats
-                _pool.reserve(code)
-                code = int(kernel(*args, n_threads=_pool.chosen.count, **kwargs) or 0)
+                pool.reserve(code)
+                code = int(kernel(*args, n_threads=pool.chosen.count, **kwargs) or 0)
         return code
 
     @wraps(twin)

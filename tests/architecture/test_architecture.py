@@ -41,7 +41,7 @@ def test_each_door_is_in_one_place(what, home):
 
 
 def test_only_ops_reaches_the_kernels():
-    allowed = {"ops.py"}
+    allowed = {"ops.py", "runtime.py"}
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name in {"_kernels", "_reference", "testing", "cli"}:
             continue
@@ -65,6 +65,13 @@ def test_every_parallel_loop_says_how_many_threads():
         for loop in re.finditer(r"in prange\((?:[^()]|\([^()]*(?:\([^()]*\)[^()]*)*\))*\)", text):
             assert "num_threads=n_threads" in loop[0], (path, loop[0])
         assert len(re.findall(r"in prange\(", text)) == len(re.findall("num_threads=n_thr", text))
+
+
+def test_every_kernel_with_threads_can_be_watched():
+    from tisslm import runtime
+
+    parallel = {p.stem for p in KERNELS.glob("*.pyx") if "in prange(" in p.read_text()}
+    assert {*runtime.PARALLEL} == parallel - {"peak"}  # which measures the machine, and is no op
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -7,7 +7,7 @@ from time import perf_counter_ns
 import numpy as np
 import pytest
 
-from tisslm import ops
+from tisslm import ops, runtime
 from tisslm.profiling.regions import ROOM, Regions
 
 pytestmark = pytest.mark.skipif(
@@ -81,5 +81,5 @@ def test_stamps_change_no_bit():
 
 
 def test_twins_have_no_threads_to_watch(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ops, "REFERENCE_ONLY", True)
+    monkeypatch.setattr(runtime, "REFERENCE_ONLY", True)
     assert ops.watch_regions(np.zeros(3, np.int64)) is False

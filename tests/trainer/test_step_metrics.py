@@ -10,7 +10,7 @@ import pytest
 from checkpoints import reseal
 from interruptions import OF_THE_MACHINE
 
-from tisslm import TokenDataset, ops
+from tisslm import TokenDataset, ops, runtime
 from tisslm.contracts import Optimizer
 from tisslm.memory_limit import resident
 from tisslm.sinks.memory import MemorySink
@@ -188,10 +188,10 @@ def test_a_model_in_float64_has_no_share_of_the_peak(make_trainer, make_model):
 def test_the_peak_is_measured_once(monkeypatch):
     if ops.peak_gflops("fp32") is None:
         pytest.skip("no kernels of our own")
-    monkeypatch.setattr(ops, "_compiled", lambda module: pytest.fail(f"{module} is asked again"))
-    monkeypatch.setattr(ops, "REFERENCE_ONLY", False)
+    monkeypatch.setattr(runtime, "compiled", lambda module: pytest.fail(f"{module} is asked again"))
+    monkeypatch.setattr(runtime, "REFERENCE_ONLY", False)
     key = ("fp32", ops.thread_count().count)
-    assert ops._peaks[key] > 0
+    assert runtime._peaks[key] > 0
 
 
 def test_the_summary_has_the_names_of_other_trainers(make_trainer, tokens):
