@@ -54,7 +54,7 @@ class DryRun:
     validation_loss : float or None
         Of the first windows; None without validation data.
     evaluation_seconds : float
-        Of one evaluation of all windows, as far as the first ones tell.
+        Of one evaluation of the run, as far as the first ones tell.
     evaluations : int
         How many the run will make.
     checkpoint_bytes, free_bytes : int
@@ -87,7 +87,7 @@ class DryRun:
         if self.validation_loss is not None:
             found.append(
                 f"evaluation: loss {self.validation_loss:.4f} of the first windows; about "
-                f"{duration_text(self.evaluation_seconds)} for all, {self.evaluations} times"
+                f"{duration_text(self.evaluation_seconds)} each, {self.evaluations} times"
             )
         needed = self.checkpoint_bytes * self.kept
         found.append(
@@ -119,7 +119,7 @@ def dry_run(trainer: Trainer) -> DryRun:
     free = _room(trainer.run.path)
     remaining = 0 if trainer.stopping.due else trainer.max_steps - trainer.current_step
     remaining, checkpoint_bytes = max(0, remaining), _checkpoint_bytes(trainer)
-    evaluations = _evaluations(trainer, remaining)
+    evaluations, kept = _evaluations(trainer, remaining), _kept(trainer, remaining)
     losses, seconds, tokens = _steps(trainer, trainer.dataset)
     loss, evaluation_seconds = _evaluate(trainer)
     return DryRun(
@@ -132,7 +132,7 @@ def dry_run(trainer: Trainer) -> DryRun:
         evaluations,
         checkpoint_bytes,
         free,
-        _kept(trainer, remaining),
+        kept,
     )
 
 
@@ -150,13 +150,14 @@ def _steps(trainer: Trainer, dataset: Dataset) -> tuple[tuple[float, ...], float
 
 
 def _evaluate(trainer: Trainer) -> tuple[float | None, float]:
-    """Evaluate the first windows; return their loss, and the seconds that all of them take."""
+    """Evaluate the first windows; return their loss, and the seconds of one of the run's."""
     whole, rows = trainer.val_dataset, trainer.config.batch_size
     if whole is None:
         return None, 0.0
     few = FewWindows(whole, range(min(rows, len(whole))))
     found = evaluate(trainer.model, few, trainer.validation_loss, batch_size=rows)
-    return found.loss, found.seconds * len(whole) / len(few)
+    wanted = min(len(whole), trainer.config.eval_batches * rows) or len(whole)  # 0 is all
+    return found.loss, found.seconds * wanted / len(few)
 
 
 def _evaluations(trainer: Trainer, remaining: int) -> int:
@@ -177,7 +178,10 @@ def _kept(trainer: Trainer, remaining: int) -> int:
     """Return how many checkpoints of the run will be there at once, at most."""
     config, first = trainer.config, trainer.current_step
     last = first + remaining
-    saves = len({last}.union(_multiples(config.save_every, first, last)))
+    rhythms = [config.save_every]
+    if config.restore_best and config.best_metric.startswith("eval/"):
+        rhythms.append(config.validation_frequency)  # each may be the best so far, and is saved
+    saves = len({last}.union(*(_multiples(every, first, last) for every in rhythms)))
     if trainer.retention.newest == 0:
         return saves
     forever = len(range(0, last + 1, config.keep_every)) if config.keep_every else 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -22,6 +22,7 @@ from tisslm.contracts import (
     Loss,
     Model,
     Tokenizer,
+    Window,
     stack_windows,
     target_weights,
 )
@@ -139,15 +140,11 @@ def evaluate(
     ranking = _Ranking(loss) if loss.needs == "logits" else None
     if tokenizer is not None and getattr(dataset, "vocab_size", 0) > tokenizer.vocab_size:
         tokenizer = None
-    whole = len(dataset)
-    wanted = min(whole, max_batches * batch_size) if max_batches else whole
-    total, targets, nbytes = 0.0, 0, 0
-    for first in range(0, wanted, batch_size):
+    total, targets, nbytes, windows = 0.0, 0, 0, 0
+    for x_BT, y_BT, *begins in _spread(dataset, batch_size, max_batches):
         if check is not None:
             check()
-        rows = range(first, min(first + batch_size, wanted))
-        windows = [dataset.window(i * whole // wanted) for i in rows]
-        x_BT, y_BT, *begins = stack_windows(windows)
+        windows += len(x_BT)
         real_BT = y_BT != IGNORE_INDEX
         batch = Batch(x_BT, y_BT, target_weights(y_BT, np.float64), *begins)
         model.check_start(batch.start_BT, x_BT.shape)
@@ -162,11 +159,20 @@ def evaluate(
         total / targets,
         targets,
         time.perf_counter() - start,
-        wanted,
+        windows,
         None if ranking is None else ranking.correct,
         None if ranking is None else ranking.among_five,
         None if tokenizer is None else nbytes,
     )
+
+
+def _spread(dataset: Dataset, batch_size: int, max_batches: int) -> Iterator[Window]:
+    """Yield windows in order, in batches: all, or so many batches of them, spread evenly."""
+    whole = len(dataset)
+    wanted = min(whole, max_batches * batch_size) if max_batches else whole
+    for first in range(0, wanted, batch_size):
+        rows = range(first, min(first + batch_size, wanted))
+        yield stack_windows([dataset.window(i * whole // wanted) for i in rows])
 
 
 @final

@@ -54,5 +54,5 @@ def evaluate_now(trainer: Trainer) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+    trainer.stopping.observe(step, told)  # first: a sink may end the run, which is saved as it is
     trainer.sinks.write(step, metrics)
-    trainer.stopping.observe(step, told)

@@ -28,7 +28,7 @@ from tisslm.config import TrainingConfig
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.untrusted import show
 
-__all__ = ["Standing", "Stopping", "check_evaluations"]
+__all__ = ["Standing", "Stopping", "check_bytes", "check_evaluations"]
 
 
 @dataclass
@@ -211,6 +211,28 @@ def _parse(saved: object, where: Path) -> Standing:
         f"{where}: expected the standing of the evaluations (stopping: {', '.join(fields)}), got "
         f"{show(saved)}; use an earlier checkpoint"
     )
+
+
+def check_bytes(config: TrainingConfig, has_tokenizer: bool) -> None:
+    """Make sure that bits per byte can be counted, if the best is to go by them.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    has_tokenizer : bool
+        Whether the run has one, which counts the bytes.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    wanted = config.early_stopping_patience or config.restore_best or config.keep_best
+    if wanted and config.best_metric == "eval/bpb" and not has_tokenizer:
+        raise ConfigError(
+            "training.best_metric: expected a tokenizer, which counts the bytes of eval/bpb, got "
+            'none; give the Trainer one, or set training.best_metric = "eval/loss"'
+        )
 
 
 def check_evaluations(config: TrainingConfig, needs_evaluations: bool, evaluates: bool) -> None:

@@ -37,7 +37,7 @@ from tisslm.run_choice import keeping, open_run
 from tisslm.samples import make_sampler
 from tisslm.saving import DirectSaver, Saver
 from tisslm.sites import Room, planned_room
-from tisslm.stopping import Stopping, check_evaluations
+from tisslm.stopping import Stopping, check_bytes, check_evaluations
 from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
 
@@ -153,6 +153,7 @@ class Trainer:
         self.retention = keeping(config, self.val_dataset is not None)
         self.stopping = Stopping(config)
         check_evaluations(config, self.scheduler.needs_evaluations, self.val_dataset is not None)
+        check_bytes(config, self.tokenizer is not None)
         self.run, saved = open_run(config, self.settings)
         if saved is not None:
             self.load_checkpoint(saved)

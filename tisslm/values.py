@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tisslm.errors import DataError
 
-__all__ = ["Histogram", "Text"]
+__all__ = ["Histogram", "Text", "bin_range"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +62,37 @@ class Histogram:
         flat = flat[np.isfinite(flat)]
         if not flat.size:
             raise DataError("histogram: there is no finite value to count")
-        counts, edges = np.histogram(flat, bins=bins)
+        counts, edges = np.histogram(flat, bins=bins, range=bin_range(flat, bins))
         return cls(counts.astype(np.int64), edges, float(flat.sum()), float(flat @ flat))
 
     @property
     def count(self) -> int:
         """Number of values."""
         return int(self.counts.sum())
+
+
+def bin_range(values: NDArray[Any], bins: int) -> tuple[np.float64, np.float64]:
+    """Return where equal bins begin and end: at the least and the greatest value, or further apart.
+
+    Parameters
+    ----------
+    values : ndarray of a real dtype, not empty
+        All finite.
+    bins : int
+
+    Returns
+    -------
+    tuple of float64
+        So far from each other that all edges differ, in the middle of the values.
+    """
+    low, high = np.float64(values.min()), np.float64(values.max())
+    least = 4.0 * bins * np.spacing(max(abs(low), abs(high)))  # four steps from edge to edge
+    if low == high:
+        least = max(least, np.float64(1.0))
+    if high - low >= least:
+        return low, high
+    middle = low + 0.5 * (high - low)
+    return middle - 0.5 * least, middle + 0.5 * least
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tisslm.contracts import Histogram
 from tisslm.errors import ConfigError
 from tisslm.monitors.update_norms import UpdateNorms
 from tisslm.monitors.weight_distribution import SAMPLE, WeightDistribution
@@ -84,3 +85,20 @@ def test_wrong_bins_are_refused(bins):
     assert str(caught.value) == (
         f"weight_distribution: bins: expected an integer from 1 to 4096, got {bins!r}"
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "pair", [(1.0, 1.0000001), (0.0, 1e-45), (-3e38, 3e38), (2.0, 2.0), (1e20, 1e20), (0.0, 0.0)]
+)
+def test_weights_that_hardly_differ_or_fill_the_range_have_a_histogram(pair, dtype):
+    monitor = WeightDistribution()
+    monitor.observe("w", np.array(pair, dtype))
+    found = monitor.metrics()["weights/w"]
+    assert found.count == Histogram.of(np.array(pair, dtype)).count == 2
+    assert (np.diff(found.edges) > 0).all()
+
+
+def test_neighbours_of_float64_have_bins_of_their_own():
+    pair = np.array([1.0, np.nextafter(1.0, 2.0)])
+    assert Histogram.of(pair).count == 2

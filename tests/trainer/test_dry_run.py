@@ -57,6 +57,8 @@ def test_it_makes_the_first_steps_of_the_run_and_leaves_nothing(make, make_train
         ({"save_every": 7, "keep_checkpoints": 1, "keep_best": 2}, 4, 12),
         ({"save_every": 5, "keep_checkpoints": 1, "keep_every": 10}, 8, 5),
         ({"save_every": 5, "validation_frequency": 0}, 4, 1),
+        ({"save_every": 0, "restore_best": True}, 5, 5),
+        ({"save_every": 0, "restore_best": True, "keep_checkpoints": 0}, 5, 5),
     ],
 )
 def test_how_many_checkpoints_and_evaluations_there_will_be(make, config, kept, evaluations):
@@ -77,7 +79,7 @@ def test_the_lines_say_what_was_seen(make):
     found = dry_run.DryRun((4.25, 4.125), 0.5, 1000, 100, 4.0, 30.0, 2, 2**30, 2**31, 3)
     assert found.lines() == [
         "steps: loss 4.2500, 4.1250; 0.5 s a step, 2,000 tokens/s",
-        "evaluation: loss 4.0000 of the first windows; about 30.0 seconds for all, 2 times",
+        "evaluation: loss 4.0000 of the first windows; about 30.0 seconds each, 2 times",
         "checkpoints: 1 GiB each, 3 at once; the disk has 2 GiB, which is too little",
         "the run: 100 steps, about 110.0 seconds",
     ]
@@ -100,3 +102,13 @@ def test_data_are_needed(make_trainer):
     with pytest.raises(ConfigError) as caught:
         dry_run.dry_run(make_trainer(parts={"dataset": None}))
     assert str(caught.value) == "dry run: no dataset was given; pass dataset= to the Trainer"
+
+
+def test_evaluations_of_a_part_take_a_part_of_the_time(make, monkeypatch):
+    monkeypatch.setattr(dry_run.time, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr("tisslm.evaluate.time.perf_counter", iter(range(100)).__next__)
+    whole, part = make(), make(folder="part", eval_batches=1)
+    windows, rows = len(whole.val_dataset), whole.config.batch_size
+    assert rows < windows
+    seconds = [dry_run.dry_run(trainer).evaluation_seconds for trainer in (whole, part)]
+    assert seconds == [windows / rows, 1.0]

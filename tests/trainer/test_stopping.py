@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from interruptions import Interruption, Places, differences, metric_lines
 
 from tisslm import TokenDataset, TrainingConfig, Transformer, checkpoint
-from tisslm.errors import CheckpointError, ConfigError
+from tisslm.contracts import Sink
+from tisslm.errors import CheckpointError, ConfigError, SinkError
 from tisslm.stopping import Stopping
 
 # --------------------------------------------------------------------------- the decision
@@ -271,7 +272,6 @@ def test_train_again_goes_on_from_the_best(make):
 
 def test_without_a_finite_evaluation_there_is_nothing_to_go_back_to(make, monkeypatch):
     trainer = make(restore_best=True, max_steps=4)
-    monkeypatch.setattr("tisslm.evaluate.Evaluation.loss", math.nan, raising=False)
     monkeypatch.setattr(trainer.model, "step_loss", _nan_when_evaluated(trainer.model))
     with pytest.warns(RuntimeWarning) as caught:
         trainer.train()
@@ -461,3 +461,47 @@ def test_without_validation_data_it_is_refused(make_trainer, parts, config, mess
     with pytest.raises(ConfigError) as caught:
         make_trainer(parts=parts, validation_frequency=2, **config)
     assert str(caught.value) == message
+
+
+class Raising(Sink):
+    """Takes no evaluation of step 4."""
+
+    def open(self, run):
+        pass
+
+    def write(self, step, metrics):
+        if step == 4 and "eval/loss" in metrics:
+            raise OSError("no room")
+
+
+def test_an_evaluation_that_a_sink_refuses_counts_when_the_run_goes_on(make_trainer, tokens):
+    settings = {
+        "validation_frequency": 2,
+        "early_stopping_patience": 2,
+        "early_stopping_min_delta": 9.0,
+        "max_steps": 20,
+        "resume": "auto",
+        "on_sink_error": "fail",
+    }
+    data = TokenDataset(tokens[:120], 16, vocab_size=17)
+
+    def run(folder, *sinks):
+        parts = {"val_dataset": data, "sinks": sinks}
+        return make_trainer(folder=folder, parts=parts, **settings)
+
+    whole = run("whole")
+    whole.train()
+    with pytest.raises(SinkError, match="no room"):
+        run("cut", Raising()).train()
+    again = run("cut")
+    again.train()
+    assert again.current_step == whole.current_step == 6
+
+
+def test_the_best_by_bytes_needs_a_tokenizer(make):
+    with pytest.raises(ConfigError) as caught:
+        make(early_stopping_patience=2, best_metric="eval/bpb")
+    assert str(caught.value) == (
+        "training.best_metric: expected a tokenizer, which counts the bytes of eval/bpb, got "
+        'none; give the Trainer one, or set training.best_metric = "eval/loss"'
+    )

@@ -14,6 +14,7 @@ import numpy as np
 from tisslm import ops
 from tisslm.contracts import FloatArray, Histogram, Monitor
 from tisslm.errors import ConfigError
+from tisslm.values import bin_range
 
 __all__ = ["WeightDistribution"]
 
@@ -93,8 +94,7 @@ def _histogram(x_P: FloatArray, bins: int) -> Histogram | None:
     ops.summarize(x_P, -math.inf, math.inf, partial_K5)
     if not np.isfinite(partial_K5[:, 2]).all():
         return Histogram.of(x_P, bins) if np.isfinite(x_P).any() else None
-    edge = float(x_P.min()), float(x_P.max())
-    counts, edges = np.histogram(x_P, bins=bins, range=edge)
+    counts, edges = np.histogram(x_P, bins=bins, range=bin_range(x_P, bins))
     total, squares = (float(value) for value in partial_K5[:, :2].sum(axis=0))
     return Histogram(counts.astype(np.int64), edges.astype(np.float64), total, squares)
 
