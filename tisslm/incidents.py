@@ -25,7 +25,7 @@ from tisslm.provenance import Finding
 if TYPE_CHECKING:
     from tisslm.trainer import Trainer
 
-__all__ = ["Incident", "batch_windows", "describe", "with_window"]
+__all__ = ["Incident", "batch_windows", "describe", "set_aside", "with_window"]
 
 Array = NDArray[Any]
 
@@ -123,6 +123,25 @@ class Incident:
             path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
             return path
         return None
+
+
+def set_aside(directory: Path, position: int) -> None:
+    """Rename the files of batches that a run which begins at a position takes again.
+
+    ``nonfinite-step-N.json`` becomes ``superseded-nonfinite-step-N.json``, as later checkpoints
+    do: a replay must not leave out what the run has made after all.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the run.
+    position : int
+        Number of the next batch; files that cannot be read are left alone.
+    """
+    for path in [*directory.glob("nonfinite-step-*.json"), *directory.glob("spike-step-*.json")]:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            if json.loads(path.read_bytes())["position"] >= position:
+                path.replace(path.with_name(f"superseded-{path.name}"))
 
 
 def batch_windows(dataset: Dataset, rows: int, seed: int, position: int) -> list[int]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from tisslm import checkpoint, ops, snapshot
+from tisslm import checkpoint, incidents, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
 from tisslm.environment import describe_environment
 from tisslm.errors import CheckpointError, ConfigError, SinkError
@@ -76,6 +76,7 @@ class Loop:
         trainer.run.write_environment(describe_environment())
         checkpoint.clean(trainer.run.checkpoints)
         checkpoint.set_aside(trainer.run.checkpoints, trainer.current_step)
+        incidents.set_aside(trainer.run.path, trainer.state.position)
         self._finish_writing()  # of a train() that a second signal ended
         found = snapshot.take(trainer)
         nbytes = sum(a.nbytes for part in (found.model, found.optimizer) for a in part.values())

@@ -55,6 +55,8 @@ UPDATED = {
     "residual_forward": ("h_NC",),
     "linear_residual_forward": ("h_NO",),
     "cross_entropy_tile": ("logits_NV",),
+    "focal_tile": ("logits_NV",),
+    "softmax_gradient": ("logits_NV",),
     "adam_update": ("p_P", "m_P", "v_P"),
     "sgd_update": ("p_P", "momentum_P"),
     "rmsprop_update": ("p_P", "square_P", "average_P", "momentum_P"),

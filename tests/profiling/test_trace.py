@@ -37,6 +37,13 @@ def test_the_tracks_are_python_and_the_threads_of_the_kernels(trace):
     assert used == set(names) if WATCHED else len(used) == 1
 
 
+def test_a_process_whose_number_is_small_has_tracks_of_its_own(profile, monkeypatch):
+    """Such as the first of a container."""
+    monkeypatch.setattr("threading.get_native_id", lambda: 1)
+    names = [e["tid"] for e in events(profile) if e["name"] == "thread_name"]
+    assert len(set(names)) == 1 + profile.threads
+
+
 def test_every_call_is_there_with_its_place_rate_and_threads(profile, trace):
     calls = [call for step in profile.steps for call in step.calls]
     python = slices(trace, "step")[0].tid

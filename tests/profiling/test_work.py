@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tisslm import ops, work
+from tisslm.provenance.operands import OPERANDS
 
 
 def test_traffic_counts_what_is_read_and_written_twice():
@@ -47,3 +48,8 @@ def test_shapes_are_said_with_types_that_are_not_float32():
         "T": 4,
     }
     assert work.shapes(arguments) == "x_NC 2x3, tokens_BT 1x4 int32"
+
+
+def test_what_is_read_and_written_is_counted_twice_wherever_the_marks_say_so():
+    for op, marks in OPERANDS.items():
+        assert {name for name, mark in marks.items() if mark is True} == {*work.UPDATED.get(op, ())}

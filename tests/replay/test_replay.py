@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -134,7 +136,6 @@ class Remembering(Scheduler):
 
     def observe(self, metrics):
         self.factor *= 0.5 + metrics["eval/loss"] / 10
-        self.optimizer.set_lr(self.lr_at(0))
 
     def state(self):
         return {"factor": self.factor}
@@ -161,6 +162,97 @@ def test_a_schedule_with_memory_is_told_what_the_run_told_it(make_trainer):
     kept = [line for line in path.read_text().splitlines() if "eval/loss" not in line]
     path.write_text("\n".join(kept) + "\n")
     assert not replay(make(), 9).is_same
+
+
+@pytest.fixture
+def make_falling(make_trainer):
+    """Build a run whose rate falls at every second evaluation."""
+
+    def make(**more):
+        plateau = {"patience": 1, "min_delta": 9.0, "factor": 0.5}
+        parts = {
+            "val_dataset": make_trainer().dataset,
+            "scheduler": ("reduce_on_plateau", plateau),
+        }
+        return make_trainer(parts=parts, **{"validation_frequency": 1, **more})
+
+    return make
+
+
+def test_a_rate_that_falls_on_a_plateau_falls_at_the_same_steps(make_falling):
+    make_falling().train()
+    done = replay(make_falling(), 9)
+    assert len({one.learning_rate for one in done.steps}) > 1
+    assert done.is_same
+    assert replay(make_falling(), 3).is_same
+
+
+def test_an_evaluation_that_came_after_its_checkpoint_is_told_first(make_falling):
+    run = make_falling(validation_frequency=2, save_every=0)
+    step_loss = run.model.step_loss
+
+    def leave(batch, loss, **options):
+        if not options.get("gradient", True) and run.current_step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step_loss(batch, loss, **options)
+
+    run.model.step_loss = leave
+    run.train()
+    assert (run.stopped, run.state.evaluation["step"]) == ("SIGTERM", 2)
+    make_falling(validation_frequency=2, save_every=0, resume="auto").train()
+    done = replay(make_falling(validation_frequency=2, save_every=0), 6)
+    assert done.start.endswith("checkpoint-4")
+    assert done.is_same
+
+
+def test_a_batch_that_a_resumed_run_takes_again_is_not_left_out(make_trainer):
+    poison = Poison(
+        "attention_forward",
+        "blocks.0.attention",
+        "forward",
+        "lse_BHT",
+        (0, 0, 0),
+        micros=2,
+        times=1,
+    )
+    run = make_trainer(on_nonfinite="stop", max_nonfinite=1)
+    with pytest.raises(NonFiniteError), ops.watching(poison), run.model.observed(poison):
+        run.train()
+    (file,) = incident_files(run.run.path)
+    again = make_trainer(resume="auto", on_nonfinite="stop")
+    again.train()
+    assert again.skipped_steps == 0
+    assert not incident_files(run.run.path)
+    assert (file.parent / f"superseded-{file.name}").is_file()
+    done = replay(make_trainer(), 2)
+    assert [one.position for one in done.steps] == [0, 1]
+    assert done.is_same
+
+
+@pytest.mark.parametrize("finding", [None, {"recurs": None}])
+def test_a_file_without_a_finding_accuses_nobody(make_trainer, finding):
+    run = make_trainer(on_nonfinite="stop", learning_rate=1e18, max_grad_norm=0.0)
+    with pytest.raises(NonFiniteError):
+        run.train()
+    (file,) = incident_files(run.run.path)
+    known = json.loads(file.read_text())
+    known["finding"] = finding and {**known["finding"], **finding}
+    file.write_text(json.dumps(known))
+    done = replay(make_trainer(learning_rate=1e18, max_grad_norm=0.0), file=file)
+    assert done.finding.recurs is True
+    assert (done.fault_is_same, done.is_same) == (None, True)
+
+
+def test_numbers_of_hundreds_of_digits_are_passed_over(make_trainer):
+    run = make_trainer()
+    run.train()
+    huge = "9" * 400
+    path = run.run.path / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    lines[3] = f'{{"step": 4, "train/loss": {huge}}}'
+    path.write_text("\n".join(lines) + "\n")
+    (run.run.path / "nonfinite-step-3.json").write_text(f'{{"loss": {huge}, "grad_norm": 1}}')
+    assert [one.is_same for one in replay(make_trainer(), 5).steps] == [True, True]
 
 
 # --------------------------------------------------------------------------- statistics

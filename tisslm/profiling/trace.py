@@ -2,7 +2,7 @@
 
 The format is Chrome's trace events in their JSON object form: complete events ("X") with ts and dur
 in microseconds, and metadata ("M") that names the tracks. The first is Python's thread, on which
-steps hold places, and places hold kernels. Tracks 1 to T are the kernels' threads, each with its
+steps hold places, and places hold kernels. The next T are the kernels' threads, each with its
 share of every parallel loop; the first of them is Python's thread once more, seen from within.
 
 Viewers refuse slices of one track that overlap without one holding the other, and read decimals
@@ -68,7 +68,8 @@ def events(profile: Profile) -> Iterator[dict[str, Any]]:
     """Yield the trace events of a profile; time 0 is the beginning of its first step."""
     pid, python, origin = os.getpid(), threading.get_native_id(), profile.steps[0].start
     yield _metadata(pid, python, "process_name", name="tisslm train")
-    tracks = {python: "Python", **{1 + i: f"kernel thread {i}" for i in range(profile.threads)}}
+    tracks = {python: "Python"}
+    tracks |= {python + 1 + i: f"kernel thread {i}" for i in range(profile.threads)}
     for place, (tid, name) in enumerate(tracks.items()):
         yield _metadata(pid, tid, "thread_name", name=name)
         yield _metadata(pid, tid, "thread_sort_index", sort_index=place)
@@ -80,7 +81,7 @@ def events(profile: Profile) -> Iterator[dict[str, Any]]:
                 "name": name,
                 "cat": category,
                 "pid": pid,
-                "tid": python if thread is None else 1 + thread,
+                "tid": python if thread is None else python + 1 + thread,
                 "ts": begin * GRAIN / 1000,
                 "dur": ((end - origin) // GRAIN - begin) * GRAIN / 1000,
                 "args": args,

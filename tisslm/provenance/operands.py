@@ -5,22 +5,20 @@ What does not live here: the ops (``tisslm.ops``), and what is looked for in the
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops
+from tisslm.work import named
 
 __all__ = ["OPERANDS", "SCRATCH", "op_name", "operands_read", "operands_written"]
 
 Array = NDArray[Any]
 
 #: What is overwritten, or, where a flag is named, added to if the flag is true. All other arrays
-#: are read only. An op that is not here is one that no pass and no update runs.
+#: are read only. An op that is not here is one that no pass runs.
 OPERANDS: dict[str, dict[str, str | bool]] = {
     "linear_forward": {"y_NO": False},
     "linear_residual_forward": {"h_NO": True},
@@ -53,19 +51,10 @@ OPERANDS: dict[str, dict[str, str | bool]] = {
 SCRATCH = frozenset({"partial_2KC", "order_N", "first_V"})
 
 
-@cache
-def _names(op: str) -> tuple[str, ...]:
-    return tuple(inspect.signature(getattr(ops, op)).parameters)
-
-
-def _named(op: str, args: tuple[Any, ...]) -> Mapping[str, Any]:
-    return dict(zip(_names(op), args, strict=False))
-
-
-def _is_read(mark: str | bool | None, named: Mapping[str, Any]) -> bool:
+def _is_read(mark: str | bool | None, arguments: Mapping[str, Any]) -> bool:
     if mark is None:
         return True
-    return bool(named.get(mark)) if isinstance(mark, str) else mark
+    return bool(arguments.get(mark)) if isinstance(mark, str) else mark
 
 
 def operands_read(op: str, args: tuple[Any, ...]) -> Iterator[tuple[str, Array]]:
@@ -79,11 +68,11 @@ def operands_read(op: str, args: tuple[Any, ...]) -> Iterator[tuple[str, Array]]
     """
     if op not in OPERANDS:
         return
-    marks, named = OPERANDS[op], _named(op, args)
-    for name, value in named.items():
+    marks, arguments = OPERANDS[op], named(op, args)
+    for name, value in arguments.items():
         if not isinstance(value, np.ndarray) or name in SCRATCH:
             continue
-        if _is_read(marks.get(name), named):
+        if _is_read(marks.get(name), arguments):
             yield name, value
 
 
@@ -98,9 +87,9 @@ def operands_written(op: str, args: tuple[Any, ...]) -> Iterator[tuple[str, Arra
     """
     if op not in OPERANDS:
         return
-    named = _named(op, args)
+    arguments = named(op, args)
     for name in OPERANDS[op]:
-        value = named.get(name)
+        value = arguments.get(name)
         if isinstance(value, np.ndarray):
             yield name, value
 

@@ -28,9 +28,6 @@ _OBSERVERS = (
     r".*: has states of parts that this run is without: (?:(?:sink|monitor) [^,]*(?:, |$))+$"
 )
 
-#: Where the trainer would write, if it wrote anything.
-_NOWHERE = ".replay"
-
 
 def run_config(run: Path) -> RunConfig:
     """Read the configuration of a run.
@@ -86,7 +83,7 @@ def trainer_of(
         Without sinks and monitors.
     """
     settings = {
-        "output_dir": str(run / _NOWHERE),
+        "output_dir": str(run),
         "log_gradients": False,
         "keep_best": 0,
         **_resume(config, run, start),

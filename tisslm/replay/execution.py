@@ -82,8 +82,10 @@ def replay(
     start = find_start(checkpoints, wanted, None if incident is None else incident.position)
     _go_to(trainer, start, wanted, incident)
     lines = folder / "metrics.jsonl" if metrics is None else metrics
-    record = read_record(lines, checkpoints, trainer.current_step + 1, wanted)
+    record = read_record(lines, checkpoints, trainer.current_step, wanted)
     done = _Replay(trainer, record, _not_recurring(folder, incident), on_step)
+    if trainer.state.evaluation.get("step") != trainer.current_step:  # saved before it was made
+        done.tell_schedule(trainer.current_step)
     done.outcome.start = "" if start is None else str(start.path)
     if incident is None:
         done.to_step(wanted)
@@ -193,9 +195,9 @@ class _Replay:
             )
         )
         if applied:
-            self._tell_schedule(step)
+            self.tell_schedule(step)
 
-    def _tell_schedule(self, step: int) -> None:
+    def tell_schedule(self, step: int) -> None:
         """Tell a schedule with memory of the evaluation that the run made after a step."""
         scheduler = self.trainer.scheduler
         metrics = self.record.evaluations.get(step)
@@ -203,6 +205,7 @@ class _Replay:
             return
         if np.isfinite(metrics.get("eval/loss", np.nan)):
             scheduler.observe(metrics)
+            scheduler.step(step)  # as after the run's evaluations
 
     def _look_into(self, batch: Window, incident: RecordedIncident) -> None:
         """Run the passes of a step that was not applied, and the search for what failed."""
@@ -267,8 +270,13 @@ class _Replay:
             ]
 
 
-def _same_finding(finding: Finding, incident: RecordedIncident) -> bool:
-    """Tell whether what is found is what the run found; a message is not compared."""
+def _same_finding(finding: Finding, incident: RecordedIncident) -> bool | None:
+    """Tell whether what is found is what the run found, None if either search came to nothing.
+
+    A message is not compared.
+    """
+    if incident.recurs is None or finding.recurs is None:
+        return None
     ours = finding.as_json()
     theirs = incident.finding or {}
     return all(ours[name] == theirs.get(name) for name in ("recurs", "fault"))

@@ -5,6 +5,7 @@ What does not live here: writing it (``tisslm.incidents``).
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ def _number(path: Path, value: Mapping[str, Any], name: str) -> float:
     found = value.get(name)
     words = ("NaN", "Infinity", "-Infinity")
     if found in words or (isinstance(found, int | float) and not isinstance(found, bool)):
-        return float(found)
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
+            return float(found)
     raise _REFUSAL(path, f"expected {name}, a number")
 
 
