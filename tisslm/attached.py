@@ -8,6 +8,7 @@ What does not live here: how it is drawn (``tisslm.live``).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any, Final, final
 
 from tisslm.errors import DataError, TissLMError
 from tisslm.live.board import Status
-from tisslm.live.history import History
+from tisslm.live.history import LARGEST, History
 from tisslm.live.tail import METRICS, Tail
 from tisslm.live.words import duration, one_line
 from tisslm.ownership import owner_of
-from tisslm.run import CONFIG, SUMMARY
+from tisslm.run import CONFIG, SUMMARY, metrics_file
 from tisslm.strict_json import read_json
 from tisslm.strict_toml import read_toml
 from tisslm.untrusted import Refusal
@@ -87,8 +88,7 @@ class Attached:
         self._config = _config_of(path)
         log = self._config.get("log")
         self._options = log if isinstance(log, dict) else {}
-        self._tail = Tail(path / self._metrics_name())
-        self._modified = 0.0
+        self._tail = Tail(metrics_file(path, self._config))
 
     def refresh(self) -> bool:
         """Read what has been added; tell whether there was anything.
@@ -135,7 +135,9 @@ class Attached:
         else:
             state, style = "not at work", "warn"
         seconds = summary.get("seconds")
-        elapsed = float(seconds) if isinstance(seconds, int | float) and owner is None else None
+        elapsed = None
+        if isinstance(seconds, int | float) and abs(seconds) < LARGEST and owner is None:
+            elapsed = float(seconds)
         return Status(name, state, style, max_steps, elapsed=elapsed, note=self._note())
 
     def _note(self) -> str:
@@ -152,12 +154,6 @@ class Attached:
         found = self._config.get("training")
         return found if isinstance(found, dict) else {}
 
-    def _metrics_name(self) -> str:
-        """Return where the sink jsonl writes, relative to the directory."""
-        options = self._options.get("jsonl")
-        path = options.get("path") if isinstance(options, dict) else None
-        return path if isinstance(path, str) and path and "\0" not in path else METRICS
-
     def _summary(self) -> dict[str, Any]:
         try:
             return read_json(self.path / SUMMARY, _SUMMARY_BYTES)
@@ -171,7 +167,7 @@ class Attached:
         if isinstance(chosen, int) and chosen > 0:
             return chosen
         epochs, epoch = training.get("epochs"), self.history.latest.get("train/epoch", 0.0)
-        if isinstance(epochs, int) and epoch > 0.0 and self.history.step > 0:
+        if isinstance(epochs, int) and 1e-12 < epoch < math.inf and self.history.step > 0:
             return round(epochs * self.history.step / epoch)
         steps = summary.get("steps")
         return steps if isinstance(steps, int) and summary.get("status") == "completed" else 0

@@ -19,8 +19,9 @@ from typing import Any
 from tisslm.checkpoint import list_checkpoints
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError
+from tisslm.live.tail import METRICS
 
-__all__ = ["CONFIG", "ENVIRONMENT", "SUMMARY", "RunDirectory"]
+__all__ = ["CONFIG", "ENVIRONMENT", "SUMMARY", "RunDirectory", "metrics_file"]
 
 CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
@@ -28,6 +29,22 @@ ENVIRONMENT = "environment.json"
 
 #: Bytes that a directory must take before a run begins in it: its small files.
 ROOM = 8192
+
+
+def metrics_file(directory: Path, config: Mapping[str, Any]) -> Path:
+    """Return where the sink ``jsonl`` of a run writes, which may not be there.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the run.
+    config : mapping
+        Its configuration as a file has it; what is no path in it is not believed.
+    """
+    log = config.get("log")
+    options = log.get("jsonl") if isinstance(log, Mapping) else None
+    path = options.get("path") if isinstance(options, Mapping) else None
+    return directory / (path if isinstance(path, str) and path and "\0" not in path else METRICS)
 
 
 class RunDirectory:

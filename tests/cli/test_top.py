@@ -103,6 +103,28 @@ def test_a_run_that_has_ended_says_how(cli: Cli, run: Path, summary: dict, words
     assert state(cli("top", "runs/mine").out) == words
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [
+            '{"step": 1, "train/step_time_ms": "NaN"}',
+            '{"step": 2, "train/step_time_ms": "Infinity"}',
+        ],
+        ['{"step": 1, "train/loss": 1e308}', '{"step": 2, "train/loss": -1e308}'],
+        [f'{{"step": {n}, "train/tokens_per_second": {v}e308}}' for n, v in ((1, 1), (2, -1))],
+        ['{"step": 1, "train/epoch": 5e-324, "train/loss": 2.0}'],
+    ],
+)
+def test_numbers_that_nobody_would_believe_are_shown_or_left_out(
+    cli: Cli, run: Path, lines
+) -> None:
+    (run / "config.resolved.toml").write_text("[training]\nepochs = 3\n")
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    (run / "summary.json").write_text(f'{{"status": "completed", "seconds": {"9" * 400}}}')
+    result = cli("top", "runs/mine")
+    assert (result.code, result.err) == (0, "")
+
+
 def test_damaged_lines_are_counted(cli: Cli, run: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('nonsense\n{"step": 21, "train/loss": 1.0}\n{"step": 22')

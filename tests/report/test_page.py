@@ -13,10 +13,12 @@ from html.parser import HTMLParser
 import pytest
 from metric_lines import evaluation, line, monitor_metrics, rows, step_metrics, write_run
 
+from tisslm.errors import ConfigError
 from tisslm.report import page
 from tisslm.report.canvas import drawing
 from tisslm.report.page import comparison_page, run_page
 from tisslm.report.reading import Run, read_run
+from tisslm.report.writing import write_report
 
 VOID = {"meta", "link", "br", "img"}
 
@@ -215,3 +217,30 @@ def test_runs_are_compared(tmp_path):
     data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
     for slug in ("validation-loss", "training-loss-tokens", "training-loss-hours", "memory"):
         assert [ln["label"] for ln in data[slug]["lines"]] == ["a", "b"]
+
+
+def test_numbers_at_the_end_of_the_range_are_drawn(tmp_path):
+    values = [1e308, -1e308, 1.7e308]
+    found = [{"step": n, "train/loss": v, "odd/metric": v} for n, v in enumerate(values, 1)]
+    near = {"edges": [-1.0, 0.0, 1.0], "counts": [1, 2], "total": 1e308, "squares": 1e308}
+    far = {**near, "edges": [-1.7e308, 0.0, 1.7e308]}
+    found += [{"step": n, "weights/near": near, "weights/far": far} for n in (4, 5)]
+    folder = write_run(tmp_path / "run", found, summary={"status": "done", "seconds": 10**400})
+    written = write_report([folder])
+    assert written.page.stat().st_size
+    assert any("edges" in problem for problem in written.problems)
+
+
+@pytest.mark.parametrize("name", ["svg", "png"])
+def test_figures_replace_figures_and_no_file_of_a_user(tmp_path, name):
+    folder = write_run(tmp_path / "run")
+    first = write_report([folder], formats=[name]).figures
+    assert write_report([folder], formats=[name]).figures == first
+    first[0].write_bytes(b"my own figure")
+    with pytest.raises(ConfigError) as caught:
+        write_report([folder], formats=[name])
+    assert str(caught.value) == (
+        f"{first[0]}: this file is no figure of TissLM and is left as it is; name another place by "
+        "--output, or move it away"
+    )
+    assert first[0].read_bytes() == b"my own figure"

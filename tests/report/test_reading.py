@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from metric_lines import write_run
 
 from tisslm.errors import DataError
+from tisslm.ownership import FILE, Owner
 from tisslm.report.reading import read_run
 
 ROW = {"step": 4, "train/loss": 2.0}
@@ -36,8 +39,6 @@ def test_how_a_run_ended(tmp_path):
         tmp_path / "a", [ROW], summary={"status": "stopped", "stopped_by": "SIGTERM"}
     )
     assert read_run(stopped).state == "stopped (SIGTERM)"
-    (stopped / ".owner.json").write_text("{}")
-    assert read_run(stopped).state == "at work, or killed"
 
 
 def test_damaged_small_files_are_named_and_left_out(tmp_path):
@@ -84,3 +85,19 @@ def test_what_is_no_run(tmp_path):
         f"{tmp_path}: expected metrics.jsonl of a run, got none; give the directory of a run whose "
         'log.sinks had "jsonl"'
     )
+
+
+def test_the_metrics_are_where_the_run_was_told_to_write_them(tmp_path):
+    folder = write_run(tmp_path / "run", [ROW], config='[log.jsonl]\npath = "logs/m.jsonl"\n')
+    (folder / "logs").mkdir()
+    (folder / "metrics.jsonl").rename(folder / "logs" / "m.jsonl")
+    assert read_run(folder).scalars
+
+
+def test_a_trainer_that_is_at_work_is_told_from_one_that_was_killed(tmp_path):
+    folder = write_run(tmp_path / "run", [ROW])
+    with Owner(folder):
+        assert read_run(folder).state == "at work"
+        left = json.loads((folder / FILE).read_text())
+    (folder / FILE).write_text(json.dumps(left | {"ticks": left["ticks"] + 1}))
+    assert read_run(folder).state == "killed"

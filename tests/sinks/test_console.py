@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tisslm.contracts import RunInfo
+from tisslm.contracts import RunInfo, Text
 from tisslm.errors import ConfigError
 from tisslm.live.words import duration, rate
-from tisslm.sinks._line import position
+from tisslm.sinks._line import describe_evaluation, position
 from tisslm.sinks.console import ConsoleSink
 
 METRICS = {
@@ -342,3 +342,7 @@ def test_a_wrong_option_is_one_sentence(options: dict[str, Any], message: str) -
     with pytest.raises(ConfigError) as error:
         ConsoleSink(**options)
     assert str(error.value) == message
+
+
+def test_a_text_among_the_evaluations_is_no_number() -> None:
+    assert describe_evaluation({"eval/loss": 1.0, "eval/answer": Text("x")}) == "eval loss 1.0000"

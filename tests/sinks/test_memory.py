@@ -84,3 +84,11 @@ def test_a_metric_is_not_called_step() -> None:
 
 def test_it_keeps_the_contract() -> None:
     check_sink(MemorySink, name="sink memory")
+
+
+def test_a_new_run_keeps_no_row_not_even_of_step_0() -> None:
+    sink = MemorySink()
+    sink.open(run())
+    sink.write(0, {"eval/loss": 1.0})
+    sink.open(run())
+    assert sink.rows == []

@@ -71,7 +71,9 @@ class Keep(Sink):
 
     def write(self, step: int, metrics: Any) -> None:
         self.rows.append((step, dict(metrics)))
-        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=10) as answer:
+        # not urlopen, which keeps the proxy of its first call for the rest of the process
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://{self.address}/metrics", timeout=10) as answer:
             self.scrapes.append(answer.read().decode())
         if step == self.stop_at and "train/loss" in metrics:
             raise Interruption

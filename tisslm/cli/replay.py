@@ -18,12 +18,12 @@ from tisslm.replay import (
     Statistics,
     find_start,
     incident_files,
-    metrics_file,
     read_incident,
     trainer_of,
 )
 from tisslm.replay import replay as replay_run
 from tisslm.replay.building import checkpoint_folder, run_config
+from tisslm.run import metrics_file
 
 __all__ = ["replay"]
 
@@ -70,7 +70,7 @@ def replay(
         step,
         file=file,
         run=run,
-        metrics=metrics_file(config, run),
+        metrics=metrics_file(run, config.resolved()),
         on_step=None if json else _print_step,
     )
     if json:

@@ -95,7 +95,8 @@ def train(
         _show_sample(trainer)
     for line in _outcome(trainer):
         typer.echo(line)
-    path = trainer.run.path / "best" if trainer.config.restore_best else trainer.run.path
+    has_best = trainer.config.restore_best and trainer.stopping.summary() is not None
+    path = trainer.run.path / "best" if has_best else trainer.run.path
     typer.echo(f"run: {trainer.run.path}")
     typer.echo(f"more of it: tisslm generate {shlex.quote(str(path))}")
 

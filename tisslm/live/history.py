@@ -14,10 +14,13 @@ from typing import Final, final
 
 from tisslm.values import Text
 
-__all__ = ["Curve", "History"]
+__all__ = ["LARGEST", "Curve", "History"]
 
 #: Points that a curve keeps at least; at twice as many, neighbours become one.
 POINTS: Final = 1024
+
+#: Values from which on means and differences may be no numbers.
+LARGEST: Final = 1e300
 
 #: Lines of messages and speeds that are kept.
 _MESSAGES = 200
@@ -43,8 +46,8 @@ class Curve:
         self._pending: list[tuple[float, float]] = []
 
     def add(self, step: float, value: float) -> None:
-        """Add a value; one that is not finite has no place on a curve."""
-        if not math.isfinite(value):
+        """Add a value; one that is not finite, or nearly so, has no place on a curve."""
+        if not abs(value) < LARGEST:
             return
         self._pending.append((step, value))
         if len(self._pending) < self._width:
@@ -108,9 +111,9 @@ class History:
         found = {name: self.latest[name] for name in metrics if name in self.latest}
         if "train/loss" in found:
             self.loss.add(step, found["train/loss"])
-        if "train/tokens_per_second" in found:
+        if abs(found.get("train/tokens_per_second", math.nan)) < LARGEST:
             self.speeds.append(found["train/tokens_per_second"])
-        if found.get("train/step_time_ms", 0.0) > 0.0:
+        if 0.0 < found.get("train/step_time_ms", 0.0) < LARGEST:
             self._times.append(found["train/step_time_ms"])
         if "eval/loss" in found:
             self._evaluated(step, found["eval/loss"])

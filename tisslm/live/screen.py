@@ -101,7 +101,7 @@ class Screen:
         if self._before is not None:
             signal.signal(signal.SIGTSTP, self._before)
             self._before = None
-        self._leave()
+        self.leave()
 
     @property
     def size(self) -> os.terminal_size:
@@ -162,7 +162,8 @@ class Screen:
             termios.tcsetattr(handle, termios.TCSANOW, quiet)
         return _ENTER
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Give the terminal back as it was, unless that is done."""
         with self._lock:
             if not self._entered or os.getpid() != self._process:
                 return
@@ -201,7 +202,7 @@ class Screen:
 
     def _stop(self) -> None:
         self._is_asked = False
-        self._leave()
+        self.leave()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, self._suspend)

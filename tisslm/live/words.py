@@ -15,6 +15,8 @@ _TAB = "    "
 
 def duration(seconds: float) -> str:
     """Return seconds as people write them: ``45s``, ``6m12s``, ``3h07m``, ``2d05h``."""
+    if not math.isfinite(seconds):
+        return f"{seconds:g}"
     total = round(seconds)
     if total < 60:
         return f"{total}s"

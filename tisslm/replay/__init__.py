@@ -9,7 +9,7 @@ What does not live here: what a step does (``tisslm.trainer``), and how a fault 
 
 from __future__ import annotations
 
-from tisslm.replay.building import metrics_file, trainer_of
+from tisslm.replay.building import trainer_of
 from tisslm.replay.execution import replay
 from tisslm.replay.incident_file import RecordedIncident, incident_files, read_incident
 from tisslm.replay.outcome import Replayed, ReplayedStep
@@ -26,7 +26,6 @@ __all__ = [
     "Statistics",
     "find_start",
     "incident_files",
-    "metrics_file",
     "read_incident",
     "read_record",
     "replay",

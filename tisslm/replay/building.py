@@ -19,7 +19,7 @@ from tisslm.strict_toml import read_toml
 from tisslm.trainer import Trainer
 from tisslm.untrusted import Refusal
 
-__all__ = ["checkpoint_folder", "metrics_file", "run_config", "trainer_of"]
+__all__ = ["checkpoint_folder", "run_config", "trainer_of"]
 
 _REFUSAL = Refusal(ConfigError, "cannot be replayed", "give the directory of a run")
 
@@ -54,12 +54,6 @@ def run_config(run: Path) -> RunConfig:
 def checkpoint_folder(config: RunConfig, run: Path) -> Path:
     """Return where the checkpoints of a run are."""
     return run / config.training.checkpoint_dir
-
-
-def metrics_file(config: RunConfig, run: Path) -> Path:
-    """Return the file of a run's sink ``jsonl``, which may not be there."""
-    options = [part.options for part in config.sinks if part.name == "jsonl"]
-    return run / str(options[0].get("path", "metrics.jsonl") if options else "metrics.jsonl")
 
 
 def trainer_of(

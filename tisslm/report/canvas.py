@@ -28,7 +28,10 @@ from matplotlib.ticker import MaxNLocator
 from tisslm.report.numbers import tick_texts
 from tisslm.report.theme import LIGHT
 
-__all__ = ["TEXT", "Box", "Canvas", "Size", "drawing", "label_ticks", "nice_ticks"]
+__all__ = ["MAKER", "TEXT", "Box", "Canvas", "Size", "drawing", "label_ticks", "nice_ticks"]
+
+#: What figures in files of their own say of who made them.
+MAKER = "TissLM"
 
 _INCH = 72.0
 _PNG_SCALE = 2.5  # pixels of a PNG to a CSS pixel
@@ -149,15 +152,17 @@ class Canvas:
         FigureCanvasSVG(self.figure)
         matplotlib.rcParams["svg.hashsalt"] = salt
         buffer = io.BytesIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        self.figure.savefig(buffer, format="svg", metadata=nothing)
+        said = {"Creator": MAKER, **dict.fromkeys(("Date", "Format", "Type"))}
+        self.figure.savefig(buffer, format="svg", metadata=said)
         return buffer.getvalue().decode()
 
     def as_png(self) -> bytes:
         """Return the figure as a PNG on white."""
         FigureCanvasAgg(self.figure)
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=_INCH * _PNG_SCALE, facecolor="white")
+        said = {"Software": MAKER}
+        dpi = _INCH * _PNG_SCALE
+        self.figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata=said)
         return buffer.getvalue()
 
 

@@ -72,6 +72,8 @@ def limits(chart: Chart) -> tuple[float, float, str]:
     values = np.concatenate([line.series.finite.y for line in chart.lines] or [np.empty(0)])
     if chart.log:
         values = np.clip(np.log10(values[values > 0]), -200.0, 200.0)  # so that ends are numbers
+    else:
+        values = np.clip(values, -1e300, 1e300)
     if not len(values):
         return (0.1, 1.0, "") if chart.log else (0.0, 1.0, "")
     inner_low, inner_high = np.quantile(values, (0.01, 0.99))

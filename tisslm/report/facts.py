@@ -93,7 +93,7 @@ def _last(run: Run, name: str) -> float | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else None
 
 
 # --------------------------------------------------------------------------- texts

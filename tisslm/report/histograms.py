@@ -66,7 +66,8 @@ def moved(looks: Looks) -> float:
 def _spread(found: Histogram) -> float:
     """Return the standard deviation of the values that were counted."""
     n = max(found.count, 1)
-    variance = found.squares / n - (found.total / n) ** 2
+    mean = found.total / n
+    variance = found.squares / n - mean * mean
     return math.sqrt(variance) if math.isfinite(variance) and variance > 0 else 0.0
 
 

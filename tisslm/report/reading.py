@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.errors import DataError, TissLMError
-from tisslm.ownership import FILE as OWNER
+from tisslm.live.tail import METRICS
+from tisslm.ownership import owner_of
 from tisslm.report.records import Metrics, Problems, read_metrics
 from tisslm.report.series import Series
-from tisslm.run import CONFIG, ENVIRONMENT, SUMMARY
+from tisslm.run import CONFIG, ENVIRONMENT, SUMMARY, metrics_file
 from tisslm.strict_json import read_json
 from tisslm.strict_toml import read_toml
 from tisslm.untrusted import Refusal
 
-__all__ = ["METRICS", "Run", "read_run"]
-
-METRICS = "metrics.jsonl"
+__all__ = ["Run", "read_run"]
 
 _LARGEST_JSON = 2**20  # bytes
 _SMALL = Refusal(DataError, "left out of the report", "the other files are used")
@@ -42,8 +41,8 @@ class Run:
     metrics : Metrics
     config, summary, environment : mapping
         Empty if not known.
-    at_work : bool
-        Whether a trainer owns the directory, or was killed in it.
+    at_work, killed : bool
+        Whether a trainer is in the directory, or one that is gone has not cleaned up.
     problems : Problems
         What is wrong with its files.
     """
@@ -55,6 +54,7 @@ class Run:
     summary: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     at_work: bool = False
+    killed: bool = False
     problems: Problems = field(default_factory=Problems)
 
     @property
@@ -70,8 +70,8 @@ class Run:
     @property
     def state(self) -> str:
         """How the run ended, as far as the files tell."""
-        if self.at_work:
-            return "at work, or killed"
+        if self.at_work or self.killed:
+            return "killed" if self.killed else "at work"
         status, reason = self.summary.get("status"), self.summary.get("stopped_by")
         if not isinstance(status, str):
             return "not known"
@@ -102,12 +102,15 @@ def read_run(path: Path, label: str = "") -> Run:
         raise DataError(f"{path}: expected the directory of a run, got {got}; name one of runs/")
     problems = Problems()
     config = _optional(path / CONFIG, problems)
-    metrics = path / _metrics_name(config)
+    metrics = metrics_file(path, config)
+    if not metrics.resolve().is_relative_to(path.resolve()) or metrics.is_dir():
+        metrics = path / METRICS  # a report is handed on, and shows nothing from elsewhere
     if not metrics.exists():
         raise DataError(
             f"{path}: expected {metrics.name} of a run, got none; give the directory of a run "
             'whose log.sinks had "jsonl"'
         )
+    owner = owner_of(path)
     return Run(
         path=path,
         label=label or path.resolve().name,
@@ -115,7 +118,8 @@ def read_run(path: Path, label: str = "") -> Run:
         summary=_optional(path / SUMMARY, problems),
         environment=_optional(path / ENVIRONMENT, problems),
         metrics=read_metrics(metrics, problems),
-        at_work=(path / OWNER).exists(),
+        at_work=owner is not None and not owner.gone,
+        killed=owner is not None and owner.gone,
         problems=problems,
     )
 
@@ -131,12 +135,3 @@ def _optional(path: Path, problems: Problems) -> Mapping[str, Any]:
     except TissLMError as error:
         problems.add(error)
         return {}
-
-
-def _metrics_name(config: Mapping[str, Any]) -> str:
-    """Return where the sink ``jsonl`` wrote: a name in the run directory."""
-    log = config.get("log")
-    options = log.get("jsonl") if isinstance(log, Mapping) else None
-    name = options.get("path") if isinstance(options, Mapping) else None
-    inside = isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
-    return str(name) if inside else METRICS

@@ -200,7 +200,7 @@ def _histogram(value: Mapping[str, Any]) -> Histogram:
         raise ValueError(
             f"expected one edge more than counts, got {len(edges)} edges and {len(counts)} counts"
         )
-    if not (np.isfinite(edges).all() and np.all(np.diff(edges) >= 0) and edges[-1] > edges[0]):
+    if not (np.all(np.abs(edges) < 1e300) and np.all(np.diff(edges) >= 0) and edges[-1] > edges[0]):
         raise ValueError("expected finite edges that ascend")
     if not np.all((counts >= 0) & (counts < 2.0**53) & (counts % 1 == 0)):
         raise ValueError("expected counts, integers of at least 0")

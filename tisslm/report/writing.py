@@ -19,6 +19,9 @@ FORMATS = ("svg", "png")
 MOST_RUNS = 16
 FOLDER = "plots"
 
+#: Bytes at the beginning of a figure that have the name of its maker.
+_HEAD = 4096
+
 
 class Written:
     """What a report left behind.
@@ -74,8 +77,10 @@ def write_report(
     with drawing():
         text = run_page(runs[0]) if len(runs) == 1 else comparison_page(runs)
         _write(page, text.encode("utf-8", "replace"))
-        figures = [_write(page.parent / FOLDER / name, content) for name, content in
-                   _figure_files(runs, formats)]  # fmt: skip
+        figures = [
+            _write_figure(page.parent / FOLDER / name, content)
+            for name, content in _figure_files(runs, formats)
+        ]
     return Written(page, figures, [s for run in runs for s in run.problems.sentences])
 
 
@@ -156,6 +161,21 @@ def _figure_files(runs: Sequence[Run], formats: Sequence[str]) -> Iterator[tuple
         for name in dict.fromkeys(formats):
             content = canvas.as_png() if name == "png" else canvas.as_svg(slug).encode()
             yield f"{slug}.{name}", content
+
+
+def _write_figure(path: Path, content: bytes) -> Path:
+    """Replace a figure of an earlier report, and nothing else."""
+    from tisslm.report.canvas import MAKER
+
+    with contextlib.suppress(OSError):  # there is none, or writing says what is wrong
+        with path.open("rb") as file:
+            known = MAKER.encode() in file.read(_HEAD)
+        if not known:
+            raise ConfigError(
+                f"{path}: this file is no figure of TissLM and is left as it is; name another "
+                "place by --output, or move it away"
+            )
+    return _write(path, content)
 
 
 def _write(path: Path, content: bytes) -> Path:

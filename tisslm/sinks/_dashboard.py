@@ -58,7 +58,7 @@ class Dashboard:
         self._ink = Ink.of(stream)
         self._history = _history_of(run)
         self._said: deque[str] = deque(maxlen=_SAID)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what is written meanwhile, as by __del__, comes to say
         self._start = clock()
         self._left: float | None = None
         self._ended = threading.Event()
@@ -98,6 +98,8 @@ class Dashboard:
         self._ended.set()
         self._thread.join(_PATIENCE)
         self._captured.stop()
+        if self._thread.is_alive():  # it leaves the screen once the terminal takes characters
+            return
         self._screen.__exit__()
         with self._lock:
             columns = size_of(self._stream).columns
@@ -110,6 +112,11 @@ class Dashboard:
                 self._stream.flush()
 
     def _keep_drawing(self) -> None:
+        """Draw until the run has ended, and give the terminal back."""
+        self._draw_until_ended()
+        self._screen.leave()
+
+    def _draw_until_ended(self) -> None:
         while not self._ended.is_set():
             size = self._screen.size
             with self._lock:

@@ -40,7 +40,7 @@ def describe(metrics: Mapping[str, Any], eta: float | None) -> str:
 def describe_evaluation(metrics: Mapping[str, Any]) -> str:
     """Return the metrics of an evaluation, without how long it took; empty if there are none."""
     found = [(name.removeprefix("eval/"), metrics[name]) for name in metrics if name[:5] == "eval/"]
-    shown = [(name, value) for name, value in found if name not in _TIMES]
+    shown = [(n, value) for n, value in found if n not in _TIMES and not isinstance(value, Text)]
     return " | ".join(
         f"eval {_EVALUATION.get(name, _number)(name, value)}" for name, value in shown
     )

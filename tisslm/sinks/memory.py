@@ -50,7 +50,8 @@ class MemorySink(Sink):
 
     def open(self, run: RunInfo) -> None:
         """Begin; keep the rows up to the step that the run goes on from."""
-        self.rows[:] = [row for row in self.rows if row["step"] <= run.resumed_step]
+        last = run.resumed_step or -1  # a new run keeps none
+        self.rows[:] = [row for row in self.rows if row["step"] <= last]
 
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
         """Append one row.

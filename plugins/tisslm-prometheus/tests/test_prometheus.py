@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -35,7 +36,8 @@ def opened(run: RunInfo, **options: Any) -> Iterator[PrometheusSink]:
 
 
 def scrape(sink: PrometheusSink) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://{sink.address}/metrics", timeout=10) as answer:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever is set
+    with direct.open(f"http://{sink.address}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -204,6 +206,21 @@ def test_a_metric_of_another_kind_is_one_sentence(run: Describe) -> None:
     )
     with pytest.raises(DataError, match=r"^sink prometheus: it is not open; call open first$"):
         sink.write(1, {})
+
+
+def test_a_directory_whose_name_is_no_utf_8_is_scraped(run: Describe, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    with opened(run(folder)) as sink:
+        sink.write(1, {"grad_norm/\udcff": 1.0, "\udcff": 2.0})
+        found = scrape(sink)
+    assert found["tisslm_run_info"].samples[0].labels["directory"].endswith("d\\udcff")
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+def test_what_cannot_be_a_host_is_one_sentence(run: Describe, host: str) -> None:
+    with pytest.raises(ConfigError, match=r"^sink prometheus: nothing can listen at a.* port 0 \("):
+        PrometheusSink(host=host, port=0).open(run())
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,16 @@ def series(name: str, *, statistic: bool = True) -> Series:
         return Series(_identifier(name), ())
     tail = rest[1:] if statistic else []
     where = rest[0] if tail or len(rest) == 1 else "/".join(rest)
-    return Series(_identifier("_".join([head, *tail])), ((label, where),))
+    return Series(_identifier("_".join([head, *tail])), ((label, _utf8(where)),))
 
 
 def _identifier(name: str) -> str:
     return "tisslm_" + re.sub(r"[^a-zA-Z0-9_]", "_", name)
+
+
+def _utf8(text: str) -> str:
+    """Return a text that can be sent: half a character, as in odd paths, becomes its number."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def quantiles(histogram: Histogram) -> dict[float, float]:
@@ -92,7 +97,7 @@ class Families:
     """
 
     def __init__(self, run: RunInfo) -> None:
-        self._run = run
+        self._run, self._name = run, _utf8(run.name)
         self._lock = threading.Lock()
         self._values: dict[str, float | Histogram] = {}
         self._steps: dict[str, int] = {}
@@ -127,19 +132,19 @@ class Families:
             "tisslm_step", "updates made when a group was last written", labels=["run", "group"]
         )
         for group, step in sorted(steps.items()):
-            family.add_metric([self._run.name, group], step)
+            family.add_metric([self._name, _utf8(group)], step)
         yield family
         yield from self._of_metrics(values)
 
     def _of_the_run(self) -> Iterator[Any]:
-        labels = {"run": self._run.name, "directory": str(self._run.directory)}
+        labels = {"run": self._name, "directory": _utf8(str(self._run.directory))}
         yield InfoMetricFamily("tisslm_run", "the run", value=labels)
         for name, text, value in (
             ("tisslm_max_steps", "step at which the run ends", self._run.max_steps),
             ("tisslm_parameters", "trainable parameters", self._run.parameters),
         ):
             family = GaugeMetricFamily(name, text, labels=["run"])
-            family.add_metric([self._run.name], value)
+            family.add_metric([self._name], value)
             yield family
 
     def _of_metrics(self, values: Mapping[str, float | Histogram]) -> Iterator[Any]:
@@ -154,9 +159,9 @@ class Families:
                 number += 1
                 chosen = wanted._replace(family=f"{wanted.family}_{number}")
             taken.add(chosen)
-            about = name.split("/", 1)[0] if chosen.labels else name
+            about = _utf8(name.split("/", 1)[0] if chosen.labels else name)
             family = families.setdefault(chosen.family, Metric(chosen.family, about, kind))
-            _add(family, {"run": self._run.name, **dict(chosen.labels)}, value)
+            _add(family, {"run": self._name, **dict(chosen.labels)}, value)
         yield from families.values()
 
     @staticmethod

@@ -89,10 +89,11 @@ class PrometheusSink(Sink):
         registry.register(families)
         try:
             self._server = Server(self._host, self._port, registry)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: it cannot be the name of a host
+            why = getattr(error, "strerror", None) or error
             raise ConfigError(
                 f"sink prometheus: nothing can listen at {self._host} port {self._port} "
-                f"({error.strerror}); set log.prometheus.port to another, or to 0 for one that is "
+                f"({why}); set log.prometheus.port to another, or to 0 for one that is "
                 "free"
             ) from None
         self._families, self._targets = families, run.directory / TARGETS
