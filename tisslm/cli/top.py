@@ -52,9 +52,11 @@ def top(
     if once or not terminal:
         _print(attached, ink, terminal)
         return
-    with suppress(KeyboardInterrupt), keys_of() as keys, Screen(sys.stdout, ink) as screen:
+    screen = Screen(sys.stdout, ink)
+    with suppress(KeyboardInterrupt), keys_of() as keys, screen:
         _watch(attached, ink, screen, keys, interval)
-    _print(attached, ink, terminal)
+    if not screen.lost:
+        _print(attached, ink, terminal)
 
 
 def _watch(attached: Attached, ink: Ink, screen: Screen, keys: Keys, interval: float) -> None:
