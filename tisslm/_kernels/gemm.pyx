@@ -85,8 +85,6 @@ cdef void work(const tiss_gemm* g, long t, int tr, int tc, int threads, int mr,
     cdef tiss_gemm p
     if r1 > r0 and c1 > c0:
         p = part(g, r0, r1, c0, c1)
-        if j + threads < tc:  # the part that this thread is likely to take next
-            p.next = <int> (col_blocks * (j + threads) // tc * nr - c0)
         table().gemm(&p, scratch())
 
 

@@ -27,7 +27,6 @@ cdef extern from "c/tiss.h":
         int accumulate
         int activation
         void *act
-        int next
 
     ctypedef struct tiss_attention:
         int T

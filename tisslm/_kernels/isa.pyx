@@ -26,6 +26,7 @@ def gemm_scratch(int channels, str stored):
     """Return the scratch of a product over C channels with activations so stored, in floats."""
     cdef tiss_gemm g
     g.m, g.n, g.k = 1, 1, channels
+    g.a_row = g.a_col = g.b_row = g.b_col = 1
     g.a_type = g.c_type = ("float32", "uint16", "float16").index(stored)
     g.b_type = TISS_F32
     return _table.gemm_scratch(&g)

@@ -38,7 +38,6 @@ cdef tiss_gemm product(const array_t* a, bint a_columns, const array_t* b, bint 
     g.accumulate = 0
     g.activation = -1
     g.act = NULL
-    g.next = 0
     return g
 
 

@@ -33,7 +33,6 @@ typedef struct {
     int accumulate;         /* add to C, which then is f32 */
     int activation;         /* -1, or the code of what is written to act */
     void *act;              /* same row stride as C */
-    int next;               /* column of B where the thread's next product is expected, or 0 */
 } tiss_gemm;
 
 typedef struct {
