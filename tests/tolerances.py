@@ -33,6 +33,11 @@ ACTIVATION = 8 * EPS32
 #: most, at x = 5.
 ACTIVATION_SLOPE = 32 * EPS32
 
+#: The left tail of value and slope relative to itself, down to x = -8: the argument of an
+#: exponential is rounded, and at 49, which the tanh form reaches, that alone is 3e-6; or it is a
+#: table, whose polynomials are off by 6e-6 where they are steepest.
+ACTIVATION_TAIL = 1e-5
+
 #: One or two float32 operations per element, such as x * mask * scale.
 FEW_ROUNDINGS = 2 * EPS32
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
-from tolerances import ACTIVATION, ACTIVATION_SLOPE
+from scipy.special import expit, ndtr
+from tolerances import ACTIVATION, ACTIVATION_SLOPE, ACTIVATION_TAIL, EPS32
 
 from tisslm._reference.activation import GELU, GELU_TANH
+
+TABLES = Path(__file__).parents[2] / "tisslm" / "_kernels" / "c" / "gelu_tables.py"
 
 CODES = pytest.mark.parametrize("code", [GELU, GELU_TANH], ids=["exact", "tanh"])
 SHAPES = [(1, 1), (1, 15), (3, 16), (13, 17), (64, 33), (65, 100), (129, 384)]
@@ -102,3 +109,110 @@ def test_far_inputs_stay_finite_and_nan_stays_nan(run_kernel, unwritten, code):
     assert np.isnan(after["dx_NF"][~far]).all()
     slope = np.sign(x[far]) + 1
     assert np.allclose(after["dx_NF"][far], slope, rtol=ACTIVATION_SLOPE, atol=1e-20)
+
+
+def values_and_slopes(run_kernel, x, code):
+    """What the kernel makes of a row, and of dy = 1."""
+    x_NF = np.asarray(x, np.float32).reshape(1, -1)
+    arguments = {
+        "x_NF": x_NF,
+        "dy_NF": np.ones_like(x_NF),
+        "dx_NF": np.full_like(x_NF, np.nan),
+        "y_NF": np.full_like(x_NF, np.nan),
+        "activation": code,
+    }
+    after, _ = run_kernel("activation", "activation_backward", arguments, {"dx_NF", "y_NF"})
+    return after["y_NF"][0].astype(np.float64), after["dx_NF"][0].astype(np.float64)
+
+
+def gate_and_slope(x, code):
+    """In float64, and with all digits of both tails, which the twin's tanh form has not."""
+    if code == GELU:
+        return ndtr(x), ndtr(x) + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+    twice_u = 2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+    du = 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x * x)
+    gate = expit(twice_u)
+    return gate, gate + x * gate * expit(-twice_u) * du
+
+
+def all_exponents():
+    """Every exponent of a float32 up to 2^20, denormals too, with 300 fractions and both signs."""
+    exponents = np.repeat(np.arange(-150, 20), 300)
+    fractions = np.random.default_rng(1).uniform(1, 2, exponents.size)
+    size = (np.ldexp(1.0, exponents) * fractions).astype(np.float32)
+    return np.concatenate([size, -size])
+
+
+@CODES
+@pytest.mark.parametrize(
+    "x",
+    [all_exponents(), np.linspace(-8.5, 8.5, 200_001).astype(np.float32)],
+    ids=["exponents", "dense"],
+)
+def test_value_and_slope_are_accurate(run_kernel, x, code):
+    value, slope = values_and_slopes(run_kernel, x, code)
+    wide = x.astype(np.float64)
+    gate, expected_slope = gate_and_slope(np.clip(wide, -40, 40), code)
+    # relative to the value itself down to a tenth of x; left of that see the test below
+    bound = ACTIVATION * np.abs(wide) * gate.clip(0.1) + 2.0**-150  # half of the least number
+    assert (np.abs(value - wide * gate) <= bound).all()
+    assert (np.abs(slope - expected_slope) <= ACTIVATION_SLOPE).all()
+
+
+@CODES
+def test_left_tail_keeps_its_relative_accuracy(run_kernel, code):
+    x = np.linspace(-8, -2, 200_001).astype(np.float32)[1:]
+    value, slope = values_and_slopes(run_kernel, x, code)
+    wide = x.astype(np.float64)
+    gate, expected_slope = gate_and_slope(wide, code)
+    assert np.abs(value / (wide * gate) - 1).max() <= ACTIVATION_TAIL
+    assert np.abs(slope / expected_slope - 1).max() <= ACTIVATION_TAIL
+
+
+@CODES
+def test_ends_of_the_range_join(run_kernel, code):
+    near = np.float32(8)
+    x = np.array([np.nextafter(near, np.float32(0)), near, np.nextafter(near, np.float32(9))])
+    value, slope = values_and_slopes(run_kernel, np.concatenate([x, -x]), code)
+    assert np.abs(value[:3] - x).max() <= ACTIVATION * 8
+    assert np.abs(slope[:3] - 1).max() <= ACTIVATION_SLOPE
+    assert np.abs(value[3:]).max() <= 1e-14
+    assert np.abs(slope[3:]).max() <= 1e-13
+
+
+@CODES
+def test_zeros_keep_their_sign_and_have_half_a_slope(run_kernel, code):
+    value, slope = values_and_slopes(run_kernel, [0.0, -0.0, 1e-45, -1e-45], code)
+    assert value[:2].tolist() == [0, 0]
+    assert np.signbit(value[:2]).tolist() == [False, True]
+    assert np.abs(slope - 0.5).max() <= 4 * EPS32
+
+
+@CODES
+def test_what_is_not_finite_shows(run_kernel, code):
+    value, slope = values_and_slopes(run_kernel, [np.inf, -np.inf, np.nan, -np.nan], code)
+    assert value[0] == np.inf
+    assert not np.isfinite(value).any()
+    assert np.isnan(value[2:]).all()
+    assert not np.isfinite(slope).any()
+
+
+@CODES
+def test_finite_inputs_stay_finite_up_to_the_largest(kernel_module, run_kernel, code):
+    if code == GELU_TANH and not kernel_module("isa").name().startswith("avx512"):
+        pytest.skip("where the tanh form has no table, the square of 1e20 is infinite")
+    x = np.geomspace(16, np.finfo(np.float32).max, 2000).astype(np.float32)
+    assert np.isfinite(x).all()
+    value, slope = values_and_slopes(run_kernel, np.concatenate([x, -x]), code)
+    assert value.tolist() == [*x.tolist(), *[0] * x.size]
+    assert slope.tolist() == [*[1] * x.size, *[0] * x.size]
+
+
+def test_tables_are_what_their_script_writes():
+    number = re.compile(r"-?\d\.\d{8}e[+-]\d\d")
+    committed = TABLES.with_suffix(".inc").read_text()
+    again = runpy.run_path(str(TABLES))["text"]()
+    assert number.sub("#", again) == number.sub("#", committed)
+    ours, theirs = (np.array(number.findall(text), np.float32) for text in (committed, again))
+    # another library of linear algebra may round the other way
+    np.testing.assert_array_max_ulp(ours, theirs, maxulp=1)

@@ -11,6 +11,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define TISS_X86 1
 #include <immintrin.h>
+#include "gelu_tables.inc"
 #if __GNUC__ >= 10 /* knows the products of bfloat16 */
 #define TISS_X86_BF16 1
 #endif
