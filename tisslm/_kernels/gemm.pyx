@@ -74,8 +74,7 @@ cdef int column_parts(const tiss_gemm* g, int threads) noexcept nogil:
     return <int> (threads * max(<long> 1, g.n // threads // wide))
 
 
-cdef void work(const tiss_gemm* g, long t, int tr, int tc, int threads, int mr,
-               int nr) noexcept nogil:
+cdef void work(const tiss_gemm* g, long t, int tr, int tc, int mr, int nr) noexcept nogil:
     cdef long row_blocks = ceil_div(g.m, mr), col_blocks = ceil_div(g.n, nr)
     cdef long i = t % tr, j = t // tr
     cdef long r0 = min(row_blocks * i // tr * mr, g.m)
@@ -129,5 +128,5 @@ cdef long multiply(const tiss_gemm* g, int n_threads) noexcept nogil:
     tr = row_parts(g, n_threads, mr, nr)
     tc = column_parts(g, n_threads // tr)
     for part_ in prange(tr * tc, num_threads=n_threads, schedule='dynamic', chunksize=1):
-        work(g, part_, tr, tc, n_threads // tr, mr, nr)
+        work(g, part_, tr, tc, mr, nr)
     return 0
