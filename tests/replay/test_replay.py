@@ -32,6 +32,12 @@ def way(request, packed):
     }[request.param]
 
 
+def passing_fault() -> Poison:
+    """A NaN that the search after it does not find again."""
+    place = ("attention_forward", "blocks.0.attention", "forward", "lse_BHT", (0, 0, 0))
+    return Poison(*place, micros=2, times=1)
+
+
 def test_every_step_has_the_bits_of_the_run(make_trainer, way):
     run = make_trainer(**way)
     run.train()
@@ -206,15 +212,7 @@ def test_an_evaluation_that_came_after_its_checkpoint_is_told_first(make_falling
 
 
 def test_a_batch_that_a_resumed_run_takes_again_is_not_left_out(make_trainer):
-    poison = Poison(
-        "attention_forward",
-        "blocks.0.attention",
-        "forward",
-        "lse_BHT",
-        (0, 0, 0),
-        micros=2,
-        times=1,
-    )
+    poison = passing_fault()
     run = make_trainer(on_nonfinite="stop", max_nonfinite=1)
     with pytest.raises(NonFiniteError), ops.watching(poison), run.model.observed(poison):
         run.train()
@@ -339,15 +337,7 @@ def test_what_the_hardware_did_to_the_memory_is_not_found_again(make_trainer):
 
 
 def test_a_batch_that_a_passing_fault_used_up_is_left_out(make_trainer):
-    poison = Poison(
-        "attention_forward",
-        "blocks.0.attention",
-        "forward",
-        "lse_BHT",
-        (0, 0, 0),
-        micros=2,
-        times=1,
-    )
+    poison = passing_fault()
     run = make_trainer()
     with (
         pytest.warns(RuntimeWarning, match="fault of the hardware"),
