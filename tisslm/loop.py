@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tisslm import checkpoint, incidents, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
 from tisslm.environment import describe_environment
-from tisslm.errors import CheckpointError, ConfigError, SinkError
+from tisslm.errors import CheckpointError, ConfigError, DataError, SinkError
 from tisslm.evaluations import evaluate_now
 from tisslm.leaving import Leave
 from tisslm.ownership import Owner
@@ -112,11 +112,20 @@ class Loop:
             trainer.stopped = leave.reason
             trainer.zero_gradients()  # those of a window that is dropped
             trainer.leaving.announce(f"{leave.reason}: saving at step {trainer.current_step}")
-        except SinkError:  # the update that it was told of is whole
-            with suppress(SinkError):  # of another one
-                self._save_last()
+        except (SinkError, DataError, OSError):  # the last update is whole
+            self._save_before_error()
             raise
         self._save_last()
+
+    def _save_before_error(self) -> None:
+        """Save what was reached when a sink, or data that can no longer be read, end the run."""
+        trainer = self.trainer
+        if not trainer.leaving.progressed:
+            return
+        trainer.zero_gradients()  # those of a window that is dropped
+        trainer.leaving.announce(f"saving at step {trainer.current_step}")
+        with suppress(SinkError):  # of another sink
+            self._save_last()
 
     def _save_last(self) -> None:
         """Save the state of the last update, unless that is what was saved last."""

@@ -255,7 +255,7 @@ def run_sources(data: DataSection, *, whole: bool = False) -> list[RunSource]:
             note(
                 f"{source.train.path}: {source.train.text_bytes / 2**30:.1f} GiB of text are "
                 "tokenized at each start and held as tokens in memory; tisslm tokenize makes token "
-                "shards of them once, which are mapped"
+                "shards of them once, which stay on the disk"
             )
     return sources
 

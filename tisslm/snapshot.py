@@ -73,8 +73,8 @@ def conditions(trainer: Trainer) -> dict[str, Any]:
         "batch_size": config.batch_size,
         "rows_per_update": trainer.rows_per_update,
         "windows": None if trainer.dataset is None else len(trainer.dataset),
-        "data": _fingerprint(trainer.dataset),
-        "validation_data": _fingerprint(trainer.val_dataset),
+        "data": _fingerprint(trainer, trainer.dataset),
+        "validation_data": _fingerprint(trainer, trainer.val_dataset),
         "learning_rate": config.learning_rate,
         "max_grad_norm": config.max_grad_norm,
     }
@@ -134,5 +134,14 @@ def _load_schedule(trainer: Trainer, saved: object, where: Path) -> None:
         ) from error
 
 
-def _fingerprint(dataset: Dataset | None) -> str | None:
-    return None if dataset is None else dataset.fingerprint()
+def _fingerprint(trainer: Trainer, dataset: Dataset | None) -> str | None:
+    """Return the fingerprint that a dataset had when it was first asked for.
+
+    Later its files may be gone, and the run is to be saved all the same.
+    """
+    if dataset is None:
+        return None
+    known = trainer.fingerprints
+    if not any(dataset is asked for asked, _ in known):
+        known.append((dataset, dataset.fingerprint()))
+    return next(text for asked, text in known if asked is dataset)

@@ -146,6 +146,7 @@ class Trainer:
         self.monitoring = self._monitoring(planner.time)
         self.grad_norm = math.nan
         self.observed: dict[str, Any] = {}
+        self.fingerprints: list[tuple[Dataset, str]] = []  # of the datasets, when first asked
         self.leaving = Leaving(self.communicator)
         self.stopped = ""
         self.profile: Profile | None = None

@@ -130,6 +130,19 @@ class RegularFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def status(self) -> os.stat_result:
+        """Return what the file is now, whatever its name: size, times, links.
+
+        Raises
+        ------
+        TissLMError
+            If the disk fails.
+        """
+        try:
+            return os.fstat(self._handle)
+        except OSError as error:
+            raise self.refusal(self.path, error.strerror) from error
+
     def read_into(self, buffer: bytearray | memoryview, offset: int) -> None:
         """Fill a writable buffer with the bytes from ``offset`` on.
 

@@ -41,7 +41,7 @@ def test_a_span_within_one_part_is_a_view():
 def test_only_spans_are_read():
     joined = JoinedArray([np.arange(5)])
     assert isinstance(joined, SpanArray)
-    with pytest.raises(ShapeError, match="expected a slice of a mapped array, got 3; read it in"):
+    with pytest.raises(ShapeError, match="expected a slice of an array in files, got 3; read"):
         joined[3]
     with pytest.raises(ShapeError, match="expected a slice of step 1, got 2"):
         joined[::2]

@@ -48,7 +48,7 @@ def tokenize(
     text_field: TextField = "text",
     bad_records: OnBadRecord = "error",
 ) -> None:
-    """Turn text into token shards, which a run maps instead of reading text."""
+    """Turn text into token shards, which a run reads instead of text."""
     if not 0.0 <= valid_fraction < 1.0:
         raise ConfigError(
             f"--valid-fraction: expected a number of at least 0 and below 1, got {valid_fraction}"

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.datasets.joined import SpanArray
+from tisslm.datasets.held_file import FileArray, unmapped
+from tisslm.datasets.joined import SpanArray, span
+from tisslm.datasets.offsets import SCAN_OFFSETS, FileOffsets
 from tisslm.datasets.tokens import check_ids, owned_bytes
 from tisslm.errors import DataError, ShapeError
 
@@ -25,9 +27,6 @@ __all__ = [
 ]
 
 IntArray = NDArray[Any]
-
-#: Offsets that are looked at together, so that a mapped table is never held whole.
-SCAN_OFFSETS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Document:
 
 
 class Source(Protocol):
-    """A file that arrays are mapped from."""
+    """The files that arrays are read from."""
 
     def check(self) -> None:
         """Raise ``DataError`` if it was changed since it was opened."""
@@ -65,19 +64,19 @@ class TokenDocuments:
     Parameters
     ----------
     tokens : integer array of shape (n,)
-        In memory or mapped from a file; kept as it is. A ``SpanArray`` of several files is taken
-        as checked, because reading it may take minutes.
-    offsets : int64 array of shape (m + 1,)
+        In memory or in files; kept as it is.
+    offsets : int64 array or FileOffsets of shape (m + 1,)
         Document i is ``tokens[offsets[i] : offsets[i + 1]]``, at least one token.
     learn : bool or uint8 array of shape (n,), optional
         Whether a token may be a target; left out, each may.
     vocab_size : int, optional
         Ids must be below it; by default, the largest id plus one.
+    checked : bool
+        Whether the ids are known to be below ``vocab_size``: to read them may take minutes.
     where : str
         What messages begin with.
     source : object, optional
-        Has ``check()``, which raises ``DataError`` if the file of a mapped array was changed:
-        reading what was cut off would end the process.
+        Has ``check()``, which raises ``DataError`` if a file that is read was changed since.
 
     Raises
     ------
@@ -91,10 +90,11 @@ class TokenDocuments:
     def __init__(
         self,
         tokens: IntArray | SpanArray,
-        offsets: IntArray,
+        offsets: IntArray | FileOffsets,
         learn: NDArray[Any] | SpanArray | None = None,
         vocab_size: int | None = None,
         *,
+        checked: bool = False,
         where: str = "documents",
         source: Source | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class TokenDocuments:
         self.tokens = check_tokens(tokens, where)
         self.offsets = check_offsets(offsets, len(tokens), where)
         self.learn = None if learn is None else check_learn(learn, len(tokens), where)
-        if isinstance(tokens, SpanArray) and vocab_size is not None:
+        if checked and vocab_size is not None:
             self.vocab_size = vocab_size
             return
         try:
@@ -116,7 +116,7 @@ class TokenDocuments:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory of the arrays; those mapped from a file take none."""
+        """Bytes of memory of the arrays; those in files take none."""
         arrays = (self.tokens, self.offsets, self.learn)
         return sum(owned_bytes(array) for array in arrays if array is not None)
 
@@ -129,7 +129,7 @@ class TokenDocuments:
         return tokens, np.ones(len(tokens), bool) if self.learn is None else self.learn[part]
 
     def check_source(self) -> None:
-        """Raise ``DataError`` if the file of a mapped array was changed since it was opened."""
+        """Raise ``DataError`` if a file that is read was changed since it was opened."""
         if self.source is not None:
             self.source.check()
 
@@ -142,15 +142,10 @@ class TokenDocuments:
             )
         begin, end = int(self.offsets[first]), int(self.offsets[last])
         found = copy.copy(self)  # what was checked once is not read again
-        found.tokens = _span(self.tokens, begin, end)
+        found.tokens = span(self.tokens, begin, end)
         found.offsets = self.offsets[first : last + 1] - begin
-        found.learn = None if self.learn is None else _span(self.learn, begin, end)
+        found.learn = None if self.learn is None else span(self.learn, begin, end)
         return found
-
-
-def _span(array: Any, begin: int, end: int) -> Any:
-    """Return a span of an array without reading it."""
-    return array.span(begin, end) if isinstance(array, SpanArray) else array[begin:end]
 
 
 # --------------------------------------------------------------------------- checks
@@ -158,7 +153,7 @@ def _span(array: Any, begin: int, end: int) -> Any:
 
 def check_tokens(tokens: Any, where: str) -> Any:
     """Refuse what is not a flat array of integers, or is empty."""
-    array = tokens if isinstance(tokens, SpanArray) else np.asarray(tokens)
+    array = tokens if isinstance(tokens, SpanArray) else unmapped(tokens)
     if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
         raise ShapeError(
             f"{where}: expected a one-dimensional array of integer token ids, got {array.dtype} "
@@ -169,14 +164,16 @@ def check_tokens(tokens: Any, where: str) -> Any:
     return array
 
 
-def check_offsets(offsets: Any, n_tokens: int, where: str) -> NDArray[np.int64]:
+def check_offsets(offsets: Any, n_tokens: int, where: str) -> Any:
     """Refuse offsets that do not rise from 0 to the number of tokens."""
-    array = np.asarray(offsets)
+    array = offsets if isinstance(offsets, FileOffsets) else unmapped(offsets)
     if array.ndim != 1 or array.dtype != np.int64 or len(array) < 2:
         raise ShapeError(
             f"{where}: expected offsets as an int64 array of shape (m + 1,) with m >= 1, got "
             f"{array.dtype} of shape {array.shape}"
         )
+    if isinstance(array, FileArray):
+        array = FileOffsets(array)
     if array[0] != 0 or array[-1] != n_tokens:
         raise DataError(
             f"{where}: expected offsets from 0 to the {n_tokens} tokens, got {array[0]} to "
@@ -195,7 +192,7 @@ def check_offsets(offsets: Any, n_tokens: int, where: str) -> NDArray[np.int64]:
 
 def check_learn(learn: Any, n_tokens: int, where: str) -> Any:
     """Refuse a mask of another type or length."""
-    array = learn if isinstance(learn, SpanArray) else np.asarray(learn)
+    array = learn if isinstance(learn, SpanArray) else unmapped(learn)
     if array.shape != (n_tokens,) or array.dtype not in (np.bool_, np.uint8):
         raise ShapeError(
             f"{where}: expected learn as a bool or uint8 array of shape ({n_tokens},), got "

@@ -5,7 +5,6 @@ What does not live here: which files, and what is in them (``shards``).
 
 from __future__ import annotations
 
-import mmap
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -50,10 +49,15 @@ class SpanArray(Protocol):
         """Return what stands for the elements start to stop - 1."""
 
 
+def span(array: NDArray[Any] | SpanArray, start: int, stop: int) -> Any:
+    """Return a span of an array without reading it."""
+    return array.span(start, stop) if isinstance(array, SpanArray) else array[start:stop]
+
+
 def bounds(part: slice, length: int) -> tuple[int, int]:
     """Return start and stop of a slice, which must go forward by ones."""
     if not isinstance(part, slice):
-        raise ShapeError(f"expected a slice of a mapped array, got {part!r}; read it in spans")
+        raise ShapeError(f"expected a slice of an array in files, got {part!r}; read it in spans")
     start, stop, step = part.indices(length)
     if step != 1:
         raise ShapeError(f"expected a slice of step 1, got {step}; read a span and then take steps")
@@ -65,11 +69,11 @@ class JoinedArray:
 
     Parameters
     ----------
-    parts : sequence of ndarray of shape (n_i,)
-        In memory or mapped; not copied. All of one type.
+    parts : sequence of ndarray or SpanArray of shape (n_i,)
+        In memory or in files; not copied. All of one type.
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+    def __init__(self, parts: Sequence[NDArray[Any] | SpanArray]) -> None:
         self.dtype = parts[0].dtype
         if any(part.dtype != self.dtype or part.ndim != 1 for part in parts):
             raise ShapeError("expected flat arrays of one type to join")
@@ -89,27 +93,29 @@ class JoinedArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the parts that are in memory; those mapped from a file take none."""
-        return sum(part.nbytes for part in self._parts if not is_mapped(part))
+        """Bytes of the parts that are in memory; those in a file take none."""
+        return sum(part.nbytes for part in self._parts)
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
         """Return a span: a view where it lies in one part, else a copy."""
-        pieces = self._pieces(*bounds(part, len(self)))
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        found = [part[a:b] for part, a, b in self._cuts(*bounds(part, len(self)))]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def span(self, start: int, stop: int) -> JoinedArray:
         """Return a span of any length; nothing is read."""
-        return JoinedArray(self._pieces(*bounds(slice(start, stop), len(self))))
+        cuts = self._cuts(*bounds(slice(start, stop), len(self)))
+        return JoinedArray([span(part, a, b) for part, a, b in cuts])
 
-    def _pieces(self, start: int, stop: int) -> list[NDArray[Any]]:
+    def _cuts(self, start: int, stop: int) -> list[tuple[NDArray[Any] | SpanArray, int, int]]:
+        """Return the parts that a span lies in, each with the span's bounds in it."""
         first = min(bisect_right(self._starts, start), len(self._parts)) - 1
-        pieces: list[NDArray[Any]] = []
+        cuts: list[tuple[NDArray[Any] | SpanArray, int, int]] = []
         for number in range(first, len(self._parts)):
-            begin = self._starts[number]
-            if begin >= stop and pieces:
+            part, begin = self._parts[number], self._starts[number]
+            if begin >= stop and cuts:
                 break
-            pieces.append(self._parts[number][max(start - begin, 0) : max(stop - begin, 0)])
-        return pieces
+            cuts.append((part, max(start - begin, 0), max(min(stop - begin, len(part)), 0)))
+        return cuts
 
 
 class BitArray:
@@ -117,8 +123,8 @@ class BitArray:
 
     Parameters
     ----------
-    packed : uint8 array of shape (ceil(n / 8),)
-        In memory or mapped; not copied.
+    packed : uint8 array or SpanArray of shape (ceil(n / 8),)
+        In memory or in a file; not copied.
     start, stop : int
         Which bits.
     """
@@ -126,7 +132,7 @@ class BitArray:
     dtype = np.dtype(bool)
     ndim = 1
 
-    def __init__(self, packed: NDArray[np.uint8], start: int, stop: int) -> None:
+    def __init__(self, packed: NDArray[np.uint8] | SpanArray, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= 8 * len(packed):
             raise ShapeError(f"expected bits of range({8 * len(packed)}), got {start} to {stop}")
         self._packed, self._start, self._stop = packed, start, stop
@@ -141,8 +147,8 @@ class BitArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory; those mapped from a file take none."""
-        return 0 if is_mapped(self._packed) else self._packed.nbytes
+        """Bytes in memory; those in a file take none."""
+        return self._packed.nbytes
 
     def __getitem__(self, part: slice) -> NDArray[np.bool_]:
         """Return a span as a new bool array."""
@@ -155,11 +161,3 @@ class BitArray:
         """Return a span of any length; nothing is read."""
         start, stop = bounds(slice(start, stop), len(self))
         return BitArray(self._packed, self._start + start, self._start + stop)
-
-
-def is_mapped(array: NDArray[Any]) -> bool:
-    """Tell whether an array lies in a mapped file."""
-    owner: object = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    return isinstance(owner, mmap.mmap)

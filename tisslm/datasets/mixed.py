@@ -85,7 +85,7 @@ class MixedDataset(RowDataset):
         return _MixedOrder(self.parts, self._firsts, self._shares, seed, epoch)
 
     def check_source(self) -> None:
-        """Raise ``DataError`` if a mapped file was changed since it was opened."""
+        """Raise ``DataError`` if a file that is read was changed since it was opened."""
         for dataset in self.parts:
             if isinstance(dataset, RowDataset):
                 dataset.check_source()

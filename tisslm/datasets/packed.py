@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import IGNORE_INDEX
 from tisslm.datasets.documents import TokenDocuments
+from tisslm.datasets.offsets import offsets_in
 from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.row_plan import RowPlan, plan_rows
 from tisslm.datasets.rows import RowDataset
@@ -118,7 +119,7 @@ class PackedDataset(RowDataset):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tokens and of what is kept about rows; mapped files take none."""
+        """Bytes of the tokens and of what is kept about rows; those in files take none."""
         rows = self._plan if self._numbers is None else self._numbers
         return self.documents.nbytes + (0 if rows is None else rows.nbytes)
 
@@ -127,7 +128,7 @@ class PackedDataset(RowDataset):
         return KeyedPermutation(len(self), seed, epoch)
 
     def check_source(self) -> None:
-        """Raise ``DataError`` if a mapped file was changed since it was opened."""
+        """Raise ``DataError`` if a file that is read was changed since it was opened."""
         self.documents.check_source()
 
     # ------------------------------------------------------------------ rows
@@ -151,10 +152,8 @@ class PackedDataset(RowDataset):
             return
         _, targets_T, starts_T = row
         starts_T[:] = 0
-        offsets = self.documents.offsets
-        after = int(np.searchsorted(offsets, begin, side="right"))
-        last = int(np.searchsorted(offsets, begin + self.seq_len, side="right"))
-        for offset in offsets[after:last].tolist():
+        inside = offsets_in(self.documents.offsets, begin + 1, begin + self.seq_len + 1)
+        for offset in inside.tolist():
             place = offset - begin
             targets_T[place - 1] = IGNORE_INDEX
             starts_T[place:] = place
@@ -177,8 +176,9 @@ class PackedDataset(RowDataset):
         """Write inputs from token ``begin`` on and targets from the one after it."""
         tokens, learn = self.documents.tokens, self.documents.learn
         targets = row[1][place : place + length]
-        row[0][place : place + length] = tokens[begin : begin + length]
-        targets[:] = tokens[begin + 1 : begin + length + 1]
+        piece = tokens[begin : begin + length + 1]
+        row[0][place : place + length] = piece[:-1]
+        targets[:] = piece[1:]
         if learn is not None:
             masked = scratch[:length]
             np.logical_not(learn[begin + 1 : begin + length + 1], out=masked)
@@ -198,7 +198,6 @@ def learned_rows(documents: TokenDocuments, rows: int, seq_len: int, masked: boo
     masked : bool
         Whether a document's first token is no target.
     """
-    offsets = documents.offsets
     learn = np.ones(len(documents.tokens), bool) if documents.learn is None else documents.learn
     found = [np.empty(0, np.int64)]
     step = max(1, SCAN_TOKENS // seq_len)
@@ -206,7 +205,6 @@ def learned_rows(documents: TokenDocuments, rows: int, seq_len: int, masked: boo
         begin, end = first * seq_len + 1, min(first + step, rows) * seq_len + 1
         targets = np.array(learn[begin:end], dtype=bool)
         if masked:
-            after, last = np.searchsorted(offsets, (begin, end))
-            targets[offsets[after:last] - begin] = False
+            targets[offsets_in(documents.offsets, begin, end) - begin] = False
         found.append(first + np.flatnonzero(targets.reshape(-1, seq_len).any(axis=1)))
     return np.concatenate(found)

@@ -1,6 +1,6 @@
-"""Whether the files of token shards are as they were written, and stay so while they are mapped.
+"""Whether the files of token shards are as they were written.
 
-What does not live here: what the files mean (``shard_format``), and mapping them (``shards``).
+What does not live here: what the files mean (``shard_format``), and reading rows (``shards``).
 """
 
 from __future__ import annotations
@@ -11,40 +11,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from tisslm.datasets.shard_format import damaged, read_manifest
-from tisslm.errors import DataError
+from tisslm.datasets.shard_format import read_manifest
 
-__all__ = ["UnchangedFiles", "file_digest", "verify_shards"]
+__all__ = ["file_digest", "verify_shards"]
 
 BLOCK = 2**22
-
-
-class UnchangedFiles:
-    """Files that must stay as they are while they are mapped.
-
-    One that is cut short ends the process that reads beyond its new end, and no exception can
-    tell of it; a dataset asks at each epoch's start.
-    """
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._states = {path: self._state(path) for path in paths}
-
-    @staticmethod
-    def _state(path: Path) -> tuple[int, int]:
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise damaged(path, error.strerror or str(error)) from error
-        return status.st_size, status.st_mtime_ns
-
-    def check(self) -> None:
-        """Raise ``DataError`` if a file was changed since it was opened."""
-        for path, state in self._states.items():
-            if self._state(path) != state:
-                raise DataError(
-                    f"{path}: was written since it was opened; do not write files that a run "
-                    "reads, make new shards in another folder"
-                )
 
 
 def verify_shards(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:

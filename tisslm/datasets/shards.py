@@ -1,4 +1,4 @@
-"""Token shards: a folder that ``tisslm tokenize`` wrote, mapped and never held in memory.
+"""Token shards: a folder that ``tisslm tokenize`` wrote, read row by row and never held in memory.
 
 What does not live here: the format (``shard_format``), and building the tokenizer whose state the
 folder has.
@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tisslm.datasets.documents import TokenDocuments
+from tisslm.datasets.held_file import FileArray, HeldFile, HeldFiles
 from tisslm.datasets.joined import BitArray, JoinedArray
-from tisslm.datasets.shard_checks import UnchangedFiles, verify_shards
+from tisslm.datasets.offsets import FileOffsets
+from tisslm.datasets.shard_checks import verify_shards
 from tisslm.datasets.shard_format import (
+    DAMAGED,
     HEADER_BYTES,
     HEADER_INTS,
     INDEX_BYTES,
@@ -153,7 +155,7 @@ class TokenShards:
         return self.manifest.tokenizer.name
 
     def documents(self, split: str = "train") -> TokenDocuments:
-        """Return the documents of a split; they are mapped, not read.
+        """Return the documents of a split; of their ids, nothing is read yet.
 
         Raises
         ------
@@ -166,30 +168,26 @@ class TokenShards:
                 f"{self.path}: expected a split {split!r}, got {', '.join(self.splits)}; make the "
                 "shards with --valid-fraction"
             )
+        names = [*record.files, record.index, *([record.mask] if record.mask else [])]
+        held = {name: HeldFile(self.path / name, DAMAGED) for name in names}
+        for name, file in held.items():
+            self._check_file(name, file.size)
+        dtype = np.dtype(self.manifest.dtype).newbyteorder("<")
         learn = None
         if record.mask is not None:
-            learn = BitArray(self._map(record.mask, np.dtype(np.uint8), 0), 0, record.tokens)
-        dtype = np.dtype(self.manifest.dtype).newbyteorder("<")
-        tokens = JoinedArray([self._map(name, dtype, HEADER_BYTES) for name in record.files])
-        offsets = self._map(record.index, np.dtype("<i8"), INDEX_BYTES)
+            learn = BitArray(FileArray(held[record.mask], np.uint8), 0, record.tokens)
         return TokenDocuments(
-            tokens,
-            offsets,
+            JoinedArray([FileArray(held[name], dtype, HEADER_BYTES) for name in record.files]),
+            FileOffsets(FileArray(held[record.index], "<i8", INDEX_BYTES)),
             learn,
             self.vocab_size,
+            checked=True,
             where=f"{self.path}, {split}",
-            source=UnchangedFiles([self.path / name for name in (*record.files, record.index)]),
+            source=HeldFiles(list(held.values())),
         )
 
-    def _map(self, name: str, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
-        try:
-            mapped = np.memmap(self.path / name, dtype=dtype, mode="r", offset=offset)
-        except (OSError, ValueError) as error:
-            raise damaged(self.path / name, str(error)) from error
-        return mapped.view(np.ndarray)
-
     def _check_sizes(self) -> None:
-        for name, record in self.manifest.files.items():
+        for name in self.manifest.files:
             path = self.path / name
             try:
                 status = os.stat(path)
@@ -197,8 +195,12 @@ class TokenShards:
                 raise damaged(path, error.strerror or str(error)) from error
             if not stat.S_ISREG(status.st_mode):
                 raise damaged(path, "it is no regular file")
-            if status.st_size != record.bytes:
-                raise damaged(path, f"{status.st_size} bytes, its manifest says {record.bytes}")
+            self._check_file(name, status.st_size)
+
+    def _check_file(self, name: str, size: int) -> None:
+        expected = self.manifest.files[name].bytes
+        if size != expected:
+            raise damaged(self.path / name, f"{size} bytes, its manifest says {expected}")
 
     def _check_split(self, split: SplitRecord) -> None:
         """Compare the headers and the sizes that follow from the counts."""

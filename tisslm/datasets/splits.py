@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import numpy as np
-
 from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.permutation import mix
 from tisslm.errors import DataError
@@ -76,6 +74,6 @@ def split_documents(
             "data.valid_path to tokens to validate on, or data.valid_fraction to 0"
         )
     wanted = len(documents.tokens) * (1.0 - fraction)
-    cut = int(np.searchsorted(documents.offsets, wanted))
+    cut = int(documents.offsets.searchsorted(wanted))
     cut = min(max(cut, 1), len(documents) - 1)
     return documents.part(0, cut), documents.part(cut, len(documents))

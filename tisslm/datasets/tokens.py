@@ -1,4 +1,4 @@
-"""Windows over a flat array of token ids, in memory or mapped from a file.
+"""Windows over a flat array of token ids, in memory or in a file.
 
 What does not live here: text, files and tokenizers.
 """
@@ -10,9 +10,9 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from tisslm.datasets.held_file import unmapped
 from tisslm.datasets.joined import SpanArray
 from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.rows import RowDataset
@@ -21,7 +21,7 @@ from tisslm.errors import ConfigError, DataError, ShapeError
 __all__ = ["TokenDataset", "owned_bytes"]
 
 IntArray = NDArray[Any]
-SCAN_TOKENS = 2**22  # ids are checked in pieces, so that a mapped file is never held whole
+SCAN_TOKENS = 2**22  # ids are checked in pieces, so that a file is never held whole
 
 
 class TokenDataset(RowDataset):
@@ -34,8 +34,9 @@ class TokenDataset(RowDataset):
     Parameters
     ----------
     tokens : array_like of shape (n,), integer
-        Kept as it is, in its own type; a memory-mapped array stays on disk. It is read once
-        here, to check the ids.
+        Kept as it is, in its own type; a memory-mapped array stays on disk, and a read-only
+        ``numpy.memmap`` is read from its file, which must not be written meanwhile. It is read
+        once here, to check the ids.
     seq_len : int
         T, at least 1.
     vocab_size : int, optional
@@ -62,17 +63,16 @@ class TokenDataset(RowDataset):
         batch_size: int | None = None,
         seed: int | None = None,
     ) -> None:
-        tokens = np.asarray(tokens)
-        check_layout(tokens, seq_len)
-        self.tokens: IntArray = tokens
+        self.tokens: IntArray = np.asarray(tokens)
+        check_layout(self.tokens, seq_len)
+        self._source = unmapped(tokens)
         self.seq_len = seq_len
-        self.vocab_size = check_ids(tokens, vocab_size)
+        self.vocab_size = check_ids(self._source, vocab_size)
         self.batch_size = batch_size
         self.seed = seed
-        self._windows = sliding_window_view(tokens, seq_len + 1)[::seq_len]
 
     def __len__(self) -> int:
-        return len(self._windows)
+        return (len(self.tokens) - 1) // self.seq_len
 
     @property
     def nbytes(self) -> int:
@@ -85,12 +85,14 @@ class TokenDataset(RowDataset):
 
     def fill(self, i: int, row: IntArray, scratch: Any) -> None:
         """Write inputs and targets of window ``i`` into ``row``."""
-        row[0] = self._windows[i, :-1]
-        row[1] = self._windows[i, 1:]
+        begin = i * self.seq_len
+        piece = self._source[begin : begin + self.seq_len + 1]
+        row[0] = piece[:-1]
+        row[1] = piece[1:]
 
 
 def owned_bytes(array: NDArray[Any] | SpanArray) -> int:
-    """Return the bytes of an array, 0 for one that is mapped from a file."""
+    """Return the bytes of an array in memory, 0 for one that is mapped from a file."""
     owner: object = array
     while isinstance(owner, np.ndarray | memoryview):
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
@@ -118,7 +120,7 @@ def check_layout(tokens: IntArray, seq_len: int) -> None:
         )
 
 
-def check_ids(tokens: IntArray, vocab_size: int | None) -> int:
+def check_ids(tokens: IntArray | SpanArray, vocab_size: int | None) -> int:
     """Check every id and return the vocabulary's size, found from the ids when not given."""
     # Ids are stored as int32 in every batch, so this bounds them when nothing else does.
     limit = 2**31 if vocab_size is None else vocab_size

@@ -104,7 +104,7 @@ def read_tokens(
     format: str = "auto",  # noqa: A002
     options: ReadOptions | None = None,
 ) -> TokenDocuments:
-    """Return the documents of a file or folder of ready tokens, mapped from disk.
+    """Return the documents of a file or folder of ready tokens; they stay on the disk.
 
     Parameters
     ----------
@@ -218,8 +218,8 @@ def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Forma
 # --------------------------------------------------------------------------- the table
 
 
-def mapped_shards(path: Path, options: ReadOptions) -> TokenDocuments:
-    """Map a split of token shards."""
+def open_shards(path: Path, options: ReadOptions) -> TokenDocuments:
+    """Open a split of token shards."""
     return shard_documents(path, options.vocab_size)
 
 
@@ -236,7 +236,7 @@ NOT_READ = {
 }
 
 FORMATS: tuple[Format, ...] = (
-    Format("shards", "token shards", is_shards, tokens=mapped_shards, tokenizer=shards_tokenizer),
+    Format("shards", "token shards", is_shards, tokens=open_shards, tokenizer=shards_tokenizer),
     Format("llm.c", "tokens of llm.c", is_llmc, tokens=llmc_tokens),
     Format("nanogpt", "tokens of nanoGPT", is_nanogpt, tokens=nanogpt_tokens),
     Format("jsonl", "JSON lines", lambda p: p.name.endswith(JSONL), documents=jsonl_documents),

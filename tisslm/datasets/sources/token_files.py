@@ -1,6 +1,6 @@
-"""Token files of nanoGPT and llm.c, mapped as they are.
+"""Token files of nanoGPT and llm.c, read as they are.
 
-What does not live here: mapping (``mapped``), and TissLM's own shards.
+What does not live here: reading spans (``held_file``), and TissLM's own shards.
 
 References
 ----------
@@ -12,13 +12,12 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tisslm.datasets.documents import TokenDocuments
-from tisslm.datasets.sources.mapped import MappedFile
+from tisslm.datasets.held_file import FileArray, HeldFile
 from tisslm.datasets.sources.options import ReadOptions
 from tisslm.datasets.sources.streams import open_regular
 from tisslm.errors import DataError
@@ -70,7 +69,7 @@ def is_llmc(path: Path) -> bool:
 
 
 def nanogpt_tokens(path: Path, options: ReadOptions) -> TokenDocuments:
-    """Map a file of nanoGPT's: uint16, little-endian, without a header.
+    """Open a file of nanoGPT's: uint16, little-endian, without a header.
 
     The vocabulary is that of ``options``, or ``vocab_size`` of a ``meta.json`` beside the file, or
     else the largest id plus one. A ``meta.pkl`` is never read: such a file can run programs.
@@ -80,18 +79,18 @@ def nanogpt_tokens(path: Path, options: ReadOptions) -> TokenDocuments:
     DataError
         If the file cannot be read, its size is odd, or an id is not in the vocabulary.
     """
-    mapped = MappedFile(path)
-    if mapped.size % 2:
+    held = _open(path)
+    if held.size % 2:
         raise DataError(
-            f"{path}: expected uint16 token ids, got an odd number of bytes ({mapped.size}); copy "
+            f"{path}: expected uint16 token ids, got an odd number of bytes ({held.size}); copy "
             "the file again"
         )
     vocab_size = options.vocab_size or _meta_vocab_size(path)
-    return _documents(mapped, mapped.array("<u2"), vocab_size, options.end_of_text)
+    return _documents(held, FileArray(held, "<u2"), vocab_size, options.end_of_text)
 
 
 def llmc_tokens(path: Path, options: ReadOptions) -> TokenDocuments:
-    """Map a file of llm.c's: 256 int32 (magic, version, number of tokens), then the ids.
+    """Open a file of llm.c's: 256 int32 (magic, version, number of tokens), then the ids.
 
     Raises
     ------
@@ -99,13 +98,13 @@ def llmc_tokens(path: Path, options: ReadOptions) -> TokenDocuments:
         If the file cannot be read, is of another version, has another size than its header
         says, or an id is not in the vocabulary.
     """
-    mapped = MappedFile(path)
-    if mapped.size < HEADER_BYTES:
+    held = _open(path)
+    if held.size < HEADER_BYTES:
         raise DataError(
-            f"{path}: expected the {HEADER_BYTES} bytes of llm.c's header, got {mapped.size}; copy "
+            f"{path}: expected the {HEADER_BYTES} bytes of llm.c's header, got {held.size}; copy "
             "the file again"
         )
-    magic, version, count = mapped.array("<i4", count=3).tolist()
+    magic, version, count = FileArray(held, "<i4", length=3)[:].tolist()
     variant = VARIANTS.get(magic)
     if variant is None:
         what = "a multiple-choice evaluation" if magic == EVALUATION_MAGIC else f"magic {magic}"
@@ -117,18 +116,26 @@ def llmc_tokens(path: Path, options: ReadOptions) -> TokenDocuments:
             f"{version}; write the file again"
         )
     size = HEADER_BYTES + max(count, 0) * np.dtype(variant.dtype).itemsize
-    if count < 1 or size != mapped.size:
+    if count < 1 or size != held.size:
         raise DataError(
             f"{path}: expected {size} bytes for the {count} tokens that the header says, got "
-            f"{mapped.size}; copy the file again"
+            f"{held.size}; copy the file again"
         )
-    tokens = mapped.array(variant.dtype, HEADER_BYTES, count)
+    tokens = FileArray(held, variant.dtype, HEADER_BYTES, count)
     end = variant.end_of_text if options.end_of_text is None else options.end_of_text
-    return _documents(mapped, tokens, options.vocab_size or variant.vocab_size, end)
+    return _documents(held, tokens, options.vocab_size or variant.vocab_size, end)
+
+
+def _open(path: Path) -> HeldFile:
+    """Open a file of tokens, which is not empty."""
+    held = HeldFile(path)
+    if not held.size:
+        raise DataError(f"{path}: expected token ids, got an empty file")
+    return held
 
 
 def _documents(
-    mapped: MappedFile, tokens: NDArray[Any], vocab_size: int | None, end_of_text: int | None
+    held: HeldFile, tokens: FileArray, vocab_size: int | None, end_of_text: int | None
 ) -> TokenDocuments:
     """Cut tokens after each end of text; without one, all of them are one document."""
     ends = [np.zeros(1, np.int64)]
@@ -138,7 +145,7 @@ def _documents(
     if ends[-1].size == 0 or ends[-1][-1] != len(tokens):
         ends.append(np.array([len(tokens)]))
     return TokenDocuments(
-        tokens, np.concatenate(ends), None, vocab_size, where=str(mapped.path), source=mapped
+        tokens, np.concatenate(ends), None, vocab_size, where=str(held.path), source=held
     )
 
 
