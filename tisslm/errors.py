@@ -12,6 +12,7 @@ __all__ = [
     "NoTextError",
     "NonFiniteError",
     "PluginError",
+    "RunDirectoryError",
     "ShapeError",
     "SinkError",
     "SpikeError",
@@ -25,6 +26,10 @@ class TissLMError(Exception):
 
 class ConfigError(TissLMError):
     """A setting is unknown, of the wrong type, out of range, or contradicts another."""
+
+
+class RunDirectoryError(ConfigError):
+    """The directory of a run is no longer where the run began."""
 
 
 class PluginError(TissLMError):

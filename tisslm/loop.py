@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tisslm import checkpoint, incidents, ops, snapshot
 from tisslm.contracts import Dataset, RunInfo
 from tisslm.environment import describe_environment
-from tisslm.errors import CheckpointError, ConfigError, DataError, SinkError
+from tisslm.errors import CheckpointError, ConfigError, DataError, RunDirectoryError, SinkError
 from tisslm.evaluations import evaluate_now
 from tisslm.leaving import Leave
 from tisslm.ownership import Owner
@@ -96,13 +96,47 @@ class Loop:
             status = "interrupted"
             raise
         except BaseException:
-            self._finish_writing()
+            with suppress(RunDirectoryError):
+                self._finish_writing()
             raise
         finally:
             trainer.sinks.close()
             self._summarize(status, time.perf_counter() - start)
 
     def _train(self) -> None:
+        """Train; a run directory that has gone meanwhile ends it, after a save where it is now."""
+        try:
+            self._train_here()
+        except RunDirectoryError as error:
+            self._save_elsewhere(error)
+
+    def _save_elsewhere(self, lost: RunDirectoryError) -> None:
+        """Save in the directory that was renamed, or in one that is made anew and whole.
+
+        Raises
+        ------
+        RunDirectoryError
+        """
+        trainer = self.trainer
+        if not trainer.run.recover():
+            raise RunDirectoryError(
+                f"{lost}, and nothing was written there; choose another training.output_dir"
+            ) from lost
+        if self.owner is not None:
+            self.owner.move(trainer.run.path)
+        trainer.run.write_config(trainer.settings)
+        trainer.run.write_environment(describe_environment())
+        with suppress(CheckpointError, RunDirectoryError):  # of the thread that saves
+            trainer.saver.wait()
+        trainer.zero_gradients()  # those of a window that is dropped
+        self._saved = None
+        self._save_last()
+        raise RunDirectoryError(
+            f"{lost}; the run was saved in {trainer.run.path} at step {trainer.current_step} and "
+            "ends; go on there with training.output_dir and --resume auto"
+        ) from lost
+
+    def _train_here(self) -> None:
         """Make the steps, and save the state of the last update, whatever ended them."""
         trainer = self.trainer
         try:
@@ -158,6 +192,7 @@ class Loop:
         with Prefetch(windows, trainer.leaving.check) as batches, self._profiled() as profiler:
             while trainer.current_step < trainer.max_steps and not trainer.stopping.due:
                 trainer.leaving.check_together(self.metrics.rate.longest)
+                trainer.run.confirm()
                 with profiler.step(trainer.current_step + 1):
                     made = self._step(batches, profiler)
                 if made:
@@ -256,9 +291,14 @@ class Loop:
 
     def _make_durable(self) -> None:
         """Put on disk what a checkpoint of now must not be without: the metrics up to here."""
+        self._confirm()
+        self.trainer.sinks.sync()
+
+    def _confirm(self) -> None:
+        """Make sure that the directory is there and this run's: whatever writes in it asks."""
+        self.trainer.run.confirm()
         if self.owner is not None:
             self.owner.confirm()
-        self.trainer.sinks.sync()
 
     def _save(self) -> None:
         """Save on the way; what the disk refuses is told, and tried again at the next interval."""
@@ -278,6 +318,7 @@ class Loop:
         try:
             action()
         except CheckpointError as error:
+            self.trainer.run.confirm()  # that the directory has gone says more
             if policy == "stop" or not is_failed_write(error):
                 raise
             warnings.warn(
@@ -303,8 +344,7 @@ class Loop:
     def _summarize(self, status: str, seconds: float) -> None:
         trainer = self.trainer
         with suppress(ConfigError):  # a directory that was taken over is left as it is
-            if self.owner is not None:
-                self.owner.confirm()
+            self._confirm()
             trainer.run.write_summary(
                 {
                     "status": status,

@@ -228,6 +228,10 @@ class Owner:
             raise self._refusal(f"written ({error.strerror}); make room") from error
         self._identity = own
 
+    def move(self, folder: Path) -> None:
+        """Follow a directory that has another name by now."""
+        self.path = folder / FILE
+
     def is_ours(self) -> bool:
         """Tell whether the file still names this process; to a forked child it is its parent's."""
         own = self._identity

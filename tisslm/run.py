@@ -18,7 +18,8 @@ from typing import Any
 
 from tisslm.checkpoint import list_checkpoints
 from tisslm.config.toml_text import dump_toml
-from tisslm.errors import ConfigError
+from tisslm.errors import ConfigError, RunDirectoryError
+from tisslm.held_directory import HeldDirectory
 from tisslm.live.tail import METRICS
 
 __all__ = ["CONFIG", "ENVIRONMENT", "SUMMARY", "RunDirectory", "metrics_file"]
@@ -69,6 +70,7 @@ class RunDirectory:
     def __init__(self, path: str | Path, name: str, checkpoint_dir: str = "checkpoints") -> None:
         self._chosen = bool(str(path))
         self.made = False
+        self._held: HeldDirectory | None = None
         self.name = name
         self.checkpoint_dir = checkpoint_dir
         self.path = Path(path) if self._chosen else _free_path(name)
@@ -101,6 +103,7 @@ class RunDirectory:
                     probe.write_bytes(bytes(ROOM))
                 finally:
                     probe.unlink(missing_ok=True)
+            self._held = HeldDirectory(self.path)
             self.made = True
         except OSError as error:
             raise self._refusal(error) from error
@@ -111,6 +114,43 @@ class RunDirectory:
             f"training.output_dir: {str(self.path)!r} cannot be written ({error.strerror}); "
             f"choose another directory or {'make room' if full else 'mend its permissions'}"
         )
+
+    def confirm(self) -> None:
+        """Make sure that the directory still has its name: who writes by names asks before.
+
+        Raises
+        ------
+        RunDirectoryError
+            If it was renamed, removed, or another one has its name.
+        """
+        if self._held is not None and not self._held.is_at(self.path):
+            raise RunDirectoryError(
+                f"{self.path}: the run directory was {self._fate()} while the run trained"
+            )
+
+    def _fate(self) -> str:
+        if self._held is not None and (now := self._held.find()) is not None:
+            return f"renamed to {now}"
+        return "replaced by another one" if os.path.lexists(self.path) else "removed"
+
+    def recover(self) -> bool:
+        """Go where the directory is now, or make it anew; tell whether either can be done.
+
+        What is found in its place is another's, and is left as it is.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be made.
+        """
+        now = None if self._held is None else self._held.find()
+        if now is not None:
+            self.path = now
+        elif os.path.lexists(self.path):
+            return False
+        else:
+            self.make()
+        return True
 
     def clean(self) -> None:
         """Remove what processes that were killed have left half written; the owner may."""

@@ -354,13 +354,24 @@ class Trainer:
         Returns
         -------
         Path
+
+        Raises
+        ------
+        RunDirectoryError
+            If the run directory was renamed, removed or replaced since the first one.
+        CheckpointError
+            If it cannot be written.
         """
         self.state.epoch, self.state.step = epoch, step
-        self.run.make()
+        if self.run.made:
+            self.run.confirm()
+        else:
+            self.run.make()
         return self.saver.write_now(step, snapshot.take(self))
 
     def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
         """Write a state that was taken before; the thread of ``saving`` may be who calls."""
+        self.run.confirm()
         path = checkpoint.write(self.run.checkpoints, step, found)
         self.run.known.add(path.name)
         checkpoint.prune(self.run.checkpoints, self.retention, path)
