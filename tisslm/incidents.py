@@ -121,8 +121,17 @@ class Incident:
         }
         with contextlib.suppress(OSError):  # a full disk must not hide what happened
             path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+            _drop_same(path)
             return path
         return None
+
+
+def _drop_same(path: Path) -> None:
+    """Delete the file that was set aside, where the batch has led to the same again."""
+    aside = path.with_name(f"superseded-{path.name}")
+    with contextlib.suppress(FileNotFoundError):
+        if aside.read_bytes() == path.read_bytes():
+            aside.unlink()
 
 
 def set_aside(directory: Path, position: int) -> None:

@@ -23,6 +23,7 @@ from tisslm.ownership import Owner
 from tisslm.prefetch import Prefetch
 from tisslm.profiling import TRACE, Profiler
 from tisslm.reporting import is_logged
+from tisslm.run_choice import was_begun
 from tisslm.saving import is_failed_write, make_saver
 from tisslm.step_metrics import StepMetrics
 from tisslm.time_limits import time_limits
@@ -48,6 +49,7 @@ class Loop:
         self.dataset = dataset
         self.metrics = StepMetrics(trainer)
         self.owner: Owner | None = None
+        self._begun = False
         self._saved: tuple[int, int] | None = None
 
     def run(self) -> None:
@@ -71,6 +73,7 @@ class Loop:
         trainer = self.trainer
         if trainer.config.resume_target == "auto":
             trainer.run.refuse_strangers()
+            self._begun = was_begun(trainer.run, trainer.settings)
         trainer.run.clean()
         trainer.run.write_config(trainer.settings)
         trainer.run.write_environment(describe_environment())
@@ -179,6 +182,7 @@ class Loop:
             resumed_step=trainer.current_step,
             max_steps=trainer.max_steps,
             parameters=trainer.model.parameters.count,
+            begun=self._begun,
         )
 
     # ------------------------------------------------------------------ steps

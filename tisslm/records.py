@@ -138,6 +138,9 @@ class RunInfo:
         This process among those of the run.
     resumed_step : int
         0 for a new run, otherwise the step that the run goes on from.
+    begun : bool
+        Whether this very run was begun here before and killed before its first checkpoint: what
+        it has written will be written again.
     max_steps : int
         The step at which the run ends.
     parameters : int
@@ -151,6 +154,12 @@ class RunInfo:
     resumed_step: int = 0
     max_steps: int = 0
     parameters: int = 0
+    begun: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what is here up to ``resumed_step`` is this run's, and the rest to be dropped."""
+        return self.resumed_step > 0 or self.begun
 
 
 def stack_windows(windows: Sequence[Window]) -> Window:

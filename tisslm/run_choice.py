@@ -17,11 +17,11 @@ from tisslm.checkpoint import Found, Retention, find, find_newest, list_checkpoi
 from tisslm.config import TrainingConfig
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import CheckpointError, ConfigError
-from tisslm.run import CONFIG, RunDirectory
+from tisslm.run import CONFIG, SUMMARY, RunDirectory
 from tisslm.strict_toml import read_toml
 from tisslm.untrusted import CHECKPOINT
 
-__all__ = ["find_run", "keeping", "known_folder", "open_run"]
+__all__ = ["find_run", "keeping", "known_folder", "open_run", "was_begun"]
 
 #: Keys of ``[training]`` that may differ between a run and the one that goes on with it.
 _NOT_COMPARED = (
@@ -173,6 +173,24 @@ def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Pat
                 return path
             empty = empty or path
     return empty
+
+
+def was_begun(run: RunDirectory, settings: Mapping[str, Any]) -> bool:
+    """Tell whether a run of this configuration was killed in a directory before a checkpoint.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        A run that was not killed has a summary: what it has written may be all that is wanted.
+    settings : mapping
+        The resolved configuration, compared as ``find_run`` does.
+    """
+    if list_checkpoints(run.checkpoints) or (run.path / SUMMARY).exists():
+        return False
+    try:
+        return _comparable(read_toml(run.path / CONFIG, CHECKPOINT)) == _comparable(settings)
+    except CheckpointError:
+        return False
 
 
 def _newest_first(paths: Iterator[Path]) -> list[Path]:

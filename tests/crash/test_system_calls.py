@@ -39,10 +39,10 @@ NEVER_FAIL = {"lseek", "ioctl", "fcntl", "exit_group", "kill", "rt_sigtimedwait"
 
 
 class Server:
-    """The process that saves in children."""
+    """The process that saves in children, or does what another script says."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-I", "-W", "ignore", str(SCRIPT), str(ROOT)]
+    def __init__(self, script: Path = SCRIPT, *more: str) -> None:
+        command = [sys.executable, "-I", "-W", "ignore", str(script), str(ROOT), *more]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command,

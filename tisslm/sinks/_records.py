@@ -127,7 +127,7 @@ def set_aside(path: Path) -> None:
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[IO[bytes]]:
     """Write a file anew, which takes the place of the old one whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".tmp-{path.name}")  # the run removes one that a kill left
     try:
         with temporary.open("wb") as file:
             yield file

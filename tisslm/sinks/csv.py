@@ -41,7 +41,8 @@ class CsvSink(Sink):
     A row is on its way to the disk when ``write`` returns. To grow the header, the file is
     written anew beside the old one and takes its place in one go; older rows get empty cells. A
     run that resumes at step s drops the rows of later steps and what is no whole row; a new run
-    in a directory that has such a file renames it (``metrics-1.csv``) first. NaN and the
+    in a directory that has such a file renames it (``metrics-1.csv``) first, unless it is the same
+    run, killed before its first checkpoint. NaN and the
     infinities are "NaN", "Infinity" and "-Infinity".
 
     Parameters
@@ -67,7 +68,7 @@ class CsvSink(Sink):
         self.close()
         self._path, self._columns = run.directory / self._name, []
         try:
-            if run.resumed_step > 0:
+            if run.goes_on:
                 self._columns = _drop_after(self._path, run.resumed_step)
             if not self._columns:
                 set_aside(self._path)

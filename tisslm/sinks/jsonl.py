@@ -37,7 +37,8 @@ class JsonlSink(Sink):
 
     A line is on its way to the disk when ``write`` returns. A run that resumes at step s drops
     the lines of later steps and what is no whole line; a new run in a directory that has such a
-    file renames it (``metrics-1.jsonl``) first. NaN and the infinities are the strings "NaN",
+    file renames it (``metrics-1.jsonl``) first, unless it is the same run, killed before its first
+    checkpoint. NaN and the infinities are the strings "NaN",
     "Infinity" and "-Infinity", which JSON has no numbers for. A histogram and a text are objects.
 
     Parameters
@@ -75,7 +76,7 @@ class JsonlSink(Sink):
         self.close()
         self._path = run.directory / self._name
         try:
-            if run.resumed_step > 0:
+            if run.goes_on:
                 _drop_after(self._path, run.resumed_step)
             else:
                 set_aside(self._path)

@@ -97,7 +97,7 @@ class MlflowSink(Sink):
         uri = self._given_uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
         uri = uri or (run.directory / "mlruns").absolute().as_uri()
         client = _client(uri)
-        known = run_file.read(run.directory, uri) if run.resumed_step > 0 else None
+        known = run_file.read(run.directory, uri) if run.goes_on else None
         try:
             self._run_id = self._begin(client, run) if known is None else _go_on(client, known)
         except Exception as error:  # whatever client, network and server have to say

@@ -198,7 +198,7 @@ def _value(name: str, value: object) -> object:
 def _run_id(run: RunInfo) -> str:
     """Return the id of the run's earlier sessions, or a new one, which is kept in a file."""
     path = run.directory / ID_FILE
-    known = _read_id(path) if run.resumed_step > 0 else None
+    known = _read_id(path) if run.goes_on else None
     if known is not None:
         return known
     new = "".join(secrets.choice(ALPHABET) for _ in range(8))
