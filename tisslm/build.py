@@ -1,18 +1,17 @@
 """From a configuration to a Trainer: data, model, parts.
 
-What does not live here: reading configurations (``config``) and data (``data``), and what any
-part does.
+What does not live here: reading configurations (``config``) and data (``data``), which values
+follow others (``settling``), and what any part does.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from tisslm.config import RunConfig
-from tisslm.data import RunData, load_data
+from tisslm.data import RunData
 from tisslm.errors import ConfigError
-from tisslm.loading import saved_tokenizer
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.ownership import check_free
@@ -20,13 +19,31 @@ from tisslm.planning import Planner, fit_memory
 from tisslm.precision import resolve_precision
 from tisslm.registry import Registry, load_registry
 from tisslm.run_choice import known_folder
+from tisslm.settling import read_data, settle_names, settle_sizes
 from tisslm.trainer import Trainer
 
 __all__ = [
+    "ReadRun",
     "build_trainer",
     "plan_run",
     "read_run",
 ]
+
+
+class ReadRun(NamedTuple):
+    """All of a run but what takes memory.
+
+    Attributes
+    ----------
+    config : RunConfig
+        With the values that follow from others.
+    shape : TransformerConfig
+    data : RunData
+    """
+
+    config: RunConfig
+    shape: TransformerConfig
+    data: RunData
 
 
 def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Trainer:
@@ -55,7 +72,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     folder = known_folder(config.training, config.resolved())
     if folder:
         check_free(Path(folder))
-    shape, data = read_run(config, registry)
+    config, shape, data = read_run(config, registry)
     fit_memory(plan_run(config, shape, data, registry))
     return Trainer(
         Transformer(shape, seed=config.training.seed),
@@ -73,18 +90,22 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     )
 
 
-def read_run(config: RunConfig, registry: Registry) -> tuple[TransformerConfig, RunData]:
-    """Return the shape of a run's model, and its data; all of a run but what takes memory.
+def read_run(config: RunConfig, registry: Registry) -> ReadRun:
+    """Return a run's configuration as it is carried out, the shape of its model, and its data.
+
+    What nobody asked for follows what somebody did, with a note (``tisslm.settling``).
 
     Raises
     ------
     ConfigError, PluginError, DataError
         As ``build_trainer`` does.
     """
-    shape = _model_shape(config.model)
+    config = settle_names(config, registry)
+    shape = settle_sizes(config.model)
     _check_names(config, registry)
-    data = load_data(config, shape.seq_len, registry, lambda: saved_tokenizer(config, registry))
-    return shape.model_copy(update={"vocab_size": _vocab_size(config, data)}), data
+    config, seq_len, data = read_data(config, shape.seq_len, registry)
+    sizes = {"vocab_size": _vocab_size(config, data), "seq_len": seq_len}
+    return ReadRun(config, shape.model_copy(update=sizes), data)
 
 
 def plan_run(
@@ -100,15 +121,6 @@ def plan_run(
         precision=resolve_precision(config.training.precision),
         monitors=config.monitors,
     )
-
-
-def _model_shape(model: dict[str, Any]) -> TransformerConfig:
-    """Build the model's configuration, with a vocabulary of 1 where none is given."""
-    values = {"vocab_size": 1, **model}
-    preset = values.pop("preset", None)
-    if preset is None:
-        return TransformerConfig(**values)
-    return TransformerConfig.preset(preset, **values)
 
 
 def _check_names(config: RunConfig, registry: Registry) -> None:

@@ -19,6 +19,7 @@ from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.encoding import DocumentEncoder
 from tisslm.datasets.mixed import MixedDataset
 from tisslm.datasets.packed import PackedDataset
+from tisslm.datasets.splits import TooShortError
 from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import DataError
 from tisslm.registry import Registry
@@ -163,12 +164,16 @@ def load_file(
 
 @dataclass(frozen=True)
 class _Half:
-    """What a source trains or validates on, what to call it, and what to add to a message."""
+    """What a source trains or validates on, what to call it, and what to add to a message.
+
+    ``was_split`` says whether it is a part of one whole.
+    """
 
     documents: TokenDocuments | None
     name: str
     is_one_text: bool
     advice: str
+    was_split: bool
 
 
 def _halves(
@@ -187,9 +192,10 @@ def _halves(
                 encoders[is_valid].add(document)
         for i, (encoder, name) in enumerate(zip(encoders, source.names, strict=True)):
             found[i] = encoder.finish(name) if len(encoder) else found[i]
-    advice = ("", source.valid_advice)
+    advice, split = ("", source.valid_advice), source.valid is None and source.valid_fraction > 0
     return [
-        _Half(*values) for values in zip(found, source.names, source.one_text, advice, strict=True)
+        _Half(*values, was_split=split)
+        for values in zip(found, source.names, source.one_text, advice, strict=True)
     ]
 
 
@@ -219,7 +225,10 @@ def _rows(half: _Half, data: DataSection, seq_len: int) -> Dataset:
             documents, seq_len, packing=data.packing, document_mask=data.document_mask
         )
     except DataError as error:
-        raise DataError(f"{error}{half.advice}") from error
+        message, n_tokens = f"{error}{half.advice}", 0
+        if documents is not None and (n_tokens := len(documents.tokens)) > seq_len:
+            raise DataError(message) from error
+        raise TooShortError(message, n_tokens, was_split=half.was_split) from error
 
 
 def _windows(documents: TokenDocuments | None, name: str, seq_len: int) -> TokenDataset:

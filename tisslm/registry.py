@@ -28,6 +28,10 @@ from tisslm.plugins import LeftOut, PluginManager, Provider, load_plugins
 __all__ = ["Part", "Registry", "load_registry"]
 
 
+#: How many arguments the contract hands to a part of a kind, before its options.
+_HANDED = {"optimizer": 2, "scheduler": 1, "tokenizer": 1}
+
+
 @dataclass(frozen=True)
 class Part:
     """A registered part: what it is, and who provides it."""
@@ -218,6 +222,18 @@ class Registry:
             raise ConfigError(
                 f"{part} could not be built with options {options}: {type(exc).__name__}: {exc}"
             ) from exc
+
+    def options(self, kind: str, name: str) -> frozenset[str]:
+        """Return the names of the options that a part takes from a configuration.
+
+        Raises
+        ------
+        PluginError
+            As ``get`` does.
+        """
+        target = self.get(kind, name)
+        maker = getattr(target, "from_text", target) if kind == "tokenizer" else target
+        return frozenset(_options(maker, _HANDED.get(kind, 0))[0])
 
     def _kind(self, kind: str) -> Kind:
         if kind not in KINDS:

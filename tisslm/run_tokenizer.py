@@ -18,7 +18,19 @@ from tisslm.errors import ConfigError, DataError, NoTextError
 from tisslm.registry import Registry
 from tisslm.run_sources import RunSource
 
-__all__ = ["FindSaved", "check_made_with", "no_saved", "run_tokenizer", "tokenizer_without_text"]
+__all__ = [
+    "FindSaved",
+    "LearnsFromTextError",
+    "check_made_with",
+    "no_saved",
+    "run_tokenizer",
+    "tokenizer_without_text",
+]
+
+
+class LearnsFromTextError(ConfigError):
+    """The tokenizer of a configuration learns from a text, and the dataset gives none."""
+
 
 #: Returns name and tokenizer of the checkpoint that a run goes on from, and where that is.
 FindSaved = Callable[[], tuple[str, Tokenizer, Path] | None]
@@ -76,7 +88,7 @@ def tokenizer_without_text(
 
     Raises
     ------
-    ConfigError
+    LearnsFromTextError
         If it does.
     DataError
         If it cannot be had.
@@ -84,7 +96,7 @@ def tokenizer_without_text(
     try:
         return _learned(config.tokenizer, iter(()), registry, find_saved)
     except NoTextError as error:
-        raise ConfigError(
+        raise LearnsFromTextError(
             f"tokenizer.name: {config.tokenizer.name!r} learns from a text, which the dataset "
             f"{config.data.name!r} does not give; choose byte, or bpe with a path"
         ) from error

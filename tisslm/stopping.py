@@ -23,10 +23,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint import resolve_mode
 from tisslm.config import TrainingConfig
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.untrusted import show
+from tisslm.values import resolve_mode
 
 __all__ = ["Standing", "Stopping", "check_bytes", "check_evaluations"]
 

@@ -1,4 +1,4 @@
-"""What a metric may be besides a number: a histogram, a text.
+"""What a metric may be besides a number, and whether more of it is better.
 
 What does not live here: who makes them (monitors, samples), and how any sink writes them.
 """
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from tisslm.errors import DataError
 
-__all__ = ["Histogram", "Text", "bin_range"]
+__all__ = ["Histogram", "Text", "bin_range", "resolve_mode"]
+
+#: Metrics of which more is better.
+MORE_IS_BETTER = frozenset({"eval/accuracy", "eval/top5_accuracy"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,3 +108,10 @@ class Text:
     """
 
     text: str
+
+
+def resolve_mode(metric: str, mode: str) -> str:
+    """Return "min" or "max": what a mode means for a metric."""
+    if mode != "auto":
+        return mode
+    return "max" if metric in MORE_IS_BETTER else "min"

@@ -185,7 +185,7 @@ def test_ready_tokens_need_no_tokenizer(folder: Path) -> None:
     ("data", "message"),
     [
         (
-            {"path": "long.jsonl"},
+            {"path": "long.jsonl", "valid_fraction": 0.1},
             "long.jsonl, validation part: expected a document, got none; give more of them; or "
             "change data.valid_fraction = 0.1, where 0 trains without validation",
         ),

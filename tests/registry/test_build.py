@@ -202,5 +202,5 @@ def test_built_in_options_are_known_by_their_names(registry: Registry) -> None:
     )
     assert config_error(registry, "scheduler", "cosine", None) == (
         "scheduler 'cosine' needs a value for 'max_steps', which was not given. "
-        "Options: max_steps, warmup_steps, min_lr"
+        "Options: max_steps, warmup_steps, min_lr, min_lr_ratio"
     )

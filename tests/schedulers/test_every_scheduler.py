@@ -123,12 +123,17 @@ BAD_OPTIONS = [
     (
         StepDecay,
         {"step_size": 0},
-        "step: step_size: expected a number of updates, an integer >= 1, got 0",
+        "step: step_size: expected an integer >= 1, or a fraction below 1, got 0",
     ),
     (
         StepDecay,
         {"step_size": 2.5},
-        "step: step_size: expected a number of updates, an integer >= 1, got 2.5",
+        "step: step_size: expected an integer >= 1, or a fraction below 1, got 2.5",
+    ),
+    (
+        StepDecay,
+        {"step_size": 0.5},
+        "step: step_size: a fraction, 0.5, needs max_steps; give it, too",
     ),
     (
         StepDecay,
@@ -202,3 +207,16 @@ def test_a_bad_option_of_a_curve_is_named(idle, make, name, options, message):
         make(optimizer, **options)
     assert str(caught.value) == f"scheduler {name}: {message}"
     assert optimizer.get_lr() == 0.1
+
+
+@pytest.mark.parametrize("cls", [Cosine, WarmupCosine, WarmupLinear])
+def test_the_last_rate_may_be_a_share_of_the_first(idle, cls):
+    assert cls(idle(0.02), 10, min_lr_ratio=0.25).lr_at(10) == 0.25 * 0.02
+    assert cls(idle(0.02), 10, min_lr_ratio=1).lr_at(9) == 0.02
+    for options, message in (
+        ({"min_lr_ratio": 1.5}, r"min_lr_ratio: expected a number from 0 to 1, got 1\.5$"),
+        ({"min_lr_ratio": True}, r"min_lr_ratio: expected a number from 0 to 1, got True$"),
+        ({"min_lr": 0.01, "min_lr_ratio": 0.5}, r"min_lr: expected none beside min_lr_ratio = "),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            cls(idle(0.02), 10, **options)

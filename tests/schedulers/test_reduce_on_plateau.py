@@ -91,7 +91,7 @@ def test_cut_anywhere_and_restored_it_decides_as_if_it_was_not(
         ({"factor": 0.0}, "factor: expected a number in (0, 1], got 0.0"),
         ({"patience": 0}, "patience: expected a number of evaluations, an integer >= 1, got 0"),
         ({"metric": ""}, "metric: expected a name, got ''"),
-        ({"mode": "least"}, 'mode: expected "min" or "max", got \'least\''),
+        ({"mode": "least"}, 'mode: expected "auto" or "min" or "max", got \'least\''),
         ({"min_delta": -0.1}, "min_delta: expected a finite number >= 0, got -0.1"),
         ({"min_delta": math.inf}, "min_delta: expected a finite number >= 0, got inf"),
         ({"cooldown": True}, "cooldown: expected an integer >= 0, got True"),
@@ -113,3 +113,9 @@ def test_a_metric_that_is_not_measured_is_named(idle):
         "scheduler reduce_on_plateau: metric: expected a metric of the evaluations of this run, "
         'which are eval/loss, eval/perplexity, got "eval/bleu"; choose one of them'
     )
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("eval/loss", "min"), ("eval/accuracy", "max")])
+def test_the_direction_follows_from_the_metric(idle, metric: str, mode: str):
+    assert ReduceOnPlateau(idle(1.0), metric=metric).mode == mode
+    assert ReduceOnPlateau(idle(1.0), metric=metric, mode="min").mode == "min"

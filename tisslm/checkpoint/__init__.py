@@ -27,7 +27,7 @@ from tisslm.checkpoint.litter import clean
 from tisslm.checkpoint.manifest import FileRecord, Manifest, read_manifest
 from tisslm.checkpoint.reading import read
 from tisslm.checkpoint.record import Checkpoint, tokenizer_state
-from tisslm.checkpoint.retention import Retention, prune, resolve_mode
+from tisslm.checkpoint.retention import Retention, prune
 from tisslm.checkpoint.verification import problems, unlisted, verify
 from tisslm.checkpoint.writing import set_aside, write
 
@@ -54,7 +54,6 @@ __all__ = [
     "read",
     "read_manifest",
     "resolve",
-    "resolve_mode",
     "set_aside",
     "tokenizer_state",
     "unlisted",

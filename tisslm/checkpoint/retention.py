@@ -15,11 +15,9 @@ from tisslm.checkpoint.disk import DISK, Disk
 from tisslm.checkpoint.litter import delete
 from tisslm.checkpoint.manifest import Manifest, read_manifest
 from tisslm.checkpoint.naming import step_of
+from tisslm.values import resolve_mode
 
-__all__ = ["Retention", "by_metric", "prune", "resolve_mode"]
-
-#: Metrics of which more is better.
-MORE_IS_BETTER = frozenset({"eval/accuracy", "eval/top5_accuracy"})
+__all__ = ["Retention", "by_metric", "prune"]
 
 Listed = Sequence[tuple[Path, Manifest]]
 
@@ -46,13 +44,6 @@ class Retention:
     every: int = 0
     metric: str = "eval/loss"
     mode: str = "auto"
-
-
-def resolve_mode(metric: str, mode: str) -> str:
-    """Return "min" or "max": what a mode means for a metric."""
-    if mode != "auto":
-        return mode
-    return "max" if metric in MORE_IS_BETTER else "min"
 
 
 def by_metric(listed: Listed, metric: str, mode: str) -> list[Path]:

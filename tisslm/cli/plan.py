@@ -48,7 +48,7 @@ def plan(
     The text is read, because vocabulary and length depend on it. Settings as for train.
     """
     run, registry = RunConfig.load(config, settings or ()), load_registry()
-    shape, data = read_run(run, registry)
+    run, shape, data = read_run(run, registry)
     limit = resolve_limit(run.training.memory_limit)
     planner = plan_run(run, shape, data, registry)
     found = _facts(planner, run, data, limit)

@@ -160,6 +160,11 @@ class DataSection(Section):
 
         A fraction to hold out of another dataset gives a ``ConfigNote``.
         """
+        if self.name == "tokens":
+            raise ConfigError(
+                'data.name: "tokens" is made of an array, in Python; leave data.name out and name '
+                "files of token ids with data.path"
+            )
         if self.name != "text":
             # the default's comes with every run that names no file
             default = type(self).model_fields["valid_fraction"].default

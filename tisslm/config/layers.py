@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tisslm.config.aliases import note, read_flag, rename
+from tisslm.config.aliases import read_flag, rename
 from tisslm.config.data import DataSection
 from tisslm.config.fields import show
+from tisslm.config.giving_way import drop_rivals, start_afresh
 from tisslm.config.loading import Setting
 from tisslm.config.sections import LogSection, ModelSection
 from tisslm.config.training import TrainingConfig
@@ -37,8 +38,13 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
     "log": tuple(LogSection.model_fields),
 }
 
-#: Sections whose other keys belong to what this one says: another value starts them afresh.
-_HEADS = {"model": "preset", **dict.fromkeys(DEFAULT_PARTS, "name")}
+#: Sections whose other keys belong to what this one says, and its value where nothing is said:
+#: another value starts them afresh.
+_HEADS: dict[str, tuple[str, str | None]] = {
+    "model": ("preset", None),
+    "data": ("name", "text"),
+    **{section: ("name", name) for section, name in DEFAULT_PARTS.items()},
+}
 
 _STRINGS = frozenset(
     {f"{section}.name" for section in DEFAULT_PARTS}
@@ -73,9 +79,9 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
 
     A layer that names another part (or another model preset) than the layers below it starts
     that section afresh, because the options there belong to the part that they were given for;
-    a ``ConfigNote`` names what was left out. A layer that gives ``training.epochs`` and no
-    ``max_steps`` takes back that of the layers below, with a note: it would win over the epochs
-    that were asked for. ``training.learning_rate`` may be spelled
+    a ``ConfigNote`` names what was left out. A layer that gives one of two rivals (``RIVALS``)
+    takes the other back from the layers below, with a note: ``training.epochs`` counts, although
+    ``training.max_steps`` would win over it. ``training.learning_rate`` may be spelled
     ``optimizer.learning_rate`` or ``optimizer.lr``.
 
     Parameters
@@ -92,9 +98,10 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
     tables = Tables()
     for layer in layers:
         settings = _canonical(layer)
-        for section, head in _HEADS.items():
-            _start_afresh(tables, settings, section, head)
-        _let_epochs_count(tables, settings)
+        for section, (head, silent) in _HEADS.items():
+            current = tables.values.get(section, {}).get(head, silent)
+            start_afresh(tables, settings, section, head, current)
+        drop_rivals(tables, settings)
         for setting in settings:
             _put(tables, setting)
     return tables
@@ -142,40 +149,6 @@ def _check_place(setting: Setting) -> None:
 
 def _set_by(setting: Setting) -> str:
     return f" (set by {setting.origin})" if setting.origin else ""
-
-
-def _start_afresh(tables: Tables, settings: list[Setting], section: str, head: str) -> None:
-    """Drop the keys of a section if these settings give another value to its head."""
-    new = [s.value for s in settings if s.path == (section, head)]
-    table = tables.values.get(section, {})
-    current = table.get(head, DEFAULT_PARTS.get(section))
-    dropped = [key for key in table if key != head]
-    if not new or new[-1] == current or not dropped:
-        return
-    note(
-        f"{section}.{head} = {show(new[-1])} starts [{section}] afresh: {', '.join(dropped)} of "
-        "the weaker sources left out",
-        stacklevel=5,
-    )
-    for key in dropped:
-        del table[key]
-        tables.origins.pop(f"{section}.{key}", None)
-
-
-def _let_epochs_count(tables: Tables, settings: list[Setting]) -> None:
-    """Drop the weaker sources' ``max_steps`` if these settings give epochs and no steps."""
-    epochs = [s.value for s in settings if s.path == ("training", "epochs")]
-    table = tables.values.get("training", {})
-    weaker = table.get("max_steps", -1)
-    if not epochs or weaker == -1 or any(s.path == ("training", "max_steps") for s in settings):
-        return
-    note(
-        f"training.epochs = {show(epochs[-1])} counts: training.max_steps = {show(weaker)} of "
-        "the weaker sources left out",
-        stacklevel=5,
-    )
-    del table["max_steps"]
-    tables.origins.pop("training.max_steps", None)
 
 
 def _put(tables: Tables, setting: Setting) -> None:

@@ -19,6 +19,7 @@ from tisslm.config.fields import show
 from tisslm.errors import ConfigError
 
 __all__ = [
+    "DEFAULT_RUN",
     "ENVIRONMENT_PREFIX",
     "Setting",
     "environment_settings",
@@ -30,6 +31,9 @@ __all__ = [
 
 #: ``TISSLM_<SECTION>__<KEY>``; other variables that begin so are not settings.
 ENVIRONMENT_PREFIX = "TISSLM_"
+
+#: The origin of the settings that come with TissLM, which nobody has asked for.
+DEFAULT_RUN = "the default configuration"
 
 _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, final
@@ -18,6 +18,7 @@ from tisslm.config.aliases import unknown_key
 from tisslm.config.data import DataSection
 from tisslm.config.layers import DEFAULT_PARTS, SECTION_KEYS, Tables, merge
 from tisslm.config.loading import (
+    DEFAULT_RUN,
     Setting,
     environment_settings,
     file_settings,
@@ -47,6 +48,9 @@ class RunConfig:
         A pair of name and options. The learning rate is not among the options.
     training : TrainingConfig
     log : LogSection
+    said : frozenset of str
+        The settings (``"training.max_steps"``) that somebody asked for: of a file, the
+        environment or the command line. All others follow these (``changed``).
     """
 
     model: dict[str, Any]
@@ -57,6 +61,7 @@ class RunConfig:
     loss: Part
     training: TrainingConfig
     log: LogSection
+    said: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def load(
@@ -94,14 +99,15 @@ class RunConfig:
     def _from_tables(cls, tables: Tables) -> RunConfig:
         try:
             _check_keys(tables.values)
-            return cls._build(tables.values)
+            said = (key for key, origin in tables.origins.items() if origin != DEFAULT_RUN)
+            return cls._build(tables.values, frozenset(said))
         except ConfigError as error:
             where = str(error).partition(": ")[0].split(".")
             origin = tables.origins.get(".".join(where[:2]).partition("[")[0])
             raise ConfigError(f"{error} (set by {origin})" if origin else str(error)) from None
 
     @classmethod
-    def _build(cls, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    def _build(cls, values: Mapping[str, Mapping[str, Any]], said: frozenset[str]) -> RunConfig:
         data = DataSection(**values.get("data", {}))
         data.check()
         model = ModelSection(**values.get("model", {}))
@@ -114,6 +120,7 @@ class RunConfig:
             data=data,
             training=TrainingConfig(**values.get("training", {})),
             log=log,
+            said=said,
             **{
                 section: make_part(section, values.get(section, {}), default)
                 for section, default in DEFAULT_PARTS.items()
@@ -129,6 +136,28 @@ class RunConfig:
     def monitors(self) -> list[Part]:
         """The monitors of ``[log]`` with their options."""
         return self.log.parts(self.log.monitors)
+
+    def changed(self, section: str, **values: Any) -> RunConfig:
+        """Return this configuration with other values of a section.
+
+        Parameters
+        ----------
+        section : str
+            ``name`` of one that names a part is the part's; another part keeps the options that
+            were asked for.
+        **values
+        """
+        old: Any = getattr(self, section)
+        new: Any
+        if isinstance(old, Part):
+            name = values.pop("name", old.name)
+            asked = {k: v for k, v in old.options.items() if f"{section}.{k}" in self.said}
+            new = Part(name, {**(old.options if name == old.name else asked), **values})
+        elif isinstance(old, dict):
+            new = {**old, **values}
+        else:
+            new = old.model_copy(update=values)
+        return replace(self, **{section: new})
 
     def resolved(self) -> dict[str, dict[str, Any]]:
         """Return nested tables of plain values, from which ``from_mapping`` builds an equal one.
@@ -152,8 +181,7 @@ class RunConfig:
 def default_settings() -> list[Setting]:
     """Return the settings of the run that comes with TissLM (``default.toml``)."""
     text = resources.files("tisslm.config").joinpath("default.toml").read_text("utf-8")
-    origin = "the default configuration"
-    return table_settings(parse_toml(text, origin), origin)
+    return table_settings(parse_toml(text, DEFAULT_RUN), DEFAULT_RUN)
 
 
 def _check_keys(values: Mapping[str, Mapping[str, Any]]) -> None:

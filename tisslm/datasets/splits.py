@@ -11,10 +11,26 @@ from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.permutation import mix
 from tisslm.errors import DataError
 
-__all__ = ["is_held_out", "split_documents"]
+__all__ = ["TooShortError", "is_held_out", "split_documents"]
 
 #: So that the choice is another than those that hash small numbers for something else.
 SALT = 0x5EED_0F_5B117
+
+
+class TooShortError(DataError):
+    """Data, or what is held out of them, are too short for one row.
+
+    Attributes
+    ----------
+    n_tokens : int
+        How many there are.
+    was_split : bool
+        Whether there are more where nothing is held out.
+    """
+
+    def __init__(self, message: str, n_tokens: int, *, was_split: bool) -> None:
+        super().__init__(message)
+        self.n_tokens, self.was_split = n_tokens, was_split
 
 
 def is_held_out(index: int, fraction: float) -> bool:
@@ -63,16 +79,17 @@ def split_documents(
 
     Raises
     ------
-    DataError
+    TooShortError
         If there is only one document to split.
     """
     if not fraction:
         return documents, None
     if len(documents) < 2:
-        raise DataError(
+        message = (
             f"{documents.where}: expected several documents to hold some out, got one; set "
             "data.valid_path to tokens to validate on, or data.valid_fraction to 0"
         )
+        raise TooShortError(message, 0, was_split=True)
     wanted = len(documents.tokens) * (1.0 - fraction)
     cut = int(documents.offsets.searchsorted(wanted))
     cut = min(max(cut, 1), len(documents) - 1)

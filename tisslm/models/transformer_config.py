@@ -115,6 +115,9 @@ class TransformerConfig(BaseModel):
     def preset(cls, name: str, **overrides: Any) -> TransformerConfig:
         """Build a named configuration, with some values replaced.
 
+        The preset's numbers of heads and channels follow those that are given: heads become the
+        most that divide ``n_embd``, channels the nearest multiple of ``n_head``.
+
         Examples
         --------
         >>> TransformerConfig.preset("char-tiny", vocab_size=65).n_embd
@@ -126,7 +129,7 @@ class TransformerConfig(BaseModel):
             raise ConfigError(
                 f"model.preset: unknown preset {name!r}. Known: {', '.join(PRESETS)}{hint}"
             )
-        return cls(**{**PRESETS[name], **overrides})
+        return cls(**{**PRESETS[name], **_following(PRESETS[name], overrides), **overrides})
 
     @property
     def head_size(self) -> int:
@@ -137,6 +140,25 @@ class TransformerConfig(BaseModel):
     def qkv_size(self) -> int:
         """E: channels of queries, keys and values together."""
         return (self.n_head + 2 * self.n_kv_head) * self.head_size
+
+
+def _following(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, int]:
+    """Return a preset's heads and channels that fit those that are given; what is wrong stays."""
+    sizes = {
+        key: value
+        for key in ("n_kv_head", "n_head", "n_embd")
+        if isinstance(value := _as_int(given.get(key)), int) and value >= 1
+    }
+    heads, width = sizes.get("n_head", preset["n_head"]), sizes.get("n_embd", preset["n_embd"])
+    shared = sizes.get("n_kv_head", 1)
+    found = {}
+    if "n_head" not in sizes and (heads % shared or ("n_embd" in sizes and width % heads)):
+        fits = range(shared, max(heads, shared) + 1, shared)
+        divides = [h for h in fits if "n_embd" not in sizes or width % h == 0]
+        heads = found["n_head"] = divides[-1] if divides else heads
+    if "n_embd" not in sizes and width % heads:
+        found["n_embd"] = max(1, (width + heads // 2) // heads) * heads
+    return found
 
 
 def _as_int(value: object) -> object:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import cast
 
 from tisslm.errors import ConfigError
 
-__all__ = ["amount", "count", "factor", "minimum", "updates", "warmup", "word"]
+__all__ = ["amount", "count", "factor", "lowest", "minimum", "span", "updates", "warmup", "word"]
 
 
 def updates(where: str, value: object, what: str = "updates") -> int:
@@ -140,6 +141,66 @@ def minimum(where: str, value: object, base_lr: float) -> float:
     raise ConfigError(
         f"{where}: expected a number from 0 to the learning rate {base_lr:g}, got {value!r}"
     )
+
+
+def lowest(name: str, min_lr: object, min_lr_ratio: object, base_lr: float) -> float:
+    """Return a learning rate to end at, given as such or as a share of the one to start from.
+
+    Parameters
+    ----------
+    name : str
+        The scheduler.
+    min_lr : object
+        From 0 to ``base_lr``; 0 leaves it to the ratio.
+    min_lr_ratio : object
+        From 0 to 1; None leaves it to ``min_lr``.
+    base_lr : float
+        The optimizer's learning rate at the start.
+
+    Raises
+    ------
+    ConfigError
+        If one is out of range, or both are given.
+    """
+    where = f"scheduler {name}: min_lr"
+    if min_lr_ratio is None:
+        return minimum(where, min_lr, base_lr)
+    if min_lr != 0.0:
+        raise ConfigError(
+            f"{where}: expected none beside min_lr_ratio = {min_lr_ratio!r}, got {min_lr!r}; "
+            "keep one of the two"
+        )
+    number = isinstance(min_lr_ratio, Real) and not isinstance(min_lr_ratio, bool)
+    if number and 0.0 <= float(cast("float", min_lr_ratio)) <= 1.0:
+        return base_lr * float(cast("float", min_lr_ratio))
+    raise ConfigError(f"{where}_ratio: expected a number from 0 to 1, got {min_lr_ratio!r}")
+
+
+def span(where: str, value: object, max_steps: object) -> int:
+    """Return a number of updates, at least 1, given as such or as a fraction of ``max_steps``.
+
+    Parameters
+    ----------
+    where : str
+        Scheduler and option.
+    value : object
+        An integer >= 1; or a fraction below 1, which is rounded to the nearest number of updates.
+    max_steps : object
+        The number of updates of the run, which only a fraction asks for.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither, or a fraction of a run whose length was not given.
+    """
+    if isinstance(value, Real) and not isinstance(value, Integral) and 0.0 < float(value) < 1.0:
+        if max_steps is None:
+            raise ConfigError(f"{where}: a fraction, {value!r}, needs max_steps; give it, too")
+        run = updates(f"{where.rpartition(':')[0]}: max_steps", max_steps)
+        return max(1, round(float(value) * run))
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
+        return int(value)
+    raise ConfigError(f"{where}: expected an integer >= 1, or a fraction below 1, got {value!r}")
 
 
 def warmup(where: str, value: object, max_steps: int) -> int:

@@ -9,7 +9,7 @@ from typing import final
 
 from tisslm.contracts import Optimizer, Scheduler
 from tisslm.schedulers._curves import half_cosine, warmup_then
-from tisslm.schedulers._options import minimum, updates, warmup
+from tisslm.schedulers._options import lowest, updates, warmup
 
 __all__ = ["Cosine"]
 
@@ -31,6 +31,8 @@ class Cosine(Scheduler):
         No rise by default.
     min_lr : float
         The rate from ``max_steps`` on, at most the optimizer's.
+    min_lr_ratio : float, optional
+        The same as a share of the optimizer's rate, in place of ``min_lr``.
 
     Raises
     ------
@@ -49,11 +51,12 @@ class Cosine(Scheduler):
         max_steps: int,
         warmup_steps: int | float = 0,
         min_lr: float = 0.0,
+        min_lr_ratio: float | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.max_steps = updates("scheduler cosine: max_steps", max_steps)
         self.warmup_steps = warmup("scheduler cosine: warmup_steps", warmup_steps, self.max_steps)
-        self.min_lr = minimum("scheduler cosine: min_lr", min_lr, self.base_lr)
+        self.min_lr = lowest("cosine", min_lr, min_lr_ratio, self.base_lr)
         self.start()
 
     def lr_at(self, step: int) -> float:

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, final
 
 from tisslm.contracts import Optimizer, Scheduler
 from tisslm.errors import ConfigError
-from tisslm.schedulers._options import amount, count, minimum, updates, word
+from tisslm.schedulers._options import amount, count, lowest, updates, word
 from tisslm.schedulers._options import factor as factor_of
+from tisslm.values import resolve_mode
 
 __all__ = ["ReduceOnPlateau"]
 
@@ -38,8 +39,8 @@ class ReduceOnPlateau(Scheduler):
         lowers it at the one after as many.
     metric : str
         Of the evaluations, such as "eval/loss".
-    mode : {"min", "max"}
-        Whether less or more is better.
+    mode : {"auto", "min", "max"}
+        Whether less or more is better; "auto" is "max" for accuracies, else "min".
     min_delta : float
         By how much a value must be better to count, in units of the metric.
     cooldown : int
@@ -48,6 +49,8 @@ class ReduceOnPlateau(Scheduler):
         The rate is never lowered below it.
     warmup_steps : int
         Updates of a linear rise at the start.
+    min_lr_ratio : float, optional
+        ``min_lr`` as a share of the optimizer's rate, in its place.
 
     Raises
     ------
@@ -71,20 +74,22 @@ class ReduceOnPlateau(Scheduler):
         factor: float = 0.1,
         patience: int = 10,
         metric: str = "eval/loss",
-        mode: str = "min",
+        mode: str = "auto",
         min_delta: float = 1e-4,
         cooldown: int = 0,
         min_lr: float = 0.0,
         warmup_steps: int = 0,
+        min_lr_ratio: float | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.factor = factor_of(f"{_NAME}: factor", factor)
         self.patience = updates(f"{_NAME}: patience", patience, "evaluations")
         self.metric = word(f"{_NAME}: metric", metric)
-        self.mode = word(f"{_NAME}: mode", mode, ("min", "max"))
+        known = ("auto", "min", "max")
+        self.mode = resolve_mode(self.metric, word(f"{_NAME}: mode", mode, known))
         self.min_delta = amount(f"{_NAME}: min_delta", min_delta)
         self.cooldown = count(f"{_NAME}: cooldown", cooldown)
-        self.min_lr = minimum(f"{_NAME}: min_lr", min_lr, self.base_lr)
+        self.min_lr = lowest("reduce_on_plateau", min_lr, min_lr_ratio, self.base_lr)
         self.warmup_steps = count(f"{_NAME}: warmup_steps", warmup_steps)
         self._best: float | None = None
         self._reductions = self._waited = self._resting = 0

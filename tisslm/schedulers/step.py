@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import final
 
 from tisslm.contracts import Optimizer, Scheduler
-from tisslm.schedulers._options import factor, updates
+from tisslm.schedulers._options import factor, span
 
 __all__ = ["StepDecay"]
 
@@ -22,10 +22,12 @@ class StepDecay(Scheduler):
     Parameters
     ----------
     optimizer : Optimizer
-    step_size : int
-        Updates at each rate.
+    step_size : int or float
+        Updates at each rate; or a fraction of ``max_steps``, below 1.
     gamma : float
         In (0, 1].
+    max_steps : int, optional
+        Updates of the run, for a fraction; the Trainer fills it in when it is left out.
 
     Raises
     ------
@@ -33,9 +35,15 @@ class StepDecay(Scheduler):
         If an option is out of range.
     """
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        step_size: int | float = 0.3,
+        gamma: float = 0.1,
+        max_steps: int | None = None,
+    ) -> None:
         super().__init__(optimizer)
-        self.step_size = updates("scheduler step: step_size", step_size)
+        self.step_size = span("scheduler step: step_size", step_size, max_steps)
         self.gamma = factor("scheduler step: gamma", gamma)
         self.start()
 

@@ -9,7 +9,7 @@ from typing import final
 
 from tisslm.contracts import Optimizer, Scheduler
 from tisslm.schedulers._curves import half_cosine, warmup_then
-from tisslm.schedulers._options import minimum, updates, warmup
+from tisslm.schedulers._options import lowest, updates, warmup
 
 __all__ = ["WarmupCosine"]
 
@@ -31,6 +31,8 @@ class WarmupCosine(Scheduler):
         A twentieth of the run by default.
     min_lr : float
         The rate from ``max_steps`` on, at most the optimizer's.
+    min_lr_ratio : float, optional
+        The same as a share of the optimizer's rate, in place of ``min_lr``.
 
     Raises
     ------
@@ -49,13 +51,14 @@ class WarmupCosine(Scheduler):
         max_steps: int,
         warmup_steps: int | float = 0.05,
         min_lr: float = 0.0,
+        min_lr_ratio: float | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.max_steps = updates("scheduler warmup_cosine: max_steps", max_steps)
         self.warmup_steps = warmup(
             "scheduler warmup_cosine: warmup_steps", warmup_steps, self.max_steps
         )
-        self.min_lr = minimum("scheduler warmup_cosine: min_lr", min_lr, self.base_lr)
+        self.min_lr = lowest("warmup_cosine", min_lr, min_lr_ratio, self.base_lr)
         self.start()
 
     def lr_at(self, step: int) -> float:

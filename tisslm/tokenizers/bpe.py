@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BpeTokenizer"]
 
+#: Ids of a tokenizer that is trained without a wish.
+TRAINED_VOCABULARY = 4096
+
 LARGEST = 2**29  # bytes of a tokenizer.json: a vocabulary of 250,000 takes some 30 MB
 
 _UNREADABLE = Refusal(
@@ -109,7 +112,8 @@ class BpeTokenizer(Tokenizer):
             A tokenizer.json to read instead of training.
         vocab_size : int, optional
             Number of ids wanted, with the 256 bytes and the special tokens; a short text may
-            not have pairs enough to reach it. Exactly one of this and ``path`` must be given.
+            not have pairs enough to reach it. 4096 if neither this nor ``path`` is given, which
+            exclude each other.
         min_frequency : int
             A pair seen fewer times is not merged.
         special_tokens : sequence of str
@@ -118,8 +122,7 @@ class BpeTokenizer(Tokenizer):
         Raises
         ------
         ConfigError
-            If both or none of ``path`` and ``vocab_size`` are given, or an option is out of
-            bounds.
+            If both ``path`` and ``vocab_size`` are given, or an option is out of bounds.
         DataError
             If the text to train on is empty, or the file cannot be used.
         """
@@ -155,15 +158,15 @@ class BpeTokenizer(Tokenizer):
         ConfigError, DataError
             As ``from_text`` does.
         """
-        if (path is None) == (vocab_size is None):
+        if path is None:
+            wanted = TRAINED_VOCABULARY if vocab_size is None else vocab_size
+            return cls(tokenizer_json=train(texts, wanted, min_frequency, special_tokens))
+        if vocab_size is not None:
             raise ConfigError(
-                "bpe tokenizer: expected either path or vocab_size, got "
-                f"{'none' if path is None else 'both'}; set path to a tokenizer.json to read, or "
-                "vocab_size to train one on the training text"
+                "bpe tokenizer: expected either path or vocab_size, got both; set path to a "
+                "tokenizer.json to read, or vocab_size to train one on the training text"
             )
-        if vocab_size is None:
-            return cls(path=path)
-        return cls(tokenizer_json=train(texts, vocab_size, min_frequency, special_tokens))
+        return cls(path=path)
 
     @property
     def vocab_size(self) -> int:

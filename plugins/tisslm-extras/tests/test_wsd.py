@@ -111,6 +111,11 @@ def test_durations_are_updates_or_fractions(
             "shorten one",
         ),
         ({"min_lr": 1.0}, "min_lr: expected a number from 0 to the learning rate 0.8, got 1.0"),
+        ({"min_lr_ratio": 2}, "min_lr_ratio: expected a number from 0 to 1, got 2"),
+        (
+            {"min_lr": 0.1, "min_lr_ratio": 0.5},
+            "min_lr: expected none beside min_lr_ratio = 0.5, got 0.1; keep one of the two",
+        ),
         (
             {"decay_shape": "exponential"},
             "decay_shape: expected one of linear, sqrt, cosine, got 'exponential'",

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from types import MappingProxyType
-from typing import final
+from typing import TypeGuard, final
 
 from tisslm.contracts import Optimizer, Scheduler
 from tisslm.errors import ConfigError
@@ -48,6 +48,8 @@ class WSD(Scheduler):
         The rate from ``max_steps`` on, at most the optimizer's.
     decay_shape : {"linear", "sqrt", "cosine"}
         f: ``1 - x``, ``1 - sqrt(x)`` or ``(1 + cos(pi x)) / 2``.
+    min_lr_ratio : float, optional
+        ``min_lr`` as a share of the optimizer's rate, in its place.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class WSD(Scheduler):
         decay_steps: int | float = 0.1,
         min_lr: float = 0.0,
         decay_shape: str = "linear",
+        min_lr_ratio: float | None = None,
     ) -> None:
         super().__init__(optimizer)
         if decay_shape not in SHAPES:
@@ -77,7 +80,7 @@ class WSD(Scheduler):
                 f"got {decay_shape!r}"
             )
         self.max_steps = _updates(max_steps)
-        self.min_lr = _minimum(min_lr, self.base_lr)
+        self.min_lr = _minimum(min_lr, min_lr_ratio, self.base_lr)
         self.decay_shape = decay_shape
         rise = _duration("warmup_steps", warmup_steps, self.max_steps)
         fall = _duration("decay_steps", decay_steps, self.max_steps)
@@ -110,13 +113,27 @@ def _updates(value: object) -> int:
     raise ConfigError(f"scheduler wsd: max_steps: expected an integer >= 1, got {value!r}")
 
 
-def _minimum(value: object, base_lr: float) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) <= base_lr:
-        return float(value)
-    raise ConfigError(
-        f"scheduler wsd: min_lr: expected a number from 0 to the learning rate {base_lr:g}, "
-        f"got {value!r}"
-    )
+def _minimum(value: object, ratio: object, base_lr: float) -> float:
+    """Return the last rate, given as such or as a share of the first."""
+    if ratio is None:
+        if _between(value, base_lr):
+            return float(value)
+        raise ConfigError(
+            f"scheduler wsd: min_lr: expected a number from 0 to the learning rate {base_lr:g}, "
+            f"got {value!r}"
+        )
+    if value != 0.0:
+        raise ConfigError(
+            f"scheduler wsd: min_lr: expected none beside min_lr_ratio = {ratio!r}, got "
+            f"{value!r}; keep one of the two"
+        )
+    if _between(ratio, 1.0):
+        return base_lr * float(ratio)
+    raise ConfigError(f"scheduler wsd: min_lr_ratio: expected a number from 0 to 1, got {ratio!r}")
+
+
+def _between(value: object, most: float) -> TypeGuard[float]:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) <= most
 
 
 def _duration(option: str, value: object, max_steps: int) -> float:
