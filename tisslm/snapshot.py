@@ -77,7 +77,16 @@ def conditions(trainer: Trainer) -> dict[str, Any]:
         "validation_data": _fingerprint(trainer, trainer.val_dataset),
         "learning_rate": config.learning_rate,
         "max_grad_norm": config.max_grad_norm,
+        "schedule": _schedule(trainer),
     }
+
+
+def _schedule(trainer: Trainer) -> dict[str, Any]:
+    """Return what the learning rates follow from; its steps only where they depend on them."""
+    settings = trainer.settings.get("scheduler")
+    found = {k: v for k, v in (settings or {}).items() if v is not None and k != "base_lr"}
+    steps = getattr(trainer.scheduler, "max_steps", None)
+    return found if steps is None else {**found, "max_steps": steps}
 
 
 def restore(trainer: Trainer, path: checkpoint.Where) -> TrainerState:

@@ -139,11 +139,30 @@ def _count(value: Mapping[str, Any], name: str, default: int | None = None) -> i
 
 def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Say why a resumed run may not equal the uninterrupted one."""
-    changed = [f"{k}: {saved.get(k)} then, {v} now" for k, v in now.items() if saved.get(k) != v]
+    then, now = _flat(saved, now), _flat(now, now)
+    names = sorted({*then, *now}, key=[*now, *then].index)
+    pairs = [(name, then.get(name), now.get(name)) for name in names]
+    changed = [f"{k}: {old} then, {new} now" for k, old, new in pairs if old != new]
     if changed:
+        is_rate = any(k.startswith("scheduler.") for k, old, new in pairs if old != new)
+        rates = "; the learning rates follow the new schedule from here on" if is_rate else ""
         warnings.warn(
             f"the run goes on under other conditions ({'; '.join(changed)}): it will not equal "
-            "the uninterrupted run bit for bit",
+            f"the uninterrupted run bit for bit{rates}",
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _flat(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the wanted values; those of the schedule by the names of their settings."""
+    found = {name: values.get(name) for name in wanted if name != "schedule"}
+    table = values.get("schedule") if "schedule" in wanted else None
+    return found | _table(table)
+
+
+def _table(table: object) -> dict[str, Any]:
+    """Return a table's values by dotted names; a checkpoint may have anything in its place."""
+    if not isinstance(table, Mapping):
+        return {}
+    return {f"scheduler.{name}": value for name, value in table.items()}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tisslm import checkpoint
+
 if TYPE_CHECKING:
     from conftest import Cli
 
@@ -108,3 +110,25 @@ def test_a_file_is_no_checkpoint(cli: Cli, folder: Path) -> None:
         "error: text.txt: is a file, and a checkpoint is a directory; give a directory "
         "checkpoint-N, or a run directory that contains one, or a folder of token shards\n",
     )
+
+
+def test_the_best_of_a_run(cli: Cli, train: Cli) -> None:
+    result = train(
+        "training.output_dir=run", "training.save_every=2", "training.validation_frequency=2"
+    )
+    assert result.code == 0
+    best = checkpoint.best("run")
+    result = cli("verify", "run/best", "--json")
+    (row,) = json.loads(result.out)
+    assert (result.code, result.err, row["checkpoint"], row["ok"]) == (0, "", str(best), True)
+    (best / "model.safetensors").write_bytes(b"damaged")
+    result = cli("verify", "run/best", "--json")  # and not the best of those that are whole
+    (row,) = json.loads(result.out)
+    assert (result.code, row["checkpoint"], row["ok"]) == (1, str(best), False)
+
+
+def test_a_run_without_a_best(cli: Cli, train: Cli) -> None:
+    assert train("training.output_dir=run", "data.valid_fraction=0").code == 0
+    result = cli("verify", "run/best")
+    assert result.code == 1
+    assert "run: none of its 1 checkpoints has a value of eval/loss" in result.err

@@ -83,7 +83,8 @@ def test_auto_takes_the_newest_checkpoint_of_the_directory_or_starts(make_traine
     first = make_trainer(max_steps=4, resume="auto")
     assert first.current_step == 0
     first.train()
-    again = make_trainer(max_steps=9, resume="auto")
+    with pytest.warns(RuntimeWarning, match=r"\(scheduler.max_steps: 4 then, 9 now\)"):
+        again = make_trainer(max_steps=9, resume="auto")
     assert again.current_step == 4
     again.train()
     assert json.loads((again.run.path / "summary.json").read_text())["steps"] == 9
@@ -360,3 +361,34 @@ def test_the_best_of_nothing_measured_is_refused(make_trainer):
     with pytest.raises(ConfigError, match=r"^training.keep_best: expected validation data to com"):
         make_trainer(keep_best=2)
     make_trainer(keep_best=2, best_metric="train/loss")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "told"),
+    [
+        ({"max_steps": 4}, {"max_steps": 9}, "scheduler.max_steps: 4 then, 9 now"),
+        (
+            {"parts": {"scheduler": ("cosine", {"warmup_steps": 1})}},
+            {"parts": {"scheduler": ("cosine", {"warmup_steps": 2, "min_lr": 1e-3})}},
+            "scheduler.warmup_steps: 1 then, 2 now; scheduler.min_lr: 0.0 then, 0.001 now",
+        ),
+        (
+            {"parts": {"scheduler": "constant"}},
+            {"parts": {"scheduler": ("step", {"step_size": 3})}},
+            "scheduler.name: Constant then, StepDecay now; scheduler.step_size: None then, 3 now",
+        ),
+    ],
+)
+def test_another_schedule_is_told_with_old_and_new(make_trainer, then, now, told):
+    make_trainer(save_every=2, **then).train()
+    with pytest.warns(RuntimeWarning, match="other conditions") as caught:
+        make_trainer(resume="auto", **now)
+    (said,) = [str(warning.message) for warning in caught]
+    assert told in said
+    assert said.endswith("; the learning rates follow the new schedule from here on")
+
+
+def test_more_steps_of_a_rate_that_does_not_fall_change_nothing(make_trainer):
+    parts = {"scheduler": "constant"}
+    make_trainer(max_steps=4, parts=parts).train()
+    assert make_trainer(max_steps=9, resume="auto", parts=parts).current_step == 4

@@ -143,14 +143,23 @@ def best(run: str | Path, metric: str = "", mode: str = "") -> Path:
 
 
 def _find_best(run: Path, metric: str = "", mode: str = "") -> Found:
+    folder, sorted_by_metric = _by_metric(run, metric, mode)
+    found = _first_whole(folder, sorted_by_metric)
+    if found is None:
+        raise _none(run)
+    return found
+
+
+def _by_metric(run: Path, metric: str = "", mode: str = "") -> tuple[Path, list[Path]]:
+    """Return the folder of a run's checkpoints, and those with a metric, best first."""
     settings = _training(run)
     metric = metric or str(settings.get("best_metric", "eval/loss"))
     mode = mode or str(settings.get("best_mode", "auto"))
     for folder in _folders(run):
         listed = [(path, read_manifest(path)) for path in list_checkpoints(folder)]
-        found = _first_whole(folder, by_metric(listed, metric, mode))
-        if found is not None:
-            return found
+        found = by_metric(listed, metric, mode)
+        if found:
+            return folder, found
         if listed:
             known = sorted({name for _, manifest in listed for name in manifest.metrics})
             raise CheckpointError(
@@ -170,7 +179,8 @@ def directories(path: Path) -> list[Path]:
     Parameters
     ----------
     path : Path
-        One of them, a folder of them, or a run directory.
+        One of them, a folder of them, a run directory, or ``RUN/best``: the best by its metric,
+        damaged or not.
 
     Raises
     ------
@@ -179,6 +189,8 @@ def directories(path: Path) -> list[Path]:
     """
     if _is_one(path):
         return [path]
+    if path.name == BEST and not path.exists() and path.parent.is_dir():
+        return [_by_metric(path.parent)[1][0]]
     for folder in _folders(path):
         found = list(reversed(_candidates(folder)))
         if folder.is_dir():

@@ -26,7 +26,9 @@ __all__ = ["verify"]
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT|SHARDS", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|RUN/best|CHECKPOINT|SHARDS", show_default=False)
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
 ) -> None:
     """Compare every file of a run's checkpoints, of one, or of shards, with its size and SHA-256.
