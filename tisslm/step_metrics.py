@@ -105,7 +105,7 @@ class StepMetrics:
 
     def _movement(self) -> dict[str, float]:
         """Return how far the update has moved the parameters, if the optimizer tells."""
-        movement = self.trainer.optimizer.movement
+        movement = self.trainer.movement
         if movement is None:
             return {}
         return {

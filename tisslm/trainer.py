@@ -186,7 +186,6 @@ class Trainer:
         self.scaler = make_scaler(self.model.parameters, self.config, self.passes.precision)
         measures = self.optimizer.measures_movement
         self.movement = Movement(self.model.parameters) if measures else None
-        self.optimizer.gate = self.scaler.admit if self.passes.precision == "fp16" else None
         return parts
 
     def _fit(self, dataset: Dataset | None, where: str) -> Dataset | None:
@@ -280,7 +279,8 @@ class Trainer:
         scale = self.scaler.begin()
         if scale != 1.0:
             d_logits = d_logits * d_logits.dtype.type(scale)
-            self.optimizer.scale_next_step(1.0 / scale)
+        if self.passes.precision == "fp16":
+            self.optimizer.scale_next_step(1.0 / scale, self.scaler.admit)
         self.model.backward(d_logits, cache)
 
     def compute_grad_norm(self) -> float:

@@ -110,8 +110,7 @@ def apply(trainer: Trainer, x: Array, y: Array, loss: float, start: Array | None
     trainer.monitoring.before_update(trainer.scaler.current)
     state.clipped += clip(trainer, trainer.config.max_grad_norm, norm)
     logged = is_logged(state.step + 1, trainer.config, trainer.max_steps)
-    trainer.optimizer.movement = trainer.movement if logged else None
-    trainer.optimizer.step()
+    trainer.optimizer.step(trainer.movement if logged else None)
     trainer.observed = trainer.monitoring.after_update()
     state.step += 1
     state.refused_in_a_row = 0
@@ -137,7 +136,8 @@ def clip(trainer: Trainer, max_norm: float, norm: float) -> bool:
     """
     factor = max_norm / (norm + CLIP_EPS) if max_norm > 0.0 else 1.0
     factor = factor if factor < 1.0 else 1.0
-    trainer.optimizer.scale_next_step(factor / trainer.scaler.current)
+    admits = trainer.scaler.admit if trainer.passes.precision == "fp16" else None
+    trainer.optimizer.scale_next_step(factor / trainer.scaler.current, admits)
     return factor < 1.0
 
 
