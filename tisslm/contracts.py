@@ -204,12 +204,20 @@ class Model(Observed, ABC):
                 f"at which the document of each token begins, got {got}"
             )
 
-    def plan(self, batch: int, time: int) -> Mapping[str, int]:
+    def plan(
+        self,
+        batch: int,
+        time: int,
+        *,
+        precision: str | None = None,
+        activation_checkpointing: str | None = None,
+    ) -> Mapping[str, int]:
         """Return the bytes of every buffer of a pass of shape (B, T), by name.
 
         ``layers.<i>.<name>`` is kept by layer i until its backward; other names with a dot are
-        scratch that layers share; names without one are the model's own. It follows ``prepare``,
-        and nothing is made. The default, nothing, leaves passes out of memory plans.
+        scratch that layers share; names without one are the model's own. For passes as ``prepare``
+        would fix them; left out, as it has. Nothing is made or changed. The default, nothing,
+        leaves passes out of memory plans.
         """
         return {}
 
