@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from tisslm import checkpoint, ops
 from tisslm.components import Components
 from tisslm.config import TrainingConfig
@@ -20,10 +22,13 @@ from tisslm.part_states import load_part_states, part_states
 from tisslm.plugins import tisslm_version
 from tisslm.registry import Registry
 from tisslm.stopping import Stopping
+from tisslm.tensor_files import kind_of
 from tisslm.trainer_state import TrainerState, warn_if_bits_differ
 from tisslm.untrusted import show
 
 __all__ = ["Snapshot"]
+
+Array = NDArray[Any]
 
 
 class Snapshot:
@@ -133,9 +138,12 @@ class Snapshot:
         standing = self._stopping.read(found.trainer.get("stopping", {}), file)
         checkpoint.check_same(found, self._bare(), str(where))
         warn_if_bits_differ(found.trainer, self.conditions())
-        model = {name: found.model[name] for name in found.model}
-        optimizer = {name: found.optimizer[name] for name in found.optimizer}
-        self._put(replace(found, model=model, optimizer=optimizer), state, where)
+        read = replace(
+            found,
+            model=_read(found.model, self._parts.model.parameters.state()),
+            optimizer=_read(found.optimizer, self._parts.optimizer.state()),
+        )
+        self._put(read, state, where)
         self._stopping.standing = standing
         return state
 
@@ -169,6 +177,14 @@ class Snapshot:
             parts.dataset.epoch = state.epoch
         parts.optimizer.zero_grad()
         parts.scheduler.step(state.step)
+
+
+def _read(saved: Mapping[str, Array], own: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Read arrays into memory, unless they do not fit and will be refused, however large."""
+    fits = saved.keys() == own.keys() and all(
+        kind_of(saved, name) == (array.shape, array.dtype) for name, array in own.items()
+    )
+    return {name: saved[name] for name in saved} if fits else saved
 
 
 def _metrics(state: TrainerState) -> dict[str, float]:

@@ -236,6 +236,13 @@ def test_parts_of_another_model_are_refused(make_trainer, make_model):
         make_trainer(parts={"scheduler": Constant(optimizer)})
 
 
+@pytest.mark.parametrize("name", ["optimizer", "loss_fn", "dataset", "max_steps", "state"])
+def test_a_part_of_a_composed_run_cannot_be_exchanged(make_trainer, name):
+    trainer = make_trainer()
+    with pytest.raises(AttributeError, match=rf"^trainer\.{name}: a run is made of what its "):
+        setattr(trainer, name, getattr(trainer, name))
+
+
 class TwoRanks(LocalCommunicator):
     """Claims a second process."""
 
