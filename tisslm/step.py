@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tisslm.components import Components
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Batch, Loss, Window
+from tisslm.contracts import Batch, Loss, UpdateMeter, Window
 from tisslm.errors import DataError, ShapeError
 from tisslm.guard import Verdict, judge
 from tisslm.monitoring import Monitoring
@@ -209,9 +209,9 @@ class Step:
         if verdict.what:
             _warn(f"step {state.step + 1}: {verdict.what}")
         self._monitoring.before_update(parts.scaler.current)
-        clipped = self.clip(config.max_grad_norm, norm)
         movement = self._movement if is_logged(state.step + 1, config, self._last) else None
-        if not parts.optimizer.step(movement):
+        applied, clipped = self.update(norm, movement)
+        if not applied:
             state.skipped += 1
             return result
         observed = self._monitoring.after_update()
@@ -225,6 +225,24 @@ class Step:
             parameter_norm=None if movement is None else movement.parameter_norm,
             update_ratio=None if movement is None else movement.ratio,
         )
+
+    def update(self, norm: float, movement: UpdateMeter | None = None) -> tuple[bool, bool]:
+        """Clip and apply the gradients that are there, whatever they are.
+
+        Parameters
+        ----------
+        norm : float
+            Of the gradients without the loss scale.
+        movement : UpdateMeter, optional
+            What measures how far the parameters move.
+
+        Returns
+        -------
+        (bool, bool)
+            Whether an update was made, and whether its gradients were clipped.
+        """
+        clipped = self.clip(self.config.max_grad_norm, norm)
+        return self.parts.optimizer.step(movement), clipped
 
     def clip(self, max_norm: float, norm: float) -> bool:
         """Leave a factor with the optimizer: the one that limits the norm, over the loss scale.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "tisslm"
 ABOVE = {"cli", "replay", "lr_range", "dry_run", "build", "trainer"}
 
 
+@cache
 def modules(package: Path) -> dict[str, ast.Module]:
     """Return the syntax tree of each module of a package, by its dotted name."""
     found = {}
@@ -119,6 +121,37 @@ def test_only_what_stands_above_takes_a_whole_run(kind, home):
         for function in taking(tree, kind)
     }
     assert takers == set()
+
+
+def called(tree: ast.Module) -> set[str]:
+    """Return the dotted ends of what a file calls: ``optimizer.step`` of ``a.optimizer.step()``."""
+    ends = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = node.func.value
+            inner = getattr(owner, "attr", getattr(owner, "id", ""))
+            ends |= {f"{inner}.{node.func.attr}", f".{node.func.attr}"}
+    return ends
+
+
+@pytest.mark.parametrize(
+    ("call", "homes"),
+    [
+        (".stream", {"session"}),
+        ("optimizer.step", {"step", "measuring"}),  # the speed of an update alone
+        (".step_loss", {"step", "evaluate", "measuring"}),
+        (".prepare", {"trainer", "planning", "measuring"}),  # planning: the contract's, a check
+    ],
+)
+def test_there_is_one_way_to_make_a_step(call, homes):
+    """Training, dry run, range test and replay have the session open the data and make steps."""
+    library = {"datasets", "testing"}
+    callers = {
+        name.split(".")[1]
+        for name, tree in modules(PACKAGE).items()
+        if call in called(tree) and name.split(".")[1] not in library
+    }
+    assert callers == homes
 
 
 def test_a_function_that_takes_the_trainer_would_be_seen():

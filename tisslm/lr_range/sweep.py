@@ -112,8 +112,7 @@ def sweep(
         if not (math.isfinite(loss) and math.isfinite(norm)):
             break
         trainer.optimizer.set_lr(rate)
-        session.step.clip(session.config.max_grad_norm, norm)
-        trainer.optimizer.step()
+        session.step.update(norm)
         loss, norm = _gradients(session, next(batches))
         if on_step is not None:
             on_step()
