@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 from numpy.typing import NDArray
 
@@ -58,8 +58,14 @@ class _Shown(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, trainer: Trainer, owner: type | None = None) -> T:
-        return self._get(trainer.session)
+    @overload
+    def __get__(self, trainer: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, trainer: Trainer, owner: type | None = None) -> T: ...
+
+    def __get__(self, trainer: Trainer | None, owner: type | None = None) -> T | Self:
+        return self if trainer is None else self._get(trainer.session)
 
     def __set__(self, trainer: Trainer, value: object) -> None:
         raise AttributeError(
