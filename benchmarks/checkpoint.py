@@ -24,7 +24,7 @@ from machine import describe, say, stop, usable_cores, warn_if_busy, write_json
 from numpy.typing import NDArray
 from sizes import Size, parse_size
 
-from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig, ops, snapshot
+from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig, ops
 from tisslm.arenas import Arena
 from tisslm.checkpoint import list_checkpoints
 from tisslm.saving import BackgroundSaver
@@ -72,7 +72,7 @@ def verify(trainer: Trainer, saver: BackgroundSaver) -> None:
     """Compare both ways' files, byte for byte."""
     manifests = []
     for save in (saver.save, saver.write_now):
-        save(1, snapshot.take(trainer))
+        save(1, trainer.session.take())
         saver.wait()
         (path,) = list_checkpoints(trainer.run.checkpoints)
         manifests.append((path / "manifest.json").read_bytes())
@@ -123,12 +123,12 @@ def measure(trainer: Trainer, saver: BackgroundSaver, threads: int, rounds: int)
         say(f"round {number + 1} of {rounds}")
         found.copy.append(timed(lambda: plain_copy(target, source, threads)))
         start = perf_counter()
-        saver.save(2, snapshot.take(trainer))
+        saver.save(2, trainer.session.take())
         found.pause.append(perf_counter() - start)
         saver.wait()
         found.background.append(perf_counter() - start)
         found.dd.append(timed(lambda: dd(scratch, nbytes)))
-        found.direct.append(timed(lambda: saver.write_now(2, snapshot.take(trainer))))
+        found.direct.append(timed(lambda: saver.write_now(2, trainer.session.take())))
     return found
 
 
@@ -182,7 +182,7 @@ def run(
     ops.set_threads(threads)
     with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=folder) as place:
         trainer = make_trainer(shape, Path(place))
-        saver = BackgroundSaver(trainer.saver.write, snapshot.take(trainer))
+        saver = BackgroundSaver(trainer.saver.write, trainer.session.take())
         verify(trainer, saver)
         row = summarize(measure(trainer, saver, threads, rounds), saver.nbytes)
     print(f"{size}: {shape}, {saver.nbytes / 1e6:.0f} MB, {threads} threads")

@@ -58,7 +58,7 @@ class Places:
     def watch_all(self, trainer: Trainer, monkeypatch: Any) -> None:
         """Watch steps, micro-batches, updates, schedules, reports, evaluations and saves."""
         for part, method in (
-            (trainer, "train_step"),
+            (trainer.session, "train_step"),
             (trainer.model, "step_loss"),  # micro-batches, in training and in validation
             (trainer.optimizer, "update"),
             (trainer.scheduler, "step"),

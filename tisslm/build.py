@@ -12,11 +12,12 @@ from typing import NamedTuple
 from tisslm.config import RunConfig
 from tisslm.data import RunData
 from tisslm.errors import ConfigError
+from tisslm.fitting import few_windows
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.ownership import check_free
-from tisslm.planning import Planner, fit_memory
-from tisslm.precision import resolve_precision
+from tisslm.passes import resolve_precision
+from tisslm.planning import Planner, settle
 from tisslm.registry import Registry, load_registry
 from tisslm.run_choice import known_folder
 from tisslm.settling import read_data, settle_names, settle_sizes
@@ -73,7 +74,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     if folder:
         check_free(Path(folder))
     config, shape, data = read_run(config, registry)
-    fit_memory(plan_run(config, shape, data, registry))
+    plan = settle(plan_run(config, shape, data, registry))
     return Trainer(
         Transformer(shape, seed=config.training.seed),
         config.optimizer,
@@ -87,6 +88,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         tokenizer=data.tokenizer,
         settings=config.resolved(),
         registry=registry,
+        plan=plan,
     )
 
 
@@ -117,7 +119,7 @@ def plan_run(
         config.training,
         config.optimizer,
         registry,
-        datasets=(data.train, data.valid),
+        datasets=few_windows(data.train, data.valid, config.training),
         precision=resolve_precision(config.training.precision),
         monitors=config.monitors,
     )

@@ -14,7 +14,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ from tisslm.records import (
 from tisslm.values import Histogram, Text
 
 if TYPE_CHECKING:
-    from tisslm.memory import Parameters
-    from tisslm.movement import Movement
+    from tisslm.memory import ParameterGroup, Parameters
 
 __all__ = [
     "IGNORE_INDEX",
@@ -59,6 +58,7 @@ __all__ = [
     "Stateful",
     "Text",
     "Tokenizer",
+    "UpdateMeter",
     "Window",
     "chunk_rows",
     "stack_windows",
@@ -204,12 +204,20 @@ class Model(Observed, ABC):
                 f"at which the document of each token begins, got {got}"
             )
 
-    def plan(self, batch: int, time: int) -> Mapping[str, int]:
+    def plan(
+        self,
+        batch: int,
+        time: int,
+        *,
+        precision: str | None = None,
+        activation_checkpointing: str | None = None,
+    ) -> Mapping[str, int]:
         """Return the bytes of every buffer of a pass of shape (B, T), by name.
 
         ``layers.<i>.<name>`` is kept by layer i until its backward; other names with a dot are
-        scratch that layers share; names without one are the model's own. It follows ``prepare``,
-        and nothing is made. The default, nothing, leaves passes out of memory plans.
+        scratch that layers share; names without one are the model's own. For passes as ``prepare``
+        would fix them; left out, as it has. Nothing is made or changed. The default, nothing,
+        leaves passes out of memory plans.
         """
         return {}
 
@@ -312,6 +320,13 @@ class Loss(Stateful, ABC):
 # --------------------------------------------------------------------------- optimization
 
 
+class UpdateMeter(Protocol):
+    """What measures how far an update moves the parameters, by sums that its kernels leave."""
+
+    def part(self, group: ParameterGroup) -> FloatArray:
+        """Return the array that the update of a group is to fill."""
+
+
 class Optimizer(ABC):
     """A rule that turns gradients into an update of the parameters.
 
@@ -334,15 +349,12 @@ class Optimizer(ABC):
     #: of its updates to its parameters.
     measures_movement: ClassVar[bool] = False
 
-    #: Where the next updates leave how far they move the parameters (``tisslm.movement``).
-    movement: Movement | None = None
-
-    #: Asked before each update whether it may be made (gradients may overflow a loss scale).
-    gate: Callable[[], bool] | None = None
+    #: Within ``update``: where it leaves how far it moves the parameters; what ``step`` was given.
+    movement: UpdateMeter | None = None
 
     def __init__(self, parameters: Parameters, lr: float) -> None:
         self.parameters = parameters
-        self._pending_scale = 1.0
+        self._pending: tuple[float, Callable[[], bool] | None] = (1.0, None)
         self.set_lr(lr)
         self.base_lr = self.get_lr()
 
@@ -351,29 +363,39 @@ class Optimizer(ABC):
         """Apply one update: read the gradients, write the parameters, in one pass."""
 
     @final
-    def step(self) -> None:
-        """Apply the pending clip and one update; the gradients are left as they are."""
-        scale, self._pending_scale = self._pending_scale, 1.0
-        if self.gate is not None and not self.gate():
-            return
+    def step(self, movement: UpdateMeter | None = None) -> bool:
+        """Apply the pending clip and one update; the gradients are left as they are.
+
+        ``movement`` is filled by an optimizer that ``measures_movement``. Tells whether an update
+        was made: none is if the pending check refuses the gradients.
+        """
+        (scale, admits), self._pending = self._pending, (1.0, None)
+        if admits is not None and not admits():
+            return False
         if scale != 1.0 and not self.takes_grad_scale:
             self.parameters.scale_grad(scale)
             scale = 1.0
-        self.update(scale)
+        self.movement = movement
+        try:
+            self.update(scale)
+        finally:
+            self.movement = None
         self.parameters.updates += 1
+        return True
 
     @final
-    def scale_next_step(self, scale: float) -> None:
+    def scale_next_step(self, scale: float, admits: Callable[[], bool] | None = None) -> None:
         """Multiply the gradients of the next ``step`` by ``scale`` (gradient clipping).
 
-        A second call replaces the first; ``zero_grad`` forgets it.
+        ``admits`` is asked first whether they may be applied: scaled ones may have overflowed. A
+        second call replaces the first; ``zero_grad`` forgets it.
         """
-        self._pending_scale = float(scale)
+        self._pending = float(scale), admits
 
     @final
     def zero_grad(self) -> None:
         """Mark the gradients as fresh: the next contribution overwrites them."""
-        self._pending_scale = 1.0
+        self._pending = 1.0, None
         self.parameters.zero_grad()
 
     def set_lr(self, lr: float) -> None:

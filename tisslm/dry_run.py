@@ -13,21 +13,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tisslm import snapshot
-from tisslm.contracts import Dataset
+from tisslm.contracts import Window
 from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError
 from tisslm.evaluate import evaluate
 from tisslm.memory_limit import size_text
 from tisslm.time_limits import duration_text
-
-if TYPE_CHECKING:
-    from tisslm.trainer import Trainer
+from tisslm.trainer import Trainer
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -114,13 +110,12 @@ def dry_run(trainer: Trainer) -> DryRun:
     NonFiniteError, SpikeError
         If the run would stop at one of the first steps.
     """
-    if trainer.dataset is None:
-        raise ConfigError("dry run: no dataset was given; pass dataset= to the Trainer")
+    batches = trainer.session.batches("dry run")
     free = _room(trainer.run.path)
     remaining = 0 if trainer.stopping.due else trainer.max_steps - trainer.current_step
     remaining, checkpoint_bytes = max(0, remaining), _checkpoint_bytes(trainer)
     evaluations, kept = _evaluations(trainer, remaining), _kept(trainer, remaining)
-    losses, seconds, tokens = _steps(trainer, trainer.dataset)
+    losses, seconds, tokens = _steps(trainer, batches)
     loss, evaluation_seconds = _evaluate(trainer)
     return DryRun(
         losses,
@@ -136,15 +131,12 @@ def dry_run(trainer: Trainer) -> DryRun:
     )
 
 
-def _steps(trainer: Trainer, dataset: Dataset) -> tuple[tuple[float, ...], float, int]:
-    windows = dataset.stream(
-        trainer.rows_per_update, trainer.config.seed, start=trainer.state.position
-    )
+def _steps(trainer: Trainer, batches: Iterator[Window]) -> tuple[tuple[float, ...], float, int]:
     losses, seconds, tokens = [], 0.0, 0
     for _ in range(STEPS):
         start = time.perf_counter()
-        batch = next(windows)
-        losses.append(trainer.train_step(*batch))
+        batch = next(batches)
+        losses.append(trainer.session.train_step(batch).loss)
         seconds, tokens = time.perf_counter() - start, batch[0].size
     return tuple(losses), seconds, tokens
 
@@ -189,7 +181,7 @@ def _kept(trainer: Trainer, remaining: int) -> int:
 
 
 def _checkpoint_bytes(trainer: Trainer) -> int:
-    found = snapshot.take(trainer)
+    found = trainer.session.take()
     arrays = [*found.model.values(), *found.optimizer.values(), *found.trainer_arrays.values()]
     return sum(array.nbytes for array in arrays) + SMALL_FILES
 

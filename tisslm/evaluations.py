@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from tisslm.components import Components
+from tisslm.config import TrainingConfig
 from tisslm.evaluate import evaluate
-
-if TYPE_CHECKING:
-    from tisslm.trainer import Trainer
+from tisslm.stopping import Stopping
+from tisslm.trainer_state import TrainerState
 
 __all__ = ["evaluate_now"]
 
@@ -20,33 +21,45 @@ __all__ = ["evaluate_now"]
 OF_THE_MACHINE = ("eval/runtime", "eval/samples_per_second")
 
 
-def evaluate_now(trainer: Trainer) -> None:
+def evaluate_now(
+    parts: Components,
+    config: TrainingConfig,
+    state: TrainerState,
+    stopping: Stopping,
+    check: Callable[[], None],
+) -> None:
     """Evaluate on the validation data and report it, unless this step was evaluated or has none.
 
     Parameters
     ----------
-    trainer : Trainer
-        Its state keeps what was found. The schedule is not told a loss that is not finite.
+    parts : Components
+        The schedule is not told a loss that is not finite.
+    config : TrainingConfig
+    state : TrainerState
+        Which keeps what was found.
+    stopping : Stopping
+    check : callable
+        Called before each batch; what it raises ends the evaluation.
     """
-    step = trainer.current_step
-    if trainer.val_dataset is None or trainer.state.evaluation.get("step") == step:
+    step = state.step
+    if parts.val_dataset is None or state.evaluation.get("step") == step:
         return
     found = evaluate(
-        trainer.model,
-        trainer.val_dataset,
-        trainer.validation_loss,
-        batch_size=trainer.config.batch_size,
-        max_batches=trainer.config.eval_batches,
-        tokenizer=trainer.tokenizer,
-        check=trainer.leaving.check,
+        parts.model,
+        parts.val_dataset,
+        parts.validation_loss,
+        batch_size=config.batch_size,
+        max_batches=config.eval_batches,
+        tokenizer=parts.tokenizer,
+        check=check,
     )
     metrics = found.metrics()
     told = {name: metrics[name] for name in metrics if name not in OF_THE_MACHINE}
     finite = {name: value for name, value in told.items() if math.isfinite(value)}
-    trainer.state.evaluation = {"step": step, **finite}
+    state.evaluation = {"step": step, **finite}
     if math.isfinite(found.loss):
-        trainer.scheduler.observe(told)
-        trainer.scheduler.step(step)  # what it has learned holds from the next update on
+        parts.scheduler.observe(told)
+        parts.scheduler.step(step)  # what it has learned holds from the next update on
     else:
         warnings.warn(
             f"step {step}: the validation loss is {found.loss}; it is reported as it is, and "
@@ -54,5 +67,5 @@ def evaluate_now(trainer: Trainer) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
-    trainer.stopping.observe(step, told)  # first: a sink may end the run, which is saved as it is
-    trainer.sinks.write(step, metrics)
+    stopping.observe(step, told)  # first: a sink may end the run, which is saved as it is
+    parts.sinks.write(step, metrics)

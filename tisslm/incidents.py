@@ -1,7 +1,8 @@
 """What is known of a step that was not applied: its samples, where it failed, how to see it again.
 
-What does not live here: which steps are not applied, and whether the run goes on (``rejection``),
-the search for what failed (``provenance``), and making the step again (``tisslm.replay``).
+What does not live here: which steps are not applied, and whether the run goes on (``guard``),
+what is said of one (``refusal``), the search for what failed (``provenance``), and making the step
+again (``tisslm.replay``).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,50 @@ from tisslm.contracts import Dataset, Window
 from tisslm.json_numbers import plain_number
 from tisslm.provenance import Finding
 
-if TYPE_CHECKING:
-    from tisslm.trainer import Trainer
-
-__all__ = ["Incident", "batch_windows", "describe", "set_aside", "with_window"]
+__all__ = [
+    "Incident",
+    "IncidentContext",
+    "batch_windows",
+    "describe",
+    "set_aside",
+    "with_window",
+]
 
 Array = NDArray[Any]
 
 #: How many samples a message names; the file names them all.
 SHOWN = 8
+
+
+@dataclass(frozen=True)
+class IncidentContext:
+    """Where the run stands that a step was refused in.
+
+    Attributes
+    ----------
+    step : int
+        Updates made before it.
+    position : int
+        Number of its batch, from 0, in the order of the run.
+    refused_in_a_row : int
+        Steps before this one, since the last update, that were refused.
+    seed, rows_per_update : int
+    run_path, checkpoints : Path
+        The run directory, and the folder of its checkpoints.
+    dataset : Dataset or None
+    from_file : bool
+        Whether the run was made from a configuration, so that a command can make it again.
+    """
+
+    step: int
+    position: int
+    refused_in_a_row: int
+    seed: int
+    rows_per_update: int
+    run_path: Path
+    checkpoints: Path
+    dataset: Dataset | None
+    from_file: bool
 
 
 @dataclass(frozen=True)
@@ -171,43 +207,41 @@ def batch_windows(dataset: Dataset, rows: int, seed: int, position: int) -> list
 
 
 def describe(
-    trainer: Trainer,
+    context: IncidentContext,
     kind: str,
     window: Window,
     loss: float,
     norm: float,
     finding: Finding | None = None,
 ) -> Incident:
-    """Find out what is known of the step that the trainer has just refused.
+    """Find out what is known of a step that was refused.
 
     Parameters
     ----------
-    trainer : Trainer
-        Before it counts the step.
+    context : IncidentContext
     kind : {"nonfinite", "spike"}
     window : tuple of integer ndarrays of shape (B, T)
         Of the step.
     loss, norm : float
     finding : Finding, optional
     """
-    config, state, run = trainer.config, trainer.state, trainer.run
-    windows = _windows_of(trainer, window)
-    saved = next(reversed(checkpoint.list_checkpoints(run.checkpoints)), None)
-    file = _file_name(kind, state.step + 1, state.refused_in_a_row + 1)
+    windows = _windows_of(context, window)
+    saved = next(reversed(checkpoint.list_checkpoints(context.checkpoints)), None)
+    file = _file_name(kind, context.step + 1, context.refused_in_a_row + 1)
     return Incident(
         kind=kind,
-        step=state.step + 1,
-        position=state.position,
+        step=context.step + 1,
+        position=context.position,
         loss=loss,
         grad_norm=norm,
         windows=windows,
         rows=len(window[0]),
-        seed=config.seed,
-        rows_per_update=trainer.rows_per_update,
-        checkpoint=None if saved is None else os.path.relpath(saved, run.path),
+        seed=context.seed,
+        rows_per_update=context.rows_per_update,
+        checkpoint=None if saved is None else os.path.relpath(saved, context.run_path),
         file=file,
-        command=_command(trainer, file),
-        python=_python(trainer, saved, windows is not None),
+        command=_command(context, file),
+        python=_python(context, saved, windows is not None),
         arrays=None if windows is not None else _plain_arrays(window),
         finding=with_window(finding, windows),
     )
@@ -234,13 +268,12 @@ def with_window(finding: Finding | None, windows: list[int] | None) -> Finding |
     return replace(finding, fault=replace(fault, window=windows[fault.row]))
 
 
-def _windows_of(trainer: Trainer, window: Window) -> list[int] | None:
+def _windows_of(context: IncidentContext, window: Window) -> list[int] | None:
     """Return the windows that a step was made of, if it was the dataset's next batch."""
-    dataset = trainer.dataset
+    dataset = context.dataset
     if dataset is None:
         return None
-    rows, seed = trainer.rows_per_update, trainer.config.seed
-    numbers = batch_windows(dataset, rows, seed, trainer.state.position)
+    numbers = batch_windows(dataset, context.rows_per_update, context.seed, context.position)
     if len(numbers) != len(window[0]):
         return None
     for row, number in enumerate(numbers):
@@ -252,23 +285,22 @@ def _windows_of(trainer: Trainer, window: Window) -> list[int] | None:
     return numbers
 
 
-def _python(trainer: Trainer, saved: Path | None, of_dataset: bool) -> list[str]:
+def _python(context: IncidentContext, saved: Path | None, of_dataset: bool) -> list[str]:
     """Return the lines that make the step again, with a trainer built as in the run."""
-    state, rows = trainer.state, trainer.rows_per_update
     lines = [] if saved is None else [f"trainer.load_checkpoint({str(saved)!r})"]
     if of_dataset:
-        begin = "start=trainer.state.position"
+        order = f"{context.rows_per_update}, {context.seed}, start=trainer.state.position"
         lines += [
-            f"batches = trainer.dataset.batches({rows}, {trainer.config.seed}, {begin})",
+            f"batches = trainer.dataset.batches({order})",
             "losses = [trainer.train_step(*next(batches)) for _ in "
-            f"range(trainer.state.position, {state.position + 1})]",
+            f"range(trainer.state.position, {context.position + 1})]",
         ]
     return lines
 
 
-def _command(trainer: Trainer, file: str) -> str | None:
+def _command(context: IncidentContext, file: str) -> str | None:
     """Return the command that makes the step again and looks into it."""
-    if "data" not in trainer.settings:  # composed in Python: no file has all of it
+    if not context.from_file:  # composed in Python: no file has all of it
         return None
-    path = trainer.run.path
+    path = context.run_path
     return shlex.join(["tisslm", "replay", str(path), "--file", str(path / file)])

@@ -1,6 +1,6 @@
 """A run from its first step to its last: batches, reports, evaluations, checkpoints, summary.
 
-What does not live here: what a step does (``Trainer.train_step``), what ends a run early
+What does not live here: what a step does (``step``), what ends a run early
 (``leaving``), what an evaluation tells whom (``evaluations``), how checkpoints get to the disk
 (``saving``).
 """
@@ -11,10 +11,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
-from tisslm import checkpoint, incidents, ops, snapshot
-from tisslm.contracts import Dataset, RunInfo
+from tisslm import checkpoint, incidents, ops
+from tisslm.contracts import RunInfo
 from tisslm.environment import describe_environment
 from tisslm.errors import CheckpointError, ConfigError, DataError, RunDirectoryError, SinkError
 from tisslm.evaluations import evaluate_now
@@ -25,76 +25,78 @@ from tisslm.profiling import TRACE, Profiler
 from tisslm.reporting import is_logged
 from tisslm.run_choice import was_begun
 from tisslm.saving import is_failed_write, make_saver
+from tisslm.session import Session
+from tisslm.step import StepResult
 from tisslm.step_metrics import StepMetrics
 from tisslm.time_limits import time_limits
-
-if TYPE_CHECKING:
-    from tisslm.trainer import Trainer
 
 __all__ = ["Loop"]
 
 
 class Loop:
-    """Drive a trainer to the end of its run.
+    """Drive a session to the end of its run.
 
     Parameters
     ----------
-    trainer : Trainer
-    dataset : Dataset
-        What it trains on.
+    session : Session
     """
 
-    def __init__(self, trainer: Trainer, dataset: Dataset) -> None:
-        self.trainer = trainer
-        self.dataset = dataset
-        self.metrics = StepMetrics(trainer)
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.metrics = StepMetrics(
+            session.parts,
+            precision=session.passes.precision,
+            max_grad_norm=session.config.max_grad_norm,
+            steps_per_epoch=session.steps_per_epoch,
+            planned=session.planned,
+        )
         self.owner: Owner | None = None
         self._begun = False
         self._saved: tuple[int, int] | None = None
 
     def run(self) -> None:
         """Make every step that is left, or those before the run is asked to end."""
-        trainer = self.trainer
+        session = self.session
         ops.refuse_fork("trainer.train")
-        trainer.stopped = trainer.stopping.ended = ""
-        trainer.run.make()
+        session.stopped = session.stopping.ended = ""
+        session.run.make()
         with ExitStack() as stack:
-            stack.enter_context(trainer.leaving.armed(time_limits(trainer.config.max_time)))
-            if trainer.communicator.rank == 0:
-                self.owner = stack.enter_context(Owner(trainer.run.path))
+            stack.enter_context(session.leaving.armed(time_limits(session.config.max_time)))
+            if session.parts.communicator.rank == 0:
+                self.owner = stack.enter_context(Owner(session.run.path))
             self._prepare()
             self._run()
-            trainer.stopping.ended = trainer.stopping.reason
-            if trainer.config.restore_best and not trainer.stopped:
+            session.stopping.ended = session.stopping.reason
+            if session.config.restore_best and not session.stopped:
                 self._restore_best()
 
     def _prepare(self) -> None:
         """Make the directory this run's, and take the memory that saving needs."""
-        trainer = self.trainer
-        if trainer.config.resume_target == "auto":
-            trainer.run.refuse_strangers()
-            self._begun = was_begun(trainer.run, trainer.settings)
-        trainer.run.clean()
-        trainer.run.write_config(trainer.settings)
-        trainer.run.write_environment(describe_environment())
-        checkpoint.clean(trainer.run.checkpoints)
-        checkpoint.set_aside(trainer.run.checkpoints, trainer.current_step)
-        incidents.set_aside(trainer.run.path, trainer.state.position)
+        session = self.session
+        if session.config.resume_target == "auto":
+            session.run.refuse_strangers()
+            self._begun = was_begun(session.run, session.settings)
+        session.run.clean()
+        session.run.write_config(session.settings)
+        session.run.write_environment(describe_environment())
+        checkpoint.clean(session.run.checkpoints)
+        checkpoint.set_aside(session.run.checkpoints, session.state.step)
+        incidents.set_aside(session.run.path, session.state.position)
         self._finish_writing()  # of a train() that a second signal ended
-        found = snapshot.take(trainer)
+        found = session.take()
         nbytes = sum(a.nbytes for part in (found.model, found.optimizer) for a in part.values())
-        background = trainer.config.async_save
-        trainer.saver = make_saver(trainer.saver.write, found, background=background)
-        trainer.leaving.save_seconds = lambda: trainer.saver.expected_seconds(nbytes)
+        background = session.config.async_save
+        session.saver = make_saver(session.saver.write, found, background=background)
+        session.leaving.save_seconds = lambda: session.saver.expected_seconds(nbytes)
 
     def _run(self) -> None:
-        trainer = self.trainer
+        session = self.session
         start, status = time.perf_counter(), "failed"
         try:
-            trainer.sinks.open(self._run_info())
+            session.parts.sinks.open(self._run_info())
             self.metrics.begin()
             self._train()
-            status = "stopped" if trainer.stopped else "completed"
+            status = "stopped" if session.stopped else "completed"
         except KeyboardInterrupt:
             status = "interrupted"
             raise
@@ -103,7 +105,7 @@ class Loop:
                 self._finish_writing()
             raise
         finally:
-            trainer.sinks.close()
+            session.parts.sinks.close()
             self._summarize(status, time.perf_counter() - start)
 
     def _train(self) -> None:
@@ -120,35 +122,35 @@ class Loop:
         ------
         RunDirectoryError
         """
-        trainer = self.trainer
-        if not trainer.run.recover():
+        session = self.session
+        if not session.run.recover():
             raise RunDirectoryError(
                 f"{lost}, and nothing was written there; choose another training.output_dir"
             ) from lost
         if self.owner is not None:
-            self.owner.move(trainer.run.path)
-        trainer.run.write_config(trainer.settings)
-        trainer.run.write_environment(describe_environment())
+            self.owner.move(session.run.path)
+        session.run.write_config(session.settings)
+        session.run.write_environment(describe_environment())
         with suppress(CheckpointError, RunDirectoryError):  # of the thread that saves
-            trainer.saver.wait()
-        trainer.zero_gradients()  # those of a window that is dropped
+            session.saver.wait()
+        session.parts.optimizer.zero_grad()  # those of a window that is dropped
         self._saved = None
         self._save_last()
         raise RunDirectoryError(
-            f"{lost}; the run was saved in {trainer.run.path} at step {trainer.current_step} and "
+            f"{lost}; the run was saved in {session.run.path} at step {session.state.step} and "
             "ends; go on there with training.output_dir and --resume auto"
         ) from lost
 
     def _train_here(self) -> None:
         """Make the steps, and save the state of the last update, whatever ended them."""
-        trainer = self.trainer
+        session = self.session
         try:
             self._steps()
-            evaluate_now(self.trainer)
+            self._evaluate()
         except Leave as leave:
-            trainer.stopped = leave.reason
-            trainer.zero_gradients()  # those of a window that is dropped
-            trainer.leaving.announce(f"{leave.reason}: saving at step {trainer.current_step}")
+            session.stopped = leave.reason
+            session.parts.optimizer.zero_grad()  # those of a window that is dropped
+            session.leaving.announce(f"{leave.reason}: saving at step {session.state.step}")
         except (SinkError, DataError, OSError):  # the last update is whole
             self._save_before_error()
             raise
@@ -156,128 +158,137 @@ class Loop:
 
     def _save_before_error(self) -> None:
         """Save what was reached when a sink, or data that can no longer be read, end the run."""
-        trainer = self.trainer
-        if not trainer.leaving.progressed:
+        session = self.session
+        if not session.leaving.progressed:
             return
-        trainer.zero_gradients()  # those of a window that is dropped
-        trainer.leaving.announce(f"saving at step {trainer.current_step}")
+        session.parts.optimizer.zero_grad()  # those of a window that is dropped
+        session.leaving.announce(f"saving at step {session.state.step}")
         with suppress(SinkError):  # of another sink
             self._save_last()
 
     def _save_last(self) -> None:
         """Save the state of the last update, unless that is what was saved last."""
-        trainer = self.trainer
+        session = self.session
         self._finish_writing()
-        if self._saved != self._position() or trainer.saver.failures:
+        if self._saved != self._position() or session.saver.failures:
             self._make_durable()
-            trainer.save_checkpoint(trainer.current_epoch, trainer.current_step)
+            session.save_now()
 
     def _run_info(self) -> RunInfo:
-        trainer = self.trainer
+        session = self.session
         return RunInfo(
-            directory=trainer.run.path,
-            name=trainer.config.name,
-            config=trainer.settings,
-            rank=trainer.communicator.rank,
-            resumed_step=trainer.current_step,
-            max_steps=trainer.max_steps,
-            parameters=trainer.model.parameters.count,
+            directory=session.run.path,
+            name=session.config.name,
+            config=session.settings,
+            rank=session.parts.communicator.rank,
+            resumed_step=session.state.step,
+            max_steps=session.max_steps,
+            parameters=session.parts.model.parameters.count,
             begun=self._begun,
         )
 
     # ------------------------------------------------------------------ steps
 
     def _steps(self) -> None:
-        trainer = self.trainer
+        session = self.session
         self._catch_up()
-        windows = self.dataset.stream(
-            trainer.rows_per_update, trainer.config.seed, start=trainer.state.position
-        )
-        with Prefetch(windows, trainer.leaving.check) as batches, self._profiled() as profiler:
-            while trainer.current_step < trainer.max_steps and not trainer.stopping.due:
-                trainer.leaving.check_together(self.metrics.rate.longest)
-                trainer.run.confirm()
-                with profiler.step(trainer.current_step + 1):
+        windows = session.batches("trainer.train")
+        with Prefetch(windows, session.leaving.check) as batches, self._profiled() as profiler:
+            while session.state.step < session.max_steps and not session.stopping.due:
+                session.leaving.check_together(self.metrics.rate.longest)
+                session.run.confirm()
+                with profiler.step(session.state.step + 1):
                     made = self._step(batches, profiler)
                 if made:
-                    trainer.leaving.progressed = True
+                    session.leaving.progressed = True
                     self._after_step(batches)
 
     @contextmanager
     def _profiled(self) -> Iterator[Profiler]:
-        """Make the recorder of some steps; the trainer gets what it has recorded."""
-        trainer = self.trainer
-        wanted = trainer.config.profile_steps if trainer.communicator.rank == 0 else 0
-        left = trainer.max_steps - trainer.current_step
-        profiler = Profiler(wanted, left, trainer.run.path / TRACE, trainer.model)
+        """Make the recorder of some steps; the session gets what it has recorded."""
+        session = self.session
+        wanted = session.config.profile_steps if session.parts.communicator.rank == 0 else 0
+        left = session.max_steps - session.state.step
+        profiler = Profiler(wanted, left, session.run.path / TRACE, session.parts.model)
         try:
             yield profiler
         finally:
             profiler.close()
-            trainer.profile = profiler.profile
+            session.profile = profiler.profile
 
     def _step(self, batches: Prefetch, profiler: Profiler) -> bool:
         """Take a batch and make an update of it; tell whether there was one."""
-        trainer, start = self.trainer, time.perf_counter()
-        before, lr = trainer.current_step, trainer.scheduler.get_lr()
+        session, start = self.session, time.perf_counter()
         with profiler.span("batch"):
             batch = next(batches)
         waited = time.perf_counter() - start
-        loss = trainer.train_step(*batch)
+        result = session.train_step(batch)
         self.metrics.add(batch[0].shape, waited, time.perf_counter() - start)
-        if trainer.current_step == before:  # skipped
-            return False
-        metrics, trainer.observed = trainer.observed, {}
-        if is_logged(trainer.current_step, trainer.config, trainer.max_steps):
-            metrics = {**self.metrics.line(loss, lr), **metrics}
+        metrics = self._line(result) if result.applied else {}
         if metrics:
             with profiler.span("report"):
-                trainer.sinks.write(trainer.current_step, metrics)
-        return True
+                session.parts.sinks.write(session.state.step, metrics)
+        return result.applied
+
+    def _line(self, result: StepResult) -> dict[str, Any]:
+        """Return what the sinks are told of an update, nothing if it is not their turn."""
+        session, state, metrics = self.session, self.session.state, dict(result.observed)
+        if is_logged(state.step, session.config, session.max_steps):
+            metrics = {**self.metrics.line(result, state), **metrics}
+            if session.config.max_grad_norm > 0.0:
+                state.count_report()
+        return metrics
 
     def _after_step(self, batches: Prefetch) -> None:
         """Sample, evaluate and save when it is their turn, while nothing else reads the dataset."""
         self._sample()
         if self._evaluates():
             batches.settle()
-            evaluate_now(self.trainer)
+            self._evaluate()
         if self._saves() or self._keeps():
             batches.settle()
             self._save()
 
     def _catch_up(self) -> None:
         """Make samples and evaluation of the last step, which the run left out when it left."""
-        step = self.trainer.current_step
+        state = self.session.state
         self._sample()
-        if step and self._evaluates() and self.trainer.state.evaluation.get("step") != step:
-            evaluate_now(self.trainer)
+        if state.step and self._evaluates() and state.evaluation.get("step") != state.step:
+            self._evaluate()
             if self._saves() or self._keeps():
                 self._save()
 
+    def _evaluate(self) -> None:
+        session = self.session
+        check = session.leaving.check
+        evaluate_now(session.parts, session.config, session.state, session.stopping, check)
+
     def _evaluates(self) -> bool:
         """Tell whether it is time to evaluate: by the steps, or because the best are kept."""
-        if self.trainer.val_dataset is None:
+        session = self.session
+        if session.parts.val_dataset is None:
             return False
-        frequency = self.trainer.config.validation_frequency
-        is_time = frequency > 0 and self.trainer.current_step % frequency == 0
-        return is_time or (self._saves() and self.trainer.retention.best > 0)
+        frequency = session.config.validation_frequency
+        is_time = frequency > 0 and session.state.step % frequency == 0
+        return is_time or (self._saves() and session.retention.best > 0)
 
     def _saves(self) -> bool:
-        trainer, every = self.trainer, self.trainer.config.save_every
-        step = trainer.current_step
-        return every > 0 and step % every == 0 and step < trainer.max_steps
+        session, every = self.session, self.session.config.save_every
+        step = session.state.step
+        return every > 0 and step % every == 0 and step < session.max_steps
 
     def _keeps(self) -> bool:
         """Tell whether this is the best so far, and to be gone back to."""
-        trainer, step = self.trainer, self.trainer.current_step
-        wanted = trainer.config.restore_best and trainer.stopping.is_best(step)
-        return wanted and step < trainer.max_steps
+        session, step = self.session, self.session.state.step
+        wanted = session.config.restore_best and session.stopping.is_best(step)
+        return wanted and step < session.max_steps
 
     # ------------------------------------------------------------------ checkpoints
 
     def _restore_best(self) -> None:
-        """Go back to the best checkpoint, unless that is where the trainer is."""
-        standing = self.trainer.stopping.standing
+        """Go back to the best checkpoint, unless that is where the run is."""
+        session = self.session
+        standing = session.stopping.standing
         if standing.metric.startswith("eval/") and standing.best is None:
             warnings.warn(
                 f"training.restore_best: no value of {standing.metric} was finite; the parameters "
@@ -286,43 +297,43 @@ class Loop:
                 stacklevel=3,
             )
             return
-        best = checkpoint.find(self.trainer.run.path / "best")
-        if best.manifest.step != self.trainer.current_step:
-            self.trainer.load_checkpoint(best)
+        best = checkpoint.find(session.run.path / "best")
+        if best.manifest.step != session.state.step:
+            session.restore(best)
 
     def _position(self) -> tuple[int, int]:
-        return self.trainer.current_step, self.trainer.state.position
+        return self.session.state.step, self.session.state.position
 
     def _make_durable(self) -> None:
         """Put on disk what a checkpoint of now must not be without: the metrics up to here."""
         self._confirm()
-        self.trainer.sinks.sync()
+        self.session.parts.sinks.sync()
 
     def _confirm(self) -> None:
         """Make sure that the directory is there and this run's: whatever writes in it asks."""
-        self.trainer.run.confirm()
+        self.session.run.confirm()
         if self.owner is not None:
             self.owner.confirm()
 
     def _save(self) -> None:
         """Save on the way; what the disk refuses is told, and tried again at the next interval."""
-        trainer, policy = self.trainer, self.trainer.config.on_save_error
+        session, policy = self.session, self.session.config.on_save_error
         self._make_durable()
-        self._attempt(trainer.saver.wait, policy)
-        state = snapshot.take(trainer)
-        saved = self._attempt(lambda: trainer.saver.save(trainer.current_step, state), policy)
+        self._attempt(session.saver.wait, policy)
+        state = session.take()
+        saved = self._attempt(lambda: session.saver.save(session.state.step, state), policy)
         self._saved = self._position() if saved else None
 
     def _finish_writing(self) -> None:
         """Wait for what is being written; its failure is told, for a save of now follows."""
-        self._attempt(self.trainer.saver.wait, "continue")
+        self._attempt(self.session.saver.wait, "continue")
 
     def _attempt(self, action: Callable[[], None], policy: str) -> bool:
         """Tell whether an action could be done; what is no fault of a disk is raised."""
         try:
             action()
         except CheckpointError as error:
-            self.trainer.run.confirm()  # that the directory has gone says more
+            self.session.run.confirm()  # that the directory has gone says more
             if policy == "stop" or not is_failed_write(error):
                 raise
             warnings.warn(
@@ -337,29 +348,29 @@ class Loop:
 
     def _sample(self) -> None:
         """Write text after the prompts when it is due, once per step."""
-        trainer, state = self.trainer, self.trainer.state
-        sampler, step = trainer.sampler, trainer.current_step
+        session, state = self.session, self.session.state
+        sampler, step = session.sampler, state.step
         if sampler is None or state.sampled_step == step:
             return
-        if sampler.is_due(step, trainer.max_steps):
-            trainer.sinks.write(step, sampler.texts(step, trainer.leaving.check))
+        if sampler.is_due(step, session.max_steps):
+            session.parts.sinks.write(step, sampler.texts(step, session.leaving.check))
             state.sampled_step = step
 
     def _summarize(self, status: str, seconds: float) -> None:
-        trainer = self.trainer
+        session, state = self.session, self.session.state
         with suppress(ConfigError):  # a directory that was taken over is left as it is
             self._confirm()
-            trainer.run.write_summary(
+            session.run.write_summary(
                 {
                     "status": status,
-                    "stopped_by": trainer.stopped or trainer.stopping.reason or None,
-                    "steps": trainer.current_step,
-                    "train_loss": trainer.loss_history[-1] if trainer.loss_history else None,
-                    "eval_loss": trainer.state.evaluation.get("eval/loss"),
-                    **self.metrics.summary(seconds),
+                    "stopped_by": session.stopped or session.stopping.reason or None,
+                    "steps": state.step,
+                    "train_loss": state.loss_history[-1] if state.loss_history else None,
+                    "eval_loss": state.evaluation.get("eval/loss"),
+                    **self.metrics.summary(seconds, state.tokens_seen),
                     "seconds": seconds,
-                    "parameters": trainer.model.parameters.count,
-                    "failed_saves": trainer.saver.failures,
-                    "best": trainer.stopping.summary(),
+                    "parameters": session.parts.model.parameters.count,
+                    "failed_saves": session.saver.failures,
+                    "best": session.stopping.summary(),
                 }
             )

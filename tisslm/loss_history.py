@@ -1,6 +1,6 @@
 """The loss of every update of a run, in eight bytes each.
 
-What does not live here: what is made of them (``spikes``, reports), and the file they are kept in.
+What does not live here: what is made of them (``guard``, reports), and the file they are kept in.
 """
 
 from __future__ import annotations

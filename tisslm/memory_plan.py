@@ -149,10 +149,9 @@ def parameter_items(model: Model) -> Iterator[Item]:
     yield Item("gradients", "", padding, exists)
 
 
-def pass_items(model: Model, batch: int, time: int) -> Iterator[Item]:
+def pass_items(model: Model, sizes: Mapping[str, int]) -> Iterator[Item]:
     """Sort the buffers of a pass by the form of their names, as ``Model.plan`` says."""
     layers = _layers(model)
-    sizes: Mapping[str, int] = getattr(model, "plan", lambda *shape: {})(batch, time)
     for name, nbytes in sizes.items():
         first, _, rest = name.partition(".")
         if first == "layers":

@@ -1,7 +1,7 @@
 """How far an update moves the parameters, from sums that its kernels leave on their way.
 
 What does not live here: the sums (``ops.adam_update`` and its like), and when they are wanted
-(``tisslm.update``).
+(``tisslm.step``).
 """
 
 from __future__ import annotations

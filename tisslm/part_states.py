@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tisslm.contracts import Stateful
+from tisslm.components import Components
 from tisslm.errors import CheckpointError, PluginError
 from tisslm.untrusted import show
-
-if TYPE_CHECKING:
-    from tisslm.trainer import Trainer
 
 __all__ = ["load_part_states", "part_states"]
 
@@ -25,12 +22,12 @@ __all__ = ["load_part_states", "part_states"]
 OBSERVERS = ("monitor", "sink")
 
 
-def part_states(trainer: Trainer) -> dict[str, Any]:
+def part_states(parts: Components) -> dict[str, Any]:
     """Return the states of loss, datasets, monitors and sinks that have one, by kind and class.
 
     Parameters
     ----------
-    trainer : Trainer
+    parts : Components
 
     Raises
     ------
@@ -38,7 +35,7 @@ def part_states(trainer: Trainer) -> dict[str, Any]:
         If the state of a loss or a dataset is not plain JSON.
     """
     found = {}
-    for name, part in _parts(trainer):
+    for name, part in parts.stateful():
         try:
             state = part.state()
             if state:
@@ -51,12 +48,12 @@ def part_states(trainer: Trainer) -> dict[str, Any]:
     return found
 
 
-def load_part_states(trainer: Trainer, saved: Mapping[str, Any], where: Path) -> None:
+def load_part_states(parts: Components, saved: Mapping[str, Any], where: Path) -> None:
     """Give each part the state that it had, and say which state no part takes.
 
     Parameters
     ----------
-    trainer : Trainer
+    parts : Components
     saved : mapping
         What ``part_states`` returned.
     where : Path
@@ -73,7 +70,7 @@ def load_part_states(trainer: Trainer, saved: Mapping[str, Any], where: Path) ->
             f"{show(saved)}; use an earlier checkpoint"
         )
     left = dict(saved)
-    for name, part in _parts(trainer):
+    for name, part in parts.stateful():
         if name not in left:
             continue
         try:
@@ -87,23 +84,6 @@ def load_part_states(trainer: Trainer, saved: Mapping[str, Any], where: Path) ->
             _warn(f"{said} and begins without it")
     if left:
         _warn(f"{where}: has states of parts that this run is without: {', '.join(sorted(left))}")
-
-
-def _parts(trainer: Trainer) -> Iterator[tuple[str, Stateful]]:
-    """Yield names that are the same whenever the same parts are given in the same order."""
-    parts: list[tuple[str, Stateful | None]] = [
-        ("loss", trainer.loss_fn),
-        ("dataset", trainer.dataset),
-        ("validation dataset", trainer.val_dataset),
-        *(("monitor", monitor) for monitor in trainer.monitors),
-        *(("sink", sink) for sink in trainer.sinks),
-    ]
-    seen: dict[str, int] = {}
-    for kind, part in parts:
-        if part is not None:
-            name = f"{kind} {type(part).__name__}"
-            seen[name] = seen.get(name, 0) + 1
-            yield (f"{name} {seen[name]}" if seen[name] > 1 else name), part
 
 
 def _warn(message: str) -> None:

@@ -8,11 +8,12 @@ What does not live here: the items of a plan (``memory_plan``), how much memory 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from tisslm import ops
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Model
+from tisslm.contracts import Dataset, Model, Monitor
 from tisslm.errors import ConfigError
 from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
 from tisslm.memory_plan import (
@@ -28,22 +29,46 @@ from tisslm.memory_plan import (
 )
 from tisslm.monitoring import wants_of
 from tisslm.movement import Movement
+from tisslm.passes import Passes
 from tisslm.registry import Registry
 from tisslm.target_weights import TargetWeights
 
-__all__ = ["CHECKPOINTING", "Planner", "fit_memory"]
+__all__ = ["CHECKPOINTING", "Planner", "RunPlan", "fit_memory", "settle"]
 
 #: Settings of activation checkpointing, the one that recomputes least first.
 CHECKPOINTING = ("none", "every=8", "every=4", "every=3", "every=2", "full")
 
 
+class RunPlan(NamedTuple):
+    """What was settled before a run takes any memory.
+
+    Attributes
+    ----------
+    passes : Passes
+        How its passes are run, which its model is still to be told.
+    nbytes : int
+        What it is planned to take.
+    time : int
+        T of a training pass.
+    monitors : tuple of Monitor
+        All of the run's, built.
+    """
+
+    passes: Passes
+    nbytes: int
+    time: int
+    monitors: tuple[Monitor, ...]
+
+
 class Planner:
     """Plans of one run under several batch sizes and ways to run a pass.
+
+    It asks, and changes nothing.
 
     Parameters
     ----------
     model : Model
-        With memory or without; ``prepare`` is called on it, for each plan that needs it.
+        With memory or without.
     config : TrainingConfig
     optimizer : str, (str, dict) or Optimizer
     registry : Registry
@@ -52,6 +77,11 @@ class Planner:
     precision : {"fp32", "bf16", "fp16"}
     monitors : iterable of parts
         Without those that the configuration adds.
+
+    Attributes
+    ----------
+    monitors : tuple of Monitor
+        All of the run's, built: it takes one to know what it wants.
     """
 
     def __init__(
@@ -65,12 +95,11 @@ class Planner:
         precision: str = "fp32",
         monitors: Iterable[object] = (),
     ) -> None:
-        built = [registry.build("monitor", spec) for spec in all_monitors(monitors, config)]
-        self.wants = wants_of(built)
+        named = all_monitors(monitors, config)
+        self.monitors: tuple[Monitor, ...] = tuple(registry.build("monitor", m) for m in named)
         self.model = model
         self.config = config
         self.precision = precision
-        self._told: str | None = None
         self.datasets = [dataset for dataset in datasets if dataset is not None]
         state = list(optimizer_items(model, config, optimizer, registry))
         self._fixed = [
@@ -106,25 +135,27 @@ class Planner:
             If the model cannot run its passes so.
         """
         batch = self.config.batch_size if batch_size is None else batch_size
-        self._prepare(checkpointing)
-        passes = pass_items(self.model, batch, self.time)
-        seen = monitor_items(self.model, self.wants, batch, self.time, self.precision)
+        sizes = self._pass_sizes(Passes(self.precision, checkpointing), batch)
+        passes = pass_items(self.model, sizes)
+        wants = wants_of(self.monitors)
+        seen = monitor_items(self.model, wants, batch, self.time, self.precision)
         return MemoryPlan((*self._fixed, *passes, *seen, *self._batches(batch)))
 
-    def _prepare(self, checkpointing: str) -> None:
-        """Tell the model how passes are run, unless it was told this last."""
-        if self._told == checkpointing:
-            return
-        prepare = getattr(self.model, "prepare", None)
-        if prepare is not None:
-            prepare(precision=self.precision, activation_checkpointing=checkpointing)
-        elif (self.precision, checkpointing) != ("fp32", "none"):
+    def _pass_sizes(self, passes: Passes, batch: int) -> Mapping[str, int]:
+        """Ask the model for the buffers of a pass; one that is not prepared has one way only."""
+        model, prepare = self.model, getattr(type(self.model), "prepare", None)
+        if prepare is None and passes != Passes():
             raise ConfigError(
-                f"training.precision = {self.precision!r}, activation_checkpointing = "
-                f"{checkpointing!r}: {type(self.model).__name__} has no prepare(), so it runs in "
-                "fp32 and keeps every activation; leave both at their defaults"
+                f"training.precision = {passes.precision!r}, activation_checkpointing = "
+                f"{passes.activation_checkpointing!r}: {type(model).__name__} has no prepare(), so "
+                "it runs in fp32 and keeps every activation; leave both at their defaults"
             )
-        self._told = checkpointing
+        if prepare is None:
+            return {}
+        if prepare is not Model.prepare:
+            return model.plan(batch, self.time, **passes._asdict())
+        model.prepare(**passes._asdict())  # the contract's own: refuses all but the defaults
+        return model.plan(batch, self.time)
 
     def _batches(self, batch: int) -> Iterator[Item]:
         rows = batch * self.config.gradient_accumulation_steps
@@ -154,20 +185,33 @@ def fit_memory(planner: Planner) -> str:
     -------
     str
         The activation checkpointing of the run: its setting, or for "auto" the first of
-        ``CHECKPOINTING`` that fits. The model is prepared for it.
+        ``CHECKPOINTING`` that fits.
 
     Raises
     ------
     ConfigError
         If it does not fit; the message has the plan and what would.
     """
+    return _first_that_fits(planner)[0]
+
+
+def settle(planner: Planner) -> RunPlan:
+    """Settle how the passes of a run are made, and check that it fits its memory.
+
+    Parameters and errors are those of ``fit_memory``.
+    """
+    checkpointing, plan = _first_that_fits(planner)
+    passes = Passes(planner.precision, checkpointing)
+    return RunPlan(passes, plan.total, planner.time, planner.monitors)
+
+
+def _first_that_fits(planner: Planner) -> tuple[str, MemoryPlan]:
     limit = resolve_limit(planner.config.memory_limit)
     wanted = planner.config.activation_checkpointing
     plans = planner.alternatives() if wanted == "auto" else {wanted: planner.plan(wanted)}
     for checkpointing, plan in plans.items():
         if plan.remaining <= limit.nbytes:
-            planner.plan(checkpointing)  # leaves the model prepared for it
-            return checkpointing
+            return checkpointing, plan
     last = list(plans)[-1]
     raise ConfigError(_refusal(planner, last, plans[last], limit))
 

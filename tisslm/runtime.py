@@ -136,7 +136,9 @@ def engine() -> dict[str, str]:
         return {"ops": "compiled", "isa": level}
     from threadpoolctl import threadpool_info
 
-    pools = [p for p in threadpool_info() if p["user_api"] == "blas" and "scipy" in p["filepath"]]
+    # NumPy brings a library of its own with a name like it; the kernels use SciPy's.
+    blas = (pool for pool in threadpool_info() if pool["user_api"] == "blas")
+    pools = [pool for pool in blas if "scipy.libs" in pool["filepath"]]
     core = f"{pools[0]['version']} {pools[0].get('architecture')}" if pools else "unknown"
     return {"ops": "compiled", "isa": level, "blas": core}
 

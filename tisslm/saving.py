@@ -22,7 +22,15 @@ from typing import Any, final
 from tisslm.array_copy import ArrayCopy
 from tisslm.checkpoint import Checkpoint
 
-__all__ = ["BackgroundSaver", "DirectSaver", "Saver", "Write", "is_failed_write", "make_saver"]
+__all__ = [
+    "BackgroundSaver",
+    "CheckpointCopy",
+    "DirectSaver",
+    "Saver",
+    "Write",
+    "is_failed_write",
+    "make_saver",
+]
 
 #: Writes the checkpoint of a step and returns its directory.
 Write = Callable[[int, Checkpoint], Path]
@@ -107,6 +115,37 @@ class DirectSaver(Saver):
         self._timed_write(step, found)
 
 
+class CheckpointCopy:
+    """Room for copies of a run's states, taken when it is made.
+
+    Parameters
+    ----------
+    like : Checkpoint
+        A state of the run, whose arrays say how much memory copies need.
+    """
+
+    def __init__(self, like: Checkpoint) -> None:
+        self._copy: ArrayCopy[tuple[str, str]] = ArrayCopy(_arrays(like))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copy."""
+        return self._copy.nbytes
+
+    def take(self, found: Checkpoint) -> Checkpoint:
+        """Return a copy of a state that shares nothing which changes; good until the next."""
+        arrays = _arrays(found)
+        if not self._copy.fits(arrays):  # an optimizer whose state has grown
+            self._copy = ArrayCopy(arrays)
+        copies = self._copy.take(arrays)
+        return replace(
+            found,
+            model={name: copies["model", name] for name in found.model},
+            optimizer={name: copies["optimizer", name] for name in found.optimizer},
+            trainer=_plain_copy(found.trainer),
+        )
+
+
 @final
 class BackgroundSaver(Saver):
     """Copies, and writes in a thread; a save waits until the one before it is written.
@@ -121,7 +160,7 @@ class BackgroundSaver(Saver):
 
     def __init__(self, write: Write, like: Checkpoint) -> None:
         super().__init__(write)
-        self._copy: ArrayCopy[tuple[str, str]] = ArrayCopy(_arrays(like))
+        self._copy = CheckpointCopy(like)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -133,24 +172,11 @@ class BackgroundSaver(Saver):
     def save(self, step: int, found: Checkpoint) -> None:
         """Copy the state and begin to write it."""
         self.wait()
-        copy = self.take(found)
+        copy = self._copy.take(found)
         self._thread = threading.Thread(
             target=self._work, args=(step, copy), name="tisslm-save", daemon=True
         )
         self._thread.start()
-
-    def take(self, found: Checkpoint) -> Checkpoint:
-        """Return a copy of a state that shares nothing which changes."""
-        arrays = _arrays(found)
-        if not self._copy.fits(arrays):  # an optimizer whose state has grown
-            self._copy = ArrayCopy(arrays)
-        copies = self._copy.take(arrays)
-        return replace(
-            found,
-            model={name: copies["model", name] for name in found.model},
-            optimizer={name: copies["optimizer", name] for name in found.optimizer},
-            trainer=_plain_copy(found.trainer),
-        )
 
     def wait(self) -> None:
         """Wait for the thread, and raise what it could not."""

@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on: taken from a Trainer, and given back to one.
+"""Everything that a run needs to go on: taken from its parts, and given back to them.
 
 What does not live here: the files (``checkpoint``), and when one is written (``loop``).
 """
@@ -6,151 +6,231 @@ What does not live here: the files (``checkpoint``), and when one is written (``
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops
-from tisslm.contracts import Dataset
+from tisslm.components import Components
+from tisslm.config import TrainingConfig
+from tisslm.contracts import Dataset, Scheduler
 from tisslm.errors import CheckpointError
 from tisslm.part_states import load_part_states, part_states
 from tisslm.plugins import tisslm_version
+from tisslm.registry import Registry
+from tisslm.stopping import Stopping
+from tisslm.tensor_files import kind_of
 from tisslm.trainer_state import TrainerState, warn_if_bits_differ
 from tisslm.untrusted import show
 
-if TYPE_CHECKING:
-    from tisslm.trainer import Trainer
+__all__ = ["Snapshot"]
 
-__all__ = ["conditions", "restore", "take"]
+Array = NDArray[Any]
 
 
-def take(trainer: Trainer) -> checkpoint.Checkpoint:
-    """Return all that the run needs to go on; arrays are views.
+class Snapshot:
+    """Takes the state of a run, and restores it.
 
     Parameters
     ----------
-    trainer : Trainer
+    parts : Components
+    config : TrainingConfig
+    precision : {"fp32", "bf16", "fp16"}
+        Of the passes.
+    stopping : Stopping
+        Whose standing is a part of the state.
+    registry : Registry
+        By which a tokenizer is named.
+    scheduler : mapping
+        The schedule's settings.
     """
-    model = trainer.model
-    shape = getattr(model, "config", None)
-    return checkpoint.Checkpoint(
-        model=model.parameters.state(),
-        model_config={} if shape is None else shape.model_dump(),
-        optimizer=trainer.optimizer.state(),
-        trainer={
-            **conditions(trainer),
-            **trainer.state.as_json(),
-            "updates": model.parameters.updates,
-            "scheduler": trainer.scheduler.state(),
-            "loss_scaling": trainer.scaler.state(),
-            "parts": part_states(trainer),
-            "stopping": trainer.stopping.state(),
-        },
-        trainer_arrays=trainer.state.arrays(),
-        tokenizer=checkpoint.tokenizer_state(trainer.tokenizer, trainer.registry),
-        metrics=_metrics(trainer),
+
+    def __init__(
+        self,
+        parts: Components,
+        config: TrainingConfig,
+        precision: str,
+        stopping: Stopping,
+        registry: Registry,
+        scheduler: Mapping[str, Any],
+    ) -> None:
+        self._parts = parts
+        self._config = config
+        self._precision = precision
+        self._stopping = stopping
+        self._registry = registry
+        self._scheduler = scheduler
+        self._fingerprints: list[tuple[Dataset, str]] = []
+
+    @cached_property
+    def _tokenizer(self) -> dict[str, Any] | None:
+        """Name and state of the tokenizer, which a run does not change."""
+        return checkpoint.tokenizer_state(self._parts.tokenizer, self._registry)
+
+    def conditions(self) -> dict[str, Any]:
+        """Return what the bits of the run depend on, beside the parts and their options."""
+        parts, config = self._parts, self._config
+        return {
+            "version": tisslm_version(),
+            "engine": ops.engine(),
+            "precision": self._precision,
+            "seed": config.seed,
+            "model_seed": getattr(parts.model, "seed", None),
+            "batch_size": config.batch_size,
+            "rows_per_update": config.rows_per_update,
+            "windows": None if parts.dataset is None else len(parts.dataset),
+            "data": self._fingerprint(parts.dataset),
+            "validation_data": self._fingerprint(parts.val_dataset),
+            "learning_rate": config.learning_rate,
+            "max_grad_norm": config.max_grad_norm,
+            "schedule": self._schedule(),
+        }
+
+    def _schedule(self) -> dict[str, Any]:
+        """Return what the learning rates follow from; its steps only where they depend on them."""
+        found = {k: v for k, v in self._scheduler.items() if v is not None and k != "base_lr"}
+        steps = getattr(self._parts.scheduler, "max_steps", None)
+        return found if steps is None else {**found, "max_steps": steps}
+
+    def _fingerprint(self, dataset: Dataset | None) -> str | None:
+        """Return the fingerprint that a dataset had when it was first asked for.
+
+        Later its files may be gone, and the run is to be saved all the same.
+        """
+        if dataset is None:
+            return None
+        known = self._fingerprints
+        if not any(dataset is asked for asked, _ in known):
+            known.append((dataset, dataset.fingerprint()))
+        return next(text for asked, text in known if asked is dataset)
+
+    def take(self, state: TrainerState) -> checkpoint.Checkpoint:
+        """Return all that the run needs to go on; arrays are views."""
+        parts = self._parts
+        return replace(
+            self._bare(),
+            optimizer=parts.optimizer.state(),
+            trainer={
+                **self.conditions(),
+                **state.as_json(),
+                "updates": parts.model.parameters.updates,
+                "scheduler": parts.scheduler.state(),
+                "loss_scaling": parts.scaler.state(),
+                "parts": part_states(parts),
+                "stopping": self._stopping.state(),
+            },
+            trainer_arrays=state.arrays(),
+            metrics=_metrics(state),
+        )
+
+    def _bare(self) -> checkpoint.Checkpoint:
+        """Return what a checkpoint must have in common with the run: model and tokenizer."""
+        model = self._parts.model
+        shape = getattr(model, "config", None)
+        return checkpoint.Checkpoint(
+            model=model.parameters.state(),
+            model_config={} if shape is None else shape.model_dump(),
+            tokenizer=self._tokenizer,
+        )
+
+    def restore(self, path: checkpoint.Where, room: int) -> TrainerState:
+        """Give the parts what a checkpoint has of them, and return the position.
+
+        All of it is read before anything is changed, so that no disk leaves half of it behind.
+
+        Parameters
+        ----------
+        path : str, Path or Found
+            Whatever ``tisslm.checkpoint.find`` understands.
+        room : int
+            How many losses there will be.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing, damaged, or made for another model, tokenizer or optimizer; then
+            nothing was changed. Also if a scheduler, a loss or a dataset does not take its own
+            state; then the optimizer has been given its.
+        """
+        place = checkpoint.find(path)
+        where, found = place.path, checkpoint.read(place)
+        file = where / "trainer_state.json"
+        state = TrainerState.load(found.trainer, found.trainer_arrays, file, room)
+        standing = self._stopping.read(found.trainer.get("stopping", {}), file)
+        checkpoint.check_same(found, self._bare(), str(where))
+        warn_if_bits_differ(found.trainer, self.conditions())
+        read = replace(
+            found,
+            model=_read(found.model, self._parts.model.parameters.state()),
+            optimizer=_read(found.optimizer, self._parts.optimizer.state()),
+        )
+        self._put(read, state, where)
+        self._stopping.standing = standing
+        return state
+
+    def put_back(self, taken: checkpoint.Checkpoint, where: Path, room: int) -> TrainerState:
+        """Give the parts back what was taken from them, and copied; return the position.
+
+        Parameters
+        ----------
+        taken : Checkpoint
+            Of this very run.
+        where : Path
+            What messages call it.
+        room : int
+            How many losses there will be.
+        """
+        state = TrainerState.load(taken.trainer, taken.trainer_arrays, where, room)
+        self._stopping.standing = self._stopping.read(taken.trainer["stopping"], where)
+        self._put(taken, state, where)
+        return state
+
+    def _put(self, found: checkpoint.Checkpoint, state: TrainerState, where: Path) -> None:
+        parts = self._parts
+        parts.optimizer.load_state(found.optimizer)  # which checks before it copies
+        _load_schedule(parts.scheduler, found.trainer.get("scheduler", {}), where)
+        load_part_states(parts, found.trainer.get("parts", {}), where)
+        for name, array in parts.model.parameters.state().items():
+            array[...] = found.model[name]
+        parts.scaler.load_state(state.scaling)
+        parts.model.parameters.updates = state.updates
+        if parts.dataset is not None:
+            parts.dataset.epoch = state.epoch
+        parts.optimizer.zero_grad()
+        parts.scheduler.step(state.step)
+
+
+def _read(saved: Mapping[str, Array], own: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Read arrays into memory, unless they do not fit and will be refused, however large."""
+    fits = saved.keys() == own.keys() and all(
+        kind_of(saved, name) == (array.shape, array.dtype) for name, array in own.items()
     )
+    return {name: saved[name] for name in saved} if fits else saved
 
 
-def _metrics(trainer: Trainer) -> dict[str, float]:
+def _metrics(state: TrainerState) -> dict[str, float]:
     """Return what was measured at this very step; an older evaluation is another model's."""
-    found = dict(trainer.state.evaluation)
-    if found.pop("step", None) != trainer.current_step:
+    found = dict(state.evaluation)
+    if found.pop("step", None) != state.step:
         found = {}
-    if trainer.loss_history:
-        found["train/loss"] = trainer.loss_history[-1]
+    if state.loss_history:
+        found["train/loss"] = state.loss_history[-1]
     return found
 
 
-def conditions(trainer: Trainer) -> dict[str, Any]:
-    """Return what the bits of the run depend on, beside the parts and their options."""
-    config = trainer.config
-    return {
-        "version": tisslm_version(),
-        "engine": ops.engine(),
-        "precision": trainer.passes.precision,
-        "seed": config.seed,
-        "model_seed": getattr(trainer.model, "seed", None),
-        "batch_size": config.batch_size,
-        "rows_per_update": trainer.rows_per_update,
-        "windows": None if trainer.dataset is None else len(trainer.dataset),
-        "data": _fingerprint(trainer, trainer.dataset),
-        "validation_data": _fingerprint(trainer, trainer.val_dataset),
-        "learning_rate": config.learning_rate,
-        "max_grad_norm": config.max_grad_norm,
-        "schedule": _schedule(trainer),
-    }
-
-
-def _schedule(trainer: Trainer) -> dict[str, Any]:
-    """Return what the learning rates follow from; its steps only where they depend on them."""
-    settings = trainer.settings.get("scheduler")
-    found = {k: v for k, v in (settings or {}).items() if v is not None and k != "base_lr"}
-    steps = getattr(trainer.scheduler, "max_steps", None)
-    return found if steps is None else {**found, "max_steps": steps}
-
-
-def restore(trainer: Trainer, path: checkpoint.Where) -> TrainerState:
-    """Give a trainer's parts what a checkpoint has of them, and return the position.
-
-    Parameters
-    ----------
-    trainer : Trainer
-    path : str, Path or Found
-        Whatever ``tisslm.checkpoint.find`` understands.
-
-    Raises
-    ------
-    CheckpointError
-        If it is missing, damaged, or made for another model, tokenizer or optimizer; then
-        nothing was changed. Also if a scheduler, a loss or a dataset does not take its own state;
-        then the optimizer has been given its.
-    """
-    place = checkpoint.find(path)
-    where, found, own = place.path, checkpoint.read(place), take(trainer)
-    state = TrainerState.load(
-        found.trainer, found.trainer_arrays, where / "trainer_state.json", trainer.max_steps
-    )
-    standing = trainer.stopping.read(
-        found.trainer.get("stopping", {}), where / "trainer_state.json"
-    )
-    checkpoint.check_same(found, own, str(where))
-    warn_if_bits_differ(found.trainer, conditions(trainer))
-    trainer.optimizer.load_state(found.optimizer)  # which checks before it copies
-    _load_schedule(trainer, found.trainer.get("scheduler", {}), where)
-    load_part_states(trainer, found.trainer.get("parts", {}), where)
-    for name, array in own.model.items():
-        array[...] = found.model[name]
-    trainer.scaler.load_state(state.scaling)
-    trainer.model.parameters.updates = state.updates
-    trainer.stopping.standing = standing
-    if trainer.dataset is not None:
-        trainer.dataset.epoch = state.epoch
-    return state
-
-
-def _load_schedule(trainer: Trainer, saved: object, where: Path) -> None:
+def _load_schedule(scheduler: Scheduler, saved: object, where: Path) -> None:
     """Give the scheduler its state; one that had none begins as it is."""
     if saved == {}:
         return
     try:
         if not isinstance(saved, Mapping):
             raise TypeError(f"expected a table, got {show(saved)}")
-        trainer.scheduler.load_state(saved)
+        scheduler.load_state(saved)
     except Exception as error:
         raise CheckpointError(
-            f"{where}: scheduler {type(trainer.scheduler).__name__} does not take its saved state "
+            f"{where}: scheduler {type(scheduler).__name__} does not take its saved state "
             f"({type(error).__name__}: {error}); go on with the scheduler it was saved with"
         ) from error
-
-
-def _fingerprint(trainer: Trainer, dataset: Dataset | None) -> str | None:
-    """Return the fingerprint that a dataset had when it was first asked for.
-
-    Later its files may be gone, and the run is to be saved all the same.
-    """
-    if dataset is None:
-        return None
-    known = trainer.fingerprints
-    if not any(dataset is asked for asked, _ in known):
-        known.append((dataset, dataset.fingerprint()))
-    return next(text for asked, text in known if asked is dataset)

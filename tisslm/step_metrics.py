@@ -7,14 +7,14 @@ and of monitors (``reporting``).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tisslm import ops
+from tisslm.components import Components
 from tisslm.processor_use import ProcessorUse
 from tisslm.reporting import GIB, Rate, memory_metrics
-
-if TYPE_CHECKING:
-    from tisslm.trainer import Trainer
+from tisslm.step import StepResult
+from tisslm.trainer_state import TrainerState
 
 __all__ = ["StepMetrics"]
 
@@ -24,7 +24,14 @@ class StepMetrics:
 
     Parameters
     ----------
-    trainer : Trainer
+    parts : Components
+    precision : {"fp32", "bf16", "fp16"}
+        Of the passes.
+    max_grad_norm : float
+        0 clips nothing.
+    steps_per_epoch : int
+    planned : int
+        Bytes that the run is planned to take.
 
     Attributes
     ----------
@@ -32,8 +39,20 @@ class StepMetrics:
         Tokens per second.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
+    def __init__(
+        self,
+        parts: Components,
+        *,
+        precision: str,
+        max_grad_norm: float,
+        steps_per_epoch: int,
+        planned: int,
+    ) -> None:
+        self._parts = parts
+        self._precision = precision
+        self._clips = max_grad_norm > 0.0
+        self._steps_per_epoch = max(1, steps_per_epoch)
+        self._planned = planned
         self.rate = Rate()
         self.steps = self.samples = 0
         self._use = ProcessorUse()
@@ -43,9 +62,8 @@ class StepMetrics:
 
     def begin(self) -> None:
         """Measure what later figures are compared with; takes a tenth of a second."""
-        trainer = self.trainer
-        if getattr(trainer.model, "dtype", "float32") == "float32":
-            self._peak = ops.peak_gflops(trainer.passes.precision)
+        if getattr(self._parts.model, "dtype", "float32") == "float32":
+            self._peak = ops.peak_gflops(self._precision)
         self._use.begin()
 
     def add(self, shape: tuple[int, ...], waited: float, took: float) -> None:
@@ -66,56 +84,42 @@ class StepMetrics:
         self._time = shape[1]
         self._waited, self._took = waited, took
 
-    def line(self, loss: float, lr: float) -> dict[str, Any]:
+    def line(self, result: StepResult, state: TrainerState) -> dict[str, Any]:
         """Return the metrics of the step that was added last, an update.
 
         Parameters
         ----------
-        loss : float
-            In nats.
-        lr : float
-            What it was made with.
+        result : StepResult
+        state : TrainerState
+            After it.
         """
-        trainer = self.trainer
         return {
-            "train/loss": loss,
-            "train/perplexity": math.exp(min(loss, 700.0)),
-            "train/learning_rate": lr,
-            "train/grad_norm": trainer.grad_norm,
-            **self._clipping(),
-            **self._movement(),
-            "train/epoch": trainer.state.position / max(1, trainer.steps_per_epoch),
-            "train/num_input_tokens_seen": trainer.state.tokens_seen,
-            "train/skipped_steps": trainer.skipped_steps,
+            "train/loss": result.loss,
+            "train/perplexity": math.exp(min(result.loss, 700.0)),
+            "train/learning_rate": result.learning_rate,
+            "train/grad_norm": result.grad_norm,
+            **self._clipping(state),
+            **_movement(result),
+            "train/epoch": state.position / self._steps_per_epoch,
+            "train/num_input_tokens_seen": state.tokens_seen,
+            "train/skipped_steps": state.skipped,
             **self._loss_scale(),
             **self._speed(),
             **memory_metrics(),
-            "memory/planned_gib": trainer.planned / GIB,
+            "memory/planned_gib": self._planned / GIB,
             **self._use.metrics(),
         }
 
-    def _clipping(self) -> dict[str, float]:
+    def _clipping(self, state: TrainerState) -> dict[str, float]:
         """Return the share of the updates since the last line whose gradients were clipped."""
-        state = self.trainer.state
-        if self.trainer.config.max_grad_norm == 0.0:
+        if not self._clips:
             return {}
         share = state.clipped / max(1, state.step - state.reported_step)
-        state.clipped, state.reported_step = 0, state.step
         return {"train/grad_norm_clipped_fraction": share}
 
-    def _movement(self) -> dict[str, float]:
-        """Return how far the update has moved the parameters, if the optimizer tells."""
-        movement = self.trainer.optimizer.movement
-        if movement is None:
-            return {}
-        return {
-            "train/param_norm": movement.parameter_norm,
-            "train/update_ratio": movement.ratio,
-        }
-
     def _loss_scale(self) -> dict[str, float]:
-        half = self.trainer.passes.precision == "fp16"
-        return {"train/loss_scale": self.trainer.loss_scale} if half else {}
+        half = self._precision == "fp16"
+        return {"train/loss_scale": self._parts.scaler.scale} if half else {}
 
     def _speed(self) -> dict[str, float]:
         tokens = self.rate.recent
@@ -133,23 +137,31 @@ class StepMetrics:
 
     def _flops_per_token(self) -> int:
         """Count a training step's operations per token; 0 for a model that does not say."""
-        count = getattr(self.trainer.model, "flops_per_token", None)
+        count = getattr(self._parts.model, "flops_per_token", None)
         return 0 if count is None else int(count(self._time))
 
-    def summary(self, seconds: float) -> dict[str, float | None]:
+    def summary(self, seconds: float, tokens_seen: int) -> dict[str, float | None]:
         """Return the figures of the whole run under the names of Hugging Face's Trainer.
 
         Parameters
         ----------
         seconds : float
             Duration of this process's part of the run; rates are over all of it.
+        tokens_seen : int
+            Of the whole run.
         """
-        seen = self.trainer.state.tokens_seen
         return {
             "tokens_per_second": self.rate.overall,
             "train_runtime": seconds,
             "train_samples_per_second": self.samples / seconds,
             "train_steps_per_second": self.steps / seconds,
             "train_tokens_per_second": self.rate.tokens / seconds,
-            "total_flos": self._flops_per_token() * seen if self._time else None,
+            "total_flos": self._flops_per_token() * tokens_seen if self._time else None,
         }
+
+
+def _movement(result: StepResult) -> dict[str, float]:
+    """Return how far the update has moved the parameters, if the optimizer tells."""
+    if result.parameter_norm is None or result.update_ratio is None:
+        return {}
+    return {"train/param_norm": result.parameter_norm, "train/update_ratio": result.update_ratio}

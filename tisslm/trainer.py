@@ -1,49 +1,76 @@
 """The Trainer: parts composed by name or given as objects, and one update of the parameters.
 
 What does not live here: the formula of any part (its class), the passes (the model), building
-parts (``parts``), what one update does (``update``), the way from the first step to the last
-(``loop``), what a checkpoint holds (``snapshot``), and files (``checkpoint``, ``run``).
+parts (``components``), what one step does (``step``), the way from the first step to the last
+(``loop``), what a checkpoint holds (``snapshot``), and files (``checkpoint``, ``run``). Nothing
+below imports the Trainer: what it composes is a ``Session``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, overload
 
 from numpy.typing import NDArray
 
-from tisslm import checkpoint, ops, snapshot, update
+from tisslm import checkpoint, ops
+from tisslm.components import Components, Given, Wanted, build_components, describe
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Model, Tokenizer
-from tisslm.errors import ConfigError
 from tisslm.evaluate import evaluate
 from tisslm.fitting import few_windows, fit_dataset
 from tisslm.leaving import Leaving
 from tisslm.loop import Loop
 from tisslm.loss_history import LossHistory
-from tisslm.loss_scaling import make_scaler
 from tisslm.monitoring import Monitoring, wants_of
-from tisslm.movement import Movement
-from tisslm.parts import Parts, Wanted, build_parts, describe
-from tisslm.planning import Planner
-from tisslm.precision import resolve_precision
-from tisslm.preparation import prepare_model
-from tisslm.profiling import Profile
+from tisslm.passes import resolve_precision
+from tisslm.planning import Planner, RunPlan, settle
 from tisslm.registry import Registry, load_registry
-from tisslm.reporting import is_monitored
 from tisslm.run_choice import keeping, open_run
 from tisslm.samples import make_sampler
-from tisslm.saving import DirectSaver, Saver
+from tisslm.session import Session
 from tisslm.sites import Room, planned_room
+from tisslm.snapshot import Snapshot
+from tisslm.step import Step
 from tisslm.stopping import Stopping, check_bytes, check_evaluations
-from tisslm.target_weights import TargetWeights
 from tisslm.trainer_state import TrainerState
 
 __all__ = ["Trainer"]
 
 Array = NDArray[Any]
+T = TypeVar("T")
+
+
+class _Shown(Generic[T]):
+    """Something of the session that the Trainer shows, and that cannot be exchanged there.
+
+    Parameters
+    ----------
+    get : callable
+        Returns it.
+    """
+
+    def __init__(self, get: Callable[[Session], T]) -> None:
+        self._get = get
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, trainer: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, trainer: Trainer, owner: type | None = None) -> T: ...
+
+    def __get__(self, trainer: Trainer | None, owner: type | None = None) -> T | Self:
+        return self if trainer is None else self._get(trainer.session)
+
+    def __set__(self, trainer: Trainer, value: object) -> None:
+        raise AttributeError(
+            f"trainer.{self._name}: a run is made of what its Trainer was given; build another one"
+        )
 
 
 class Trainer:
@@ -71,6 +98,8 @@ class Trainer:
         The whole resolved configuration, when there is one beyond these arguments.
     registry : Registry, optional
         Where names are looked up; left out, every installed part.
+    plan : RunPlan, optional
+        What was settled before the model took its memory; left out, the run is planned here.
 
     Attributes
     ----------
@@ -99,6 +128,8 @@ class Trainer:
     run : RunDirectory
     retention : tisslm.checkpoint.Retention
         Which checkpoints are kept.
+    session : tisslm.session.Session
+        All of the run, for what is built on a Trainer.
 
     Examples
     --------
@@ -123,114 +154,72 @@ class Trainer:
         tokenizer: Tokenizer | None = None,
         settings: Mapping[str, Any] | None = None,
         registry: Registry | None = None,
+        plan: RunPlan | None = None,
     ) -> None:
-        self.config = config = TrainingConfig() if config is None else config
+        config = TrainingConfig() if config is None else config
         if config.threads is not None:
             ops.set_threads(config.threads)
-        self.registry = load_registry() if registry is None else registry
-        self.model = model
-        given = self._fit(dataset, "dataset"), self._fit(val_dataset, "val_dataset")
-        self.dataset, self.val_dataset = few_windows(*given, config)
-        self.max_steps = config.max_steps or config.epochs * max(1, self.steps_per_epoch)
-        monitors = tuple(monitors)
-        planner = self._planner(optimizer, monitors)
-        self.passes = prepare_model(planner)
-        self.planned = planner.plan(self.passes.activation_checkpointing).total
-        wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
-        parts = self._take_parts(wanted)
-        self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
-        self.sampler = make_sampler(model, self.tokenizer, config)
-        self.settings = describe(config, model, parts) if settings is None else settings
-        self.state = TrainerState(loss_history=LossHistory(room=self.max_steps))
-        self.targets = TargetWeights()
-        self.monitoring = self._monitoring(planner.time)
-        self.grad_norm = math.nan
-        self.observed: dict[str, Any] = {}
-        self.fingerprints: list[tuple[Dataset, str]] = []  # of the datasets, when first asked
-        self.leaving = Leaving(self.communicator)
-        self.stopped = ""
-        self.profile: Profile | None = None
-        self.saver: Saver = DirectSaver(self._write_checkpoint)
-        self.retention = keeping(config, self.val_dataset is not None)
-        self.stopping = Stopping(config)
-        check_evaluations(config, self.scheduler.needs_evaluations, self.val_dataset is not None)
-        check_bytes(config, self.tokenizer is not None)
-        self.run, saved = open_run(config, self.settings)
+        registry = load_registry() if registry is None else registry
+        tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
+        for given, where in ((dataset, "dataset"), (val_dataset, "val_dataset")):
+            if given is not None:
+                fit_dataset(given, model, where, config.rows_per_update, config.seed)
+        dataset, val_dataset = few_windows(dataset, val_dataset, config)
+        if plan is None:
+            data = (dataset, val_dataset)
+            plan = _plan(model, config, optimizer, registry, data, tuple(monitors))
+        model.prepare(**plan.passes._asdict())
+        max_steps = config.max_steps or config.epochs * _steps_per_epoch(dataset, config)
+        parts = build_components(
+            registry,
+            Wanted(optimizer, loss_fn, scheduler, sinks, communicator),
+            Given(model, dataset, val_dataset, tokenizer, plan.monitors),
+            config,
+            plan.passes.precision,
+            max_steps,
+        )
+        settings = describe(config, parts) if settings is None else settings
+        self.session, saved = _compose(config, settings, parts, plan, max_steps, registry)
         if saved is not None:
             self.load_checkpoint(saved)
 
-    def _planner(self, optimizer: Any, monitors: tuple[Any, ...]) -> Planner:
-        precision = resolve_precision(self.config.precision)
-        given = (self.dataset, self.val_dataset)
-        return Planner(
-            self.model,
-            self.config,
-            optimizer,
-            self.registry,
-            datasets=given,
-            precision=precision,
-            monitors=monitors,
-        )
+    # ------------------------------------------------------------------ what it is made of
 
-    def _monitoring(self, time: int) -> Monitoring:
-        rows, precision = self.config.batch_size, self.passes.precision
-        wants = wants_of(self.monitors)
-        room = Room(planned_room(wants, self.model, rows, time, precision))
-        return Monitoring(self.monitors, self.model, room)
+    config = _Shown(lambda session: session.config)
+    settings = _Shown(lambda session: session.settings)
+    model = _Shown(lambda session: session.parts.model)
+    optimizer = _Shown(lambda session: session.parts.optimizer)
+    scheduler = _Shown(lambda session: session.parts.scheduler)
+    loss_fn = _Shown(lambda session: session.parts.loss)
+    validation_loss = _Shown(lambda session: session.parts.validation_loss)
+    communicator = _Shown(lambda session: session.parts.communicator)
+    monitors = _Shown(lambda session: session.parts.monitors)
+    sinks = _Shown(lambda session: session.parts.sinks)
+    dataset = _Shown(lambda session: session.parts.dataset)
+    val_dataset = _Shown(lambda session: session.parts.val_dataset)
+    tokenizer = _Shown(lambda session: session.parts.tokenizer)
+    scaler = _Shown(lambda session: session.parts.scaler)
+    passes = _Shown(lambda session: session.passes)
+    planned = _Shown(lambda session: session.planned)
+    run = _Shown(lambda session: session.run)
+    retention = _Shown(lambda session: session.retention)
+    leaving = _Shown(lambda session: session.leaving)
+    saver = _Shown(lambda session: session.saver)
 
-    def _take_parts(self, wanted: Wanted) -> Parts:
-        parts = build_parts(self.registry, wanted, self.model, self.config, self.max_steps)
-        self.optimizer, self.scheduler = parts.optimizer, parts.scheduler
-        self.loss_fn, self.communicator = parts.loss_fn, parts.communicator
-        self.monitors, self.sinks = parts.monitors, parts.sinks
-        self.validation_loss = parts.validation_loss
-        self.scaler = make_scaler(self.model.parameters, self.config, self.passes.precision)
-        measures = self.optimizer.measures_movement
-        self.movement = Movement(self.model.parameters) if measures else None
-        self.optimizer.gate = self.scaler.admit if self.passes.precision == "fp16" else None
-        return parts
+    # ------------------------------------------------------------------ where it stands
 
-    def _fit(self, dataset: Dataset | None, where: str) -> Dataset | None:
-        if dataset is not None:
-            fit_dataset(dataset, self.model, where, self.rows_per_update, self.config.seed)
-        return dataset
-
-    # ------------------------------------------------------------------ position
-
-    @property
-    def loss_history(self) -> LossHistory:
-        """The loss of every update, in nats."""
-        return self.state.loss_history
-
-    @property
-    def current_step(self) -> int:
-        """Number of updates made."""
-        return self.state.step
-
-    @property
-    def current_epoch(self) -> int:
-        """Number of passes over the dataset that are complete."""
-        return self.state.epoch
-
-    @property
-    def skipped_steps(self) -> int:
-        """Number of steps that made no update; each has used up its windows."""
-        return self.state.skipped
-
-    @property
-    def loss_scale(self) -> float:
-        """What the gradients of the next step are multiplied by."""
-        return self.scaler.scale
-
-    @property
-    def rows_per_update(self) -> int:
-        """Rows of one update."""
-        return self.config.batch_size * self.config.gradient_accumulation_steps
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches of one pass over the dataset, the last of which may be smaller."""
-        return 0 if self.dataset is None else -(-len(self.dataset) // self.rows_per_update)
+    state = _Shown(lambda session: session.state)
+    stopping = _Shown(lambda session: session.stopping)
+    stopped = _Shown(lambda session: session.stopped)
+    profile = _Shown(lambda session: session.profile)
+    max_steps = _Shown(lambda session: session.max_steps)
+    steps_per_epoch = _Shown(lambda session: session.steps_per_epoch)
+    rows_per_update = _Shown(lambda session: session.config.rows_per_update)
+    loss_history = _Shown(lambda session: session.state.loss_history)
+    current_step = _Shown(lambda session: session.state.step)
+    current_epoch = _Shown(lambda session: session.state.epoch)
+    skipped_steps = _Shown(lambda session: session.state.skipped)
+    loss_scale = _Shown(lambda session: session.parts.scaler.scale)
 
     # ------------------------------------------------------------------ one update
 
@@ -265,12 +254,8 @@ class Trainer:
             ``config.spike_action``, or because there were ``config.max_nonfinite`` in a row.
             Nothing was updated then.
         """
-        self.monitoring.begin(is_monitored(self.current_step + 1, self.config, self.max_steps))
-        loss = update.accumulate(self, x, y, start)
-        update.apply(self, x, y, loss, start)
-        self.state.tokens_seen += x.size * self.communicator.size
-        self.state.epoch = self.state.position // max(1, self.steps_per_epoch)
-        return loss
+        window = (x, y) if start is None else (x, y, start)
+        return self.session.train_step(window).loss
 
     def backward(self, d_logits: Array, cache: Any) -> None:
         """Add the gradients of all parameters, given the loss's by the logits.
@@ -281,7 +266,8 @@ class Trainer:
         scale = self.scaler.begin()
         if scale != 1.0:
             d_logits = d_logits * d_logits.dtype.type(scale)
-            self.optimizer.scale_next_step(1.0 / scale)
+        if self.passes.precision == "fp16":
+            self.optimizer.scale_next_step(1.0 / scale, self.scaler.admit)
         self.model.backward(d_logits, cache)
 
     def compute_grad_norm(self) -> float:
@@ -297,7 +283,7 @@ class Trainer:
             0 leaves the gradients as they are.
         """
         norm = self.compute_grad_norm()
-        update.clip(self, max_norm, norm)
+        self.session.step.clip(max_norm, norm)
         return norm
 
     def zero_gradients(self) -> None:
@@ -330,9 +316,8 @@ class Trainer:
         KeyboardInterrupt
             At a second signal; nothing is saved.
         """
-        if self.dataset is None:
-            raise ConfigError("trainer.train: no dataset was given; pass dataset= to the Trainer")
-        Loop(self, self.dataset).run()
+        self.session.dataset("trainer.train")  # first of all: there must be one
+        Loop(self.session).run()
 
     def validate(self, dataset: Dataset) -> float:
         """Compute the mean cross-entropy over every window of a dataset, in nats per target.
@@ -363,19 +348,7 @@ class Trainer:
             If it cannot be written.
         """
         self.state.epoch, self.state.step = epoch, step
-        if self.run.made:
-            self.run.confirm()
-        else:
-            self.run.make()
-        return self.saver.write_now(step, snapshot.take(self))
-
-    def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
-        """Write a state that was taken before; the thread of ``saving`` may be who calls."""
-        self.run.confirm()
-        path = checkpoint.write(self.run.checkpoints, step, found)
-        self.run.known.add(path.name)
-        checkpoint.prune(self.run.checkpoints, self.retention, path)
-        return path
+        return self.session.save_now()
 
     def load_checkpoint(self, path: checkpoint.Where) -> None:
         """Take over parameters, optimizer, schedule and position from a checkpoint.
@@ -391,6 +364,69 @@ class Trainer:
             If it is missing, damaged, or made for another model, tokenizer or optimizer; then
             nothing was changed.
         """
-        self.state = snapshot.restore(self, path)
-        self.zero_gradients()
-        self.scheduler.step(self.state.step)
+        self.session.restore(path)
+
+
+def _steps_per_epoch(dataset: Dataset | None, config: TrainingConfig) -> int:
+    return 1 if dataset is None else max(1, -(-len(dataset) // config.rows_per_update))
+
+
+def _plan(
+    model: Model,
+    config: TrainingConfig,
+    optimizer: Any,
+    registry: Registry,
+    data: tuple[Dataset | None, Dataset | None],
+    monitors: tuple[Any, ...],
+) -> RunPlan:
+    """Settle how a run is made that was composed in Python."""
+    precision = resolve_precision(config.precision)
+    planner = Planner(
+        model,
+        config,
+        optimizer,
+        registry,
+        datasets=data,
+        precision=precision,
+        monitors=monitors,
+    )
+    return settle(planner)
+
+
+def _compose(
+    config: TrainingConfig,
+    settings: Mapping[str, Any],
+    parts: Components,
+    plan: RunPlan,
+    max_steps: int,
+    registry: Registry,
+) -> tuple[Session, checkpoint.Found | None]:
+    """Return the session of a run, and the checkpoint that it is to go on from."""
+    precision, has_valid = plan.passes.precision, parts.val_dataset is not None
+    sampler = make_sampler(parts.model, parts.tokenizer, config)
+    check_evaluations(config, parts.scheduler.needs_evaluations, has_valid)
+    check_bytes(config, parts.tokenizer is not None)
+    leaving, stopping = Leaving(parts.communicator), Stopping(config)
+    wants, rows = wants_of(parts.monitors), config.batch_size
+    room = Room(planned_room(wants, parts.model, rows, plan.time, precision))
+    monitoring = Monitoring(parts.monitors, parts.model, room)
+    run, saved = open_run(config, settings)
+    session = Session(
+        config=config,
+        settings=settings,
+        parts=parts,
+        passes=plan.passes,
+        planned=plan.nbytes,
+        max_steps=max_steps,
+        step=Step(parts, config, precision, monitoring, leaving.check, max_steps),
+        snapshot=Snapshot(
+            parts, config, precision, stopping, registry, settings.get("scheduler") or {}
+        ),
+        run=run,
+        retention=keeping(config, has_valid),
+        leaving=leaving,
+        stopping=stopping,
+        sampler=sampler,
+        state=TrainerState(loss_history=LossHistory(room=max_steps)),
+    )
+    return session, saved

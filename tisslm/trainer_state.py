@@ -68,6 +68,30 @@ class TrainerState:
         """How many batches the dataset has given: the number of the next one."""
         return self.step + self.skipped
 
+    def count_update(self, loss: float, clipped: bool) -> None:
+        """Move on by an update.
+
+        Parameters
+        ----------
+        loss : float
+            In nats.
+        clipped : bool
+            Whether its gradients were.
+        """
+        self.step += 1
+        self.refused_in_a_row = 0
+        self.clipped += clipped
+        self.loss_history.append(loss)
+
+    def count_refusal(self) -> None:
+        """Move on by a step that was refused, and has used up its window."""
+        self.refused_in_a_row += 1
+        self.skipped += 1
+
+    def count_report(self) -> None:
+        """Begin to count clipped updates anew: a line of metrics was written."""
+        self.clipped, self.reported_step = 0, self.step
+
     def as_json(self) -> dict[str, Any]:
         """Return plain values, with the names that other trainers use."""
         return {

@@ -124,5 +124,5 @@ def test_nothing_is_unpickled_or_evaluated():
 
 def test_files_stay_readable():
     for path in [*PACKAGE.rglob("*.py"), *KERNELS.glob("*.pyx")]:
-        limit = 730 if path.name == "contracts.py" else 550  # every interface on one page
+        limit = 760 if path.name == "contracts.py" else 550  # every interface on one page
         assert len(path.read_text().splitlines()) <= limit, path

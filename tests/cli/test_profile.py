@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from chrome_trace import check_trace
 
+from tisslm.contracts import Window
 from tisslm.errors import NonFiniteError
-from tisslm.trainer import Trainer
+from tisslm.session import Session
+from tisslm.step import StepResult
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -47,14 +49,14 @@ def test_a_run_without_it_has_neither_trace_nor_table(train: Cli, folder: Path) 
 def test_a_run_that_fails_shows_what_was_recorded(
     train: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Trainer.train_step
+    step = Session.train_step
 
-    def failing(self: Trainer, *batch: object) -> float:
-        if self.current_step == 4:
+    def failing(self: Session, batch: Window) -> StepResult:
+        if self.state.step == 4:
             raise NonFiniteError("step 5: the loss is nan")
-        return step(self, *batch)
+        return step(self, batch)
 
-    monkeypatch.setattr(Trainer, "train_step", failing)
+    monkeypatch.setattr(Session, "train_step", failing)
     result = train("training.output_dir=run", "training.max_steps=9", more=("--profile", "3"))
     assert result.code == 4
     assert "profile of step 4: " in result.out

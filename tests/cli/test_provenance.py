@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from poison import Poison
 
-from tisslm import Trainer, ops
+from tisslm import ops
+from tisslm.session import Session
 
 PRINTED = pytest.mark.filterwarnings("always")
 
@@ -16,12 +17,12 @@ PRINTED = pytest.mark.filterwarnings("always")
 STEP = 3
 
 
-def in_a_weight(trainer):
-    trainer.model.parameters["blocks.0.mlp.down.weight"].data[2, 60] = np.nan
+def in_a_weight(parts):
+    parts.model.parameters["blocks.0.mlp.down.weight"].data[2, 60] = np.nan
 
 
-def in_a_state(trainer):
-    trainer.optimizer.state()["blocks.0.attention.out.weight/v"][15, 0] = np.nan
+def in_a_state(parts):
+    parts.optimizer.state()["blocks.0.attention.out.weight/v"][15, 0] = np.nan
 
 
 ACTIVATION = Poison(
@@ -64,18 +65,18 @@ PLANTED = {
 @pytest.mark.parametrize("what", PLANTED)
 def test_what_is_planted_is_located(cli, train, folder, monkeypatch, what):
     plant, step, said = PLANTED[what]
-    train_step = Trainer.train_step
+    train_step = Session.train_step
 
-    def planting(trainer, *batch):
-        if trainer.current_step + 1 != STEP:
-            return train_step(trainer, *batch)
+    def planting(session, batch):
+        if session.state.step + 1 != STEP:
+            return train_step(session, batch)
         if not isinstance(plant, Poison):
-            plant(trainer)
-            return train_step(trainer, *batch)
-        with ops.watching(plant), trainer.model.observed(plant):
-            return train_step(trainer, *batch)
+            plant(session.parts)
+            return train_step(session, batch)
+        with ops.watching(plant), session.parts.model.observed(plant):
+            return train_step(session, batch)
 
-    monkeypatch.setattr(Trainer, "train_step", planting)
+    monkeypatch.setattr(Session, "train_step", planting)
     result = train(
         "training.output_dir=run",
         "training.save_every=2",

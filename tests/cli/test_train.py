@@ -7,12 +7,13 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from tisslm.config import RunConfig
-from tisslm.trainer import Trainer
+from tisslm.contracts import Window
+from tisslm.session import Session
+from tisslm.step import StepResult
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -84,15 +85,15 @@ def test_auto_goes_on_with_the_run_that_was_interrupted(
     train: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train("training.output_dir=whole", "training.save_every=3")
-    step = Trainer.train_step
+    step = Session.train_step
 
-    def interrupted(trainer: Trainer, *batch: np.ndarray) -> float:
-        if trainer.current_step == 4:
+    def interrupted(session: Session, batch: Window) -> StepResult:
+        if session.state.step == 4:
             raise KeyboardInterrupt
-        return step(trainer, *batch)
+        return step(session, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", interrupted)
+        patch.setattr(Session, "train_step", interrupted)
         first = train("training.save_every=3", more=("--resume", "auto"))
     (run,) = (folder / "runs").iterdir()
     assert (whole.code, first.code) == (0, 130)
@@ -115,7 +116,7 @@ def test_an_interruption_before_the_first_checkpoint_says_so(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "train_step", interrupt)
+    monkeypatch.setattr(Session, "train_step", interrupt)
     result = train()
     assert (result.code, result.err) == (
         130,

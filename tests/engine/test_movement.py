@@ -27,21 +27,22 @@ def parameters(request):
     return made
 
 
-def step(optimizer, seed):
+def step(optimizer, movement, seed):
     optimizer.zero_grad()
     for i, p in enumerate(optimizer.parameters):
         if p.trainable:
             p.grad_to_write()[0][...] = np.random.default_rng([seed, i]).normal(size=p.shape)
-    optimizer.step()
+    assert optimizer.step(movement)
+    assert optimizer.movement is None
 
 
 @pytest.mark.parametrize("make", [SGD, AdamW, RMSprop])
 def test_norms_are_those_of_all_groups_together(parameters, make):
     optimizer = make(parameters, 0.01)
-    optimizer.movement = movement = Movement(parameters)
+    movement = Movement(parameters)
     for seed in range(3):
         before = {p.name: p.data.astype(np.float64) for p in parameters if p.trainable}
-        step(optimizer, seed)
+        step(optimizer, movement, seed)
         moved = [np.square(parameters[name].data - old).sum() for name, old in before.items()]
         size = [np.square(old).sum() for old in before.values()]
         assert movement.update_norm == pytest.approx(math.sqrt(math.fsum(moved)), rel=1e-12)
@@ -52,18 +53,18 @@ def test_norms_are_those_of_all_groups_together(parameters, make):
 def test_parameters_of_zero_have_no_ratio():
     parameters = Parameters([ParameterSpec("w", (3,))])
     optimizer = SGD(parameters, 0.5)
-    optimizer.movement = movement = Movement(parameters)
+    movement = Movement(parameters)
     parameters["w"].grad_to_write()[0][...] = 1.0
-    optimizer.step()
+    optimizer.step(movement)
     assert movement.update_norm == pytest.approx(0.5 * math.sqrt(3), rel=1e-6)
     assert math.isnan(movement.ratio)
 
 
 def test_an_update_that_is_not_finite_has_no_norm(parameters):
     optimizer = SGD(parameters, 0.5)
-    optimizer.movement = movement = Movement(parameters)
+    movement = Movement(parameters)
     parameters["up.bias"].grad_to_write()[0][...] = np.nan
-    optimizer.step()
+    optimizer.step(movement)
     assert math.isnan(movement.update_norm)
     assert math.isnan(movement.ratio)
     assert math.isfinite(movement.parameter_norm)

@@ -157,6 +157,21 @@ def test_a_level_can_be_forced_and_names_the_engine(level):
     assert done.stdout.strip() == level
 
 
+@pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the twins have no levels")
+def test_the_baseline_is_named_by_the_library_of_scipy_whichever_is_listed_first():
+    code = (
+        "import threadpoolctl\n"
+        "pools = [{'user_api': 'blas', 'filepath': f'{p}.libs/libscipy_openblas.so', 'version': p}"
+        " for p in ('numpy', 'scipy')]\n"
+        "from tisslm import ops\n"
+        "for order in (pools, pools[::-1]):\n"
+        "    threadpoolctl.threadpool_info = lambda: order\n"
+        "    print(ops.engine()['blas'])"
+    )
+    done = run(code, TISSLM_ISA="baseline")
+    assert done.stdout.split() == ["scipy", "None"] * 2
+
+
 def test_twins_run_everything_when_asked():
     done = run(
         "from tisslm import Transformer, TransformerConfig as C; import numpy as np, sys\n"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tisslm import checkpoint, snapshot
+from tisslm import checkpoint
 from tisslm.array_copy import ArrayCopy
 from tisslm.checkpoint import Checkpoint
 from tisslm.errors import CheckpointError, ConfigError
@@ -205,7 +205,7 @@ def test_a_checkpoint_is_of_its_step_however_slowly_it_is_written(make_trainer, 
         written[f"{step}'"] = list(found.trainer_arrays["loss_history"])
         return Path()
 
-    state = snapshot.take(trainer)
+    state = trainer.session.take()
     before = {name: array.copy() for name, array in state.model.items()}
     saver = BackgroundSaver(write, state)
     saver.save(7, state)
@@ -218,7 +218,7 @@ def test_a_checkpoint_is_of_its_step_however_slowly_it_is_written(make_trainer, 
 
 
 def test_a_save_waits_for_the_one_before(make_trainer):
-    state = snapshot.take(make_trainer())
+    state = make_trainer().session.take()
     events: list[str] = []
 
     def write(step: int, found: Checkpoint) -> Path:
@@ -235,7 +235,7 @@ def test_a_save_waits_for_the_one_before(make_trainer):
 
 
 def test_a_save_waits_although_a_wait_before_it_was_interrupted(make_trainer, monkeypatch):
-    state, gate, events = snapshot.take(make_trainer()), threading.Event(), []
+    state, gate, events = make_trainer().session.take(), threading.Event(), []
 
     def write(step: int, found: Checkpoint) -> Path:
         events.append(f"begin {step}")
@@ -286,7 +286,7 @@ def test_a_train_after_an_interrupted_one_waits_for_what_that_was_writing(
 
 
 def test_errors_are_raised_once_and_counted(make_trainer):
-    state = snapshot.take(make_trainer())
+    state = make_trainer().session.take()
 
     def write(step: int, found: Checkpoint) -> Path:
         if step < 3:
@@ -309,7 +309,7 @@ def test_errors_are_raised_once_and_counted(make_trainer):
 
 
 def test_how_long_a_save_will_take(make_trainer):
-    state = snapshot.take(make_trainer())
+    state = make_trainer().session.take()
     saver = DirectSaver(lambda step, found: time.sleep(0.05) or Path())
     assert saver.expected_seconds(300_000_000) == 3.0
     saver.save(1, state)
@@ -318,7 +318,7 @@ def test_how_long_a_save_will_take(make_trainer):
 
 def test_the_copy_is_planned(make_trainer):
     trainer = make_trainer(async_save=True)
-    saver = BackgroundSaver(trainer.saver.write, snapshot.take(trainer))
+    saver = BackgroundSaver(trainer.saver.write, trainer.session.take())
     plain, copying = (
         Planner(trainer.model, config, "adamw", load_registry()).plan()
         for config in (make_trainer().config, trainer.config)
@@ -351,7 +351,7 @@ def test_copies_are_equal_in_any_layout_and_type():
 
 
 def test_neighbours_are_copied_in_one_go(make_trainer):
-    state = snapshot.take(make_trainer()).model
+    state = make_trainer().session.take().model
     room = ArrayCopy(state)
     assert len(list(room._runs(state))) == 1
     copies = room.take(state)

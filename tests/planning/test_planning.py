@@ -188,9 +188,9 @@ class Shrinking(Model):
     def prepare(self, *, precision="fp32", activation_checkpointing="none"):
         self.mode = activation_checkpointing
 
-    def plan(self, batch, time):
+    def plan(self, batch, time, *, precision=None, activation_checkpointing=None):
         saved = {name: 6000 - 1000 * i for i, name in enumerate(CHECKPOINTING)}
-        return {"layers.0.x": saved[self.mode]}
+        return {"layers.0.x": saved[activation_checkpointing or self.mode]}
 
     def forward(self, x, *, train=False):
         raise NotImplementedError
@@ -210,7 +210,8 @@ def test_auto_recomputes_as_little_as_fits(monkeypatch, wanted):
     monkeypatch.setattr(
         "tisslm.planning.resolve_limit", lambda setting: SimpleNamespace(nbytes=limit, source="")
     )
-    assert fit_memory(found) == wanted == model.mode
+    assert fit_memory(found) == wanted
+    assert model.mode == "none"  # which is for whoever runs it to be told
     if wanted == "full":
         limit -= 1
         with pytest.raises(ConfigError, match="the run needs"):
@@ -234,16 +235,22 @@ def test_a_model_without_prepare_takes_the_defaults_only():
     assert list(planner(model).alternatives()) == ["none"]
 
 
-def test_a_model_is_told_once_where_nothing_is_to_be_chosen():
-    told = []
-
-    class Told(Shrinking):
-        def prepare(self, **how):
-            super().prepare(**how)
-            told.append(how["activation_checkpointing"])
-
-    assert fit_memory(limited(planner(Told()), "", "every=3")) == "every=3"
-    assert told == ["every=3"]
+def test_a_plan_is_a_question_that_changes_nothing():
+    model = Transformer(SHAPE)
+    before = model.plan(3, 16)
+    _, cache = model.forward(np.zeros((2, 16), np.int32), train=True)
+    found = planner(model, activation_checkpointing="auto")
+    kept = {name: plan.total for name, plan in found.alternatives().items()}
+    assert fit_memory(found) == "none"
+    assert model.plan(3, 16) == before
+    model.backward(np.zeros((2, 16, 53), np.float32), cache)  # which no plan has made stale
+    for checkpointing, total in kept.items():
+        model.prepare(activation_checkpointing=checkpointing)
+        asked = model.plan(3, 16, precision="bf16", activation_checkpointing="none")
+        assert found.plan(checkpointing).total == total
+        assert sum(model.plan(3, 16).values()) == total - kept["none"] + sum(before.values())
+        model.prepare(precision="bf16")
+        assert asked == model.plan(3, 16)
 
 
 def test_a_model_that_does_not_derive_from_the_contract_has_the_defaults():

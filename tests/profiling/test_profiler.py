@@ -128,14 +128,14 @@ def test_products_of_a_step_are_all_counted(make_trainer):
 
 def test_a_run_that_breaks_leaves_what_was_recorded(make_trainer, tmp_path, monkeypatch):
     trainer = make_trainer(profile_steps=4, max_steps=20)
-    make_step, count = trainer.train_step, iter(range(20))
+    make_step, count = trainer.session.train_step, iter(range(20))
 
-    def breaking(*batch):
+    def breaking(batch):
         if next(count) == 5:
             raise ZeroDivisionError
-        return make_step(*batch)
+        return make_step(batch)
 
-    monkeypatch.setattr(trainer, "train_step", breaking)
+    monkeypatch.setattr(trainer.session, "train_step", breaking)
     with pytest.raises(ZeroDivisionError):
         trainer.train()
     assert numbers(trainer) == [4, 5]

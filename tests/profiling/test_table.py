@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tisslm.profiling.records import OUTSIDE, Call, Profile, Share, Span, Step
+from tisslm.profiling import Profile
+from tisslm.profiling.records import OUTSIDE, Call, Share, Span, Step
 
 MS = 10**6
 

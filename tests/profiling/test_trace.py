@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tisslm import ops
-from tisslm.profiling.records import Call, Profile, Share, Span, Step
+from tisslm.profiling import Profile
+from tisslm.profiling.records import Call, Share, Span, Step
 from tisslm.profiling.trace import events, write_trace
 
 WATCHED = ops.watch_regions(None)  # else: twins, or a build without OpenMP

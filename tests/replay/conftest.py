@@ -7,6 +7,7 @@ import pytest
 from packing import Packed
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig, ops
+from tisslm.contracts import Scheduler
 
 VOCAB, TIME = 17, 16
 
@@ -32,14 +33,17 @@ def make_trainer(tmp_path):
         settings |= {"learning_rate": 1e-2, "save_every": 3, "keep_checkpoints": 0}
         settings |= {"output_dir": str(tmp_path / folder), "validation_frequency": 0, **config}
         tokens = np.random.default_rng(7).integers(0, VOCAB, 700).astype(np.uint16)
-        return Trainer(
-            Transformer(TransformerConfig(**sizes, dropout=0.1), seed=1),
-            config=TrainingConfig(**settings),
-            **{
-                "sinks": ("jsonl",),
-                "dataset": dataset(tokens, TIME, vocab_size=VOCAB),
-                **(parts or {}),
-            },
-        )
+        given = {
+            "model": Transformer(TransformerConfig(**sizes, dropout=0.1), seed=1),
+            "sinks": ("jsonl",),
+            "dataset": dataset(tokens, TIME, vocab_size=VOCAB),
+        }
+        given |= {
+            name: part(given["model"]) if name == "scheduler" and callable(part) else part
+            for name, part in (parts or {}).items()
+        }
+        if isinstance(given.get("scheduler"), Scheduler):
+            given["optimizer"] = given["scheduler"].optimizer
+        return Trainer(config=TrainingConfig(**settings), **given)
 
     return make

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from poison import Poison
 
-from tisslm import ops, update
+from tisslm import ops
 from tisslm.contracts import PassObserver, Scheduler
 from tisslm.errors import CheckpointError, ConfigError, DataError, NonFiniteError, SpikeError
+from tisslm.optimizers import AdamW
 from tisslm.replay import incident_files, read_incident, replay
 
 
@@ -152,11 +153,11 @@ class Remembering(Scheduler):
 
 def test_a_schedule_with_memory_is_told_what_the_run_told_it(make_trainer):
     def make():
-        trainer = make_trainer(
-            validation_frequency=2, parts={"val_dataset": make_trainer().dataset}
-        )
-        trainer.scheduler = Remembering(trainer.optimizer)
-        return trainer
+        parts = {
+            "val_dataset": make_trainer().dataset,
+            "scheduler": lambda model: Remembering(AdamW(model.parameters, 1e-2)),
+        }
+        return make_trainer(validation_frequency=2, parts=parts)
 
     run = make()
     run.train()
@@ -269,7 +270,7 @@ def test_statistics_are_those_of_the_arrays(make_trainer):
 
     trainer, keeping = make_trainer(), Keeping()
     with trainer.model.observed(keeping):
-        update.accumulate(trainer, *next(trainer.dataset.batches(4, 42)))
+        trainer.session.step.gradients(next(trainer.dataset.batches(4, 42)))
     rows = {
         (r.place, r.direction, r.array): r for r in replay(make_trainer(), 1).steps[0].statistics
     }
@@ -320,14 +321,14 @@ def test_a_step_that_was_not_finite_is_found_to_fail_where_it_failed(make_traine
 def test_what_the_hardware_did_to_the_memory_is_not_found_again(make_trainer):
     """The last checkpoint is good, so a parameter that was hit after it is not."""
     trainer = make_trainer(on_nonfinite="stop")
-    step = trainer.train_step
+    step = trainer.session.train_step
 
-    def hit(*batch):
+    def hit(batch):
         if trainer.current_step == 4:
             trainer.model.parameters["blocks.0.mlp.up.weight"].data[0, 0] = np.nan
-        return step(*batch)
+        return step(batch)
 
-    trainer.train_step = hit
+    trainer.session.train_step = hit
     with pytest.raises(NonFiniteError):
         trainer.train()
     (file,) = incident_files(trainer.run.path)
@@ -360,11 +361,11 @@ def test_steps_that_were_left_out_are_left_out_again(make_trainer):
     config = {"max_nonfinite": 9, "save_every": 0}
 
     def train(trainer, act):
-        step = trainer.train_step
+        step = trainer.session.train_step
 
-        def spoiled(*batch):
+        def spoiled(batch):
             if trainer.state.position != 2:
-                return step(*batch)
+                return step(batch)
             tile = trainer.loss_fn.tile
 
             def nan(*arguments, **options):
@@ -372,11 +373,11 @@ def test_steps_that_were_left_out_are_left_out_again(make_trainer):
 
             trainer.loss_fn.tile = nan
             try:
-                return step(*batch)
+                return step(batch)
             finally:
                 del trainer.loss_fn.tile
 
-        trainer.train_step = spoiled
+        trainer.session.train_step = spoiled
         with pytest.warns(RuntimeWarning, match=r"step 3: .*CrossEntropy\.tile made losses_N"):
             return act(trainer)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from packing import Packed
 
-from tisslm import TokenDataset, update
+from tisslm import TokenDataset
 from tisslm.contracts import Batch, target_weights
 from tisslm.errors import ConfigError, DataError, ShapeError
 from tisslm.evaluate import evaluate
@@ -59,7 +59,7 @@ def test_micro_batches_have_the_bits_of_one_batch_but_for_the_sum(make_trainer, 
     """Each gets its own rows of the starts."""
     trainer = make_trainer(parts={"dataset": packed}, batch_size=2)
     x, y, start = next(packed.batches(6, 0))
-    loss = update.accumulate(trainer, x, y, start)
+    loss = trainer.session.step.gradients((x, y, start))
     found = trainer.model.parameters.grad.copy()
     trainer.zero_gradients()
     weights = target_weights(y, np.float64)

@@ -134,7 +134,7 @@ def test_what_is_shown_is_what_there_is(make_trainer, precision, monkeypatch):
         assert seen["gradients", p.name][0].shape == p.shape
     gradients = [seen["gradients", p.name][0] for p in plain.parameters]
     norms = [float(np.square(gradient, dtype=np.float64).sum()) for gradient in gradients]
-    assert math.sqrt(sum(norms)) == pytest.approx(trainer.grad_norm, rel=1e-6)
+    assert math.sqrt(sum(norms)) == pytest.approx(trainer.compute_grad_norm(), rel=1e-6)
     hidden = np.concatenate(seen["activations", "final_norm"])
     logits = hidden @ plain.parameters["embedding.token.weight"].data.T
     expected, _ = plain.forward(x)

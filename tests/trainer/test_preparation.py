@@ -8,9 +8,8 @@ from tisslm import Transformer, ops
 from tisslm.config import TrainingConfig
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters, ParameterSpec
-from tisslm.planning import Planner
-from tisslm.precision import resolve_precision
-from tisslm.preparation import prepare_model
+from tisslm.passes import resolve_precision
+from tisslm.planning import Planner, settle
 from tisslm.registry import load_registry
 
 
@@ -21,9 +20,9 @@ class Told(Transformer):
         self.told = [*getattr(self, "told", []), how]
 
 
-def prepare(model, config):
+def passes(model, config):
     precision = resolve_precision(config.precision)
-    return prepare_model(Planner(model, config, "sgd", load_registry(), precision=precision))
+    return settle(Planner(model, config, "sgd", load_registry(), precision=precision)).passes
 
 
 @pytest.fixture
@@ -56,9 +55,11 @@ def test_a_second_trainer_tells_the_model_anew(make_trainer, told):
     assert told.told[1] == {"precision": "fp32", "activation_checkpointing": "none"}
 
 
-def test_auto_never_reaches_the_model(told):
-    config = TrainingConfig(precision="auto", activation_checkpointing="auto")
-    assert "auto" not in prepare(told, config)
+def test_auto_never_reaches_the_model(make_trainer, told):
+    config = {"precision": "auto", "activation_checkpointing": "auto"}
+    assert "auto" not in passes(told, TrainingConfig(**config))
+    make_trainer(parts={"model": told}, **config)
+    assert len(told.told) == 1
     assert "auto" not in told.told[0].values()
 
 
@@ -72,7 +73,7 @@ class Duck:
 
 
 def test_a_model_without_prepare_runs_with_the_defaults_and_no_other():
-    assert prepare(Duck(), TrainingConfig()) == ("fp32", "none")
+    assert passes(Duck(), TrainingConfig()) == ("fp32", "none")
     for settings in ({"precision": "bf16"}, {"activation_checkpointing": "full"}):
         with pytest.raises(ConfigError, match=r"Duck has no prepare\(\), so it runs in fp32"):
-            prepare(Duck(), TrainingConfig(**settings))
+            passes(Duck(), TrainingConfig(**settings))

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tisslm import TokenDataset, checkpoint, ops
 from tisslm.checkpoint import disk
 from tisslm.errors import CheckpointError, ConfigError
+from tisslm.tensor_files import TensorFile
 from tisslm.tokenizers.char import CharTokenizer
 
 OPTIMIZERS = [
@@ -244,6 +245,38 @@ def test_another_optimizer_is_refused(make_trainer):
     with pytest.raises(CheckpointError, match="optimizer SGD: the saved state does not fit"):
         other.load_checkpoint(trainer.run.path)
     assert np.array_equal(before, other.model.parameters.data)
+
+
+def test_a_disk_that_fails_between_two_arrays_leaves_nothing_of_the_checkpoint(
+    make_trainer, monkeypatch, same_bits
+):
+    """All of it is read before anything is changed."""
+    saved = make_trainer(folder="saved", parts={"scheduler": "cosine"})
+    saved.train()
+    trainer, other = (
+        make_trainer(folder=name, parts={"scheduler": "cosine"}, max_steps=3) for name in "ab"
+    )
+    trainer.train()
+    other.train()
+    read, count = TensorFile.__getitem__, len(trainer.model.parameters)
+    count += len(trainer.optimizer.state())
+    for fails_at in range(1, count + 1):
+        reads = iter(range(1, count + 1))
+
+        def failing(file, name, reads=reads, fails_at=fails_at):
+            if file.file.path.name != "trainer.safetensors" and next(reads) == fails_at:
+                raise CheckpointError(f"{name}: Input/output error")
+            return read(file, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TensorFile, "__getitem__", failing)
+            with pytest.raises(CheckpointError, match="Input/output error"):
+                trainer.load_checkpoint(saved.run.path)
+        assert same_bits(trainer, other), fails_at
+        assert trainer.optimizer.get_lr() == other.optimizer.get_lr()
+        assert trainer.current_step == 3
+    trainer.load_checkpoint(saved.run.path)
+    assert same_bits(trainer, saved)
 
 
 @pytest.mark.parametrize(

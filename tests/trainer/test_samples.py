@@ -100,9 +100,9 @@ def test_samples_that_a_signal_cut_short_are_made_when_the_run_goes_on(sampled, 
         checks.append(step)
         if step == 4:
             raise Leave("SIGTERM")
-        return Sampler.texts(cut.sampler, step, check)
+        return Sampler.texts(cut.session.sampler, step, check)
 
-    monkeypatch.setattr(cut.sampler, "texts", texts)
+    monkeypatch.setattr(cut.session.sampler, "texts", texts)
     cut.train()
     assert cut.stopped == "SIGTERM"
     assert cut.current_step == 4

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tisslm.guard import LEAST, NORMAL, find_spike
 from tisslm.loss_history import LossHistory
-from tisslm.spikes import LEAST, NORMAL, find_spike
 
 LOSS = st.floats(0.01, 20.0)
 

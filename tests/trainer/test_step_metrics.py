@@ -102,7 +102,7 @@ def test_the_clipped_fraction_is_of_the_updates_since_the_last_line(make_trainer
     sink = MemorySink()
     trainer = make_trainer(parts={"sinks": [sink]}, max_steps=8, logging_steps=3, max_grad_norm=0.5)
     norms = iter([0.2, 0.7, 0.9, 0.1, 0.2, 0.6, 0.3, 0.4])
-    monkeypatch.setattr(trainer, "compute_grad_norm", lambda: next(norms))
+    monkeypatch.setattr(trainer.scaler, "norm", lambda: next(norms))
     fractions = [line["train/grad_norm_clipped_fraction"] for line in lines_of(trainer, sink)]
     assert fractions == [pytest.approx(2 / 3), pytest.approx(1 / 3), 0.0]
 

@@ -251,7 +251,7 @@ def test_the_best_of_all_evaluations_comes_back(make):
 def test_the_best_that_is_the_last_stays(make, monkeypatch):
     trainer = make(restore_best=True, max_steps=6, save_every=2)
     loads = []
-    monkeypatch.setattr(trainer, "load_checkpoint", loads.append)
+    monkeypatch.setattr(trainer.session, "restore", loads.append)
     trainer.train()
     assert (trainer.stopping.standing.best_step, loads) == (6, [])
 

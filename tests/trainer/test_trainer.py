@@ -216,11 +216,12 @@ class Unscaled(Optimizer):
         self.parameters.data -= self.get_lr() * self.parameters.grad
 
 
-def test_monitors_see_gradients_before_clipping(make_trainer):
+def test_monitors_see_gradients_before_clipping(make_trainer, make_model):
     sink = Memory()
-    model_parts = {"sinks": [sink], "scheduler": "constant"}
-    trainer = make_trainer(max_steps=1, max_grad_norm=1e-3, log_gradients=True, parts=model_parts)
-    trainer.optimizer = Unscaled(trainer.model.parameters, 1e-2)
+    model = make_model(dropout=0.1)
+    optimizer = Unscaled(model.parameters, 1e-2)
+    parts = {"model": model, "optimizer": optimizer, "sinks": [sink], "scheduler": "constant"}
+    trainer = make_trainer(max_steps=1, max_grad_norm=1e-3, log_gradients=True, parts=parts)
     trainer.train()
     _, metrics = sink.lines[0]
     norms = [v for k, v in metrics.items() if k.startswith("grad_norm/")]
@@ -233,6 +234,13 @@ def test_parts_of_another_model_are_refused(make_trainer, make_model):
         make_trainer(parts={"optimizer": optimizer, "scheduler": Constant(optimizer)})
     with pytest.raises(ConfigError, match="scheduler: it was made for another optimizer"):
         make_trainer(parts={"scheduler": Constant(optimizer)})
+
+
+@pytest.mark.parametrize("name", ["optimizer", "loss_fn", "dataset", "max_steps", "state"])
+def test_a_part_of_a_composed_run_cannot_be_exchanged(make_trainer, name):
+    trainer = make_trainer()
+    with pytest.raises(AttributeError, match=rf"^trainer\.{name}: a run is made of what its "):
+        setattr(trainer, name, getattr(trainer, name))
 
 
 class TwoRanks(LocalCommunicator):
@@ -258,7 +266,7 @@ def test_a_second_clip_replaces_the_first_and_zero_grad_forgets_it(make_trainer)
     assert moved == pytest.approx(1e-3, rel=1e-3)
     trainer.clip_gradients(1e-9)
     trainer.zero_gradients()
-    assert trainer.optimizer._pending_scale == 1.0
+    assert trainer.optimizer._pending == (1.0, None)
 
 
 def test_a_tokenizer_without_a_registered_name_is_a_warning(make_trainer):

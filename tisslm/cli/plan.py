@@ -19,8 +19,8 @@ from tisslm.measuring import measure
 from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
 from tisslm.memory_plan import FAMILIES, MemoryPlan
 from tisslm.models.transformer_config import TransformerConfig
+from tisslm.passes import resolve_precision
 from tisslm.planning import Planner
-from tisslm.precision import resolve_precision
 from tisslm.registry import Registry, load_registry
 from tisslm.time_limits import duration_text
 

@@ -1,6 +1,6 @@
 """Types of the settings of ``[training]`` that say which steps are not applied, and what follows.
 
-What does not live here: the keys themselves (``training``), and the decision (``rejection``).
+What does not live here: the keys themselves (``training``), and the decision (``guard``).
 """
 
 from __future__ import annotations

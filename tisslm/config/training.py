@@ -305,3 +305,8 @@ class TrainingConfig(Section):
     def resume_target(self) -> str:
         """What to go on from, by either spelling: "", "auto" or a path."""
         return self.resume or self.resume_from
+
+    @property
+    def rows_per_update(self) -> int:
+        """Rows of one update, which are cut into micro-batches of ``batch_size``."""
+        return self.batch_size * self.gradient_accumulation_steps

@@ -8,22 +8,15 @@ What does not live here: what follows from the losses (``curve``).
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tisslm import snapshot, update
-from tisslm.array_copy import ArrayCopy
+from tisslm.contracts import Window
 from tisslm.errors import ConfigError
 from tisslm.lr_range.curve import Curve
-from tisslm.part_states import load_part_states, part_states
-
-if TYPE_CHECKING:
-    from tisslm.trainer import Trainer
+from tisslm.session import Session
+from tisslm.trainer import Trainer
 
 __all__ = ["Rates", "range_test", "sweep"]
 
@@ -79,8 +72,8 @@ def range_test(
 ) -> Curve:
     """Train at rates that rise, from where the trainer is, and put everything back.
 
-    Parameters, optimizer, loss scale and the states of loss and dataset are copied before and put
-    back after, also if an error ends the test; that takes as much memory once more.
+    All that a checkpoint has is copied before and put back after, also if an error ends the test;
+    that takes as much memory once more.
 
     Parameters
     ----------
@@ -98,7 +91,7 @@ def range_test(
     ConfigError
         If the trainer has no dataset.
     """
-    with _kept(trainer):
+    with trainer.session.kept("range test"):
         return sweep(trainer, rates, on_step=on_step)
 
 
@@ -109,23 +102,18 @@ def sweep(
 
     Parameters and errors are those of ``range_test``.
     """
-    if trainer.dataset is None:
-        raise ConfigError("range test: no dataset was given; pass dataset= to the Trainer")
-    rates = Rates() if rates is None else rates
-    batches = trainer.dataset.stream(
-        trainer.rows_per_update, trainer.config.seed, start=trainer.state.position
-    )
+    session, rates = trainer.session, Rates() if rates is None else rates
+    batches = session.batches("range test")
     used, losses, mean = [], [], _RunningMean()
-    loss, norm = _gradients(trainer, next(batches))
+    loss, norm = _gradients(session, next(batches))
     first = loss
     mean.add(loss)
     for rate in rates:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             break
         trainer.optimizer.set_lr(rate)
-        update.clip(trainer, trainer.config.max_grad_norm, norm)
-        trainer.optimizer.step()
-        loss, norm = _gradients(trainer, next(batches))
+        session.step.update(norm)
+        loss, norm = _gradients(session, next(batches))
         if on_step is not None:
             on_step()
         if not math.isfinite(loss) or mean.add(loss) > mean.limit(rates.stop_factor):
@@ -153,37 +141,12 @@ class _RunningMean:
         return self._least + (factor - 1.0) * abs(self._least)
 
 
-def _gradients(trainer: Trainer, batch: Any) -> tuple[float, float]:
+def _gradients(session: Session, batch: Window) -> tuple[float, float]:
     """Leave the gradients of a batch; return loss and norm. Overflows in fp16 are tried again."""
+    step, scaler = session.step, session.parts.scaler
     while True:
-        loss = update.accumulate(trainer, *batch)
-        norm = trainer.compute_grad_norm()
-        if not update.overflowed(trainer, loss, norm):
+        loss = step.gradients(batch)
+        norm = scaler.norm()
+        if not step.overflowed(loss, norm):
             return loss, norm
-        trainer.scaler.shrink()
-
-
-@contextmanager
-def _kept(trainer: Trainer) -> Iterator[None]:
-    """Put everything that a step changes back at the end."""
-    found = snapshot.take(trainer)
-    arrays = dict(
-        itertools.chain(
-            ((("model", name), array) for name, array in found.model.items()),
-            ((("optimizer", name), array) for name, array in found.optimizer.items()),
-        )
-    )
-    copies = ArrayCopy(arrays).take(arrays)
-    rate, updates = trainer.optimizer.get_lr(), trainer.model.parameters.updates
-    scaling, parts = trainer.scaler.state(), part_states(trainer)
-    try:
-        yield
-    finally:
-        trainer.zero_gradients()
-        for name, array in trainer.model.parameters.state().items():
-            array[...] = copies["model", name]
-        trainer.optimizer.load_state({name: copies["optimizer", name] for name in found.optimizer})
-        trainer.optimizer.set_lr(rate)
-        trainer.model.parameters.updates = updates
-        trainer.scaler.load_state(scaling)
-        load_part_states(trainer, parts, Path("range test"))
+        scaler.shrink()

@@ -146,14 +146,38 @@ class Transformer(Model):
         config = self.config
         return 6 * self.parameters.count + 6 * config.n_layer * config.n_embd * time
 
-    def plan(self, batch: int, time: int) -> dict[str, int]:
+    def plan(
+        self,
+        batch: int,
+        time: int,
+        *,
+        precision: str | None = None,
+        activation_checkpointing: str | None = None,
+    ) -> dict[str, int]:
         """Return the bytes of every activation and scratch buffer of a pass, by name.
 
         ``layers.<i>.<name>`` is what a layer of a kept block saves, ``layers.<i>.stream`` the
         stream before a recomputed block, and ``scratch.shared`` holds what does not live at the
         same time: the chunk of logits, and the layers' scratch with the recomputed block at hand.
+
+        Parameters
+        ----------
+        batch, time : int
+        precision, activation_checkpointing : str, optional
+            As for ``prepare``; left out, what it was told. Nothing is changed.
+
+        Raises
+        ------
+        ConfigError
+            For a value that ``prepare`` refuses.
         """
-        return self._stack.plan(batch, time, self._recomputation).sizes()
+        stack, recomputation = self._stack, self._recomputation
+        if precision is not None:
+            wanted = Precision.of(precision, self.dtype)
+            stack = Stack.build(self.config, self.parameters, wanted)
+        if activation_checkpointing is not None:
+            recomputation = Recomputation.parse(activation_checkpointing)
+        return stack.plan(batch, time, recomputation).sizes()
 
     @property
     def thread_scratch(self) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from tisslm import ops
+from tisslm.contracts import UpdateMeter
 from tisslm.memory import Parameters
-from tisslm.movement import Movement
 from tisslm.optimizers._slots import Slots
 
 __all__ = ["update_by_moments"]
@@ -23,7 +23,7 @@ class _Moments(Protocol):
     beta2: float
     eps: float
     weight_decay: float
-    movement: Movement | None
+    movement: UpdateMeter | None
 
     def get_lr(self) -> float: ...
 

@@ -7,7 +7,7 @@ What does not live here: how much work a call is (``work``), the stamps of the k
 (``_kernels/c/regions.c``), bounds and comparisons (``benchmarks/``).
 """
 
+from tisslm.profiling.profile import Profile
 from tisslm.profiling.profiler import TRACE, WARM_UP, Profiler
-from tisslm.profiling.records import Profile
 
 __all__ = ["TRACE", "WARM_UP", "Profile", "Profiler"]

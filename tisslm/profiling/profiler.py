@@ -14,8 +14,8 @@ from time import perf_counter
 from tisslm import ops
 from tisslm.contracts import Model
 from tisslm.plugins import tisslm_version
+from tisslm.profiling.profile import Profile
 from tisslm.profiling.recorder import Recorder
-from tisslm.profiling.records import Profile
 from tisslm.profiling.regions import Regions
 from tisslm.profiling.trace import write_trace
 

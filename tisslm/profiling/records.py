@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["OUTSIDE", "Call", "Profile", "Share", "Span", "Step"]
+__all__ = ["OUTSIDE", "Call", "Recording", "Share", "Span", "Step"]
 
 #: Place of a call that no layer makes: the norm of the gradients, the update.
 OUTSIDE = "update and the rest"
@@ -103,7 +103,7 @@ class Step:
 
 
 @dataclass
-class Profile:
+class Recording:
     """The steps that were recorded.
 
     Attributes
@@ -130,9 +130,3 @@ class Profile:
         """The share of the steps' time that is spent in kernels, 0 to 1."""
         inside = sum(call.end - call.start for step in self.steps for call in step.calls)
         return inside / sum(step.end - step.start for step in self.steps)
-
-    def table(self) -> str:
-        """Return where the time goes, for reading."""
-        from tisslm.profiling.table import table
-
-        return table(self)

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-from tisslm.profiling.records import OUTSIDE, Call, Profile, Step
+from tisslm.profiling.records import OUTSIDE, Call, Recording, Step
 
 __all__ = ["table"]
 
@@ -38,7 +38,7 @@ class _Sum:
             self.busy += call.busy
 
 
-def table(profile: Profile) -> str:
+def table(profile: Recording) -> str:
     """Lay a profile out; all figures are means over its steps, in ms, of one step."""
     steps, whole = len(profile.steps), sum(step.end - step.start for step in profile.steps)
     kernels, places = _by_kernel(profile), _by_place(profile)
@@ -57,7 +57,7 @@ def table(profile: Profile) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _headline(profile: Profile, whole: int) -> str:
+def _headline(profile: Recording, whole: int) -> str:
     numbers = [step.number for step in profile.steps]
     which = f"step {numbers[0]}"
     if len(numbers) > 1:
@@ -83,7 +83,7 @@ def _work(found: _Sum, steps: int, threads: int) -> str:
     return f"{round(found.count / steps):8}{work / max(1, found.time):9.1f}  {unit:8}{busy}"
 
 
-def _by_kernel(profile: Profile) -> dict[str, _Sum]:
+def _by_kernel(profile: Recording) -> dict[str, _Sum]:
     found: dict[str, _Sum] = defaultdict(_Sum)
     for step in profile.steps:
         for call in step.calls:
@@ -91,7 +91,7 @@ def _by_kernel(profile: Profile) -> dict[str, _Sum]:
     return found
 
 
-def _by_place(profile: Profile) -> dict[str, _Sum]:
+def _by_place(profile: Recording) -> dict[str, _Sum]:
     """Sum over the blocks; a span counts without those inside it, so that all add up to a step."""
     found: dict[str, _Sum] = defaultdict(_Sum)
     for step in profile.steps:

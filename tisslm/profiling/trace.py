@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tisslm.profiling.records import Call, Profile, Step
+from tisslm.profiling.records import Call, Recording, Step
 from tisslm.work import part_of
 
 __all__ = ["events", "write_trace"]
@@ -34,13 +34,13 @@ __all__ = ["events", "write_trace"]
 GRAIN = 125  # ns
 
 
-def write_trace(path: Path, profile: Profile) -> None:
+def write_trace(path: Path, profile: Recording) -> None:
     """Write a profile's trace, replacing what is there at once.
 
     Parameters
     ----------
     path : Path
-    profile : Profile
+    profile : Recording
 
     Raises
     ------
@@ -64,7 +64,7 @@ def write_trace(path: Path, profile: Profile) -> None:
         raise
 
 
-def events(profile: Profile) -> Iterator[dict[str, Any]]:
+def events(profile: Recording) -> Iterator[dict[str, Any]]:
     """Yield the trace events of a profile; time 0 is the beginning of its first step."""
     pid, python, origin = os.getpid(), threading.get_native_id(), profile.steps[0].start
     yield _metadata(pid, python, "process_name", name="tisslm train")

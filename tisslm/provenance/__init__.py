@@ -4,7 +4,7 @@ A pass has the same bits whenever it is run, so the second one fails where the f
 nothing has to be looked at in the first. ``investigate`` runs it, ``Tracer`` looks before and after
 each op, and a ``Fault`` says what was found.
 
-What does not live here: which steps are refused (``tisslm.rejection``), and what is written about
+What does not live here: which steps are refused (``tisslm.guard``), and what is written about
 one (``tisslm.incidents``).
 """
 

@@ -10,13 +10,13 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Loss, Stateful
+from tisslm.contracts import Loss, Model, Optimizer, Stateful
 from tisslm.memory import Parameters
 from tisslm.provenance.fault import Fault, Kind
 from tisslm.provenance.finding import Finding
@@ -24,53 +24,60 @@ from tisslm.provenance.scanning import Spot, find_non_finite
 from tisslm.provenance.tracer import Tracer
 from tisslm.provenance.watched_loss import WatchedLoss
 
-if TYPE_CHECKING:
-    from tisslm.trainer import Trainer
-
 __all__ = ["investigate"]
 
 Array = NDArray[Any]
 
 
-def investigate(trainer: Trainer, again: Callable[[], float], time: int) -> Finding:
+def investigate(
+    model: Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    rerun: Callable[[Loss], float],
+    norm: Callable[[], float],
+    rows: int,
+    time: int,
+) -> Finding:
     """Run a window's passes again and find the first number that is not finite.
 
     Nothing of the run changes but the gradients, which are those of the window once more.
 
     Parameters
     ----------
-    trainer : Trainer
-        As it was before the window: no update was made of it.
-    again : callable
-        Leaves the gradients of the window and returns its loss, as before.
-    time : int
-        T of the window.
+    model : Model
+    loss : Loss
+    optimizer : Optimizer
+        As they were before the window: no update was made of it.
+    rerun : callable
+        Leaves the gradients of the window by the loss that it is given, and returns the value.
+    norm : callable
+        Returns the norm of those gradients.
+    rows, time : int
+        B of a micro-batch, and T.
 
     Returns
     -------
     Finding
         Also where the pass cannot be made, for an error in it must hide nothing.
     """
-    parameters, loss_fn = trainer.model.parameters, trainer.loss_fn
-    tracer = Tracer(parameters, trainer.config.batch_size, time)
-    kept = _state(loss_fn)
-    trainer.loss_fn = WatchedLoss(loss_fn, tracer)
+    parameters, kept = model.parameters, _state(loss)
+    tracer = Tracer(parameters, rows, time)
     try:
-        with ops.watching(tracer), trainer.model.observed(tracer), np.errstate(all="ignore"):
-            loss = again()
-        norm = trainer.compute_grad_norm()
+        with ops.watching(tracer), model.observed(tracer), np.errstate(all="ignore"):
+            value = rerun(WatchedLoss(loss, tracer))
+        size = norm()
     except Exception as error:
         return Finding(None, math.nan, math.nan, remark=f"{type(error).__name__}: {error}")
     finally:
-        trainer.loss_fn = loss_fn
         if kept:
-            loss_fn.load_state(kept)
-    if math.isfinite(loss) and math.isfinite(norm):
-        return Finding(False, loss, norm, remark=_why_not(loss_fn))
+            loss.load_state(kept)
+    if math.isfinite(value) and math.isfinite(size):
+        return Finding(False, value, size, remark=_why_not(loss))
     fault = tracer.fault or _array_fault(tracer, parameters)
     if fault is not None and fault.kind == "parameter":
-        fault = _made_by_update(fault, trainer)
-    return Finding(True, loss, norm, fault)
+        fault = _made_by_update(fault, optimizer)
+    return Finding(True, value, size, fault)
 
 
 def _state(loss: Loss) -> Any:
@@ -109,14 +116,14 @@ def _of(kind: Kind, place: str, direction: str, name: str, spot: Spot) -> Fault:
     return Fault(kind, place, direction, "", "", name, **vars(spot))
 
 
-def _made_by_update(fault: Fault, trainer: Trainer) -> Fault:
+def _made_by_update(fault: Fault, optimizer: Optimizer) -> Fault:
     """Tell whether the last update took a parameter's bad number from the optimizer's state.
 
     The gradients of that update were finite, or it would not have been made. So a state that is not
     finite at the same element was so before, or overflowed in it.
     """
-    for slot, array in _slots(fault.name, trainer.optimizer.state()).items():
-        if array.shape != trainer.model.parameters[fault.name].shape:
+    for slot, array in _slots(fault.name, optimizer.state()).items():
+        if array.shape != optimizer.parameters[fault.name].shape:
             continue
         spot = find_non_finite(array[fault.index].reshape(1))
         if spot is not None:
@@ -125,7 +132,7 @@ def _made_by_update(fault: Fault, trainer: Trainer) -> Fault:
                 fault,
                 kind="state",
                 direction="update",
-                op=f"{type(trainer.optimizer).__name__}.update",
+                op=f"{type(optimizer).__name__}.update",
                 operand=slot,
                 name=f"{fault.name}/{slot}",
                 value=spot.value,

@@ -1,7 +1,7 @@
 """Make steps of a run again, and compare each with what the run has on record.
 
 What does not live here: reading the record (``record``, ``incident_file``), building the trainer
-(``building``), and what a step does (``tisslm.update``).
+(``building``), and what a step does (``tisslm.step``).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tisslm import checkpoint, update
-from tisslm.contracts import Dataset, Scheduler, Window
+from tisslm import checkpoint
+from tisslm.contracts import Scheduler, Window
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.incidents import batch_windows, with_window
-from tisslm.provenance import Finding, investigate
+from tisslm.provenance import Finding
 from tisslm.replay.incident_file import RecordedIncident, known_incidents, read_incident
 from tisslm.replay.outcome import Replayed, ReplayedStep
 from tisslm.replay.record import Record, read_record
@@ -156,17 +156,10 @@ class _Replay:
 
     def _batches(self) -> Iterator[Window]:
         """Yield the batches of the run, without those that a passing fault has used up."""
-        trainer = self.trainer
-        dataset: Dataset | None = trainer.dataset
-        if dataset is None:
-            raise ConfigError("replay: no dataset was given; pass dataset= to the Trainer")
-        state = trainer.state
-        for batch in dataset.stream(
-            trainer.rows_per_update, trainer.config.seed, start=state.position
-        ):
+        state = self.trainer.state
+        for batch in self.trainer.session.batches("replay"):
             if state.position in self.left_out:
-                state.skipped += 1
-                state.refused_in_a_row += 1
+                state.count_refusal()
                 continue
             yield batch
 
@@ -175,26 +168,23 @@ class _Replay:
     def _make(self, batch: Window) -> None:
         """Make a step as the run made it: an update, or none."""
         trainer, seen = self.trainer, PlaceStatistics()
-        before, position = trainer.current_step, trainer.state.position
-        lr = trainer.scheduler.get_lr()
+        step, position = trainer.current_step + 1, trainer.state.position
         with trainer.model.observed(seen):
-            loss = trainer.train_step(*batch)
-        applied = trainer.current_step > before
-        step = before + 1
+            made = trainer.session.train_step(batch)
         self._add(
             ReplayedStep(
                 step=step,
                 position=position,
-                loss=loss,
-                grad_norm=trainer.grad_norm,
-                learning_rate=lr,
-                applied=applied,
-                recorded_loss=self.record.losses.get(step) if applied else None,
-                recorded_grad_norm=self.record.grad_norms.get(step) if applied else None,
-                statistics=seen.rows if applied else [],
+                loss=made.loss,
+                grad_norm=made.grad_norm,
+                learning_rate=made.learning_rate,
+                applied=made.applied,
+                recorded_loss=self.record.losses.get(step) if made.applied else None,
+                recorded_grad_norm=self.record.grad_norms.get(step) if made.applied else None,
+                statistics=seen.rows if made.applied else [],
             )
         )
-        if applied:
+        if made.applied:
             self.tell_schedule(step)
 
     def tell_schedule(self, step: int) -> None:
@@ -212,7 +202,7 @@ class _Replay:
         trainer, seen = self.trainer, PlaceStatistics()
         lr, position = trainer.scheduler.get_lr(), trainer.state.position
         with trainer.model.observed(seen), np.errstate(all="ignore"):
-            loss = update.accumulate(trainer, *batch)
+            loss = trainer.session.step.gradients(batch)
         norm = trainer.compute_grad_norm()
         loss_then, norm_then = incident.expected
         self._add(
@@ -229,8 +219,7 @@ class _Replay:
             )
         )
         if incident.kind == "nonfinite":
-            time = batch[0].shape[1]
-            finding = investigate(trainer, lambda: update.accumulate(trainer, *batch), time)
+            finding = trainer.session.step.investigate(batch)
             if incident.arrays is None:
                 finding = self._with_window(finding)
             self.outcome.finding = finding

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import Optimizer
+from tisslm.contracts import Optimizer, UpdateMeter
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters, ParameterSpec
 
@@ -138,12 +138,12 @@ def set_gradients(parameters: Parameters, seed: int) -> None:
             parameter.grad_to_write()[0][...] = normal(rng, parameter.shape)
 
 
-def train(optimizer: Optimizer, seeds: Iterable[int]) -> None:
+def train(optimizer: Optimizer, seeds: Iterable[int], movement: UpdateMeter | None = None) -> None:
     """Make one update for each seed of a gradient."""
     for seed in seeds:
         optimizer.zero_grad()
         set_gradients(optimizer.parameters, seed)
-        optimizer.step()
+        optimizer.step(movement)
 
 
 def descend(optimizer: Optimizer, n_updates: int) -> tuple[float, float]:

@@ -21,15 +21,15 @@ __all__ = ["movement_is_how_far_the_parameters_moved"]
 def movement_is_how_far_the_parameters_moved(
     checks: Checks, make: Callable[..., Optimizer]
 ) -> None:
-    """Check that ``movement`` is filled, if it is said to be, and that filling it moves nothing."""
+    """Check that a meter is filled, if it is said to be, and that filling it moves nothing."""
     for dtype in ("float32", "float64"):
         optimizer, alone = make(make_parameters(dtype)), make(make_parameters(dtype))
         parameters = optimizer.parameters
         train(optimizer, range(1))
         train(alone, range(1))
         before = parameters.data.astype(np.float64)
-        optimizer.movement = Movement(parameters)
-        train(optimizer, range(1, 2))
+        movement = Movement(parameters)
+        train(optimizer, range(1, 2), movement)
         train(alone, range(1, 2))
         checks.same(parameters.data, alone.parameters.data, "parameters, with movement asked for")
         if not optimizer.measures_movement:
@@ -37,5 +37,5 @@ def movement_is_how_far_the_parameters_moved(
         moved = math.sqrt(math.fsum(np.square(parameters.data - before)))
         size = math.sqrt(math.fsum(np.square(before)))
         for name, expected in (("update_norm", moved), ("parameter_norm", size)):
-            got = np.array(getattr(optimizer.movement, name))
+            got = np.array(getattr(movement, name))
             checks.close(got, np.array(expected), f"movement.{name} ({dtype})", 1e-9)
