@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from tisslm.contracts import Stateful
 from tisslm.errors import CheckpointError, PluginError
+from tisslm.hookspecs import KINDS
+from tisslm.part_names import name_of
+from tisslm.registry import Registry
 from tisslm.untrusted import show
 
 if TYPE_CHECKING:
@@ -38,11 +41,11 @@ def part_states(trainer: Trainer) -> dict[str, Any]:
         If the state of a loss or a dataset is not plain JSON.
     """
     found = {}
-    for name, part in _parts(trainer):
+    for key, name, part in _parts(trainer):
         try:
             state = part.state()
             if state:
-                found[name] = json.loads(json.dumps(state, allow_nan=False))
+                found[key] = json.loads(json.dumps(state, allow_nan=False))
         except Exception as error:
             said = f"{name}: its state() is not plain JSON values ({type(error).__name__}: {error})"
             if not name.startswith(OBSERVERS):
@@ -73,11 +76,11 @@ def load_part_states(trainer: Trainer, saved: Mapping[str, Any], where: Path) ->
             f"{show(saved)}; use an earlier checkpoint"
         )
     left = dict(saved)
-    for name, part in _parts(trainer):
-        if name not in left:
+    for key, name, part in _parts(trainer):
+        if key not in left:
             continue
         try:
-            part.load_state(left.pop(name))
+            part.load_state(left.pop(key))
         except Exception as error:
             said = (
                 f"{where}: {name} does not take its saved state ({type(error).__name__}: {error})"
@@ -86,11 +89,25 @@ def load_part_states(trainer: Trainer, saved: Mapping[str, Any], where: Path) ->
                 raise CheckpointError(f"{said}; use the version it was saved with") from error
             _warn(f"{said} and begins without it")
     if left:
-        _warn(f"{where}: has states of parts that this run is without: {', '.join(sorted(left))}")
+        lost = ", ".join(sorted(_called(key, trainer.registry) for key in left))
+        _warn(f"{where}: has states of parts that this run is without: {lost}")
 
 
-def _parts(trainer: Trainer) -> Iterator[tuple[str, Stateful]]:
-    """Yield names that are the same whenever the same parts are given in the same order."""
+def _called(key: str, registry: Registry) -> str:
+    """Return what messages call the part of a key: its name, if a part has that class."""
+    kind, _, rest = key.removeprefix("validation ").partition(" ")
+    if kind in KINDS:
+        for part in registry.entries(kind):
+            if rest.split(" ")[0] == part.class_name:
+                return key.replace(part.class_name, part.entry.name)
+    return key
+
+
+def _parts(trainer: Trainer) -> Iterator[tuple[str, str, Stateful]]:
+    """Yield keys that are the same whenever the same parts are given, and the words for messages.
+
+    A key has the class, which an object and a name have in common.
+    """
     parts: list[tuple[str, Stateful | None]] = [
         ("loss", trainer.loss_fn),
         ("dataset", trainer.dataset),
@@ -101,9 +118,10 @@ def _parts(trainer: Trainer) -> Iterator[tuple[str, Stateful]]:
     seen: dict[str, int] = {}
     for kind, part in parts:
         if part is not None:
-            name = f"{kind} {type(part).__name__}"
-            seen[name] = seen.get(name, 0) + 1
-            yield (f"{name} {seen[name]}" if seen[name] > 1 else name), part
+            key = f"{kind} {type(part).__name__}"
+            seen[key] = seen.get(key, 0) + 1
+            number = f" {seen[key]}" if seen[key] > 1 else ""
+            yield f"{key}{number}", f"{kind} {name_of(part)}{number}", part
 
 
 def _warn(message: str) -> None:

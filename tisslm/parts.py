@@ -14,6 +14,7 @@ from tisslm.contracts import Communicator, Loss, Model, Monitor, Optimizer, Sche
 from tisslm.errors import ConfigError
 from tisslm.memory_plan import all_monitors
 from tisslm.monitoring import check_monitors
+from tisslm.part_names import name_of
 from tisslm.registry import Registry
 from tisslm.reporting import SinkGroup
 
@@ -118,5 +119,5 @@ def describe(config: TrainingConfig, model: Model, parts: Parts) -> dict[str, An
         part = getattr(parts, name)
         plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
         options = {k: v for k, v in plain.items() if not k.startswith("_")}
-        found[name.removesuffix("_fn")] = {"name": type(part).__name__, **options}
+        found[name.removesuffix("_fn")] = {"name": name_of(part), **options}
     return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tisslm import checkpoint, ops
 from tisslm.contracts import Dataset
 from tisslm.errors import CheckpointError
+from tisslm.part_names import name_of
 from tisslm.part_states import load_part_states, part_states
 from tisslm.plugins import tisslm_version
 from tisslm.trainer_state import TrainerState, warn_if_bits_differ
@@ -129,7 +130,7 @@ def _load_schedule(trainer: Trainer, saved: object, where: Path) -> None:
         trainer.scheduler.load_state(saved)
     except Exception as error:
         raise CheckpointError(
-            f"{where}: scheduler {type(trainer.scheduler).__name__} does not take its saved state "
+            f"{where}: scheduler {name_of(trainer.scheduler)} does not take its saved state "
             f"({type(error).__name__}: {error}); go on with the scheduler it was saved with"
         ) from error
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Loss, Stateful
 from tisslm.memory import Parameters
+from tisslm.part_names import name_of
 from tisslm.provenance.fault import Fault, Kind
 from tisslm.provenance.finding import Finding
 from tisslm.provenance.scanning import Spot, find_non_finite
@@ -83,7 +84,7 @@ def _why_not(loss: Loss) -> str:
     if type(loss).state is Stateful.state:
         return ""
     return (
-        f"the loss {type(loss).__name__} keeps a state, so the two passes may differ by that; "
+        f"the loss {name_of(loss)} keeps a state, so the two passes may differ by that; "
         "otherwise it was a fault of the hardware"
     )
 
@@ -125,7 +126,7 @@ def _made_by_update(fault: Fault, trainer: Trainer) -> Fault:
                 fault,
                 kind="state",
                 direction="update",
-                op=f"{type(trainer.optimizer).__name__}.update",
+                op=f"{name_of(trainer.optimizer)}.update",
                 operand=slot,
                 name=f"{fault.name}/{slot}",
                 value=spot.value,
