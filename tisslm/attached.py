@@ -18,7 +18,7 @@ from tisslm.errors import DataError, TissLMError
 from tisslm.live.board import Status
 from tisslm.live.history import LARGEST, History
 from tisslm.live.tail import METRICS, Tail
-from tisslm.live.words import duration, one_line
+from tisslm.live.words import duration
 from tisslm.ownership import owner_of
 from tisslm.run import CONFIG, SUMMARY, metrics_file
 from tisslm.strict_json import read_json
@@ -129,9 +129,9 @@ class Attached:
         if owner is not None:  # its process is gone, and it has not cleaned up
             state, style = "killed: its process is gone", "bad"
         elif isinstance(ended, str):
-            state, style = one_line(ended), _STYLES.get(ended, "warn")
+            state, style = ended, _STYLES.get(ended, "warn")
             if isinstance(why := summary.get("stopped_by"), str) and why:
-                state = f"{state} by {one_line(why)}"
+                state = f"{state} by {why}"
         else:
             state, style = "not at work", "warn"
         seconds = summary.get("seconds")

@@ -24,6 +24,7 @@ from tisslm.contracts import (
 from tisslm.errors import ConfigError
 from tisslm.loss_scaling import LossScaler, make_scaler
 from tisslm.monitoring import check_monitors
+from tisslm.part_names import name_of
 from tisslm.registry import Registry
 from tisslm.reporting import SinkGroup
 
@@ -87,10 +88,11 @@ class Components:
     tokenizer: Tokenizer | None
     scaler: LossScaler
 
-    def stateful(self) -> Iterator[tuple[str, Stateful]]:
-        """Yield the parts that may remember something, but for those that every run has.
+    def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
+        """Yield key, name and part of those that may remember something; every run's are left out.
 
-        Their names are the same whenever the same parts are given in the same order.
+        Keys are the same whenever the same parts are given in the same order: they have the class,
+        which an object and a name have in common. Names are for messages.
         """
         parts: list[tuple[str, Stateful | None]] = [
             ("loss", self.loss),
@@ -102,9 +104,10 @@ class Components:
         seen: dict[str, int] = {}
         for kind, part in parts:
             if part is not None:
-                name = f"{kind} {type(part).__name__}"
-                seen[name] = seen.get(name, 0) + 1
-                yield (f"{name} {seen[name]}" if seen[name] > 1 else name), part
+                key = f"{kind} {type(part).__name__}"
+                seen[key] = seen.get(key, 0) + 1
+                number = f" {seen[key]}" if seen[key] > 1 else ""
+                yield f"{key}{number}", f"{kind} {name_of(part)}{number}", part
 
 
 def build_components(
@@ -185,5 +188,5 @@ def describe(config: TrainingConfig, parts: Components) -> dict[str, Any]:
         part = getattr(parts, name)
         plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
         options = {k: v for k, v in plain.items() if not k.startswith("_")}
-        found[name] = {"name": type(part).__name__, **options}
+        found[name] = {"name": name_of(part), **options}
     return found

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tisslm.errors import CheckpointError, ConfigError, ShapeError
 from tisslm.observation import Observed, PassObserver
+from tisslm.part_names import name_of
 from tisslm.records import (
     IGNORE_INDEX,
     Batch,
@@ -286,7 +287,7 @@ class Loss(Stateful, ABC):
         """
         if self.needs != "logits":
             raise ConfigError(
-                f"{type(self).__name__} works on hidden states, not on logits; "
+                f"loss {name_of(self)} works on hidden states, not on logits; "
                 "use trainer.train_step instead of loss.forward"
             )
         if logits.shape[:-1] != targets.shape:
@@ -422,7 +423,7 @@ class Optimizer(ABC):
         if set(own) != set(state):
             missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
             raise CheckpointError(
-                f"optimizer {type(self).__name__}: the saved state does not fit; "
+                f"optimizer {name_of(self)}: the saved state does not fit; "
                 f"missing {missing[:3]}, unexpected {extra[:3]}. Resume with the optimizer, "
                 "the options and the model that the checkpoint was made with"
             )

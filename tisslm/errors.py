@@ -5,6 +5,8 @@ Every message says where, what was expected, what came, and what to do.
 
 from __future__ import annotations
 
+from tisslm.visible import visible
+
 __all__ = [
     "CheckpointError",
     "ConfigError",
@@ -21,7 +23,13 @@ __all__ = [
 
 
 class TissLMError(Exception):
-    """Base class of every error that TissLM raises on purpose."""
+    """Base class of every error that TissLM raises on purpose.
+
+    As text, it has no character that acts on a terminal, whatever it quotes.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class ConfigError(TissLMError):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tisslm.errors import TissLMError
 from tisslm.strict_json import read_json
+from tisslm.visible import visible
 
 __all__ = ["Identity", "is_gone"]
 
@@ -90,7 +91,8 @@ class Identity:
 
     def __str__(self) -> str:
         job = f", job {self.job}" if self.job else ""
-        return f"process {self.pid} on {self.host}{job}, since {self.since}: {self.command}"
+        words = f"process {self.pid} on {self.host}{job}, since {self.since}: {self.command}"
+        return visible(" ".join(words.split()))  # a file says it, and a warning quotes it
 
 
 _TYPES: Mapping[object, type] = {"str": str, "int": int}

@@ -38,8 +38,9 @@ __all__ = [
 #: of sysexits.h, "try again later".
 EXIT_CODE = 75
 
-#: Open MPI hands on SIGUSR1 and SIGUSR2 alone, Slurm what it is told, people press Ctrl-C.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+#: Open MPI hands on SIGUSR1 and SIGUSR2 alone, Slurm what it is told, people press Ctrl-C, and a
+#: terminal that is closed, or a connection that breaks, hangs up.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 #: Seconds within which a second signal is the first one again: a terminal sends Ctrl-C to a whole
 #: group, in which a launcher may hand it on.
@@ -167,7 +168,11 @@ class Leaving:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Keep in mind that a signal came; at the second, stop at once."""
+        """Keep in mind that a signal came; at the second, stop at once.
+
+        A hangup is nobody's impatience: shell and kernel each send one, and systemd one behind
+        SIGTERM. So it is never a second signal.
+        """
         if os.getpid() != self._process:  # a forked child, whom this run does not concern
             self._restore()
             os.kill(os.getpid(), number)
@@ -175,7 +180,7 @@ class Leaving:
         now = time.monotonic()
         if not self._asked:
             self._asked, self._asked_at = signal.Signals(number).name, now
-        elif now - self._asked_at > ECHO:
+        elif now - self._asked_at > ECHO and number != signal.SIGHUP:
             self._restore()
             raise KeyboardInterrupt
 

@@ -24,6 +24,7 @@ from tisslm.contracts import Model, Monitor, PassObserver
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameter
 from tisslm.observation import Direction
+from tisslm.part_names import name_of
 from tisslm.sites import Room, Sites
 
 __all__ = ["KINDS", "Monitoring", "check_monitors", "wants_of"]
@@ -43,7 +44,7 @@ def check_monitors(monitors: Iterable[Monitor]) -> None:
         missing = sorted(monitor.wants - KINDS)
         if missing:
             raise ConfigError(
-                f"monitor {type(monitor).__name__} wants {', '.join(missing)}, which is not "
+                f"monitor {name_of(monitor)} wants {', '.join(missing)}, which is not "
                 f"available in this version; available: {', '.join(sorted(KINDS))}"
             )
 
@@ -189,8 +190,7 @@ class Monitoring(PassObserver):
         except Exception as error:  # an observer must not cost a night of training
             self._monitors.remove(monitor)
             warnings.warn(
-                f"monitor {type(monitor).__name__} is switched off: "
-                f"{type(error).__name__}: {error}",
+                f"monitor {name_of(monitor)} is switched off: {type(error).__name__}: {error}",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -201,7 +201,7 @@ class Monitoring(PassObserver):
             if monitor.wants and id(monitor) not in self._last:
                 self._monitors.remove(monitor)
                 warnings.warn(
-                    f"monitor {type(monitor).__name__} is switched off: it wants "
+                    f"monitor {name_of(monitor)} is switched off: it wants "
                     f"{', '.join(sorted(monitor.wants))}, and {type(self._model).__name__} shows "
                     "none. A model shows its passes by tisslm.observation",
                     RuntimeWarning,
@@ -225,5 +225,5 @@ def _observe(monitor: Monitor, turns_to: str, site: str, array: Array) -> None:
 
 
 def _name(monitor: Monitor) -> str:
-    """Return the name of a class as names are written: GradientNorms is gradient_norms."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(monitor).__name__).lower()
+    """Return a monitor's name; of a class, as names are written: GradientNorms, gradient_norms."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name_of(monitor)).lower()

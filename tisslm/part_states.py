@@ -14,6 +14,8 @@ from typing import Any
 
 from tisslm.components import Components
 from tisslm.errors import CheckpointError, PluginError
+from tisslm.hookspecs import KINDS
+from tisslm.registry import Registry
 from tisslm.untrusted import show
 
 __all__ = ["load_part_states", "part_states"]
@@ -35,11 +37,11 @@ def part_states(parts: Components) -> dict[str, Any]:
         If the state of a loss or a dataset is not plain JSON.
     """
     found = {}
-    for name, part in parts.stateful():
+    for key, name, part in parts.stateful():
         try:
             state = part.state()
             if state:
-                found[name] = json.loads(json.dumps(state, allow_nan=False))
+                found[key] = json.loads(json.dumps(state, allow_nan=False))
         except Exception as error:
             said = f"{name}: its state() is not plain JSON values ({type(error).__name__}: {error})"
             if not name.startswith(OBSERVERS):
@@ -48,7 +50,9 @@ def part_states(parts: Components) -> dict[str, Any]:
     return found
 
 
-def load_part_states(parts: Components, saved: Mapping[str, Any], where: Path) -> None:
+def load_part_states(
+    parts: Components, saved: Mapping[str, Any], where: Path, registry: Registry
+) -> None:
     """Give each part the state that it had, and say which state no part takes.
 
     Parameters
@@ -58,6 +62,8 @@ def load_part_states(parts: Components, saved: Mapping[str, Any], where: Path) -
         What ``part_states`` returned.
     where : Path
         The checkpoint.
+    registry : Registry
+        By which states that nobody takes are named.
 
     Raises
     ------
@@ -70,11 +76,11 @@ def load_part_states(parts: Components, saved: Mapping[str, Any], where: Path) -
             f"{show(saved)}; use an earlier checkpoint"
         )
     left = dict(saved)
-    for name, part in parts.stateful():
-        if name not in left:
+    for key, name, part in parts.stateful():
+        if key not in left:
             continue
         try:
-            part.load_state(left.pop(name))
+            part.load_state(left.pop(key))
         except Exception as error:
             said = (
                 f"{where}: {name} does not take its saved state ({type(error).__name__}: {error})"
@@ -83,7 +89,18 @@ def load_part_states(parts: Components, saved: Mapping[str, Any], where: Path) -
                 raise CheckpointError(f"{said}; use the version it was saved with") from error
             _warn(f"{said} and begins without it")
     if left:
-        _warn(f"{where}: has states of parts that this run is without: {', '.join(sorted(left))}")
+        lost = ", ".join(sorted(_called(key, registry) for key in left))
+        _warn(f"{where}: has states of parts that this run is without: {lost}")
+
+
+def _called(key: str, registry: Registry) -> str:
+    """Return what messages call the part of a key: its name, if a part has that class."""
+    kind, _, rest = key.removeprefix("validation ").partition(" ")
+    if kind in KINDS:
+        for part in registry.entries(kind):
+            if rest.split(" ")[0] == part.class_name:
+                return key.replace(part.class_name, part.entry.name)
+    return key
 
 
 def _warn(message: str) -> None:

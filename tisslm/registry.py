@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,6 +24,7 @@ import pluggy
 from tisslm import contracts
 from tisslm.errors import ConfigError, PluginError, TissLMError
 from tisslm.hookspecs import KINDS, Entry, Kind
+from tisslm.part_names import give_name
 from tisslm.plugins import LeftOut, PluginManager, Provider, load_plugins
 
 __all__ = ["Part", "Registry", "load_registry"]
@@ -42,6 +44,13 @@ class Part:
 
     def __str__(self) -> str:
         return f"{self.kind.name} {self.entry.name!r} ({self.provider})"
+
+    @property
+    def class_name(self) -> str:
+        """What the class is called, which is not imported for that."""
+        target = self.entry.target
+        path = target if isinstance(target, str) else getattr(target, "__name__", "")
+        return re.split("[:.]", path)[-1]
 
     def load(self) -> type[Any]:
         """Import the class and check that it keeps the contract.
@@ -215,7 +224,7 @@ class Registry:
         options = {k: v for k, v in (defaults or {}).items() if k in takes} | chosen
         _check_options(f"{kind} {name!r}", takes, takes_any, options)
         try:
-            return maker(*args, **options)
+            return give_name(maker(*args, **options), name)
         except TissLMError:
             raise
         except (TypeError, ValueError) as exc:

@@ -15,6 +15,7 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import Histogram, RunInfo, Sink, Text
 from tisslm.errors import SinkError
 from tisslm.memory_limit import resident
+from tisslm.part_names import name_of
 
 __all__ = [
     "Rate",
@@ -87,7 +88,7 @@ class SinkGroup:
                     sink.close()
                 if self._on_error == "fail":
                     raise SinkError(
-                        f"sink {type(sink).__name__}: {type(error).__name__}: {error}. The run "
+                        f"sink {name_of(sink)}: {type(error).__name__}: {error}. The run "
                         'ends, because training.on_sink_error = "fail"; "disable" goes on '
                         "without the sink"
                     ) from error
@@ -104,7 +105,7 @@ class SinkGroup:
 
     def _warn(self, sink: Sink, what: str, error: Exception) -> None:
         warnings.warn(
-            f"sink {type(sink).__name__} is {what}: {type(error).__name__}: {error}",
+            f"sink {name_of(sink)} is {what}: {type(error).__name__}: {error}",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -18,6 +18,7 @@ from tisslm.components import Components
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Scheduler
 from tisslm.errors import CheckpointError
+from tisslm.part_names import name_of
 from tisslm.part_states import load_part_states, part_states
 from tisslm.plugins import tisslm_version
 from tisslm.registry import Registry
@@ -192,7 +193,7 @@ class Snapshot:
         parts = self._parts
         parts.optimizer.load_state(found.optimizer)  # which checks before it copies
         _load_schedule(parts.scheduler, found.trainer.get("scheduler", {}), where)
-        load_part_states(parts, found.trainer.get("parts", {}), where)
+        load_part_states(parts, found.trainer.get("parts", {}), where, self._registry)
         for name, array in parts.model.parameters.state().items():
             array[...] = found.model[name]
         parts.scaler.load_state(state.scaling)
@@ -231,6 +232,6 @@ def _load_schedule(scheduler: Scheduler, saved: object, where: Path) -> None:
         scheduler.load_state(saved)
     except Exception as error:
         raise CheckpointError(
-            f"{where}: scheduler {type(scheduler).__name__} does not take its saved state "
+            f"{where}: scheduler {name_of(scheduler)} does not take its saved state "
             f"({type(error).__name__}: {error}); go on with the scheduler it was saved with"
         ) from error

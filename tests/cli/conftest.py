@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from terminal import Session
 
 from tisslm import ops
 from tisslm.cli.main import main
@@ -52,6 +53,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture
+def sessions() -> Iterator[list[Session]]:
+    """Close what a test has started."""
+    started: list[Session] = []
+    yield started
+    for session in started:
+        session.close()
 
 
 @pytest.fixture

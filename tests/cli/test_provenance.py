@@ -55,7 +55,7 @@ PLANTED = {
     "state": (
         in_a_state,
         STEP + 1,
-        "first in blocks.0.attention, update: AdamW.update made the parameter NaN from the "
+        "first in blocks.0.attention, update: adamw.update made the parameter NaN from the "
         "optimizer's blocks.0.attention.out.weight/v[15, 0], which is NaN",
     ),
 }

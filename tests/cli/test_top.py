@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,15 +37,6 @@ def run(folder: Path) -> Path:
     lines.append({"step": 20, "eval/loss": 3.25, "sample/0": {"text": "To be"}})
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
-
-
-@pytest.fixture
-def sessions() -> Iterator[list[Session]]:
-    """Close what a test has started."""
-    started: list[Session] = []
-    yield started
-    for session in started:
-        session.close()
 
 
 def state(out: str) -> str:
@@ -94,7 +84,7 @@ def test_a_killed_run_is_told_from_one_at_work(cli: Cli, run: Path) -> None:
     [
         ({"status": "completed", "seconds": 60.0}, "completed  1m00s  runs/mine"),
         ({"status": "stopped", "stopped_by": "SIGTERM"}, "stopped by SIGTERM  runs/mine"),
-        ({"status": "failed\x1b[2J"}, "failed·[2J  runs/mine"),
+        ({"status": "failed\x1b[2J"}, "failed\\x1b[2J  runs/mine"),
         ({"status": 3}, "not at work  runs/mine"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tisslm import errors
-from tisslm.cli.main import INTERRUPTED, _exit_code
+from tisslm.cli.main import INTERRUPTED, READER_LEFT, _exit_code
 from tisslm.config import DataSection, LogSection, ModelSection, TrainingConfig
 from tisslm.config.aliases import ELSEWHERE, FLAGS, SPELLINGS
 from tisslm.config.layers import DEFAULT_PARTS, SECTION_KEYS
@@ -207,5 +207,5 @@ def test_every_environment_variable():
 
 def test_every_exit_code():
     classes = [getattr(errors, name) for name in errors.__all__]
-    codes = {0, 2, EXIT_CODE, INTERRUPTED, *(_exit_code(cls("")) for cls in classes)}
+    codes = {0, 2, EXIT_CODE, INTERRUPTED, READER_LEFT, *(_exit_code(cls("")) for cls in classes)}
     assert {int(code) for code in rows(chapter("## Exit codes"), "code")} == codes

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,6 +20,17 @@ from tisslm.time_limits import SLURM_SAFETY, parse_duration, time_limits
 
 def kill(number: int) -> None:
     os.kill(os.getpid(), number)
+
+
+def apart(first: int, second: int) -> Callable[[], None]:
+    """Return what sends two signals that no launcher has doubled."""
+
+    def send() -> None:
+        kill(first)
+        time.sleep(0.6)
+        kill(second)
+
+    return send
 
 
 def summary(trainer: Any) -> dict[str, Any]:
@@ -94,12 +105,7 @@ def test_an_ignored_signal_stays_ignored(make_trainer, at_pass):
 
 
 def test_a_second_signal_stops_at_once_and_saves_nothing(make_trainer, at_pass):
-    def twice() -> None:
-        kill(signal.SIGTERM)
-        time.sleep(0.6)
-        kill(signal.SIGTERM)
-
-    at_pass(3, twice)
+    at_pass(3, apart(signal.SIGTERM, signal.SIGTERM))
     trainer = make_trainer()
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
@@ -117,6 +123,14 @@ def test_the_same_signal_by_two_ways_counts_once(make_trainer, at_pass):
     trainer = make_trainer()
     trainer.train()
     assert (trainer.stopped, trainer.current_step) == ("SIGINT", 1)
+
+
+def test_a_hangup_is_never_a_second_signal(make_trainer, at_pass):
+    """Shell and kernel each send one, and systemd one behind SIGTERM, at any time."""
+    at_pass(3, apart(signal.SIGTERM, signal.SIGHUP))
+    trainer = make_trainer()
+    trainer.train()
+    assert (trainer.stopped, trainer.current_step) == ("SIGTERM", 1)
 
 
 def test_in_another_thread_nobody_listens(make_trainer):
@@ -284,5 +298,7 @@ def test_before_the_first_step_a_signal_ends_the_preparation():
     with pytest.raises(Leave, match="SIGUSR1"), leave_at_once():
         signal.raise_signal(signal.SIGUSR1)
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    with pytest.raises(Leave, match="SIGHUP"), leave_at_once():
+        signal.raise_signal(signal.SIGHUP)
     with pytest.raises(KeyboardInterrupt), leave_at_once():
         signal.raise_signal(signal.SIGINT)

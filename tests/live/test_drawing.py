@@ -83,8 +83,8 @@ def test_what_is_printable_acts_on_no_terminal(text: str) -> None:
     assert one_line(text).isprintable()
 
 
-def test_escape_sequences_and_direction_marks_become_dots() -> None:
-    assert printable("a\x1b[2Jb\u202ec\r\nd\te") == "a·[2Jb·c\nd    e"
+def test_escape_sequences_and_direction_marks_are_shown_as_escapes() -> None:
+    assert printable("a\x1b[2Jb\u202ec\r\nd\te\rf") == r"a\x1b[2Jb\u202ec" "\nd    e" r"\rf"
 
 
 # --------------------------------------------------------------------------- lines

@@ -104,7 +104,7 @@ def test_a_state_of_the_optimizer_is_named_with_the_update(make_trainer, fail, s
         trainer.train_step(*batch)
     message = str(caught.value)
     assert (
-        "first in blocks.0.attention, update: AdamW.update made the parameter NaN from the "
+        "first in blocks.0.attention, update: adamw.update made the parameter NaN from the "
         f"optimizer's blocks.0.attention.qkv.weight/{slot}[90, 31], which is NaN; the parameters"
     ) in message
     assert "The model itself is damaged: go on from the last checkpoint" in message

@@ -378,7 +378,7 @@ def test_steps_that_were_left_out_are_left_out_again(make_trainer):
                 del trainer.loss_fn.tile
 
         trainer.session.train_step = spoiled
-        with pytest.warns(RuntimeWarning, match=r"step 3: .*CrossEntropy\.tile made losses_N"):
+        with pytest.warns(RuntimeWarning, match=r"step 3: .*cross_entropy\.tile made losses_N"):
             return act(trainer)
 
     run = make_trainer(**config)

@@ -232,7 +232,7 @@ def test_a_model_that_shows_no_passes_is_told(make_trainer, make_model, monkeypa
         max_steps=2, monitor_steps=1, parts={"model": model, "monitors": ["activation_stats"]}
     )
     message = (
-        "^monitor ActivationStats is switched off: it wants activations, and Transformer shows "
+        "^monitor activation_stats is switched off: it wants activations, and Transformer shows "
         "none. A model shows its passes by tisslm.observation$"
     )
     with pytest.warns(RuntimeWarning, match=message):

@@ -11,6 +11,7 @@ from tisslm import TokenDataset
 from tisslm.contracts import Monitor, Sink
 from tisslm.errors import CheckpointError, PluginError
 from tisslm.losses.cross_entropy import CrossEntropy
+from tisslm.sinks.memory import MemorySink
 
 
 class Counter:
@@ -181,3 +182,22 @@ def test_a_fingerprint_is_of_what_the_windows_hold(tokens):
     large = np.tile(tokens, 100)
     assert of(large) != of(large[16:])
     assert len(of(tokens[:17])) == 16
+
+
+def test_states_that_nobody_takes_are_called_by_the_names_of_their_parts(make_trainer, monkeypatch):
+    monkeypatch.setattr(MemorySink, "state", lambda _: {"plain": 1})
+    first = make_trainer(parts={"sinks": ["memory", "memory"]})
+    first.train()
+    message = r"has states of parts that this run is without: sink memory, sink memory 2$"
+    with pytest.warns(RuntimeWarning, match=message):
+        make_trainer(folder="again", parts={"sinks": []}, resume=str(first.run.path))
+
+
+def test_a_name_and_an_object_of_its_class_have_their_state_in_common(make_trainer, monkeypatch):
+    taken = []
+    monkeypatch.setattr(MemorySink, "state", lambda _: {"plain": 1})
+    monkeypatch.setattr(MemorySink, "load_state", lambda _, state: taken.append(state))
+    first = make_trainer(parts={"sinks": ["memory"]})
+    first.train()
+    make_trainer(folder="again", parts={"sinks": [MemorySink()]}, resume=str(first.run.path))
+    assert taken == [{"plain": 1}]

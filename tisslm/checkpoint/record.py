@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tisslm.checkpoint.disk import Block
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, PluginError
+from tisslm.part_names import name_of
 from tisslm.registry import Registry
 from tisslm.strict_json import parse_json
 from tisslm.tensor_files import tensor_chunks
@@ -152,7 +153,7 @@ def tokenizer_state(tokenizer: Tokenizer | None, registry: Registry) -> dict[str
             if part.load() is type(tokenizer):
                 return {"name": part.entry.name, "state": tokenizer.state()}
     warnings.warn(
-        f"the checkpoint is written without its tokenizer: {type(tokenizer).__name__} has no "
+        f"the checkpoint is written without its tokenizer: {name_of(tokenizer)} has no "
         "registered name. Register it as a plugin to generate text from the checkpoint",
         RuntimeWarning,
         stacklevel=2,

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
+from tisslm.cli._terminal import complain
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -64,11 +66,7 @@ class TextProgress:
         elif now - self._shown >= INTERVAL:
             self._shown = now
             of = f" of {self._total / 1e6:,.0f}" if self._total else ""
-            print(
-                f"{self._what}: {n_bytes / 1e6:,.0f}{of} MB | {rate} | {words}",
-                file=sys.stderr,
-                flush=True,
-            )
+            complain(f"{self._what}: {n_bytes / 1e6:,.0f}{of} MB | {rate} | {words}")
 
     def _make_bar(self) -> tuple[Progress, TaskID]:
         from rich.console import Console

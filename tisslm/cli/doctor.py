@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._machine import examine
+from tisslm.cli._terminal import say
 
 __all__ = ["doctor"]
 
@@ -24,20 +25,20 @@ def doctor(
     """
     found = examine()
     if json:
-        typer.echo(dumps(found, indent=2))
+        say(dumps(found, indent=2))
         return
     problems = found.pop("problems")
     for section, facts in found.items():
-        typer.echo(section)
+        say(section)
         for table in facts if isinstance(facts, list) else [facts]:
             for name, value in table.items():
-                typer.echo(f"  {name:<24} {_words(value)}")
+                say(f"  {name:<24} {_words(value)}")
             if not table:
-                typer.echo("  nothing")
+                say("  nothing")
     for problem in problems:
-        typer.echo(f"problem: {problem}")
+        say(f"problem: {problem}")
     if not problems:
-        typer.echo("no problems found")
+        say("no problems found")
 
 
 def _words(value: object) -> str:

@@ -15,6 +15,7 @@ import typer
 
 from tisslm import checkpoint
 from tisslm.checkpoint import Found
+from tisslm.cli._terminal import say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Tokenizer
 from tisslm.data import load_file, load_validation
@@ -74,9 +75,9 @@ def evaluate(
         "seconds": found.seconds,
     }
     if json:
-        typer.echo(dumps({name: _plain(value) for name, value in facts.items()}, indent=2))
+        say(dumps({name: _plain(value) for name, value in facts.items()}, indent=2))
         return
-    typer.echo(f"{where}\n{source.name}: {_sentence(found)}")
+    say(f"{where}\n{source.name}: {_sentence(found)}")
 
 
 def _sentence(found: Evaluation) -> str:

@@ -6,11 +6,13 @@ What does not live here: sampling (``tisslm.generate``), and reading a checkpoin
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tisslm.cli._terminal import say, write_text
 from tisslm.continuation import sample
 from tisslm.errors import CheckpointError
 from tisslm.generate import Sampling
@@ -45,9 +47,19 @@ def generate(
         )
     for i, sampling in enumerate(samplings):
         if i:
-            typer.echo(SEPARATOR)
+            say(SEPARATOR)
         new = sample(model, tokenizer, prompt, max_new_tokens, sampling)  # may refuse the prompt
-        typer.echo(prompt, nl=False)
-        for piece in new:
-            typer.echo(piece, nl=False)
-        typer.echo()
+        write_text(prompt)
+        for piece in _with_whole_ends(new):
+            write_text(piece)
+        say()
+
+
+def _with_whole_ends(pieces: Iterable[str]) -> Iterator[str]:
+    """Keep the two characters of a line's end together: alone, the first acts on a terminal."""
+    held = ""
+    for piece in pieces:
+        text = held + piece
+        held = "\r" if text.endswith("\r") else ""
+        yield text.removesuffix("\r")
+    yield held

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from tisslm.cli._terminal import NUMBER, TEXT, WORD, say, show_table
 from tisslm.config import RunConfig
 from tisslm.errors import ConfigError
 from tisslm.models.initialization import parameter_specs
@@ -57,7 +56,7 @@ def gradcheck(
     config = None if model is None else _model_of(model)
     rows = check_gradients(component, model=config)
     if json:
-        typer.echo(dumps([_plain(row) for row in rows], indent=2))
+        say(dumps([_plain(row) for row in rows], indent=2))
     else:
         _print(rows)
     if not all(row.passed for row in rows):
@@ -87,29 +86,32 @@ def _model_of(path: Path) -> TransformerConfig:
 
 def _print(rows: list[GradientRow]) -> None:
     """Show a table, then the verdict."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "kind", "name"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("compared", overflow="fold")
-    table.add_column("error", justify="right", no_wrap=True)
-    table.add_column("below", justify="right", no_wrap=True)
-    table.add_column("worst element", overflow="fold")
-    for row in rows:
-        table.add_row(
-            "ok" if row.passed else "FAIL",
-            row.kind,
-            row.name,
-            row.what,
-            f"{row.error:.1e}",
-            f"{row.tolerance:.0e}" if row.tolerance < 0.1 else f"{row.tolerance:g}",
-            row.worst,
-        )
-    console = Console(markup=False, emoji=False, highlight=False)
-    console.print(table)
+    columns = {
+        "": WORD,
+        "kind": WORD,
+        "name": WORD,
+        "compared": TEXT,
+        "error": NUMBER,
+        "below": NUMBER,
+        "worst element": TEXT,
+    }
+    show_table(columns, map(_cells, rows))
     failed = [row for row in rows if not row.passed]
     n_checked = sum(row.n_checked for row in rows)
     verdict = f"{len(failed)} of {len(rows)} rows failed" if failed else f"{len(rows)} rows passed"
-    console.print(f"\n{verdict}, {n_checked:,} numbers compared", soft_wrap=True)
+    say(f"\n{verdict}, {n_checked:,} numbers compared")
+
+
+def _cells(row: GradientRow) -> list[str]:
+    return [
+        "ok" if row.passed else "FAIL",
+        row.kind,
+        row.name,
+        row.what,
+        f"{row.error:.1e}",
+        f"{row.tolerance:.0e}" if row.tolerance < 0.1 else f"{row.tolerance:g}",
+        row.worst,
+    ]
 
 
 def _plain(row: GradientRow) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from tisslm.build import build_trainer
+from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
 from tisslm.lr_range import Curve, Rates, check_plot, sweep, write_plot
 
@@ -59,12 +60,12 @@ def lr_find(
     if plot is not None:
         write_plot(curve, plot, title=f"Learning-rate range test: {trainer.config.name}")
     if json:
-        typer.echo(json_text.dumps(curve.facts(), indent=2))
+        say(json_text.dumps(curve.facts(), indent=2))
         return
     for line in (*_table(curve), *_words(curve)):
-        typer.echo(line)
+        say(line)
     if plot is not None:
-        typer.echo(f"plot: {plot}")
+        say(f"plot: {plot}")
 
 
 def _table(curve: Curve) -> Iterator[str]:

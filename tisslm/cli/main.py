@@ -2,7 +2,7 @@
 
 A command's module is imported when the command runs, so ``tisslm --help`` loads typer and
 nothing else. Exit codes: 0 done, 1 error, 2 usage, 3 configuration, 4 not finite, 75 saved and to
-be started again, 130 interrupted.
+be started again, 130 interrupted, 141 its reader has left.
 
 What does not live here: what a command does (a file of its own each).
 """
@@ -13,6 +13,7 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -23,7 +24,10 @@ from typing import Annotated, Any, NoReturn, TextIO
 import typer
 from typer.core import TyperGroup
 
+from tisslm.cli._streams import OutputLost, hold_streams, steady
+from tisslm.cli._terminal import complain, say
 from tisslm.errors import ConfigError, NonFiniteError, PluginError, SpikeError, TissLMError
+from tisslm.visible import visible
 
 __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 
@@ -45,10 +49,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("tisslm.cli.doctor:doctor", "Describe this machine and this installation."),
 }
 
+#: How typer refuses a command line; it has this class from click, or from a copy of its own.
+_UsageProblem: type[BaseException] = typer.BadParameter.__mro__[2]
+
 #: Set to 1, it shows the traceback of an error, too.
 TRACEBACK_VARIABLE = "TISSLM_TRACEBACK"
 
-INTERRUPTED = 130
+#: What a shell shows for a process that a signal has ended.
+INTERRUPTED = 128 + signal.SIGINT
+READER_LEFT = 128 + signal.SIGPIPE
+
+#: Commands whose work is in files: they go on where standard output takes nothing any more.
+WRITERS = frozenset({"train", "tokenizer", "tokenize", "report"})
 
 
 class LazyCommands(TyperGroup):
@@ -57,6 +69,10 @@ class LazyCommands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace the stand-in that the help shows by the command itself."""
         name, stand_in, rest = super().resolve_command(ctx, args)
+        if name in WRITERS:
+            output = steady(sys.stdout)
+            if output is not None:
+                output.needed = False
         return name, stand_in and _load(str(name)), rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -67,11 +83,9 @@ class LazyCommands(TyperGroup):
             except TissLMError as error:
                 _fail(error, _exit_code(error))
             except (OSError, MemoryError) as error:
-                if getattr(error, "errno", None) == errno.EPIPE:  # the reader of a pipe has left
-                    raise
                 _fail(error, 1)
             except KeyboardInterrupt:
-                typer.echo("interrupted", err=True)
+                complain("interrupted")
                 raise typer.Exit(INTERRUPTED) from None
 
 
@@ -90,7 +104,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from tisslm.plugins import tisslm_version
 
-        typer.echo(f"tisslm {tisslm_version()}")
+        say(f"tisslm {tisslm_version()}")
         raise typer.Exit
 
 
@@ -136,10 +150,14 @@ def _exit_code(error: TissLMError) -> int:
 def _fail(error: BaseException, code: int) -> NoReturn:
     """Print an error as one line and end with its exit code."""
     if os.environ.get(TRACEBACK_VARIABLE) == "1":
-        traceback.print_exception(error)
-    text = " ".join(str(error).split()) or type(error).__name__
-    typer.echo(f"error: {text}", err=True)
+        complain("".join(traceback.format_exception(error)).rstrip())
+    complain(f"error: {_line(error) or type(error).__name__}")
     raise typer.Exit(code) from error
+
+
+def _line(message: object) -> str:
+    """Return a message as one line: each part of it is a part of a sentence of ours."""
+    return " ".join(visible(str(message)).split())
 
 
 @contextlib.contextmanager
@@ -161,7 +179,7 @@ def _show_warning(
     from tisslm.config import ConfigNote
 
     word = "note" if issubclass(category, ConfigNote) else "warning"
-    typer.echo(f"{word}: {message}", err=True)
+    complain(f"{word}: {_line(message)}")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -172,7 +190,41 @@ def main(args: Sequence[str] | None = None) -> None:
     args : sequence of str, optional
         ``sys.argv[1:]`` if left out.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # text of a model may not fit a terminal's code
-            stream.reconfigure(errors="backslashreplace")
-    app(args=None if args is None else list(args), prog_name="tisslm")
+    hold_streams()
+    sys.exit(_without_output(_run(args)))
+
+
+def _run(args: Sequence[str] | None) -> int:
+    """Run a command and return its exit code."""
+    try:
+        code: int | None = app(
+            args=None if args is None else list(args), prog_name="tisslm", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except OutputLost:
+        return 0
+    except typer.Abort:
+        complain("interrupted")
+        return INTERRUPTED
+    except _UsageProblem as error:
+        problem: Any = error
+        shown = io.StringIO()
+        problem.show(shown)
+        complain(shown.getvalue().rstrip("\n"))
+        return int(problem.exit_code)
+    return code or 0
+
+
+def _without_output(code: int) -> int:
+    """Say what became of standard output, and return the exit code that follows."""
+    output = steady(sys.stdout)
+    if output is None or output.failure is None:
+        return code
+    reader_left, why = output.failure.errno == errno.EPIPE, output.failure.strerror
+    if output.needed:
+        if not reader_left:
+            complain(f"error: standard output could not be written ({why})")
+        return code or (READER_LEFT if reader_left else 1)
+    if not reader_left:
+        complain(f"warning: standard output could not be written ({why}); the work went on")
+    return code

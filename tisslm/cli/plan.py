@@ -13,6 +13,7 @@ import typer
 
 from tisslm import ops
 from tisslm.build import plan_run, read_run
+from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
 from tisslm.data import RunData
 from tisslm.measuring import measure
@@ -55,9 +56,9 @@ def plan(
     if not no_measure:
         found["speed"] = _speed(run, shape, registry, limit, found)
     if json:
-        typer.echo(json_text.dumps(found, indent=2))
+        say(json_text.dumps(found, indent=2))
     else:
-        typer.echo("\n".join(_text(found)))
+        say("\n".join(_text(found)))
 
 
 # --------------------------------------------------------------------------- facts

@@ -5,13 +5,13 @@ What does not live here: finding them (``tisslm.plugins``, ``tisslm.registry``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from json import dumps
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from tisslm.cli._terminal import TEXT, WORD, say, show_table
 from tisslm.hookspecs import KINDS
 from tisslm.registry import Registry, load_registry
 
@@ -27,17 +27,21 @@ def plugins(
     """
     rows = _rows(load_registry())
     if json:
-        typer.echo(dumps(rows, indent=2))
+        say(dumps(rows, indent=2))
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("kind", "name", "provider"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("description", overflow="fold")
-    for row in rows:
-        provider = f"{row['distribution']} {row['version']}"
-        kind = row["kind"] or row["status"]
-        table.add_row(kind, row["name"], provider, row["description"])
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    show_table(
+        {"kind": WORD, "name": WORD, "provider": WORD, "description": TEXT}, map(_cells, rows)
+    )
+
+
+def _cells(row: Mapping[str, str | None]) -> list[str]:
+    provider = f"{row['distribution']} {row['version']}"
+    return [
+        row["kind"] or row["status"] or "",
+        row["name"] or "",
+        provider,
+        row["description"] or "",
+    ]
 
 
 def _rows(registry: Registry) -> list[dict[str, str | None]]:

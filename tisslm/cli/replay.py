@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from tisslm.cli._terminal import say
 from tisslm.errors import ConfigError
 from tisslm.replay import (
     Replayed,
@@ -64,7 +65,7 @@ def replay(
     trainer = trainer_of(config, run, start)
     place = "the start of the run" if start is None else str(start.path)
     if not json:
-        typer.echo(f"{run}: making step {number} again, from {place}")
+        say(f"{run}: making step {number} again, from {place}")
     done = replay_run(
         trainer,
         step,
@@ -74,7 +75,7 @@ def replay(
         on_step=None if json else _print_step,
     )
     if json:
-        typer.echo(dumps(done.as_json(), indent=2))
+        say(dumps(done.as_json(), indent=2))
     else:
         _print(done)
     if not done.is_same:
@@ -108,7 +109,7 @@ def _print_step(step: ReplayedStep) -> None:
         verdict = f"DIFFERS: loss and norm are {now}, and on record {numbers}"
     largest = max(step.statistics, key=lambda row: row.absmax, default=None)
     most = "" if largest is None else f" | largest {largest.absmax:.3g} in {largest.place}"
-    typer.echo(
+    say(
         f"step {step.step}{kind} | loss {step.loss:.6g} | grad_norm {step.grad_norm:.6g} | "
         f"lr {step.learning_rate:.3g}{most} | {verdict}"
     )
@@ -120,9 +121,9 @@ def _print_statistics(rows: list[Statistics]) -> None:
     for number, row in enumerate(rows):
         if number == 0 or row.direction != rows[number - 1].direction:
             heading = f"{'mean':>10} {'std':>10} {'largest':>10} {'zeros':>8}"
-            typer.echo(f"\n{row.direction:{width}} {heading}")
+            say(f"\n{row.direction:{width}} {heading}")
         bad = f" {row.n_non_finite} of {row.n} not finite" if row.n_non_finite else ""
-        typer.echo(
+        say(
             f"{row.place + ' ' + row.array:{width}} {row.mean:10.3g} {row.std:10.3g} "
             f"{row.absmax:10.3g} {row.zeros:8.2%}{bad}"
         )
@@ -134,14 +135,14 @@ def _print(done: Replayed) -> None:
     if rows:
         _print_statistics(rows)
     if done.finding is not None:
-        typer.echo(f"\n{done.finding.words}")
+        say(f"\n{done.finding.words}")
     if done.fault_is_same is not None:
-        typer.echo("as the run found it" if done.fault_is_same else _OTHER)
+        say("as the run found it" if done.fault_is_same else _OTHER)
     if done.checkpoint:
         kept = ", ".join(done.differences[:3])
         more = f" and {len(done.differences) - 3} more" if len(done.differences) > 3 else ""
         same = "parameters and optimizer state are the same, bit for bit"
-        typer.echo(f"\n{done.checkpoint}: {f'DIFFERS in {kept}{more}' if kept else same}")
+        say(f"\n{done.checkpoint}: {f'DIFFERS in {kept}{more}' if kept else same}")
 
 
 _OTHER = (

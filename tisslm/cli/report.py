@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from tisslm.cli._terminal import complain, say
 from tisslm.report import write_report
 
 __all__ = ["report"]
@@ -38,7 +39,7 @@ def report(
     """
     written = write_report(runs, output, figures or ())
     for problem in written.problems:
-        typer.echo(f"warning: {problem}", err=True)
+        complain(f"warning: {problem}")
     if written.figures:
-        typer.echo(f"figures: {len(written.figures)} files in {written.figures[0].parent}")
-    typer.echo(f"report: {written.page} ({written.page.stat().st_size / 1e6:.2f} MB)")
+        say(f"figures: {len(written.figures)} files in {written.figures[0].parent}")
+    say(f"report: {written.page} ({written.page.stat().st_size / 1e6:.2f} MB)")

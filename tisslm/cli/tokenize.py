@@ -13,6 +13,7 @@ import typer
 
 from tisslm.cli._progress import TextProgress, plain_bytes
 from tisslm.cli._reading import Inputs, OnBadRecord, Separator, TextField, key_values, read_options
+from tisslm.cli._terminal import complain, say
 from tisslm.datasets.shard_format import Manifest
 from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
@@ -75,7 +76,7 @@ def tokenize(
                 )
             manifest = folder.finish(inputs)
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: {out} was not written; start again", err=True)
+        complain(f"interrupted: {out} was not written; start again")
         raise typer.Exit(130) from None
     _report(out, name, done, manifest)
 
@@ -97,16 +98,16 @@ def _words(now: Tokenized) -> str:
 
 def _report(out: Path, name: str, done: Tokenized, manifest: Manifest) -> None:
     """Say what was written, and how to train on it."""
-    typer.echo(
+    say(
         f"{_words(done)} ({manifest.dtype}, {name} tokenizer of {manifest.tokenizer.vocab_size} "
         f"ids) from {done.text_bytes / 1e6:,.1f} MB in {done.seconds:.1f}s | {done.rate:.1f} MB/s"
     )
     for split, record in manifest.splits.items():
         masked = record.tokens - record.targets
-        typer.echo(
+        say(
             f"{split}: {record.documents:,} documents, {record.tokens:,} tokens in "
             f"{len(record.files)} file{'s' if len(record.files) > 1 else ''}"
             + (f", {masked:,} of them no targets" if masked else "")
         )
-    typer.echo(f"shards: {out}")
-    typer.echo(f"train on them: tisslm train --set data.path={out}")
+    say(f"shards: {out}")
+    say(f"train on them: tisslm train --set data.path={out}")

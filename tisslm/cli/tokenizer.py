@@ -13,6 +13,7 @@ import typer
 
 from tisslm.cli._progress import TextProgress, plain_bytes
 from tisslm.cli._reading import Inputs, OnBadRecord, Separator, TextField, read_options
+from tisslm.cli._terminal import complain, say
 from tisslm.errors import ConfigError
 from tisslm.tokenizing import n_bytes, train_bpe, write_new_file
 
@@ -70,11 +71,11 @@ def train(
             )
         write_new_file(out, found.json_text())
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: {out} was not written; start again", err=True)
+        complain(f"interrupted: {out} was not written; start again")
         raise typer.Exit(130) from None
     seconds = time.monotonic() - begun
-    typer.echo(
+    say(
         f"{found.vocab_size} ids from {seen / 1e6:,.1f} MB in {seconds:.1f}s"
         + ("" if found.vocab_size >= vocab_size else "; the text has no more pairs to merge")
     )
-    typer.echo(f"tokenizer: {out}")
+    say(f"tokenizer: {out}")

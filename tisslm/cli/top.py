@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from tisslm.attached import Attached, newest_run
+from tisslm.cli._terminal import pour
 from tisslm.live.board import draw, record
 from tisslm.live.ink import Ink, is_terminal
 from tisslm.live.keys import Keys, keys_of
@@ -78,4 +79,4 @@ def _print(attached: Attached, ink: Ink, terminal: bool) -> None:
     columns = size_of(sys.stdout).columns if terminal else _FILE_COLUMNS
     lines = record(attached.history, attached.status(), columns, ink.glyphs)
     for line in lines:
-        typer.echo(ink.paint(line) if terminal else ink.plain(line))
+        pour(f"{ink.paint(line) if terminal else ink.plain(line)}\n")

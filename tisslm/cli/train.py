@@ -14,6 +14,7 @@ import typer
 
 from tisslm import checkpoint, ops
 from tisslm.build import build_trainer
+from tisslm.cli._terminal import complain, say
 from tisslm.config import RunConfig
 from tisslm.continuation import sample
 from tisslm.dry_run import dry_run as try_run
@@ -82,10 +83,7 @@ def train(
             trainer = build_trainer(RunConfig.load(config, overrides))
             _announce(trainer)
     except Leave as leave:
-        typer.echo(
-            f"{leave.reason}: stopped before the first step; the same command starts again",
-            err=True,
-        )
+        complain(f"{leave.reason}: stopped before the first step; the same command starts again")
         raise typer.Exit(EXIT_CODE) from None
     if dry_run:
         _dry_run(trainer)
@@ -94,29 +92,26 @@ def train(
     with suppress(Leave), leave_at_once():  # the run is done: a signal has only this to end
         _show_sample(trainer)
     for line in _outcome(trainer):
-        typer.echo(line)
+        say(line)
     has_best = trainer.config.restore_best and trainer.stopping.summary() is not None
     path = trainer.run.path / "best" if has_best else trainer.run.path
-    typer.echo(f"run: {trainer.run.path}")
-    typer.echo(f"more of it: tisslm generate {shlex.quote(str(path))}")
+    say(f"run: {trainer.run.path}")
+    say(f"more of it: tisslm generate {shlex.quote(str(path))}")
 
 
 def _train(trainer: Trainer) -> None:
     """Train; a run that was asked to end exits with the code for "start me again"."""
-    trainer.leaving.announce = lambda line: typer.echo(
-        f"{line}; a second signal stops at once", err=True
-    )
+    trainer.leaving.announce = lambda line: complain(f"{line}; a second signal stops at once")
     try:
         trainer.train()
     except KeyboardInterrupt:
-        typer.echo(_interruption(trainer), err=True)
+        complain(_interruption(trainer))
         raise typer.Exit(130) from None
     finally:
         _show_profile(trainer)
     if trainer.stopped:
-        typer.echo(
-            f"saved at step {trainer.current_step}; the same command with --resume auto goes on",
-            err=True,
+        complain(
+            f"saved at step {trainer.current_step}; the same command with --resume auto goes on"
         )
         raise typer.Exit(EXIT_CODE)
 
@@ -142,8 +137,8 @@ def _outcome(trainer: Trainer) -> list[str]:
 def _dry_run(trainer: Trainer) -> None:
     """Try what the run would do, and say what was seen."""
     for line in try_run(trainer).lines():
-        typer.echo(line)
-    typer.echo("dry run: nothing was written")
+        say(line)
+    say("dry run: nothing was written")
 
 
 def _announce(trainer: Trainer) -> None:
@@ -151,7 +146,7 @@ def _announce(trainer: Trainer) -> None:
     named = ((trainer.dataset, "training"), (trainer.val_dataset, "validation"))
     data = [f"{len(dataset)} {name} windows" for dataset, name in named if dataset is not None]
     threads, precision = ops.thread_count(), trainer.passes.precision
-    typer.echo(
+    say(
         f"{' and '.join(data)} of {trainer.model.seq_len} tokens, vocabulary "
         f"{trainer.model.vocab_size}, {trainer.model.parameters.count:,} parameters, "
         f"{threads.count} thread{'s' if threads.count > 1 else ''} ({threads.reason})"
@@ -160,9 +155,9 @@ def _announce(trainer: Trainer) -> None:
     start = f", going on from step {trainer.current_step}" if trainer.current_step else ""
     if trainer.current_step >= trainer.max_steps or trainer.stopping.due:
         start = f", complete at step {trainer.current_step}"
-    typer.echo(f"run: {trainer.run.path}{start}")
+    say(f"run: {trainer.run.path}{start}")
     for limit in time_limits(trainer.config.max_time):
-        typer.echo(f"time limit: {limit.words}; the run saves and leaves before")
+        say(f"time limit: {limit.words}; the run saves and leaves before")
 
 
 def _show_profile(trainer: Trainer) -> None:
@@ -170,9 +165,9 @@ def _show_profile(trainer: Trainer) -> None:
     profile = trainer.profile
     if profile is None:
         return
-    typer.echo(f"\n{profile.table()}")
+    say(f"\n{profile.table()}")
     if profile.path:
-        typer.echo(f"trace: {profile.path} (open it in https://ui.perfetto.dev)")
+        say(f"trace: {profile.path} (open it in https://ui.perfetto.dev)")
 
 
 def _interruption(trainer: Trainer) -> str:
@@ -187,4 +182,4 @@ def _show_sample(trainer: Trainer) -> None:
     if tokenizer is None or not isinstance(model, Transformer):
         return
     text = "".join(sample(model, tokenizer, "", SAMPLE_TOKENS, SAMPLING))
-    typer.echo(f"\nsample:\n{text.strip()}\n")
+    say(f"\nsample:\n{text.strip()}\n")

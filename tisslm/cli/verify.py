@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tisslm import checkpoint
+from tisslm.cli._terminal import NUMBER, TEXT, say, show_table
 from tisslm.datasets.shard_checks import verify_shards
 from tisslm.datasets.shard_format import read_manifest
 from tisslm.datasets.shards import is_shards
@@ -41,7 +40,7 @@ def verify(
     else:
         rows, kind = [_row(folder) for folder in _checkpoints(path)], "checkpoint"
     if json:
-        typer.echo(dumps(rows, indent=2))
+        say(dumps(rows, indent=2))
     else:
         _print(rows, kind)
     if not all(row["ok"] for row in rows):
@@ -100,21 +99,21 @@ def _shards_row(folder: Path) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]], kind: str) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(kind, overflow="fold")
-    table.add_column("files", justify="right")
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold")
-    for row in rows:
-        words = [_words(problem, kind) for problem in row["problems"]]
-        state = "\n".join([*(words or ["ok"]), *_not_in_manifest(row)])
-        files = "" if row["files"] is None else str(row["files"])
-        size = "" if row["bytes"] is None else size_text(row["bytes"])
-        table.add_row(row[kind], files, size, state)
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    columns = {kind: TEXT, "files": NUMBER, "size": NUMBER, "state": TEXT}
+    show_table(columns, (_cells(row, kind) for row in rows))
 
 
-def _not_in_manifest(row: dict[str, Any]) -> list[str]:
+def _cells(row: Mapping[str, Any], kind: str) -> list[str]:
+    words = [_words(problem, kind) for problem in row["problems"]]
+    return [
+        row[kind],
+        "" if row["files"] is None else str(row["files"]),
+        "" if row["bytes"] is None else size_text(row["bytes"]),
+        "\n".join([*(words or ["ok"]), *_not_in_manifest(row)]),
+    ]
+
+
+def _not_in_manifest(row: Mapping[str, Any]) -> list[str]:
     return [f"{show(name)} is not in the manifest" for name in row.get("not_in_manifest", [])]
 
 

@@ -89,11 +89,11 @@ def record(history: History, status: Status, columns: int, glyphs: Glyphs) -> li
 
 def _head(history: History, status: Status, columns: int, glyphs: Glyphs) -> list[Line]:
     """Return two lines: the run and its state; how far it is."""
-    state: list[Line] = [[(status.state, status.style)]]
+    state: list[Line] = [[(one_line(status.state), status.style)]]
     if status.elapsed is not None:
         state.append([(duration(status.elapsed), "")])
     if status.note:
-        state.append([(status.note, "dim")])
+        state.append([(one_line(status.note), "dim")])
     title = [("TissLM", "dim"), (f"  {one_line(status.name)}", "title")]
     return [beside(title, join(state), columns), _progress(history, status, columns, glyphs)]
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+from tisslm.visible import escaped
+
 __all__ = ["count", "duration", "one_line", "printable", "rate", "short"]
 
 #: Columns that a tab character takes.
@@ -59,13 +61,14 @@ def short(number: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without characters that act on a terminal; lines are kept.
+    r"""Return a text in which each character has a width; lines are kept.
 
     What a model writes, or a file says, may hold escape sequences and marks that turn the
-    direction of writing; each such character becomes a middle dot.
+    direction of writing. Such a character is shown as its escape (``\x1b``), and so is one that
+    takes no column or that no font has, because a picture is measured in columns.
     """
-    lines = text.replace("\t", _TAB).splitlines()
-    return "\n".join("".join(c if c.isprintable() else "·" for c in line) for line in lines)
+    lines = text.replace("\r\n", "\n").replace("\t", _TAB)
+    return "".join(c if c == "\n" or c.isprintable() else escaped(c) for c in lines)
 
 
 def one_line(text: str) -> str:

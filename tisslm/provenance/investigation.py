@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Loss, Model, Optimizer, Stateful
 from tisslm.memory import Parameters
+from tisslm.part_names import name_of
 from tisslm.provenance.fault import Fault, Kind
 from tisslm.provenance.finding import Finding
 from tisslm.provenance.scanning import Spot, find_non_finite
@@ -90,7 +91,7 @@ def _why_not(loss: Loss) -> str:
     if type(loss).state is Stateful.state:
         return ""
     return (
-        f"the loss {type(loss).__name__} keeps a state, so the two passes may differ by that; "
+        f"the loss {name_of(loss)} keeps a state, so the two passes may differ by that; "
         "otherwise it was a fault of the hardware"
     )
 
@@ -132,7 +133,7 @@ def _made_by_update(fault: Fault, optimizer: Optimizer) -> Fault:
                 fault,
                 kind="state",
                 direction="update",
-                op=f"{type(optimizer).__name__}.update",
+                op=f"{name_of(optimizer)}.update",
                 operand=slot,
                 name=f"{fault.name}/{slot}",
                 value=spot.value,

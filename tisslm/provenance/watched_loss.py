@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Batch, Loss
+from tisslm.part_names import give_name, name_of
 from tisslm.provenance.tracer import Tracer
 
 __all__ = ["WatchedLoss"]
@@ -31,7 +32,8 @@ class WatchedLoss(Loss):
     def __init__(self, loss: Loss, tracer: Tracer) -> None:
         self.needs = loss.needs  # type: ignore[misc]  # of this object, as the loss has it
         self._loss, self._tracer = loss, tracer
-        self._name = type(loss).__name__
+        self._name = name_of(loss)
+        give_name(self, self._name)
 
     def tile(
         self, logits_NV: Array, targets_N: Array, weights_N: Array, *, gradient: bool = True

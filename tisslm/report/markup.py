@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from tisslm.visible import visible
+
 __all__ = ["Markup", "data_block", "join", "table", "tag"]
 
 _EMPTY = frozenset({"meta", "link", "br", "img"})
@@ -38,14 +40,19 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
         if value is None or value is False:
             continue
         attribute = key.rstrip("_").replace("_", "-")
-        words.append(attribute if value is True else f'{attribute}="{escape(str(value))}"')
+        words.append(attribute if value is True else f'{attribute}="{_text(value)}"')
     opening = f"<{' '.join(words)}>"
     return Markup(opening if name in _EMPTY else f"{opening}{join(children)}</{name}>")
 
 
 def join(parts: Iterable[object]) -> Markup:
     """Return parts one after the other; those that are no ``Markup`` are escaped."""
-    return Markup("".join(p if isinstance(p, Markup) else escape(str(p)) for p in parts))
+    return Markup("".join(p if isinstance(p, Markup) else _text(p) for p in parts))
+
+
+def _text(value: object) -> str:
+    """Return a value as text of a page, which acts in no way: not as markup, nor by its marks."""
+    return escape(visible(str(value)))
 
 
 def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
@@ -62,7 +69,7 @@ def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]
 def data_block(identity: str, value: Any) -> Markup:
     """Return data for the page's script, as JSON; nothing in it ends the element.
 
-    Floats are given four digits, and those that are not finite are null.
+    Floats are given four digits, and those that are not finite are null; texts are visible.
     """
     text = json.dumps(_short(value), separators=(",", ":"), allow_nan=False)
     safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -78,5 +85,7 @@ def _short(value: Any) -> Any:
             return int(value)
         return short if math.isfinite(short) else value
     if isinstance(value, dict):
-        return {key: _short(item) for key, item in value.items()}
+        return {_short(key): _short(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return visible(value)
     return [_short(item) for item in value] if isinstance(value, list | tuple) else value

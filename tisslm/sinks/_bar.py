@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TextIO, final
+from typing import TYPE_CHECKING, Any, TextIO, cast, final
 
+from tisslm.sinks._forgiving import Forgiving
 from tisslm.sinks._line import describe, position
 
 if TYPE_CHECKING:
@@ -26,20 +27,22 @@ class Bar:
 
     Parameters
     ----------
-    stream : text stream
+    stream : Forgiving
     total : int
         Step at which the bar is full; 0 if that is not known.
     completed : int
         Where it begins.
     """
 
-    def __init__(self, stream: TextIO, total: int, completed: int) -> None:
+    def __init__(self, stream: Forgiving, total: int, completed: int) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._total, self._completed = total, completed
         self._position = self._text = ""
-        self._console = Console(file=stream, force_terminal=True, highlight=False)
+        self._console = Console(
+            file=cast("TextIO", stream), force_terminal=True, highlight=False, emoji=False
+        )
         self._live = Live(
             get_renderable=self._draw,
             console=self._console,

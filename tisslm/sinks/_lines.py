@@ -6,8 +6,9 @@ What does not live here: the words (``_line``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TextIO, final
+from typing import Any, final
 
+from tisslm.sinks._forgiving import Forgiving
 from tisslm.sinks._line import describe, position
 
 __all__ = ["Lines"]
@@ -19,15 +20,15 @@ class Lines:
 
     Parameters
     ----------
-    stream : text stream
+    stream : Forgiving
     max_steps : int
         0 if unknown.
     every : int
         Steps between two lines of training; 0 gives about a hundred.
     """
 
-    def __init__(self, stream: TextIO, max_steps: int, every: int) -> None:
-        self._stream: TextIO | None = stream
+    def __init__(self, stream: Forgiving, max_steps: int, every: int) -> None:
+        self._stream = stream
         self._max_steps = max_steps
         self._every = every or _interval(max_steps)
         self._is_first = True
@@ -41,13 +42,9 @@ class Lines:
         self._is_first = False
 
     def say(self, line: str) -> None:
-        """Write a line, unless nobody reads any more."""
-        if self._stream is not None:
-            try:
-                self._stream.write(f"{line}\n")
-                self._stream.flush()
-            except (OSError, ValueError):  # a closed pipe, a closed stream
-                self._stream = None
+        """Write a line."""
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
 
     def aside(self, line: str) -> None:
         """Write a line of a text."""
@@ -55,7 +52,6 @@ class Lines:
 
     def close(self) -> None:
         """End."""
-        self._stream = None
 
 
 def _interval(max_steps: int) -> int:

@@ -15,8 +15,10 @@ from tisslm.contracts import RunInfo, Sink, Text
 from tisslm.errors import ConfigError
 from tisslm.live.ink import is_terminal
 from tisslm.live.screen import known_size
+from tisslm.sinks._forgiving import Forgiving
 from tisslm.sinks._line import describe_evaluation, describe_samples, position
 from tisslm.sinks._lines import Lines
+from tisslm.visible import visible
 
 __all__ = ["ConsoleSink"]
 
@@ -53,7 +55,7 @@ class ConsoleSink(Sink):
         step   500/5000 (10.0%) | loss 2.4031 | lr 9.8e-04 | grad_norm 0.83 | 41.2k tok/s | ...
 
     Evaluations and samples always get lines of their own. If the reader goes away (a closed pipe),
-    the run goes on in silence.
+    the disk is full, or there is no standard output, the run goes on in silence.
 
     Parameters
     ----------
@@ -104,18 +106,19 @@ class ConsoleSink(Sink):
             If the whole of a terminal is asked for where there is none.
         """
         self.close()
-        stream = self._given_stream or sys.stdout
+        stream = self._given_stream if self._given_stream is not None else sys.stdout
         self._max_steps, self._first = run.max_steps, None
-        self._display = self._display_on(stream, run)
+        if stream is not None:  # a service may have no standard output
+            self._display = self._display_on(stream, run)
 
     def _display_on(self, stream: TextIO, run: RunInfo) -> _Display:
         style = _style_for(stream) if self._style == "auto" else self._style
         if style == "lines":
-            return Lines(stream, run.max_steps, self._every)
+            return Lines(Forgiving(stream), run.max_steps, self._every)
         if style == "bar":
             from tisslm.sinks._bar import Bar
 
-            return Bar(stream, run.max_steps, run.resumed_step)
+            return Bar(Forgiving(stream), run.max_steps, run.resumed_step)
         if not is_terminal(stream, {}):
             raise ConfigError(
                 'sink console: style "screen" needs a terminal, got a file, a pipe or a stream in '
@@ -134,7 +137,7 @@ class ConsoleSink(Sink):
         where = position(step, self._max_steps)
         evaluation = describe_evaluation(metrics)
         if evaluation:
-            self._display.say(f"{where} | {evaluation}")
+            self._display.say(visible(f"{where} | {evaluation}"))
         for number, line in enumerate(describe_samples(metrics)):
             self._display.aside(line if number else f"{where} | {line}")
 

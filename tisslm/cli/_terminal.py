@@ -1,0 +1,68 @@
+"""All that commands print: the one place where text is made visible for a terminal.
+
+Nothing that a file, a name, an exception or a model says acts on the terminal (``tisslm.visible``).
+JSON is printed as it is: it has no character that could.
+
+What does not live here: where standard output leads (``_streams``), and the picture that takes a
+whole terminal (``tisslm.live``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from tisslm.visible import visible
+
+__all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "write_text"]
+
+#: How the cells of a column are set; only a text goes on in further lines.
+WORD: Final[Mapping[str, Any]] = {"no_wrap": True}
+NUMBER: Final[Mapping[str, Any]] = {"no_wrap": True, "justify": "right"}
+TEXT: Final[Mapping[str, Any]] = {"overflow": "fold"}
+
+
+def say(text: str = "") -> None:
+    """Print lines on standard output."""
+    pour(f"{visible(text)}\n")
+
+
+def complain(text: str) -> None:
+    """Print lines on standard error; where nobody can read them, nothing happens."""
+    sys.stderr.write(f"{visible(text)}\n")
+    sys.stderr.flush()
+
+
+def write_text(text: str) -> None:
+    """Print a piece of a model's text: visible on a terminal, as it is into files and pipes."""
+    pour(visible(text) if sys.stdout.isatty() else text)
+
+
+def pour(text: str) -> None:
+    """Print a text as it is: one that was made visible, with styles of ours."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def show_table(columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows below headings, as wide as the terminal.
+
+    Parameters
+    ----------
+    columns : mapping of str to mapping
+        ``WORD``, ``NUMBER`` or ``TEXT`` by heading.
+    rows : iterable of sequences of str
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading, how in columns.items():
+        table.add_column(visible(heading), **how)
+    for row in rows:
+        table.add_row(*map(visible, row))
+    console = Console(markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    pour(captured.get())
