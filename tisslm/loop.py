@@ -26,6 +26,7 @@ from tisslm.reporting import is_logged
 from tisslm.run_choice import was_begun
 from tisslm.saving import is_failed_write, make_saver
 from tisslm.step_metrics import StepMetrics
+from tisslm.stopping import TRAIN_LOSS, recent_loss
 from tisslm.time_limits import time_limits
 
 if TYPE_CHECKING:
@@ -238,6 +239,7 @@ class Loop:
     def _after_step(self, batches: Prefetch) -> None:
         """Sample, evaluate and save when it is their turn, while nothing else reads the dataset."""
         self._sample()
+        self._look_at_losses()
         if self._evaluates():
             batches.settle()
             evaluate_now(self.trainer)
@@ -249,10 +251,19 @@ class Loop:
         """Make samples and evaluation of the last step, which the run left out when it left."""
         step = self.trainer.current_step
         self._sample()
+        self._look_at_losses()
         if step and self._evaluates() and self.trainer.state.evaluation.get("step") != step:
             evaluate_now(self.trainer)
             if self._saves() or self._keeps():
                 self._save()
+
+    def _look_at_losses(self) -> None:
+        """Where the run goes by the losses of training, look at them when it would evaluate."""
+        trainer, every = self.trainer, self.trainer.config.validation_frequency
+        step = trainer.current_step
+        if trainer.stopping.standing.metric == TRAIN_LOSS and step and every and step % every == 0:
+            loss = recent_loss(trainer.loss_history, trainer.config)
+            trainer.stopping.observe(step, {TRAIN_LOSS: loss})
 
     def _evaluates(self) -> bool:
         """Tell whether it is time to evaluate: by the steps, or because the best are kept."""

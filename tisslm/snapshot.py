@@ -14,6 +14,7 @@ from tisslm.contracts import Dataset
 from tisslm.errors import CheckpointError
 from tisslm.part_states import load_part_states, part_states
 from tisslm.plugins import tisslm_version
+from tisslm.stopping import TRAIN_LOSS, recent_loss
 from tisslm.trainer_state import TrainerState, warn_if_bits_differ
 from tisslm.untrusted import show
 
@@ -57,7 +58,9 @@ def _metrics(trainer: Trainer) -> dict[str, float]:
     if found.pop("step", None) != trainer.current_step:
         found = {}
     if trainer.loss_history:
-        found["train/loss"] = trainer.loss_history[-1]
+        by_it = trainer.config.best_metric == TRAIN_LOSS
+        losses = trainer.loss_history
+        found[TRAIN_LOSS] = recent_loss(losses, trainer.config) if by_it else losses[-1]
     return found
 
 
