@@ -7,12 +7,12 @@ A nanoGPT file and token shards are written to a temporary folder first.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import typer
 
 from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.packed import PackedDataset
@@ -52,19 +52,15 @@ def microseconds(documents: TokenDocuments, rows: int, seq_len: int, batches: in
     return float(best) * 1e6
 
 
-def main() -> None:
+def run(tokens: int = 20_000_000, batches: int = 300) -> None:
     """Print a line for each kind of file and shape of a batch."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=20_000_000)
-    parser.add_argument("--batches", type=int, default=300)
-    chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for name, path in write_files(Path(folder), chosen.tokens).items():
+        for name, path in write_files(Path(folder), tokens).items():
             documents = read_tokens(path)
             for rows, seq_len in SHAPES:
-                spent = microseconds(documents, rows, seq_len, chosen.batches)
+                spent = microseconds(documents, rows, seq_len, batches)
                 print(f"{name} {rows} x {seq_len}: {spent:.0f} microseconds a batch")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(run)

@@ -28,6 +28,7 @@ from tisslm.saving import is_failed_write, make_saver
 from tisslm.session import Session
 from tisslm.step import StepResult
 from tisslm.step_metrics import StepMetrics
+from tisslm.stopping import TRAIN_LOSS, recent_loss
 from tisslm.time_limits import time_limits
 
 __all__ = ["Loop"]
@@ -242,6 +243,7 @@ class Loop:
     def _after_step(self, batches: Prefetch) -> None:
         """Sample, evaluate and save when it is their turn, while nothing else reads the dataset."""
         self._sample()
+        self._look_at_losses()
         if self._evaluates():
             batches.settle()
             self._evaluate()
@@ -253,6 +255,7 @@ class Loop:
         """Make samples and evaluation of the last step, which the run left out when it left."""
         state = self.session.state
         self._sample()
+        self._look_at_losses()
         if state.step and self._evaluates() and state.evaluation.get("step") != state.step:
             self._evaluate()
             if self._saves() or self._keeps():
@@ -262,6 +265,14 @@ class Loop:
         session = self.session
         check = session.leaving.check
         evaluate_now(session.parts, session.config, session.state, session.stopping, check)
+
+    def _look_at_losses(self) -> None:
+        """Where the run goes by the losses of training, look at them when it would evaluate."""
+        session, every = self.session, self.session.config.validation_frequency
+        step, stopping = session.state.step, session.stopping
+        if stopping.standing.metric == TRAIN_LOSS and step and every and step % every == 0:
+            loss = recent_loss(session.state.loss_history, session.config)
+            stopping.observe(step, {TRAIN_LOSS: loss})
 
     def _evaluates(self) -> bool:
         """Tell whether it is time to evaluate: by the steps, or because the best are kept."""

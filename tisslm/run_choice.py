@@ -207,4 +207,5 @@ def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     training = plain.get("training", {})
     for key in _NOT_COMPARED:
         training.pop(key, None)
+    plain.get("data", {}).pop("verify", None)
     return plain

@@ -102,6 +102,8 @@ class RunSource:
         As in ``DataSection``.
     mask_prompt : bool
         Whether prompts are read without being learned.
+    verify : bool
+        Whether the files of token shards are read and compared with their SHA-256.
     weight : float
         Its share, by the sum of all weights.
     whole : bool
@@ -115,6 +117,7 @@ class RunSource:
     document_separator: str
     bad_records: Literal["error", "skip"]
     mask_prompt: bool
+    verify: bool = False
     weight: float = 1.0
     whole: bool = False
 
@@ -166,6 +169,7 @@ class RunSource:
             BadRecords(self.bad_records, quiet=quiet),
             vocab_size,
             end_of_text,
+            self.verify,
         )
 
     def said_tokenizers(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -275,6 +279,7 @@ def _run_source(values: Mapping[str, Any], whole: bool) -> RunSource:
         Place.of(path, form, separator),
         valid,
         **{name: values[name] for name in names},
+        verify=values["verify"],
         weight=values.get("weight", 1.0),
         whole=whole,
     )

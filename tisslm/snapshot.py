@@ -22,7 +22,7 @@ from tisslm.part_names import name_of
 from tisslm.part_states import load_part_states, part_states
 from tisslm.plugins import tisslm_version
 from tisslm.registry import Registry
-from tisslm.stopping import Stopping
+from tisslm.stopping import TRAIN_LOSS, Stopping, recent_loss
 from tisslm.tensor_files import kind_of
 from tisslm.trainer_state import TrainerState, warn_if_bits_differ
 from tisslm.untrusted import show
@@ -124,7 +124,7 @@ class Snapshot:
                 "stopping": self._stopping.state(),
             },
             trainer_arrays=state.arrays(),
-            metrics=_metrics(state),
+            metrics=_metrics(state, self._config),
         )
 
     def _bare(self) -> checkpoint.Checkpoint:
@@ -212,13 +212,14 @@ def _read(saved: Mapping[str, Array], own: Mapping[str, Array]) -> Mapping[str, 
     return {name: saved[name] for name in saved} if fits else saved
 
 
-def _metrics(state: TrainerState) -> dict[str, float]:
+def _metrics(state: TrainerState, config: TrainingConfig) -> dict[str, float]:
     """Return what was measured at this very step; an older evaluation is another model's."""
     found = dict(state.evaluation)
     if found.pop("step", None) != state.step:
         found = {}
     if state.loss_history:
-        found["train/loss"] = state.loss_history[-1]
+        by_it, losses = config.best_metric == TRAIN_LOSS, state.loss_history
+        found[TRAIN_LOSS] = recent_loss(losses, config) if by_it else losses[-1]
     return found
 
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ from tisslm.errors import CheckpointError, ConfigError
 from tisslm.untrusted import show
 from tisslm.values import resolve_mode
 
-__all__ = ["Standing", "Stopping", "check_bytes", "check_evaluations"]
+__all__ = ["TRAIN_LOSS", "Standing", "Stopping", "check_bytes", "check_evaluations", "recent_loss"]
+
+#: The metric that needs no validation data: the mean of the losses since the last look.
+TRAIN_LOSS = "train/loss"
 
 
 @dataclass
@@ -49,6 +52,8 @@ class Standing:
         The value that the next must pass by more than ``early_stopping_min_delta``.
     waited : int
         Evaluations since then that did not.
+    looked : int
+        The step of the last look.
     """
 
     metric: str
@@ -57,6 +62,7 @@ class Standing:
     best_step: int = 0
     bar: float | None = None
     waited: int = 0
+    looked: int = 0
 
     def passes(self, value: float, other: float | None, delta: float = 0.0) -> bool:
         """Tell whether a value is better than another one, by more than ``delta``."""
@@ -108,6 +114,9 @@ class Stopping:
         if now.metric not in metrics:
             self._refuse_missing(metrics)
             return
+        if now.looked == step:
+            return
+        now.looked = step
         value = float(metrics[now.metric])
         if now.passes(value, now.best):
             now.best, now.best_step = value, step
@@ -139,7 +148,8 @@ class Stopping:
         now, delta = self.standing, self.config.early_stopping_min_delta
         than = "no value was finite" if now.bar is None else f"none was better than {now.bar:.6g}"
         margin = f" by more than {delta:g}" if delta and now.bar is not None else ""
-        count = f"{now.waited} evaluation{'s' if now.waited > 1 else ''}"
+        what = "mean" if now.metric == TRAIN_LOSS else "evaluation"
+        count = f"{now.waited} {what}{'s' if now.waited > 1 else ''}"
         return f"{now.metric}: of the last {count}, {than}{margin}"
 
     def is_best(self, step: int) -> bool:
@@ -194,8 +204,9 @@ class Stopping:
 
 def _parse(saved: object, where: Path) -> Standing:
     """Check every value of a saved standing."""
-    fields = Standing("", "").__dict__.keys()
-    if isinstance(saved, Mapping) and saved.keys() == fields:
+    names = [field.name for field in fields(Standing)]
+    older = {"looked"}  # what checkpoints of earlier versions lack
+    if isinstance(saved, Mapping) and set(names) - older <= saved.keys() <= set(names):
         found = Standing(**saved)
         strings = isinstance(found.metric, str) and found.mode in ("min", "max")
         values = all(
@@ -203,14 +214,25 @@ def _parse(saved: object, where: Path) -> Standing:
             for value in (found.best, found.bar)
         )
         counts = all(
-            type(count) is int and 0 <= count < 2**63 for count in (found.best_step, found.waited)
+            type(count) is int and 0 <= count < 2**63
+            for count in (found.best_step, found.waited, found.looked)
         )
         if strings and values and counts:
             return found
     raise CheckpointError(
-        f"{where}: expected the standing of the evaluations (stopping: {', '.join(fields)}), got "
+        f"{where}: expected the standing of the evaluations (stopping: {', '.join(names)}), got "
         f"{show(saved)}; use an earlier checkpoint"
     )
+
+
+def recent_loss(losses: Sequence[float], config: TrainingConfig) -> float:
+    """Return what the run goes by as ``train/loss``, of the losses of all updates so far.
+
+    The mean over the updates since the last look, ``validation_frequency`` of them: the loss of
+    one batch says too little. Without looks, that of the last update.
+    """
+    window = losses[-max(1, config.validation_frequency) :]
+    return math.fsum(window) / len(window)
 
 
 def check_bytes(config: TrainingConfig, has_tokenizer: bool) -> None:
@@ -249,16 +271,11 @@ def check_evaluations(config: TrainingConfig, needs_evaluations: bool, evaluates
     Raises
     ------
     ConfigError
-        If there are no data or no times to evaluate, or patience is to be had with a metric that
-        is none of an evaluation.
+        If there are no data or no times to evaluate.
     """
     patience = config.early_stopping_patience
-    if patience and not config.best_metric.startswith("eval/"):
-        raise ConfigError(
-            "training.early_stopping_patience: expected best_metric to be one of the validation "
-            f'data, got "{config.best_metric}": the loss of one batch says too little; set '
-            'training.best_metric = "eval/loss"'
-        )
+    if config.best_metric == TRAIN_LOSS and not needs_evaluations:
+        evaluates = True  # which takes no validation data
     who = "training.early_stopping_patience" if patience else ""
     who = who or ("scheduler" if needs_evaluations else "")
     if not who:

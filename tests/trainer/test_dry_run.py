@@ -66,6 +66,7 @@ def test_how_many_checkpoints_and_evaluations_there_will_be(make, config, kept, 
     assert (found.kept, found.evaluations) == (kept, evaluations)
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on under other conditions:RuntimeWarning")
 def test_a_run_that_goes_on_has_less_before_it(make):
     make(max_steps=4, sinks=()).train()
     trainer = make(max_steps=10, resume="auto", validation_frequency=3)

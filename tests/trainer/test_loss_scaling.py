@@ -172,6 +172,7 @@ def test_an_overflow_begins_the_interval_anew(make_half):
     assert scales == [2**10] * 3 + [2**9] * 4 + [2**10]
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on under other conditions:RuntimeWarning")
 def test_a_shorter_interval_than_before_counts_at_once(make_half):
     trainer = make_half()
     trainer.train()

@@ -157,7 +157,7 @@ def test_what_is_no_standing_is_refused(saved):
         stopping.read(saved, Path("x"))
     assert str(caught.value).startswith(
         "x: expected the standing of the evaluations (stopping: metric, mode, best, best_step, "
-        "bar, waited), got "
+        "bar, waited, looked), got "
     )
 
 
@@ -384,6 +384,7 @@ def test_a_run_that_goes_by_another_metric_begins_anew(make):
     make(max_steps=8, best_metric="eval/perplexity")  # nobody asks
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on under other conditions:RuntimeWarning")
 def test_a_scheduler_that_does_not_take_the_state_of_another_is_named(make):
     make(max_steps=4, scheduler=("reduce_on_plateau", {})).train()
     make(max_steps=4)  # a constant rate has no use for it
@@ -407,13 +408,6 @@ def test_a_scheduler_that_does_not_take_the_state_of_another_is_named(make):
 @pytest.mark.parametrize(
     ("scheduler", "config", "message"),
     [
-        (
-            "constant",
-            {"early_stopping_patience": 2, "best_metric": "train/loss"},
-            "training.early_stopping_patience: expected best_metric to be one of the validation "
-            'data, got "train/loss": the loss of one batch says too little; set '
-            'training.best_metric = "eval/loss"',
-        ),
         (
             "constant",
             {"early_stopping_patience": 2, "validation_frequency": 0},
@@ -505,3 +499,67 @@ def test_the_best_by_bytes_needs_a_tokenizer(make):
         "training.best_metric: expected a tokenizer, which counts the bytes of eval/bpb, got "
         'none; give the Trainer one, or set training.best_metric = "eval/loss"'
     )
+
+
+# --------------------------------------------------------------------------- the loss of training
+
+BY_LOSS = {
+    "best_metric": "train/loss",
+    "early_stopping_patience": 2,
+    "early_stopping_min_delta": 0.2,
+    "validation_frequency": 3,
+    "learning_rate": 1e-3,
+    "max_steps": 60,
+    "resume": "auto",
+}
+
+
+def test_a_run_ends_by_the_mean_of_its_losses_between_two_looks(make_trainer):
+    trainer = make_trainer(**BY_LOSS)  # no data to validate on
+    trainer.train()
+    losses = trainer.loss_history
+    assert len(losses) % 3 == 0
+    means = [sum(losses[i : i + 3]) / 3 for i in range(0, len(losses), 3)]
+    number, stopping = decide(
+        means,
+        metric="train/loss",
+        early_stopping_patience=2,
+        early_stopping_min_delta=0.2,
+    )
+    assert (number, 3 * number) == (len(means), trainer.current_step)
+    assert trainer.current_step < 60
+    assert trainer.stopping.ended == stopping.reason
+    assert "train/loss: of the last 2 means, none was better than" in trainer.stopping.ended
+
+
+@pytest.mark.parametrize("stop", range(1, 8))
+def test_the_loss_of_training_decides_the_same_after_a_resume(make_trainer, stop):
+    whole = make_trainer(folder="whole", **BY_LOSS)
+    whole.train()
+
+    class Stop(Sink):
+        def open(self, run):
+            pass
+
+        def write(self, step, metrics):
+            if step == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    cut = make_trainer(folder="cut", parts={"sinks": (Stop(),)}, **BY_LOSS)
+    cut.train()
+    assert cut.current_step == stop
+    again = make_trainer(folder="cut", **BY_LOSS)
+    again.train()
+    assert again.current_step == whole.current_step
+    assert again.stopping.standing == whole.stopping.standing
+
+
+def test_the_best_by_the_loss_of_training_is_kept_and_gone_back_to(make_trainer):
+    settings = BY_LOSS | {"early_stopping_patience": 0, "max_steps": 12, "restore_best": True}
+    trainer = make_trainer(**settings | {"learning_rate": 0.3})
+    trainer.train()
+    best = trainer.stopping.summary()
+    assert trainer.current_step == best["step"]
+    found = checkpoint.find(trainer.run.path / "best")
+    assert found.manifest.metrics["train/loss"] == best["value"]
+    assert found.manifest.step == best["step"]

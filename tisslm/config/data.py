@@ -116,6 +116,8 @@ class DataSection(Section):
         Whether a record that cannot be read ends the run, or is left out and counted.
     vocab_size : int, optional
         Of ready tokens: ids are below it.
+    verify : bool, default False
+        Whether every file of token shards is read and its SHA-256 compared before the run begins.
     sources : list of SourceTable, default []
         Several sources to mix, in place of ``path``.
     """
@@ -135,6 +137,7 @@ class DataSection(Section):
     mask_prompt: Flag = True
     bad_records: Annotated[Literal["error", "skip"], Expects('"error" or "skip"')] = "error"
     vocab_size: Annotated[Count | None, Expects("an integer >= 1")] = None
+    verify: Flag = False
     sources: Annotated[
         list[SourceTable], BeforeValidator(_sources), Expects("a list of tables, each with a path")
     ] = Field(default_factory=list)

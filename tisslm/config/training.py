@@ -158,7 +158,8 @@ class TrainingConfig(Section):
         Checkpoints of steps that this divides are never deleted; 0: none for that reason.
     best_metric : str, default "eval/loss"
         What "best" goes by: "eval/loss", "eval/perplexity", "eval/bpb", "eval/accuracy",
-        "eval/top5_accuracy" or "train/loss"; other trainers' "loss" and "eval_loss" are read, too.
+        "eval/top5_accuracy" or "train/loss" (the mean of the last ``validation_frequency``
+        updates); other trainers' "loss" and "eval_loss" are read, too.
     best_mode : {"auto", "min", "max"}, default "auto"
         Whether less or more is better; "auto" knows: more for accuracies, else less.
     on_nonfinite : {"skip", "stop"}, default "skip"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tisslm.datasets.shard_format import read_manifest
@@ -18,12 +18,16 @@ __all__ = ["file_digest", "verify_shards"]
 BLOCK = 2**22
 
 
-def verify_shards(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+def verify_shards(
+    path: str | os.PathLike[str], names: Collection[str] | None = None
+) -> Iterator[tuple[str, str]]:
     """Read every file of a folder of shards and compare its size and SHA-256 with the manifest.
 
     Parameters
     ----------
     path : str or path-like
+    names : collection of str, optional
+        Which files; left out, all.
 
     Yields
     ------
@@ -38,7 +42,8 @@ def verify_shards(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
     """
     folder = Path(path)
     for name, record in read_manifest(folder).files.items():
-        yield name, _problem(folder / name, record.bytes, record.sha256)
+        if names is None or name in names:
+            yield name, _problem(folder / name, record.bytes, record.sha256)
 
 
 def _problem(path: Path, size: int, sha256: str) -> str:

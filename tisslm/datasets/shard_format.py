@@ -133,6 +133,11 @@ class SplitRecord(_Record):
             raise ValueError("more documents or targets than tokens")
         return self
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its files."""
+        return (*self.files, self.index, *((self.mask,) if self.mask else ()))
+
     def tokens_of(self, number: int) -> int:
         """Return how many ids file ``number`` has."""
         return min(self.shard_tokens, self.tokens - number * self.shard_tokens)
@@ -178,7 +183,7 @@ class Manifest(_Record):
     @model_validator(mode="after")
     def _files_are_listed(self) -> Self:
         for split in self.splits.values():
-            for name in (*split.files, split.index, *([split.mask] if split.mask else [])):
+            for name in split.names:
                 if name not in self.files:
                     raise ValueError(f"{name} is not among the files")
         if self.tokenizer.file not in self.files:

@@ -84,7 +84,7 @@ def shard_documents(
     vocab_size : int, optional
         Ids must be below it.
     verify : bool
-        Whether to read every file and compare its SHA-256.
+        Whether to read every file of the split and compare its SHA-256.
 
     Raises
     ------
@@ -93,8 +93,10 @@ def shard_documents(
     """
     path = Path(path)
     named = path.suffix == INDEX_SUFFIX
-    shards = TokenShards(path.parent if named else path, verify=verify)
+    shards = TokenShards(path.parent if named else path)
     split = path.stem if named else "train"
+    if verify:
+        shards.verify(split)
     documents = shards.documents(split)
     largest = shards.manifest.splits[split].largest_id
     if vocab_size is not None and largest >= vocab_size:
@@ -140,9 +142,7 @@ class TokenShards:
             self._check_split(split)
         self.tokenizer_state = self._read_tokenizer()
         if verify:
-            for name, problem in verify_shards(self.path):
-                if problem:
-                    raise damaged(self.path / name, problem)
+            self.verify()
 
     @property
     def vocab_size(self) -> int:
@@ -168,8 +168,7 @@ class TokenShards:
                 f"{self.path}: expected a split {split!r}, got {', '.join(self.splits)}; make the "
                 "shards with --valid-fraction"
             )
-        names = [*record.files, record.index, *([record.mask] if record.mask else [])]
-        held = {name: HeldFile(self.path / name, DAMAGED) for name in names}
+        held = {name: HeldFile(self.path / name, DAMAGED) for name in record.names}
         for name, file in held.items():
             self._check_file(name, file.size)
         dtype = np.dtype(self.manifest.dtype).newbyteorder("<")
@@ -185,6 +184,20 @@ class TokenShards:
             where=f"{self.path}, {split}",
             source=HeldFiles(list(held.values())),
         )
+
+    def verify(self, split: str = "") -> None:
+        """Read every file of a split, or of all of them, and compare its SHA-256.
+
+        Raises
+        ------
+        DataError
+            If one differs.
+        """
+        record = self.manifest.splits.get(split)
+        names = None if record is None else record.names
+        for name, problem in verify_shards(self.path, names):
+            if problem:
+                raise damaged(self.path / name, problem)
 
     def _check_sizes(self) -> None:
         for name in self.manifest.files:

@@ -220,7 +220,7 @@ def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Forma
 
 def open_shards(path: Path, options: ReadOptions) -> TokenDocuments:
     """Open a split of token shards."""
-    return shard_documents(path, options.vocab_size)
+    return shard_documents(path, options.vocab_size, verify=options.verify)
 
 
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst")

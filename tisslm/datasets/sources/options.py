@@ -77,6 +77,8 @@ class ReadOptions:
     end_of_text : int or None
         Of ready tokens without offsets: the id that ends a document. None takes what the format
         says; where it says nothing, all is one document.
+    verify : bool
+        Of token shards: whether every file is read and its SHA-256 compared.
     """
 
     text_field: str = "text"
@@ -84,3 +86,4 @@ class ReadOptions:
     bad: BadRecords = field(default_factory=BadRecords)
     vocab_size: int | None = None
     end_of_text: int | None = None
+    verify: bool = False
