@@ -10,7 +10,7 @@ from tisslm.contracts import Dataset, Model
 from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError
 
-__all__ = ["few_windows", "fit_dataset"]
+__all__ = ["few_windows", "fit_dataset", "steps_per_epoch"]
 
 
 def fit_dataset(dataset: Dataset, model: Model, where: str, rows: int, seed: int) -> None:
@@ -63,8 +63,20 @@ def few_windows(
     """
     if not config.overfit_batches or train is None:
         return train, valid
-    rows = config.batch_size * config.gradient_accumulation_steps
+    rows = config.rows_per_update
     order = train.order(config.seed, 0)
     count = min(config.overfit_batches * rows, len(train))
     few = FewWindows(train, [order[place] for place in range(count)])
     return few, None if valid is None else few
+
+
+def steps_per_epoch(dataset: Dataset | None, config: TrainingConfig) -> int:
+    """Count the batches of one pass over a dataset, the last of which may be smaller.
+
+    Parameters
+    ----------
+    dataset : Dataset or None
+        Without one, there are none.
+    config : TrainingConfig
+    """
+    return 0 if dataset is None else -(-len(dataset) // config.rows_per_update)

@@ -20,6 +20,7 @@ from tisslm.components import Components
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Window
 from tisslm.errors import ConfigError
+from tisslm.fitting import steps_per_epoch
 from tisslm.guard import Verdict
 from tisslm.incidents import IncidentContext, describe
 from tisslm.leaving import Leaving
@@ -95,8 +96,7 @@ class Session:
     @property
     def steps_per_epoch(self) -> int:
         """Batches of one pass over the dataset, the last of which may be smaller."""
-        dataset = self.parts.dataset
-        return 0 if dataset is None else -(-len(dataset) // self.config.rows_per_update)
+        return steps_per_epoch(self.parts.dataset, self.config)
 
     def dataset(self, where: str) -> Dataset:
         """Return what is trained on.

@@ -19,7 +19,7 @@ from tisslm.components import Components, Given, Wanted, build_components, descr
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Model, Tokenizer
 from tisslm.evaluate import evaluate
-from tisslm.fitting import few_windows, fit_dataset
+from tisslm.fitting import few_windows, fit_dataset, steps_per_epoch
 from tisslm.leaving import Leaving
 from tisslm.loop import Loop
 from tisslm.loss_history import LossHistory
@@ -99,7 +99,8 @@ class Trainer:
     registry : Registry, optional
         Where names are looked up; left out, every installed part.
     plan : RunPlan, optional
-        What was settled before the model took its memory; left out, the run is planned here.
+        What was settled before the model took its memory, for these parts; ``monitors`` are those
+        that it has built. Left out, the run is planned here.
 
     Attributes
     ----------
@@ -169,7 +170,7 @@ class Trainer:
             data = (dataset, val_dataset)
             plan = _plan(model, config, optimizer, registry, data, tuple(monitors))
         model.prepare(**plan.passes._asdict())
-        max_steps = config.max_steps or config.epochs * _steps_per_epoch(dataset, config)
+        max_steps = config.max_steps or config.epochs * max(1, steps_per_epoch(dataset, config))
         parts = build_components(
             registry,
             Wanted(optimizer, loss_fn, scheduler, sinks, communicator),
@@ -365,10 +366,6 @@ class Trainer:
             nothing was changed.
         """
         self.session.restore(path)
-
-
-def _steps_per_epoch(dataset: Dataset | None, config: TrainingConfig) -> int:
-    return 1 if dataset is None else max(1, -(-len(dataset) // config.rows_per_update))
 
 
 def _plan(

@@ -83,6 +83,19 @@ def test_the_run_goes_on_as_if_nothing_was(make, precision, optimizer):
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[1])
 
 
+def test_what_was_set_by_hand_is_put_back_too(make):
+    trainer = make()
+    trainer.optimizer.set_lr(0.123)
+    trainer.dataset.epoch = 3
+    trainer.stopping.observe(0, {"eval/loss": 2.5})
+    standing = trainer.stopping.state()
+    range_test(trainer, Rates(1e-4, 1e-1, 4))
+    assert trainer.optimizer.get_lr() == 0.123
+    assert trainer.dataset.epoch == 3
+    assert trainer.stopping.state() == standing
+    assert (trainer.current_step, trainer.state.position) == (0, 0)
+
+
 def test_an_error_in_the_middle_puts_everything_back_too(make):
     trainer = make()
     before = trainer.model.parameters.data.copy()
