@@ -5,6 +5,7 @@ It knows the sequences that the package writes, and fails at any other.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -101,7 +102,7 @@ class Picture:
             self._clear()
             self.is_late = False
         else:
-            assert letter == "m"
+            assert letter == "m" or self.is_late  # a beginning and another's end
             self.styles.add(numbers)
 
 
@@ -120,8 +121,8 @@ class Session:
     ) -> None:
         self.picture = Picture(columns, rows)
         self.everything = ""
-        self._encoding = encoding
-        self._rest = b""
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._rest = ""
         self.handle, inner = pty.openpty()
         _set_size(inner, columns, rows)
         known = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI", "COLUMNS")}
@@ -151,21 +152,11 @@ class Session:
             data = os.read(self.handle, 2**16)
         except OSError:
             return False
-        data = self._rest + data
-        cut = data.rfind(b"\x1b")
-        # a sequence, or a character of several bytes, may come in two pieces
-        keep = cut if cut >= 0 and not _SEQUENCE.search(data[cut:].decode("latin-1")) else len(data)
-        while keep > 0:
-            try:
-                text = data[:keep].decode(self._encoding)
-                break
-            except UnicodeDecodeError as error:  # the first bytes of a character
-                if error.start < keep - 4:
-                    raise
-                keep = error.start
-        else:
-            text = ""
-        self._rest = data[keep:]
+        text = self._rest + self._decoder.decode(data)
+        cut = text.rfind("\x1b")
+        # a sequence may come in two pieces
+        keep = cut if cut >= 0 and not _SEQUENCE.search(text, cut) else len(text)
+        text, self._rest = text[:keep], text[keep:]
         self.everything += text
         self.picture.feed(text)
         return bool(data)
@@ -190,6 +181,7 @@ class Session:
     def type(self, text: str) -> None:
         if "\x03" in text:  # the driver drops what has not been read yet
             self.picture.is_late = True
+            self._decoder.errors = "ignore"  # of a character, too, some bytes may be dropped
         os.write(self.handle, text.encode())
 
     def resize(self, columns: int, rows: int) -> None:
@@ -207,6 +199,18 @@ class Session:
 def tisslm(*arguments: str) -> list[str]:
     """Return the command of these arguments."""
     return [sys.executable, "-m", "tisslm", *arguments]
+
+
+def read_to_end(handle: int) -> bytes:
+    """Return all that comes before the other side of a terminal is closed.
+
+    One read takes what is there at the moment, which may be a part of one write.
+    """
+    parts = []
+    with contextlib.suppress(OSError):  # so Linux says that it is the end
+        while part := os.read(handle, 2**16):
+            parts.append(part)
+    return b"".join(parts)
 
 
 def _set_size(handle: int, columns: int, rows: int) -> None:

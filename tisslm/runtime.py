@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,10 +137,10 @@ def engine() -> dict[str, str]:
         return {"ops": "compiled", "isa": level}
     from threadpoolctl import threadpool_info
 
-    # NumPy brings a library of its own with a name like it; the kernels use SciPy's.
-    blas = (pool for pool in threadpool_info() if pool["user_api"] == "blas")
-    pools = [pool for pool in blas if "scipy.libs" in pool["filepath"]]
-    core = f"{pools[0]['version']} {pools[0].get('architecture')}" if pools else "unknown"
+    pools = [p for p in threadpool_info() if p["user_api"] == "blas"]
+    # Wheels bring one for NumPy and one for SciPy, in any order; kernels call SciPy's.
+    pools = [p for p in pools if "scipy.libs" in Path(p["filepath"]).parts] or pools
+    core = f"{pools[0]['version']} {pools[0].get('architecture')}" if len(pools) == 1 else "unknown"
     return {"ops": "compiled", "isa": level, "blas": core}
 
 

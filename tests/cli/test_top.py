@@ -207,7 +207,7 @@ def test_a_terminal_is_taken_followed_resized_and_given_back(
     session.wait(lambda seen: "step 21/100" in seen.screen[1])
     session.resize(50, 12)
     session.wait(lambda seen: seen.screen[0].endswith("runs/mine"))
-    assert session.picture.screen[1].startswith("step 21/100")
+    session.wait(lambda seen: seen.screen[1].startswith("step 21/100"))
     session.type("q")
     assert session.end() == 0
     assert (session.picture.alternate, session.picture.cursor) == (False, True)

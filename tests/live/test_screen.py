@@ -6,6 +6,8 @@ import os
 import pty
 import tty
 
+from terminal import read_to_end
+
 from tisslm.live.ink import Ink
 from tisslm.live.screen import Screen
 
@@ -25,8 +27,8 @@ def test_a_picture_is_written_whole_where_a_write_takes_a_part(monkeypatch) -> N
         monkeypatch.setattr(os, "write", part)
         screen.show([[("größe" * 4, "")], [("below", "")]], os.terminal_size((80, 24)))
         monkeypatch.undo()
-        seen = os.read(outer, 4096).decode()
         assert not screen.lost
+    seen = read_to_end(outer).decode()
     os.close(outer)
     assert len(sizes) > 3
     assert "größe" * 4 in seen

@@ -9,25 +9,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import missing, opened
 from metric_lines import rows, write_run
 
 from tisslm import ops
 from tisslm.cli.main import main
 from tisslm.report import write_report
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="needs Debian's packages chromium and chromium-driver"
-)
 
 TEXT = "".join(f"{i} green bottles hang on the wall, and {i} of them fall.\n" for i in range(60))
 SETTINGS = (
@@ -61,18 +53,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
     profile = tmp_path_factory.mktemp("profile")
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        "--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with opened(profile, loggingPrefs={"browser": "ALL", "performance": "ALL"}) as window:
+        yield window
 
 
 Show = Callable[..., Any]
@@ -287,3 +270,24 @@ def test_it_is_whole_without_its_script(show: Show, browser: Any):
     figures = page.execute_script(DRAWN)
     assert len(figures) > 8
     assert all(figure["marks"] > 5 for figure in figures)
+
+
+@pytest.mark.parametrize(
+    ("browser_at", "driver_at", "reason"),
+    [
+        ("/bin/chromium", "/bin/chromedriver", ""),
+        (
+            "/bin/chromium",
+            None,
+            "needs its driver (chromium-driver); there is /bin/chromium",
+        ),
+        (
+            None,
+            "/bin/chromedriver",
+            "needs a browser (Debian: chromium); there is /bin/chromedriver",
+        ),
+        (None, None, "needs a browser (Debian: chromium) and its driver (chromium-driver)"),
+    ],
+)
+def test_who_skips_says_what_is_missing(browser_at, driver_at, reason):
+    assert missing(browser_at, driver_at) == reason

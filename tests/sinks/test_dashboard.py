@@ -143,9 +143,9 @@ def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(session) -> None:
 def test_what_goes_to_a_file_goes_there_as_ever(session, tmp_path: Path) -> None:
     run = session(redirect="2> errors.txt")
     run.wait(lambda seen: "step 50/100" in seen.screen[1])
-    assert (tmp_path / "errors.txt").read_text() == "a warning\n"
     run.type("\n")
     assert run.end() == 0
+    assert (tmp_path / "errors.txt").read_text() == "a warning\n"
 
 
 def test_the_run_goes_on_when_the_terminal_goes_away(session, tmp_path: Path) -> None:

@@ -229,6 +229,10 @@ def of_scrape(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     }
 
 
+def numbers(found: Found) -> Found:
+    return {key: float(v) for key, v in found.items() if not isinstance(v, Histogram | Text)}
+
+
 def same(one: Any, other: Any) -> bool:
     """Compare numbers to the last bit, NaN with NaN."""
     return np.array_equal(one, other, equal_nan=True)
@@ -244,29 +248,38 @@ def check_numbers(found: Found, expected: Found, digits: type = float) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_every_tool_returns_what_metrics_jsonl_holds(tmp_path: Path, home: Path) -> None:
+def test_every_tool_returns_what_metrics_jsonl_holds(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = tmp_path / "run"
     first, second = Keep(stop_at=5), Keep()
+    # a metric that depends on the time, and that steps have not when they are made again
+    monkeypatch.setattr("tisslm.processor_use.SHORTEST", 0.0)
     with pytest.raises(Interruption):
         trainer(directory, sinks=(*SINKS, first), monitors=[Everything()]).train()
+    monkeypatch.setattr("tisslm.processor_use.SHORTEST", math.inf)
     resumed = trainer(directory, sinks=(*SINKS, second), monitors=[Everything()])
     assert resumed.current_step == 3
     resumed.train()
 
     expected = of_jsonl(directory)
     assert {step for step, _ in expected} == set(range(1, 9))
-    kept: Found = {}
-    for keep in (first, second):
-        kept |= {(step, n): v for step, row in keep.rows for n, v in row.items()}
-    assert {key for key, v in kept.items() if not isinstance(v, Histogram | Text)} == set(expected)
+    before, since = (
+        {(step, name): v for step, row in keep.rows for name, v in row.items()}
+        for keep in (first, second)
+    )
+    kept = {key: v for key, v in before.items() if key[0] <= 3} | since
+    assert numbers(kept).keys() == expected.keys()
     histograms = {key: value for key, value in kept.items() if isinstance(value, Histogram)}
     texts = {key: value.text for key, value in kept.items() if isinstance(value, Text)}
     assert len(histograms) > 10
     assert sorted(step for step, _ in texts) == [2, 4, 6, 8]
 
     check_tensorboard(directory, expected, histograms, texts)
-    check_mlflow(directory, expected, histograms, texts)
-    check_wandb(directory, expected, histograms, texts)
+    lasting = numbers(before) | expected  # these two tools cannot delete
+    assert lasting.keys() - expected.keys() == {(step, "system/cpu_percent") for step in (4, 5)}
+    check_mlflow(directory, lasting, histograms, texts)
+    check_wandb(directory, lasting, histograms, texts)
     for keep in (first, second):
         check_prometheus(keep)
 

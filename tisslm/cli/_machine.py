@@ -144,7 +144,7 @@ def _pools(info: list[Mapping[str, Any]]) -> dict[str, Facts]:
             "threads": pool["num_threads"],
             "file": Path(pool["filepath"]).name,
         }
-        for pool in info
+        for pool in sorted(info, key=lambda pool: str(pool["filepath"]))  # they come in any order
         if pool["user_api"] == "blas"
     }
 
