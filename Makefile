@@ -7,17 +7,33 @@ PEER_PYTHON ?=
 SIZE ?= char-tiny
 # For how long `make soak` kills runs; looking for growth takes some minutes more.
 SECONDS ?= 600
+# How many processes `make asan` runs at once; each takes about 1 GiB.
+JOBS ?= 2
+# What enters native code: the kernels at every level, and all that calls them with arrays of its own.
+ASAN_TESTS := $(addprefix tests/,kernels models losses optimizers engine trainer datasets monitors provenance profiling)
+# An end of the process at the first finding, with a code that no command of ours has. Leaks are not
+# looked for: the interpreter keeps what it has until it ends.
+ASAN_ENV = PYTHONSAFEPATH=1 PYTHONPATH=$(abspath build/asan) PYTHONMALLOC=malloc TISSLM_SANITIZE=1 \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:exitcode=99 \
+	UBSAN_OPTIONS=print_stacktrace=1:exitcode=99 \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)"
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/*) setup.py pyproject.toml
 
-.PHONY: train test soak lint format bench bench-monitors clean
+.PHONY: train test asan soak lint format bench bench-monitors clean
 
 train: $(VENV)/installed
 	$(BIN)/tisslm train
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
+
+# A copy of the package with kernels that watch what they touch, outside the tree; --capture=sys
+# leaves the sanitizers' reports on the terminal.
+asan: $(VENV)/installed-test
+	TISSLM_SANITIZE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/asan .
+	$(ASAN_ENV) $(BIN)/python -m pytest -n $(JOBS) --capture=sys $(ASAN_TESTS)
 
 soak: $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS)

@@ -20,6 +20,17 @@ COMPILE = [
     "-Wno-unused-function",
     "-Wno-discarded-qualifiers",
 ]
+# Every finding ends the process, and the report names lines. -O1, since the four levels of every
+# kernel take some minutes to optimize further once they are instrumented.
+SANITIZE = (
+    ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    if os.environ.get("TISSLM_SANITIZE") == "1"
+    else []
+)
+if SANITIZE:
+    COMPILE += [*SANITIZE, "-O1", "-g1", "-fno-omit-frame-pointer"]
+# What is compiled so must not be taken for the objects of an ordinary build.
+OPTIONS = {"build": {"build_base": "build/sanitized"}} if SANITIZE else {}
 # Calls of these go to c/regions.c first.
 WATCHED = ["-Wl,--wrap=GOMP_parallel", "-Wl,--wrap=GOMP_barrier"]
 # <omp.h> and OpenMP's flag must work; clang has no "#pragma GCC target", by which c/levels.c sets
@@ -86,7 +97,7 @@ def extension(name: str, openmp: list[str]) -> Extension:
         include_dirs=[str(KERNELS)],
         depends=depends,
         extra_compile_args=[*COMPILE, *openmp],
-        extra_link_args=[*openmp, *(WATCHED if openmp else [])],
+        extra_link_args=[*openmp, *SANITIZE, *(WATCHED if openmp else [])],
     )
 
 
@@ -95,7 +106,8 @@ def main() -> None:
     openmp = openmp_flags()
     extensions = [extension(name, openmp) for name in MODULES]
     setup(
-        ext_modules=cythonize(extensions, build_dir="build/cython", compiler_directives=DIRECTIVES)
+        ext_modules=cythonize(extensions, build_dir="build/cython", compiler_directives=DIRECTIVES),
+        options=OPTIONS,
     )
 
 

@@ -72,10 +72,10 @@ def _door(
         if pool.forked:
             refuse_fork(name)
         with pool.lock:  # the threads' scratch serves one kernel at a time
-            code = int(kernel(*args, n_threads=pool.chosen.count, **kwargs) or 0)
+            code = _call(kernel, name, args, kwargs)
             if code and on_code is None:  # the scratch that it needs, in floats
                 pool.reserve(code)
-                code = int(kernel(*args, n_threads=pool.chosen.count, **kwargs) or 0)
+                code = _call(kernel, name, args, kwargs)
         return code
 
     @wraps(twin)
@@ -90,6 +90,18 @@ def _door(
             watcher.after(name, args)
 
     return op
+
+
+def _call(
+    kernel: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> int:
+    """Run a kernel on all threads and return its code; it counts rows and columns in 32 bits."""
+    try:
+        return int(kernel(*args, n_threads=pool.chosen.count, **kwargs) or 0)
+    except OverflowError as error:
+        raise ShapeError(
+            f"{name}: {error}. Take fewer rows at a time, or a smaller model"
+        ) from None
 
 
 def _has_kernel(args: tuple[Any, ...]) -> bool:

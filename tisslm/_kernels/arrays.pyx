@@ -12,7 +12,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 
-from tisslm._kernels.isa cimport TISS_BF16, TISS_F16, TISS_F32
+from tisslm._kernels.isa cimport TISS_BF16, TISS_F16, TISS_F32, TISS_MOST
 
 
 cdef array_t nothing() noexcept:
@@ -22,6 +22,13 @@ cdef array_t nothing() noexcept:
     found.type = TISS_F32
     found.shape[:] = [0, 0, 0, 0]
     return found
+
+
+cdef int extent(Py_ssize_t n) except -1:
+    """One extent of an array as kernels count it, or OverflowError, which ``ops`` explains."""
+    if n > TISS_MOST:
+        raise OverflowError(f"expected at most {TISS_MOST} rows or columns, got {n}")
+    return <int> n
 
 
 cdef array_t describe(object x, int ndim, int flags) except *:
@@ -42,7 +49,7 @@ cdef array_t describe(object x, int ndim, int flags) except *:
             raise ValueError("expected float32, float16, or uint16 with the bits of bfloat16")
         found.data = view.buf
         for i in range(ndim):
-            found.shape[i] = view.shape[i]
+            found.shape[i] = extent(view.shape[i])
     finally:
         PyBuffer_Release(&view)
     return found

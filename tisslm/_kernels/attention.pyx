@@ -15,18 +15,18 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from tisslm._kernels.arrays cimport array_t, at, reads, writes
+from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.dropout cimport stream
 from tisslm._kernels.isa cimport TISS_TILE, table, tiss_attention, tiss_dropout
 from tisslm._kernels.threads cimport scratch, scratch_floats
 
 
-cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head,
-                            float scale) noexcept nogil:
+cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head, float scale) except *:
     cdef tiss_attention a
     a.T = <int> qkv.shape[1]
     a.row = qkv.shape[2]
-    a.D = <int> (a.row // (n_head + 2 * n_kv_head))
+    # elements of a tile of a head are counted as rows are
+    a.D = extent(a.row // (n_head + 2 * n_kv_head) * TISS_TILE) // TISS_TILE
     a.n_head = n_head
     a.n_kv_head = n_kv_head
     a.out_row = <long> n_head * a.D
@@ -72,7 +72,7 @@ def attention_forward(
     cdef array_t qkv = reads(qkv_BTE, 3), out = writes(out_BTC, 3)
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
-    cdef long B = qkv.shape[0], tiles = (a.T + TISS_TILE - 1) // TISS_TILE, job
+    cdef long B = qkv.shape[0], tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
     if needed > scratch_floats():
         return needed
@@ -153,7 +153,7 @@ def attention_entropy(
 ):
     cdef array_t qkv = reads(qkv_BTE, 3)
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
-    cdef long B = qkv.shape[0], tiles = (a.T + TISS_TILE - 1) // TISS_TILE, job
+    cdef long B = qkv.shape[0], tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
     if needed > scratch_floats():
         return needed
@@ -177,10 +177,10 @@ def attention_decode(
     float scale,
     int n_threads,
 ):
-    cdef int D = <int> k_BKSD.shape[3], group = n_head // n_kv_head
+    cdef int D = extent(k_BKSD.shape[3]), group = n_head // n_kv_head
     cdef long B = qkv_BE.shape[0], b, h, job
     if position >= scratch_floats():  # one score for each token
-        return position + 1
+        return <long> position + 1
     for b in range(B):
         for h in range(n_kv_head):
             memcpy(&k_BKSD[b, h, position, 0], &qkv_BE[b, (n_head + h) * D], D * sizeof(float))

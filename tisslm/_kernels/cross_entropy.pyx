@@ -13,6 +13,7 @@ from libc.math cimport expm1, logf, pow
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 
+from tisslm._kernels.arrays cimport extent
 from tisslm._kernels.isa cimport table
 
 cdef enum:
@@ -139,7 +140,7 @@ def target_rank(
     int32_t[::1] ranks_N,  # OUT
     int n_threads,
 ):
-    cdef long N = logits_NV.shape[0], V = logits_NV.shape[1], n
+    cdef long N = logits_NV.shape[0], V = extent(logits_NV.shape[1]), n
     cdef long bad = first_bad(&targets_N[0], N, V)
     if bad:
         return bad

@@ -10,6 +10,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
+from tisslm._kernels.arrays cimport extent
 from tisslm._kernels.isa cimport table
 
 
@@ -79,7 +80,7 @@ def embedding_backward(
     int n_threads,
 ):
     cdef long B = tokens_BT.shape[0], T = tokens_BT.shape[1], C = dh_NC.shape[1]
-    cdef long V = dtoken_VC.shape[0], v, i, t, b, n_positions = 0
+    cdef long N = extent(B * T), V = dtoken_VC.shape[0], v, i, t, b, n_positions = 0
     cdef float* dposition = NULL
     cdef const int32_t* start = NULL
     if dposition_TC is not None:
@@ -87,14 +88,14 @@ def embedding_backward(
         n_positions = dposition_TC.shape[0]
         start = NULL if start_BT is None else &start_BT[0, 0]
     with nogil:
-        sort_places(&tokens_BT[0, 0], NULL, B * T, T, V, &order_N[0], &first_V[0])
+        sort_places(&tokens_BT[0, 0], NULL, N, T, V, &order_N[0], &first_V[0])
         for v in prange(V, num_threads=n_threads, schedule='dynamic', chunksize=16):
             if not accumulate_token:
                 memset(&dtoken_VC[v, 0], 0, C * sizeof(float))
             for i in range(first_V[v], first_V[v + 1]):
                 table().add(&dtoken_VC[v, 0], &dh_NC[order_N[i], 0], C)
         if start != NULL:
-            sort_places(NULL, start, B * T, T, T, &order_N[0], &first_V[0])
+            sort_places(NULL, start, N, T, T, &order_N[0], &first_V[0])
         for t in prange(n_positions, num_threads=n_threads, schedule='dynamic', chunksize=16):
             if not accumulate_position:
                 memset(dposition + t * C, 0, C * sizeof(float))

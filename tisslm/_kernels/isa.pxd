@@ -94,6 +94,7 @@ cdef extern from "c/tiss.h":
 
     enum:
         TISS_BASELINE
+        TISS_MOST
         TISS_TILE
         TISS_F32
         TISS_BF16

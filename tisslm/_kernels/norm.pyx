@@ -11,7 +11,7 @@ by columns in block order.
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from tisslm._kernels.arrays cimport array_t, at, reads, writes
+from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport table
 
 cdef enum:
@@ -31,7 +31,7 @@ def layer_norm_forward(
     int n_threads,
 ):
     cdef long n
-    cdef int C = <int> h_NC.shape[1]
+    cdef int C = extent(h_NC.shape[1])
     cdef array_t x = writes(x_NC, 2), y = writes(y_NC, 2)
     cdef const float* beta = NULL if beta_C is None else &beta_C[0]
     for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):

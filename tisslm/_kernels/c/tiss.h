@@ -22,6 +22,10 @@ typedef struct {
 #define TISS_BF16 1
 #define TISS_F16 2
 
+/* The most rows, or columns, of an array: they are counted as int, in steps of less than 4096. What
+ * is a product of two such counts, or a place in an array, is an int64_t. */
+#define TISS_MOST (INT32_MAX - 4095)
+
 /* One product C (+)= A B. Either stride of A and of B is 1; strides count elements. */
 typedef struct {
     int m, n, k;
