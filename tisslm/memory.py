@@ -267,6 +267,27 @@ class Parameters:
         """Return every parameter's data by name (views, not copies)."""
         return {p.name: p.data for p in self}
 
+    def by_parameter(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Cut arrays that lie flat like ``data`` into views named ``<parameter>/<array>``.
+
+        Padding is left out: how long it is depends on the type, so flat arrays of two types have
+        other lengths and the same views.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            Flat is what has a last axis of P. Others keep their names, and come first.
+        """
+        found = {n: a for n, a in arrays.items() if a.shape[-1:] != self.data.shape}
+        flat = {name: array for name, array in arrays.items() if name not in found}
+        for p in self:
+            if p.trainable:
+                part = slice(p.offset, p.offset + p.data.size)
+                for name, array in flat.items():
+                    cut = array[..., part].reshape(*array.shape[:-1], *p.shape)
+                    found[f"{p.name}/{name}"] = cut
+        return found
+
 
 # --------------------------------------------------------------------------- workspace
 

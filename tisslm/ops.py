@@ -195,7 +195,7 @@ def widen(x: NDArray[Any]) -> NDArray[Any]:
 
 cross_entropy_tile = _door(_cross_entropy.cross_entropy_tile, _bad_target)
 focal_tile = _door(_cross_entropy.focal_tile, _bad_target)
-log_sum_exp = _door(_cross_entropy.log_sum_exp)
+exp_sum = _door(_cross_entropy.exp_sum)
 softmax_gradient = _door(_cross_entropy.softmax_gradient)
 target_rank = _door(_cross_entropy.target_rank, _bad_target)
 

@@ -38,7 +38,7 @@ PARTS = {
     "attention": ("attention_",),
     "norms": ("layer_norm", "rms_norm", "norm_"),
     "activation": ("activation_",),
-    "loss": ("cross_entropy", "focal", "log_sum_exp", "softmax_gradient", "target_rank"),
+    "loss": ("cross_entropy", "focal", "exp_sum", "softmax_gradient", "target_rank"),
     "embedding": ("embedding_",),
     "residual": ("residual_", "dropout_"),
     "optimizer": ("adam_", "sgd_", "rmsprop_", "squared_norm", "scale", "fill"),

@@ -68,6 +68,20 @@ def test_parameters_are_grouped_and_padded(parameters):
     assert parameters.data[group.slice].sum() == 70.0  # padding stays zero
 
 
+def test_flat_arrays_are_cut_by_parameter_and_padding_is_left_out(parameters):
+    P = parameters.data.size
+    one, two = np.arange(P), np.arange(2 * P).reshape(2, P)
+    found = parameters.by_parameter({"one": one, "step": np.ones(1), "two": two})
+    trainable = [p for p in parameters if p.trainable]
+    names = [f"{p.name}/{slot}" for p in trainable for slot in ("one", "two")]
+    assert list(found) == ["step", *names]
+    for p in trainable:
+        inside = slice(p.offset, p.offset + p.data.size)
+        assert np.array_equal(found[f"{p.name}/one"], one[inside].reshape(p.shape))
+        assert np.array_equal(found[f"{p.name}/two"][1], two[1, inside].reshape(p.shape))
+        assert np.shares_memory(found[f"{p.name}/two"], two)
+
+
 def test_the_first_contribution_overwrites_and_later_ones_add(parameters):
     matrix = parameters["matrix"]
     matrix.grad[...] = 3.0

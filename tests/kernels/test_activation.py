@@ -192,9 +192,7 @@ def test_what_is_not_finite_shows(run_kernel, code):
 
 
 @CODES
-def test_finite_inputs_stay_finite_up_to_the_largest(kernel_module, run_kernel, code):
-    if code == GELU_TANH and not kernel_module("isa").name().startswith("avx512"):
-        pytest.skip("where the tanh form has no table, the square of 1e20 is infinite")
+def test_finite_inputs_stay_finite_up_to_the_largest(run_kernel, code):
     x = np.geomspace(16, np.finfo(np.float32).max, 2000).astype(np.float32)
     assert np.isfinite(x).all()
     value, slope = values_and_slopes(run_kernel, np.concatenate([x, -x]), code)

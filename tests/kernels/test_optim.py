@@ -151,6 +151,44 @@ def test_a_nan_in_one_gradient_stays_in_that_element(run_kernel, normal, make, o
         assert np.flatnonzero(np.isnan(after[name])).tolist() == [13], name
 
 
+SQUARES = {name: case for name, case in CASES.items() if case[0] is not sgd}
+
+
+@pytest.mark.parametrize(("make", "options"), SQUARES.values(), ids=SQUARES.keys())
+@pytest.mark.parametrize("size", [1e20, 1e-20])
+def test_a_gradient_whose_square_is_no_float32_counts_where_its_share_is_one(
+    run_both, normal, make, options, size
+):
+    """(1 - beta2) g^2 of 1e37 is a float32, g^2 of 1e40 is none."""
+    function, arguments = make(normal, 4097, **options, **({"step": 1} if make is adam else {}))
+    # rates as large as 0.01, so no more than 1e20; a decay would hide what is small
+    arguments |= {"g_P": (size * np.tanh(normal(1, 4097))).astype(np.float32), "weight_decay": 0.0}
+    both = run_both("optim", function, arguments, outputs(arguments))
+    names = [name for name in outputs(arguments) if size > 1 or name in ("p_P", "m_P")]
+    for name in names:
+        assert np.isfinite(both.actual[name]).all()
+        assert largest_error(both.actual[name], both.expected[name]) < CENTERED, name
+    if size > 1:
+        assert (both.actual["p_P"] != arguments["p_P"]).mean() > 0.99
+
+
+@pytest.mark.parametrize(("make", "options"), SQUARES.values(), ids=SQUARES.keys())
+@pytest.mark.parametrize("size", [1e22, 3e38])
+def test_a_gradient_whose_share_is_no_float32_either_makes_its_element_stand_still(
+    run_both, normal, make, options, size
+):
+    function, arguments = make(normal, 40, **options)
+    arguments |= {"weight_decay": 0.0, "grad_scale": 1.0}
+    if arguments.get("momentum_P") is not None:
+        arguments["momentum_P"][...] = 0.0  # which would go on moving it
+    arguments["g_P"][[0, 13, 39]] = size, -size, size
+    after = run_both("optim", function, arguments, outputs(arguments)).actual
+    assert np.flatnonzero(after["p_P"] == arguments["p_P"]).tolist() == [0, 13, 39]
+    assert np.isfinite(after["p_P"]).all()
+    square = after["v_P" if make is adam else "square_P"]
+    assert np.flatnonzero(np.isposinf(square)).tolist() == [0, 13, 39]
+
+
 def test_first_moments_keep_the_digits_of_one_minus_beta(run_both, normal):
     """``1 - beta2`` taken in float32 would be off by 1e-5, and with it the first square means."""
     function, arguments = adam(normal, 4097, decay=0.0, step=1)

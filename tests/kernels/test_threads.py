@@ -171,8 +171,8 @@ def cross_entropy_cases():
         ]:
             arguments = {**tile, option: 0.3, "gradient": gradient}
             yield "cross_entropy", function, arguments, {"logits_NV", "losses_N"}
-    saved = {"logits_NV": logits, "lse_N": losses}
-    yield "cross_entropy", "log_sum_exp", saved, {"lse_N"}
+    saved = {"logits_NV": logits, "top_N": losses, "total_N": 1 + np.abs(losses)}
+    yield "cross_entropy", "exp_sum", saved, {"top_N", "total_N"}
     ranks = {"logits_NV": logits, "targets_N": targets, "ranks_N": np.zeros(N, np.int32)}
     yield "cross_entropy", "target_rank", ranks, {"ranks_N"}
     coefficients = {"coefficient_N": weights, "target_coefficient_N": weights.copy()}

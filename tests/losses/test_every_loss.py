@@ -109,6 +109,19 @@ def test_a_row_of_the_gradient_sums_to_zero(name, loss, dtype):
     assert np.abs(logits.sum(axis=1)).max() < 16 * np.finfo(dtype).eps
 
 
+@pytest.mark.parametrize("offset", [1e3, -1e4, 1e5])
+@both_types
+@every_loss
+def test_what_is_added_to_all_logits_changes_no_digit(name, loss, dtype, offset):
+    """Multiples of 2^-7 below 2^17 are exact in float32, and so is the distance of any two."""
+    logits, targets, weights = example(dtype=dtype)
+    logits = np.round(logits * 128) / 128
+    plain, moved = logits.copy(), logits + logits.dtype.type(offset)
+    losses = loss.tile(plain, targets, weights).copy()
+    assert np.array_equal(loss.tile(moved, targets, weights), losses)
+    assert np.array_equal(moved, plain)
+
+
 @both_types
 @every_loss
 @pytest.mark.parametrize("bad", [-1, 37, 2**31 - 1])

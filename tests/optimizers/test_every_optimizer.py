@@ -158,6 +158,35 @@ def test_a_rate_of_zero_moves_no_parameter_but_the_state(
     assert not np.array_equal(optimizer.parameters.data, before)
 
 
+@pytest.mark.parametrize("size", [1e18, 1e20])
+@pytest.mark.parametrize(
+    ("make", "options", "rates"),
+    [
+        (Adam, {}, 1),
+        (AdamW, {"weight_decay": 0.0}, 1),
+        (RMSprop, {}, 10),
+        (RMSprop, {"momentum": 0.9}, 10),
+        (RMSprop, {"centered": True}, 1 / np.sqrt(0.01 - 0.01**2)),
+    ],
+)
+def test_huge_gradients_move_by_learning_rates_as_any_others_do(
+    make_parameters, make, options, rates, size
+):
+    """The first step of Adam is lr sign(g), that of RMSprop lr sign(g) / sqrt(1 - alpha)."""
+    parameters = make_parameters("float32")
+    before = {p.name: p.data.copy() for p in parameters}
+    optimizer = make(parameters, LR, **options)
+    rng = np.random.default_rng(0)
+    for p in parameters:
+        g = size * rng.choice([-1.0, 1.0], p.shape) * rng.uniform(0.1, 1, p.shape)
+        p.grad_to_write()[0][...] = g
+    optimizer.step()
+    for p in parameters:
+        expected = before[p.name] - LR * p.lr_scale * rates * np.sign(p.grad)
+        # roundings of a parameter of size 3, and of the step beside it
+        assert np.abs(p.data - expected).max() < 2e-6
+
+
 @every_optimizer
 def test_a_gradient_that_nobody_wrote_counts_as_zero(make_parameters, set_gradients, make, options):
     stale, fresh = (make(make_parameters(), LR, **options) for _ in range(2))

@@ -63,6 +63,18 @@ def test_backward_agrees_with_central_differences(check_gradient, draw, code):
 
 
 @CODES
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_finite_inputs_stay_finite_up_to_the_largest(code, dtype):
+    """The cube and the square of what is far out are infinite, and the slope's other factor 0."""
+    x = np.array([[1e3, 1e19, 1e20, 1e38, np.finfo(dtype).max]], dtype)
+    for sign, expected in ((1, x), (-1, 0 * x)):
+        dx, y = np.full_like(x, np.nan), np.full_like(x, np.nan)
+        activation_backward(sign * x, np.ones_like(x), dx, y, code)
+        assert np.array_equal(y, expected)
+        assert np.array_equal(dx, expected > 0)
+
+
+@CODES
 def test_gradient_may_overwrite_its_input(draw, code):
     x, dy = draw(0, 4, 5), draw(1, 4, 5)
     expected = np.empty_like(x)

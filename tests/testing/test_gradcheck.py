@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from flat_state import FlatMean, FlatMoments
 
 from tisslm import hookspecs, ops
 from tisslm.contracts import Loss, Optimizer
@@ -132,6 +133,25 @@ def test_a_loss_on_hidden_states_is_checked_below_the_head():
     # its gradient is right but for the sign, in either type alike
     rows = check_gradients("mine", registry_with("loss", HiddenWrongSign))
     assert [row.passed for row in rows] == [False, True]
+
+
+class HalfInFloat32(FlatMean):
+    """Its state is wrong in one type: float32."""
+
+    def state(self):
+        return {"mean": self.mean_P * (0.5 if self.mean_P.dtype == np.float32 else 1.0)}
+
+
+def test_a_flat_state_is_compared_without_its_padding():
+    """Padding fills 64 bytes: 720 numbers in float32 are 712 in float64."""
+    for cls in (FlatMean, FlatMoments):
+        rows = check_gradients("mine", registry_with("optimizer", cls))
+        assert not [row for row in rows if not row.passed]
+        # both parameters' changes, and their state: at least twice 667 + 37 numbers
+        assert next(r.n_checked for r in rows if r.what == "float32 vs float64") >= 2 * 704
+    rows = check_gradients("mine", registry_with("optimizer", HalfInFloat32))
+    assert [row.passed for row in rows] == [True, False]
+    assert rows[1].worst.startswith("weight/mean[")
 
 
 class Uphill(Optimizer):

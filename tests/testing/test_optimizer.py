@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from flat_state import FlatMean, FlatMoments
 
 from tisslm.contracts import Optimizer
 from tisslm.testing import check_optimizer
@@ -219,6 +220,11 @@ def test_a_right_optimizer_passes_and_is_counted():
     assert report.name == "optimizer Right"
     # the defaults, and once more with momentum=0.9
     assert report.n_assertions > check_optimizer(Right, options={}).n_assertions > 100
+
+
+@pytest.mark.parametrize("cls", [FlatMean, FlatMoments])
+def test_a_state_may_lie_flat(cls):
+    assert check_optimizer(cls).n_assertions > 100
 
 
 @pytest.mark.parametrize(("wrong", "prop"), WRONG, ids=[w.__name__ for w, _ in WRONG])

@@ -1,15 +1,19 @@
 """Losses over rows of logits, each row finished while it is in cache.
 
-Forward: loss = w (lse - x_target); with smoothing e,
-w ((1 - e) (lse - x_target) + e (lse - mean x)).
+With top = max x and total = sum exp(x - top), softmax(x) is exp(x - top) / total. The maximum is
+subtracted first everywhere and never added again: a log-sum-exp would be rounded at the size of
+the logits, and an offset common to all of them, which softmax does not see, would cost digits.
+
+Forward: loss = w (log total - (x_target - top)); with smoothing e,
+w ((1 - e) (log total - (x_target - top)) + e (log total - mean (x - top))).
 Backward, in place: w softmax(x) - w e / V, and w (1 - e) less at the target.
-Focal: w (1 - p)^g (lse - x_target) with p = softmax(x)_target.
+Focal: w (1 - p)^g (log total - (x_target - top)) with p = softmax(x)_target.
 Rank: how many logits are greater than the target's.
 Split: rows.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport expm1, logf, pow
+from libc.math cimport expm1, log, logf, pow
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 
@@ -29,24 +33,21 @@ cdef long first_bad(const int32_t* targets, long N, long V) noexcept nogil:
     return 0
 
 
-cdef float row_lse(const float* x, long V) noexcept nogil:
-    cdef float top = table().max(x, V)
-    return top + logf(table().exp_sum(x, top, V))
-
-
 cdef float cross_entropy_row(float* x, int target, float weight, float e, bint gradient,
                              long V) noexcept nogil:
-    cdef float lse, loss
+    cdef float top, total, log_total, loss
     if target == IGNORE:
         if gradient:
             memset(x, 0, V * sizeof(float))  # whatever it holds, NaN too
         return 0.0
-    lse = row_lse(x, V)
-    loss = weight * (1.0 - e) * (lse - x[target])
+    top = table().max(x, V)
+    total = table().exp_sum(x, top, V)
+    log_total = logf(total)
+    loss = weight * (1.0 - e) * (log_total - (x[target] - top))
     if e > 0.0:
-        loss = loss + weight * e * (lse - table().sum(x, V) / V)
+        loss = loss + weight * e * (log_total - table().sum(x, top, V) / V)
     if gradient:
-        table().softmax_scale(x, lse, weight, weight * e / V, V)
+        table().softmax_scale(x, top, weight / total, weight * e / V, V)
         x[target] -= weight * (1.0 - e)
     return loss
 
@@ -73,20 +74,21 @@ def cross_entropy_tile(
 cdef float focal_row(float* x, int target, float weight, double gamma, bint gradient,
                      long V) noexcept nogil:
     cdef double log_p, p, q, slope
-    cdef float lse
+    cdef float top, total
     if target == IGNORE:
         if gradient:
             memset(x, 0, V * sizeof(float))  # whatever it holds, NaN too
         return 0.0
-    lse = row_lse(x, V)
-    log_p = x[target] - lse
+    top = table().max(x, V)
+    total = table().exp_sum(x, top, V)
+    log_p = (x[target] - top) - log(total)
     q = -expm1(log_p)  # 1 - p without cancellation
     p = 1.0 - q
     if gradient:
         slope = pow(q, gamma)
         if q > 0.0:
             slope = slope - gamma * p * pow(q, gamma - 1.0) * log_p
-        table().softmax_scale(x, lse, <float> (weight * slope), 0.0, V)
+        table().softmax_scale(x, top, <float> (weight * slope / total), 0.0, V)
         x[target] -= <float> (weight * slope)
     return <float> (-weight * pow(q, gamma) * log_p)
 
@@ -109,19 +111,22 @@ def focal_tile(
     return 0
 
 
-def log_sum_exp(
+def exp_sum(
     const float[:, ::1] logits_NV,  # IN
-    float[::1] lse_N,  # OUT
+    float[::1] top_N,  # OUT
+    float[::1] total_N,  # OUT
     int n_threads,
 ):
     cdef long n, V = logits_NV.shape[1]
     for n in prange(logits_NV.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
-        lse_N[n] = row_lse(&logits_NV[n, 0], V)
+        top_N[n] = table().max(&logits_NV[n, 0], V)
+        total_N[n] = table().exp_sum(&logits_NV[n, 0], top_N[n], V)
 
 
 def softmax_gradient(
     float[:, ::1] logits_NV,  # IN and OUT
-    const float[::1] lse_N,  # IN
+    const float[::1] top_N,  # IN
+    const float[::1] total_N,  # IN
     const int32_t[::1] targets_N,  # IN
     const float[::1] coefficient_N,  # IN
     const float[::1] target_coefficient_N,  # IN
@@ -129,7 +134,7 @@ def softmax_gradient(
 ):
     cdef long n, V = logits_NV.shape[1]
     for n in prange(logits_NV.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
-        table().softmax_scale(&logits_NV[n, 0], lse_N[n], coefficient_N[n], 0.0, V)
+        table().softmax_scale(&logits_NV[n, 0], top_N[n], coefficient_N[n] / total_N[n], 0.0, V)
         if targets_N[n] >= 0 and targets_N[n] < V:
             logits_NV[n, targets_N[n]] -= target_coefficient_N[n]
 

@@ -79,7 +79,7 @@ cdef extern from "c/tiss.h":
         double (*squared_norm)(const float *, int64_t) noexcept nogil
         void (*summarize)(const float *, int64_t, float, float, double *) noexcept nogil
         float (*max)(const float *, int64_t) noexcept nogil
-        float (*sum)(const float *, int64_t) noexcept nogil
+        float (*sum)(const float *, float, int64_t) noexcept nogil
         float (*exp_sum)(const float *, float, int64_t) noexcept nogil
         void (*softmax_scale)(float *, float, float, float, int64_t) noexcept nogil
         int64_t (*rank)(const float *, int64_t, int64_t) noexcept nogil

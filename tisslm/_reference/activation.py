@@ -23,6 +23,10 @@ GELU_TANH = 1
 TANH_SCALE = math.sqrt(2 / math.pi)
 TANH_CUBIC = 0.044715
 
+#: From here on the gate of either form is 0 or 1, and its slope 0. The square and the cube of what
+#: lies further out may be infinite.
+REACH = 1000
+
 
 def activation_forward(x_NF: Array, y_NF: Array, activation: int) -> None:
     """Compute ``y = act(x)``: ``x Phi(x)``, or ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
@@ -69,6 +73,7 @@ def activation_backward(
 
 def _gate(x: Array, activation: int) -> tuple[Array, Array]:
     """Return g(x) and g'(x), where the activation is x g(x)."""
+    x = x.clip(-REACH, REACH)
     if activation == GELU:
         from scipy.special import erfc  # here, because its import takes a tenth of a second
 

@@ -1,6 +1,9 @@
 """Twins of softmax cross-entropy and its relatives, on one tile of rows of logits.
 
-``s = softmax(z)`` of a row z of V logits with target t, and ``lse = log sum_j exp(z_j)``. A target
+``s = softmax(z)`` of a row z of V logits with target t, and ``lse = log sum_j exp(z_j)``, which is
+never formed: it would be rounded at the size of the logits. With ``top = max_j z_j`` and
+``total = sum_j exp(z_j - top)``, ``lse - z_j`` is ``log total - (z_j - top)``, and ``s`` is
+``exp(z - top) / total``: what is added to all logits of a row changes no digit of either. A target
 of -100 is none: its loss and its gradient are zero whatever the logits hold. Every row is a
 function of that row alone, and loss and gradient are linear in its weight.
 
@@ -16,8 +19,8 @@ from numpy.typing import NDArray
 
 __all__ = [
     "cross_entropy_tile",
+    "exp_sum",
     "focal_tile",
-    "log_sum_exp",
     "softmax_gradient",
     "target_rank",
 ]
@@ -148,27 +151,31 @@ def focal_tile(
 
 
 @QUIET
-def log_sum_exp(logits_NV: Array, lse_N: Array) -> None:
-    """Compute ``lse = log sum_j exp(z_j)`` of each row.
+def exp_sum(logits_NV: Array, top_N: Array, total_N: Array) -> None:
+    """Compute ``top = max_j z_j`` and ``total = sum_j exp(z_j - top)`` of each row.
+
+    ``log sum_j exp(z_j)`` is ``top + log total``. A loss keeps the two apart where it can:
+    ``-log s_t`` is ``log total - (z_t - top)``, however large the logits are.
 
     Parameters
     ----------
     logits_NV : ndarray of shape (N, V), IN
-    lse_N : ndarray of shape (N,), OUT
+    top_N, total_N : ndarray of shape (N,), OUT
     """
-    max_N = logits_NV.max(axis=1)
-    lse_N[...] = max_N + np.log(np.exp(logits_NV - max_N[:, None]).sum(axis=1))
+    top_N[...] = logits_NV.max(axis=1)
+    total_N[...] = np.exp(logits_NV - top_N[:, None]).sum(axis=1)
 
 
 @QUIET
 def softmax_gradient(
     logits_NV: Array,
-    lse_N: Array,
+    top_N: Array,
+    total_N: Array,
     targets_N: Array,
     coefficient_N: Array,
     target_coefficient_N: Array,
 ) -> None:
-    """Compute ``dz_j = coefficient exp(z_j - lse) - target_coefficient [j = t]``.
+    """Compute ``dz_j = coefficient exp(z_j - top) / total - target_coefficient [j = t]``.
 
     The gradient of any loss that is a function of ``lse`` and of the target's logit.
 
@@ -176,16 +183,16 @@ def softmax_gradient(
     ----------
     logits_NV : ndarray of shape (N, V), IN/OUT
         Logits z, overwritten by dz.
-    lse_N : ndarray of shape (N,), IN
-        What ``log_sum_exp`` gave for these logits.
+    top_N, total_N : ndarray of shape (N,), IN
+        What ``exp_sum`` gave for these logits.
     targets_N : ndarray of shape (N,), integer, IN
         Nothing is subtracted where the target is outside [0, V).
     coefficient_N, target_coefficient_N : ndarray of shape (N,), IN
         Derivatives of the loss by ``lse`` and, negated, by the target's logit.
     """
-    logits_NV -= lse_N[:, None]
+    logits_NV -= top_N[:, None]
     np.exp(logits_NV, out=logits_NV)
-    logits_NV *= coefficient_N[:, None]
+    logits_NV *= (coefficient_N / total_N)[:, None]
     rows = np.flatnonzero((targets_N >= 0) & (targets_N < logits_NV.shape[1]))
     logits_NV[rows, targets_N[rows]] -= target_coefficient_N[rows]
 

@@ -154,7 +154,7 @@ def rmsprop_update(
 
     Before it, ``d = g' + weight_decay p``, ``square = alpha square + (1 - alpha) d^2`` and
     ``average = alpha average + (1 - alpha) d``. An array that is None counts as zero. A variance
-    that rounding made negative counts as zero.
+    that rounding made negative counts as zero, and one of squares that overflowed as infinite.
 
     Parameters
     ----------
@@ -186,6 +186,7 @@ def rmsprop_update(
         average_P *= float(alpha)
         average_P += float(1 - alpha) * d_P
         variance_P = np.maximum(square_P - average_P * average_P, 0)
+        variance_P = np.where(np.isposinf(square_P), square_P, variance_P)
     step_P = d_P / (np.sqrt(variance_P) + float(eps))
     if momentum_P is not None:
         momentum_P *= float(momentum)

@@ -48,10 +48,4 @@ class Slots:
 
     def state(self) -> dict[str, Array]:
         """Return views named ``<parameter>/<slot>``, with the parameter's shape, and ``step``."""
-        views: dict[str, Array] = {"step": self.step}
-        for parameter in self._parameters:
-            if parameter.trainable:
-                where = slice(parameter.offset, parameter.offset + parameter.data.size)
-                for name, flat_P in self.flat.items():
-                    views[f"{parameter.name}/{name}"] = flat_P[where].reshape(parameter.shape)
-        return views
+        return self._parameters.by_parameter({"step": self.step, **self.flat})

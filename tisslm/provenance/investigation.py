@@ -123,10 +123,14 @@ def _made_by_update(fault: Fault, optimizer: Optimizer) -> Fault:
     The gradients of that update were finite, or it would not have been made. So a state that is not
     finite at the same element was so before, or overflowed in it.
     """
-    for slot, array in _slots(fault.name, optimizer.state()).items():
-        if array.shape != optimizer.parameters[fault.name].shape:
+    parameters = optimizer.parameters
+    shape = parameters[fault.name].shape
+    element = np.ravel_multi_index(fault.index, shape)
+    state = parameters.by_parameter(optimizer.state())
+    for slot, array in _slots(fault.name, state).items():
+        if array.shape[-len(shape) :] != shape:
             continue
-        spot = find_non_finite(array[fault.index].reshape(1))
+        spot = find_non_finite(array.reshape(-1, math.prod(shape))[:, element])
         if spot is not None:
             whole = find_non_finite(array) or spot
             return replace(

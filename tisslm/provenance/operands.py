@@ -43,7 +43,7 @@ OPERANDS: dict[str, dict[str, str | bool]] = {
     "residual_forward": {"h_NC": True},
     "cross_entropy_tile": {"logits_NV": True, "losses_N": False},
     "focal_tile": {"logits_NV": True, "losses_N": False},
-    "log_sum_exp": {"lse_N": False},
+    "exp_sum": {"top_N": False, "total_N": False},
     "softmax_gradient": {"logits_NV": True},
 }
 

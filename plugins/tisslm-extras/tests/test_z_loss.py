@@ -142,6 +142,21 @@ def test_only_the_penalty_moves_all_logits_together(offset: float, z_weight: flo
     np.testing.assert_allclose(logits.sum(axis=1), expected, rtol=ROUNDING, atol=ROUNDING)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e4, 1e5])
+@pytest.mark.parametrize("z_weight", [0.0, 1e-4])
+def test_large_logits_keep_their_digits(offset: float, z_weight: float) -> None:
+    """Multiples of 2^-7 below 2^17 are exact in float32; log Z, rounded, would be off by 4e-3."""
+    logits, targets, weights = tile_arguments(rows=20, classes=300)
+    exact = np.round(logits * 128) / 128 + offset
+    rounded, rounded_weights = exact.astype(np.float32), weights.astype(np.float32)
+    loss = ZLoss(z_weight=z_weight)
+    found = loss.tile(rounded, targets, rounded_weights)
+    expected = loss.tile(exact, targets, rounded_weights.astype(np.float64))
+    # relative to the largest: the exponential, two sums and a handful of products
+    for got, right in ((found, expected), (rounded, exact)):
+        assert np.abs(got - right).max() < 4e-7 * np.abs(right).max()
+
+
 def test_forward_and_backward_of_the_contract() -> None:
     logits, targets, _ = tile_arguments(rows=6)
     logits_BTV, targets_BT = logits.reshape(2, 3, -1), targets.reshape(2, 3)

@@ -91,9 +91,9 @@ typedef struct {
     double (*squared_norm)(const float *x, int64_t n);
     void (*summarize)(const float *x, int64_t n, float low, float high, double *out); /* five */
     float (*max)(const float *x, int64_t n);
-    float (*sum)(const float *x, int64_t n);
+    float (*sum)(const float *x, float shift, int64_t n);
     float (*exp_sum)(const float *x, float shift, int64_t n);
-    void (*softmax_scale)(float *x, float lse, float coefficient, float offset, int64_t n);
+    void (*softmax_scale)(float *x, float top, float coefficient, float offset, int64_t n);
     int64_t (*rank)(const float *x, int64_t target, int64_t n);
     void (*sgd)(float *p, const float *g, float *buf, int64_t n, float lr, float momentum,
                 int nesterov, float decay, int first, float grad_scale, double *moved);

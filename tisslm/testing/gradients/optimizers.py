@@ -116,7 +116,7 @@ def _agrees(cls: type[Optimizer], options: Mapping[str, Any]) -> Tally:
             optimizer.scale_next_step(0.5)
             optimizer.step()
         changes = {f"change of {p.name}": p.data - before[p.name] for p in parameters}
-        results.append({**changes, **optimizer.state()})
+        results.append({**changes, **parameters.by_parameter(optimizer.state())})
     tally = Tally()
     for name, expected in results[1].items():
         tally.compare(name, results[0][name], expected)

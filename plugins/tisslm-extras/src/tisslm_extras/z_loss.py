@@ -82,20 +82,22 @@ class ZLoss(Loss):
         _check(logits_NV, targets_N, weights_N)
         real_N = targets_N != IGNORE_INDEX
         rows = np.arange(len(targets_N))
-        lse_N = np.empty_like(weights_N)
-        ops.log_sum_exp(logits_NV, lse_N)
-        # A row without target counts as zero even if its logits are not finite.
-        lse_N[~real_N] = 0.0
+        top_N, total_N = np.empty_like(weights_N), np.empty_like(weights_N)
+        ops.exp_sum(logits_NV, top_N, total_N)
         target_N = logits_NV[rows, np.where(real_N, targets_N, 0)]
-        target_N[~real_N] = 0.0
-        pull_N = self.z_weight * lse_N
+        # A row without target counts as zero even if its logits are not finite.
+        top_N[~real_N], total_N[~real_N], target_N[~real_N] = 0.0, 1.0, 0.0
+        log_total_N = np.log(total_N)
+        log_z_N = top_N + log_total_N
+        pull_N = self.z_weight * log_z_N
+        # The penalty needs log Z itself; the cross-entropy keeps its digits without it.
         losses_N: NDArray[Any] = np.where(
-            real_N, weights_N * (lse_N - target_N + pull_N * lse_N), 0.0
+            real_N, weights_N * (log_total_N - (target_N - top_N) + pull_N * log_z_N), 0.0
         )
         if gradient:
             logits_NV[~real_N] = 0.0
             coefficient_N = np.where(real_N, weights_N * (1.0 + 2.0 * pull_N), 0.0)
-            ops.softmax_gradient(logits_NV, lse_N, targets_N, coefficient_N, weights_N)
+            ops.softmax_gradient(logits_NV, top_N, total_N, targets_N, coefficient_N, weights_N)
         return losses_N
 
 

@@ -103,11 +103,7 @@ class Lion(Optimizer):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the momentum of each parameter, as views."""
-        return {
-            f"{p.name}/momentum": self._momentum_P[p.offset :][: p.data.size].reshape(p.shape)
-            for p in self.parameters
-            if p.trainable
-        }
+        return self.parameters.by_parameter({"momentum": self._momentum_P})
 
 
 def _interpolate(m: NDArray[Any], g: NDArray[Any], beta: float, out: NDArray[Any]) -> None:
