@@ -91,6 +91,7 @@ class StepMetrics:
             **self._speed(),
             **memory_metrics(),
             "memory/planned_gib": trainer.planned / GIB,
+            "memory/imports_gib": trainer.imports / GIB,
             **self._use.metrics(),
         }
 

@@ -90,7 +90,9 @@ class Trainer:
         Why the last ``train`` ended before ``max_steps``: the name of a signal, or the time limit;
         "" if it did not.
     planned : int
-        Bytes that the run is planned to take.
+        Bytes that the run is planned to take, beyond ``imports``.
+    imports : int
+        Bytes that the interpreter and its libraries held when the Trainer was built.
     stopping : tisslm.stopping.Stopping
         The best evaluation so far, and whether the run is to end for want of a better one:
         ``stopping.summary()``, ``stopping.ended``.
@@ -135,7 +137,8 @@ class Trainer:
         monitors = tuple(monitors)
         planner = self._planner(optimizer, monitors)
         self.passes = prepare_model(planner)
-        self.planned = planner.plan(self.passes.activation_checkpointing).total
+        plan = planner.plan(self.passes.activation_checkpointing)
+        self.planned, self.imports = plan.total, plan.imports
         wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
         parts = self._take_parts(wanted)
         self.tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
