@@ -50,6 +50,7 @@ class Loop:
             max_grad_norm=session.config.max_grad_norm,
             steps_per_epoch=session.steps_per_epoch,
             planned=session.planned,
+            imports=session.imports,
         )
         self.owner: Owner | None = None
         self._begun = False

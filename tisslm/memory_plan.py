@@ -18,7 +18,7 @@ from tisslm.array_copy import copy_bytes
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Model, Optimizer
 from tisslm.memory import Parameters, ParameterSpec
-from tisslm.memory_limit import size_text
+from tisslm.memory_limit import resident, size_text
 from tisslm.models.decoding import Decoder
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import Registry
@@ -81,7 +81,10 @@ class Item:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a run keeps resident at its peak, beyond the interpreter and its libraries."""
+    """What a run keeps resident at its peak, beyond the interpreter and its libraries.
+
+    ``imports`` measures these, so that the sum can be compared with the memory of the process.
+    """
 
     items: tuple[Item, ...]
 
@@ -94,6 +97,11 @@ class MemoryPlan:
     def remaining(self) -> int:
         """Bytes that are still to be taken."""
         return sum(item.nbytes for item in self.items if not item.exists)
+
+    @property
+    def imports(self) -> int:
+        """Bytes that the process holds now beyond what of the plan is there: its imports."""
+        return max(0, resident() - (self.total - self.remaining))
 
     @property
     def by_family(self) -> dict[str, int]:

@@ -47,7 +47,9 @@ class RunPlan(NamedTuple):
     passes : Passes
         How its passes are run, which its model is still to be told.
     nbytes : int
-        What it is planned to take.
+        What it is planned to take, beyond the interpreter and its libraries.
+    imports : int
+        What these held when it was planned.
     time : int
         T of a training pass.
     monitors : tuple of Monitor
@@ -56,6 +58,7 @@ class RunPlan(NamedTuple):
 
     passes: Passes
     nbytes: int
+    imports: int
     time: int
     monitors: tuple[Monitor, ...]
 
@@ -202,7 +205,7 @@ def settle(planner: Planner) -> RunPlan:
     """
     checkpointing, plan = _first_that_fits(planner)
     passes = Passes(planner.precision, checkpointing)
-    return RunPlan(passes, plan.total, planner.time, planner.monitors)
+    return RunPlan(passes, plan.total, plan.imports, planner.time, planner.monitors)
 
 
 def _first_that_fits(planner: Planner) -> tuple[str, MemoryPlan]:

@@ -51,7 +51,9 @@ class Session:
     passes : Passes
         How passes are run.
     planned : int
-        Bytes that the run is planned to take.
+        Bytes that the run is planned to take, beyond ``imports``.
+    imports : int
+        Bytes that the interpreter and its libraries held when it was planned.
     max_steps : int
         Updates of the whole run.
     step : Step
@@ -75,6 +77,7 @@ class Session:
     parts: Components
     passes: Passes
     planned: int
+    imports: int
     max_steps: int
     step: Step
     snapshot: Snapshot

@@ -32,6 +32,8 @@ class StepMetrics:
     steps_per_epoch : int
     planned : int
         Bytes that the run is planned to take.
+    imports : int
+        Bytes that the interpreter and its libraries held when it was planned.
 
     Attributes
     ----------
@@ -47,12 +49,14 @@ class StepMetrics:
         max_grad_norm: float,
         steps_per_epoch: int,
         planned: int,
+        imports: int,
     ) -> None:
         self._parts = parts
         self._precision = precision
         self._clips = max_grad_norm > 0.0
         self._steps_per_epoch = max(1, steps_per_epoch)
         self._planned = planned
+        self._imports = imports
         self.rate = Rate()
         self.steps = self.samples = 0
         self._use = ProcessorUse()
@@ -107,6 +111,7 @@ class StepMetrics:
             **self._speed(),
             **memory_metrics(),
             "memory/planned_gib": self._planned / GIB,
+            "memory/imports_gib": self._imports / GIB,
             **self._use.metrics(),
         }
 

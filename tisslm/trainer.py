@@ -120,7 +120,9 @@ class Trainer:
         Why the last ``train`` ended before ``max_steps``: the name of a signal, or the time limit;
         "" if it did not.
     planned : int
-        Bytes that the run is planned to take.
+        Bytes that the run is planned to take, beyond ``imports``.
+    imports : int
+        Bytes that the interpreter and its libraries held when the Trainer was built.
     stopping : tisslm.stopping.Stopping
         The best evaluation so far, and whether the run is to end for want of a better one:
         ``stopping.summary()``, ``stopping.ended``.
@@ -202,6 +204,7 @@ class Trainer:
     scaler = _Shown(lambda session: session.parts.scaler)
     passes = _Shown(lambda session: session.passes)
     planned = _Shown(lambda session: session.planned)
+    imports = _Shown(lambda session: session.imports)
     run = _Shown(lambda session: session.run)
     retention = _Shown(lambda session: session.retention)
     leaving = _Shown(lambda session: session.leaving)
@@ -414,6 +417,7 @@ def _compose(
         parts=parts,
         passes=plan.passes,
         planned=plan.nbytes,
+        imports=plan.imports,
         max_steps=max_steps,
         step=Step(parts, config, precision, monitoring, leaving.check, max_steps),
         snapshot=Snapshot(

@@ -43,6 +43,7 @@ def test_json_has_memory_operations_and_speed(cli: Cli) -> None:
     assert list(memory["by_family"]) == list(FAMILIES)
     assert sum(memory["by_family"].values()) == memory["total_bytes"]
     assert memory["fits"] is True
+    assert memory["imports_bytes"] > 2**20
     block = ("blocks.0.attention", "blocks.0.mlp")
     assert list(memory["by_layer"]) == ["embedding", *block, "final_norm"]
     assert (found["steps"], found["tokens_per_step"]) == (6, 64)
@@ -72,6 +73,11 @@ def test_people_get_the_same_figures(cli: Cli, files: Files) -> None:
     )
     assert (result.code, result.err) == (0, "")
     assert f"{found['memory']['total_bytes']:,} B" in result.out
+    rows = [line.split("  ") for line in result.out.splitlines()]
+    sizes = {row[1]: int(row[-1].replace(",", "")[:-2]) for row in rows if row[-1].endswith(" B")}
+    names = ("total", "interpreter, libraries", "of the process")
+    total, imports, process = (sizes[name] for name in names)
+    assert total + imports == process
     assert "blocks.0.attention ... (3 alike, each)" in result.out
     assert "training.batch_size=2 " in result.out
     assert "tokens/s" in result.out

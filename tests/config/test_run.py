@@ -92,8 +92,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "training: expected a section and a key; put it below a [section]",
     ),
     (
-        TEXT | {"training": {"n_layer": 3}},
-        "training.n_layer: unknown key; did you mean model.n_layer?",
+        TEXT | {"training": {"n_hidden": 3}},
+        "training.n_hidden: unknown key; did you mean model.n_hidden?",
     ),
     (
         TEXT | {"model": {"n_hed": 3}},

@@ -239,9 +239,9 @@ def test_a_mistake_names_its_source(tmp_path: Path) -> None:
         "(set by the variable TISSLM_TRAINING__BATCH_SIZE)"
     )
     with pytest.raises(
-        ConfigError, match=r"^\[train\]: unknown section; did you mean \[training\]"
+        ConfigError, match=r"^\[trainer\]: unknown section; did you mean \[training\]"
     ):
-        load(TISSLM_TRAIN__EPOCHS="0")
+        load(TISSLM_TRAINER__EPOCHS="0")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ from tisslm import errors
 from tisslm.cli.main import INTERRUPTED, READER_LEFT, _exit_code
 from tisslm.config import DataSection, LogSection, ModelSection, TrainingConfig
 from tisslm.config.aliases import ELSEWHERE, FLAGS, SPELLINGS
+from tisslm.config.counterparts import NO_COUNTERPART, VALUES
 from tisslm.config.layers import DEFAULT_PARTS, SECTION_KEYS
 from tisslm.leaving import EXIT_CODE
 from tisslm.models.transformer_config import PRESETS, TransformerConfig
@@ -166,6 +168,7 @@ def test_no_part_is_documented_that_does_not_exist():
 
 def test_every_spelling_of_other_trainers():
     same, elsewhere = chapter("## Other spellings").split("And keys that")
+    elsewhere = elsewhere.partition("LitGPT's `[train]`")[0]
     found: dict[str, dict[str, str]] = {}
     for line in re.findall(r"^\| (\w+) \| `(\w+)` \| (.*) \|$", same, flags=re.MULTILINE):
         section, key, spellings = line
@@ -185,6 +188,23 @@ def test_every_spelling_of_other_trainers():
         for spelling, target in table.items():
             home = f"the key of `[{target.partition('.')[0]}]"
             assert moved[section][spelling] in (target, home), (section, spelling)
+
+
+def test_every_value_and_every_key_without_counterpart():
+    text = chapter("## Other spellings")
+    found = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \| (.*) \|$", text, re.MULTILINE)
+    expected = [
+        (key, word, ", ".join(f"`{k} = {json.dumps(v)}`" for k, v in meaning.items()))
+        for key, table in VALUES.items()
+        for word, meaning in table.items()
+    ]
+    assert found == [(key, word, what or "nothing to do") for key, word, what in expected]
+    advice = {
+        key: cells[0]
+        for first, cells in rows(text, "keys").items()
+        for key in re.findall(r"`(\w+)`", first)
+    }
+    assert advice == dict(NO_COUNTERPART)
 
 
 def test_every_flag_of_other_trainers():

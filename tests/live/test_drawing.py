@@ -29,7 +29,8 @@ FULL = {
     "train/tflops": 0.175,
     "train/epoch": 0.43,
     "memory/rss_gib": 1.92,
-    "memory/planned_gib": 2.11,
+    "memory/planned_gib": 2.04,
+    "memory/imports_gib": 0.07,
     "system/cpu_percent": 198.0,
 }
 
@@ -195,6 +196,7 @@ def test_a_board_has_all_that_matters() -> None:
         "arithmetic     78.1% of peak 175 GFLOP/s",
         "memory         1.92 GiB of 2.11 planned",
         "cpu            198%",
+        "imports        0.07 GiB of the memory",
         "─ loss ──",
         "train  ● validation",
         "─ sample/0 at step 500 ──",

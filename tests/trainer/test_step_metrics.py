@@ -46,6 +46,7 @@ def test_every_metric_of_a_step(make_trainer):
         "memory/rss_gib",
         "memory/peak_rss_gib",
         "memory/planned_gib",
+        "memory/imports_gib",
     }
     if ops.peak_gflops("fp32") is not None:
         expected.add("train/mfu")
@@ -173,6 +174,8 @@ def test_figures_of_the_machine(make_trainer, tokens):
         assert 0 < line["train/data_time_ms"] < line["train/step_time_ms"]
         assert line["memory/planned_gib"] == trainer.planned / GIB
         assert 0 < line["memory/planned_gib"] < resident() / GIB
+        assert line["memory/imports_gib"] == trainer.imports / GIB
+        assert trainer.planned + trainer.imports == pytest.approx(resident(), rel=0.2)
 
 
 def test_a_model_in_float64_has_no_share_of_the_peak(make_trainer, make_model):

@@ -88,6 +88,7 @@ def _facts(planner: Planner, run: RunConfig, data: RunData, limit: MemoryLimit) 
 def _memory(chosen: MemoryPlan, limit: MemoryLimit) -> Facts:
     return {
         "total_bytes": chosen.total,
+        "imports_bytes": chosen.imports,
         "limit_bytes": limit.nbytes,
         "limit": limit.source,
         "fits": chosen.remaining <= limit.nbytes,
@@ -149,6 +150,8 @@ def _text(found: Facts) -> list[str]:
         families["scratch, logits chunk"] = families.pop("scratch")
     lines += [_row(family, nbytes) for family, nbytes in families.items() if nbytes]
     lines.append(_row("total", memory["total_bytes"]))
+    lines.append(_row("interpreter, libraries", memory["imports_bytes"]))
+    lines.append(_row("of the process", memory["total_bytes"] + memory["imports_bytes"]))
     lines += ["", *_layer_table(memory["by_layer"]), ""]
     word = "fits" if memory["fits"] else "does not fit"
     lines.append(f"{word}: {size_text(memory['limit_bytes'])} may be taken, {memory['limit']}")

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from tisslm.config.counterparts import NO_COUNTERPART
 from tisslm.config.fields import show
 from tisslm.errors import ConfigError
 
@@ -113,6 +114,8 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             {
                 "warmup_steps": "warmup_iters num_warmup_steps lr_warmup_steps warmup_ratio",
                 "max_steps": "lr_decay_iters",
+                "min_lr_ratio": "min_lr_rate min_lr_factor final_lr_frac",
+                "decay_steps": "num_decay_steps",
             }
         ),
         "log": _by_spelling({"sinks": "report_to logger_name"}),
@@ -120,8 +123,15 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 
 _TO_OPTIMIZER = "weight_decay beta1 beta2 adam_beta1 adam_beta2 adam_epsilon"
-_TO_SCHEDULER = "warmup_steps warmup_iters num_warmup_steps lr_warmup_steps warmup_ratio min_lr"
-_TO_MODEL = "seq_len block_size max_seq_length max_length sequence_length dropout"
+_TO_SCHEDULER = (
+    "warmup_steps warmup_iters num_warmup_steps lr_warmup_steps warmup_ratio min_lr min_lr_ratio"
+)
+_TO_MODEL = (
+    "seq_len block_size max_seq_length max_length sequence_length dropout n_layer n_head n_embd"
+    " bias tie_embeddings"
+)
+
+_EVALUATION = "initial_validation final_validation evaluate_example"
 
 #: For each section: a key that other trainers keep there, and the section that it has here.
 ELSEWHERE: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -135,7 +145,18 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "lr_decay_iters": "scheduler.max_steps",
                 "lr_scheduler": "scheduler.name",
                 "lr_scheduler_type": "scheduler.name",
+                "optim": "optimizer.name",
+                "label_smoothing_factor": "loss.smoothing",
+                "logger_name": "log.sinks",
                 "report_to": "log.sinks",
+            }
+        ),
+        "eval": MappingProxyType(
+            {
+                "interval": "training.validation_frequency",
+                "max_iters": "training.eval_batches",
+                "max_new_tokens": "training.sample_tokens",
+                **{key: f"training.{key}" for key in _EVALUATION.split()},
             }
         ),
         "optimizer": MappingProxyType(
@@ -172,13 +193,6 @@ FLAGS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
 #: Other places that are ours, not another trainer's: read without a note.
 _OURS = frozenset({"optimizer.learning_rate", "optimizer.lr"})
 
-_NO_COUNTERPART: Mapping[str, str] = MappingProxyType(
-    {
-        "compile": "the kernels are compiled when TissLM is installed",
-        "device": "the device is the CPU",
-    }
-)
-
 
 def note(message: str, *, stacklevel: int = 2) -> None:
     """Give a ``ConfigNote``; ``stacklevel`` counts as in ``warnings.warn``."""
@@ -201,6 +215,8 @@ def rename(path: tuple[str, ...]) -> tuple[str, ...]:
     if len(path) < 2:
         return path
     section, key = path[:2]
+    if section == "train":  # LitGPT's
+        section = "training"
     moved = ELSEWHERE.get(section, {}).get(key, f"{section}.{key}")
     section, key = moved.split(".")
     key = SPELLINGS.get(section, {}).get(key, key)
@@ -264,8 +280,8 @@ def unknown_key(
         The keys of the other sections.
     """
     where, known = f"{section}.{key}: unknown key", list(known)
-    if section == "training" and key in _NO_COUNTERPART:
-        return ConfigError(f"{where}; {_NO_COUNTERPART[key]}, so leave it out")
+    if section == "training" and key in NO_COUNTERPART:
+        return ConfigError(f"{where}; {NO_COUNTERPART[key]}, so leave it out")
     for other, keys in others.items():
         if other != section and key in keys:
             return ConfigError(f"{where}; did you mean {other}.{key}?")

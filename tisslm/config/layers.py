@@ -12,11 +12,13 @@ from typing import Any
 
 from tisslm.config.aliases import read_flag, rename
 from tisslm.config.data import DataSection
+from tisslm.config.derived import derive
 from tisslm.config.fields import show
 from tisslm.config.giving_way import drop_rivals, start_afresh
 from tisslm.config.loading import Setting
 from tisslm.config.sections import LogSection, ModelSection
 from tisslm.config.training import TrainingConfig
+from tisslm.config.translation import translated
 from tisslm.errors import ConfigError
 
 __all__ = ["DEFAULT_PARTS", "SECTION_KEYS", "Tables", "merge"]
@@ -96,7 +98,7 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
         different values.
     """
     tables = Tables()
-    for layer in layers:
+    for layer in (part for given in layers for part in translated(given)):
         settings = _canonical(layer)
         for section, (head, silent) in _HEADS.items():
             current = tables.values.get(section, {}).get(head, silent)
@@ -104,6 +106,7 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
         drop_rivals(tables, settings)
         for setting in settings:
             _put(tables, setting)
+    derive(tables)
     return tables
 
 

@@ -31,6 +31,7 @@ _FORMS: Mapping[str, Callable[[float], str]] = {
     "train/loss_scale": count,
     "train/skipped_steps": count,
     "system/cpu_percent": lambda x: f"{x:.0f}%",
+    "memory/imports_gib": lambda x: f"{x:.2f} GiB of the memory",
 }
 
 _NAMES: Mapping[str, str] = {
@@ -43,6 +44,7 @@ _NAMES: Mapping[str, str] = {
     "train/loss_scale": "loss scale",
     "train/skipped_steps": "skipped",
     "system/cpu_percent": "cpu",
+    "memory/imports_gib": "imports",
 }
 
 #: What there may be too little room for, in this order after the first six.
@@ -52,6 +54,7 @@ _MORE = (
     "eval/accuracy",
     "eval/bpb",
     "system/cpu_percent",
+    "memory/imports_gib",
     "train/num_input_tokens_seen",
     "train/loss_scale",
     "train/skipped_steps",
@@ -110,10 +113,11 @@ def _machine(history: History, glyphs: Glyphs) -> Iterator[tuple[str, Line]]:
 
 
 def _memory(latest: Mapping[str, float]) -> Line:
-    """Return resident memory, beside what was planned or the most so far."""
+    """Return resident memory, beside the plan with what imports hold, or the most so far."""
     line: Line = [(f"{latest['memory/rss_gib']:.2f} GiB", "")]
     if latest.get("memory/planned_gib", 0.0) > 0.0:
-        line.append((f" of {latest['memory/planned_gib']:.2f} planned", "dim"))
+        expected = latest["memory/planned_gib"] + latest.get("memory/imports_gib", 0.0)
+        line.append((f" of {expected:.2f} planned", "dim"))
     elif "memory/peak_rss_gib" in latest:
         line.append((f" peak {latest['memory/peak_rss_gib']:.2f}", "dim"))
     return line

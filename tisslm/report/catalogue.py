@@ -186,9 +186,9 @@ _ENTRIES = (
     ),
     _Entry(
         "memory", "Memory", "Resident and peak memory of the process, in GiB, beside what the run "
-        "was planned to take beyond the interpreter and its libraries.", "Memory",
+        "was planned to take, and the interpreter and its libraries held at the start.", "Memory",
         (("memory/rss_gib", "resident"), ("memory/peak_rss_gib", "peak"),
-         ("memory/planned_gib", "planned")),
+         ("memory/planned_gib", "planned"), ("memory/imports_gib", "interpreter, libraries")),
     ),
 )  # fmt: skip
 

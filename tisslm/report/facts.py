@@ -77,14 +77,26 @@ def _size_facts(run: Run) -> list[_Fact]:
     seconds = _number(run.summary.get("seconds"))
     if seconds is not None:
         found.append(("time", duration_text(seconds), "of the last start"))
-    peak, planned = _last(run, "memory/peak_rss_gib"), _last(run, "memory/planned_gib")
+    peak = _last(run, "memory/peak_rss_gib")
     if peak is not None:
-        note = "" if planned is None else f"planned {number_text(planned, 3)} GiB"
-        found.append(("peak memory", f"{number_text(peak, 3)} GiB", note))
+        found.append(("peak memory", f"{number_text(peak, 3)} GiB", _expected_memory(run)))
     count = _number(run.summary.get("parameters"))
     if count is not None:
         found.append(("parameters", number_text(count), ""))
     return found
+
+
+def _expected_memory(run: Run) -> str:
+    """Say what the peak is to be compared with, "" of a run that does not tell."""
+    planned, imports = _last(run, "memory/planned_gib"), _last(run, "memory/imports_gib")
+    if planned is None:
+        return ""
+    if imports is None:
+        return f"planned {number_text(planned, 3)} GiB beyond the interpreter and its libraries"
+    return (
+        f"expected {number_text(planned + imports, 3)} GiB: planned {number_text(planned, 3)}, "
+        f"interpreter and libraries {number_text(imports, 3)}"
+    )
 
 
 def _last(run: Run, name: str) -> float | None:

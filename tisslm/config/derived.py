@@ -1,0 +1,84 @@
+"""Keys of other trainers that are computed from several of ours, once all sources are merged.
+
+What does not live here: keys that are only called differently (``aliases``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tisslm.config.aliases import note
+from tisslm.config.fields import show
+from tisslm.config.loading import DEFAULT_RUN
+from tisslm.config.training import TrainingConfig
+from tisslm.errors import ConfigError
+from tisslm.models.transformer_config import PRESETS
+
+if TYPE_CHECKING:
+    from tisslm.config.layers import Tables
+
+__all__ = ["DERIVED", "derive"]
+
+#: The keys, all of ``[training]``, with what each becomes.
+DERIVED = {
+    "global_batch_size": "gradient_accumulation_steps",
+    "max_tokens": "max_steps",
+}
+
+
+def derive(tables: Tables) -> None:
+    """Replace each by the key of ours that it comes to, with a note.
+
+    Raises
+    ------
+    ConfigError
+        If it is no number that can be divided so.
+    """
+    training = tables.values.get("training", {})
+    for key, ours in DERIVED.items():
+        if key not in training:
+            continue
+        value = training.pop(key)
+        origin = tables.origins.pop(f"training.{key}", "")
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
+            raise _refused(key, "a number >= 1", value, origin)
+        found = (
+            _micro_batches(tables, value, origin)
+            if ours != "max_steps"
+            else (-(-int(value) // _tokens_per_step(tables)))
+        )
+        note(f"training.{key} = {show(value)} is read as training.{ours} = {found}", stacklevel=5)
+        training[ours] = found
+        tables.origins[f"training.{ours}"] = origin
+
+
+def _number(tables: Tables, section: str, key: str, default: int) -> int:
+    value = tables.values.get(section, {}).get(key, default)
+    return value if isinstance(value, int) and value >= 1 else default
+
+
+def _micro_batches(tables: Tables, value: Any, origin: str) -> int:
+    """Return how many micro-batches make up a step; a batch size that nobody gave gives way."""
+    default = TrainingConfig.model_fields["batch_size"].default
+    rows = _number(tables, "training", "batch_size", default)
+    if value % rows and tables.origins.get("training.batch_size", DEFAULT_RUN) == DEFAULT_RUN:
+        rows = next(n for n in range(min(rows, int(value)), 0, -1) if value % n == 0)
+        tables.values["training"]["batch_size"] = rows
+        note(f"training.batch_size = {rows}, to divide global_batch_size", stacklevel=6)
+    if value % rows:
+        raise _refused("global_batch_size", f"a multiple of batch_size = {rows}", value, origin)
+    return int(value // rows)
+
+
+def _tokens_per_step(tables: Tables) -> int:
+    default = TrainingConfig.model_fields["batch_size"].default
+    rows = _number(tables, "training", "batch_size", default)
+    rows *= _number(tables, "training", "gradient_accumulation_steps", 1)
+    preset = tables.values.get("model", {}).get("preset", "char-tiny")
+    sizes = PRESETS.get(str(preset), PRESETS["char-tiny"])
+    return rows * _number(tables, "model", "seq_len", sizes["seq_len"])
+
+
+def _refused(key: str, what: str, value: object, origin: str) -> ConfigError:
+    set_by = f" (set by {origin})" if origin else ""
+    return ConfigError(f"training.{key}: expected {what}, got {show(value)}{set_by}")
