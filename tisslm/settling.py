@@ -116,29 +116,42 @@ def read_data(
     ConfigError, DataError
         As ``load_data`` does.
     """
+    first: TooShortError | None = None
+    notes: list[str] = []
     while True:
         try:
             find = lambda: saved_tokenizer(config, registry)  # noqa: B023, E731
-            return config, seq_len, load_data(config, seq_len, registry, find)
+            data = load_data(config, seq_len, registry, find)
         except TooShortError as error:
-            config, seq_len = _shortened(config, seq_len, error)
+            first = first or error
+            shorter = _shortened(config, seq_len, error)
+            if shorter is None:  # nothing that is left can give way: what was wrong at first
+                raise first from None
+            config, seq_len, said = shorter
+            notes.append(said)
         except LearnsFromTextError:
             if "tokenizer.name" in config.said:
                 raise
             own = show(config.tokenizer.name)
-            note(f'tokenizer.name = "byte" in place of {own}, which learns from a text')
+            notes.append(f'tokenizer.name = "byte" in place of {own}, which learns from a text')
             config = config.changed("tokenizer", name="byte")
+        else:
+            for said in notes:
+                note(said)
+            return config, seq_len, data
 
 
-def _shortened(config: RunConfig, seq_len: int, error: TooShortError) -> tuple[RunConfig, int]:
-    """Return the configuration that the next try is made with."""
+def _shortened(
+    config: RunConfig, seq_len: int, error: TooShortError
+) -> tuple[RunConfig, int, str] | None:
+    """Return what the next try is made with, and the note on it; None if nothing gives way."""
     held_out = [config.data.valid_fraction, *(s.valid_fraction for s in config.data.sources)]
     if error.was_split and "data.valid_fraction" not in config.said and not any(held_out[1:]):
         reason = str(error).partition("; ")[0]
-        note(f"data.valid_fraction = {held_out[0]} left out, without validation: {reason}")
-        return config.changed("data", valid_fraction=0.0), seq_len
+        said = f"data.valid_fraction = {held_out[0]} left out, without validation: {reason}"
+        return config.changed("data", valid_fraction=0.0), seq_len, said
     if error.n_tokens < 2 or "model.seq_len" in config.said:
-        raise error
+        return None
     fits = error.n_tokens - 1
-    note(f"model.seq_len = {fits} in place of {seq_len}: the text has {error.n_tokens} tokens")
-    return config.changed("model", seq_len=fits), fits
+    said = f"model.seq_len = {fits} in place of {seq_len}: the text has {error.n_tokens} tokens"
+    return config.changed("model", seq_len=fits), fits, said

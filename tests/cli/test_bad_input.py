@@ -147,7 +147,7 @@ def test_a_text_that_cannot_be_used_ends_with_code_1(
     if content is not None:
         (folder / "bad.txt").write_bytes(content)
     before = files()
-    result = train("data.path=bad.txt")
+    result = train("data.path=bad.txt", "data.valid_fraction=0.1")
     assert (result.code, result.err) == (1, f"error: {message}\n")
     assert files() == before
 

@@ -100,7 +100,7 @@ def test_an_interruption_before_the_run_is_one_line(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tisslm.build.load_data", interrupt)
+    monkeypatch.setattr("tisslm.settling.load_data", interrupt)
     result = train()
     assert (result.code, result.out, result.err) == (130, "", "interrupted\n")
 

@@ -99,6 +99,7 @@ def test_a_run_that_was_composed_in_python(cli, folder):
 
 
 @PRINTED
+@PRINTED
 def test_a_run_that_went_on_is_made_again_over_where_it_was_cut(cli, train, run):
     more = train(*SAVED, "model.dropout=0.1", "training.resume=run", "training.max_steps=8")
     assert more.code == 0

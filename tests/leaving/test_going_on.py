@@ -152,6 +152,7 @@ def test_lines_are_on_disk_before_their_checkpoint(make_trainer, monkeypatch, na
     assert all(line < model for line, model in zip(lines_before, models, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on under other conditions:RuntimeWarning")
 def test_checkpoints_elsewhere_are_gone_on_from(make_trainer, tmp_path, lines):
     elsewhere = str(tmp_path / "elsewhere")
     trainer = make_trainer(checkpoint_dir=elsewhere, max_steps=4)

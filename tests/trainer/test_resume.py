@@ -247,6 +247,7 @@ def test_another_optimizer_is_refused(make_trainer):
     assert np.array_equal(before, other.model.parameters.data)
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on under other conditions:RuntimeWarning")
 def test_a_disk_that_fails_between_two_arrays_leaves_nothing_of_the_checkpoint(
     make_trainer, monkeypatch, same_bits
 ):

@@ -138,6 +138,7 @@ def test_a_run_that_goes_on_between_two_lines_has_the_same_lines(make_trainer, t
     assert rest == [row for row in whole if row["step"] > 5]
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on under other conditions:RuntimeWarning")
 def test_a_checkpoint_that_has_no_counts_goes_on_from_its_step(make_trainer):
     first = make_trainer(max_grad_norm=1e-6)
     first.train()

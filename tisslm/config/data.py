@@ -163,7 +163,7 @@ class DataSection(Section):
 
         A fraction to hold out of another dataset gives a ``ConfigNote``.
         """
-        if self.name == "tokens":
+        if self.name == "tokens" and "tokens" not in (self.model_extra or {}):
             raise ConfigError(
                 'data.name: "tokens" is made of an array, in Python; leave data.name out and name '
                 "files of token ids with data.path"

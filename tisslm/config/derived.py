@@ -5,17 +5,14 @@ What does not live here: keys that are only called differently (``aliases``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
-from tisslm.config.loading import DEFAULT_RUN
+from tisslm.config.loading import DEFAULT_RUN, Tables
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
 from tisslm.models.transformer_config import PRESETS
-
-if TYPE_CHECKING:
-    from tisslm.config.layers import Tables
 
 __all__ = ["DERIVED", "derive"]
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
-from tisslm.config.loading import DEFAULT_RUN, Setting
-
-if TYPE_CHECKING:
-    from tisslm.config.layers import Tables
+from tisslm.config.loading import DEFAULT_RUN, Setting, Tables
 
 __all__ = ["RIVALS", "Rival", "drop_rivals", "start_afresh"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from tisslm.config.aliases import read_flag, rename
@@ -15,13 +15,13 @@ from tisslm.config.data import DataSection
 from tisslm.config.derived import derive
 from tisslm.config.fields import show
 from tisslm.config.giving_way import drop_rivals, start_afresh
-from tisslm.config.loading import Setting
+from tisslm.config.loading import Setting, Tables
 from tisslm.config.sections import LogSection, ModelSection
 from tisslm.config.training import TrainingConfig
 from tisslm.config.translation import translated
 from tisslm.errors import ConfigError
 
-__all__ = ["DEFAULT_PARTS", "SECTION_KEYS", "Tables", "merge"]
+__all__ = ["DEFAULT_PARTS", "SECTION_KEYS", "merge"]
 
 #: The sections that name a part, and the part when they name none.
 DEFAULT_PARTS = {
@@ -58,22 +58,6 @@ _STRINGS = frozenset(
         if info.annotation is str
     }
 )
-
-
-@dataclass
-class Tables:
-    """Nested tables of values, and where each came from.
-
-    Attributes
-    ----------
-    values : dict
-        By section.
-    origins : dict of str to str
-        By ``"section.key"``.
-    """
-
-    values: dict[str, dict[str, Any]] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
 
 
 def merge(layers: Iterable[Sequence[Setting]]) -> Tables:

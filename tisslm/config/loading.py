@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_RUN",
     "ENVIRONMENT_PREFIX",
     "Setting",
+    "Tables",
     "environment_settings",
     "file_settings",
     "override_settings",
@@ -58,6 +59,22 @@ class Setting:
     value: Any
     origin: str = ""
     text: str | None = None
+
+
+@dataclass
+class Tables:
+    """Nested tables of values, and where each came from.
+
+    Attributes
+    ----------
+    values : dict
+        By section.
+    origins : dict of str to str
+        By ``"section.key"``.
+    """
+
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 def parse_toml(text: str, origin: str) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from typing import Any, final
 
 from tisslm.config.aliases import unknown_key
 from tisslm.config.data import DataSection
-from tisslm.config.layers import DEFAULT_PARTS, SECTION_KEYS, Tables, merge
+from tisslm.config.layers import DEFAULT_PARTS, SECTION_KEYS, merge
 from tisslm.config.loading import (
     DEFAULT_RUN,
     Setting,
+    Tables,
     environment_settings,
     file_settings,
     override_settings,
