@@ -14,7 +14,7 @@ from tisslm.config.aliases import note, read_flag, rename
 from tisslm.config.data import DataSection
 from tisslm.config.fields import show
 from tisslm.config.loading import Setting
-from tisslm.config.sections import LogSection, ModelSection
+from tisslm.config.sections import FAMILY, LogSection, ModelSection
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
 
@@ -38,11 +38,15 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 #: Sections whose other keys belong to what this one says: another value starts them afresh.
-_HEADS = {"model": "preset", **dict.fromkeys(DEFAULT_PARTS, "name")}
+_HEADS = (
+    ("model", "family", FAMILY),
+    ("model", "preset", None),
+    *((section, "name", name) for section, name in DEFAULT_PARTS.items()),
+)
 
 _STRINGS = frozenset(
     {f"{section}.name" for section in DEFAULT_PARTS}
-    | {"model.preset", "model.activation"}
+    | {"model.family", "model.preset", "model.activation"}
     | {
         f"{cls.section}.{key}"
         for cls in (TrainingConfig, DataSection)
@@ -71,11 +75,11 @@ class Tables:
 def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
     """Put layers together; a later one wins, key by key.
 
-    A layer that names another part (or another model preset) than the layers below it starts
-    that section afresh, because the options there belong to the part that they were given for;
-    a ``ConfigNote`` names what was left out. A layer that gives ``training.epochs`` and no
-    ``max_steps`` takes back that of the layers below, with a note: it would win over the epochs
-    that were asked for. ``training.learning_rate`` may be spelled
+    A layer that names another part (or another family or preset of models) than the layers below
+    it starts that section afresh, because the options there belong to the part that they were
+    given for; a ``ConfigNote`` names what was left out. A layer that gives ``training.epochs``
+    and no ``max_steps`` takes back that of the layers below, with a note: it would win over the
+    epochs that were asked for. ``training.learning_rate`` may be spelled
     ``optimizer.learning_rate`` or ``optimizer.lr``.
 
     Parameters
@@ -92,8 +96,8 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
     tables = Tables()
     for layer in layers:
         settings = _canonical(layer)
-        for section, head in _HEADS.items():
-            _start_afresh(tables, settings, section, head)
+        for section, head, default in _HEADS:
+            _start_afresh(tables, settings, section, head, default)
         _let_epochs_count(tables, settings)
         for setting in settings:
             _put(tables, setting)
@@ -144,12 +148,14 @@ def _set_by(setting: Setting) -> str:
     return f" (set by {setting.origin})" if setting.origin else ""
 
 
-def _start_afresh(tables: Tables, settings: list[Setting], section: str, head: str) -> None:
+def _start_afresh(
+    tables: Tables, settings: list[Setting], section: str, head: str, default: str | None
+) -> None:
     """Drop the keys of a section if these settings give another value to its head."""
     new = [s.value for s in settings if s.path == (section, head)]
     table = tables.values.get(section, {})
-    current = table.get(head, DEFAULT_PARTS.get(section))
-    dropped = [key for key in table if key != head]
+    current = table.get(head, default)
+    dropped = [key for key in table if key not in (head, "family")]
     if not new or new[-1] == current or not dropped:
         return
     note(
