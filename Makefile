@@ -78,7 +78,7 @@ $(VENV)/installed: $(VENV)/ready $(SOURCES)
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -e plugins/tisslm-lion -e plugins/tisslm-extras \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -e plugins/tisslm-lion -e plugins/tisslm-conv -e plugins/tisslm-extras \
 		-e plugins/tisslm-parquet -e plugins/tisslm-tiktoken -e plugins/tisslm-tensorboard -e plugins/tisslm-mlflow \
 		-e plugins/tisslm-wandb -e plugins/tisslm-prometheus
 	touch $@

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tisslm.config import RunConfig
+from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.data import RunData
 from tisslm.errors import ConfigError
 from tisslm.fitting import few_windows
-from tisslm.models.transformer import Transformer
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.ownership import check_free
 from tisslm.passes import resolve_precision
 from tisslm.planning import Planner, settle
@@ -38,12 +37,14 @@ class ReadRun(NamedTuple):
     ----------
     config : RunConfig
         With the values that follow from others.
-    shape : TransformerConfig
+    family : ModelFamily
+    shape : ModelConfig
     data : RunData
     """
 
     config: RunConfig
-    shape: TransformerConfig
+    family: ModelFamily
+    shape: ModelConfig
     data: RunData
 
 
@@ -73,10 +74,11 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     folder = known_folder(config.training, config.resolved())
     if folder:
         check_free(Path(folder))
-    config, shape, data = read_run(config, registry)
-    plan = settle(plan_run(config, shape, data, registry))
+    read = read_run(config, registry)
+    config, family, shape, data = read
+    plan = settle(plan_run(read, registry))
     return Trainer(
-        Transformer(shape, seed=config.training.seed),
+        family.build(shape, seed=config.training.seed),
         config.optimizer,
         config.loss,
         config.scheduler,
@@ -103,19 +105,18 @@ def read_run(config: RunConfig, registry: Registry) -> ReadRun:
         As ``build_trainer`` does.
     """
     config = settle_names(config, registry)
-    shape = settle_sizes(config.model)
+    family, shape = settle_sizes(config.model, registry)
     _check_names(config, registry)
     config, seq_len, data = read_data(config, shape.seq_len, registry)
     sizes = {"vocab_size": _vocab_size(config, data), "seq_len": seq_len}
-    return ReadRun(config, shape.model_copy(update=sizes), data)
+    return ReadRun(config, family, family.configure(**{**shape.values(), **sizes}), data)
 
 
-def plan_run(
-    config: RunConfig, shape: TransformerConfig, data: RunData, registry: Registry
-) -> Planner:
+def plan_run(read: ReadRun, registry: Registry) -> Planner:
     """Return the planner of a run whose data are read and whose model is not yet made."""
+    config, data = read.config, read.data
     return Planner(
-        Transformer.of_shapes(shape),
+        read.family.of_shapes(read.shape),
         config.training,
         config.optimizer,
         registry,

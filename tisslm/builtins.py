@@ -14,6 +14,7 @@ __all__ = [
     "tisslm_communicators",
     "tisslm_datasets",
     "tisslm_losses",
+    "tisslm_models",
     "tisslm_monitors",
     "tisslm_optimizers",
     "tisslm_schedulers",
@@ -136,3 +137,9 @@ def tisslm_communicators() -> Iterable[Entry]:
     yield Entry(
         "local", "tisslm.communicators.local:LocalCommunicator", "one process, nothing to send"
     )
+
+
+@hookimpl
+def tisslm_models() -> Iterable[Entry]:
+    """Yield the built-in model families."""
+    yield Entry("gpt2", "tisslm.models.gpt2.family:GPT2", "decoder-only, learned positions")

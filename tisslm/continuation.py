@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from tisslm.contracts import Tokenizer
+from tisslm.contracts import Model, Tokenizer
 from tisslm.errors import DataError
 from tisslm.generate import Sampling, stream
-from tisslm.models.transformer import Transformer
 
 __all__ = ["opening", "pieces", "sample"]
 
@@ -63,7 +62,7 @@ def pieces(tokenizer: Tokenizer, prompt: Sequence[int], new: Iterable[int]) -> I
 
 
 def sample(
-    model: Transformer,
+    model: Model,
     tokenizer: Tokenizer,
     prompt: str,
     max_new_tokens: int,

@@ -37,7 +37,7 @@ from tisslm.records import (
 from tisslm.values import Histogram, Text
 
 if TYPE_CHECKING:
-    from tisslm.memory import ParameterGroup, Parameters
+    from tisslm.memory import ParameterGroup, Parameters, ParameterSpec
 
 __all__ = [
     "IGNORE_INDEX",
@@ -45,11 +45,15 @@ __all__ = [
     "Buffer",
     "Communicator",
     "Dataset",
+    "Decoder",
     "Histogram",
     "Layer",
     "Loss",
     "Model",
+    "ModelConfig",
+    "ModelFamily",
     "Monitor",
+    "Norm",
     "Optimizer",
     "PassContext",
     "PassObserver",
@@ -127,6 +131,167 @@ class Layer(ABC):
     ) -> None:
         """Turn the gradient of the output into that of the input; accumulate parameters'."""
 
+    def recompute(
+        self,
+        h_NC: FloatArray,
+        saved: Mapping[str, FloatArray],
+        scratch: Mapping[str, FloatArray],
+        ctx: PassContext,
+    ) -> None:
+        """Leave in ``saved`` what ``forward`` left, as the last layer of a recomputed block.
+
+        Nothing reads the stream afterwards, so a layer may write this method to spare its last
+        product. The base calls ``forward``, which is always right.
+        """
+        self.forward(h_NC, saved, scratch, ctx)
+
+    def cache_plan(self, batch: int, context: int) -> Mapping[str, Buffer]:
+        """Name what ``decode`` keeps of B sequences of up to ``context`` tokens; the base: nothing.
+
+        The arrays begin as zeros. Their ``kind`` says nothing here.
+        """
+        return {}
+
+    def fill_cache(
+        self, cache: Mapping[str, FloatArray], saved: Mapping[str, FloatArray], time: int
+    ) -> None:
+        """Keep in ``cache`` what ``decode`` needs of a prompt of T tokens; the base: nothing.
+
+        Called after each ``forward`` of a prompt, with what it has saved.
+
+        Raises
+        ------
+        ConfigError
+            By the base, if ``cache_plan`` names arrays that nobody would fill.
+        """
+        if cache:
+            raise ConfigError(
+                f"layer {type(self).__name__}: cache_plan() names {', '.join(cache)}, and there is "
+                "no fill_cache() that fills them from a prompt. Write Layer.fill_cache"
+            )
+
+    def decode(self, h_BC: FloatArray, cache: Mapping[str, FloatArray], position: int) -> None:
+        """Add this sublayer's output for one new token of each sequence, in place.
+
+        Parameters
+        ----------
+        h_BC : ndarray of shape (B, C), IN/OUT
+            The stream of the new tokens.
+        cache : mapping of str to ndarray, IN/OUT
+            The arrays of ``cache_plan``, with what earlier tokens left; this one's share is added.
+        position : int
+            How many tokens of the context came before.
+
+        Raises
+        ------
+        ConfigError
+            By the base: a layer that cannot decode is never passed over.
+        """
+        raise ConfigError(
+            f"layer {type(self).__name__}: it has no decode(), so its model can write no text "
+            "token by token. Write Layer.decode, or generate with a model that has it"
+        )
+
+
+class Norm(ABC):
+    """A normalization of rows inside a sublayer. It alone knows the names of its buffers."""
+
+    @abstractmethod
+    def plan(self, rows: int, dtype: str, at_once: int | None = None) -> Mapping[str, Buffer]:
+        """Name the buffers for N rows.
+
+        Parameters
+        ----------
+        rows : int
+        dtype : str
+            Of what is saved.
+        at_once : int, optional
+            How many rows one call of ``backward`` gets; left out, all of them.
+        """
+
+    @abstractmethod
+    def forward(
+        self,
+        h_NC: FloatArray,
+        x_NC: FloatArray | None,
+        y_NC: FloatArray,
+        saved: Mapping[str, FloatArray],
+        rows: slice = slice(None),
+    ) -> None:
+        """Write the normalized rows to ``y_NC``, and to ``saved`` what ``backward`` needs.
+
+        ``x_NC`` receives the stream as it is kept for backward; it is what is normalized.
+        """
+
+    @abstractmethod
+    def apply(self, h_BC: FloatArray, y_BC: FloatArray) -> None:
+        """Write the normalized rows to ``y_BC``, and keep nothing."""
+
+    @abstractmethod
+    def recompute(
+        self,
+        x_NC: FloatArray,
+        y_NC: FloatArray,
+        saved: Mapping[str, FloatArray],
+        rows: slice = slice(None),
+    ) -> None:
+        """Write the bits that ``forward`` wrote for these rows, from what it kept."""
+
+    @abstractmethod
+    def backward(
+        self,
+        dy_NC: FloatArray,
+        x_NC: FloatArray,
+        dres_NC: FloatArray | None,
+        dx_NC: FloatArray,
+        saved: Mapping[str, FloatArray],
+        scratch: Mapping[str, FloatArray],
+        rows: slice = slice(None),
+    ) -> None:
+        """Write dx, with the residual's gradient ``dres_NC`` added; accumulate parameters'."""
+
+    @abstractmethod
+    def statistics(self, saved: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Return those of the arrays that are the norm's: one number a row in each."""
+
+
+class ModelConfig(Protocol):
+    """The shape of a model: what its family builds it from."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V: the number of token ids."""
+
+    @property
+    def seq_len(self) -> int:
+        """The longest T."""
+
+    def values(self) -> dict[str, Any]:
+        """Return every setting as plain JSON values, which ``ModelFamily.configure`` takes back."""
+
+
+class Decoder(ABC):
+    """B sequences that a model continues token by token."""
+
+    @abstractmethod
+    def prefill(self, tokens_BT: IntArray) -> FloatArray:
+        """Start anew from prompts of one length and return the logits after them, (B, V)."""
+
+    @property
+    @abstractmethod
+    def full(self) -> bool:
+        """Whether the context has no room for another token."""
+
+    @abstractmethod
+    def step(self, ids_B: IntArray) -> FloatArray:
+        """Append one token to each sequence and return the logits after it, of shape (B, V).
+
+        Raises
+        ------
+        ShapeError
+            If the context is full.
+        """
+
 
 class Model(Observed, ABC):
     """A language model: token ids in, logits out, gradients left in ``parameters``.
@@ -136,8 +301,26 @@ class Model(Observed, ABC):
 
     parameters: Parameters
 
+    #: Registered name of the family that builds this model again from ``config``; "" for a model
+    #: that only the program that made it can build, whose checkpoints no command can load.
+    family: ClassVar[str] = ""
+
     #: Whether passes keep the documents of a row apart (``Batch.start_BT``).
     takes_documents: ClassVar[bool] = False
+
+    #: Whether ``decoder`` is written, so that the model can write text.
+    writes_text: ClassVar[bool] = False
+
+    #: The shape that the family builds it from; None if it has none.
+    config: ModelConfig | None = None
+
+    #: Key of the first values and of every random draw; None if the model has no such key.
+    seed: int | None = None
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the parameters: "float32", or "float64" for a model on the twins."""
+        return str(self.parameters.dtype)
 
     @property
     @abstractmethod
@@ -223,9 +406,105 @@ class Model(Observed, ABC):
         return {}
 
     @property
+    def layer_names(self) -> Sequence[str]:
+        """Name the layers that ``plan`` numbers, as their parameters are named; none by default."""
+        return ()
+
+    @property
+    def n_head(self) -> int:
+        """H: heads of attention in a block, for what monitors of attention take; 0 if none."""
+        return 0
+
+    @property
     def thread_scratch(self) -> int:
         """Bytes of the kernels' scratch, for all threads together, once a pass was run."""
         return 0
+
+    def flops_per_token(self, time: int) -> int | None:
+        """Count the operations of a training step per token of rows of T; None where unknown."""
+        return None
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes that decoding one sequence of the longest T keeps; 0 where it keeps nothing."""
+        return 0
+
+    def decoder(self) -> Decoder:
+        """Return a new decoder; a model that has one says ``writes_text = True``.
+
+        Raises
+        ------
+        ConfigError
+            By the base.
+        """
+        raise ConfigError(
+            f"model {type(self).__name__}: it has no decoder() of its own, so it can write no "
+            "text. Write Model.decoder, or generate with a model that has it, such as Transformer"
+        )
+
+
+class ModelFamily(ABC):
+    """A family of models: which settings a model is built from, and how.
+
+    It is what ``[model] family`` names, what a checkpoint is loaded by, and what a plan asks for
+    shapes. A family is built without arguments, and keeps nothing.
+    """
+
+    #: Settings by preset's name.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @abstractmethod
+    def configure(self, **values: Any) -> ModelConfig:
+        """Return the shape that settings describe.
+
+        The builder adds ``vocab_size`` from the tokenizer, 1 while it does not know it yet.
+
+        Raises
+        ------
+        ConfigError
+            For a setting that is unknown, missing or wrong.
+        """
+
+    @abstractmethod
+    def parameters(self, config: Any) -> Iterable[ParameterSpec]:
+        """Name every parameter of a model of this shape, one after another, and make none."""
+
+    @abstractmethod
+    def build(
+        self,
+        config: Any,
+        *,
+        seed: int = 42,
+        dtype: str = "float32",
+        parameters: Parameters | None = None,
+    ) -> Model:
+        """Return a model of this shape.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            What ``configure`` returned.
+        seed : int
+        dtype : {"float32", "float64"}
+        parameters : Parameters, optional
+            Used as they are, in place of new ones with first values: those of a checkpoint, or
+            shapes without memory, of which a plan is made.
+        """
+
+    @final
+    def of_shapes(self, config: Any, dtype: str = "float32") -> Model:
+        """Return a model without memory: the sizes and plans of the real one, and no passes."""
+        from tisslm.memory import Parameters, ShapeArena
+
+        shapes = Parameters(self.parameters(config), dtype, arena=ShapeArena)
+        return self.build(config, dtype=dtype, parameters=shapes)
+
+    def with_layers(self, config: Any, n_layer: int) -> ModelConfig | None:
+        """Return the shape with another number of layers, of which a plan measures two.
+
+        None, the default, if the family cannot tell; speed is then not foretold.
+        """
+        return None
 
 
 class Loss(Stateful, ABC):

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.contracts import Model
 from tisslm.errors import ConfigError, DataError
-from tisslm.models.decoding import Decoder
-from tisslm.models.transformer import Transformer
 
 __all__ = ["Sampling", "generate", "stream"]
 
@@ -76,7 +75,7 @@ class Sampling:
 
 
 def stream(
-    model: Transformer,
+    model: Model,
     prompt: Sequence[int],
     max_new_tokens: int,
     sampling: Sampling,
@@ -87,7 +86,8 @@ def stream(
 
     Parameters
     ----------
-    model : Transformer
+    model : Model
+        One that ``writes_text``.
     prompt : sequence of int
         At least one id; of a longer one than ``model.seq_len``, the end is used.
     max_new_tokens : int
@@ -105,7 +105,7 @@ def stream(
     if max_new_tokens < 0:
         raise ConfigError(f"max_new_tokens: expected an integer >= 0, got {max_new_tokens}")
     generator = np.random.Generator(np.random.Philox(key=sampling.seed))
-    decoder = Decoder(model)
+    decoder = model.decoder()
     context = [int(i) for i in prompt][-model.seq_len :]
     logits = decoder.prefill(np.array([context], dtype=np.int64))
     for n in range(max_new_tokens):
@@ -122,7 +122,7 @@ def stream(
 
 
 def generate(
-    model: Transformer,
+    model: Model,
     prompt: Sequence[int],
     max_new_tokens: int = 200,
     sampling: Sampling | None = None,

@@ -28,6 +28,7 @@ __all__ = [
     "tisslm_communicators",
     "tisslm_datasets",
     "tisslm_losses",
+    "tisslm_models",
     "tisslm_monitors",
     "tisslm_optimizers",
     "tisslm_schedulers",
@@ -119,6 +120,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("dataset", "tisslm_datasets", "Dataset"),
             Kind("tokenizer", "tisslm_tokenizers", "Tokenizer"),
             Kind("communicator", "tisslm_communicators", "Communicator"),
+            Kind("model", "tisslm_models", "ModelFamily"),
         )
     }
 )
@@ -293,5 +295,27 @@ def tisslm_communicators() -> Iterable[Entry]:
         @hookimpl
         def tisslm_communicators():
             yield Entry("tcp", "tisslm_tcp.tcp:TcpCommunicator", "plain sockets between hosts")
+    """
+    return ()
+
+
+@hookspec
+def tisslm_models() -> Iterable[Entry]:
+    """Yield model families: classes that keep ``tisslm.contracts.ModelFamily``.
+
+    Built as ``cls()``. ``[model] family`` names one; the other keys of the section go to its
+    ``configure``.
+
+    Returns
+    -------
+    iterable of Entry
+
+    Examples
+    --------
+    ::
+
+        @hookimpl
+        def tisslm_models():
+            yield Entry("causal_conv", "tisslm_conv.family:CausalConv", "dilated convolutions")
     """
     return ()

@@ -6,17 +6,16 @@ What does not live here: the files of a checkpoint (``checkpoint``), and trainin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tisslm import checkpoint
 from tisslm.config import RunConfig
-from tisslm.contracts import Tokenizer
+from tisslm.config.sections import FAMILY
+from tisslm.contracts import Model, ModelFamily, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError
-from tisslm.models.initialization import parameter_specs
-from tisslm.models.transformer import Transformer
-from tisslm.models.transformer_config import TransformerConfig
+from tisslm.memory import Parameters, ParameterSpec
 from tisslm.registry import Registry, load_registry
 from tisslm.run import CONFIG
 from tisslm.run_choice import open_run
@@ -27,7 +26,7 @@ __all__ = ["load_model", "load_run_config", "saved_tokenizer"]
 
 def load_model(
     path: checkpoint.Where, *, registry: Registry | None = None
-) -> tuple[Transformer, Tokenizer | None]:
+) -> tuple[Model, Tokenizer | None]:
     """Build the model and the tokenizer of a checkpoint.
 
     Parameters
@@ -35,41 +34,29 @@ def load_model(
     path : str, Path or Found
         Whatever ``tisslm.checkpoint.find`` understands: a checkpoint, or a run directory.
     registry : Registry, optional
-        Where the tokenizer's name is looked up; left out, every installed part.
+        Where the names of family and tokenizer are looked up; left out, every installed part.
 
     Returns
     -------
-    model : Transformer
-        In the data type of the checkpoint.
+    model : Model
+        Of the checkpoint's family, in the data type of the checkpoint.
     tokenizer : Tokenizer or None
         None if the checkpoint has none.
 
     Raises
     ------
     CheckpointError
-        If the checkpoint is missing, damaged, or not one of a Transformer.
+        If the checkpoint is missing, damaged, or not one of its family.
     PluginError
-        If the tokenizer is one that is not installed.
+        If the family or the tokenizer is one that is not installed.
     """
+    registry = load_registry() if registry is None else registry
     place = checkpoint.find(path)
     where, found = place.path, checkpoint.read(place, optimizer=False)
-    try:
-        config = TransformerConfig(**found.model_config)
-        _check_sizes(config, found.model, where)
-        dtypes = {str(kind_of(found.model, name)[1]) for name in found.model}
-        model = Transformer(config, dtype=dtypes.pop() if len(dtypes) == 1 else "float32")
-    except ConfigError as error:
-        raise CheckpointError(
-            f"{where / 'config.json'}: expected the configuration of a Transformer, got another "
-            f"({error}); give a checkpoint that tisslm train has written"
-        ) from error
-    parameters = model.parameters.state()
-    checkpoint.check_parameters(parameters, found.model, str(where))
-    for name, array in parameters.items():
-        array[...] = found.model[name]
+    model = _model(found, registry, where)
     if found.tokenizer is None:
         return model, None
-    tokenizer = _tokenizer(found.tokenizer, registry or load_registry(), where)
+    tokenizer = _tokenizer(found.tokenizer, registry, where)
     if tokenizer.vocab_size > model.vocab_size:
         raise CheckpointError(
             f"{where}: its tokenizer has {tokenizer.vocab_size} ids, its model a vocabulary of "
@@ -78,9 +65,32 @@ def load_model(
     return model, tokenizer
 
 
-def _check_sizes(config: TransformerConfig, arrays: Mapping[str, Any], where: Path) -> None:
+def _model(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Model:
+    """Build the model of a checkpoint on the parameters that it holds."""
+    values = dict(found.model_config)
+    family: ModelFamily = registry.build("model", values.pop("family", FAMILY))
+    try:
+        shape = family.configure(**values)
+        _check_sizes(family.parameters(shape), found.model, where)
+        dtypes = {str(kind_of(found.model, name)[1]) for name in found.model}
+        dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
+        parameters = Parameters(family.parameters(shape), dtype)
+        model = family.build(shape, dtype=dtype, parameters=parameters)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{where / 'config.json'}: expected the configuration of a Transformer, got another "
+            f"({error}); give a checkpoint that tisslm train has written"
+        ) from error
+    arrays = parameters.state()
+    checkpoint.check_parameters(arrays, found.model, str(where))
+    for name, array in arrays.items():
+        array[...] = found.model[name]
+    return model
+
+
+def _check_sizes(specs: Iterable[ParameterSpec], arrays: Mapping[str, Any], where: Path) -> None:
     """Compare sizes with the arrays before any memory is taken: a file can say what it likes."""
-    for spec in parameter_specs(config):  # one after another, however many layers it says
+    for spec in specs:  # one after another, however many layers the file says
         found = kind_of(arrays, spec.name)[0] if spec.name in arrays else None
         if found != spec.shape:
             got = "none" if found is None else f"one of {found}"

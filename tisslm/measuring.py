@@ -17,10 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Batch, Loss, Optimizer, target_weights
+from tisslm.contracts import (
+    Batch,
+    Loss,
+    Model,
+    ModelConfig,
+    ModelFamily,
+    Optimizer,
+    target_weights,
+)
 from tisslm.memory_limit import MemoryLimit
-from tisslm.models.transformer import Transformer
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.planning import Planner
 from tisslm.registry import Registry
 
@@ -50,7 +56,8 @@ class Speed:
 
 
 def measure(
-    shape: TransformerConfig,
+    family: ModelFamily,
+    shape: ModelConfig,
     config: TrainingConfig,
     parts: tuple[object, object],
     registry: Registry,
@@ -63,7 +70,8 @@ def measure(
 
     Parameters
     ----------
-    shape : TransformerConfig
+    family : ModelFamily
+    shape : ModelConfig
     config : TrainingConfig
     parts : (optimizer, loss)
         Names, or pairs of name and options.
@@ -76,17 +84,20 @@ def measure(
     Returns
     -------
     Speed or None
-        None if two blocks do not fit.
+        None if two layers do not fit, or the family cannot change their number.
     """
     optimizer, loss = parts
-    two = shape.model_copy(update={"n_layer": 2})
-    plan = Planner(Transformer.of_shapes(two), config, optimizer, registry, precision=precision)
+    shapes = {n: family.with_layers(shape, n) for n in (2, 1)}
+    if None in shapes.values():
+        return None
+    model = family.of_shapes(shapes[2])
+    plan = Planner(model, config, optimizer, registry, precision=precision)
     if plan.plan(checkpointing, 1).total > limit.nbytes:
         return None
     loss_fn: Loss = registry.build("loss", loss)
     rows, passes, growth, per_parameter = 0, [], 1.0, 0.0
     for n_layer in (2, 1):
-        model = Transformer(shape.model_copy(update={"n_layer": n_layer}), seed=config.seed)
+        model = family.build(shapes[n_layer], seed=config.seed)
         model.prepare(precision=precision, activation_checkpointing=checkpointing)
         if n_layer == 2:
             alone = _fastest(_pass(model, loss_fn, 1))
@@ -101,8 +112,8 @@ def measure(
             del made
         del model
     block = max(passes[0] - passes[1], 0.0)
-    pass_seconds = growth * (passes[1] + (shape.n_layer - 1) * block)
-    count = Transformer.of_shapes(shape).parameters.count
+    pass_seconds = growth * (passes[1] + (shape.values()["n_layer"] - 1) * block)
+    count = family.of_shapes(shape).parameters.count
     seconds = config.gradient_accumulation_steps * pass_seconds + per_parameter * count
     tokens = config.batch_size * config.gradient_accumulation_steps * shape.seq_len
     return Speed(tokens / seconds, seconds, rows)
@@ -119,7 +130,7 @@ def _growth(alone: float, together: float, rows: int, wanted: int) -> float:
     return 1.0 + (wanted - rows) * slope / together
 
 
-def _pass(model: Transformer, loss: Loss, rows: int) -> Callable[[], object]:
+def _pass(model: Model, loss: Loss, rows: int) -> Callable[[], object]:
     ids = np.random.default_rng(0).integers(0, model.vocab_size, (2, rows, model.seq_len))
     x_BT, y_BT = ids.astype(np.int32)
     batch = Batch(x_BT, y_BT, target_weights(y_BT, np.float64))

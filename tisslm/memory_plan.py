@@ -19,8 +19,6 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import Model, Optimizer
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.memory_limit import resident, size_text
-from tisslm.models.decoding import Decoder
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import Registry
 from tisslm.sites import planned_room
 
@@ -211,9 +209,8 @@ def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
 
 def sampling_items(model: Model) -> Iterator[Item]:
     """Yield what samples on the way take: the keys and values of one sequence."""
-    shape = getattr(model, "config", None)
-    if isinstance(shape, TransformerConfig):
-        yield Item("scratch", "", Decoder.cache_bytes(shape))
+    if model.cache_bytes:
+        yield Item("scratch", "", model.cache_bytes)
 
 
 def all_monitors(given: Iterable[object], config: TrainingConfig) -> list[object]:

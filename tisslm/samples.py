@@ -14,7 +14,6 @@ from tisslm.continuation import opening, pieces
 from tisslm.contracts import Model, Text, Tokenizer
 from tisslm.errors import ConfigError, DataError
 from tisslm.generate import Sampling, stream
-from tisslm.models.transformer import Transformer
 
 __all__ = ["Sampler", "make_sampler"]
 
@@ -29,7 +28,7 @@ class Sampler:
 
     Parameters
     ----------
-    model : Transformer
+    model : Model
     tokenizer : Tokenizer
     config : TrainingConfig
 
@@ -39,7 +38,7 @@ class Sampler:
         If the tokenizer cannot read a prompt.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, config: TrainingConfig) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer, config: TrainingConfig) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._every, self._length, self._seed = (
             config.sample_every,
@@ -85,7 +84,7 @@ def make_sampler(
     """
     if config.sample_every == 0:
         return None
-    if not isinstance(model, Transformer):
+    if not model.writes_text:
         raise ConfigError(
             "training.sample_every: expected a Transformer, which can write text token by token, "
             f"got {type(model).__name__}; set it to 0"

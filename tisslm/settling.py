@@ -15,11 +15,12 @@ from tisslm.config import RunConfig
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
 from tisslm.config.layers import DEFAULT_PARTS
+from tisslm.config.sections import FAMILY
+from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.data import RunData, load_data
 from tisslm.datasets.splits import TooShortError
 from tisslm.errors import ConfigError, PluginError
 from tisslm.loading import saved_tokenizer
-from tisslm.models.transformer_config import PRESETS, TransformerConfig
 from tisslm.registry import Registry
 from tisslm.run_tokenizer import LearnsFromTextError
 
@@ -68,13 +69,14 @@ def _options(registry: Registry, section: str, name: str) -> frozenset[str]:
         return frozenset()
 
 
-def settle_sizes(model: dict[str, Any]) -> TransformerConfig:
-    """Return the model's shape, with a vocabulary of 1 where none is given.
+def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily, ModelConfig]:
+    """Return the model's family and its shape, with a vocabulary of 1 where none is given.
 
     Parameters
     ----------
     model : dict
         The keys of ``[model]``; a preset's heads and channels follow those that are among them.
+    registry : Registry
 
     Raises
     ------
@@ -82,15 +84,14 @@ def settle_sizes(model: dict[str, Any]) -> TransformerConfig:
         If they do not fit each other.
     """
     values = {"vocab_size": 1, **model}
-    preset = values.pop("preset", None)
-    if preset is None:
-        return TransformerConfig(**values)
-    shape = TransformerConfig.preset(preset, **values)
-    for key in ("n_head", "n_embd"):
-        own, found = PRESETS[preset][key], getattr(shape, key)
+    family: ModelFamily = registry.build("model", values.pop("family", FAMILY))
+    shape = family.configure(**values)
+    found_values = shape.values()
+    for key, own in family.presets.get(model.get("preset", ""), {}).items():
+        found = found_values.get(key)
         if key not in model and found != own:
             note(f"model.{key} = {found} in place of the preset's {own}, to fit what was given")
-    return shape
+    return family, shape
 
 
 def read_data(

@@ -265,7 +265,7 @@ def test_any_key_may_be_changed_alone(
     again = RunConfig.from_mapping(found.config.resolved())
     assert again == found.config, "what is recorded is what was run"
     if key.startswith(("model.", "data.", "tokenizer.")):
-        plan_run(*found, registry).plan()
+        plan_run(found, registry).plan()
         return
     trainer = build_trainer(again.changed("model", n_layer=1), registry=registry)
     if key.startswith(("optimizer.", "scheduler.", "loss.")):

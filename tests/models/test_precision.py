@@ -19,7 +19,7 @@ from tisslm.errors import ConfigError, ShapeError
 from tisslm.evaluate import evaluate
 from tisslm.generate import generate
 from tisslm.losses.cross_entropy import CrossEntropy
-from tisslm.models.decoding import Decoder
+from tisslm.models.decoding import TransformerDecoder
 
 SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 32, "seq_len": 20, "vocab_size": 13}
 MIXED = ["bf16", "fp16"]
@@ -180,7 +180,7 @@ def test_decoding_is_close_to_a_pass_over_the_whole_text(make, precision):
     model = make(precision)
     x, _ = window(model)
     expected, _ = model.forward(x)
-    decoder = Decoder(model)
+    decoder = TransformerDecoder(model)
     found = [decoder.prefill(x[:, :7])]
     found += [decoder.step(x[:, t]) for t in range(7, 20)]
     assert found[0].dtype == np.float32

@@ -14,7 +14,7 @@ from tisslm.contracts import Batch, Loss, target_weights
 from tisslm.errors import ConfigError, DataError, ShapeError
 from tisslm.generate import generate
 from tisslm.losses.cross_entropy import CrossEntropy
-from tisslm.models.decoding import Decoder
+from tisslm.models.decoding import TransformerDecoder
 
 SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 32, "seq_len": 20, "vocab_size": 13}
 
@@ -180,7 +180,7 @@ def test_parameters_of_one_size_do_not_depend_on_the_others(make):
 def test_decoding_step_by_step_gives_the_logits_of_the_whole(make, ids, shape):
     model = make("float64", **shape)
     expected, _ = model.forward(ids)
-    decoder = Decoder(model)
+    decoder = TransformerDecoder(model)
     found = [decoder.prefill(ids[:, :6])]
     found += [decoder.step(ids[:, t]) for t in range(6, 20)]
     np.testing.assert_allclose(np.stack(found, axis=1), expected[:, 5:], atol=1e-12)

@@ -49,7 +49,7 @@ def test_descriptions_that_are_not_one_line_are_refused(description: Any) -> Non
 
 
 def test_every_kind_has_a_hook_a_contract_and_built_in_parts() -> None:
-    assert len(KINDS) == 8
+    assert len(KINDS) == 9
     for name, kind in KINDS.items():
         assert kind.name == name
         assert list(getattr(hookspecs, kind.hook)()) == []

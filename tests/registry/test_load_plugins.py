@@ -22,7 +22,7 @@ def tisslm_sinks():
 """
 HOOKS = (
     "tisslm_optimizers, tisslm_schedulers, tisslm_losses, tisslm_sinks, tisslm_monitors, "
-    "tisslm_datasets, tisslm_tokenizers, tisslm_communicators"
+    "tisslm_datasets, tisslm_tokenizers, tisslm_communicators, tisslm_models"
 )
 
 

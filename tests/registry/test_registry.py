@@ -69,6 +69,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
         "dataset": ["text", "tokens"],
         "tokenizer": ["bpe", "byte", "char"],
         "communicator": ["local"],
+        "model": ["gpt2"],
     }
     assert str(registry.part("optimizer", "adamw")) == f"optimizer 'adamw' ({OURS})"
 
@@ -76,7 +77,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
 def test_every_built_in_name_can_be_imported(site: FakeSite) -> None:
     registry = load_registry()
     classes = [registry.get(kind, name) for kind in KINDS for name in names(registry, kind)]
-    assert len(set(classes)) == len(classes) == 29
+    assert len(set(classes)) == len(classes) == 30
 
 
 def test_a_plugins_class_is_imported_when_its_name_is_used(
@@ -140,7 +141,7 @@ def test_a_broken_plugin_does_not_stop_a_run_that_does_not_name_it(site: FakeSit
 def test_an_unknown_kind_lists_the_known(site: FakeSite) -> None:
     assert error_of_getting("optimizers", "adamw") == (
         "unknown kind of part 'optimizers'. Known: optimizer, scheduler, loss, sink, monitor, "
-        "dataset, tokenizer, communicator. Did you mean 'optimizer'?"
+        "dataset, tokenizer, communicator, model. Did you mean 'optimizer'?"
     )
 
 

@@ -17,13 +17,12 @@ from tisslm import checkpoint
 from tisslm.checkpoint import Found
 from tisslm.cli._terminal import say
 from tisslm.config import DataSection
-from tisslm.contracts import Dataset, Tokenizer
+from tisslm.contracts import Dataset, Model, Tokenizer
 from tisslm.data import load_file, load_validation
 from tisslm.errors import CheckpointError
 from tisslm.evaluate import Evaluation
 from tisslm.evaluate import evaluate as evaluate_model
 from tisslm.loading import load_model, load_run_config
-from tisslm.models.transformer import Transformer
 from tisslm.registry import Registry, load_registry
 from tisslm.run_sources import run_sources
 
@@ -91,7 +90,7 @@ def _sentence(found: Evaluation) -> str:
 
 
 def _of_run(
-    place: Found, model: Transformer, tokenizer: Tokenizer | None, registry: Registry
+    place: Found, model: Model, tokenizer: Tokenizer | None, registry: Registry
 ) -> _Windows:
     """Return what the run that a checkpoint belongs to validates on."""
     where = place.path
@@ -108,7 +107,7 @@ def _of_run(
     return _Windows(dataset, name, config.training.batch_size)
 
 
-def _of_path(path: Path, place: Found, model: Transformer, tokenizer: Tokenizer | None) -> _Windows:
+def _of_path(path: Path, place: Found, model: Model, tokenizer: Tokenizer | None) -> _Windows:
     """Return all of a file or folder, read as the run read its data if it is still there."""
     _check_readable(place.path, DataSection(path=str(path)), tokenizer)
     try:

@@ -12,14 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from tisslm import ops
-from tisslm.build import plan_run, read_run
+from tisslm.build import ReadRun, plan_run, read_run
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
 from tisslm.data import RunData
 from tisslm.measuring import measure
 from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
 from tisslm.memory_plan import FAMILIES, MemoryPlan
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.passes import resolve_precision
 from tisslm.planning import Planner
 from tisslm.registry import Registry, load_registry
@@ -49,12 +48,13 @@ def plan(
     The text is read, because vocabulary and length depend on it. Settings as for train.
     """
     run, registry = RunConfig.load(config, settings or ()), load_registry()
-    run, shape, data = read_run(run, registry)
+    read = read_run(run, registry)
+    run = read.config
     limit = resolve_limit(run.training.memory_limit)
-    planner = plan_run(run, shape, data, registry)
-    found = _facts(planner, run, data, limit)
+    planner = plan_run(read, registry)
+    found = _facts(planner, run, read.data, limit)
     if not no_measure:
-        found["speed"] = _speed(run, shape, registry, limit, found)
+        found["speed"] = _speed(read, registry, limit, found)
     if json:
         say(json_text.dumps(found, indent=2))
     else:
@@ -76,7 +76,7 @@ def _facts(planner: Planner, run: RunConfig, data: RunData, limit: MemoryLimit) 
     steps = training.max_steps or training.epochs * -(-len(data.train) // rows)
     return {
         "parameters": model.parameters.count,
-        "flops_per_token": getattr(model, "flops_per_token", lambda time: None)(planner.time),
+        "flops_per_token": model.flops_per_token(planner.time),
         "tokens_per_step": rows * planner.time,
         "steps": steps,
         "activation_checkpointing": wanted,
@@ -113,13 +113,13 @@ def _changes(
     return found
 
 
-def _speed(
-    run: RunConfig, shape: TransformerConfig, registry: Registry, limit: MemoryLimit, found: Facts
-) -> Facts | None:
+def _speed(read: ReadRun, registry: Registry, limit: MemoryLimit, found: Facts) -> Facts | None:
+    run = read.config
     if run.training.threads is not None:
         ops.set_threads(run.training.threads)
     speed = measure(
-        shape,
+        read.family,
+        read.shape,
         run.training,
         (run.optimizer, run.loss),
         registry,

@@ -20,7 +20,6 @@ from tisslm.continuation import sample
 from tisslm.dry_run import dry_run as try_run
 from tisslm.generate import Sampling
 from tisslm.leaving import EXIT_CODE, Leave, leave_at_once
-from tisslm.models.transformer import Transformer
 from tisslm.time_limits import time_limits
 from tisslm.trainer import Trainer
 
@@ -179,7 +178,7 @@ def _interruption(trainer: Trainer) -> str:
 def _show_sample(trainer: Trainer) -> None:
     """Print what the model writes now; a run without a tokenizer has no text."""
     model, tokenizer = trainer.model, trainer.tokenizer
-    if tokenizer is None or not isinstance(model, Transformer):
+    if tokenizer is None or not model.writes_text:
         return
     text = "".join(sample(model, tokenizer, "", SAMPLE_TOKENS, SAMPLING))
     say(f"\nsample:\n{text.strip()}\n")

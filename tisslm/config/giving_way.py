@@ -95,7 +95,8 @@ def start_afresh(
     new = [s.value for s in settings if s.path == (section, head)]
     if not new or new[-1] == current:
         return
-    dropped = [key for key in tables.values.get(section, {}) if key != head]
+    kept = (head, "family")  # a preset is one of its family
+    dropped = [key for key in tables.values.get(section, {}) if key not in kept]
     said = f"{section}.{head} = {show(new[-1])} starts [{section}] afresh"
     if section == "data":  # a path is any dataset's, but that of the default run is a text's alone
         dropped = [k for k in dropped if tables.origins.get(f"data.{k}") == DEFAULT_RUN]

@@ -16,7 +16,7 @@ from tisslm.config.derived import derive
 from tisslm.config.fields import show
 from tisslm.config.giving_way import drop_rivals, start_afresh
 from tisslm.config.loading import Setting, Tables
-from tisslm.config.sections import LogSection, ModelSection
+from tisslm.config.sections import FAMILY, LogSection, ModelSection
 from tisslm.config.training import TrainingConfig
 from tisslm.config.translation import translated
 from tisslm.errors import ConfigError
@@ -42,15 +42,16 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
 
 #: Sections whose other keys belong to what this one says, and its value where nothing is said:
 #: another value starts them afresh.
-_HEADS: dict[str, tuple[str, str | None]] = {
-    "model": ("preset", None),
-    "data": ("name", "text"),
-    **{section: ("name", name) for section, name in DEFAULT_PARTS.items()},
-}
+_HEADS: tuple[tuple[str, str, str | None], ...] = (
+    ("model", "family", FAMILY),
+    ("model", "preset", None),
+    ("data", "name", "text"),
+    *((section, "name", name) for section, name in DEFAULT_PARTS.items()),
+)
 
 _STRINGS = frozenset(
     {f"{section}.name" for section in DEFAULT_PARTS}
-    | {"model.preset", "model.activation"}
+    | {"model.family", "model.preset", "model.activation"}
     | {
         f"{cls.section}.{key}"
         for cls in (TrainingConfig, DataSection)
@@ -63,12 +64,12 @@ _STRINGS = frozenset(
 def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
     """Put layers together; a later one wins, key by key.
 
-    A layer that names another part (or another model preset) than the layers below it starts
-    that section afresh, because the options there belong to the part that they were given for;
-    a ``ConfigNote`` names what was left out. A layer that gives one of two rivals (``RIVALS``)
-    takes the other back from the layers below, with a note: ``training.epochs`` counts, although
-    ``training.max_steps`` would win over it. ``training.learning_rate`` may be spelled
-    ``optimizer.learning_rate`` or ``optimizer.lr``.
+    A layer that names another part (or another family or preset of models) than the layers below
+    it starts that section afresh, because the options there belong to the part that they were
+    given for; a ``ConfigNote`` names what was left out. A layer that gives one of two rivals
+    (``RIVALS``) takes the other back from the layers below, with a note: ``training.epochs``
+    counts, although ``training.max_steps`` would win over it. ``training.learning_rate`` may be
+    spelled ``optimizer.learning_rate`` or ``optimizer.lr``.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
     tables = Tables()
     for layer in (part for given in layers for part in translated(given)):
         settings = _canonical(layer)
-        for section, (head, silent) in _HEADS.items():
+        for section, head, silent in _HEADS:
             current = tables.values.get(section, {}).get(head, silent)
             start_afresh(tables, settings, section, head, current)
         drop_rivals(tables, settings)

@@ -27,11 +27,20 @@ from tisslm.config.loading import (
     parse_toml,
     table_settings,
 )
+from tisslm.config.section import Section
 from tisslm.config.sections import LogSection, ModelSection, Part, make_part
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
 
 __all__ = ["RunConfig"]
+
+
+#: Sections that know all of their keys, unless they name a part that has its own.
+_CLOSED: Mapping[str, type[Section]] = {
+    "model": ModelSection,
+    "data": DataSection,
+    "training": TrainingConfig,
+}
 
 
 @final
@@ -43,7 +52,8 @@ class RunConfig:
     ----------
     model : dict
         The keys of ``TransformerConfig`` that were given, ``preset`` among them or all of
-        ``n_layer, n_head, n_embd, seq_len``; the preset "char-tiny" if none was.
+        ``n_layer, n_head, n_embd, seq_len``; the preset "char-tiny" if none was. Of another
+        ``family`` than "gpt2": the keys of its own.
     data : DataSection
     tokenizer, optimizer, scheduler, loss : Part
         A pair of name and options. The learning rate is not among the options.
@@ -112,7 +122,7 @@ class RunConfig:
         data = DataSection(**values.get("data", {}))
         data.check()
         model = ModelSection(**values.get("model", {}))
-        if not {"preset", *model.sizes} & model.model_dump(exclude_none=True).keys():
+        if not {"family", "preset", *model.sizes} & model.model_dump(exclude_none=True).keys():
             model.preset = "char-tiny"
         log = LogSection(**values.get("log", {}))
         log.check()
@@ -192,9 +202,7 @@ def _check_keys(values: Mapping[str, Mapping[str, Any]]) -> None:
             near = difflib.get_close_matches(section, SECTION_KEYS, n=1)
             advice = f"did you mean [{near[0]}]?" if near else f"known: {', '.join(SECTION_KEYS)}"
             raise ConfigError(f"[{section}]: unknown section; {advice}")
-        closed = section in ("model", "training") or (
-            section == "data" and not DataSection.is_open(table)
-        )
+        closed = section in _CLOSED and not _CLOSED[section].is_open(table)
         for key in table if closed else ():
             if key not in SECTION_KEYS[section]:
                 raise unknown_key(section, key, SECTION_KEYS[section], SECTION_KEYS)

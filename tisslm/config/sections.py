@@ -28,7 +28,10 @@ from tisslm.config.fields import (
 from tisslm.config.section import Section
 from tisslm.errors import ConfigError
 
-__all__ = ["LogSection", "ModelSection", "Part", "check_plain", "make_part"]
+__all__ = ["FAMILY", "LogSection", "ModelSection", "Part", "check_plain", "make_part"]
+
+#: The family of models when none is named.
+FAMILY = "gpt2"
 
 _Size = Annotated[Count | None, Expects("an integer >= 1")]
 _SizeOrZero = Annotated[CountOrZero | None, Expects("an integer >= 0", "0 derives it")]
@@ -88,13 +91,15 @@ class ModelSection(Section):
     """The model's shape: a preset, its size, or a preset with some values changed.
 
     Every key is optional here, and ``given`` returns those that were set; what they mean is
-    documented at ``TransformerConfig``.
+    documented at ``TransformerConfig``. Another family has keys of its own beside these.
     """
 
+    model_config = ConfigDict(extra="allow")
     section: ClassVar[str] = "model"
     #: Without a preset, all of these are needed.
     sizes: ClassVar[tuple[str, ...]] = ("n_layer", "n_head", "n_embd", "seq_len")
 
+    family: Annotated[str | None, Field(min_length=1), Expects("a family's name")] = None
     preset: Annotated[str | None, Field(min_length=1), Expects("a preset's name")] = None
     n_layer: _Size = None
     n_head: _Size = None
@@ -109,6 +114,11 @@ class ModelSection(Section):
     norm_eps: Annotated[PositiveNumber | None, Expects("a finite number > 0")] = None
     tie_embeddings: Annotated[Flag | None, Expects("true or false")] = None
 
+    @classmethod
+    def is_open(cls, values: Mapping[str, Any]) -> bool:
+        """Take the keys of a family that is not the built-in one; it checks them itself."""
+        return bool(values.get("family", FAMILY) != FAMILY)
+
     def given(self) -> dict[str, Any]:
         """Return the keys that were set.
 
@@ -118,6 +128,10 @@ class ModelSection(Section):
             If there is no preset and only some of the sizes.
         """
         found = self.model_dump(exclude_none=True)
+        if self.is_open(found):
+            for key, value in found.items():
+                check_plain(f"model.{key}", value)
+            return found
         missing = [key for key in self.sizes if key not in found]
         if "preset" not in found and missing:
             raise ConfigError(

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Buffer, Layer, PassContext
+from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.layers.chunks import CHUNK, chunks
 from tisslm.layers.dropout import Dropout
 from tisslm.layers.linear import Linear
-from tisslm.layers.norm import LayerNorm
 from tisslm.layers.precision import Precision
 
 __all__ = ["Attention"]
@@ -32,7 +31,7 @@ class Attention(Layer):
 
     Parameters
     ----------
-    norm : LayerNorm
+    norm : Norm
     qkv : Linear
         C to (H + 2K) D channels: queries, keys, values.
     out : Linear
@@ -50,7 +49,7 @@ class Attention(Layer):
 
     def __init__(
         self,
-        norm: LayerNorm,
+        norm: Norm,
         qkv: Linear,
         out: Linear,
         n_head: int,
@@ -171,24 +170,37 @@ class Attention(Layer):
         self.qkv.backward_input(d_qkv_NE, d_normed)
         self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
-    def decode(self, h_BC: Array, keys: Array, values: Array, position: int) -> None:
-        """Add the attention of one new token per sequence, and keep its key and value.
+    def cache_plan(self, batch: int, context: int) -> dict[str, Buffer]:
+        """Name the keys and values of earlier tokens, each of shape (B, K, S, D)."""
+        dtype = str(self.qkv.weight.data.dtype)
+        buffer = Buffer((batch, self.n_kv_head, context, self.head_size), dtype, "saved")
+        return {"keys": buffer, "values": buffer}
 
-        Parameters
-        ----------
-        h_BC : ndarray of shape (B, C), IN/OUT
-        keys, values : ndarray of shape (B, K, S, D), IN/OUT
-            The cache; row ``position`` is written.
-        position : int
-        """
-        saved = {k: np.empty(len(h_BC), h_BC.dtype) for k in ("norm_mean", "norm_rstd")}
+    def fill_cache(self, cache: Mapping[str, Array], saved: Mapping[str, Array], time: int) -> None:
+        """Keep the keys and values of a prompt."""
+        qkv = ops.widen(saved["qkv"])
+        heads = qkv.reshape(*qkv.shape[:2], -1, self.head_size).transpose(0, 2, 1, 3)
+        first = self.n_head
+        for name in ("keys", "values"):
+            cache[name][:, :, :time] = heads[:, first : first + self.n_kv_head]
+            first += self.n_kv_head
+
+    def decode(self, h_BC: Array, cache: Mapping[str, Array], position: int) -> None:
+        """Add the attention of one new token per sequence, and keep its key and value."""
         normed = np.empty_like(h_BC)
         qkv = np.empty((len(h_BC), self.qkv.weight.shape[0]), h_BC.dtype)
         heads = np.empty((len(h_BC), self.out.weight.shape[1]), h_BC.dtype)
-        self.norm.forward(h_BC, None, normed, saved)
+        self.norm.apply(h_BC, normed)
         self.qkv.forward(normed, qkv)
         ops.attention_decode(
-            qkv, keys, values, heads, position, self.n_head, self.n_kv_head, self.scale
+            qkv,
+            cache["keys"],
+            cache["values"],
+            heads,
+            position,
+            self.n_head,
+            self.n_kv_head,
+            self.scale,
         )
         self.out.forward(heads, normed)
         h_BC += normed

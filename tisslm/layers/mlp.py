@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Buffer, Layer, PassContext
+from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.layers.chunks import CHUNK, chunks
 from tisslm.layers.dropout import Dropout
 from tisslm.layers.linear import Linear
-from tisslm.layers.norm import LayerNorm
 from tisslm.layers.precision import Precision
 
 __all__ = ["MLP"]
@@ -32,7 +31,7 @@ class MLP(Layer):
 
     Parameters
     ----------
-    norm : LayerNorm
+    norm : Norm
     up, down : Linear
         C to F and F to C.
     activation : int
@@ -43,7 +42,7 @@ class MLP(Layer):
 
     def __init__(
         self,
-        norm: LayerNorm,
+        norm: Norm,
         up: Linear,
         down: Linear,
         activation: int,
@@ -147,25 +146,22 @@ class MLP(Layer):
         self.up.backward_input(d_pre, d_normed)
         self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
-    def refill(self, x_NC: Array, saved: Mapping[str, Array], scratch: Mapping[str, Array]) -> None:
-        """Leave in ``saved`` what ``forward`` would, without the layer's output.
+    def recompute(
+        self,
+        h_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Leave what ``forward`` saves, without the product that no backward reads: ``down``'s."""
+        for rows in chunks(len(h_NC)):
+            self._activate(rows, h_NC, saved, scratch)
 
-        A third of the products of a block less: no backward reads what ``down`` gives.
-
-        Parameters
-        ----------
-        x_NC : ndarray of shape (N, C)
-            The layer's input.
-        """
-        for rows in chunks(len(x_NC)):
-            self._activate(rows, x_NC, saved, scratch)
-
-    def decode(self, h_BC: Array) -> None:
-        """Add the MLP of one new token per sequence (no statistics are kept)."""
-        saved = {k: np.empty(len(h_BC), h_BC.dtype) for k in ("norm_mean", "norm_rstd")}
+    def decode(self, h_BC: Array, cache: Mapping[str, Array], position: int) -> None:
+        """Add the MLP of one new token per sequence."""
         normed = np.empty_like(h_BC)
         pre = np.empty((len(h_BC), self.up.weight.shape[0]), h_BC.dtype)
-        self.norm.forward(h_BC, None, normed, saved)
+        self.norm.apply(h_BC, normed)
         ops.linear_activation_forward(
             normed,
             self.up.weight.data,

@@ -6,12 +6,13 @@ What does not live here: the residual stream itself; sublayers own it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Buffer
+from tisslm.contracts import Buffer, Norm
 from tisslm.memory import Parameter, grads_to_write
 
 __all__ = ["LayerNorm"]
@@ -19,7 +20,8 @@ __all__ = ["LayerNorm"]
 Array = NDArray[Any]
 
 
-class LayerNorm:
+@final
+class LayerNorm(Norm):
     """Normalize each row: y = (x - mean) / sqrt(var + eps) * gamma + beta.
 
     Parameters
@@ -77,6 +79,17 @@ class LayerNorm:
             saved["norm_rstd"][rows],
             self.eps,
         )
+
+    def apply(self, h_BC: Array, y_BC: Array) -> None:
+        """Write the normalized rows to ``y_BC``; the statistics are thrown away."""
+        mean_B, rstd_B = (np.empty(len(h_BC), h_BC.dtype) for _ in range(2))
+        ops.layer_norm_forward(
+            h_BC, self.gamma.data, self._bias(), None, y_BC, mean_B, rstd_B, self.eps
+        )
+
+    def statistics(self, saved: Mapping[str, Array]) -> dict[str, Array]:
+        """Return mean and reciprocal deviation of each row."""
+        return {name: saved[name] for name in ("norm_mean", "norm_rstd")}
 
     def recompute(
         self, x_NC: Array, y_NC: Array, saved: Mapping[str, Array], rows: slice = slice(None)

@@ -1,20 +1,42 @@
-"""What a pass refuses: token ids, starts of documents and gradients that are none.
+"""What a model refuses: parameters, token ids, starts of documents and gradients that are none.
 
 What does not live here: ids beyond the vocabulary; the embedding finds them as it reads them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.errors import DataError, ShapeError
+from tisslm.memory import Parameters, ParameterSpec
 
-__all__ = ["check_starts", "check_tokens", "gradient_rows"]
+__all__ = ["check_parameters", "check_starts", "check_tokens", "gradient_rows"]
 
 Array = NDArray[Any]
+
+
+def check_parameters(parameters: Parameters, specs: Iterable[ParameterSpec], dtype: str) -> None:
+    """Refuse parameters that are not those of a model's shape.
+
+    Raises
+    ------
+    ShapeError
+        With the first one that differs, or is missing, or is one too many.
+    """
+    found = {p.name: p.shape for p in parameters}
+    for spec in specs:
+        shape = found.pop(spec.name, None)
+        if shape != spec.shape:
+            got = "none" if shape is None else f"{shape}"
+            raise ShapeError(f"parameters: expected {spec.name} of shape {spec.shape}, got {got}")
+    if found:
+        raise ShapeError(f"parameters: {next(iter(found))} is none of this model's")
+    if parameters.dtype != dtype:
+        raise ShapeError(f"parameters: expected type {dtype}, got {parameters.dtype}")
 
 
 def check_tokens(x: Array, seq_len: int, vocab_size: int) -> None:

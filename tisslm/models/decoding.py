@@ -1,32 +1,39 @@
-"""Decoding token by token, with the keys and values of earlier tokens kept.
+"""Decoding token by token: with what each layer keeps of earlier tokens, or by forward alone.
 
-What does not live here: how the next token is chosen.
+What does not live here: how the next token is chosen, and what a layer keeps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops
+from tisslm.contracts import Decoder, Layer, Model
 from tisslm.errors import ShapeError
-from tisslm.layers.attention import Attention
-from tisslm.layers.mlp import MLP
-from tisslm.models.transformer import Transformer
-from tisslm.models.transformer_config import TransformerConfig
-from tisslm.observation import Direction, PassObserver
 
-__all__ = ["Decoder"]
+if TYPE_CHECKING:
+    from tisslm.models.transformer import Transformer
+
+__all__ = ["ContextDecoder", "TransformerDecoder", "make_caches"]
 
 Array = NDArray[Any]
+LayerCache = Mapping[str, Array]
+
+
+def make_caches(layers: list[Layer], batch: int, context: int) -> list[LayerCache]:
+    """Make the arrays that each layer keeps of B sequences of up to ``context`` tokens."""
+    return [
+        {name: np.zeros(b.shape, b.dtype) for name, b in layer.cache_plan(batch, context).items()}
+        for layer in layers
+    ]
 
 
 @final
-class Decoder:
-    """The state of decoding B sequences with one model.
+class TransformerDecoder(Decoder):
+    """Sequences that a Transformer continues, with the keys and values of earlier tokens kept.
 
     Parameters
     ----------
@@ -35,73 +42,77 @@ class Decoder:
     Attributes
     ----------
     length : int
-        Number of tokens that the cache holds.
+        Number of tokens that the caches hold.
     """
 
     def __init__(self, model: Transformer) -> None:
         self.model = model
         self.length = 0
-        self._keys: list[Array] = []
-        self._values: list[Array] = []
+        self._caches: list[LayerCache] = []
 
     def prefill(self, tokens_BT: Array) -> Array:
-        """Start anew from a prompt and return the logits after it, of shape (B, V)."""
-        self._keys, self._values = [], []  # whose memory the new ones may take
-        seen = _KeysAndValues(self.model.config)
-        with self.model.observed(seen):
-            logits_BV = self.model.last_logits(tokens_BT)
-        self._keys, self._values = seen.keys, seen.values
+        """Start anew from prompts of one length and return the logits after them, (B, V)."""
+        model = self.model
+        self._caches = []  # whose memory the new ones may take
+        caches = make_caches(model.layers, len(tokens_BT), model.seq_len)
+        logits_BV = model.last_logits(tokens_BT, caches)
+        self._caches = caches
         self.length = tokens_BT.shape[1]
         return logits_BV
 
-    @staticmethod
-    def cache_bytes(config: TransformerConfig) -> int:
-        """Return the bytes of the keys and values of one sequence, in float32."""
-        return 2 * config.n_layer * config.n_kv_head * config.seq_len * config.head_size * 4
-
     @property
     def full(self) -> bool:
-        """Tell whether the context has no room for another token."""
+        """Whether the context has no room for another token."""
         return self.length >= self.model.seq_len
 
     def step(self, ids_B: Array) -> Array:
         """Append one token to each sequence and return the logits after it, of shape (B, V)."""
         if self.full:
-            raise ShapeError(
-                f"decoder: the context of {self.model.seq_len} tokens is full; "
-                "prefill again with its last part"
-            )
+            raise _full(self.model)
         model = self.model
         h_BC = np.empty((len(ids_B), model.config.n_embd), dtype=model.dtype)
         model.embedding.embed_one(ids_B, self.length, h_BC)
-        caches = iter(zip(self._keys, self._values, strict=True))
-        for layer in model.layers:
-            if isinstance(layer, Attention):
-                layer.decode(h_BC, *next(caches), self.length)
-            elif isinstance(layer, MLP):
-                layer.decode(h_BC)
+        for layer, cache in zip(model.layers, self._caches, strict=True):
+            layer.decode(h_BC, cache, self.length)
         self.length += 1
         return model.head.logits_of(h_BC)
 
 
-class _KeysAndValues(PassObserver):
-    """Keep the keys and values of each block's attention, with room for a whole context."""
+@final
+class ContextDecoder(Decoder):
+    """Sequences that any model continues: each token runs ``forward`` on the whole context.
 
-    def __init__(self, config: TransformerConfig) -> None:
-        self._config = config
-        self.keys: list[Array] = []
-        self.values: list[Array] = []
+    Slow, and right for whatever ``forward`` computes: a model of one's own has text at once by
+    ``def decoder(self): return ContextDecoder(self)``.
 
-    def leave(self, place: str, direction: Direction, arrays: Mapping[str, Array]) -> None:
-        if "qkv" not in arrays:
-            return
-        config, qkv = self._config, ops.widen(arrays["qkv"])
-        batch, time, _ = qkv.shape
-        shape = (batch, config.n_kv_head, config.seq_len, config.head_size)
-        heads = qkv.reshape(batch, time, -1, config.head_size).transpose(0, 2, 1, 3)
-        first = config.n_head
-        for kept in (self.keys, self.values):
-            array = np.zeros(shape, qkv.dtype)
-            array[:, :, :time] = heads[:, first : first + config.n_kv_head]
-            kept.append(array)
-            first += config.n_kv_head
+    Parameters
+    ----------
+    model : Model
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._tokens_BT: Array = np.empty((0, 0), np.int64)
+
+    def prefill(self, tokens_BT: Array) -> Array:
+        """Start anew from prompts of one length and return the logits after them, (B, V)."""
+        self._tokens_BT = np.array(tokens_BT)
+        logits_BTV, _ = self.model.forward(self._tokens_BT)
+        return np.ascontiguousarray(logits_BTV[:, -1])
+
+    @property
+    def full(self) -> bool:
+        """Whether the context has no room for another token."""
+        return bool(self._tokens_BT.shape[1] >= self.model.seq_len)
+
+    def step(self, ids_B: Array) -> Array:
+        """Append one token to each sequence and return the logits after it, of shape (B, V)."""
+        if self.full:
+            raise _full(self.model)
+        return self.prefill(np.concatenate([self._tokens_BT, ids_B[:, None]], axis=1))
+
+
+def _full(model: Model) -> ShapeError:
+    return ShapeError(
+        f"decoder: the context of {model.seq_len} tokens is full; prefill again with its last part"
+    )

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Buffer, Loss, chunk_rows
+from tisslm.contracts import Buffer, Loss, Norm, chunk_rows
 from tisslm.layers.linear import Linear
-from tisslm.layers.norm import LayerNorm
 from tisslm.layers.precision import Precision
 from tisslm.observation import PassObserver, enter, leave
 
@@ -31,13 +30,13 @@ class Head:
 
     Parameters
     ----------
-    norm : LayerNorm
+    norm : Norm
     project : Linear
         C to V; with tied embeddings its weight is the token embedding.
     precision : Precision
     """
 
-    def __init__(self, norm: LayerNorm, project: Linear, precision: Precision) -> None:
+    def __init__(self, norm: Norm, project: Linear, precision: Precision) -> None:
         self.norm = norm
         self.project = project
         self.precision = precision
@@ -67,7 +66,7 @@ class Head:
         """Write the normalized stream to ``own["hidden"]``."""
         enter(observers, "final_norm", "forward")
         self.norm.forward(h_NC, None, own["hidden"], own)
-        kept = {name: own[name] for name in ("norm_mean", "norm_rstd", "hidden")}
+        kept = {**self.norm.statistics(own), "hidden": own["hidden"]}
         leave(observers, "final_norm", "forward", kept, stream=h_NC)
 
     def logits(self, own: Mapping[str, Array], out_NV: Array, observers: Observers = ()) -> None:
@@ -79,9 +78,8 @@ class Head:
 
     def logits_of(self, h_NC: Array) -> Array:
         """Return the logits of a few rows of the stream, in new arrays."""
-        statistics = {name: np.empty(len(h_NC), h_NC.dtype) for name in ("norm_mean", "norm_rstd")}
         hidden = np.empty_like(h_NC)
-        self.norm.forward(h_NC, None, hidden, statistics)
+        self.norm.apply(h_NC, hidden)
         out = np.empty((len(h_NC), self.vocab), dtype=h_NC.dtype)
         self.project.forward(hidden, out)
         return out

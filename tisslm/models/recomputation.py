@@ -11,7 +11,7 @@ What does not live here: where the buffers lie (``buffers``), and how ``"auto"``
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Layer, PassContext
 from tisslm.errors import ConfigError
-from tisslm.layers.mlp import MLP
 from tisslm.models.buffers import PassBuffers
 from tisslm.observation import PassObserver, enter, leave
 
@@ -84,6 +83,7 @@ def run_forward(
     *,
     gradient: bool = True,
     observers: tuple[PassObserver, ...] = (),
+    caches: Sequence[Mapping[str, Array]] = (),
 ) -> None:
     """Run the blocks on the residual stream, in place.
 
@@ -99,6 +99,8 @@ def run_forward(
     observers : tuple of PassObserver
         Told of each layer when its saved buffers are filled: those of a recomputed block hold
         until the next block only.
+    caches : sequence of mappings of str to ndarray
+        One for each layer, which keeps there what decoding needs of these tokens; left out, none.
     """
     for block in buffers.blocks:
         if gradient and block.stream is not None:
@@ -107,6 +109,8 @@ def run_forward(
             name, layer = layers[i]
             enter(observers, name, "forward")
             layer.forward(h_NC, buffers.saved[i], buffers.scratch[i], ctx)
+            if caches:
+                layer.fill_cache(caches[i], buffers.saved[i], ctx.time)
             leave(observers, name, "forward", buffers.saved[i], stream=h_NC)
 
 
@@ -124,7 +128,7 @@ def run_backward(
     """
     for block in reversed(buffers.blocks):
         if block.stream is not None:
-            _refill(layers, block.stream, block.layers, buffers, ctx, observers)
+            _recompute(layers, block.stream, block.layers, buffers, ctx, observers)
         for i in reversed(block.layers):
             name, layer = layers[i]
             enter(observers, name, "backward")
@@ -132,7 +136,7 @@ def run_backward(
             leave(observers, name, "backward", buffers.saved[i], d_stream=dh_NC)
 
 
-def _refill(
+def _recompute(
     layers: Sequence[NamedLayer],
     h_NC: Array,
     numbers: range,
@@ -144,8 +148,8 @@ def _refill(
     for i in numbers:
         (name, layer), saved, scratch = layers[i], buffers.saved[i], buffers.scratch[i]
         enter(observers, name, "recompute")
-        if i == numbers[-1] and isinstance(layer, MLP):
-            layer.refill(h_NC, saved, scratch)
+        if i == numbers[-1]:
+            layer.recompute(h_NC, saved, scratch, ctx)
         else:
             layer.forward(h_NC, saved, scratch, ctx)
         leave(observers, name, "recompute", saved, stream=h_NC)

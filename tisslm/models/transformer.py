@@ -7,6 +7,7 @@ refuses (``checks``), token-by-token decoding (``decoding``), anything about tra
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -19,7 +20,8 @@ from tisslm.errors import ConfigError, ShapeError
 from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.buffers import PassBuffers, PassMemory
-from tisslm.models.checks import check_starts, check_tokens, gradient_rows
+from tisslm.models.checks import check_parameters, check_starts, check_tokens, gradient_rows
+from tisslm.models.decoding import TransformerDecoder
 from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
@@ -51,6 +53,8 @@ class Transformer(Model):
         Of the first values, and of every dropout mask.
     dtype : {"float32", "float64"}
         float64 runs the NumPy twins: slow, and the measure of everything else.
+    parameters : Parameters, optional
+        Used as they are, such as those of a checkpoint; left out, new ones with first values.
 
     Examples
     --------
@@ -66,36 +70,42 @@ class Transformer(Model):
     Press and Wolf, "Using the Output Embedding to Improve Language Models", arXiv 1608.05859.
     """
 
+    family = "gpt2"
     takes_documents = True
+    writes_text = True
 
     def __init__(
-        self, config: TransformerConfig, *, seed: int = 42, dtype: str = "float32"
+        self,
+        config: TransformerConfig,
+        *,
+        seed: int = 42,
+        dtype: str = "float32",
+        parameters: Parameters | None = None,
     ) -> None:
         if dtype not in ("float32", "float64"):
             raise ConfigError(f"model: expected dtype 'float32' or 'float64', got {dtype!r}")
-        threads.limit_blas()
-        self._assemble(config, seed, dtype, Parameters(parameter_specs(config), dtype))
-        initialize(self.parameters, config, seed)
-
-    @classmethod
-    def of_shapes(cls, config: TransformerConfig, dtype: str = "float32") -> Transformer:
-        """Return a model without memory: the shapes and plans of the real one, and no passes."""
-        model = cls.__new__(cls)
-        specs = parameter_specs(config)
-        model._assemble(config, 0, dtype, Parameters(specs, dtype, arena=ShapeArena))
-        return model
-
-    def _assemble(
-        self, config: TransformerConfig, seed: int, dtype: str, parameters: Parameters
-    ) -> None:
-        self.config = config
-        self.seed = seed
-        self.dtype = dtype
+        drawn = parameters is None
+        if parameters is None:
+            parameters = Parameters(parameter_specs(config), dtype)
+        else:
+            check_parameters(parameters, parameter_specs(config), dtype)
+        if parameters.has_memory:
+            threads.limit_blas()
+        self.config: TransformerConfig = config
+        self.seed: int = seed
         self.parameters = parameters
         self._generation = 0
         self._fix(Precision.of("fp32", dtype), Recomputation())
         # (updates, zero_grads) at the last training forward, and the rows used since
         self._drawn_rows = ((0, 0), 0)
+        if drawn:
+            initialize(parameters, config, seed)
+
+    @classmethod
+    def of_shapes(cls, config: TransformerConfig, dtype: str = "float32") -> Transformer:
+        """Return a model without memory: the shapes and plans of the real one, and no passes."""
+        shapes = Parameters(parameter_specs(config), dtype, arena=ShapeArena)
+        return cls(config, dtype=dtype, parameters=shapes)
 
     # ------------------------------------------------------------------ preparation
 
@@ -180,6 +190,21 @@ class Transformer(Model):
         return stack.plan(batch, time, recomputation).sizes()
 
     @property
+    def n_head(self) -> int:
+        """H: heads of attention in a block."""
+        return self.config.n_head
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the keys and values of one sequence of ``seq_len`` tokens."""
+        plans = [layer.cache_plan(1, self.seq_len) for layer in self.layers]
+        return sum(buffer.nbytes for plan in plans for buffer in plan.values())
+
+    def decoder(self) -> TransformerDecoder:
+        """Return a new decoder, which keeps keys and values."""
+        return TransformerDecoder(self)
+
+    @property
     def thread_scratch(self) -> int:
         """Bytes of the kernels' scratch, for all threads together."""
         return ops.thread_scratch_bytes(*self._scratch_shape)
@@ -233,6 +258,7 @@ class Transformer(Model):
         *,
         start: Array | None = None,
         gradient: bool = True,
+        caches: Sequence[Mapping[str, Array]] = (),
     ) -> tuple[PassBuffers, PassContext]:
         """Run everything below the output projection."""
         buffers = self._load_tokens(x, start)
@@ -245,7 +271,9 @@ class Transformer(Model):
         enter(observers, "embedding", "forward")
         self.embedding.forward(own["tokens"], h_NC, ctx)
         leave(observers, "embedding", "forward", {"tokens": own["tokens"]}, stream=h_NC)
-        run_forward(self._layers, h_NC, buffers, ctx, gradient=gradient, observers=observers)
+        run_forward(
+            self._layers, h_NC, buffers, ctx, gradient=gradient, observers=observers, caches=caches
+        )
         self.head.normalize(h_NC, own, observers)
         return buffers, ctx
 
@@ -297,19 +325,21 @@ class Transformer(Model):
         self.head.logits(buffers.own, logits, self.observers)
         return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
 
-    def last_logits(self, x: Array) -> Array:
+    def last_logits(self, x: Array, caches: Sequence[Mapping[str, Array]] = ()) -> Array:
         """Compute the logits after the last token alone, without a cache for ``backward``.
 
         Parameters
         ----------
         x : integer ndarray of shape (B, T)
+        caches : sequence of mappings of str to ndarray
+            One for each layer, with the arrays of its ``cache_plan``, filled for decoding.
 
         Returns
         -------
         logits : ndarray of shape (B, V)
             A new array.
         """
-        buffers, _ = self._encode(x, False, 0, gradient=False)
+        buffers, _ = self._encode(x, False, 0, gradient=False, caches=caches)
         last_BC = buffers.own["hidden"].reshape(*x.shape, -1)[:, -1]
         logits = np.empty((len(x), self.vocab_size), dtype=self.dtype)
         self.head.logits({"hidden": np.ascontiguousarray(last_BC)}, logits, self.observers)

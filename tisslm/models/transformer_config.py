@@ -131,6 +131,10 @@ class TransformerConfig(BaseModel):
             )
         return cls(**{**PRESETS[name], **_following(PRESETS[name], overrides), **overrides})
 
+    def values(self) -> dict[str, Any]:
+        """Return every setting as plain JSON values, from which an equal one is built."""
+        return self.model_dump()
+
     @property
     def head_size(self) -> int:
         """D: channels of one head."""

@@ -17,6 +17,7 @@ from tisslm.testing.every_part import check_all, check_part
 from tisslm.testing.gradcheck import GradientRow, check_gradients
 from tisslm.testing.layer import check_layer
 from tisslm.testing.loss import check_loss
+from tisslm.testing.model import check_model
 from tisslm.testing.monitor import check_monitor
 from tisslm.testing.optimizer import check_optimizer
 from tisslm.testing.scheduler import check_scheduler
@@ -33,6 +34,7 @@ __all__ = [
     "check_gradients",
     "check_layer",
     "check_loss",
+    "check_model",
     "check_monitor",
     "check_optimizer",
     "check_part",

@@ -1,0 +1,55 @@
+"""The family ``gpt2``, as it is registered.
+
+What does not live here: the model (``tisslm.models.transformer``), which other families share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, final
+
+from tisslm.contracts import ModelFamily
+from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.initialization import parameter_specs
+from tisslm.models.transformer import Transformer
+from tisslm.models.transformer_config import PRESETS, TransformerConfig
+
+__all__ = ["GPT2"]
+
+
+@final
+class GPT2(ModelFamily):
+    """Decoder-only transformers of the GPT-2 kind.
+
+    References
+    ----------
+    Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
+    """
+
+    presets = PRESETS
+
+    def configure(self, **values: Any) -> TransformerConfig:
+        """Return the shape that settings describe; ``preset`` names one that others change."""
+        preset = values.pop("preset", None)
+        if preset is None:
+            return TransformerConfig(**values)
+        return TransformerConfig.preset(preset, **values)
+
+    def parameters(self, config: TransformerConfig) -> Iterable[ParameterSpec]:
+        """Name every parameter, in the order of the forward pass."""
+        return parameter_specs(config)
+
+    def build(
+        self,
+        config: TransformerConfig,
+        *,
+        seed: int = 42,
+        dtype: str = "float32",
+        parameters: Parameters | None = None,
+    ) -> Transformer:
+        """Return a Transformer of this shape."""
+        return Transformer(config, seed=seed, dtype=dtype, parameters=parameters)
+
+    def with_layers(self, config: TransformerConfig, n_layer: int) -> TransformerConfig:
+        """Return the shape with another number of blocks."""
+        return config.model_copy(update={"n_layer": n_layer})

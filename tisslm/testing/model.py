@@ -1,0 +1,207 @@
+"""Conformance of model families: what ``tisslm.contracts.ModelFamily`` and ``Model`` ask of each.
+
+What does not live here: whether gradients are right; ``gradients`` compares them with differences.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily, target_weights
+from tisslm.errors import TissLMError
+from tisslm.losses import CrossEntropy
+from tisslm.memory import Parameters, ShapeArena
+from tisslm.testing.checks import Checks, Report, keeps_final_methods
+
+__all__ = ["check_model"]
+
+#: A small shape, in the keys that most families have; each takes those that it knows.
+SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 8, "seq_len": 12, "vocab_size": 11}
+
+
+def check_model(
+    cls: type[ModelFamily], *, options: Mapping[str, Any] | None = None, name: str = ""
+) -> Report:
+    """Check that a family of models keeps its contract, and so do the models that it builds.
+
+    Parameters
+    ----------
+    cls : type
+    options : mapping, optional
+        Settings of a small model for ``configure``. Left out: each of ``cls.test_options``, or
+        those of n_layer, n_head, n_embd, seq_len and vocab_size that the family takes.
+    name : str, optional
+        What messages call it.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ConformanceError
+        At the first assertion that does not hold.
+    """
+    checks = Checks(name or f"model {cls.__name__}", ModelFamily)
+    checks.run(keeps_final_methods, cls)
+    family = cls()
+    for chosen in _settings(cls, family, options):
+        config = family.configure(**chosen)
+        for prop in PROPERTIES:
+            checks.run(prop, family, config, options=chosen)
+    return checks.report()
+
+
+def _settings(
+    cls: type[ModelFamily], family: ModelFamily, options: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    if options is not None:
+        return [dict(options)]
+    own = vars(cls).get("test_options")
+    if own is not None:
+        return [dict(one) for one in own]
+    chosen: dict[str, Any] = {"seq_len": SMALL["seq_len"], "vocab_size": SMALL["vocab_size"]}
+    for key in ("n_layer", "n_embd", "n_head"):
+        try:
+            family.configure(**chosen)
+        except TissLMError:
+            chosen[key] = SMALL[key]
+    return [chosen]
+
+
+def _batch(model: Model, rows: int = 2) -> Batch:
+    rng = np.random.default_rng(3)
+    ids = rng.integers(0, model.vocab_size, (2, rows, model.seq_len)).astype(np.int32)
+    ids[1, 0, 1] = -100
+    return Batch(ids[0], ids[1], target_weights(ids[1], model.dtype))
+
+
+def settings_come_back(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
+    """Check that ``values`` are plain JSON, and that ``configure`` makes an equal shape of them."""
+    values = json.loads(json.dumps(config.values()))
+    again = family.configure(**values)
+    checks.same(again.values(), config.values(), "the settings of configure(**values)")
+    sizes = (config.vocab_size, config.seq_len)
+    checks.that(all(isinstance(n, int) and n >= 1 for n in sizes), "sizes >= 1", sizes)
+
+
+def unknown_settings_are_refused(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
+    """Check that a key which no family has is a TissLMError."""
+    checks.raises(
+        TissLMError, lambda: family.configure(**config.values(), no_such_key=1), "an unknown key"
+    )
+
+
+def models_have_the_named_parameters(
+    checks: Checks, family: ModelFamily, config: ModelConfig
+) -> None:
+    """Check that a model has the parameters that the family names, with first values."""
+    named = [(spec.name, spec.shape) for spec in family.parameters(config)]
+    model = family.build(config, seed=5)
+    found = [(p.name, p.shape) for p in model.parameters]
+    checks.same(sorted(found), sorted(named), "names and shapes of the parameters")
+    checks.that(bool(np.isfinite(model.parameters.data).all()), "finite first values", "others")
+    checks.same((model.vocab_size, model.seq_len), (config.vocab_size, config.seq_len), "sizes")
+    again = family.build(config, seed=5)
+    checks.same(again.parameters.data, model.parameters.data, "first values of the same seed")
+
+
+def given_parameters_are_used(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
+    """Check that ``build`` leaves parameters which it is given as they are."""
+    given = Parameters(family.parameters(config), "float32")
+    given.data[...] = 0.0
+    model = family.build(config, parameters=given)
+    checks.that(model.parameters is given, "the parameters that were given", "others")
+    checks.that(not given.data.any(), "values as they were", "others")
+
+
+def shapes_are_planned_without_memory(
+    checks: Checks, family: ModelFamily, config: ModelConfig
+) -> None:
+    """Check that a model on shapes alone plans as the real one does."""
+    shapes = Parameters(family.parameters(config), "float32", arena=ShapeArena)
+    planned = dict(family.build(config, parameters=shapes).plan(2, config.seq_len))
+    real = dict(family.build(config).plan(2, config.seq_len))
+    checks.same(planned, real, "the plan of a model on shapes")
+    checks.that(all(n >= 0 for n in real.values()), "bytes >= 0", real)
+
+
+def both_ways_to_a_gradient_agree(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
+    """Check that ``step_loss`` gives what forward, loss, and backward give one by one."""
+    model, loss = family.build(config, seed=1, dtype="float64"), CrossEntropy()
+    batch = _batch(model)
+    model.parameters.zero_grad()
+    whole = model.step_loss(batch, loss, train=False)
+    first = np.array(model.parameters.grad)
+    model.parameters.zero_grad()
+    logits, cache = model.forward(batch.x_BT)
+    checks.same(logits.shape, (*batch.x_BT.shape, model.vocab_size), "shape of the logits")
+    apart = loss.forward(logits, batch.y_BT)
+    model.backward(loss.backward(), cache)
+    second = np.array(model.parameters.grad)
+    checks.close(whole, apart, "the loss of step_loss and that of forward", 1e-12)
+    checks.close(second, first, "the gradients of both", 1e-12)
+    checks.that(bool(first.any()), "a gradient that is not zero", "zeros")
+
+
+def gradients_are_added(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
+    """Check that a second pass adds to the gradients of the first."""
+    model, loss = family.build(config, seed=1, dtype="float64"), CrossEntropy()
+    batch = _batch(model)
+    model.parameters.zero_grad()
+    model.step_loss(batch, loss, train=False)
+    once = np.array(model.parameters.grad)
+    model.step_loss(batch, loss, train=False)
+    checks.close(model.parameters.grad, 2 * once, "gradients of two passes", 1e-12)
+
+
+def nothing_is_seen_from_later_tokens(
+    checks: Checks, family: ModelFamily, config: ModelConfig
+) -> None:
+    """Check that logits do not depend on what comes after them."""
+    model = family.build(config, seed=2, dtype="float64")
+    x_BT = _batch(model).x_BT
+    whole, _ = model.forward(x_BT)
+    whole = np.array(whole)
+    half = x_BT.shape[1] // 2
+    other = x_BT.copy()
+    other[:, half:] = (other[:, half:] + 1) % model.vocab_size
+    found, _ = model.forward(other)
+    checks.close(found[:, :half], whole[:, :half], "logits before a token that changed", 1e-12)
+
+
+def decoding_is_the_whole_pass(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
+    """Check that token by token the logits are those of the whole text, where text is written."""
+    model = family.build(config, seed=2, dtype="float64")
+    checks.that(model.writes_text in (True, False), "writes_text to be a flag", model.writes_text)
+    if not model.writes_text:
+        return
+    x_BT = _batch(model).x_BT
+    whole, _ = model.forward(x_BT)
+    whole, decoder = np.array(whole), model.decoder()
+    start = max(1, x_BT.shape[1] // 2)
+    found = decoder.prefill(x_BT[:, :start])
+    checks.close(found, whole[:, start - 1], "the logits after a prompt", 1e-9)
+    for time in range(start, x_BT.shape[1]):
+        checks.that(not decoder.full, "room in the context", "none")
+        found = decoder.step(x_BT[:, time])
+        checks.close(found, whole[:, time], f"the logits after token {time}", 1e-9)
+    checks.that(decoder.full, "a full context at seq_len tokens", "room")
+
+
+#: Tolerances are those of a few float64 sums of 8 to 12 terms each.
+PROPERTIES: tuple[Callable[[Checks, ModelFamily, ModelConfig], None], ...] = (
+    settings_come_back,
+    unknown_settings_are_refused,
+    models_have_the_named_parameters,
+    given_parameters_are_used,
+    shapes_are_planned_without_memory,
+    both_ways_to_a_gradient_agree,
+    gradients_are_added,
+    nothing_is_seen_from_later_tokens,
+    decoding_is_the_whole_pass,
+)
