@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import numpy as np
@@ -16,13 +17,13 @@ from tisslm.provenance.operands import (
     operands_written,
 )
 
-LINE = re.compile(r"^    (\w+(?:, \w+)*) : ndarray.*, (IN/OUT|IN|OUT|scratch)$", re.MULTILINE)
+LINE = re.compile(r"^(\w+(?:, \w+)*) : ndarray.*, (IN/OUT|IN|OUT|scratch)$", re.MULTILINE)
 
 
 def marks(op):
     return {
         name: mark
-        for names, mark in LINE.findall(getattr(ops, op).__doc__ or "")
+        for names, mark in LINE.findall(inspect.getdoc(getattr(ops, op)) or "")
         for name in names.split(", ")
     }
 
