@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 
 FAULTS = {
     # the gradient is one element too short
-    "heap-buffer-overflow": """
+    "ERROR: AddressSanitizer": """
 from tisslm._kernels.optim import sgd_update
 p, g = np.zeros(4096, np.float32), np.zeros(4095, np.float32)
 sgd_update(p, g, None, 0.1, 0.0, False, 0.0, False, 1.0, None, 1)
