@@ -7,11 +7,13 @@ PEER_PYTHON ?=
 SIZE ?= char-tiny
 # For how long `make soak` kills runs; looking for growth takes some minutes more.
 SECONDS ?= 600
+# How many changed files of each kind `make fuzz` reads.
+COUNT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/*) setup.py pyproject.toml
 
-.PHONY: train test soak lint format bench bench-monitors clean
+.PHONY: train test soak fuzz lint format bench bench-monitors clean
 
 train: $(VENV)/installed
 	$(BIN)/tisslm train
@@ -21,6 +23,9 @@ test: $(VENV)/installed-test
 
 soak: $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS)
+
+fuzz: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT)
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
@@ -67,6 +72,9 @@ $(VENV)/installed-test: $(VENV)/installed
 		-e plugins/tisslm-wandb -e plugins/tisslm-prometheus
 	touch $@
 
-$(VENV)/installed-lint: $(VENV)/installed
+$(VENV)/installed-fuzz: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT)
+
+lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[lint]"
 	touch $@

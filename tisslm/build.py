@@ -81,7 +81,7 @@ def read_run(config: RunConfig, registry: Registry) -> tuple[TransformerConfig, 
     ConfigError, PluginError, DataError
         As ``build_trainer`` does.
     """
-    shape = _model_shape(config.model)
+    shape = model_shape(config.model)
     _check_names(config, registry)
     data = load_data(config, shape.seq_len, registry, lambda: saved_tokenizer(config, registry))
     return shape.model_copy(update={"vocab_size": _vocab_size(config, data)}), data
@@ -102,7 +102,7 @@ def plan_run(
     )
 
 
-def _model_shape(model: dict[str, Any]) -> TransformerConfig:
+def model_shape(model: dict[str, Any]) -> TransformerConfig:
     """Build the model's configuration, with a vocabulary of 1 where none is given."""
     values = {"vocab_size": 1, **model}
     preset = values.pop("preset", None)

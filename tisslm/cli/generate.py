@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tisslm.continuation import sample
-from tisslm.errors import CheckpointError
+from tisslm.errors import CheckpointError, DataError
 from tisslm.generate import Sampling
 from tisslm.loading import load_model
 
@@ -46,8 +46,11 @@ def generate(
     for i, sampling in enumerate(samplings):
         if i:
             typer.echo(SEPARATOR)
-        new = sample(model, tokenizer, prompt, max_new_tokens, sampling)  # may refuse the prompt
-        typer.echo(prompt, nl=False)
-        for piece in new:
-            typer.echo(piece, nl=False)
+        try:
+            new = sample(model, tokenizer, prompt, max_new_tokens, sampling)
+            typer.echo(prompt, nl=False)
+            for piece in new:
+                typer.echo(piece, nl=False)
+        except DataError as error:  # the tokenizer refuses the prompt, or what the model says
+            raise DataError(f"{path}: {error}") from error
         typer.echo()

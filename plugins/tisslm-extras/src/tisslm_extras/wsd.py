@@ -74,7 +74,7 @@ class WSD(Scheduler):
         if decay_shape not in SHAPES:
             raise ConfigError(
                 f"scheduler wsd: decay_shape: expected one of {', '.join(SHAPES)}, "
-                f"got {decay_shape!r}"
+                f"got {decay_shape!r:.200}"
             )
         self.max_steps = _updates(max_steps)
         self.min_lr = _minimum(min_lr, self.base_lr)
@@ -84,7 +84,7 @@ class WSD(Scheduler):
         if rise + fall > self.max_steps:
             raise ConfigError(
                 f"scheduler wsd: expected warmup_steps + decay_steps of at most max_steps = "
-                f"{self.max_steps}, got {warmup_steps!r} and {decay_steps!r}; shorten one"
+                f"{self.max_steps}, got {warmup_steps!r:.200} and {decay_steps!r}; shorten one"
             )
         self.warmup_steps = round(rise)
         # two halves of an odd number may both be rounded up; the rise has the odd update
@@ -107,7 +107,7 @@ class WSD(Scheduler):
 def _updates(value: object) -> int:
     if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
         return int(value)
-    raise ConfigError(f"scheduler wsd: max_steps: expected an integer >= 1, got {value!r}")
+    raise ConfigError(f"scheduler wsd: max_steps: expected an integer >= 1, got {value!r:.200}")
 
 
 def _minimum(value: object, base_lr: float) -> float:
@@ -115,7 +115,7 @@ def _minimum(value: object, base_lr: float) -> float:
         return float(value)
     raise ConfigError(
         f"scheduler wsd: min_lr: expected a number from 0 to the learning rate {base_lr:g}, "
-        f"got {value!r}"
+        f"got {value!r:.200}"
     )
 
 
@@ -128,5 +128,6 @@ def _duration(option: str, value: object, max_steps: int) -> float:
         if 0.0 <= given < 1.0:
             return given * max_steps
     raise ConfigError(
-        f"scheduler wsd: {option}: expected an integer >= 0 or a fraction below 1, got {value!r}"
+        f"scheduler wsd: {option}: expected an integer >= 0 or a fraction below 1, got "
+        f"{value!r:.200}"
     )
