@@ -243,7 +243,7 @@ def test_a_manifest_that_is_no_json(folder):
         ("[" * 10**6, "expected JSON of at most 64 levels, got more"),
         (
             '{"n": 1' + "0" * 10**5 + "}",
-            "expected an integer that float64 has, got one of 100001 digits",
+            "expected an integer that float64 has, got one of ",
         ),
         ('{"files": {}, "files": {}}', "the key 'files' is there twice"),
         ("[1]", "expected a JSON object, got a list"),
