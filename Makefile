@@ -17,11 +17,13 @@ ASAN_ENV = PYTHONSAFEPATH=1 PYTHONPATH=$(abspath build/asan) PYTHONMALLOC=malloc
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:exitcode=99 \
 	UBSAN_OPTIONS=print_stacktrace=1:exitcode=99 \
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)"
+# How many changed files of each kind `make fuzz` reads.
+COUNT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/*) setup.py pyproject.toml
 
-.PHONY: train test asan soak lint format bench bench-monitors clean
+.PHONY: train test asan soak fuzz lint format bench bench-monitors clean
 
 train: $(VENV)/installed
 	$(BIN)/tisslm train
@@ -37,6 +39,9 @@ asan: $(VENV)/installed-test
 
 soak: $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS)
+
+fuzz: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT)
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
@@ -83,6 +88,9 @@ $(VENV)/installed-test: $(VENV)/installed
 		-e plugins/tisslm-wandb -e plugins/tisslm-prometheus
 	touch $@
 
-$(VENV)/installed-lint: $(VENV)/installed
+$(VENV)/installed-fuzz: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT)
+
+lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[lint]"
 	touch $@

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.errors import ShapeError
+from tisslm.errors import ConfigError, ShapeError
 
 __all__ = ["ALIGNMENT", "Arena", "ShapeArena", "aligned"]
 
 ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
 HUGE_PAGE = 2 * 2**20
+MOST_BYTES = 2**62  # of an array that NumPy can have
 
 Array = NDArray[Any]
 
@@ -94,5 +95,17 @@ class ShapeArena:
         self.nbytes = aligned(max(nbytes, ALIGNMENT))
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return a read-only array of this shape that takes no memory."""
+        """Return a read-only array of this shape that takes no memory.
+
+        Raises
+        ------
+        ConfigError
+            If no machine could have it.
+        """
+        nbytes = array_bytes(shape, dtype)
+        if nbytes > MOST_BYTES:
+            raise ConfigError(
+                f"memory: expected arrays of at most {MOST_BYTES} bytes, got one of shape "
+                f"{tuple(map(int, shape))}; choose a smaller model, seq_len or batch_size"
+            )
         return np.broadcast_to(np.zeros((), dtype), shape)

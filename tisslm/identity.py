@@ -83,11 +83,9 @@ class Identity:
             found = read_json(path, MAX_BYTES)
         except TissLMError:
             return None
-        fits = all(
-            isinstance(found.get(name), _TYPES[field.type])
-            for name, field in cls.__dataclass_fields__.items()
-        )
-        return cls(**{name: found[name] for name in cls.__dataclass_fields__}) if fits else None
+        if all(_fits(name, found.get(name)) for name in cls.__dataclass_fields__):
+            return cls(**{name: found[name] for name in cls.__dataclass_fields__})
+        return None
 
     def __str__(self) -> str:
         job = f", job {self.job}" if self.job else ""
@@ -95,7 +93,19 @@ class Identity:
         return visible(" ".join(words.split()))  # a file says it, and a warning quotes it
 
 
-_TYPES: Mapping[object, type] = {"str": str, "int": int}
+#: What the numbers of a process may be; one that is no process's could not be asked about.
+_RANGES: Mapping[str, range] = {
+    "pid": range(1, 2**31),
+    "ticks": range(-1, 2**63),
+    "restart": range(2**31),
+}
+
+
+def _fits(name: str, value: object) -> bool:
+    """Tell whether a value of a file may be the field of an identity."""
+    if name in _RANGES:
+        return type(value) is int and value in _RANGES[name]
+    return isinstance(value, str)
 
 
 def _command() -> str:

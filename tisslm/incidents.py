@@ -20,14 +20,19 @@ from numpy.typing import NDArray
 
 from tisslm import checkpoint
 from tisslm.contracts import Dataset, Window
+from tisslm.errors import DataError, TissLMError
 from tisslm.json_numbers import plain_number
 from tisslm.provenance import Finding
+from tisslm.strict_json import read_json
+from tisslm.untrusted import Refusal
 
 __all__ = [
+    "NOT_ONE",
     "Incident",
     "IncidentContext",
     "batch_windows",
     "describe",
+    "read_file",
     "set_aside",
     "with_window",
 ]
@@ -36,6 +41,15 @@ Array = NDArray[Any]
 
 #: How many samples a message names; the file names them all.
 SHOWN = 8
+
+#: Bytes and values of a file that has the arrays of a step.
+LARGEST, MOST_VALUES = 2**28, 2**25
+
+NOT_ONE = Refusal(
+    DataError,
+    "not the file of a step that was not applied",
+    "give a nonfinite-step-N.json or spike-step-N.json of the run, or --step",
+)
 
 
 @dataclass(frozen=True)
@@ -184,9 +198,21 @@ def set_aside(directory: Path, position: int) -> None:
         Number of the next batch; files that cannot be read are left alone.
     """
     for path in [*directory.glob("nonfinite-step-*.json"), *directory.glob("spike-step-*.json")]:
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            if json.loads(path.read_bytes())["position"] >= position:
+        with contextlib.suppress(OSError, TissLMError):
+            found = read_file(path).get("position")
+            if isinstance(found, int) and found >= position:
                 path.replace(path.with_name(f"superseded-{path.name}"))
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read the file of a step that was not applied, within limits.
+
+    Raises
+    ------
+    DataError
+        If it is no JSON object of a size that such a file may have.
+    """
+    return read_json(path, LARGEST, NOT_ONE, max_values=MOST_VALUES)
 
 
 def batch_windows(dataset: Dataset, rows: int, seed: int, position: int) -> list[int]:

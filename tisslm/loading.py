@@ -108,7 +108,10 @@ def _tokenizer(saved: Mapping[str, Any], registry: Registry, where: Path) -> Tok
             f"{where / 'tokenizer_state.json'}: expected a tokenizer's name and state; the "
             "checkpoint is damaged, use an earlier one"
         )
-    tokenizer: Tokenizer = registry.get("tokenizer", name).from_state(state)
+    try:
+        tokenizer: Tokenizer = registry.get("tokenizer", name).from_state(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
     return tokenizer
 
 

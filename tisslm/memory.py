@@ -9,6 +9,7 @@ decision about what is stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -185,7 +186,7 @@ class Parameters:
 
     def _padded(self, spec: ParameterSpec) -> int:
         lane = ALIGNMENT // self.dtype.itemsize
-        return int(-(-int(np.prod(spec.shape, dtype=np.int64)) // lane) * lane)
+        return int(-(-math.prod(spec.shape) // lane) * lane)
 
     def _new_flat(self, specs: list[ParameterSpec]) -> Array:
         count = sum(self._padded(s) for s in specs)
@@ -196,7 +197,7 @@ class Parameters:
     ) -> Iterator[tuple[str, Parameter]]:
         offset = 0
         for spec in specs:
-            part = slice(offset, offset + int(np.prod(spec.shape, dtype=np.int64)))
+            part = slice(offset, offset + math.prod(spec.shape))
             view = None if grad is None else grad[part].reshape(spec.shape)
             yield spec.name, Parameter(spec, data[part].reshape(spec.shape), view, self, offset)
             offset += self._padded(spec)
@@ -317,6 +318,6 @@ class Workspace:
 
     def view(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return the front of a buffer as an array of this shape and type."""
-        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         array: Array = self._blocks[name][:nbytes].view(dtype).reshape(shape)
         return array

@@ -70,7 +70,7 @@ def parse_size(value: object, where: str = "training.memory_limit") -> int:
             return int(Decimal(match[1]) * factor)
     raise ConfigError(
         f"{where}: expected a size such as '8GiB', '500MB' or a number of bytes >= 1, got "
-        f"{value!r}; the units are KiB, MiB, GiB, TiB and kB, MB, GB, TB"
+        f"{value!r:.200}; the units are KiB, MiB, GiB, TiB and kB, MB, GB, TB"
     )
 
 

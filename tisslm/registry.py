@@ -26,6 +26,7 @@ from tisslm.errors import ConfigError, PluginError, TissLMError
 from tisslm.hookspecs import KINDS, Entry, Kind
 from tisslm.part_names import give_name
 from tisslm.plugins import LeftOut, PluginManager, Provider, load_plugins
+from tisslm.untrusted import show
 
 __all__ = ["Part", "Registry", "load_registry"]
 
@@ -163,7 +164,8 @@ class Registry:
         known = ", ".join(f"{p.entry.name} ({p.provider})" for p in self.entries(kind))
         left_out = "".join(f" {plugin}." for plugin in self.left_out)
         raise PluginError(
-            f"unknown {kind} {name!r}. Known: {known or 'none'}.{_nearest(name, parts)}{left_out}"
+            f"unknown {kind} {show(name)}. Known: {known or 'none'}."
+            f"{_nearest(name, parts)}{left_out}"
         )
 
     def get(self, kind: str, name: str) -> type[Any]:

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -27,6 +28,8 @@ __all__ = ["parse_json", "read_json"]
 #: Brackets outside of strings, and strings whole. What no quote ends goes to the end of the text,
 #: as it does for the parser, so a scan takes time in proportion to the text.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_LONGEST = len(str(int(sys.float_info.max)))  # digits that an integer of float64 may have
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % _LONGEST)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -87,13 +90,15 @@ def parse_json(
     ------
     TissLMError
         The refusal's, if the text is no JSON object, exceeds a limit, has a key twice in an object,
-        NaN or a number beyond float64 that are not allowed, or half of a surrogate pair.
+        NaN or a number beyond float64 that are not allowed, an integer beyond float64, or half of a
+        surrogate pair.
     """
     try:
         _check_size(data, max_values, max_depth)
         value = json.loads(
             str(data, "utf-8"),
             object_pairs_hook=_object,
+            parse_int=_in_range if _LONG_NUMBER.search(data) else None,  # a call for each is dear
             parse_constant=float if allow_nan else _no_constant,
             parse_float=None if allow_nan else _finite,
         )
@@ -149,6 +154,14 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise _RefusedError(f"expected a finite number, got {show(text)}")
     return number
+
+
+def _in_range(text: str) -> int:
+    """Return an integer that float64 has, so that no use of it may overflow."""
+    digits = len(text.removeprefix("-"))
+    if digits > _LONGEST or not math.isfinite(float(text)):
+        raise _RefusedError(f"expected an integer that float64 has, got one of {digits} digits")
+    return int(text)
 
 
 def _kind(value: object) -> str:

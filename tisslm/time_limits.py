@@ -22,6 +22,8 @@ SLURM_SAFETY = 10.0
 #: Seconds since 1970 in more digits are no time: 11 reach to the year 5138.
 _TIME = re.compile(r"[0-9]{1,11}")
 
+_MOST = 2**63  # seconds; an integer of any length may be given in Python
+
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
@@ -47,7 +49,7 @@ def parse_duration(value: object, where: str = "training.max_time") -> float:
     """
     seconds = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = float(value) if abs(value) < _MOST else math.inf
     elif isinstance(value, str):
         text = value.replace(" ", "")
         match = _DURATION.fullmatch(text)
@@ -59,7 +61,7 @@ def parse_duration(value: object, where: str = "training.max_time") -> float:
     if not (math.isfinite(seconds) and seconds > 0):
         raise ConfigError(
             f"{where}: expected a duration such as '3h30m' or '90s', or a number of seconds > 0, "
-            f"got {value!r}; the units are d, h, m and s"
+            f"got {value!r:.200}; the units are d, h, m and s"
         )
     return seconds
 

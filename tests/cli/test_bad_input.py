@@ -371,7 +371,9 @@ def test_parameters_of_two_types_are_refused(cli: Cli, trained: Path) -> None:
 def test_an_unknown_character_in_a_prompt_ends_with_code_1(cli: Cli, trained: Path) -> None:
     result = cli("generate", "run", "-p", "Grün")
     assert result.code == 1
-    assert result.err.startswith("error: char tokenizer: the character 'G' (U+0047) at position 0")
+    assert result.err.startswith(
+        "error: run: char tokenizer: the character 'G' (U+0047) at position 0"
+    )
 
 
 def test_a_text_with_unknown_characters_is_named(cli: Cli, trained: Path, folder: Path) -> None:

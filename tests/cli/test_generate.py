@@ -53,7 +53,7 @@ def test_samples_have_seeds_that_count_up(cli: Cli, trained: Path) -> None:
 def test_a_prompt_that_is_refused_is_not_printed(cli: Cli, trained: Path) -> None:
     result = cli("generate", "run", "--prompt", "漢")
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("error: char tokenizer: the character '漢'")
+    assert result.err.startswith("error: run: char tokenizer: the character '漢'")
 
 
 def test_temperature_zero_takes_no_chances(cli: Cli, trained: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tisslm.errors import ConfigError
-from tisslm.ownership import FILE, SILENCE, Owner, check_free
+from tisslm.ownership import FILE, SILENCE, Owner, check_free, owner_of
 
 
 def entry(folder: Path) -> dict[str, Any]:
@@ -299,3 +299,30 @@ def test_checkpoints_may_go_to_a_directory_elsewhere(make_trainer, tmp_path):
     (folder / ".tmp-probe-99").touch()
     trainer.train()
     assert [path.name for path in folder.iterdir()] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"pid": pid} for pid in (2**31, 2**63, 2**64, 0, -1, True, 1.0, 10**300)),
+        {"ticks": 2**63},
+        {"ticks": -2},
+        {"restart": -1},
+        {"restart": True},
+    ],
+    ids=str,
+)
+def test_numbers_that_no_process_has_are_those_of_no_owner(tmp_path, monkeypatch, changes):
+    monkeypatch.setattr("tisslm.ownership.PATIENCE", 0.0)
+    write(tmp_path, **changes)
+    check_free(tmp_path)
+    assert owner_of(tmp_path) is None
+    with pytest.warns(RuntimeWarning, match="a process that ended before it had said its name"):
+        Owner(tmp_path).__enter__().__exit__()
+
+
+def test_the_largest_process_id_is_asked_about(tmp_path):
+    write(tmp_path, pid=2**31 - 1)
+    found = owner_of(tmp_path)
+    assert found is not None
+    assert found.gone

@@ -109,8 +109,11 @@ def test_a_damaged_line_is_counted_and_the_next_one_read(tmp_path: Path, line: b
 
 def test_numbers_beyond_float_and_other_values_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 7, "a": 1' + b"0" * 400 + b', "b": "x", "c": null, "d": true}\n')
-    assert records(Tail(path)) == [(7, {})]
+    damaged = b'{"step": 6, "a": 1' + b"0" * 400 + b"}\n"
+    path.write_bytes(damaged + b'{"step": 7, "b": "x", "c": null, "d": true}\n')
+    tail = Tail(path)
+    assert records(tail) == [(7, {})]
+    assert tail.damaged == 1
 
 
 def test_a_line_without_end_takes_no_memory(tmp_path: Path, monkeypatch) -> None:

@@ -15,6 +15,7 @@ from poison import Poison
 from tisslm import ops
 from tisslm.contracts import PassObserver, Scheduler
 from tisslm.errors import CheckpointError, ConfigError, DataError, NonFiniteError, SpikeError
+from tisslm.incidents import set_aside
 from tisslm.optimizers import AdamW
 from tisslm.replay import incident_files, read_incident, replay
 
@@ -477,3 +478,29 @@ def test_a_file_that_is_none_of_a_step(tmp_path, change, reason):
         f"{path}: not the file of a step that was not applied ({reason}); give a "
         "nonfinite-step-N.json or spike-step-N.json of the run, or --step"
     )
+
+
+@pytest.mark.parametrize("position", [5, 2**62])
+def test_a_file_with_a_batch_that_its_step_has_not_is_refused(make_trainer, position):
+    poison = passing_fault()
+    run = make_trainer(on_nonfinite="stop", max_nonfinite=1)
+    with pytest.raises(NonFiniteError), ops.watching(poison), run.model.observed(poison):
+        run.train()
+    (file,) = incident_files(run.run.path)
+    known = json.loads(file.read_text())
+    step, known["position"] = known["step"], position
+    file.write_text(json.dumps(known))
+    with pytest.raises(DataError) as caught:
+        replay(make_trainer(), file=file)
+    assert str(caught.value).startswith(
+        f"replay: expected step {step} to have batch {position}, as its file says, got one before "
+    )
+
+
+def test_a_file_nested_too_deep_is_left_alone_by_a_run_that_goes_on(tmp_path):
+    path = tmp_path / "nonfinite-step-3.json"
+    path.write_text('{"position": ' + "[" * 3000 + "]" * 3000 + "}")
+    set_aside(tmp_path, 0)
+    path.write_text('{"position": "3"}')
+    set_aside(tmp_path, 0)
+    assert path.is_file()

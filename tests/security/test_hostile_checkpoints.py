@@ -172,19 +172,36 @@ WRONG_SIZE = (
 )
 
 
-@case(WRONG_SIZE)
+NO_SIZE = (
+    r"{folder}/config.json: expected the configuration of a Transformer, got another "
+    r"\(model.{key}: input should be less than .*\); give a checkpoint that tisslm train has "
+    "written"
+)
+
+
+@case(NO_SIZE.replace("{key}", "n_layer"))
 def a_billion_layers(folder):
     configured(folder, n_layer=10**9)
 
 
-@case(WRONG_SIZE)
+@case(NO_SIZE.replace("{key}", "vocab_size"))
 def a_vocabulary_of_2_to_the_60(folder):
     configured(folder, vocab_size=2**60)
 
 
-@case(WRONG_SIZE)
+@case(NO_SIZE.replace("{key}", "n_embd"))
 def channels_beyond_64_bits(folder):
     configured(folder, n_embd=2**80, n_head=1, n_kv_head=1)
+
+
+@case(WRONG_SIZE)
+def a_vocabulary_of_two_billion(folder):
+    configured(folder, vocab_size=2**31 - 1)
+
+
+@case(WRONG_SIZE)
+def a_thousand_layers(folder):
+    configured(folder, n_layer=10_000)
 
 
 @case(
@@ -199,7 +216,7 @@ def tokenizer_without_state(folder):
     text(folder, "tokenizer_state.json", b'{"name": ["os.system"], "state": {}}')
 
 
-@case("char tokenizer: expected a state with distinct characters in .*, got another; the check.*")
+@case("{folder}: char tokenizer: expected a state with distinct characters in .*, got another; .*")
 def tokenizer_of_another_state(folder):
     text(folder, "tokenizer_state.json", b'{"name": "char", "state": {"characters": 1e300}}')
 
@@ -209,7 +226,9 @@ def tokenizer_larger_than_the_model(folder):
     text(folder, "tokenizer_state.json", b'{"name": "byte", "state": {}}')
 
 
-@case("bpe tokenizer: expected a state with the content of a tokenizer.json, got another .*")
+@case(
+    "{folder}: bpe tokenizer: expected a state with the content of a tokenizer.json, got another .*"
+)
 def tokenizer_json_of_something_else(folder):
     (folder / "tokenizer_state.json").unlink()
     text(folder, "tokenizer.json", b'{"model": {"type": "BPE", "vocab": 3}}')

@@ -7,9 +7,13 @@ import time
 
 import pytest
 
+from tisslm.cli._reading import key_values
 from tisslm.config import RunConfig
-from tisslm.errors import CheckpointError, ConfigError
-from tisslm.strict_toml import LARGEST_TOML, parse_toml, read_toml
+from tisslm.errors import CheckpointError, ConfigError, PluginError
+from tisslm.models.transformer import Transformer
+from tisslm.models.transformer_config import TransformerConfig
+from tisslm.registry import load_registry
+from tisslm.strict_toml import LARGEST_TOML, parse_toml, parse_value, read_toml
 from tisslm.untrusted import CHECKPOINT
 
 
@@ -25,10 +29,13 @@ from tisslm.untrusted import CHECKPOINT
         ("a = " + "{a=" * 50_000, "lists are nested too deep"),
         ("a = 1\na = 2", "Cannot overwrite a value"),
         ("a = " + "9" * 5000, "4300 digits"),
+        ("a = 0x" + "f" * 5000, "an integer has 20000 bits, more than 64"),
+        ("a.b = [1, {c = 0b1" + "0" * 64 + "}]", "an integer has 65 bits, more than 64"),
+        ("a = -9223372036854775809", "an integer has 64 bits, more than 64"),
         ('"' * LARGEST_TOML, "Expected|Invalid|Unterminated"),
         ("'a." * 80_000, "Expected|Invalid|Unterminated"),
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_text_made_to_harm_is_refused_at_once(text, reason):
     began = time.process_time()
@@ -70,3 +77,46 @@ def test_a_configuration_is_bounded(tmp_path):
     )
     with pytest.raises(ConfigError, match="/dev/zero: expected a configuration of at most"):
         RunConfig.load("/dev/zero", env={})
+
+
+@pytest.mark.parametrize("text", ["0x" + "f" * 5000, "[" * 5000, "1\nx = 2", "9" * 5000, "[1"])
+def test_what_a_shell_gives_and_is_no_value_stays_a_text(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_value(text)
+    assert key_values("--tokenizer-option", [f"a={text}"]) == {"a": text}
+    with pytest.raises(ConfigError, match=r"^training.max_steps: expected an integer >= 1, or -1"):
+        RunConfig.load(None, [f"training.max_steps={text}"], env={})
+
+
+@pytest.mark.parametrize("value", [1e300, 10**400, 2**63, -(2**63), float("inf"), float("nan")])
+@pytest.mark.parametrize("key", ["max_steps", "batch_size", "save_every", "threads", "epochs"])
+def test_no_count_is_beyond_64_bits(key, value):
+    with pytest.raises(ConfigError, match=rf"^training\.{key}: expected an integer .*, got "):
+        RunConfig.from_mapping({"data": {"path": "x"}, "training": {key: value}})
+
+
+@pytest.mark.parametrize(
+    "key", ["n_layer", "n_head", "n_embd", "seq_len", "vocab_size", "n_hidden"]
+)
+@pytest.mark.parametrize("value", [2**33, 2**62, 10**400])
+def test_no_size_of_a_model_is_beyond_what_an_array_can_have(key, value):
+    sizes = {"n_layer": 1, "n_head": 1, "n_embd": 4, "seq_len": 4, "vocab_size": 4, key: value}
+    with pytest.raises(ConfigError, match=rf"^model\.{key}: input should be less than .*, got "):
+        TransformerConfig(**sizes)
+
+
+def test_a_plan_that_no_machine_has_is_refused():
+    sizes = {"n_layer": 1, "n_head": 1, "n_embd": 2**30, "seq_len": 4, "vocab_size": 4}
+    with pytest.raises(
+        ConfigError, match=r"^memory: expected arrays of at most 4611686018427387904"
+    ):
+        Transformer.of_shapes(TransformerConfig(**sizes))
+
+
+def test_a_long_value_is_not_repeated_whole():
+    with pytest.raises(ConfigError) as caught:
+        load_registry().build("loss", ("focal", {"gamma": "a" * 5000}))
+    assert len(str(caught.value)) < 400
+    with pytest.raises(PluginError) as caught:
+        load_registry().get("tokenizer", "a" * 100_000)
+    assert len(str(caught.value)) < 2000

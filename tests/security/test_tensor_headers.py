@@ -221,7 +221,10 @@ LARGE = {
         lambda: '{"😀'.encode() + b"a" * (LIMIT - 20) + b'":0}',
         "expected ASCII in a header of more than 1048576 bytes",
     ),
-    "digits": (lambda: b'{"a":' + b"9" * 4 * 10**6 + b"}", "expected JSON: .*4300 digits.*"),
+    "digits": (
+        lambda: b'{"a":' + b"9" * 4 * 10**6 + b"}",
+        "expected an integer that float64 has, got one of 4000000 digits",
+    ),
     "escapes": (
         lambda: b'{"' + b'\\"' * (8 * 2**20 - 8),
         "expected JSON: Unterminated string.*",

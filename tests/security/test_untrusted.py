@@ -201,7 +201,19 @@ def test_nan_and_infinities_are_read_where_they_may_be():
 
 
 def test_a_number_of_too_many_digits_is_refused():
-    assert "4300 digits" in refused(b'{"a": ' + b"9" * 5000 + b"}")
+    words = "expected an integer that float64 has, got one of {} digits"
+    for digits in (309, 310, 4300, 4301, 5000):
+        for sign in (b"", b"-"):
+            data = b'{"a": ["9", ' + sign + b"9" * digits + b"]}"
+            assert refused(data) == words.format(digits)
+            assert refused(data, allow_nan=True) == words.format(digits)
+
+
+def test_the_largest_integers_and_long_fractions_and_texts_are_read():
+    largest = int(sys.float_info.max)
+    text = json.dumps({"a": [largest, -largest, 2**64], "b": "9" * 5000})
+    assert parse_json(text.encode(), "file") == json.loads(text)
+    assert parse_json(b'{"a": 0.' + b"9" * 5000 + b"}", "file") == {"a": 1.0}
 
 
 def test_values_and_levels_are_bounded():

@@ -5,7 +5,6 @@ What does not live here: reading them (``tisslm.datasets.sources``).
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -14,6 +13,7 @@ import typer
 
 from tisslm.datasets.sources import BadRecords, ReadOptions
 from tisslm.errors import ConfigError
+from tisslm.strict_toml import parse_value
 
 __all__ = ["Inputs", "OnBadRecord", "Separator", "TextField", "key_values", "read_options"]
 
@@ -69,7 +69,7 @@ def key_values(option: str, texts: Iterable[str]) -> dict[str, object]:
         if not equals or not key.strip():
             raise ConfigError(f"{option}: expected key=value, got {text!r}")
         try:
-            found[key.strip().replace("-", "_")] = tomllib.loads(f"value = {value}")["value"]
+            found[key.strip().replace("-", "_")] = parse_value(value)
         except ValueError:
             found[key.strip().replace("-", "_")] = value
     return found

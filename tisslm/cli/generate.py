@@ -14,7 +14,7 @@ import typer
 
 from tisslm.cli._terminal import say, write_text
 from tisslm.continuation import sample
-from tisslm.errors import CheckpointError
+from tisslm.errors import CheckpointError, DataError
 from tisslm.generate import Sampling
 from tisslm.loading import load_model
 
@@ -48,10 +48,13 @@ def generate(
     for i, sampling in enumerate(samplings):
         if i:
             say(SEPARATOR)
-        new = sample(model, tokenizer, prompt, max_new_tokens, sampling)  # may refuse the prompt
-        write_text(prompt)
-        for piece in _with_whole_ends(new):
-            write_text(piece)
+        try:
+            new = sample(model, tokenizer, prompt, max_new_tokens, sampling)
+            write_text(prompt)
+            for piece in _with_whole_ends(new):
+                write_text(piece)
+        except DataError as error:  # the tokenizer refuses the prompt, or what the model says
+            raise DataError(f"{path}: {error}") from error
         say()
 
 

@@ -218,7 +218,7 @@ def rename(path: tuple[str, ...]) -> tuple[str, ...]:
     if section == "train":  # LitGPT's
         section = "training"
     moved = ELSEWHERE.get(section, {}).get(key, f"{section}.{key}")
-    section, key = moved.split(".")
+    section, _, key = moved.partition(".")
     key = SPELLINGS.get(section, {}).get(key, key)
     given, found = ".".join(path[:2]), f"{section}.{key}"
     if given != found and given not in _OURS:

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _SHOWN = 60
+_MOST = 2**63  # counts are below it: nothing is counted beyond, and TOML has no larger integers
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ def whole(value: object) -> object:
         return value
     if isinstance(value, Integral):
         return int(value)
-    if isinstance(value, Real) and float(value).is_integer():
-        return int(float(value))
+    real = number(value)
+    if isinstance(real, float) and abs(real) < _MOST and real.is_integer():
+        return int(real)
     return value
 
 
@@ -92,8 +94,10 @@ def _names(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-Count = Annotated[int, BeforeValidator(whole), Field(ge=1), Expects("an integer >= 1")]
-CountOrZero = Annotated[int, BeforeValidator(whole), Field(ge=0), Expects("an integer >= 0")]
+Count = Annotated[int, BeforeValidator(whole), Field(ge=1, lt=_MOST), Expects("an integer >= 1")]
+CountOrZero = Annotated[
+    int, BeforeValidator(whole), Field(ge=0, lt=_MOST), Expects("an integer >= 0")
+]
 PositiveNumber = Annotated[
     float,
     BeforeValidator(number),

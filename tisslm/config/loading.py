@@ -208,9 +208,7 @@ def override_settings(overrides: Iterable[str]) -> list[Setting]:
 def _shell_value(text: str) -> Any:
     """Read a TOML value; a date, or what is no TOML value, stays the text that it is."""
     try:
-        table = tomllib.loads(f"value = {text}")
-    except (RecursionError, ValueError):
+        value = strict_toml.parse_value(text)
+    except ValueError:
         return text
-    value = table["value"]
-    plain = isinstance(value, str | int | float | list | dict)
-    return value if plain and len(table) == 1 else text
+    return value if isinstance(value, str | int | float | list | dict) else text

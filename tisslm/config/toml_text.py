@@ -101,7 +101,7 @@ def _string(text: str, path: tuple[str, ...]) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise ConfigError(
-            f"{'.'.join(path)}: expected a string of valid Unicode, got {text!r}"
+            f"{'.'.join(path)}: expected a string of valid Unicode, got {text!r:.200}"
         ) from None
     return f'"{"".join(map(_character, text))}"'
 

@@ -180,7 +180,8 @@ def check_offsets(offsets: Any, n_tokens: int, where: str) -> Any:
             f"{array[-1]}; make the tokens and their offsets together"
         )
     for start in range(0, len(array) - 1, SCAN_OFFSETS):
-        falling = np.flatnonzero(np.diff(array[start : start + SCAN_OFFSETS + 1]) <= 0)
+        part = array[start : start + SCAN_OFFSETS + 1]
+        falling = np.flatnonzero(part[1:] <= part[:-1])  # a difference may be beyond 64 bits
         if falling.size:
             i = start + int(falling[0])
             raise DataError(

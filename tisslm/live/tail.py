@@ -32,9 +32,6 @@ _BLOCK = 2**20
 
 _LAST_STEP = 2**53
 
-#: The first integer that float64 has not.
-_LARGEST = 2**1024
-
 #: Numbers that JSON has not, as the sink writes them.
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -133,7 +130,7 @@ class Tail:
 def _value(value: object) -> float | Text | None:
     """Return a number or a text, None for anything else."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if abs(value) < _LARGEST else None
+        return float(value)
     if isinstance(value, str):
         return _WORDS.get(value)
     if isinstance(value, dict) and isinstance(value.get("text"), str):

@@ -46,7 +46,9 @@ class Focal(Loss):
     def __init__(self, *, gamma: float = 2.0) -> None:
         given: object = gamma  # from a configuration, it may be anything
         if not (isinstance(given, Real) and 0 <= float(given) < math.inf):
-            raise ConfigError(f"loss focal: gamma: expected a finite number >= 0, got {given!r}")
+            raise ConfigError(
+                f"loss focal: gamma: expected a finite number >= 0, got {given!r:.200}"
+            )
         self.gamma = float(given)
         self._losses = RowLosses("loss focal")
 

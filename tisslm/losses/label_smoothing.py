@@ -45,7 +45,7 @@ class LabelSmoothing(Loss):
         given: object = smoothing  # from a configuration, it may be anything
         if not (isinstance(given, Real) and 0 <= float(given) < 1):
             raise ConfigError(
-                f"loss label_smoothing: smoothing: expected a number in [0, 1), got {given!r}"
+                f"loss label_smoothing: smoothing: expected a number in [0, 1), got {given!r:.200}"
             )
         self.smoothing = float(given)
         self._losses = RowLosses("loss label_smoothing")

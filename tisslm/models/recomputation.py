@@ -65,9 +65,9 @@ class Recomputation:
         named = {"none": 0, "full": 1}
         if isinstance(text, str) and text in named:
             return cls(named[text])
-        found = re.fullmatch(r"every=0*([1-9][0-9]*)", text) if isinstance(text, str) else None
+        found = re.fullmatch(r"every=0*([1-9][0-9]{0,17})", text) if isinstance(text, str) else None
         if found is None:
-            raise ConfigError(f"activation_checkpointing: expected {_EXPECTED}, got {text!r}")
+            raise ConfigError(f"activation_checkpointing: expected {_EXPECTED}, got {text!r:.200}")
         return cls(int(found[1]))
 
     def takes(self, block: int) -> bool:

@@ -38,6 +38,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600, "seq_len": 1024, "vocab_size": 50257},
 }
 
+#: Layers are built one by one, also to plan a run: far more than any model has end in a sentence.
+MOST_LAYERS = 10_000
+
+#: Sizes are below it, so that no count of numbers exceeds what an address can have.
+SIZES_END = 2**31
+
 
 class TransformerConfig(BaseModel):
     """Configure a decoder-only transformer.
@@ -68,13 +74,13 @@ class TransformerConfig(BaseModel):
     # Strict: "4" is no integer and True is none either; an integer will do for a float.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    n_layer: int = Field(ge=1)
-    n_head: int = Field(ge=1)
-    n_embd: int = Field(ge=1)
-    seq_len: int = Field(ge=1)
-    vocab_size: int = Field(ge=1)
-    n_kv_head: int = 0
-    n_hidden: int = Field(default=0, ge=0)
+    n_layer: int = Field(ge=1, le=MOST_LAYERS)
+    n_head: int = Field(ge=1, lt=SIZES_END)
+    n_embd: int = Field(ge=1, lt=SIZES_END)
+    seq_len: int = Field(ge=1, lt=SIZES_END)
+    vocab_size: int = Field(ge=1, lt=SIZES_END)
+    n_kv_head: int = Field(default=0, lt=SIZES_END)
+    n_hidden: int = Field(default=0, ge=0, lt=4 * SIZES_END)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     bias: bool = True
     activation: Literal["gelu", "gelu_tanh"] = "gelu"

@@ -39,7 +39,7 @@ def number(where: str, value: object, low: float, below: float = inf) -> float:
         if low <= given < below:
             return given
     wanted = f"a finite number >= {low:g}" if below == inf else f"a number in [{low:g}, {below:g})"
-    raise ConfigError(f"{where}: expected {wanted}, got {value!r}")
+    raise ConfigError(f"{where}: expected {wanted}, got {value!r:.200}")
 
 
 def flag(where: str, value: object) -> bool:
@@ -58,5 +58,5 @@ def flag(where: str, value: object) -> bool:
         If it is neither; 0 and "false" are not guessed at.
     """
     if not isinstance(value, bool):
-        raise ConfigError(f"{where}: expected true or false, got {value!r}")
+        raise ConfigError(f"{where}: expected true or false, got {value!r:.200}")
     return value

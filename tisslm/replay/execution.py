@@ -13,7 +13,7 @@ import numpy as np
 
 from tisslm import checkpoint
 from tisslm.contracts import Scheduler, Window
-from tisslm.errors import CheckpointError, ConfigError
+from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.incidents import batch_windows, with_window
 from tisslm.provenance import Finding
 from tisslm.replay.incident_file import RecordedIncident, known_incidents, read_incident
@@ -150,6 +150,12 @@ class _Replay:
                 if state.position >= incident.position:
                     self._look_into(batch, incident)
                     return
+                if self.trainer.current_step >= incident.step:
+                    raise DataError(
+                        f"replay: expected step {incident.step} to have batch {incident.position}, "
+                        f"as its file says, got one before {state.position}; the file is of "
+                        "another run or damaged, give one of this run"
+                    )
                 self._make(batch)
         else:
             self._look_into(incident.arrays, incident)

@@ -5,7 +5,6 @@ What does not live here: writing it (``tisslm.incidents``).
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,23 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.errors import DataError, TissLMError
-from tisslm.strict_json import read_json
-from tisslm.untrusted import Refusal
+from tisslm.errors import TissLMError
+from tisslm.incidents import NOT_ONE, read_file
 
 __all__ = ["RecordedIncident", "incident_files", "known_incidents", "read_incident"]
 
 IntArray = NDArray[Any]
 
-#: Of a file that has the arrays of a step.
-LARGEST, MOST_VALUES = 2**28, 2**25
-
 _NAME = re.compile(r"(?:nonfinite|spike)-step-(\d{1,18})(?:-(\d{1,9}))?\.json")
-_REFUSAL = Refusal(
-    DataError,
-    "not the file of a step that was not applied",
-    "give a nonfinite-step-N.json or spike-step-N.json of the run, or --step",
-)
 
 
 @dataclass(frozen=True)
@@ -83,12 +73,12 @@ def read_incident(path: Path) -> RecordedIncident:
     DataError
         If it cannot be read or is no such file.
     """
-    value = read_json(path, LARGEST, _REFUSAL, max_values=MOST_VALUES)
+    value = read_file(path)
     if value.get("kind") not in ("nonfinite", "spike"):
-        raise _REFUSAL(path, 'expected kind "nonfinite" or "spike"')
+        raise NOT_ONE(path, 'expected kind "nonfinite" or "spike"')
     for name in ("step", "position"):
         if type(value.get(name)) is not int or not 0 <= value[name] < 2**63:
-            raise _REFUSAL(path, f"expected {name}, an integer >= 0")
+            raise NOT_ONE(path, f"expected {name}, an integer >= 0")
     finding, arrays = value.get("finding"), value.get("arrays")
     finding = finding if isinstance(finding, dict) else None
     again = finding if finding is not None and finding.get("recurs") is False else value
@@ -119,9 +109,8 @@ def _number(path: Path, value: Mapping[str, Any], name: str) -> float:
     found = value.get(name)
     words = ("NaN", "Infinity", "-Infinity")
     if found in words or (isinstance(found, int | float) and not isinstance(found, bool)):
-        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
-            return float(found)
-    raise _REFUSAL(path, f"expected {name}, a number")
+        return float(found)
+    raise NOT_ONE(path, f"expected {name}, a number")
 
 
 def _arrays(path: Path, value: Any) -> tuple[IntArray, ...]:
@@ -130,7 +119,7 @@ def _arrays(path: Path, value: Any) -> tuple[IntArray, ...]:
         arrays = tuple(np.array(value[name], dtype=np.int64) for name in names)
         shapes = {array.shape for array in arrays}
     except (TypeError, ValueError, OverflowError):
-        raise _REFUSAL(path, "expected arrays of integers") from None
+        raise NOT_ONE(path, "expected arrays of integers") from None
     if names[:2] != ["x", "y"] or len(shapes) != 1 or arrays[0].ndim != 2:
-        raise _REFUSAL(path, "expected arrays x and y of one shape (B, T)")
+        raise NOT_ONE(path, "expected arrays x and y of one shape (B, T)")
     return arrays

@@ -5,7 +5,6 @@ What does not live here: writing either (``tisslm.sinks``, ``tisslm.checkpoint``
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tisslm import checkpoint
-from tisslm.errors import CheckpointError
+from tisslm.errors import CheckpointError, TissLMError
+from tisslm.strict_json import parse_json
 
 __all__ = ["Record", "read_record"]
 
@@ -71,8 +71,8 @@ def _take(record: Record, line: bytes, first: int, last: int) -> None:
     if begin is None or not first <= int(begin[1]) <= last:
         return
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = parse_json(line, "metrics", allow_nan=True)
+    except TissLMError:
         return
     step = int(begin[1])
     for name, known in (("train/loss", record.losses), ("train/grad_norm", record.grad_norms)):
@@ -91,10 +91,7 @@ def _number(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    try:
-        return float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return None
+    return float(value)
 
 
 def _history(checkpoints: Path, first: int, last: int) -> list[tuple[int, float]]:

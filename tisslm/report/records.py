@@ -181,10 +181,7 @@ def _number(value: object) -> float:
         return _NOT_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"expected a number, a histogram or a text, got {show(value)}")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError("expected a number that float64 has") from None
+    return float(value)
 
 
 def _text(value: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def updates(where: str, value: object, what: str = "updates") -> int:
     """
     if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
         return int(value)
-    raise ConfigError(f"{where}: expected a number of {what}, an integer >= 1, got {value!r}")
+    raise ConfigError(f"{where}: expected a number of {what}, an integer >= 1, got {value!r:.200}")
 
 
 def count(where: str, value: object) -> int:
@@ -54,7 +54,7 @@ def count(where: str, value: object) -> int:
     """
     if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
         return int(value)
-    raise ConfigError(f"{where}: expected an integer >= 0, got {value!r}")
+    raise ConfigError(f"{where}: expected an integer >= 0, got {value!r:.200}")
 
 
 def amount(where: str, value: object) -> float:
@@ -74,7 +74,7 @@ def amount(where: str, value: object) -> float:
     """
     if isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) < math.inf:
         return float(value)
-    raise ConfigError(f"{where}: expected a finite number >= 0, got {value!r}")
+    raise ConfigError(f"{where}: expected a finite number >= 0, got {value!r:.200}")
 
 
 def word(where: str, value: object, known: Sequence[str] = ()) -> str:
@@ -96,7 +96,7 @@ def word(where: str, value: object, known: Sequence[str] = ()) -> str:
     if isinstance(value, str) and value and (not known or value in known):
         return value
     what = " or ".join(f'"{name}"' for name in known) or "a name"
-    raise ConfigError(f"{where}: expected {what}, got {value!r}")
+    raise ConfigError(f"{where}: expected {what}, got {value!r:.200}")
 
 
 def factor(where: str, value: object) -> float:
@@ -116,7 +116,7 @@ def factor(where: str, value: object) -> float:
     """
     if isinstance(value, Real) and not isinstance(value, bool) and 0.0 < float(value) <= 1.0:
         return float(value)
-    raise ConfigError(f"{where}: expected a number in (0, 1], got {value!r}")
+    raise ConfigError(f"{where}: expected a number in (0, 1], got {value!r:.200}")
 
 
 def minimum(where: str, value: object, base_lr: float) -> float:
@@ -139,7 +139,7 @@ def minimum(where: str, value: object, base_lr: float) -> float:
     if isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) <= base_lr:
         return float(value)
     raise ConfigError(
-        f"{where}: expected a number from 0 to the learning rate {base_lr:g}, got {value!r}"
+        f"{where}: expected a number from 0 to the learning rate {base_lr:g}, got {value!r:.200}"
     )
 
 
@@ -229,5 +229,5 @@ def warmup(where: str, value: object, max_steps: int) -> int:
             return min(round(float(value) * max_steps), max_steps - 1)
     raise ConfigError(
         f"{where}: expected an integer from 0 to below max_steps = {max_steps}, "
-        f"or a fraction below 1, got {value!r}"
+        f"or a fraction below 1, got {value!r:.200}"
     )

@@ -106,7 +106,7 @@ def file_path(sink: str, path: object) -> str:
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
     if not isinstance(text, str) or not text or "\0" in text:
         raise ConfigError(
-            f"sink {sink}: path: expected a path relative to the run directory, got {path!r}"
+            f"sink {sink}: path: expected a path relative to the run directory, got {path!r:.200}"
         )
     return text
 

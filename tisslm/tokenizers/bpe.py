@@ -7,7 +7,7 @@ imported when one is built.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.bpe_training import train
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import find_cuts, first_match
+from tisslm.tokenizers.json_limits import checked_content
+from tisslm.tokenizers.library import refused_errors, without_panic_text
 from tisslm.tokenizers.token_bytes import token_bytes
 from tisslm.untrusted import Refusal, RegularFile
 
@@ -31,6 +33,7 @@ __all__ = ["BpeTokenizer"]
 #: Ids of a tokenizer that is trained without a wish.
 TRAINED_VOCABULARY = 4096
 
+LONGEST_REASON = 300  # characters of the library's words in a message
 LARGEST = 2**29  # bytes of a tokenizer.json: a vocabulary of 250,000 takes some 30 MB
 
 _UNREADABLE = Refusal(
@@ -39,6 +42,15 @@ _UNREADABLE = Refusal(
     "set the tokenizer's path to a tokenizer.json, the format of the Hugging Face tokenizers "
     "library",
 )
+
+_OTHER = Refusal(
+    DataError,
+    "expected a tokenizer.json of the Hugging Face tokenizers library, got something else",
+    "export it again with tokenizer.save(path)",
+)
+
+#: What is encoded once to see whether the library survives it: letters, digits, signs, white space.
+PROBE = "It's a Test.  42, naïve\n\n\t東京 🙂 e\u0301 русский _x1 ==\r\n \u00a0end "
 
 #: Names of the token that ends a document, the first that a tokenizer has.
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
@@ -80,12 +92,11 @@ class BpeTokenizer(Tokenizer):
                 f"{'none' if path is None else 'both'}; give one, or train a tokenizer on a text "
                 "with BpeTokenizer.from_text(text, vocab_size=...)"
             )
+        self._where = "bpe tokenizer" if path is None else str(path)
         if path is not None:
             self._inner = parse(read(Path(path)), str(path))
         else:
             self._inner = parse(tokenizer_json or "", "bpe tokenizer: tokenizer_json")
-        self._inner.no_truncation()
-        self._inner.no_padding()
         # Ids may have gaps, so the number of entries is not a bound.
         self._vocab_size = max(self._inner.get_vocab(with_added_tokens=True).values()) + 1
         self._id_type = np.min_scalar_type(self._vocab_size)
@@ -185,12 +196,26 @@ class BpeTokenizer(Tokenizer):
         Raises
         ------
         DataError
-            If the text has a lone surrogate.
+            If the text has a lone surrogate, or the library gives up on it.
         """
         utf8_bytes(text, "bpe tokenizer")
         # The batch form leaves out the offsets, which halves the time.
-        ids: list[int] = self._inner.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        ids: list[int] = self._encoded([text])[0].ids
         return ids
+
+    def _encoded(self, texts: list[str]) -> list[tokenizers.Encoding]:
+        with refused_errors(self._refusal("encode this text")):
+            found: list[tokenizers.Encoding] = self._inner.encode_batch_fast(
+                texts, add_special_tokens=False
+            )
+        return found
+
+    def _refusal(self, what: str) -> Callable[[BaseException], DataError]:
+        return lambda error: DataError(
+            f"{self._where}: the tokenizers library cannot {what} with this tokenizer "
+            f"({one_line(error)}); mend its tokenizer.json, or give it what the text needs, such "
+            "as an unknown token"
+        )
 
     def encode_array(self, text: str) -> NDArray[Any]:
         """Turn text into an array of shape (n,) of the smallest unsigned type that holds V."""
@@ -206,7 +231,7 @@ class BpeTokenizer(Tokenizer):
         for text in texts:
             if not text.isascii():
                 utf8_bytes(text, "bpe tokenizer")
-        encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        encoded = self._encoded(list(texts))
         return [np.array(one.ids, dtype=self._id_type) for one in encoded]
 
     def count_bytes(self, ids: NDArray[Any]) -> int:
@@ -231,7 +256,8 @@ class BpeTokenizer(Tokenizer):
             If an id is not in ``range(vocab_size)``.
         """
         known = id_array(ids, self._vocab_size, "bpe tokenizer").tolist()
-        text: str = self._inner.decode(known, skip_special_tokens=False)
+        with refused_errors(self._refusal("decode these ids")):
+            text: str = self._inner.decode(known, skip_special_tokens=False)
         return text
 
     def json_text(self) -> str:
@@ -257,8 +283,8 @@ class BpeTokenizer(Tokenizer):
         except DataError as error:
             raise CheckpointError(
                 "bpe tokenizer: expected a state with the content of a tokenizer.json, got "
-                f"another ({error.__cause__ or error}); the checkpoint is damaged, use an earlier "
-                "one"
+                f"another ({one_line(error.__cause__ or error)}); the checkpoint is damaged, use "
+                "an earlier one"
             ) from error
 
 
@@ -272,21 +298,33 @@ def read(path: Path) -> str:
 
 
 def parse(content: str, where: str) -> tokenizers.Tokenizer:
-    """Build the library's tokenizer from the content of a tokenizer.json."""
+    """Build the library's tokenizer from the content of a tokenizer.json, and try it."""
     import tokenizers
 
-    try:
+    checked_content(content, where, _OTHER)
+    with without_panic_text(), refused_errors(lambda error: _OTHER(where, one_line(error))):
         inner = tokenizers.Tokenizer.from_str(content)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # nothing more special, and for some files a panic of Rust
-        raise DataError(
-            f"{where}: expected a tokenizer.json of the Hugging Face tokenizers library, got "
-            f"something else ({error}); export it again with tokenizer.save(path)"
-        ) from error
+        inner.no_truncation()
+        inner.no_padding()
+        _try(inner)
     if inner.get_vocab_size(with_added_tokens=True) == 0:
         raise DataError(
             f"{where}: expected a tokenizer with at least one token, got an empty vocabulary; "
             "train the tokenizer before saving it"
         )
     return inner
+
+
+def _try(inner: tokenizers.Tokenizer) -> None:
+    """Encode and decode once, which finds parts that panic; a text may well be refused."""
+    try:
+        ids = inner.encode_batch_fast([PROBE], add_special_tokens=False)[0].ids
+        inner.decode(ids, skip_special_tokens=False)
+    except Exception:  # it may have no token for what is not in its texts
+        return
+
+
+def one_line(error: BaseException) -> str:
+    """Return the words of an error of the library, short."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."

@@ -77,7 +77,7 @@ class WSD(Scheduler):
         if decay_shape not in SHAPES:
             raise ConfigError(
                 f"scheduler wsd: decay_shape: expected one of {', '.join(SHAPES)}, "
-                f"got {decay_shape!r}"
+                f"got {decay_shape!r:.200}"
             )
         self.max_steps = _updates(max_steps)
         self.min_lr = _minimum(min_lr, min_lr_ratio, self.base_lr)
@@ -87,7 +87,7 @@ class WSD(Scheduler):
         if rise + fall > self.max_steps:
             raise ConfigError(
                 f"scheduler wsd: expected warmup_steps + decay_steps of at most max_steps = "
-                f"{self.max_steps}, got {warmup_steps!r} and {decay_steps!r}; shorten one"
+                f"{self.max_steps}, got {warmup_steps!r:.200} and {decay_steps!r}; shorten one"
             )
         self.warmup_steps = round(rise)
         # two halves of an odd number may both be rounded up; the rise has the odd update
@@ -110,7 +110,7 @@ class WSD(Scheduler):
 def _updates(value: object) -> int:
     if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
         return int(value)
-    raise ConfigError(f"scheduler wsd: max_steps: expected an integer >= 1, got {value!r}")
+    raise ConfigError(f"scheduler wsd: max_steps: expected an integer >= 1, got {value!r:.200}")
 
 
 def _minimum(value: object, ratio: object, base_lr: float) -> float:
@@ -120,16 +120,18 @@ def _minimum(value: object, ratio: object, base_lr: float) -> float:
             return float(value)
         raise ConfigError(
             f"scheduler wsd: min_lr: expected a number from 0 to the learning rate {base_lr:g}, "
-            f"got {value!r}"
+            f"got {value!r:.200}"
         )
     if value != 0.0:
         raise ConfigError(
-            f"scheduler wsd: min_lr: expected none beside min_lr_ratio = {ratio!r}, got "
-            f"{value!r}; keep one of the two"
+            f"scheduler wsd: min_lr: expected none beside min_lr_ratio = {ratio!r:.200}, got "
+            f"{value!r:.200}; keep one of the two"
         )
     if _between(ratio, 1.0):
         return base_lr * float(ratio)
-    raise ConfigError(f"scheduler wsd: min_lr_ratio: expected a number from 0 to 1, got {ratio!r}")
+    raise ConfigError(
+        f"scheduler wsd: min_lr_ratio: expected a number from 0 to 1, got {ratio!r:.200}"
+    )
 
 
 def _between(value: object, most: float) -> TypeGuard[float]:
@@ -145,5 +147,6 @@ def _duration(option: str, value: object, max_steps: int) -> float:
         if 0.0 <= given < 1.0:
             return given * max_steps
     raise ConfigError(
-        f"scheduler wsd: {option}: expected an integer >= 0 or a fraction below 1, got {value!r}"
+        f"scheduler wsd: {option}: expected an integer >= 0 or a fraction below 1, got "
+        f"{value!r:.200}"
     )

@@ -47,7 +47,7 @@ class ZLoss(Loss):
         number = isinstance(z_weight, Real) and not isinstance(z_weight, bool)
         if not (number and 0.0 <= z_weight < math.inf):
             raise ConfigError(
-                f"loss z_loss: z_weight: expected a finite number >= 0, got {z_weight!r}"
+                f"loss z_loss: z_weight: expected a finite number >= 0, got {z_weight!r:.200}"
             )
         self.z_weight = float(z_weight)
 

@@ -117,4 +117,4 @@ def _number(option: str, value: object, below: float) -> float:
     if isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) < below:
         return float(value)
     wanted = "a finite number >= 0" if below == inf else f"a number in [0, {below:g})"
-    raise ConfigError(f"optimizer lion: {option}: expected {wanted}, got {value!r}")
+    raise ConfigError(f"optimizer lion: {option}: expected {wanted}, got {value!r:.200}")

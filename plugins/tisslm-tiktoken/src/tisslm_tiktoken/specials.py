@@ -56,15 +56,15 @@ def add_specials(
     for text, id_ in more.items():
         if not isinstance(id_, int) or isinstance(id_, bool) or not 0 <= id_ < MAX_IDS:
             raise ConfigError(
-                f"{WHERE}: expected the id of {text!r} as an integer from 0 to {MAX_IDS - 1}, got "
-                f"{id_!r}"
+                f"{WHERE}: expected the id of {text!r:.200} as an integer from 0 to {MAX_IDS - 1}, "
+                f"got {id_!r:.200}"
             )
         if specials.get(text) == id_:
             continue
         if text in specials or id_ in taken:
             raise ConfigError(
-                f"{WHERE}: expected an id of its own for {text!r}, got {id_}, and one of the two "
-                f"is another token's; the first free id is {first}"
+                f"{WHERE}: expected an id of its own for {text!r:.200}, got {id_}, and one of the "
+                f"two is another token's; the first free id is {first}"
             )
         specials[text] = id_
         taken.add(id_)
@@ -89,6 +89,6 @@ def _check_prefixes(specials: Mapping[str, int]) -> None:
     for text, other in itertools.pairwise(sorted(specials)):
         if other.startswith(text):
             raise ConfigError(
-                f"{WHERE}: expected special tokens of which none begins another, got {text!r} "
+                f"{WHERE}: expected special tokens of which none begins another, got {text!r:.200} "
                 f"and {other!r}; rename one"
             )

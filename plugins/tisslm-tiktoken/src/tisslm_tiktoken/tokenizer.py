@@ -19,6 +19,7 @@ from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import first_match
+from tisslm.tokenizers.library import refused_errors, without_panic_text
 from tisslm_tiktoken.cuts import find_cuts
 from tisslm_tiktoken.encodings import named_encoding
 from tisslm_tiktoken.patterns import check_pattern
@@ -106,7 +107,7 @@ class TiktokenTokenizer(Tokenizer):
             )
         if not isinstance(encode_special, bool):
             raise ConfigError(
-                f"{WHERE}: expected encode_special as true or false, got {encode_special!r}"
+                f"{WHERE}: expected encode_special as true or false, got {encode_special!r:.200}"
             )
         known: Mapping[str, int] = {}
         if encoding is not None:
@@ -143,7 +144,8 @@ class TiktokenTokenizer(Tokenizer):
         self._content: str | None = None
         self._cuts = find_cuts(self._pattern, self.special_tokens if self.encode_special else ())
         try:
-            self.encode_array(PROBE)
+            with without_panic_text():
+                self.encode_array(PROBE)
         except DataError as error:
             raise ConfigError(
                 f"{WHERE}: expected a pattern that takes every text apart, got "
@@ -183,17 +185,16 @@ class TiktokenTokenizer(Tokenizer):
         """
         n_bytes = len(utf8_bytes(text, WHERE))
         allowed = self._inner.special_tokens_set if self.encode_special else set()
-        try:
-            ids = self._inner.encode_to_numpy(text, allowed_special=allowed, disallowed_special=())
-        except BaseException as error:
-            # What tiktoken's Rust code gives up on is no Exception, and has no public name.
-            if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
-                raise
-            raise DataError(
+
+        def refusal(error: BaseException) -> DataError:
+            return DataError(
                 f"{WHERE}: the pattern cannot take a text of {n_bytes} bytes apart ({error}); "
                 "cut very long runs of white space in it, or mend the pattern, which must not "
                 "match an empty text"
-            ) from error
+            )
+
+        with refused_errors(refusal):
+            ids = self._inner.encode_to_numpy(text, allowed_special=allowed, disallowed_special=())
         covered = int(self._n_bytes_V[ids].sum(dtype=np.int64))
         if covered != n_bytes:
             raise DataError(

@@ -1,0 +1,129 @@
+"""What of a tokenizer.json is looked at before the tokenizers library is.
+
+The library makes tables as long as the largest id and texts as long as its rules say, and a number
+that is too large, or a size of 0, ends the process or a thread of it: no exception can tell of it.
+
+What does not live here: whether the rest makes a tokenizer, which the library says itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tisslm.strict_json import parse_json
+from tisslm.untrusted import Refusal, show
+
+__all__ = ["MAX_IDS", "checked_content"]
+
+#: Ids are below it: a table for each is made of a file that may have few. No tokenizer in use has
+#: more than a million.
+MAX_IDS = 2**22
+
+#: Sizes, offsets, types and lengths are below it.
+MAX_SIZE = 2**31
+
+#: How many times longer a text may become by all replacements, one after another.
+MAX_GROWTH = 2**12
+
+#: Values of a file: a vocabulary of a million entries, and their merges.
+MAX_VALUES = 2**24
+
+#: Where the library keeps what is done to a text, in this order.
+PARTS = ("normalizer", "pre_tokenizer", "model", "post_processor", "decoder")
+
+#: What a model has most of: ids are looked at by name, and merges hold no numbers.
+VOCABULARY = ("vocab", "merges")
+
+
+def checked_content(content: str, where: str, refusal: Refusal) -> dict[str, Any]:
+    """Parse the content of a tokenizer.json, and check what may not be left to the library.
+
+    Parameters
+    ----------
+    content : str
+    where : str
+        The file, or what else messages begin with.
+    refusal : Refusal
+
+    Raises
+    ------
+    TissLMError
+        The refusal's, if it is no strict JSON, an id or a size is out of bounds, or its rules make
+        texts many times longer.
+    """
+    found = parse_json(
+        content.encode("utf-8", "surrogatepass"), where, refusal, max_values=MAX_VALUES
+    )
+    reason = _id_reason(found) or _size_reason(found) or _growth_reason(found)
+    if reason:
+        raise refusal(where, reason)
+    return found
+
+
+def _id_reason(found: Mapping[str, Any]) -> str:
+    """Return what is wrong with the ids of the vocabulary and the added tokens, "" for nothing."""
+    model, added = found.get("model"), found.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    ids = dict(vocabulary) if isinstance(vocabulary, dict) else {}
+    for token in added if isinstance(added, list) else ():
+        if isinstance(token, dict):
+            ids[f"{token.get('content')}"] = token.get("id")
+    for token, number in ids.items():
+        if isinstance(number, int) and not 0 <= number < MAX_IDS:
+            return f"expected the id of {show(token)} from 0 to {MAX_IDS - 1}, got {show(number)}"
+    return ""
+
+
+def _size_reason(found: Mapping[str, Any]) -> str:
+    """Return what is wrong with the other numbers; truncation and padding are switched off."""
+    for name in PARTS:
+        for path, key, number in _numbers(found.get(name), name):
+            least = 1 if key == "length" else 0
+            if not least <= number < MAX_SIZE:
+                return f"expected {path} from {least} to {MAX_SIZE - 1}, got {show(number)}"
+    return ""
+
+
+def _numbers(value: Any, path: str) -> Iterator[tuple[str, str, int]]:
+    """Yield place, last key and value of each integer in nested JSON but the vocabulary."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, inner in items:
+        place = f"{path}.{show(key)[1:-1]}"
+        if type(inner) is int:
+            yield place, str(key), inner
+        elif key not in VOCABULARY:
+            yield from _numbers(inner, place)
+
+
+def _growth_reason(found: Mapping[str, Any]) -> str:
+    """Return whether the replacements together make a text too long."""
+    growth = math.prod(factor for part in PARTS for factor in _growths(found.get(part)))
+    if growth > MAX_GROWTH:
+        return f"expected replacements that make a text at most {MAX_GROWTH} times longer, got more"
+    return ""
+
+
+def _growths(part: Any) -> Iterator[float]:
+    """Yield how many times longer each replacement within a part makes a text, at the most."""
+    if isinstance(part, list):
+        for step in part:
+            yield from _growths(step)
+    elif isinstance(part, dict):
+        if part.get("type") == "Replace":
+            yield _growth(part.get("pattern"), part.get("content"))
+        for name, inner in part.items():
+            if name not in VOCABULARY:
+                yield from _growths(inner)
+
+
+def _growth(pattern: Any, content: Any) -> float:
+    """Return how many times longer a replacement makes a text; an expression may match nothing."""
+    new = len(content.encode()) if isinstance(content, str) else 0
+    old = pattern.get("String") if isinstance(pattern, dict) else None
+    return max(1.0, new / len(old.encode())) if isinstance(old, str) and old else 1.0 + new

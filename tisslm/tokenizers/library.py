@@ -1,0 +1,84 @@
+"""Errors of a library of tokenizers in Rust: bare exceptions, and panics, which are none.
+
+What does not live here: any tokenizer, and what a process cannot survive (``json_limits``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from tisslm.errors import TissLMError
+
+__all__ = ["is_of_library", "refused_errors", "without_panic_text"]
+
+#: How what Rust writes of a panic begins.
+_PANIC = re.compile(rb"\n?thread [^\n]*panicked at ")
+
+_lock = threading.Lock()
+
+
+def is_of_library(error: BaseException) -> bool:
+    """Tell an exception, or a panic of Rust, from what is to end the program or asks it to."""
+    # Its class derives from BaseException and has no public name.
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+@contextlib.contextmanager
+def refused_errors(refusal: Callable[[BaseException], TissLMError]) -> Iterator[None]:
+    """Turn what a library raises in a ``with`` block into an error of ours.
+
+    Parameters
+    ----------
+    refusal : callable
+        Returns the error to raise for the library's.
+
+    Raises
+    ------
+    TissLMError
+        The refusal's. Running out of memory, an interrupt, and errors of ours stay what they are.
+    """
+    try:
+        yield
+    except (MemoryError, TissLMError):
+        raise
+    except BaseException as error:
+        if not is_of_library(error):
+            raise
+        raise refusal(error) from error
+
+
+@contextlib.contextmanager
+def without_panic_text() -> Iterator[None]:
+    """Keep from standard error what Rust writes there of a panic, within a ``with`` block.
+
+    What others have written meanwhile follows at its end; if the block raises, it is left out
+    from where the panic begins. The whole process's standard error is held, so this is for moments.
+    """
+    with _lock, os.fdopen(os.memfd_create("tisslm-stderr"), "rb") as held:
+        try:
+            before = os.dup(2)
+        except OSError:  # there is none
+            yield
+            return
+        try:
+            _flush()
+            os.dup2(held.fileno(), 2)
+            yield
+        finally:
+            _flush()
+            os.dup2(before, 2)
+            os.close(before)
+            held.seek(0)
+            text = held.read()
+            with contextlib.suppress(OSError):
+                os.write(2, _PANIC.split(text)[0])
+
+
+def _flush() -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+        sys.stderr.flush()
