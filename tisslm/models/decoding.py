@@ -5,22 +5,39 @@ What does not live here: how the next token is chosen, and what a layer keeps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Decoder, Layer, Model
 from tisslm.errors import ShapeError
-
-if TYPE_CHECKING:
-    from tisslm.models.transformer import Transformer
+from tisslm.layers.embedding import Embedding
+from tisslm.models.head import Head
 
 __all__ = ["ContextDecoder", "TransformerDecoder", "make_caches"]
 
 Array = NDArray[Any]
 LayerCache = Mapping[str, Array]
+
+
+class Decoded(Protocol):
+    """A model whose layers decode: what ``TransformerDecoder`` asks of it."""
+
+    embedding: Embedding
+    head: Head
+
+    @property
+    def seq_len(self) -> int:
+        """The longest T."""
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The sublayers in order."""
+
+    def last_logits(self, x: Array, caches: Sequence[LayerCache] = ()) -> Array:
+        """Return the logits after the last token, and fill the layers' caches."""
 
 
 def make_caches(layers: list[Layer], batch: int, context: int) -> list[LayerCache]:
@@ -37,7 +54,8 @@ class TransformerDecoder(Decoder):
 
     Parameters
     ----------
-    model : Transformer
+    model : Decoded
+        Such as a ``Transformer``.
 
     Attributes
     ----------
@@ -45,7 +63,7 @@ class TransformerDecoder(Decoder):
         Number of tokens that the caches hold.
     """
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Decoded) -> None:
         self.model = model
         self.length = 0
         self._caches: list[LayerCache] = []
@@ -68,9 +86,10 @@ class TransformerDecoder(Decoder):
     def step(self, ids_B: Array) -> Array:
         """Append one token to each sequence and return the logits after it, of shape (B, V)."""
         if self.full:
-            raise _full(self.model)
+            raise _full(self.model.seq_len)
         model = self.model
-        h_BC = np.empty((len(ids_B), model.config.n_embd), dtype=model.dtype)
+        table_VC = model.embedding.token.data
+        h_BC = np.empty((len(ids_B), table_VC.shape[1]), dtype=table_VC.dtype)
         model.embedding.embed_one(ids_B, self.length, h_BC)
         for layer, cache in zip(model.layers, self._caches, strict=True):
             layer.decode(h_BC, cache, self.length)
@@ -108,11 +127,11 @@ class ContextDecoder(Decoder):
     def step(self, ids_B: Array) -> Array:
         """Append one token to each sequence and return the logits after it, of shape (B, V)."""
         if self.full:
-            raise _full(self.model)
+            raise _full(self.model.seq_len)
         return self.prefill(np.concatenate([self._tokens_BT, ids_B[:, None]], axis=1))
 
 
-def _full(model: Model) -> ShapeError:
+def _full(seq_len: int) -> ShapeError:
     return ShapeError(
-        f"decoder: the context of {model.seq_len} tokens is full; prefill again with its last part"
+        f"decoder: the context of {seq_len} tokens is full; prefill again with its last part"
     )

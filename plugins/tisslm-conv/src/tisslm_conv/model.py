@@ -78,7 +78,14 @@ class ConvModel(Model):
         """Count 6 operations for each parameter, forward and backward."""
         return 6 * self.parameters.count
 
-    def plan(self, batch: int, time: int) -> dict[str, int]:
+    def plan(
+        self,
+        batch: int,
+        time: int,
+        *,
+        precision: str = "fp32",
+        activation_checkpointing: str = "none",
+    ) -> dict[str, int]:
         """Return the bytes of what a pass keeps: each layer's input and output, and the logits."""
         item = self.parameters.dtype.itemsize
         rows = batch * time
