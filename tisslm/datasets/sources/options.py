@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tisslm.errors import DataError
+
+if TYPE_CHECKING:
+    from tisslm.datasets.sources.formats import Format
 
 __all__ = ["BadRecords", "ReadOptions"]
 
@@ -77,6 +80,8 @@ class ReadOptions:
     end_of_text : int or None
         Of ready tokens without offsets: the id that ends a document. None takes what the format
         says; where it says nothing, all is one document.
+    formats : tuple of Format
+        Of plugins, asked before the built-in ones.
     """
 
     text_field: str = "text"
@@ -84,3 +89,4 @@ class ReadOptions:
     bad: BadRecords = field(default_factory=BadRecords)
     vocab_size: int | None = None
     end_of_text: int | None = None
+    formats: tuple[Format, ...] = ()
