@@ -22,6 +22,7 @@ from tisslm.datasets.packed import PackedDataset
 from tisslm.datasets.splits import TooShortError
 from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import DataError
+from tisslm.file_formats import installed_formats
 from tisslm.registry import Registry
 from tisslm.run_sources import RunSource, run_sources
 from tisslm.run_tokenizer import (
@@ -76,7 +77,7 @@ def load_data(
     """
     if config.data.name != "text":
         return _other_data(config, seq_len, registry, find_saved)
-    sources = run_sources(config.data)
+    sources = run_sources(config.data, formats=installed_formats(registry))
     tokenizer = run_tokenizer(config, sources, registry, find_saved)
     vocab_size = config.data.vocab_size if tokenizer is None else tokenizer.vocab_size
     parts = [_halves(source, tokenizer, vocab_size) for source in sources]
@@ -118,7 +119,7 @@ def load_validation(
                 "checkpoint has none; train with a tokenizer that is registered"
             )
         return _other_dataset(config, path, tokenizer, seq_len, registry)
-    sources = run_sources(config.data)
+    sources = run_sources(config.data, formats=installed_formats(registry))
     if tokenizer is not None:
         check_made_with(sources, tokenizer)
     vocab_size = config.data.vocab_size if tokenizer is None else tokenizer.vocab_size
@@ -131,7 +132,11 @@ def load_validation(
 
 
 def load_file(
-    path: str | Path, tokenizer: Tokenizer | None, seq_len: int, data: DataSection | None = None
+    path: str | Path,
+    tokenizer: Tokenizer | None,
+    seq_len: int,
+    data: DataSection | None = None,
+    registry: Registry | None = None,
 ) -> Dataset:
     """Return the rows of one file or folder, whole.
 
@@ -143,6 +148,8 @@ def load_file(
     seq_len : int
     data : DataSection, optional
         How to read and pack it (but for the format); left out, by the defaults.
+    registry : Registry, optional
+        Whose plugins' formats are read, too.
 
     Raises
     ------
@@ -152,7 +159,8 @@ def load_file(
     kept = set(DataSection.model_fields) - {"name", "path", "valid_path", "format", "sources"}
     values = {} if data is None else data.model_dump(include=kept, exclude_none=True)
     section = DataSection(**{**values, "path": str(path), "valid_fraction": 0})
-    (source,) = run_sources(section, whole=True)
+    formats = () if registry is None else installed_formats(registry)
+    (source,) = run_sources(section, whole=True, formats=formats)
     if tokenizer is not None:
         check_made_with([source], tokenizer)
     vocab_size = section.vocab_size if tokenizer is None else tokenizer.vocab_size

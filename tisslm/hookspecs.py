@@ -60,6 +60,12 @@ class Entry:
         ``"module:attribute"``, which is imported when the name is used.
     description : str
         One line, shown by ``tisslm plugins``.
+    endings : tuple of str
+        Of a dataset: how the names of files end that ``documents`` reads, such as ``.parquet``.
+        Every command that takes texts then takes such files.
+    documents : str
+        With ``endings``: where the function is, as ``"module:attribute"``, that takes a path and
+        ``tisslm.datasets.ReadOptions`` and yields ``tisslm.datasets.Document``.
 
     Raises
     ------
@@ -70,6 +76,8 @@ class Entry:
     name: str
     target: object
     description: str
+    endings: tuple[str, ...] = ()
+    documents: str = ""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
@@ -86,6 +94,22 @@ class Entry:
         if not (isinstance(text, str) and text.strip() and len(text.splitlines()) == 1):
             raise PluginError(
                 f"Entry {self.name!r}: expected a description of one line, got {text!r}"
+            )
+        self._check_files()
+
+    def _check_files(self) -> None:
+        endings, documents = self.endings, self.documents
+        if not isinstance(endings, tuple) or not all(
+            isinstance(ending, str) and ending.startswith(".") for ending in endings
+        ):
+            raise PluginError(
+                f"Entry {self.name!r}: expected endings such as ('.parquet',), got {endings!r}"
+            )
+        named = isinstance(documents, str) and bool(_DOTTED_PATH.fullmatch(documents))
+        if named != bool(endings):
+            raise PluginError(
+                f"Entry {self.name!r}: expected documents as a dotted path 'module:attribute' "
+                f"beside endings, and neither alone, got {documents!r}"
             )
 
 

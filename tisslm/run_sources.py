@@ -53,11 +53,13 @@ class Place:
     is_one_text: bool
 
     @classmethod
-    def of(cls, path: str, format_name: str, separator: str) -> Place:
+    def of(
+        cls, path: str, format_name: str, separator: str, formats: tuple[Format, ...] = ()
+    ) -> Place:
         """Find the format of a path."""
         if path == PYTHON_DOCS:
             return cls(path, None, True)
-        found = find_format(path, format_name)
+        found = find_format(path, format_name, formats)
         return cls(path, found, found.name == "text" and not separator)
 
     @property
@@ -108,6 +110,8 @@ class RunSource:
         Its share, by the sum of all weights.
     whole : bool
         Whether messages call the data by their path alone, because all of it is read.
+    formats : tuple of Format
+        Of plugins.
     """
 
     train: Place
@@ -120,6 +124,7 @@ class RunSource:
     verify: bool = False
     weight: float = 1.0
     whole: bool = False
+    formats: tuple[Format, ...] = ()
 
     @property
     def has_text(self) -> bool:
@@ -170,6 +175,7 @@ class RunSource:
             vocab_size,
             end_of_text,
             self.verify,
+            self.formats,
         )
 
     def said_tokenizers(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -235,7 +241,9 @@ class RunSource:
         ]
 
 
-def run_sources(data: DataSection, *, whole: bool = False) -> list[RunSource]:
+def run_sources(
+    data: DataSection, *, whole: bool = False, formats: tuple[Format, ...] = ()
+) -> list[RunSource]:
     """Return the sources of a run, one unless ``data.sources`` has more.
 
     Parameters
@@ -243,6 +251,8 @@ def run_sources(data: DataSection, *, whole: bool = False) -> list[RunSource]:
     data : DataSection
     whole : bool
         Whether to read all of ``data.path`` and hold nothing out.
+    formats : tuple of Format
+        Of plugins (``tisslm.file_formats``).
 
     Raises
     ------
@@ -253,7 +263,7 @@ def run_sources(data: DataSection, *, whole: bool = False) -> list[RunSource]:
     """
     own = data.model_dump(exclude={"sources"})
     tables = [source.model_dump(exclude_none=True) for source in data.sources] or [{}]
-    sources = [_run_source({**own, **table}, whole) for table in tables]
+    sources = [_run_source({**own, **table}, whole, formats) for table in tables]
     for source in sources:
         if source.train.text_bytes > LARGE_TEXT:
             note(
@@ -264,7 +274,7 @@ def run_sources(data: DataSection, *, whole: bool = False) -> list[RunSource]:
     return sources
 
 
-def _run_source(values: Mapping[str, Any], whole: bool) -> RunSource:
+def _run_source(values: Mapping[str, Any], whole: bool, formats: tuple[Format, ...]) -> RunSource:
     separator, form = values["document_separator"], values["format"]
     path, valid_path = values["path"], values["valid_path"]
     if path != PYTHON_DOCS and not whole:
@@ -273,13 +283,14 @@ def _run_source(values: Mapping[str, Any], whole: bool) -> RunSource:
     valid = None
     if valid_path:
         same = Path(valid_path).suffix == Path(path).suffix
-        valid = Place.of(valid_path, form if same else "auto", separator)
+        valid = Place.of(valid_path, form if same else "auto", separator, formats)
     names = ("valid_fraction", "text_field", "document_separator", "bad_records", "mask_prompt")
     return RunSource(
-        Place.of(path, form, separator),
+        Place.of(path, form, separator, formats),
         valid,
         **{name: values[name] for name in names},
         verify=values["verify"],
         weight=values.get("weight", 1.0),
         whole=whole,
+        formats=formats,
     )

@@ -216,14 +216,16 @@ BAD = [
     (
         {"\x1b[2J": 1, "x" * 99: 2},
         "expected a field 'text', or prompt and completion, messages, or instruction and output; "
-        f"got the fields \\x1b[2J, {'x' * 60}...; set data.text_field to the field of the text",
+        f"got the fields \\x1b[2J, {'x' * 60}...; name the field of the text with "
+        "data.text_field of the run, or --text-field of tisslm tokenize",
     ),
     ("[1]", 'expected a JSON object, got a list; write each record as {"text": "..."}'),
     ("null", 'expected a JSON object, got null; write each record as {"text": "..."}'),
     (
         {"body": "x", "id": 3},
         "expected a field 'text', or prompt and completion, messages, or instruction and output; "
-        "got the fields body, id; set data.text_field to the field of the text",
+        "got the fields body, id; name the field of the text with "
+        "data.text_field of the run, or --text-field of tisslm tokenize",
     ),
     ({"text": 3}, "expected 'text' to be a string, got a number; mend or remove the record"),
     ({"text": None}, "expected 'text' to be a string, got null; mend or remove the record"),
@@ -392,7 +394,7 @@ def test_what_is_not_there_or_never_read() -> None:
     )
     Path("a.parquet").write_bytes(b"PAR1")
     assert refused("a.parquet") == (
-        'a.parquet: parquet is read by the package tisslm-parquet; set data.name to "parquet"'
+        "a.parquet: parquet is read where the package tisslm-parquet is installed; install it"
     )
     Path("a.pkl").write_bytes(b"")
     assert refused("a.pkl") == (

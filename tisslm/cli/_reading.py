@@ -13,6 +13,8 @@ import typer
 
 from tisslm.datasets.sources import BadRecords, ReadOptions
 from tisslm.errors import ConfigError
+from tisslm.file_formats import installed_formats
+from tisslm.registry import Registry
 from tisslm.strict_toml import parse_value
 
 __all__ = ["Inputs", "OnBadRecord", "Separator", "TextField", "key_values", "read_options"]
@@ -38,7 +40,9 @@ OnBadRecord = Annotated[
 ]
 
 
-def read_options(text_field: str, document_separator: str, bad_records: str) -> ReadOptions:
+def read_options(
+    text_field: str, document_separator: str, bad_records: str, registry: Registry
+) -> ReadOptions:
     r"""Return how text is read; ``\n`` and ``\t`` in a separator are a line's end and a tab.
 
     Raises
@@ -52,6 +56,7 @@ def read_options(text_field: str, document_separator: str, bad_records: str) -> 
         text_field=text_field,
         document_separator=document_separator.replace("\\n", "\n").replace("\\t", "\t"),
         bad=BadRecords(cast("Literal['error', 'skip']", bad_records)),
+        formats=installed_formats(registry),
     )
 
 

@@ -22,6 +22,7 @@ from tisslm.data import load_file, load_validation
 from tisslm.errors import CheckpointError
 from tisslm.evaluate import Evaluation
 from tisslm.evaluate import evaluate as evaluate_model
+from tisslm.file_formats import installed_formats
 from tisslm.loading import load_model, load_run_config
 from tisslm.registry import Registry, load_registry
 from tisslm.run_sources import run_sources
@@ -56,7 +57,7 @@ def evaluate(
     if data is None:
         source = _of_run(place, model, tokenizer, registry)
     else:
-        source = _of_path(data, place, model, tokenizer)
+        source = _of_path(data, place, model, tokenizer, registry)
     loss = registry.build("loss", "cross_entropy")
     found = evaluate_model(
         model, source.dataset, loss, batch_size=source.batch_size, tokenizer=tokenizer
@@ -98,7 +99,7 @@ def _of_run(
         config = load_run_config(place)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or give a text with --data") from error
-    _check_readable(where, config.data, tokenizer)
+    _check_readable(where, config.data, tokenizer, registry)
     dataset = load_validation(config, tokenizer, model.seq_len, registry)
     if dataset is None:
         raise CheckpointError(f"{where}: its run had no validation text; give a text with --data")
@@ -107,23 +108,28 @@ def _of_run(
     return _Windows(dataset, name, config.training.batch_size)
 
 
-def _of_path(path: Path, place: Found, model: Model, tokenizer: Tokenizer | None) -> _Windows:
+def _of_path(
+    path: Path, place: Found, model: Model, tokenizer: Tokenizer | None, registry: Registry
+) -> _Windows:
     """Return all of a file or folder, read as the run read its data if it is still there."""
-    _check_readable(place.path, DataSection(path=str(path)), tokenizer)
+    _check_readable(place.path, DataSection(path=str(path)), tokenizer, registry)
     try:
         section = load_run_config(place).data
     except CheckpointError:
         section = DataSection()
     if tokenizer is None:
         section = section.model_copy(update={"vocab_size": model.vocab_size})
-    return _Windows(load_file(path, tokenizer, model.seq_len, section), str(path))
+    return _Windows(load_file(path, tokenizer, model.seq_len, section, registry), str(path))
 
 
-def _check_readable(where: Path, data: DataSection, tokenizer: Tokenizer | None) -> None:
+def _check_readable(
+    where: Path, data: DataSection, tokenizer: Tokenizer | None, registry: Registry
+) -> None:
     """Refuse text where there is no tokenizer to read it."""
     if tokenizer is not None or data.name != "text":
         return
-    if any(source.reads_text for source in run_sources(data)):
+    sources = run_sources(data, formats=installed_formats(registry))
+    if any(source.reads_text for source in sources):
         raise CheckpointError(
             f"{where}: the checkpoint has no tokenizer, so it cannot read text; train with a "
             "dataset that has one, or use trainer.validate with a dataset of token ids"

@@ -55,15 +55,14 @@ def tokenize(
             f"--valid-fraction: expected a number of at least 0 and below 1, got {valid_fraction}"
         )
     chosen = key_values("--tokenizer-option", tokenizer_option or ())
-    options = read_options(text_field, document_separator, bad_records)
+    registry = load_registry()
+    options = read_options(text_field, document_separator, bad_records, registry)
     check_new(out)
     total = plain_bytes(inputs)
     try:
         with TextProgress("reading", total) as progress:
             watch = _Watch(progress)
-            name, made = choose_tokenizer(
-                tokenizer, chosen, inputs, options, load_registry(), watch
-            )
+            name, made = choose_tokenizer(tokenizer, chosen, inputs, options, registry, watch)
         with ShardFolder(out, made, name, shard_tokens) as folder:
             with TextProgress("tokenizing", total) as progress:
                 done = write_shards(

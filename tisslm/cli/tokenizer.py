@@ -15,6 +15,7 @@ from tisslm.cli._progress import TextProgress, plain_bytes
 from tisslm.cli._reading import Inputs, OnBadRecord, Separator, TextField, read_options
 from tisslm.cli._terminal import complain, say
 from tisslm.errors import ConfigError
+from tisslm.registry import load_registry
 from tisslm.tokenizing import n_bytes, train_bpe, write_new_file
 
 __all__ = ["app"]
@@ -51,7 +52,7 @@ def train(
     """Train a byte-pair tokenizer and write it as a tokenizer.json."""
     if out.exists():
         raise ConfigError(f"{out}: expected a new file, it exists; choose another --out")
-    options = read_options(text_field, document_separator, bad_records)
+    options = read_options(text_field, document_separator, bad_records, load_registry())
     begun, seen = time.monotonic(), 0
     try:
         with TextProgress("reading", plain_bytes(inputs)) as progress:

@@ -64,7 +64,7 @@ def read_parts(
         If a path cannot be read, has ready tokens instead of text, or no document.
     """
     for path in paths:
-        found = find_format(path)
+        found = find_format(path, format_, options.formats)
         if found.documents is None:
             raise DataError(
                 f"{path}: expected text, got {found.what}; name a file of text or JSON lines"

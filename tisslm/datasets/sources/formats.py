@@ -84,7 +84,7 @@ def read_documents(
         If the path cannot be read, has ready tokens instead of text, or no good record.
     """
     options = ReadOptions() if options is None else options
-    found = find_format(path, format)
+    found = find_format(path, format, options.formats)
     if found.documents is None:
         raise DataError(
             f"{path}: expected text, got {found.what}; name a file of text or JSON lines"
@@ -120,14 +120,17 @@ def read_tokens(
     DataError
         If the path cannot be read, has text instead of tokens, or is damaged.
     """
-    found = find_format(path, format)
+    options = ReadOptions() if options is None else options
+    found = find_format(path, format, options.formats)
     if found.tokens is None:
         raise DataError(f"{path}: expected token ids, got {found.what}; tokenize it first")
-    return found.tokens(Path(path), ReadOptions() if options is None else options)
+    return found.tokens(Path(path), options)
 
 
-def find_format(path: str | PathLike[str], name: str = "auto") -> Format:
-    """Return the format of a path.
+def find_format(
+    path: str | PathLike[str], name: str = "auto", formats: tuple[Format, ...] = ()
+) -> Format:
+    """Return the format of a path: one of plugins (``formats``), or a built-in one.
 
     Raises
     ------
@@ -136,7 +139,8 @@ def find_format(path: str | PathLike[str], name: str = "auto") -> Format:
     DataError
         If nothing is there, or it is a file of a kind that is never read.
     """
-    known = [entry.name for entry in FORMATS]
+    table = (*formats, *FORMATS)
+    known = [entry.name for entry in table]
     if name != "auto" and name not in known:
         raise ConfigError(
             f'data.format: expected "auto" or one of {", ".join(known)}, got "{name}"'
@@ -146,7 +150,7 @@ def find_format(path: str | PathLike[str], name: str = "auto") -> Format:
         raise DataError(
             f"{path}: no such file or folder; give the path of a text, JSON lines or tokens"
         )
-    for entry in FORMATS:
+    for entry in table:
         if entry.name == name or (name == "auto" and entry.recognizes(path)):
             return entry
     raise DataError(f"{path}: {advice(path)}")
@@ -204,7 +208,7 @@ def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Forma
             file = Path(folder, name)
             files += 1
             try:
-                found = find_format(file)
+                found = find_format(file, formats=options.formats)
                 if found.documents is None:
                     raise DataError(f"{file}: expected text, got {found.what}; move it elsewhere")
             except DataError as error:
@@ -228,7 +232,7 @@ SPLIT_ENDINGS = (*JSONL, ".bin")
 
 #: Files that are no text, and what to do with them.
 NOT_READ = {
-    ".parquet": 'parquet is read by the package tisslm-parquet; set data.name to "parquet"',
+    ".parquet": "parquet is read where the package tisslm-parquet is installed; install it",
     ".pkl": "reading such a file could run any program, so it is never read; write JSON lines",
     ".npy": "an array of NumPy is read by no format; use TokenDataset from Python",
     ".npz": "an archive of NumPy is read by no format; use TokenDataset from Python",

@@ -153,8 +153,8 @@ def record_pieces(record: Mapping[str, Any], where: str, text_field: str = "text
         names = ", ".join(show(name)[1:-1] for name in list(record)[:8]) or "none"
         raise DataError(
             f"{where}: expected a field {text_field!r}, or prompt and completion, messages, or "
-            f"instruction and output; got the fields {names}; set data.text_field to the field "
-            "of the text"
+            f"instruction and output; got the fields {names}; name the field of the text with "
+            "data.text_field of the run, or --text-field of tisslm tokenize"
         )
     pieces = [(text, learn) for text, learn in pieces if text]
     if not any(learn for _, learn in pieces):

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tisslm.errors import DataError
+
+if TYPE_CHECKING:
+    from tisslm.datasets.sources.formats import Format
 
 __all__ = ["BadRecords", "ReadOptions"]
 
@@ -79,6 +82,8 @@ class ReadOptions:
         says; where it says nothing, all is one document.
     verify : bool
         Of token shards: whether every file is read and its SHA-256 compared.
+    formats : tuple of Format
+        Of plugins, asked before the built-in ones.
     """
 
     text_field: str = "text"
@@ -87,3 +92,4 @@ class ReadOptions:
     vocab_size: int | None = None
     end_of_text: int | None = None
     verify: bool = False
+    formats: tuple[Format, ...] = ()

@@ -16,4 +16,6 @@ def tisslm_datasets() -> Iterable[Entry]:
         "parquet",
         "tisslm_parquet.dataset:ParquetDataset",
         "texts, prompts with completions, or chats in the columns of parquet files",
+        endings=(".parquet",),
+        documents="tisslm_parquet.reader:file_documents",
     )

@@ -13,16 +13,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tisslm.datasets import Document
-from tisslm.datasets.sources import BadRecords, record_pieces
+from tisslm.datasets.sources import BadRecords, ReadOptions, record_pieces
 from tisslm.errors import DataError
 
-__all__ = ["read_documents"]
+__all__ = ["file_documents", "read_documents"]
 
 #: Bytes of a column that are read from the file together, instead of all of a row group.
 BUFFER = 2**20
 
+#: Rows that are decoded together where nobody says how many.
+ROWS = 256
+
 #: Names of columns that are shown of a file with many.
 SHOWN = 20
+
+
+def file_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
+    """Yield the documents of a file for the commands that take texts; ``text_field`` is a column.
+
+    Raises
+    ------
+    DataError
+        As ``read_documents`` does.
+    """
+    yield from read_documents(path, options.text_field, options.bad, batch_rows=ROWS)
 
 
 def read_documents(

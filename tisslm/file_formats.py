@@ -1,0 +1,62 @@
+"""Files that plugins read: each format of the installed datasets, recognized by how a name ends.
+
+What does not live here: the built-in formats (``tisslm.datasets.sources``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from tisslm.datasets.documents import Document
+from tisslm.datasets.sources import Format, ReadOptions
+from tisslm.errors import PluginError
+from tisslm.registry import Part, Registry
+
+__all__ = ["installed_formats"]
+
+
+def installed_formats(registry: Registry) -> tuple[Format, ...]:
+    """Return the formats of the datasets that say which files they read.
+
+    Parameters
+    ----------
+    registry : Registry
+    """
+    return tuple(
+        Format(
+            part.entry.name,
+            f"a file of the dataset {part.entry.name}",
+            partial(_ends, part.entry.endings),
+            documents=partial(_read, part),
+        )
+        for part in registry.entries("dataset")
+        if part.entry.endings
+    )
+
+
+def _ends(endings: tuple[str, ...], path: Path) -> bool:
+    return path.name.endswith(endings)
+
+
+def _read(part: Part, path: Path, options: ReadOptions) -> Iterator[Document]:
+    """Import what reads the files, and read one.
+
+    Raises
+    ------
+    PluginError
+        If it cannot be imported.
+    """
+    module, _, attribute = part.entry.documents.partition(":")
+    try:
+        read: Any = attrgetter(attribute)(import_module(module))
+    except Exception as exc:  # whatever a third party's module does at import
+        raise PluginError(
+            f"{part}: {part.entry.documents!r} could not be imported: {type(exc).__name__}: {exc}. "
+            f"Reinstall or update {part.provider.distribution}"
+        ) from exc
+    yield from read(path, options)
