@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from tisslm.datasets.sources.formats import (
     FORMATS,
-    Format,
     find_format,
     read_documents,
     read_tokens,
     split_files,
 )
 from tisslm.datasets.sources.jsonl import record_pieces
-from tisslm.datasets.sources.options import BadRecords, ReadOptions
+from tisslm.datasets.sources.options import BadRecords, Format, ReadOptions
 from tisslm.datasets.sources.streams import read_text_blocks
 
 __all__ = [

@@ -8,16 +8,14 @@ What does not live here: reading any of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from tisslm.datasets.documents import Document, TokenDocuments
 from tisslm.datasets.shards import is_shards, shard_documents, shard_splits, shards_tokenizer
 from tisslm.datasets.sources.jsonl import jsonl_documents
-from tisslm.datasets.sources.options import ReadOptions
+from tisslm.datasets.sources.options import Format, ReadOptions
 from tisslm.datasets.sources.text import text_documents
 from tisslm.datasets.sources.token_files import (
     is_llmc,
@@ -27,38 +25,7 @@ from tisslm.datasets.sources.token_files import (
 )
 from tisslm.errors import ConfigError, DataError
 
-__all__ = ["FORMATS", "Format", "find_format", "read_documents", "read_tokens", "split_files"]
-
-
-@dataclass(frozen=True)
-class Format:
-    """One format: what it is called, how it is recognized, and who reads it.
-
-    Attributes
-    ----------
-    name : str
-        The value of ``data.format``.
-    what : str
-        What it is, in a few words.
-    recognizes : callable
-        Whether a path has it; asked in the order of the table.
-    documents : callable, optional
-        Yields the documents of a path: the format has text.
-    tokens : callable, optional
-        Returns the tokens of a path: the format has ids. Exactly one of the two is given.
-    valid : callable, optional
-        Returns the tokens of a path that are held out to validate on, None if it has none.
-    tokenizer : callable, optional
-        Returns name and state of the tokenizer that made the tokens, None if a path says none.
-    """
-
-    name: str
-    what: str
-    recognizes: Callable[[Path], bool]
-    documents: Callable[[Path, ReadOptions], Iterator[Document]] | None = None
-    tokens: Callable[[Path, ReadOptions], TokenDocuments] | None = None
-    valid: Callable[[Path, ReadOptions], TokenDocuments | None] | None = None
-    tokenizer: Callable[[Path], tuple[str, Mapping[str, Any]] | None] | None = None
+__all__ = ["FORMATS", "find_format", "read_documents", "read_tokens", "split_files"]
 
 
 def read_documents(

@@ -6,15 +6,15 @@ What does not live here: reading.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from tisslm.datasets.documents import Document, TokenDocuments
 from tisslm.errors import DataError
 
-if TYPE_CHECKING:
-    from tisslm.datasets.sources.formats import Format
-
-__all__ = ["BadRecords", "ReadOptions"]
+__all__ = ["BadRecords", "Format", "ReadOptions"]
 
 
 class BadRecords:
@@ -61,6 +61,37 @@ class BadRecords:
                 f"{where}: {self.skipped} bad {records} left out, the first: {self.first}",
                 stacklevel=2,
             )
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format: what it is called, how it is recognized, and who reads it.
+
+    Attributes
+    ----------
+    name : str
+        The value of ``data.format``.
+    what : str
+        What it is, in a few words.
+    recognizes : callable
+        Whether a path has it; asked in the order of the table.
+    documents : callable, optional
+        Yields the documents of a path: the format has text.
+    tokens : callable, optional
+        Returns the tokens of a path: the format has ids. Exactly one of the two is given.
+    valid : callable, optional
+        Returns the tokens of a path that are held out to validate on, None if it has none.
+    tokenizer : callable, optional
+        Returns name and state of the tokenizer that made the tokens, None if a path says none.
+    """
+
+    name: str
+    what: str
+    recognizes: Callable[[Path], bool]
+    documents: Callable[[Path, ReadOptions], Iterator[Document]] | None = None
+    tokens: Callable[[Path, ReadOptions], TokenDocuments] | None = None
+    valid: Callable[[Path, ReadOptions], TokenDocuments | None] | None = None
+    tokenizer: Callable[[Path], tuple[str, Mapping[str, Any]] | None] | None = None
 
 
 @dataclass(frozen=True)
