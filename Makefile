@@ -10,7 +10,7 @@ SECONDS ?= 600
 # How many processes `make asan` runs at once; each takes about 1 GiB.
 JOBS ?= 2
 # What enters native code: the kernels at every level, and all that calls them with arrays of its own.
-ASAN_TESTS := $(addprefix tests/,kernels models losses optimizers engine trainer datasets monitors provenance profiling)
+ASAN_TESTS := $(addprefix tests/,kernels models optim ops memory training datasets tracking/monitors tracking/profiling)
 # An end of the process at the first finding, with a code that no command of ours has. Leaks are not
 # looked for: the interpreter keeps what it has until it ends.
 ASAN_ENV = PYTHONSAFEPATH=1 PYTHONPATH=$(abspath build/asan) PYTHONMALLOC=malloc TISSLM_SANITIZE=1 \

@@ -18,7 +18,7 @@ from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.packed import PackedDataset
 from tisslm.datasets.sources import read_tokens
 from tisslm.tokenizers import ByteTokenizer
-from tisslm.tokenizing import ShardFolder
+from tisslm.workflows.tokenize import ShardFolder
 
 SHAPES = ((8, 64), (64, 64), (64, 256), (64, 1024))
 ROUNDS, WARM_UP = 5, 20

@@ -19,8 +19,8 @@ from sizes import Size
 
 from tisslm import ops
 from tisslm.contracts import chunk_rows
-from tisslm.layers.chunks import CHUNK
-from tisslm.layers.precision import Precision
+from tisslm.models.layers.chunks import CHUNK
+from tisslm.models.layers.precision import Precision
 
 __all__ = ["Case", "cases", "in_double", "reduced"]
 

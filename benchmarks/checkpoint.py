@@ -1,6 +1,7 @@
 """What a checkpoint costs the training loop, beside a memory copy and ``dd``: ``--help``.
 
-What does not live here: how a checkpoint is written (``tisslm.checkpoint``, ``tisslm.saving``).
+What does not live here: how a checkpoint is written (``tisslm.checkpoint``,
+``tisslm.checkpoint.saver``).
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from numpy.typing import NDArray
 from sizes import Size, parse_size
 
 from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig, ops
-from tisslm.arenas import Arena
 from tisslm.checkpoint import list_checkpoints
-from tisslm.saving import BackgroundSaver
+from tisslm.checkpoint.saver import BackgroundSaver
+from tisslm.memory.arenas import Arena
 
 DD_BLOCK = 16 * 2**20
 SEED = 1

@@ -22,7 +22,7 @@ from timers import Timer
 
 from tisslm import Transformer, TransformerConfig, ops
 from tisslm.contracts import IGNORE_INDEX, Batch, target_weights
-from tisslm.losses.cross_entropy import CrossEntropy
+from tisslm.optim.losses.cross_entropy import CrossEntropy
 
 #: What a document's loss may differ from its loss alone, relative; rounding of stored values in
 #: two bytes, averaged over its targets.

@@ -1,6 +1,6 @@
 """Each kernel of a training step beside its bound: ``kernels.py --help``.
 
-What does not live here: the calls (``cases``), how much work one is (``tisslm.work``).
+What does not live here: the calls (``cases``), how much work one is (``tisslm.ops.cost``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sizes import Size, parse_size
 
 from tisslm import ops
 from tisslm.errors import ConfigError, TissLMError
-from tisslm.work import UNIT, bound_of, flops, named, nbytes, operations, part_of
+from tisslm.ops.cost import UNIT, bound_of, flops, named, nbytes, operations, part_of
 
 #: Relative to the largest element expected. fp32: sums of a few thousand terms are off by a few
 #: 1e-6 of that, a term left out or counted twice by far more than 1e-4. The others: results are

@@ -1,7 +1,7 @@
 """Where the time of a training step goes, and how far each part is from its bound.
 
 ``profile_step.py --help``. What does not live here: the timers (``timers``), how much work a call
-is (``tisslm.work``), the bounds (``bounds``).
+is (``tisslm.ops.cost``), the bounds (``bounds``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sizes import parse_size
 from timers import Counter, Part, Timer
 
 from tisslm import ops
-from tisslm.work import UNIT, bound_of
+from tisslm.ops.cost import UNIT, bound_of
 
 VERIFIED_UPDATES = 2
 ROUND_SECONDS = 1.5

@@ -1,7 +1,7 @@
 """Watchers of ``tisslm.ops`` that count each part's work, or take its time.
 
-What does not live here: how much work a call is (``tisslm.work``), whole steps, and single calls
-with their places (``tisslm.profiling``).
+What does not live here: how much work a call is (``tisslm.ops.cost``), whole steps, and single
+calls with their places (``tisslm.tracking.profiling``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import clone  # noqa: F401 (finds tisslm)
 
-from tisslm.watching import Watcher
-from tisslm.work import flops, named, nbytes, part_of
+from tisslm.ops.cost import flops, named, nbytes, part_of
+from tisslm.ops.watchers import Watcher
 
 __all__ = ["Counter", "Part", "Timer"]
 

@@ -1,6 +1,6 @@
 """Text to token shards, beside the tokenizers library alone: ``tokenizing.py --help``.
 
-What does not live here: the tokenizing (``tisslm.tokenizing``).
+What does not live here: the tokenizing (``tisslm.workflows.tokenize``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 from tisslm.datasets.shards import TokenShards
 from tisslm.datasets.sources import ReadOptions
 from tisslm.tokenizers.bpe import BpeTokenizer
-from tisslm.tokenizing import ShardFolder, tokenize
+from tisslm.workflows.tokenize import ShardFolder, tokenize
 
 #: Documents that the library is handed together; the fastest of 64, 256 and all.
 LIBRARY_BATCH = 256

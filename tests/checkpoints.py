@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from tisslm.checkpoint import Checkpoint, write
-from tisslm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, read_manifest, render
+from tisslm.checkpoint.manifest import MANIFEST, Manifest, read_manifest, render
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
+from tisslm.system.durable import FileRecord
 from tisslm.tokenizers.char import CharTokenizer
 
 

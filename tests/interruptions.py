@@ -11,7 +11,7 @@ from typing import Any
 
 from tisslm import Trainer
 from tisslm.checkpoint import newest
-from tisslm.checkpoint.disk import Disk
+from tisslm.system.durable import Disk
 
 #: Metrics of the machine and not of the run.
 OF_THE_MACHINE = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tisslm.json_numbers import plain_number
+from tisslm.system.strict_json import plain_number
 
 PARTS = ("attention.qkv.weight", "attention.qkv.bias", "mlp.up.weight", "mlp.down.weight")
 

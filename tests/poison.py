@@ -6,7 +6,7 @@ import numpy as np
 
 from tisslm import ops
 from tisslm.contracts import PassObserver
-from tisslm.provenance.operands import operands_written
+from tisslm.ops.operands import operands_written
 
 __all__ = ["Poison"]
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from tisslm.datasets.text import TextDataset
     from tisslm.datasets.tokens import TokenDataset
     from tisslm.errors import TissLMError
-    from tisslm.generate import Sampling
-    from tisslm.hookspecs import Entry, hookimpl
+    from tisslm.models.generation import Sampling
     from tisslm.models.transformer import Transformer
     from tisslm.models.transformer_config import TransformerConfig
-    from tisslm.threads import blas_threads
-    from tisslm.trainer import Trainer
+    from tisslm.ops.threads import blas_threads
+    from tisslm.registry.hookspecs import Entry, hookimpl
+    from tisslm.training.trainer import Trainer
 
 __all__ = [
     "Entry",
@@ -37,23 +37,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Entry": "tisslm.hookspecs",
-    "Sampling": "tisslm.generate",
+    "Entry": "tisslm.registry.hookspecs",
+    "Sampling": "tisslm.models.generation",
     "TextDataset": "tisslm.datasets.text",
     "TissLMError": "tisslm.errors",
     "TokenDataset": "tisslm.datasets.tokens",
-    "Trainer": "tisslm.trainer",
+    "Trainer": "tisslm.training.trainer",
     "TrainingConfig": "tisslm.config",
     "Transformer": "tisslm.models.transformer",
     "TransformerConfig": "tisslm.models.transformer_config",
-    "blas_threads": "tisslm.threads",
-    "hookimpl": "tisslm.hookspecs",
+    "blas_threads": "tisslm.ops.threads",
+    "hookimpl": "tisslm.registry.hookspecs",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from tisslm.plugins import tisslm_version
+        from tisslm.registry.discovery import tisslm_version
 
         return tisslm_version()
     if name in _HOMES:

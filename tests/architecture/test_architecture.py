@@ -68,7 +68,7 @@ def test_every_parallel_loop_says_how_many_threads():
 
 
 def test_every_kernel_with_threads_can_be_watched():
-    from tisslm import runtime
+    from tisslm.ops import runtime
 
     parallel = {p.stem for p in KERNELS.glob("*.pyx") if "in prange(" in p.read_text()}
     assert {*runtime.PARALLEL} == parallel - {"peak"}  # which measures the machine, and is no op

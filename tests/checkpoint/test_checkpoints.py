@@ -17,8 +17,8 @@ from crash.saver import tiny
 from tisslm import checkpoint
 from tisslm.checkpoint.manifest import MANIFEST
 from tisslm.errors import CheckpointError
+from tisslm.system.safe_files import RegularFile
 from tisslm.tokenizers import BpeTokenizer
-from tisslm.untrusted import RegularFile
 
 DEAD = 2**22 + 1  # above the largest number that a process can have
 

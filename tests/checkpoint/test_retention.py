@@ -10,10 +10,10 @@ from checkpoints import flip, names
 from crash.saver import tiny
 
 from tisslm import checkpoint
-from tisslm.checkpoint.disk import Disk
 from tisslm.checkpoint.manifest import MANIFEST
 from tisslm.checkpoint.retention import Retention
 from tisslm.errors import CheckpointError
+from tisslm.system.durable import Disk
 
 LOSSES = {1: 5.0, 2: 1.0, 3: 4.0, 4: 2.0, 5: 3.0, 6: 9.0}
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.cli.main import TRACEBACK_VARIABLE
 from tisslm.errors import ConfigError, DataError, ShapeError
-from tisslm.generate import Sampling
+from tisslm.models.generation import Sampling
 
 if TYPE_CHECKING:
     from conftest import Cli, Files
@@ -328,7 +328,7 @@ def test_a_tokenizer_file_of_another_kind_is_damage(
     ("command", "end"),
     [
         ("generate", "so it cannot write text; train with a dataset that has one, or use "
-         "tisslm.generate with token ids"),
+         "tisslm.models.generation with token ids"),
         ("eval", "so it cannot read text; train with a dataset that has one, or use "
          "trainer.validate with a dataset of token ids"),
     ],

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tisslm import Entry, TextDataset, hookimpl
-from tisslm.build import build_trainer
 from tisslm.config import ConfigNote, RunConfig
 from tisslm.contracts import Tokenizer
-from tisslm.data import load_data, load_validation
 from tisslm.errors import ConfigError, DataError, PluginError
-from tisslm.plugins import Provider, load_plugins
 from tisslm.registry import Registry
+from tisslm.registry.discovery import Provider, load_plugins
 from tisslm.tokenizers import ByteTokenizer
+from tisslm.workflows.build.data import load_data, load_validation
+from tisslm.workflows.build.trainer import build_trainer
 
 if TYPE_CHECKING:
     from conftest import Cli

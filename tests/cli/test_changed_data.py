@@ -13,7 +13,7 @@ import pytest
 from interruptions import differences
 
 from tisslm import Transformer
-from tisslm.run import RunDirectory
+from tisslm.checkpoint.run_directory import RunDirectory
 
 SENTENCE = (
     "error: {}: expected 40000 bytes as when it was opened, got 6; do not write a file that a run "

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tisslm.config import ConfigNote, RunConfig
-from tisslm.data import RunData, load_data, load_file, load_validation
 from tisslm.datasets import (
     MixedDataset,
     PackedDataset,
@@ -22,6 +21,7 @@ from tisslm.datasets import (
 from tisslm.errors import DataError
 from tisslm.registry import load_registry
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer
+from tisslm.workflows.build.data import RunData, load_data, load_file, load_validation
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -235,7 +235,7 @@ def test_bad_records_are_left_out_with_one_warning(train: Cli, folder: Path) -> 
 def test_much_text_gets_a_note(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "d").mkdir()
     write_records(folder, "d/a.jsonl")
-    monkeypatch.setattr("tisslm.run_sources.LARGE_TEXT", 100)
+    monkeypatch.setattr("tisslm.workflows.build.sources.LARGE_TEXT", 100)
     with pytest.warns(ConfigNote) as caught:
         load(path="d")
     assert [str(w.message) for w in caught] == [

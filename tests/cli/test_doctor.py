@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tisslm.hookspecs import KINDS
+from tisslm.registry.hookspecs import KINDS
 
 if TYPE_CHECKING:
     from conftest import Cli

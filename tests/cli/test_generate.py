@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tisslm.cli.generate import SEPARATOR
-from tisslm.continuation import opening, pieces
-from tisslm.generate import Sampling, generate
-from tisslm.loading import load_model
+from tisslm.models.generation import Sampling, generate, opening, pieces
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer
+from tisslm.workflows.load_model import load_model
 
 if TYPE_CHECKING:
     from conftest import Cli

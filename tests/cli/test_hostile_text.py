@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from terminal import Session, tisslm
 
+from tisslm.checkpoint.owner import FILE
 from tisslm.cli.generate import _with_whole_ends
 from tisslm.contracts import RunInfo, Text
-from tisslm.identity import Identity
-from tisslm.ownership import FILE
-from tisslm.sinks.console import ConsoleSink
-from tisslm.trainer import Trainer
+from tisslm.system.process_identity import Identity
+from tisslm.tracking.sinks.console import ConsoleSink
+from tisslm.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -61,7 +61,7 @@ def test_what_a_part_raises_or_warns_is_one_line(
     def fail(*_: object) -> None:
         raise ValueError(f"a{EVIL}\nb")
 
-    monkeypatch.setattr("tisslm.sinks.jsonl.JsonlSink.write", fail)
+    monkeypatch.setattr("tisslm.tracking.sinks.jsonl.JsonlSink.write", fail)
     result = train("training.output_dir=run")
     assert result.code == 0
     assert result.err == f"warning: sink jsonl is switched off: ValueError: a{SHOWN} b\n"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tisslm.cli.main import COMMANDS
-from tisslm.plugins import tisslm_version
-from tisslm.trainer import Trainer
+from tisslm.registry.discovery import tisslm_version
+from tisslm.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -100,7 +100,7 @@ def test_an_interruption_before_the_run_is_one_line(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tisslm.settling.load_data", interrupt)
+    monkeypatch.setattr("tisslm.workflows.build.settling.load_data", interrupt)
     result = train()
     assert (result.code, result.out, result.err) == (130, "", "interrupted\n")
 

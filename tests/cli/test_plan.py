@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tisslm.memory_plan import FAMILIES
 from tisslm.models.transformer import Transformer
+from tisslm.training.memory_plan.items import FAMILIES
 
 if TYPE_CHECKING:
     from conftest import Cli, Files

@@ -10,8 +10,8 @@ from chrome_trace import check_trace
 
 from tisslm.contracts import Window
 from tisslm.errors import NonFiniteError
-from tisslm.session import Session
-from tisslm.step import StepResult
+from tisslm.training.session import Session
+from tisslm.training.step import StepResult
 
 if TYPE_CHECKING:
     from conftest import Cli

@@ -9,7 +9,7 @@ import pytest
 from poison import Poison
 
 from tisslm import ops
-from tisslm.session import Session
+from tisslm.training.session import Session
 
 PRINTED = pytest.mark.filterwarnings("always")
 

@@ -94,7 +94,7 @@ def test_a_run_that_was_composed_in_python(cli, folder):
     assert result.code == 3
     assert result.err == (
         "error: replay: run: this run was composed in Python, and no file has all of it; build its "
-        "Trainer as then, and call tisslm.replay.replay(trainer, step)\n"
+        "Trainer as then, and call tisslm.workflows.replay.replay(trainer, step)\n"
     )
 
 

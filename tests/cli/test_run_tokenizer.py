@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tisslm.config import RunConfig
-from tisslm.data import RunData, load_data, load_file, load_validation
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry import load_registry
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer
+from tisslm.workflows.build.data import RunData, load_data, load_file, load_validation
 
 if TYPE_CHECKING:
     from conftest import Cli

@@ -43,7 +43,7 @@ def test_a_text_that_has_too_few_pairs(cli):
 
 
 def test_pieces_train_the_tokenizer_of_the_whole(cli, monkeypatch):
-    monkeypatch.setattr("tisslm.tokenizing.parts.PIECE", 7)
+    monkeypatch.setattr("tisslm.workflows.tokenize.parts.PIECE", 7)
     result = cli("tokenizer", "train", "text.txt", "--vocab-size", "400", "--special=<e>")
     assert result.code == 0
     text = Path("text.txt").read_text()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from terminal import Session, tisslm
 
-from tisslm.ownership import FILE, Owner
+from tisslm.checkpoint.owner import FILE, Owner
 
 if TYPE_CHECKING:
     from conftest import Cli

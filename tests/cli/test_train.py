@@ -12,8 +12,8 @@ from safetensors.numpy import load_file
 
 from tisslm.config import RunConfig
 from tisslm.contracts import Window
-from tisslm.session import Session
-from tisslm.step import StepResult
+from tisslm.training.session import Session
+from tisslm.training.step import StepResult
 
 if TYPE_CHECKING:
     from conftest import Cli

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tisslm.tokenizers import ByteTokenizer
-from tisslm.tokenizing import ShardFolder
+from tisslm.workflows.tokenize import ShardFolder
 
 if TYPE_CHECKING:
     from conftest import Cli

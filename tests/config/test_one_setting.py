@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tisslm.build import build_trainer, plan_run, read_run
 from tisslm.config import (
     ConfigNote,
     DataSection,
@@ -28,6 +27,7 @@ from tisslm.datasets.python_docs import python_docs_text
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry import Registry, load_registry
 from tisslm.tokenizers import BpeTokenizer
+from tisslm.workflows.build.trainer import build_trainer, plan_run, read_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::tisslm.config.ConfigNote")
 
@@ -176,7 +176,7 @@ def short_text() -> Iterator[None]:
     """Read a tenth of the default run's text, which takes a tenth of the time."""
     text = python_docs_text()[:50000]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tisslm.run_sources.python_docs_text", lambda: text)
+        patch.setattr("tisslm.workflows.build.sources.python_docs_text", lambda: text)
         yield
 
 

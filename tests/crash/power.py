@@ -15,8 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tisslm.checkpoint.disk import Block, Disk
-from tisslm.checkpoint.manifest import FileRecord
+from tisslm.system.durable import Block, Disk, FileRecord
 
 #: A state: the content of a file, or the names in a directory and what they are.
 Tree = bytes | tuple[tuple[str, "Tree"], ...]

@@ -12,7 +12,7 @@ from checkpoints import small
 
 from tisslm import checkpoint
 from tisslm.errors import CheckpointError
-from tisslm.tensor_files import TensorFile
+from tisslm.system.tensor_files import TensorFile
 
 FILES = [
     "config.json",

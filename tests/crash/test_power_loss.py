@@ -17,10 +17,10 @@ from crash import power, saver
 from crash.test_system_calls import value_of
 
 from tisslm import checkpoint
-from tisslm.checkpoint.disk import Disk
 from tisslm.checkpoint.manifest import MANIFEST
 from tisslm.checkpoint.naming import target
 from tisslm.errors import CheckpointError
+from tisslm.system.durable import Disk
 
 DEAD = 2**22 + 1  # above the largest number that a process can have
 ONLY = checkpoint.Retention(newest=1)

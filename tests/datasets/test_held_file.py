@@ -20,7 +20,7 @@ from tisslm.datasets.packed import PackedDataset
 from tisslm.datasets.sources import read_tokens
 from tisslm.errors import DataError
 from tisslm.tokenizers.byte import ByteTokenizer
-from tisslm.tokenizing import ShardFolder
+from tisslm.workflows.tokenize import ShardFolder
 
 SPANS = st.tuples(st.integers(-5, 45), st.integers(-5, 45))
 TOKENS = 40_000

@@ -16,7 +16,7 @@ from tisslm.errors import ConfigError, DataError
 from tisslm.tokenizers.bpe import BpeTokenizer
 from tisslm.tokenizers.byte import ByteTokenizer
 from tisslm.tokenizers.char import CharTokenizer
-from tisslm.tokenizing import ShardFolder
+from tisslm.workflows.tokenize import ShardFolder
 
 AGAIN = "; make them again with tisslm tokenize"
 
@@ -107,7 +107,7 @@ def test_documents_stay_in_their_files(folder):
 
 
 def test_many_tokens_of_the_mask_and_the_index(tmp_path, monkeypatch):
-    monkeypatch.setattr("tisslm.tokenizing.split_writer.KEPT", 5)
+    monkeypatch.setattr("tisslm.workflows.tokenize.split_writer.KEPT", 5)
     rng = np.random.default_rng(0)
     lengths, learn = rng.integers(1, 9, 100), rng.integers(0, 2, 100).astype(bool)
     learn[:20] = True  # the file of the mask begins late, within a byte
@@ -353,7 +353,7 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tisslm.tokenizing.folder.sync", full)
+    monkeypatch.setattr("tisslm.workflows.tokenize.folder.sync", full)
     with pytest.raises(DataError) as caught:
         write(tmp_path / "s", [[([1], True)]])
     assert str(caught.value) == (

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tisslm.hookspecs import KINDS
 from tisslm.registry import load_registry
+from tisslm.registry.hookspecs import KINDS
 
 ROOT = Path(__file__).parents[2]
 TOPS = ("tisslm", "plugins", "recipes", "examples", "docs", "benchmarks", "tests", ".ci")

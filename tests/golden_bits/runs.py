@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig, ops
-from tisslm.build import build_trainer
 from tisslm.config import RunConfig
 from tisslm.datasets import PackedDataset, TokenDataset, TokenDocuments
+from tisslm.workflows.build.trainer import build_trainer
 
 HERE = Path(__file__).parent
 

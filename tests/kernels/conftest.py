@@ -74,7 +74,7 @@ def _run_both(
     n_threads: int = 2,
 ) -> Both:
     actual, actual_code = _run_kernel(module, function, arguments, out, n_threads)
-    twin = getattr(importlib.import_module(f"tisslm._reference.{module}"), function)
+    twin = getattr(importlib.import_module(f"tisslm.ops.reference.{module}"), function)
     expected = _place(arguments, _in_float64)
     expected_code = twin(**expected)
     return Both(actual, expected, actual_code, expected_code)

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit, ndtr
 from tolerances import ACTIVATION, ACTIVATION_SLOPE, ACTIVATION_TAIL, EPS32
 
-from tisslm._reference.activation import GELU, GELU_TANH
+from tisslm.ops.reference.activation import GELU, GELU_TANH
 
 CODES = pytest.mark.parametrize("code", [GELU, GELU_TANH], ids=["exact", "tanh"])
 SHAPES = [(1, 1), (1, 15), (3, 16), (13, 17), (64, 33), (65, 100), (129, 384)]

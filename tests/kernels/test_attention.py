@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tolerances import ATTENTION_BACKWARD, ATTENTION_FORWARD, largest_error
 
-from tisslm._reference.dropout import keep_mask
+from tisslm.ops.reference.dropout import keep_mask
 
 TIMES = [1, 5, 63, 64, 65, 130]
 SIZES = [8, 16, 20, 32, 64, 80]

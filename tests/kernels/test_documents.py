@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from packing import starts_of, starts_of_lengths
 from tolerances import ATTENTION_BACKWARD, ATTENTION_FORWARD, STORED_EPS, largest_error
 
-from tisslm._reference import attention as twin
-from tisslm._reference.storage import store, widen
+from tisslm.ops.reference import attention as twin
+from tisslm.ops.reference.storage import store, widen
 
 H, K, D = 4, 2, 20
 KEY = {"seed": 2**40 + 3, "update": 5, "site": 7, "first_row": 11}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import FEW_ROUNDINGS, largest_error
 
-from tisslm._reference.dropout import keep_mask, philox4x32
+from tisslm.ops.reference.dropout import keep_mask, philox4x32
 
 # samples, time, channels: T*C a multiple of the four words of a block, and not
 SHAPES = [

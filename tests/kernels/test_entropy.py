@@ -9,8 +9,8 @@ import pytest
 from packing import starts_of
 from tolerances import ATTENTION_FORWARD, largest_error
 
-from tisslm._reference.attention import attention_forward
-from tisslm._reference.storage import store, widen
+from tisslm.ops.reference.attention import attention_forward
+from tisslm.ops.reference.storage import store, widen
 
 TYPES = ["float32", "uint16", "float16"]
 NO_DROPOUT = (0.0, 0, 0, 0, 0)

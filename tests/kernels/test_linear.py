@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tolerances import ACTIVATION, dot_product, largest_error
 
-from tisslm._reference.activation import GELU, GELU_TANH
+from tisslm.ops.reference.activation import GELU, GELU_TANH
 
 ROWS = [1, 11, 12, 13, 63, 64, 65, 129]
 COLUMNS = [1, 15, 16, 17, 31, 32, 33, 65, 100, 384]

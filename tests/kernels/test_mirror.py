@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tisslm import _reference
+from tisslm.ops import reference
 
-REFERENCE = Path(_reference.__path__[0])
+REFERENCE = Path(reference.__path__[0])
 
 #: Modules of ``_kernels`` that are no operation on a model's arrays: the doors to BLAS and to
 #: OpenMP, the choice of instruction set, arrays' types, the products' tiling, the machine's peak.
@@ -43,7 +43,7 @@ def test_every_kernel_has_a_twin():
 
 @pytest.mark.parametrize("name", TWINS)
 def test_kernel_and_twin_have_the_same_functions_and_arguments(kernel_module, name):
-    twin = public_functions(importlib.import_module(f"tisslm._reference.{name}"))
+    twin = public_functions(importlib.import_module(f"tisslm.ops.reference.{name}"))
     kernel = public_functions(kernel_module(name))
     assert set(kernel) == set(twin)
     for function in twin:
@@ -54,7 +54,9 @@ def test_kernel_and_twin_have_the_same_functions_and_arguments(kernel_module, na
 @pytest.mark.parametrize("name", TWINS)
 def test_a_twin_asks_for_every_argument(name):
     """A default in the twin would hide an argument that the kernel needs."""
-    for function in public_functions(importlib.import_module(f"tisslm._reference.{name}")).values():
+    for function in public_functions(
+        importlib.import_module(f"tisslm.ops.reference.{name}")
+    ).values():
         for parameter in inspect.signature(function).parameters.values():
             assert parameter.default is inspect.Parameter.empty
             assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD

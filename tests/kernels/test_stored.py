@@ -11,8 +11,8 @@ import pytest
 from packing import starts_of
 from tolerances import STORED_EPS, dot_product, largest_error
 
-from tisslm._reference.activation import GELU, GELU_TANH
-from tisslm._reference.storage import store, widen
+from tisslm.ops.reference.activation import GELU, GELU_TANH
+from tisslm.ops.reference.storage import store, widen
 
 TYPES = ["uint16", "float16"]
 SHAPES = [

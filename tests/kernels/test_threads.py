@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from packing import starts_of
 
-from tisslm import _reference
-from tisslm._reference.activation import GELU, GELU_TANH
-from tisslm._reference.storage import store, widen
+from tisslm.ops import reference
+from tisslm.ops.reference.activation import GELU, GELU_TANH
+from tisslm.ops.reference.storage import store, widen
 
 THREADS = (1, 2, 3, 5, 7, 1)
 KEY = {"seed": 2**40 + 3, "update": 5, "site": 7, "first_row": 11}
@@ -285,11 +285,11 @@ def check_bits(run_kernel, module, function, arguments, out):
 
 
 def test_every_function_of_every_kernel_is_tried():
-    twins = {path.stem for path in Path(_reference.__path__[0]).glob("[!_]*.py")} - {"storage"}
+    twins = {path.stem for path in Path(reference.__path__[0]).glob("[!_]*.py")} - {"storage"}
     assert set(GROUPS) == twins
     for group, cases in GROUPS.items():
         tried = {function for _, function, _, _ in cases()}
-        assert tried == set(importlib.import_module(f"tisslm._reference.{group}").__all__)
+        assert tried == set(importlib.import_module(f"tisslm.ops.reference.{group}").__all__)
 
 
 def test_stored_types_are_tried_for_every_function_that_takes_them():

@@ -25,7 +25,7 @@ from tolerances import largest_error
 from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.contracts import Batch, Dataset, target_weights
 from tisslm.datasets import PackedDataset, TokenDocuments
-from tisslm.losses.cross_entropy import CrossEntropy
+from tisslm.optim.losses.cross_entropy import CrossEntropy
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIANTS = ("gelu", "gelu_tanh")

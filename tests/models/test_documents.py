@@ -14,7 +14,7 @@ from tolerances import MIXED_GRADIENT, MIXED_LOSS, WHOLE_MODEL, largest_error
 from tisslm import Transformer, TransformerConfig, ops
 from tisslm.contracts import IGNORE_INDEX, Batch, Model, target_weights
 from tisslm.errors import ConfigError, DataError, ShapeError
-from tisslm.losses.cross_entropy import CrossEntropy
+from tisslm.optim.losses.cross_entropy import CrossEntropy
 
 V, T = 29, 150
 SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 32, "seq_len": T, "vocab_size": V}

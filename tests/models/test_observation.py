@@ -7,7 +7,7 @@ import pytest
 
 from tisslm import Transformer, TransformerConfig
 from tisslm.contracts import Batch, PassObserver, target_weights
-from tisslm.losses.cross_entropy import CrossEntropy
+from tisslm.optim.losses.cross_entropy import CrossEntropy
 
 SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "seq_len": 8, "vocab_size": 11}
 BLOCKS = [f"blocks.{i}.{part}" for i in range(2) for part in ("attention", "mlp")]

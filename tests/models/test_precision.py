@@ -16,10 +16,10 @@ from tolerances import MIXED_GRADIENT, MIXED_LOSS, largest_error
 from tisslm import Sampling, TokenDataset, Transformer, TransformerConfig, ops
 from tisslm.contracts import Batch, Loss, target_weights
 from tisslm.errors import ConfigError, ShapeError
-from tisslm.evaluate import evaluate
-from tisslm.generate import generate
-from tisslm.losses.cross_entropy import CrossEntropy
 from tisslm.models.decoding import TransformerDecoder
+from tisslm.models.generation import generate
+from tisslm.optim.losses.cross_entropy import CrossEntropy
+from tisslm.training.evaluation import evaluate
 
 SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 32, "seq_len": 20, "vocab_size": 13}
 MIXED = ["bf16", "fp16"]

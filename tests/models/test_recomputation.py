@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tisslm import Transformer, TransformerConfig
 from tisslm.contracts import Batch, Loss, Model, target_weights
 from tisslm.errors import ConfigError, ShapeError
-from tisslm.generate import Sampling, generate
-from tisslm.losses.cross_entropy import CrossEntropy
+from tisslm.models.generation import Sampling, generate
 from tisslm.models.recomputation import Recomputation
+from tisslm.optim.losses.cross_entropy import CrossEntropy
 
 SIZES = {"n_layer": 5, "n_head": 4, "n_embd": 32, "seq_len": 20, "vocab_size": 13, "dropout": 0.3}
 SETTINGS = ["full", "every=2", "every=3", "every=5", "every=9"]

@@ -12,9 +12,9 @@ from tolerances import WHOLE_MODEL
 from tisslm import Sampling, Transformer, TransformerConfig
 from tisslm.contracts import Batch, Loss, target_weights
 from tisslm.errors import ConfigError, DataError, ShapeError
-from tisslm.generate import generate
-from tisslm.losses.cross_entropy import CrossEntropy
 from tisslm.models.decoding import TransformerDecoder
+from tisslm.models.generation import generate
+from tisslm.optim.losses.cross_entropy import CrossEntropy
 
 SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 32, "seq_len": 20, "vocab_size": 13}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tisslm.plugins import DISABLE_VARIABLE
+from tisslm.registry.discovery import DISABLE_VARIABLE
 
 IMPORTS = "from tisslm import Entry, hookimpl\n"
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tisslm.cli.main import main
-from tisslm.data import load_file
 from tisslm.errors import PluginError
-from tisslm.hookspecs import Entry
 from tisslm.registry import load_registry
+from tisslm.registry.hookspecs import Entry
 from tisslm.tokenizers import ByteTokenizer
+from tisslm.workflows.build.data import load_file
 
 if TYPE_CHECKING:
     from conftest import FakeSite

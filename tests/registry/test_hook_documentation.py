@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tisslm import hookspecs
 from tisslm.contracts import RunInfo
-from tisslm.hookspecs import KINDS, Entry
 from tisslm.memory import Parameters, ParameterSpec
-from tisslm.registry import Registry, load_registry
+from tisslm.registry import Registry, hookspecs, load_registry
+from tisslm.registry.hookspecs import KINDS, Entry
 
 if TYPE_CHECKING:
     from conftest import FakeSite

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tisslm import builtins, contracts, hookspecs
+from tisslm import contracts
 from tisslm.errors import PluginError
-from tisslm.hookspecs import KINDS, Entry
+from tisslm.registry import builtins, hookspecs
+from tisslm.registry.hookspecs import KINDS, Entry
 
 
 @pytest.mark.parametrize("name", ["lion", "z_loss", "b2", "warmup_linear_2"])
@@ -60,6 +61,7 @@ def test_every_kind_has_a_hook_a_contract_and_built_in_parts() -> None:
 
 
 def test_the_hook_modules_load_no_numpy() -> None:
-    code = "import sys, tisslm.plugins, tisslm.builtins; print('numpy' in sys.modules)"
+    modules = "tisslm.registry.discovery, tisslm.registry.builtins"
+    code = f"import sys, {modules}; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tisslm.errors import PluginError
-from tisslm.plugins import DISABLE_VARIABLE, LeftOut, Provider, load_plugins, tisslm_version
+from tisslm.registry.discovery import (
+    DISABLE_VARIABLE,
+    LeftOut,
+    Provider,
+    load_plugins,
+    tisslm_version,
+)
 
 if TYPE_CHECKING:
     from conftest import FakeSite

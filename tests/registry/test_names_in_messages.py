@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from tisslm.contracts import RunInfo, Text
+from tisslm.contracts.part_names import give_name, name_of
 from tisslm.errors import CheckpointError, ConfigError, SinkError
-from tisslm.hookspecs import Entry
-from tisslm.losses import CrossEntropy
 from tisslm.memory import Parameters, ParameterSpec
-from tisslm.monitoring import check_monitors
-from tisslm.optimizers import AdamW
-from tisslm.part_names import give_name, name_of
-from tisslm.provenance.watched_loss import WatchedLoss
+from tisslm.optim.losses import CrossEntropy
+from tisslm.optim.optimizers import AdamW
 from tisslm.registry import Part, load_registry
-from tisslm.reporting import SinkGroup
-from tisslm.sinks.memory import MemorySink
+from tisslm.registry.hookspecs import Entry
+from tisslm.tracking.monitoring import check_monitors
+from tisslm.tracking.sink_group import SinkGroup
+from tisslm.tracking.sinks.memory import MemorySink
+from tisslm.training.nonfinite.investigation import WatchedLoss
 
 PACKAGE = Path(__file__).parents[2] / "tisslm"
 

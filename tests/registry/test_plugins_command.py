@@ -10,8 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from tisslm.cli.plugins import plugins
-from tisslm.hookspecs import KINDS
-from tisslm.plugins import DISABLE_VARIABLE, tisslm_version
+from tisslm.registry.discovery import DISABLE_VARIABLE, tisslm_version
+from tisslm.registry.hookspecs import KINDS
 
 if TYPE_CHECKING:
     from conftest import FakeSite

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tisslm.errors import PluginError
-from tisslm.hookspecs import KINDS
-from tisslm.plugins import DISABLE_VARIABLE, tisslm_version
 from tisslm.registry import Registry, load_registry
+from tisslm.registry.discovery import DISABLE_VARIABLE, tisslm_version
+from tisslm.registry.hookspecs import KINDS
 
 if TYPE_CHECKING:
     from conftest import FakeSite

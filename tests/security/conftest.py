@@ -13,11 +13,11 @@ import pytest
 
 #: What opens the path, by name; imports are not part of what is measured.
 OPENERS = {
-    "arrays": ("from tisslm.tensor_files import TensorFile", "TensorFile(path)"),
+    "arrays": ("from tisslm.system.tensor_files import TensorFile", "TensorFile(path)"),
     "checkpoint": (
         "import tokenizers\n"
         "from tisslm import checkpoint\n"
-        "from tisslm.loading import load_model\n"
+        "from tisslm.workflows.load_model import load_model\n"
         "from tisslm.registry import load_registry\n"
         "registry = load_registry()",
         "checkpoint.read(path); load_model(path, registry=registry)",

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from tisslm.errors import CheckpointError
-from tisslm.tensor_files import TensorFile, tensor_chunks
+from tisslm.system.tensor_files import TensorFile, tensor_chunks
 
 LIMIT = 16 * 2**20
 

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.errors import CheckpointError, DataError
-from tisslm.strict_json import parse_json, read_json
-from tisslm.untrusted import CHECKPOINT, Refusal, RegularFile, show
+from tisslm.system.safe_files import CHECKPOINT, Refusal, RegularFile, show
+from tisslm.system.strict_json import parse_json, read_json
 
 DAMAGED = "file: the checkpoint is damaged or incomplete ({}); use an earlier one"
 
@@ -254,7 +254,7 @@ def test_deep_and_endless_text_is_refused_at_once(data):
 def test_depth_is_bounded_however_deep_the_interpreter_may_go():
     code = (
         "import sys; sys.setrecursionlimit(10**9)\n"
-        "from tisslm.strict_json import parse_json\n"
+        "from tisslm.system.strict_json import parse_json\n"
         "from tisslm.errors import CheckpointError\n"
         "for text in (b'[' * 10**6, b'{\"a\":' * 10**6):\n"
         "    try: parse_json(text, 'file', max_values=10**7)\n"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tisslm.errors import DataError, TissLMError
-from tisslm.visible import visible
+from tisslm.errors.visible import visible
 
 PACKAGE = Path(__file__).parents[2] / "tisslm"
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig, ops
 from tisslm.contracts import Sink
-from tisslm.memory_limit import resident
+from tisslm.system.memory_limit import resident
 
 MIB = 2**20
 

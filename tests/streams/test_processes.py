@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PRINTING = """
 import os, sys
 from tisslm.cli.main import main
-from tisslm.sinks.jsonl import JsonlSink
+from tisslm.tracking.sinks.jsonl import JsonlSink
 write = JsonlSink.write
 def printing(sink, step, metrics):
     print("mine")

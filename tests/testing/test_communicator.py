@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tisslm.communicators.local import LocalCommunicator
 from tisslm.testing import check_communicator
+from tisslm.training.communicators.local import LocalCommunicator
 
 
 class Pretends(LocalCommunicator):

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tisslm import hookspecs
 from tisslm.errors import PluginError
-from tisslm.hookspecs import KINDS, Entry
-from tisslm.plugins import LeftOut, PluginManager, Provider
-from tisslm.registry import Part, Registry, load_registry
+from tisslm.registry import Part, Registry, hookspecs, load_registry
+from tisslm.registry.discovery import LeftOut, PluginManager, Provider
+from tisslm.registry.hookspecs import KINDS, Entry
 from tisslm.testing import (
     ConformanceError,
     check_all,
@@ -53,8 +52,8 @@ def registry_with(*entries: Entry) -> Registry:
 
 def test_all_are_checked_and_each_is_reported():
     registry = registry_with(
-        Entry("one", "tisslm.optimizers.sgd:SGD", "a part"),
-        Entry("two", "tisslm.optimizers.adam:Adam", "a part"),
+        Entry("one", "tisslm.optim.optimizers.sgd:SGD", "a part"),
+        Entry("two", "tisslm.optim.optimizers.adam:Adam", "a part"),
     )
     reports = check_all(registry)
     assert [r.name for r in reports] == ["optimizer 'one' (mine 1.0)", "optimizer 'two' (mine 1.0)"]
@@ -64,8 +63,8 @@ def test_all_are_checked_and_each_is_reported():
 def test_every_failure_is_named_at_once():
     registry = registry_with(
         Entry("gone", "tisslm.nowhere:Nothing", "a part"),
-        Entry("loss", "tisslm.losses.focal:Focal", "a part"),
-        Entry("right", "tisslm.optimizers.sgd:SGD", "a part"),
+        Entry("loss", "tisslm.optim.losses.focal:Focal", "a part"),
+        Entry("right", "tisslm.optim.optimizers.sgd:SGD", "a part"),
     )
     with pytest.raises(ConformanceError) as caught:
         check_all(registry)
@@ -77,7 +76,7 @@ def test_every_failure_is_named_at_once():
 
 
 def test_a_broken_plugin_is_a_failure():
-    registry = registry_with(Entry("right", "tisslm.optimizers.sgd:SGD", "a part"))
+    registry = registry_with(Entry("right", "tisslm.optim.optimizers.sgd:SGD", "a part"))
     broken = LeftOut(Provider("tisslm-foo", "1.0"), exception=ImportError("no libfoo"))
     disabled = LeftOut(Provider("tisslm-off", "1.0"))
     registry.left_out = (disabled,)

@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 
 from tisslm import ops
-from tisslm._reference import (
+from tisslm.models.head import Head
+from tisslm.models.layers.attention import Attention
+from tisslm.models.layers.dropout import Dropout
+from tisslm.models.layers.embedding import Embedding
+from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.mlp import MLP
+from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.transformer import Transformer
+from tisslm.ops.reference import (
     activation,
     attention,
     cross_entropy,
@@ -26,14 +34,6 @@ from tisslm._reference import (
     norm,
     optim,
 )
-from tisslm.layers.attention import Attention
-from tisslm.layers.dropout import Dropout
-from tisslm.layers.embedding import Embedding
-from tisslm.layers.linear import Linear
-from tisslm.layers.mlp import MLP
-from tisslm.layers.norm import LayerNorm
-from tisslm.models.head import Head
-from tisslm.models.transformer import Transformer
 from tisslm.registry import load_registry
 from tisslm.testing import GradientRow, check_gradients
 from tisslm.testing.gradients.kernels import kernel_cases

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from flat_state import FlatMean, FlatMoments
 
-from tisslm import hookspecs, ops
+from tisslm import ops
 from tisslm.contracts import Loss, Optimizer
 from tisslm.errors import ConfigError
-from tisslm.hookspecs import KINDS, Entry
 from tisslm.models.transformer_config import TransformerConfig
-from tisslm.plugins import PluginManager, Provider
-from tisslm.registry import Part, Registry, load_registry
+from tisslm.registry import Part, Registry, hookspecs, load_registry
+from tisslm.registry.discovery import PluginManager, Provider
+from tisslm.registry.hookspecs import KINDS, Entry
 from tisslm.testing import GradientRow, check_gradients
 from tisslm.testing.gradients.problem import Case, Problem, rows_of
 

@@ -16,14 +16,14 @@ import typer
 from typer.testing import CliRunner
 
 from tisslm.cli.gradcheck import gradcheck
-from tisslm.layers.attention import Attention
-from tisslm.layers.dropout import Dropout
-from tisslm.layers.embedding import Embedding
-from tisslm.layers.linear import Linear
-from tisslm.layers.mlp import MLP
-from tisslm.layers.norm import LayerNorm
-from tisslm.losses.cross_entropy import CrossEntropy
 from tisslm.models.head import Head
+from tisslm.models.layers.attention import Attention
+from tisslm.models.layers.dropout import Dropout
+from tisslm.models.layers.embedding import Embedding
+from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.mlp import MLP
+from tisslm.models.layers.norm import LayerNorm
+from tisslm.optim.losses.cross_entropy import CrossEntropy
 
 ROOT = Path(__file__).parents[2]
 

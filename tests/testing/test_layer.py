@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tisslm.contracts import Buffer, Layer
-from tisslm.layers.dropout import Dropout
-from tisslm.layers.linear import Linear
-from tisslm.layers.mlp import MLP
-from tisslm.layers.norm import LayerNorm
-from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.layers.dropout import Dropout
+from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.mlp import MLP
+from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.precision import Precision
 from tisslm.testing import check_layer
 
 C = 6

@@ -1,7 +1,7 @@
 """The only cimport of SciPy's BLAS: a row-major product of one tile, on the calling thread.
 
 The portable path of every matrix product (``TISSLM_ISA=baseline``) and the oracle of our own
-micro-kernels. ``tisslm.threads`` keeps BLAS at one thread.
+micro-kernels. ``tisslm.ops.threads`` keeps BLAS at one thread.
 """
 
 from scipy.linalg.cython_blas cimport sgemm

@@ -24,12 +24,13 @@ from tisslm.checkpoint.finding import (
 )
 from tisslm.checkpoint.fitting import check_parameters, check_same
 from tisslm.checkpoint.litter import clean
-from tisslm.checkpoint.manifest import FileRecord, Manifest, read_manifest
+from tisslm.checkpoint.manifest import Manifest, read_manifest
 from tisslm.checkpoint.reading import read
 from tisslm.checkpoint.record import Checkpoint, tokenizer_state
 from tisslm.checkpoint.retention import Retention, prune
 from tisslm.checkpoint.verification import problems, unlisted, verify
 from tisslm.checkpoint.writing import set_aside, write
+from tisslm.system.durable import FileRecord
 
 __all__ = [
     "Checkpoint",

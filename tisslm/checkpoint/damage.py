@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tisslm.errors import CheckpointError, TissLMError
-from tisslm.untrusted import CHECKPOINT, Refusal
+from tisslm.system.safe_files import CHECKPOINT, Refusal
 
 __all__ = ["Damage", "DamagedError", "Problem"]
 

@@ -19,8 +19,8 @@ from tisslm.checkpoint.record import TRAINER
 from tisslm.checkpoint.retention import by_metric
 from tisslm.checkpoint.verification import verify
 from tisslm.errors import CheckpointError
-from tisslm.strict_toml import read_toml
-from tisslm.untrusted import CHECKPOINT
+from tisslm.system.safe_files import CHECKPOINT
+from tisslm.system.strict_toml import read_toml
 
 __all__ = ["Found", "Where", "best", "directories", "find", "find_newest", "list_checkpoints"]
 __all__ += ["newest", "resolve"]

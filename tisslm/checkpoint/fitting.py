@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tisslm.checkpoint.record import Checkpoint
 from tisslm.errors import CheckpointError
-from tisslm.tensor_files import kind_of
+from tisslm.system.tensor_files import kind_of
 
 __all__ = ["check_parameters", "check_same"]
 

@@ -9,9 +9,10 @@ import contextlib
 from pathlib import Path
 
 from tisslm.checkpoint.damage import DamagedError
-from tisslm.checkpoint.disk import DISK, Disk
+from tisslm.checkpoint.manifest import MANIFEST
 from tisslm.checkpoint.naming import ASIDE, OLD, Temporary, target, temporaries, temporary, using
 from tisslm.checkpoint.verification import verify
+from tisslm.system.durable import DISK, Disk
 
 __all__ = ["clean", "delete"]
 
@@ -34,7 +35,7 @@ def clean(folder: Path, disk: Disk = DISK) -> None:
         if found.is_dead:
             with contextlib.suppress(OSError):
                 if found.kind != ASIDE or _is_replaced(found, disk):
-                    disk.remove(found.path)
+                    disk.remove(found.path, first=MANIFEST)
 
 
 def _is_replaced(found: Temporary, disk: Disk) -> bool:
@@ -64,6 +65,6 @@ def delete(path: Path, disk: Disk = DISK) -> None:
     doomed = temporary(path, OLD)
     with using(doomed):
         if doomed.exists():  # of a process that was killed with the same number
-            disk.remove(doomed)
+            disk.remove(doomed, first=MANIFEST)
         disk.rename(path, doomed)
-        disk.remove(doomed)
+        disk.remove(doomed, first=MANIFEST)

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.checkpoint.damage import Damage, DamagedError, Problem
-from tisslm.strict_json import parse_json
-from tisslm.untrusted import RegularFile, show
+from tisslm.system.durable import FileRecord
+from tisslm.system.safe_files import RegularFile, show
+from tisslm.system.strict_json import parse_json
 
 __all__ = [
     "MANIFEST",
-    "FileRecord",
     "Manifest",
     "has_manifest",
     "read_manifest",
@@ -51,14 +51,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BITS_OF_A_SIZE = 63
 _MAX_VALUES, _MAX_DEPTH = 2**15, 4
 _DAMAGE = Damage(what="a manifest")
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """What a file must be: ``size`` in bytes, and its ``sha256`` in hexadecimal."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from tisslm.checkpoint.record import (
     TRAINER_ARRAYS,
     Checkpoint,
 )
-from tisslm.strict_json import read_json
-from tisslm.tensor_files import TensorFile
+from tisslm.system.strict_json import read_json
+from tisslm.system.tensor_files import TensorFile
 
 __all__ = ["read"]
 

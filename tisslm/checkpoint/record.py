@@ -18,14 +18,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tisslm.checkpoint.disk import Block
 from tisslm.contracts import Tokenizer
+from tisslm.contracts.part_names import name_of
 from tisslm.errors import CheckpointError, PluginError
-from tisslm.part_names import name_of
 from tisslm.registry import Registry
-from tisslm.strict_json import parse_json
-from tisslm.tensor_files import tensor_chunks
-from tisslm.untrusted import Refusal
+from tisslm.system.durable import Block
+from tisslm.system.safe_files import Refusal
+from tisslm.system.strict_json import parse_json
+from tisslm.system.tensor_files import tensor_chunks
 
 __all__ = [
     "CONFIG",

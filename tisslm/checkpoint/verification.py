@@ -16,11 +16,11 @@ from pathlib import Path
 from tisslm.checkpoint.damage import Damage, DamagedError, Problem
 from tisslm.checkpoint.manifest import (
     MANIFEST,
-    FileRecord,
     Manifest,
     read_manifest,
 )
-from tisslm.untrusted import RegularFile
+from tisslm.system.durable import FileRecord
+from tisslm.system.safe_files import RegularFile
 
 __all__ = ["problems", "unlisted", "verify"]
 

@@ -19,13 +19,13 @@ import contextlib
 import math
 from pathlib import Path
 
-from tisslm.checkpoint.disk import DISK, Disk
 from tisslm.checkpoint.litter import clean
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, render
 from tisslm.checkpoint.naming import ASIDE, step_of, target, temporary, using
 from tisslm.checkpoint.record import Checkpoint, contents
 from tisslm.errors import CheckpointError
-from tisslm.finite import check_finite
+from tisslm.memory.finite import check_finite
+from tisslm.system.durable import DISK, Disk
 
 __all__ = ["set_aside", "write"]
 
@@ -123,7 +123,7 @@ def _discard(path: Path, disk: Disk) -> None:
     """Remove a directory that is needed no more; a leftover costs space, never the run."""
     with contextlib.suppress(OSError):
         if path.exists():
-            disk.remove(path)
+            disk.remove(path, first=MANIFEST)
 
 
 def set_aside(folder: Path, step: int, *, disk: Disk = DISK) -> list[Path]:

@@ -13,11 +13,11 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from tisslm.environment import processor_model
 from tisslm.errors import TissLMError
-from tisslm.plugins import tisslm_version
+from tisslm.ops.threads import resolve_threads
 from tisslm.registry import load_registry
-from tisslm.threads import resolve_threads
+from tisslm.registry.discovery import tisslm_version
+from tisslm.tracking.environment import processor_model
 
 __all__ = ["examine"]
 
@@ -179,7 +179,7 @@ def _read(path: Path) -> str:
 
 def _plugins(problems: list[str]) -> Facts:
     """List the distributions that provide parts, by what they provide; broken ones are problems."""
-    from tisslm.hookspecs import KINDS
+    from tisslm.registry.hookspecs import KINDS
 
     try:
         registry = load_registry()

@@ -13,9 +13,9 @@ import typer
 
 from tisslm.datasets.sources import BadRecords, ReadOptions
 from tisslm.errors import ConfigError
-from tisslm.file_formats import installed_formats
 from tisslm.registry import Registry
-from tisslm.strict_toml import parse_value
+from tisslm.system.strict_toml import parse_value
+from tisslm.workflows.build.formats import installed_formats
 
 __all__ = ["Inputs", "OnBadRecord", "Separator", "TextField", "key_values", "read_options"]
 

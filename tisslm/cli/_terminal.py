@@ -1,10 +1,10 @@
 """All that commands print: the one place where text is made visible for a terminal.
 
-Nothing that a file, a name, an exception or a model says acts on the terminal (``tisslm.visible``).
-JSON is printed as it is: it has no character that could.
+Nothing that a file, a name, an exception or a model says acts on the terminal
+(``tisslm.errors.visible``). JSON is printed as it is: it has no character that could.
 
 What does not live here: where standard output leads (``_streams``), and the picture that takes a
-whole terminal (``tisslm.live``).
+whole terminal (``tisslm.tracking.terminal``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from tisslm.visible import visible
+from tisslm.errors.visible import visible
 
 __all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "write_text"]
 

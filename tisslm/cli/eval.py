@@ -1,6 +1,7 @@
 """``tisslm eval``: loss and accuracy of a trained model on its validation text or another.
 
-What does not live here: the loss (``tisslm.evaluate``), and reading data (``tisslm.data``).
+What does not live here: the loss (``tisslm.training.evaluation``), and reading data
+(``tisslm.workflows.build.data``).
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from tisslm.checkpoint import Found
 from tisslm.cli._terminal import say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Model, Tokenizer
-from tisslm.data import load_file, load_validation
 from tisslm.errors import CheckpointError
-from tisslm.evaluate import Evaluation
-from tisslm.evaluate import evaluate as evaluate_model
-from tisslm.file_formats import installed_formats
-from tisslm.loading import load_model, load_run_config
 from tisslm.registry import Registry, load_registry
-from tisslm.run_sources import run_sources
+from tisslm.training.evaluation import Evaluation
+from tisslm.training.evaluation import evaluate as evaluate_model
+from tisslm.workflows.build.data import load_file, load_validation
+from tisslm.workflows.build.formats import installed_formats
+from tisslm.workflows.build.sources import run_sources
+from tisslm.workflows.load_model import load_model, load_run_config
 
 __all__ = ["evaluate"]
 

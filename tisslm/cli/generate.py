@@ -1,7 +1,7 @@
 """``tisslm generate``: text from a trained model, as it comes.
 
-What does not live here: sampling (``tisslm.generate``), and reading a checkpoint
-(``tisslm.loading``).
+What does not live here: sampling (``tisslm.models.generation``), and reading a checkpoint
+(``tisslm.workflows.load_model``).
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._terminal import say, write_text
-from tisslm.continuation import sample
 from tisslm.errors import CheckpointError, DataError
-from tisslm.generate import Sampling
-from tisslm.loading import load_model
+from tisslm.models.generation import Sampling, sample
+from tisslm.workflows.load_model import load_model
 
 __all__ = ["generate"]
 
@@ -43,7 +42,7 @@ def generate(
     if tokenizer is None:
         raise CheckpointError(
             f"{path}: the checkpoint has no tokenizer, so it cannot write text; train with a "
-            "dataset that has one, or use tisslm.generate with token ids"
+            "dataset that has one, or use tisslm.models.generation with token ids"
         )
     for i, sampling in enumerate(samplings):
         if i:

@@ -14,9 +14,10 @@ import typer
 
 from tisslm.cli._terminal import NUMBER, TEXT, WORD, say, show_table
 from tisslm.config import RunConfig
+from tisslm.config.presets import PRESETS
 from tisslm.errors import ConfigError
 from tisslm.models.initialization import parameter_specs
-from tisslm.models.transformer_config import PRESETS, TransformerConfig
+from tisslm.models.transformer_config import TransformerConfig
 from tisslm.testing.gradcheck import GradientRow, check_gradients
 
 __all__ = ["LARGEST", "gradcheck"]

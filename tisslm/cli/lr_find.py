@@ -1,6 +1,6 @@
 """``tisslm lr-find``: a learning-rate range test of a run, which trains nothing that is kept.
 
-What does not live here: the test and its picture (``tisslm.lr_range``).
+What does not live here: the test and its picture (``tisslm.workflows.lr_range``).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
-from tisslm.build import build_trainer
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
-from tisslm.lr_range import Curve, Rates, check_plot, sweep, write_plot
+from tisslm.workflows.build.trainer import build_trainer
+from tisslm.workflows.lr_range import Curve, Rates, check_plot, sweep, write_plot
 
 __all__ = ["lr_find"]
 

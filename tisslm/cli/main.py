@@ -24,10 +24,10 @@ from typing import Annotated, Any, NoReturn, TextIO
 import typer
 from typer.core import TyperGroup
 
-from tisslm.cli._streams import OutputLost, hold_streams, steady
 from tisslm.cli._terminal import complain, say
 from tisslm.errors import ConfigError, NonFiniteError, PluginError, SpikeError, TissLMError
-from tisslm.visible import visible
+from tisslm.errors.visible import visible
+from tisslm.system.standard_streams import OutputLost, hold_streams, steady
 
 __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 
@@ -102,7 +102,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from tisslm.plugins import tisslm_version
+        from tisslm.registry.discovery import tisslm_version
 
         say(f"tisslm {tisslm_version()}")
         raise typer.Exit

@@ -1,6 +1,7 @@
 """``tisslm plan``: what a run will take, before it takes it.
 
-What does not live here: where the figures come from (``tisslm.planning``, ``tisslm.measuring``).
+What does not live here: where the figures come from (``tisslm.training.memory_plan.planner``,
+``tisslm.workflows.speed``).
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from typing import Annotated, Any
 import typer
 
 from tisslm import ops
-from tisslm.build import ReadRun, plan_run, read_run
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
-from tisslm.data import RunData
-from tisslm.measuring import measure
-from tisslm.memory_limit import MemoryLimit, resolve_limit, size_text
-from tisslm.memory_plan import FAMILIES, MemoryPlan
-from tisslm.passes import resolve_precision
-from tisslm.planning import Planner
 from tisslm.registry import Registry, load_registry
-from tisslm.time_limits import duration_text
+from tisslm.system.memory_limit import MemoryLimit, resolve_limit, size_text
+from tisslm.system.time_limits import duration_text
+from tisslm.training.memory_plan.items import FAMILIES, MemoryPlan
+from tisslm.training.memory_plan.planner import Planner
+from tisslm.training.passes import resolve_precision
+from tisslm.workflows.build.data import RunData
+from tisslm.workflows.build.trainer import ReadRun, plan_run, read_run
+from tisslm.workflows.speed import measure
 
 __all__ = ["plan"]
 

@@ -1,6 +1,6 @@
 """``tisslm plugins``: every part that can be named, and who provides it.
 
-What does not live here: finding them (``tisslm.plugins``, ``tisslm.registry``).
+What does not live here: finding them (``tisslm.registry.discovery``, ``tisslm.registry``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._terminal import TEXT, WORD, say, show_table
-from tisslm.hookspecs import KINDS
 from tisslm.registry import Registry, load_registry
+from tisslm.registry.hookspecs import KINDS
 
 __all__ = ["plugins"]
 

@@ -1,6 +1,6 @@
 """``tisslm replay``: a step of a run made again, with what its activations are like.
 
-What does not live here: making the steps (``tisslm.replay``).
+What does not live here: making the steps (``tisslm.workflows.replay``).
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
+from tisslm.checkpoint.run_directory import metrics_file
 from tisslm.cli._terminal import say
 from tisslm.errors import ConfigError
-from tisslm.replay import (
+from tisslm.workflows.replay import (
     Replayed,
     ReplayedStep,
     Statistics,
@@ -22,9 +23,8 @@ from tisslm.replay import (
     read_incident,
     trainer_of,
 )
-from tisslm.replay import replay as replay_run
-from tisslm.replay.building import checkpoint_folder, run_config
-from tisslm.run import metrics_file
+from tisslm.workflows.replay import replay as replay_run
+from tisslm.workflows.replay.building import checkpoint_folder, run_config
 
 __all__ = ["replay"]
 

@@ -1,6 +1,6 @@
 """``tisslm report``: a run as one page, or several compared.
 
-What does not live here: what is on the page (``tisslm.report``).
+What does not live here: what is on the page (``tisslm.tracking.report``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._terminal import complain, say
-from tisslm.report import write_report
+from tisslm.tracking.report import write_report
 
 __all__ = ["report"]
 

@@ -1,6 +1,6 @@
 """``tisslm tokenize``: text files become token shards.
 
-What does not live here: the work (``tisslm.tokenizing``), and the format
+What does not live here: the work (``tisslm.workflows.tokenize``), and the format
 (``tisslm.datasets.shard_format``).
 """
 
@@ -17,8 +17,8 @@ from tisslm.cli._terminal import complain, say
 from tisslm.datasets.shard_format import Manifest
 from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
-from tisslm.tokenizing import ShardFolder, Tokenized, check_new, choose_tokenizer, n_bytes
-from tisslm.tokenizing import tokenize as write_shards
+from tisslm.workflows.tokenize import ShardFolder, Tokenized, check_new, choose_tokenizer, n_bytes
+from tisslm.workflows.tokenize import tokenize as write_shards
 
 __all__ = ["tokenize"]
 

@@ -1,6 +1,6 @@
 """``tisslm tokenizer``: train a tokenizer on text files.
 
-What does not live here: the training (``tisslm.tokenizing.training``).
+What does not live here: the training (``tisslm.workflows.tokenize.training``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tisslm.cli._reading import Inputs, OnBadRecord, Separator, TextField, read_
 from tisslm.cli._terminal import complain, say
 from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
-from tisslm.tokenizing import n_bytes, train_bpe, write_new_file
+from tisslm.workflows.tokenize import n_bytes, train_bpe, write_new_file
 
 __all__ = ["app"]
 

@@ -1,6 +1,7 @@
 """``tisslm top``: watch a run from another terminal, by the files that it writes.
 
-What does not live here: reading the run (``tisslm.attached``), drawing it (``tisslm.live``).
+What does not live here: reading the run (``tisslm.tracking.terminal.attached_run``), drawing it
+(``tisslm.tracking.terminal``).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Annotated
 
 import typer
 
-from tisslm.attached import Attached, newest_run
 from tisslm.cli._terminal import pour
-from tisslm.live.board import draw, record
-from tisslm.live.ink import Ink, is_terminal
-from tisslm.live.keys import Keys, keys_of
-from tisslm.live.screen import Screen, size_of
+from tisslm.tracking.terminal.attached_run import Attached, newest_run
+from tisslm.tracking.terminal.board import draw, record
+from tisslm.tracking.terminal.ink import Ink, is_terminal
+from tisslm.tracking.terminal.keys import Keys, keys_of
+from tisslm.tracking.terminal.screen import Screen, size_of
 
 __all__ = ["top"]
 

@@ -1,6 +1,7 @@
 """``tisslm train``: a run from a configuration, ending with a sample and its path.
 
-What does not live here: building the run (``tisslm.build``), and the loop (``tisslm.trainer``).
+What does not live here: building the run (``tisslm.workflows.build.trainer``), and the loop
+(``tisslm.training.trainer``).
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ from typing import Annotated
 import typer
 
 from tisslm import checkpoint, ops
-from tisslm.build import build_trainer
 from tisslm.cli._terminal import complain, say
 from tisslm.config import RunConfig
-from tisslm.continuation import sample
-from tisslm.dry_run import dry_run as try_run
-from tisslm.generate import Sampling
-from tisslm.leaving import EXIT_CODE, Leave, leave_at_once
-from tisslm.time_limits import time_limits
-from tisslm.trainer import Trainer
+from tisslm.models.generation import Sampling, sample
+from tisslm.system.time_limits import time_limits
+from tisslm.training.interruption import EXIT_CODE, Leave, leave_at_once
+from tisslm.training.trainer import Trainer
+from tisslm.workflows.build.trainer import build_trainer
+from tisslm.workflows.dry_run import dry_run as try_run
 
 __all__ = ["train"]
 

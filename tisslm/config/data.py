@@ -1,6 +1,6 @@
 """``[data]``: what a run reads, as one source or several that are mixed.
 
-What does not live here: reading it (``tisslm.data``).
+What does not live here: reading it (``tisslm.workflows.build.data``).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from tisslm.config.aliases import note
+from tisslm.config.base import Section
 from tisslm.config.fields import (
     Count,
     Expects,
@@ -21,7 +22,6 @@ from tisslm.config.fields import (
     Text,
     show,
 )
-from tisslm.config.section import Section
 from tisslm.errors import ConfigError
 
 __all__ = ["DataSection", "SourceTable"]

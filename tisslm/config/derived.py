@@ -9,10 +9,10 @@ from typing import Any
 
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
-from tisslm.config.loading import DEFAULT_RUN, Tables
+from tisslm.config.presets import PRESETS
+from tisslm.config.sources import DEFAULT_RUN, Tables
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
-from tisslm.models.transformer_config import PRESETS
 
 __all__ = ["DERIVED", "derive"]
 

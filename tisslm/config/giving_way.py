@@ -1,7 +1,7 @@
 """Which settings give way to which: a stronger source's word takes back what contradicts it.
 
 What does not live here: values that only parts, presets or data can tell to be wrong
-(``tisslm.settling``).
+(``tisslm.workflows.build.settling``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
-from tisslm.config.loading import DEFAULT_RUN, Setting, Tables
+from tisslm.config.sources import DEFAULT_RUN, Setting, Tables
 
 __all__ = ["RIVALS", "Rival", "drop_rivals", "start_afresh"]
 

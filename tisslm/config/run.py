@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, final
 
 from tisslm.config.aliases import unknown_key
+from tisslm.config.base import Section
 from tisslm.config.data import DataSection
-from tisslm.config.layers import DEFAULT_PARTS, SECTION_KEYS, merge
-from tisslm.config.loading import (
+from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS, merge
+from tisslm.config.sections import LogSection, ModelSection, Part, make_part
+from tisslm.config.sources import (
     DEFAULT_RUN,
     Setting,
     Tables,
@@ -27,8 +29,6 @@ from tisslm.config.loading import (
     parse_toml,
     table_settings,
 )
-from tisslm.config.section import Section
-from tisslm.config.sections import LogSection, ModelSection, Part, make_part
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
 

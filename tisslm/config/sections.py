@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, final
 from pydantic import ConfigDict, Field
 
 from tisslm.config.aliases import note, unknown_key
+from tisslm.config.base import Section
 from tisslm.config.fields import (
     Count,
     CountOrZero,
@@ -25,7 +26,6 @@ from tisslm.config.fields import (
     Text,
     show,
 )
-from tisslm.config.section import Section
 from tisslm.errors import ConfigError
 
 __all__ = ["FAMILY", "LogSection", "ModelSection", "Part", "check_plain", "make_part"]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, final
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from tisslm.config.base import Section
 from tisslm.config.fields import (
     Count,
     CountOrZero,
@@ -22,19 +23,23 @@ from tisslm.config.fields import (
     show,
     whole,
 )
-from tisslm.config.leaving import Duration, OnSaveError
-from tisslm.config.observers import OnSinkError
-from tisslm.config.passes import (
+from tisslm.config.training_types import (
+    BestMetric,
+    BestMode,
     Checkpointing,
+    Duration,
     LossScale,
     MemoryLimit,
+    MinDelta,
+    OnNonfinite,
+    OnSaveError,
+    OnSinkError,
     Precision,
+    Prompts,
+    SpikeAction,
+    SpikeWindow,
     StartingScale,
 )
-from tisslm.config.refusals import OnNonfinite, SpikeAction, SpikeWindow
-from tisslm.config.sampling import Prompts
-from tisslm.config.section import Section
-from tisslm.config.stopping import BestMetric, BestMode, MinDelta
 from tisslm.errors import ConfigError
 
 __all__ = ["TrainingConfig"]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from tisslm.config.aliases import note
 from tisslm.config.counterparts import NO_COUNTERPART, VALUES, without_counterpart
 from tisslm.config.fields import show
-from tisslm.config.loading import Setting
+from tisslm.config.sources import Setting
 from tisslm.errors import ConfigError
 
 __all__ = ["translated"]

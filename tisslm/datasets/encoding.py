@@ -1,7 +1,7 @@
 """From documents to token ids, one document after the other, in memory.
 
 What does not live here: documents themselves (``documents``), and ids too many for memory
-(``tisslm.tokenizing``).
+(``tisslm.workflows.tokenize``).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tisslm.datasets.joined import bounds
 from tisslm.errors import DataError, TissLMError
-from tisslm.untrusted import Refusal, RegularFile
+from tisslm.system.safe_files import Refusal, RegularFile
 
 __all__ = ["FileArray", "HeldFile", "HeldFiles", "unmapped"]
 

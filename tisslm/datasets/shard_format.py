@@ -18,7 +18,8 @@ A folder of shards holds, for each split (``train``, ``valid``):
 ``shards.json`` names all of it with sizes and SHA-256, and is written last; the tokenizer lies
 beside it.
 
-What does not live here: reading token ids (``shards``), and writing (``tisslm.tokenizing``).
+What does not live here: reading token ids (``shards``), and writing
+(``tisslm.workflows.tokenize``).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tisslm.errors import DataError, TissLMError
-from tisslm.strict_json import parse_json
-from tisslm.untrusted import Refusal, RegularFile
+from tisslm.system.safe_files import Refusal, RegularFile
+from tisslm.system.strict_json import parse_json
 
 __all__ = [
     "HEADER_BYTES",

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Decoder, Layer, Model
 from tisslm.errors import ShapeError
-from tisslm.layers.embedding import Embedding
 from tisslm.models.head import Head
+from tisslm.models.layers.embedding import Embedding
 
 __all__ = ["ContextDecoder", "TransformerDecoder", "make_caches"]
 

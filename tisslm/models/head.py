@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Loss, Norm, chunk_rows
-from tisslm.layers.linear import Linear
-from tisslm.layers.precision import Precision
-from tisslm.observation import PassObserver, enter, leave
+from tisslm.contracts.pass_observer import PassObserver, enter, leave
+from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.precision import Precision
 
 __all__ = ["Head"]
 

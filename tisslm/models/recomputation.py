@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Layer, PassContext
+from tisslm.contracts.pass_observer import PassObserver, enter, leave
 from tisslm.errors import ConfigError
 from tisslm.models.buffers import PassBuffers
-from tisslm.observation import PassObserver, enter, leave
 
 __all__ = ["Recomputation", "run_backward", "run_forward"]
 

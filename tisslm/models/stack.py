@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer
-from tisslm.layers.attention import Attention
-from tisslm.layers.dropout import Dropout
-from tisslm.layers.embedding import Embedding
-from tisslm.layers.linear import Linear
-from tisslm.layers.mlp import MLP
-from tisslm.layers.norm import LayerNorm
-from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters
 from tisslm.models.buffers import BlockPlan, PassPlan
 from tisslm.models.head import Head
+from tisslm.models.layers.attention import Attention
+from tisslm.models.layers.dropout import Dropout
+from tisslm.models.layers.embedding import Embedding
+from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.mlp import MLP
+from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.precision import Precision
 from tisslm.models.recomputation import Recomputation
 from tisslm.models.transformer_config import TransformerConfig
 

@@ -14,20 +14,21 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops, threads
+from tisslm import ops
 from tisslm.contracts import Batch, Layer, Loss, Model, PassContext
+from tisslm.contracts.batch import check_targets
+from tisslm.contracts.pass_observer import enter, leave
 from tisslm.errors import ConfigError, ShapeError
-from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.buffers import PassBuffers, PassMemory
 from tisslm.models.checks import check_parameters, check_starts, check_tokens, gradient_rows
 from tisslm.models.decoding import TransformerDecoder
 from tisslm.models.initialization import initialize, parameter_specs
+from tisslm.models.layers.precision import Precision
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
 from tisslm.models.transformer_config import TransformerConfig
-from tisslm.observation import enter, leave
-from tisslm.records import check_targets
+from tisslm.ops import threads
 
 __all__ = ["Cache", "Transformer"]
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily, target_weights
 from tisslm.errors import TissLMError
-from tisslm.losses import CrossEntropy
 from tisslm.memory import Parameters, ShapeArena
+from tisslm.optim.losses import CrossEntropy
 from tisslm.testing.checks import Checks, Report, keeps_final_methods
 
 __all__ = ["check_model"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tisslm.contracts import Optimizer
-from tisslm.movement import Movement
+from tisslm.optim.update_norm import Movement
 from tisslm.testing.checks import Checks
 from tisslm.testing.examples import make_parameters, train
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
+from tisslm.system.safe_files import Refusal, RegularFile
 from tisslm.tokenizers.bpe_training import train
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import find_cuts, first_match
 from tisslm.tokenizers.json_limits import checked_content
 from tisslm.tokenizers.library import refused_errors, without_panic_text
 from tisslm.tokenizers.token_bytes import token_bytes
-from tisslm.untrusted import Refusal, RegularFile
 
 if TYPE_CHECKING:
     import tokenizers

@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tisslm.strict_json import parse_json
-from tisslm.untrusted import Refusal, show
+from tisslm.system.safe_files import Refusal, show
+from tisslm.system.strict_json import parse_json
 
 __all__ = ["MAX_IDS", "checked_content"]
 

@@ -13,7 +13,7 @@ from tisslm_conv.family import CausalConv
 
 from tisslm.contracts import Batch, target_weights
 from tisslm.errors import ConfigError, ShapeError
-from tisslm.losses import CrossEntropy
+from tisslm.optim.losses import CrossEntropy
 from tisslm.testing import check_model
 
 SHAPE = ConvConfig(n_layer=3, n_embd=6, seq_len=9, vocab_size=7)

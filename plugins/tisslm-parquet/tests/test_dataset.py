@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from tisslm_parquet.dataset import ParquetDataset
 
-from tisslm.build import build_trainer
 from tisslm.cli.main import main
 from tisslm.config import RunConfig
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry import load_registry
 from tisslm.testing import check_dataset
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer
-from tisslm.trainer import Trainer
+from tisslm.training.trainer import Trainer
+from tisslm.workflows.build.trainer import build_trainer
 
 Write = Callable[..., Path]
 

@@ -12,8 +12,8 @@ from tisslm_tiktoken.patterns import PATTERNS
 from tisslm_tiktoken.tokenizer import TiktokenTokenizer
 
 from tisslm.datasets.sources import ReadOptions
-from tisslm.tokenizing import ShardFolder
-from tisslm.tokenizing.pipeline import tokenize
+from tisslm.workflows.tokenize import ShardFolder
+from tisslm.workflows.tokenize.pipeline import tokenize
 
 END = "<|endoftext|>"
 

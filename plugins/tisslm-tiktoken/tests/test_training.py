@@ -8,11 +8,11 @@ import pytest
 from tisslm_tiktoken.tokenizer import TiktokenTokenizer
 
 from tisslm import checkpoint
-from tisslm.build import build_trainer
 from tisslm.config import RunConfig
-from tisslm.loading import load_model
 from tisslm.registry import load_registry
-from tisslm.trainer import Trainer
+from tisslm.training.trainer import Trainer
+from tisslm.workflows.build.trainer import build_trainer
+from tisslm.workflows.load_model import load_model
 
 pytestmark = pytest.mark.usefixtures("installed", "one_thread")
 

@@ -13,11 +13,10 @@ from checkpoints import reseal
 from fuzz.mutators import changed_bytes, changed_json
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
-from tisslm.continuation import sample
-from tisslm.generate import Sampling
-from tisslm.loading import load_model
+from tisslm.models.generation import Sampling, sample
 from tisslm.registry import load_registry
 from tisslm.tokenizers.char import CharTokenizer
+from tisslm.workflows.load_model import load_model
 
 ALPHABET = "abcdefghij"
 NAME = "checkpoint-3"

@@ -13,8 +13,8 @@ import numpy as np
 from fuzz.mutators import changed_bytes, changed_json
 from fuzz.targets.checkpoint import ALPHABET, make_trainer
 
-from tisslm import incidents
-from tisslm.replay import read_incident, replay
+from tisslm.training import incidents
+from tisslm.workflows.replay import read_incident, replay
 
 NAME = "nonfinite-step-1.json"
 FINDING = {"recurs": True, "fault": {"pass": "forward", "where": "blocks.0.mlp", "op": "gelu"}}

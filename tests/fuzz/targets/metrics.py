@@ -15,17 +15,17 @@ from fuzz.mutators import changed_bytes, changed_json, changed_lines
 from fuzz.targets.toml import changed_toml
 from metric_lines import rows, write_run
 
-from tisslm import ownership
-from tisslm.attached import Attached
+from tisslm.checkpoint import owner
 from tisslm.contracts import RunInfo
-from tisslm.identity import Identity
-from tisslm.live.board import draw, record
-from tisslm.live.ink import UNICODE
-from tisslm.replay.record import read_record
-from tisslm.report import catalogue, facts, write_report
-from tisslm.report.reading import read_run
-from tisslm.sinks.csv import CsvSink
-from tisslm.sinks.jsonl import JsonlSink
+from tisslm.system.process_identity import Identity
+from tisslm.tracking.report import catalogue, facts, write_report
+from tisslm.tracking.report.reading import read_run
+from tisslm.tracking.sinks.csv import CsvSink
+from tisslm.tracking.sinks.jsonl import JsonlSink
+from tisslm.tracking.terminal.attached_run import Attached
+from tisslm.tracking.terminal.board import draw, record
+from tisslm.tracking.terminal.ink import UNICODE
+from tisslm.workflows.replay.record import read_record
 
 DRAWN = 0.01  # of the cases
 
@@ -40,7 +40,7 @@ class Files:
         (folder / "metrics.csv").write_text("step,train/loss\n1,2.0\n2,1.5\n3,NaN\n")
         self.good = {path.name: path.read_bytes() for path in folder.iterdir()}
         self.drawn = True
-        ownership.PATIENCE = 0.0  # a damaged file is looked at for two seconds, else
+        owner.PATIENCE = 0.0  # a damaged file is looked at for two seconds, else
 
     def copy(self, case: Path) -> None:
         case.mkdir(parents=True)
@@ -87,6 +87,6 @@ class Files:
             page,
             *drawn,
             lambda: read_record(case / "metrics.jsonl", case / "checkpoints", 1, 100),
-            lambda: ownership.check_free(case),
+            lambda: owner.check_free(case),
             go_on,
         ]

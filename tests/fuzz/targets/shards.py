@@ -16,7 +16,7 @@ from tisslm.datasets.shard_checks import file_digest
 from tisslm.datasets.shards import TokenShards, shard_splits, shards_tokenizer
 from tisslm.datasets.sources import ReadOptions, read_tokens
 from tisslm.tokenizers.bpe import BpeTokenizer
-from tisslm.tokenizing import ShardFolder, tokenize
+from tisslm.workflows.tokenize import ShardFolder, tokenize
 
 TEXT = "It was the best of times, it was the worst of times. " * 3
 RECORDS = [{"text": f"{i}. {TEXT[i:]}"} for i in range(30)]

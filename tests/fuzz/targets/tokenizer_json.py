@@ -15,13 +15,12 @@ from fuzz.mutators import changed_bytes, changed_value, written
 from fuzz.targets.vocabulary import use
 
 from tisslm.checkpoint import Checkpoint, write
-from tisslm.continuation import sample
-from tisslm.generate import Sampling
-from tisslm.loading import load_model
+from tisslm.models.generation import Sampling, sample
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import load_registry
 from tisslm.tokenizers.bpe import BpeTokenizer
+from tisslm.workflows.load_model import load_model
 
 TEXT = "It was the best of times,\n\tit was the worst of times: été 東京 🙂 12345. "
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "it", "was", "the", "##s", "times", "best", *"abcdefghit1."]

@@ -12,14 +12,14 @@ import numpy as np
 from fuzz.mutators import FLOATS, INTEGERS, changed_bytes
 
 from tisslm import TokenDataset
-from tisslm.build import ReadRun, plan_run
 from tisslm.cli._reading import key_values
 from tisslm.config import RunConfig
 from tisslm.config.toml_text import dump_toml
-from tisslm.data import RunData
 from tisslm.registry import load_registry
-from tisslm.settling import settle_sizes
-from tisslm.strict_toml import parse_toml
+from tisslm.system.strict_toml import parse_toml
+from tisslm.workflows.build.data import RunData
+from tisslm.workflows.build.settling import settle_sizes
+from tisslm.workflows.build.trainer import ReadRun, plan_run
 
 GOOD = b"""
 [model]

@@ -15,7 +15,7 @@ from tisslm_tiktoken.tokenizer import TiktokenTokenizer
 from tisslm.contracts import Tokenizer
 from tisslm.registry import load_registry
 from tisslm.tokenizers.char import CharTokenizer
-from tisslm.tokenizing.choice import load_tokenizer
+from tisslm.workflows.tokenize.choice import load_tokenizer
 
 TEXT = "It's the quick brown fox's 42nd  jump.\n\n\té 東京 🙂"
 TOKENS = [*(bytes([i]) for i in range(256)), b"th", b"qu", b"  ", b"the", b"ick"]

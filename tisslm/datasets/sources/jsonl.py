@@ -16,7 +16,7 @@ from tisslm.datasets.documents import Document
 from tisslm.datasets.sources.options import ReadOptions
 from tisslm.datasets.sources.streams import not_utf8, read_lines
 from tisslm.errors import DataError
-from tisslm.untrusted import show
+from tisslm.system.safe_files import show
 
 __all__ = ["jsonl_documents", "record_pieces"]
 

@@ -21,8 +21,8 @@ from tisslm.datasets.held_file import FileArray, HeldFile
 from tisslm.datasets.sources.options import ReadOptions
 from tisslm.datasets.sources.streams import open_regular
 from tisslm.errors import DataError
-from tisslm.strict_json import parse_json
-from tisslm.untrusted import Refusal, RegularFile, show
+from tisslm.system.safe_files import Refusal, RegularFile, show
+from tisslm.system.strict_json import parse_json
 
 __all__ = ["is_llmc", "is_nanogpt", "llmc_tokens", "nanogpt_tokens"]
 

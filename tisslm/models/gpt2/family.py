@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, final
 
+from tisslm.config.presets import PRESETS
 from tisslm.contracts import ModelFamily
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.initialization import parameter_specs
 from tisslm.models.transformer import Transformer
-from tisslm.models.transformer_config import PRESETS, TransformerConfig
+from tisslm.models.transformer_config import TransformerConfig
 
 __all__ = ["GPT2"]
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, PassContext
-from tisslm.layers.attention import Attention
-from tisslm.layers.dropout import Dropout
-from tisslm.layers.embedding import Embedding
-from tisslm.layers.linear import Linear
-from tisslm.layers.mlp import MLP
-from tisslm.layers.norm import LayerNorm
-from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.layers.attention import Attention
+from tisslm.models.layers.dropout import Dropout
+from tisslm.models.layers.embedding import Embedding
+from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.mlp import MLP
+from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.precision import Precision
 from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts
 
 __all__ = ["EmbeddingProblem", "LayerProblem", "buffers", "fresh_gradients", "layer_cases"]

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import IGNORE_INDEX, Batch, Loss
-from tisslm.layers.linear import Linear
-from tisslm.layers.norm import LayerNorm
-from tisslm.layers.precision import Precision
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.head import Head
+from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.precision import Precision
 from tisslm.registry import Registry
 from tisslm.testing.examples import option_sets
 from tisslm.testing.gradients.layers import buffers, fresh_gradients, gradients_of

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Batch
-from tisslm.losses.cross_entropy import CrossEntropy
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
+from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.testing.gradients.layers import fresh_gradients, gradients_of
 from tisslm.testing.gradients.losses import targets_and_weights
 from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts

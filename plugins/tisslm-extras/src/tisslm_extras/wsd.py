@@ -1,6 +1,6 @@
 """The learning rate that rises, stays, and falls only at the end of the run.
 
-What does not live here: falls that begin after the rise (``tisslm.schedulers``).
+What does not live here: falls that begin after the rise (``tisslm.optim.schedulers``).
 """
 
 from __future__ import annotations

@@ -1,0 +1,138 @@
+"""Attention's twin: the definition written out per head, causality, and its gradients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tolerances import FLOAT64_ROUNDING, largest_error
+
+from tisslm.ops.reference.attention import attention_backward, attention_decode, attention_forward
+from tisslm.ops.reference.dropout import keep_mask
+
+B, T, D = 2, 5, 3
+SCALE = 1 / math.sqrt(D)
+KEY = (11, 7, 3, 40)  # seed, update, site, first_row
+HEADS = pytest.mark.parametrize(("H", "K"), [(1, 1), (3, 3), (4, 2), (3, 1)])
+
+
+def inputs(draw, H, K, n_time=T):
+    # scores between about -6 and 6: probabilities far from uniform, and none that vanish
+    return draw(0, B, n_time, (H + 2 * K) * D, size=1.5)
+
+
+def forward(qkv, H, K, p=0.0, start=None):
+    n_time = qkv.shape[1]
+    out = np.full((B, n_time, H * D), np.nan)
+    lse = np.full((B, H, n_time), np.nan)
+    attention_forward(qkv, out, lse, H, K, SCALE, p, *KEY, start)
+    return out, lse
+
+
+def by_definition(qkv, H, K, p, start=None):
+    """One head, one query at a time; yields sample, head, query, probabilities, lse, output."""
+    n_time = qkv.shape[1]
+    keep_of_key = keep_mask(B, H * n_time * n_time, p, *KEY).reshape(B, H, n_time, n_time)
+    for b in range(B):
+        for h in range(H):
+            j = h // (H // K)
+            q = qkv[b, :, h * D : (h + 1) * D]
+            k = qkv[b, :, (H + j) * D : (H + j + 1) * D]
+            v = qkv[b, :, (H + K + j) * D : (H + K + j + 1) * D]
+            for t in range(n_time):
+                seen = range(0 if start is None else start[b, t], t + 1)
+                terms = [math.exp(SCALE * float(q[t] @ k[s])) for s in seen]
+                prob = np.array(terms) / sum(terms)
+                dropped = prob * keep_of_key[b, h, seen, t] / (1 - p)
+                yield b, h, t, prob, math.log(sum(terms)), dropped @ v[seen]
+
+
+#: Two documents in the first row; in the second, one of one token and two of two.
+START = np.array([[0, 0, 0, 3, 3], [0, 1, 1, 3, 3]], np.int32)
+DOCUMENTS = pytest.mark.parametrize("start", [None, START], ids=["one document", "documents"])
+
+
+@HEADS
+@DOCUMENTS
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_forward_is_the_definition(draw, H, K, p, start):
+    qkv = inputs(draw, H, K)
+    out, lse = forward(qkv, H, K, p, start)
+    largest = []
+    for b, h, t, prob, expected_lse, expected in by_definition(qkv, H, K, p, start):
+        assert lse[b, h, t] == pytest.approx(expected_lse, rel=FLOAT64_ROUNDING)
+        assert out[b, t, h * D : (h + 1) * D] == pytest.approx(expected, rel=1e-10, abs=1e-12)
+        if t == T - 1:
+            largest.append(prob.max())
+    spread = start is not None or 1.5 / T < np.mean(largest) < 0.98
+    assert spread, "probabilities without spread hide errors"
+
+
+def test_a_later_token_changes_nothing_earlier(draw):
+    H, K = 4, 2
+    qkv = inputs(draw, H, K)
+    out, lse = forward(qkv, H, K, 0.4)
+    for t in range(1, T):
+        changed = qkv.copy()
+        changed[:, t:] += 1
+        other_out, other_lse = forward(changed, H, K, 0.4)
+        assert np.array_equal(other_out[:, :t], out[:, :t])
+        assert np.array_equal(other_lse[:, :, :t], lse[:, :, :t])
+        assert not np.array_equal(other_out[:, t], out[:, t])
+
+
+def test_large_scores_do_not_overflow(draw):
+    out, lse = forward(1000 * inputs(draw, 2, 2), 2, 2)
+    assert np.isfinite(out).all()
+    assert np.isfinite(lse).all()
+
+
+@HEADS
+@DOCUMENTS
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_backward_agrees_with_central_differences(check_gradient, draw, H, K, p, start):
+    n_time = 4
+    start = None if start is None else start[:, :n_time]
+    qkv, dout = inputs(draw, H, K, n_time), draw(1, B, n_time, H * D)
+    out, lse = forward(qkv, H, K, p, start)
+    dqkv = np.full_like(qkv, np.nan)
+    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY, start)
+    assert all(np.abs(part).max() > 0.05 for part in np.split(dqkv, [H * D, (H + K) * D], axis=2))
+    check_gradient(lambda: float((forward(qkv, H, K, p, start)[0] * dout).sum()), qkv, dqkv)
+
+
+def test_a_document_is_alone_in_its_row(draw):
+    """And the first row is that of one document where all starts are 0."""
+    qkv = inputs(draw, 4, 2)
+    out, lse = forward(qkv, 4, 2, 0.0, START)
+    for b, first, last in [(0, 0, 3), (0, 3, 5), (1, 0, 1), (1, 1, 3), (1, 3, 5)]:
+        alone, alone_lse = forward(qkv[:, first:last], 4, 2)
+        assert largest_error(out[b, first:last], alone[b]) < FLOAT64_ROUNDING
+        assert largest_error(lse[b, :, first:last], alone_lse[b]) < FLOAT64_ROUNDING
+    whole, zeros = forward(qkv, 4, 2), forward(qkv, 4, 2, 0.0, 0 * START)
+    assert all(np.array_equal(a, b) for a, b in zip(whole, zeros, strict=True))
+
+
+def test_float32_stays_float32(draw):
+    qkv = inputs(draw, 2, 1).astype(np.float32)
+    out, lse = np.empty((B, T, 2 * D), np.float32), np.empty((B, 2, T), np.float32)
+    attention_forward(qkv, out, lse, 2, 1, SCALE, 0.3, *KEY, None)
+    expected, _ = forward(qkv.astype(np.float64), 2, 1, 0.3)
+    assert 0 < largest_error(out, expected) < 1e-5
+
+
+@HEADS
+def test_decoding_token_by_token_is_the_whole_pass(draw, H, K):
+    qkv = inputs(draw, H, K)
+    out, _ = forward(qkv, H, K)
+    k_cache, v_cache = (np.full((B, K, T + 2, D), np.nan) for _ in range(2))
+    for t in range(T):
+        step = np.full((B, H * D), np.nan)
+        attention_decode(qkv[:, t].copy(), k_cache, v_cache, step, t, H, K, SCALE)
+        assert largest_error(step, out[:, t]) < FLOAT64_ROUNDING
+    k = qkv[:, :, H * D : (H + K) * D].reshape(B, T, K, D).transpose(0, 2, 1, 3)
+    v = qkv[:, :, (H + K) * D :].reshape(B, T, K, D).transpose(0, 2, 1, 3)
+    assert np.array_equal(k_cache[:, :, :T], k)
+    assert np.array_equal(v_cache[:, :, :T], v)
+    assert np.isnan(k_cache[:, :, T:]).all()

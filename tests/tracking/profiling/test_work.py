@@ -1,0 +1,56 @@
+"""How much work a call is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tisslm import ops
+from tisslm.ops import cost
+from tisslm.ops.operands import OPERANDS
+
+
+def test_traffic_counts_what_is_read_and_written_twice():
+    h, y = np.zeros((4, 8), np.float32), np.zeros((4, 8), np.float32)
+    assert cost.nbytes("residual_forward", {"h_NC": h, "y_NC": y, "T": 4}) == 3 * h.nbytes
+    in_place = {"dy_NC": h, "dx_NC": h, "T": 4}
+    assert cost.nbytes("dropout_backward", in_place) == 2 * h.nbytes
+    gathered = {"tokens_BT": np.array([[1, 1, 2, 1]], np.int32), "token_VC": np.zeros((99, 8))}
+    assert cost.nbytes("embedding_forward", gathered) == 4 * 4 + 2 * 8 * 8
+
+
+@pytest.mark.parametrize("name", ["linear_forward", "linear_residual_forward"])
+def test_a_product_counts_two_operations_for_each_multiply_add(name):
+    x, w, y = np.zeros((5, 3)), np.zeros((7, 3)), np.zeros((5, 7))
+    assert cost.flops(name, cost.named(name, (x, w, None, y))) == 2 * 5 * 3 * 7
+    arguments = cost.named("matmul", (np.zeros((5, 3)), np.zeros((3, 7)), y))
+    assert cost.flops("matmul", arguments) == 2 * 5 * 3 * 7
+
+
+def test_attention_counts_its_causal_half():
+    arguments = {"out_BTC": np.zeros((2, 8, 16))}
+    pairs_half = 2 * 8 * 8 * 16 / 2
+    assert cost.flops("attention_forward", arguments) == 2 * 2 * pairs_half
+    assert cost.flops("attention_backward", arguments) == 4 * 2 * pairs_half
+
+
+def test_every_operation_of_ops_belongs_to_a_part():
+    names = set(cost.operations())
+    assert {"linear_forward", "matmul", "adam_update", "fill"} <= names
+    assert cost.operations()["linear_forward"] is ops.linear_forward
+    assert {name for name in names if cost.part_of(name) == cost.OTHER} == set()
+
+
+def test_shapes_are_said_with_types_that_are_not_float32():
+    arguments = {
+        "x_NC": np.zeros((2, 3), np.float32),
+        "b_O": None,
+        "tokens_BT": np.zeros((1, 4), np.int32),
+        "T": 4,
+    }
+    assert cost.shapes(arguments) == "x_NC 2x3, tokens_BT 1x4 int32"
+
+
+def test_what_is_read_and_written_is_counted_twice_wherever_the_marks_say_so():
+    for op, marks in OPERANDS.items():
+        assert {name for name, mark in marks.items() if mark is True} == {*cost.UPDATED.get(op, ())}

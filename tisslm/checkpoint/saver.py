@@ -1,0 +1,219 @@
+"""Writing checkpoints while training waits, or behind its back.
+
+A ``Saver`` is handed the state of a run and writes it by a function that it was given. The direct
+one returns when the checkpoint is on disk. The background one copies every array into memory of
+its own, which was taken before the first step, and lets a thread write the copy; training goes on
+after the time of one memory copy. Both write the same bytes.
+
+What does not live here: the files (``checkpoint``), when one is written, and what happens when
+writing fails (``loop``).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, final
+
+from tisslm.checkpoint import Checkpoint
+from tisslm.memory.copies import ArrayCopy
+
+__all__ = [
+    "BackgroundSaver",
+    "CheckpointCopy",
+    "DirectSaver",
+    "Saver",
+    "Write",
+    "is_failed_write",
+    "make_saver",
+]
+
+#: Writes the checkpoint of a step and returns its directory.
+Write = Callable[[int, Checkpoint], Path]
+
+#: Bytes per second that writing is taken to reach before anything was written.
+ASSUMED_SPEED = 100e6
+
+
+def is_failed_write(error: BaseException) -> bool:
+    """Tell a disk that is full, broken or not to be written from any other error."""
+    return isinstance(error.__cause__, OSError)
+
+
+class Saver(ABC):
+    """Writes the checkpoints of a run, one after the other.
+
+    Parameters
+    ----------
+    write : callable
+        ``write(step, checkpoint)`` makes it durable and returns its directory.
+
+    Attributes
+    ----------
+    failures : int
+        How many of the last checkpoints in a row could not be written.
+    """
+
+    def __init__(self, write: Write) -> None:
+        self.write = write
+        self._longest = 0.0
+        self.failures = 0
+
+    @abstractmethod
+    def save(self, step: int, found: Checkpoint) -> None:
+        """Save a state; when this returns, its arrays may change.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written, or the one before it could not.
+        """
+
+    def wait(self) -> None:  # noqa: B027 (nothing to wait for)
+        """Return when nothing is being written.
+
+        Raises
+        ------
+        CheckpointError
+            If the last checkpoint could not be written; it is raised once.
+        """
+
+    def expected_seconds(self, nbytes: int) -> float:
+        """Return how long saving so many bytes will take, by the slowest save so far."""
+        return self._longest or nbytes / ASSUMED_SPEED
+
+    def write_now(self, step: int, found: Checkpoint) -> Path:
+        """Write while the caller waits, after what is being written, and return the directory.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written, or the one before it could not.
+        """
+        self.wait()
+        return self._timed_write(step, found)
+
+    def _timed_write(self, step: int, found: Checkpoint) -> Path:
+        start = time.perf_counter()
+        self.failures += 1
+        path = self.write(step, found)
+        self.failures = 0
+        self._longest = max(self._longest, time.perf_counter() - start)
+        return path
+
+
+@final
+class DirectSaver(Saver):
+    """Writes while training waits."""
+
+    def save(self, step: int, found: Checkpoint) -> None:
+        """Write the checkpoint."""
+        self._timed_write(step, found)
+
+
+class CheckpointCopy:
+    """Room for copies of a run's states, taken when it is made.
+
+    Parameters
+    ----------
+    like : Checkpoint
+        A state of the run, whose arrays say how much memory copies need.
+    """
+
+    def __init__(self, like: Checkpoint) -> None:
+        self._copy: ArrayCopy[tuple[str, str]] = ArrayCopy(_arrays(like))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copy."""
+        return self._copy.nbytes
+
+    def take(self, found: Checkpoint) -> Checkpoint:
+        """Return a copy of a state that shares nothing which changes; good until the next."""
+        arrays = _arrays(found)
+        if not self._copy.fits(arrays):  # an optimizer whose state has grown
+            self._copy = ArrayCopy(arrays)
+        copies = self._copy.take(arrays)
+        return replace(
+            found,
+            model={name: copies["model", name] for name in found.model},
+            optimizer={name: copies["optimizer", name] for name in found.optimizer},
+            trainer=_plain_copy(found.trainer),
+        )
+
+
+@final
+class BackgroundSaver(Saver):
+    """Copies, and writes in a thread; a save waits until the one before it is written.
+
+    Parameters
+    ----------
+    write : callable
+        Called in another thread: it must use neither kernels nor communicators.
+    like : Checkpoint
+        A state of the run, whose arrays say how much memory copies need.
+    """
+
+    def __init__(self, write: Write, like: Checkpoint) -> None:
+        super().__init__(write)
+        self._copy = CheckpointCopy(like)
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copy."""
+        return self._copy.nbytes
+
+    def save(self, step: int, found: Checkpoint) -> None:
+        """Copy the state and begin to write it."""
+        self.wait()
+        copy = self._copy.take(found)
+        self._thread = threading.Thread(
+            target=self._work, args=(step, copy), name="tisslm-save", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the thread, and raise what it could not."""
+        if self._thread is not None:
+            self._thread.join()  # a signal may end it: then the next one waits for this thread
+        self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def expected_seconds(self, nbytes: int) -> float:
+        """Return how long it takes until the next state is on disk, behind one on its way."""
+        once = super().expected_seconds(nbytes)
+        return once if self._thread is None or not self._thread.is_alive() else 2 * once
+
+    def _work(self, step: int, copy: Checkpoint) -> None:
+        try:
+            self._timed_write(step, copy)
+        except BaseException as error:  # it belongs to the thread that saves next
+            self._error = error
+
+
+def make_saver(write: Write, like: Checkpoint, *, background: bool) -> Saver:
+    """Return the saver that ``training.async_save`` asks for."""
+    return BackgroundSaver(write, like) if background else DirectSaver(write)
+
+
+def _arrays(found: Checkpoint) -> dict[tuple[str, str], Any]:
+    parts: Mapping[str, Mapping[str, Any]] = {"model": found.model, "optimizer": found.optimizer}
+    return {(part, name): arrays[name] for part, arrays in parts.items() for name in arrays}
+
+
+def _plain_copy(value: Any) -> Any:
+    """Copy nested tables and lists; a long list of numbers in one go."""
+    if isinstance(value, Mapping):
+        return {key: _plain_copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        plain = set(map(type, value)) <= {int, float, str, bool, type(None)}
+        return list(value) if plain else [_plain_copy(item) for item in value]
+    return value

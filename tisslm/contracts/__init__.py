@@ -1,0 +1,58 @@
+"""Every interface of TissLM, a module for each kind of part.
+
+A part keeps exactly one of these contracts. Classes are abstract here and final where they are
+implemented; a plugin imports what it needs from ``tisslm.contracts``. Letters in array names are
+those of ``docs/notation.md``: B batch, T time, N = B*T, C channels, V vocabulary, P parameters.
+"""
+
+from tisslm.contracts.batch import (
+    IGNORE_INDEX,
+    Batch,
+    Buffer,
+    PassContext,
+    RunInfo,
+    Window,
+    chunk_rows,
+    stack_windows,
+    target_weights,
+)
+from tisslm.contracts.communicator import Communicator
+from tisslm.contracts.data import Dataset, Tokenizer
+from tisslm.contracts.layer import Layer, Norm
+from tisslm.contracts.metric_values import Histogram, Text
+from tisslm.contracts.model import Decoder, Model, ModelConfig, ModelFamily
+from tisslm.contracts.observers import Monitor, Sink
+from tisslm.contracts.optimization import Loss, Optimizer, Scheduler, UpdateMeter
+from tisslm.contracts.pass_observer import PassObserver
+from tisslm.contracts.stateful import Stateful
+
+__all__ = [
+    "IGNORE_INDEX",
+    "Batch",
+    "Buffer",
+    "Communicator",
+    "Dataset",
+    "Decoder",
+    "Histogram",
+    "Layer",
+    "Loss",
+    "Model",
+    "ModelConfig",
+    "ModelFamily",
+    "Monitor",
+    "Norm",
+    "Optimizer",
+    "PassContext",
+    "PassObserver",
+    "RunInfo",
+    "Scheduler",
+    "Sink",
+    "Stateful",
+    "Text",
+    "Tokenizer",
+    "UpdateMeter",
+    "Window",
+    "chunk_rows",
+    "stack_windows",
+    "target_weights",
+]

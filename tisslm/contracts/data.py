@@ -1,0 +1,222 @@
+"""What a model is trained on: datasets of token windows, and the tokenizers that made them."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts.batch import (
+    Window,
+    stack_windows,
+)
+from tisslm.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+from tisslm.contracts.stateful import Stateful
+
+__all__ = [
+    "Dataset",
+    "Tokenizer",
+]
+
+IntArray = NDArray[Any]
+#: How many windows ``Dataset.fingerprint`` reads.
+FINGERPRINT_WINDOWS = 64
+
+
+class Dataset(Stateful, ABC):
+    """Windows of ``seq_len`` inputs and targets, in an order that is a pure function.
+
+    Attributes
+    ----------
+    seq_len : int
+        T of every window.
+    vocab_size : int
+        Ids are in ``range(vocab_size)``.
+    batch_size, seed : int or None
+        What ``__iter__`` uses; the Trainer fills them in when they are None.
+    epoch : int
+        The epoch that the next ``__iter__`` delivers.
+    """
+
+    seq_len: int
+    vocab_size: int
+    batch_size: int | None = None
+    seed: int | None = None
+    epoch: int = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of windows."""
+
+    @abstractmethod
+    def window(self, i: int) -> Window:
+        """Return inputs and targets of window ``i``, int32 arrays of shape (T,).
+
+        A third array, for every window or for none, is ``start_T``: where in the window the
+        document of each token begins, so ``start_T[t]`` is t or ``start_T[t - 1]``, and 0 at 0.
+        The model then keeps documents apart and counts positions from their beginnings; the target
+        of a document's last token is -100, since what follows is not its next token.
+        """
+
+    @abstractmethod
+    def order(self, seed: int, epoch: int) -> Sequence[int]:
+        """Return the keyed permutation of an epoch; indexing it takes constant time."""
+
+    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
+        """Yield batches without end, epoch after epoch, from batch number ``start`` on.
+
+        The last batch of an epoch may be smaller; none is dropped. Starting at ``start``
+        takes constant time. Each batch is in new arrays.
+
+        Yields
+        ------
+        x_BT, y_BT : int32 arrays of shape (B, T)
+            And ``start_BT``, where windows have it.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
+        per_epoch = -(-len(self) // batch_size)
+        number = start
+        while True:
+            epoch, within = divmod(number, per_epoch)
+            order = self.order(seed, epoch)
+            for batch in range(within, per_epoch):
+                first = batch * batch_size
+                rows = range(first, min(first + batch_size, len(self)))
+                yield stack_windows([self.window(order[row]) for row in rows])
+                number += 1
+
+    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
+        """Yield what ``batches`` does, in arrays that may be written again: what training reads.
+
+        A batch is good until the next but one is asked for; whoever keeps it longer copies it. The
+        default makes new arrays, as ``batches`` does.
+        """
+        return self.batches(batch_size, seed, start)
+
+    def fingerprint(self) -> str:
+        """Return a short text by which a resumed run knows its data again.
+
+        The default hashes the sizes and up to 64 windows, spread evenly, the first and the last
+        among them: constant time, and another text does not go unnoticed. A change between those
+        windows does; a dataset that has a checksum of all its tokens returns that.
+        """
+        digest = hashlib.sha256(f"{len(self)} {self.seq_len} {self.vocab_size}".encode())
+        for place in range(FINGERPRINT_WINDOWS):
+            number = place * (len(self) - 1) // (FINGERPRINT_WINDOWS - 1)
+            for array in self.window(number):
+                digest.update(np.ascontiguousarray(array, dtype="<i4").tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the data take, for memory plans; 0 where nobody counts them."""
+        return 0
+
+    def stream_bytes(self, batch_size: int) -> int:
+        """Return the bytes of the arrays that a ``stream`` holds: two batches of int32.
+
+        Of inputs and targets; a dataset whose windows have ``start_T`` says its own.
+        """
+        rows = min(batch_size, len(self))
+        return 2 * 2 * rows * self.seq_len * np.dtype(np.int32).itemsize
+
+    def __iter__(self) -> Iterator[Window]:
+        """Yield the batches of one epoch in the Trainer's order; the next call, the next epoch."""
+        if self.batch_size is None or self.seed is None:
+            raise ConfigError(
+                "dataset: batch_size and seed are not set; give them to the constructor, "
+                "or build a Trainer with this dataset first"
+            )
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        per_epoch = -(-len(self) // self.batch_size)
+        stream = self.batches(self.batch_size, self.seed, start=epoch * per_epoch)
+        for _ in range(per_epoch):
+            yield next(stream)
+
+
+class Tokenizer(ABC):
+    """A reversible map between text and token ids."""
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of ids: every id is in ``range(vocab_size)``."""
+
+    @property
+    def end_of_text(self) -> int | None:
+        """The id that ends every document, None where the tokenizer has no such token."""
+        return None
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Turn text into token ids."""
+
+    def encode_array(self, text: str) -> IntArray:
+        """Turn text into the same ids as ``encode``, as a one-dimensional integer array.
+
+        What datasets call: a subclass may build the array, of any integer type, without the list.
+        """
+        return np.asarray(self.encode(text), dtype=np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[IntArray]:
+        """Turn each text into ids as ``encode_array`` does; a subclass may use all cores."""
+        return [self.encode_array(text) for text in texts]
+
+    def count_bytes(self, ids: IntArray) -> int:
+        """Count the bytes of UTF-8 that token ids stand for; that of a document's end counts none.
+
+        Bits per byte are per these. The default decodes the ids, so half a character at either end
+        counts as U+FFFD; a subclass that knows the bytes of each token overrides it.
+
+        Parameters
+        ----------
+        ids : integer ndarray of shape (n,)
+        """
+        end = self.end_of_text
+        kept = ids if end is None else ids[ids != end]
+        return len(self.decode(kept.tolist()).encode("utf-8", "replace"))
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first place from ``start`` on at which a text may be cut, -1 if none is known.
+
+        The ids of the two parts, one after another, are those of the whole, also if the text goes
+        on: this is how a text larger than memory is encoded. A place is never 0 or the end.
+        """
+        return -1
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn token ids into text."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return plain JSON values from which ``from_state`` builds the same tokenizer."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Tokenizer:
+        """Build the tokenizer that ``state`` describes."""
+
+    @classmethod
+    def from_text(cls, text: str, **options: Any) -> Tokenizer:
+        """Build the tokenizer for a training text; those that learn nothing ignore the text."""
+        return cls(**options)
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], **options: Any) -> Tokenizer:
+        """Build the tokenizer for many training texts, read once and in order.
+
+        The default joins them, or leaves them alone where ``from_text`` is not overridden; a
+        tokenizer that learns overrides it to hold none of them long.
+        """
+        if getattr(cls.from_text, "__func__", None) is Tokenizer.from_text.__func__:  # type: ignore[attr-defined]
+            return cls(**options)
+        return cls.from_text("".join(texts), **options)

@@ -1,0 +1,276 @@
+"""Parameters and their gradients: flat arenas with named views, ordered by group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.errors import ShapeError
+from tisslm.memory.arenas import ALIGNMENT, Arena, ShapeArena
+
+__all__ = [
+    "Parameter",
+    "ParameterGroup",
+    "ParameterSpec",
+    "Parameters",
+    "grads_to_write",
+]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """A parameter before it has memory.
+
+    Attributes
+    ----------
+    name : str
+        Dotted, such as ``blocks.0.mlp.up.weight``.
+    shape : tuple of int
+    decay : bool
+        Whether weight decay applies: to matrices, not to biases and norms.
+    lr_scale : float
+        Multiplies the learning rate for this parameter.
+    trainable : bool
+        A frozen parameter has data but no gradient.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    decay: bool = True
+    lr_scale: float = 1.0
+    trainable: bool = True
+
+
+class Parameter:
+    """A named view of the arenas: ``name, shape, data, grad, decay, lr_scale``."""
+
+    def __init__(
+        self, spec: ParameterSpec, data: Array, grad: Array | None, owner: Parameters, offset: int
+    ) -> None:
+        self.name = spec.name
+        self.shape = spec.shape
+        self.decay = spec.decay
+        self.lr_scale = spec.lr_scale
+        self.trainable = spec.trainable
+        self.data = data
+        self.offset = offset
+        self._grad = grad
+        self._owner = owner
+        self._written = -1
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name!r}, shape={self.shape}, dtype={self.data.dtype})"
+
+    @property
+    def grad(self) -> Array:
+        """The gradient; zeros where nothing was added since ``zero_grad``."""
+        grad, accumulate = self.grad_to_write()
+        if not accumulate:
+            grad[...] = 0.0
+        return grad
+
+    def grad_to_write(self) -> tuple[Array, bool]:
+        """Return the gradient and whether to add to it (False: overwrite it all).
+
+        The caller must write every element when the flag is False; from then on the
+        gradient counts as written.
+        """
+        if self._grad is None:
+            raise ShapeError(f"{self.name}: a frozen parameter has no gradient")
+        accumulate = self._written == self._owner.generation
+        self._written = self._owner.generation
+        return self._grad, accumulate
+
+
+def grads_to_write(weight: Parameter, bias: Parameter | None) -> tuple[Array, Array | None, bool]:
+    """Return the gradients of two parameters that one kernel writes, and whether it adds to both.
+
+    Where only one was written since ``zero_grad``, the other is zeroed, so that one flag is right
+    for both.
+    """
+    dw, add_w = weight.grad_to_write()
+    if bias is None:
+        return dw, None, add_w
+    db, add_b = bias.grad_to_write()
+    if add_w != add_b:
+        (db if add_w else dw)[...] = 0.0
+    return dw, db, add_w or add_b
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """A contiguous run of the flat arenas whose parameters share decay and lr_scale."""
+
+    start: int
+    stop: int
+    decay: bool
+    lr_scale: float
+
+    @property
+    def slice(self) -> slice:
+        """The run as an index of the flat arrays."""
+        return slice(self.start, self.stop)
+
+
+class Parameters:
+    """All parameters of a model: flat data and gradient, with views by name.
+
+    Parameters
+    ----------
+    specs : iterable of ParameterSpec
+        Trainable ones are ordered by (decay, lr_scale), then as given; each starts on a
+        64-byte boundary, and the padding between them is always zero.
+    dtype : {float32, float64}
+    arena : type
+        Where the flat arrays come from; with ``ShapeArena`` they have shapes and no memory, which
+        is what plans are made with.
+
+    Attributes
+    ----------
+    data, grad : ndarray of shape (P,)
+        The trainable arena and its gradient, padding included.
+    groups : tuple of ParameterGroup
+    updates : int
+        Number of optimizer updates made; part of the key of every random draw.
+    generation : int
+        Counts ``zero_grad`` calls; a parameter whose gradient is older counts as zero.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[ParameterSpec],
+        dtype: Any = np.float32,
+        *,
+        arena: type[Arena] | type[ShapeArena] = Arena,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        self._arena = arena
+        self.updates = 0
+        self.generation = 0
+        specs = list(specs)
+        trainable = [s for s in specs if s.trainable]
+        trainable.sort(key=lambda s: (not s.decay, s.lr_scale))
+        frozen = [s for s in specs if not s.trainable]
+        self.data = self._new_flat(trainable)
+        self.grad_arena = self._new_flat(trainable)
+        self.frozen_data = self._new_flat(frozen)
+        views = dict(self._cut(trainable, self.data, self.grad_arena))
+        views.update(self._cut(frozen, self.frozen_data, None))
+        if len(views) != len(specs):
+            raise ShapeError("parameters: two parameters have the same name")
+        self._views = {s.name: views[s.name] for s in specs}
+        self.groups = self._find_groups(trainable)
+        self._norm_parts: Array | None = None
+
+    def _padded(self, spec: ParameterSpec) -> int:
+        lane = ALIGNMENT // self.dtype.itemsize
+        return int(-(-math.prod(spec.shape) // lane) * lane)
+
+    def _new_flat(self, specs: list[ParameterSpec]) -> Array:
+        count = sum(self._padded(s) for s in specs)
+        return self._arena(count * self.dtype.itemsize).take((count,), self.dtype)
+
+    def _cut(
+        self, specs: list[ParameterSpec], data: Array, grad: Array | None
+    ) -> Iterator[tuple[str, Parameter]]:
+        offset = 0
+        for spec in specs:
+            part = slice(offset, offset + math.prod(spec.shape))
+            view = None if grad is None else grad[part].reshape(spec.shape)
+            yield spec.name, Parameter(spec, data[part].reshape(spec.shape), view, self, offset)
+            offset += self._padded(spec)
+
+    def _find_groups(self, specs: list[ParameterSpec]) -> tuple[ParameterGroup, ...]:
+        groups: list[ParameterGroup] = []
+        offset = 0
+        for spec in specs:
+            stop = offset + self._padded(spec)
+            last = groups[-1] if groups else None
+            if last and (last.decay, last.lr_scale) == (spec.decay, spec.lr_scale):
+                groups[-1] = ParameterGroup(last.start, stop, last.decay, last.lr_scale)
+            else:
+                groups.append(ParameterGroup(offset, stop, spec.decay, spec.lr_scale))
+            offset = stop
+        return tuple(groups)
+
+    def __getitem__(self, name: str) -> Parameter:
+        try:
+            return self._views[name]
+        except KeyError:
+            raise ShapeError(
+                f"parameters: no parameter {name!r}; known: {', '.join(self._views)}"
+            ) from None
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._views.values())
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._views
+
+    @property
+    def count(self) -> int:
+        """Number of trainable scalars, padding left out."""
+        return sum(int(p.data.size) for p in self if p.trainable)
+
+    @property
+    def grad(self) -> Array:
+        """The flat gradient, with zeros where nothing was added since ``zero_grad``."""
+        for parameter in self:
+            if parameter.trainable:
+                parameter.grad  # noqa: B018  (reading it writes the zeros)
+        return self.grad_arena
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there are values, and not shapes alone."""
+        return self._arena is Arena
+
+    def grad_norm(self) -> float:
+        """Compute the Euclidean norm of the flat gradient, in double precision."""
+        if self._norm_parts is None:
+            self._norm_parts = ops.norm_parts(self.grad_arena)
+        return ops.global_norm(self.grad, self._norm_parts)
+
+    def zero_grad(self) -> None:
+        """Mark every gradient as fresh, in constant time."""
+        self.generation += 1
+
+    def scale_grad(self, scale: float) -> None:
+        """Multiply the flat gradient by ``scale``, rounding to the gradient's dtype."""
+        ops.scale(self.grad, scale)
+
+    def state(self) -> dict[str, Array]:
+        """Return every parameter's data by name (views, not copies)."""
+        return {p.name: p.data for p in self}
+
+    def by_parameter(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Cut arrays that lie flat like ``data`` into views named ``<parameter>/<array>``.
+
+        Padding is left out: how long it is depends on the type, so flat arrays of two types have
+        other lengths and the same views.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            Flat is what has a last axis of P. Others keep their names, and come first.
+        """
+        found = {n: a for n, a in arrays.items() if a.shape[-1:] != self.data.shape}
+        flat = {name: array for name, array in arrays.items() if name not in found}
+        for p in self:
+            if p.trainable:
+                part = slice(p.offset, p.offset + p.data.size)
+                for name, array in flat.items():
+                    cut = array[..., part].reshape(*array.shape[:-1], *p.shape)
+                    found[f"{p.name}/{name}"] = cut
+        return found

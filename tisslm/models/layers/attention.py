@@ -1,0 +1,206 @@
+"""The attention sublayer: h += dropout(out(attend(qkv(norm(h))))).
+
+The decoding step with its cache is here too, since it shares the projections.
+What does not live here: positions; they enter with the embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.contracts import Buffer, Layer, Norm, PassContext
+from tisslm.models.layers.chunks import CHUNK, chunks
+from tisslm.models.layers.dropout import Dropout
+from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.precision import Precision
+
+__all__ = ["Attention"]
+
+Array = NDArray[Any]
+
+
+@final
+class Attention(Layer):
+    """Causal multi-head self-attention on the residual stream, within each document of a row.
+
+    Parameters
+    ----------
+    norm : Norm
+    qkv : Linear
+        C to (H + 2K) D channels: queries, keys, values.
+    out : Linear
+        H D to C.
+    n_head, n_kv_head : int
+    attention_dropout, dropout : Dropout
+        On the probabilities, and on the sublayer's output.
+    precision : Precision
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need", arXiv 1706.03762.
+    Dao et al., "FlashAttention", arXiv 2205.14135.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        qkv: Linear,
+        out: Linear,
+        n_head: int,
+        n_kv_head: int,
+        attention_dropout: Dropout,
+        dropout: Dropout,
+        precision: Precision,
+    ) -> None:
+        self.norm = norm
+        self.qkv = qkv
+        self.out = out
+        self.n_head = n_head
+        self.n_kv_head = n_kv_head
+        self.attention_dropout = attention_dropout
+        self.dropout = dropout
+        self.precision = precision
+        self.head_size = out.weight.shape[1] // n_head
+        self.scale = 1.0 / math.sqrt(self.head_size)
+
+    def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
+        """Name the buffers; saved are x, q, k, v, the heads' output and the log-sum-exp."""
+        batch, time = shape
+        rows = batch * time
+        part = min(rows, CHUNK)
+        stream, stored = self.precision.stream, self.precision.stored
+        channels, wide = self.out.weight.shape[0], self.qkv.weight.shape[0]
+        inner = self.n_head * self.head_size
+        plan = {
+            **self.norm.plan(rows, stream, at_once=part),
+            "x": Buffer((rows, channels), stored, "saved"),
+            "qkv": Buffer((batch, time, wide), stored, "saved"),
+            "heads": Buffer((batch, time, inner), stored, "saved"),
+            "lse": Buffer((batch, self.n_head, time), stream, "saved"),
+            "normed": Buffer((part, channels), stored, "scratch"),
+            "d_normed": Buffer((part, channels), stream, "scratch"),
+            "d_heads": Buffer((batch, time, inner), stored, "scratch"),
+            "d_qkv": Buffer((batch, time, wide), stored, "scratch"),
+        }
+        if self.precision.mixed or self.dropout.p:
+            plan["branch"] = Buffer((rows, channels), stored, "scratch")
+        return plan
+
+    def forward(
+        self,
+        h_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Add attention to the stream."""
+        n = len(h_NC)
+        qkv_NE, heads_NC = saved["qkv"].reshape(n, -1), saved["heads"].reshape(n, -1)
+        for rows in chunks(n):
+            normed = scratch["normed"][: rows.stop - rows.start]
+            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
+            self.qkv.forward(normed, qkv_NE[rows])
+        ops.attention_forward(
+            saved["qkv"],
+            saved["heads"],
+            saved["lse"],
+            self.n_head,
+            self.n_kv_head,
+            self.scale,
+            *self.attention_dropout.key(ctx),
+            ctx.start_BT,
+        )
+        if self.dropout.active(ctx):
+            self.out.forward(heads_NC, scratch["branch"])
+            self.dropout.add(h_NC, scratch["branch"], ctx)
+        else:
+            self.out.add_forward(heads_NC, h_NC)
+
+    def backward(
+        self,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Replace the gradient by that of the sublayer's input."""
+        n = len(dh_NC)
+        d_heads, d_qkv = scratch["d_heads"], scratch["d_qkv"]
+        dy_NC = dh_NC
+        if self.precision.mixed or self.dropout.active(ctx):
+            dy_NC = scratch["branch"]
+            self.dropout.backward(dh_NC, dy_NC, ctx)
+        for rows in chunks(n):
+            self.out.backward_input(dy_NC[rows], d_heads.reshape(n, -1)[rows])
+            self.out.backward_weight(dy_NC[rows], saved["heads"].reshape(n, -1)[rows])
+        ops.attention_backward(
+            d_heads,
+            saved["qkv"],
+            saved["heads"],
+            saved["lse"],
+            d_qkv,
+            self.n_head,
+            self.n_kv_head,
+            self.scale,
+            *self.attention_dropout.key(ctx),
+            ctx.start_BT,
+        )
+        for rows in chunks(n):
+            self._chunk_backward(rows, d_qkv.reshape(n, -1)[rows], dh_NC[rows], saved, scratch)
+
+    def _chunk_backward(
+        self,
+        rows: slice,
+        d_qkv_NE: Array,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+    ) -> None:
+        """From the gradient of queries, keys and values to that of some rows of the stream."""
+        normed, d_normed = (scratch[name][: len(dh_NC)] for name in ("normed", "d_normed"))
+        x_NC = saved["x"][rows]
+        self.norm.recompute(x_NC, normed, saved, rows)
+        self.qkv.backward_weight(d_qkv_NE, normed)
+        self.qkv.backward_input(d_qkv_NE, d_normed)
+        self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
+
+    def cache_plan(self, batch: int, context: int) -> dict[str, Buffer]:
+        """Name the keys and values of earlier tokens, each of shape (B, K, S, D)."""
+        dtype = str(self.qkv.weight.data.dtype)
+        buffer = Buffer((batch, self.n_kv_head, context, self.head_size), dtype, "saved")
+        return {"keys": buffer, "values": buffer}
+
+    def fill_cache(self, cache: Mapping[str, Array], saved: Mapping[str, Array], time: int) -> None:
+        """Keep the keys and values of a prompt."""
+        qkv = ops.widen(saved["qkv"])
+        heads = qkv.reshape(*qkv.shape[:2], -1, self.head_size).transpose(0, 2, 1, 3)
+        first = self.n_head
+        for name in ("keys", "values"):
+            cache[name][:, :, :time] = heads[:, first : first + self.n_kv_head]
+            first += self.n_kv_head
+
+    def decode(self, h_BC: Array, cache: Mapping[str, Array], position: int) -> None:
+        """Add the attention of one new token per sequence, and keep its key and value."""
+        normed = np.empty_like(h_BC)
+        qkv = np.empty((len(h_BC), self.qkv.weight.shape[0]), h_BC.dtype)
+        heads = np.empty((len(h_BC), self.out.weight.shape[1]), h_BC.dtype)
+        self.norm.apply(h_BC, normed)
+        self.qkv.forward(normed, qkv)
+        ops.attention_decode(
+            qkv,
+            cache["keys"],
+            cache["values"],
+            heads,
+            position,
+            self.n_head,
+            self.n_kv_head,
+            self.scale,
+        )
+        self.out.forward(heads, normed)
+        h_BC += normed

@@ -1,0 +1,84 @@
+"""Twins of the activations: GELU with the normal distribution's own integral, and its tanh form.
+
+Not here: gated activations, and the fusion with the product before them (``linear.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.ops.reference.storage import store, widen
+
+__all__ = ["activation_backward", "activation_forward"]
+
+Array = NDArray[Any]
+
+GELU = 0
+GELU_TANH = 1
+
+TANH_SCALE = math.sqrt(2 / math.pi)
+TANH_CUBIC = 0.044715
+
+#: From here on the gate of either form is 0 or 1, and its slope 0. The square and the cube of what
+#: lies further out may be infinite.
+REACH = 1000
+
+
+def activation_forward(x_NF: Array, y_NF: Array, activation: int) -> None:
+    """Compute ``y = act(x)``: ``x Phi(x)``, or ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
+
+    Parameters
+    ----------
+    x_NF : ndarray of shape (N, F), IN
+    y_NF : ndarray of shape (N, F), OUT
+    activation : int
+        0: GELU, exact. 1: GELU, tanh form.
+
+    References
+    ----------
+    Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv 1606.08415.
+    """
+    x = widen(x_NF)
+    store(y_NF, x * _gate(x, activation)[0])
+
+
+def activation_backward(
+    x_NF: Array, dy_NF: Array, dx_NF: Array, y_NF: Array | None, activation: int
+) -> None:
+    """Compute ``dx = dy act'(x)`` and, where ``y`` is given, ``y = act(x)`` once more.
+
+    With ``act(x) = x g(x)``, ``act'(x) = g(x) + x g'(x)``.
+
+    Parameters
+    ----------
+    x_NF : ndarray of shape (N, F), IN
+        The input of forward.
+    dy_NF : ndarray of shape (N, F), IN
+    dx_NF : ndarray of shape (N, F), OUT
+        May be the same array as ``dy_NF``.
+    y_NF : ndarray of shape (N, F) or None, OUT
+    activation : int
+        Code as in forward.
+    """
+    x = widen(x_NF)
+    gate, slope = _gate(x, activation)
+    store(dx_NF, widen(dy_NF) * (gate + x * slope))
+    if y_NF is not None:
+        store(y_NF, x * gate)
+
+
+def _gate(x: Array, activation: int) -> tuple[Array, Array]:
+    """Return g(x) and g'(x), where the activation is x g(x)."""
+    x = x.clip(-REACH, REACH)
+    if activation == GELU:
+        from scipy.special import erfc  # here, because its import takes a tenth of a second
+
+        # erfc of -x keeps the relative accuracy of the left tail, which 1 + erf(x) loses
+        return 0.5 * erfc(x * -math.sqrt(0.5)), np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    tanh = np.tanh(TANH_SCALE * (x + TANH_CUBIC * x * x * x))
+    inner_slope = TANH_SCALE * (1 + 3 * TANH_CUBIC * x * x)
+    return 0.5 * (1 + tanh), 0.5 * (1 - tanh * tanh) * inner_slope

@@ -1,0 +1,236 @@
+"""Twins of causal multi-head attention: forward, backward, and one decoding step.
+
+Whole score matrices are formed and masked; the kernels work in tiles and keep only the
+log-sum-exp. Letters beside the usual ones: G = H/K query heads share a key-value head
+(head h reads h // G), E = (H + 2K) D, S = length of the cache.
+
+Not here: the projections before and after, and rotary positions.
+
+References
+----------
+Vaswani et al., "Attention Is All You Need", arXiv 1706.03762.
+Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models", arXiv 2305.13245.
+Dao, "FlashAttention-2", arXiv 2307.08691 (the statistics kept for backward).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.ops.reference.dropout import keep_mask
+from tisslm.ops.reference.storage import store, widen
+
+__all__ = [
+    "attention_backward",
+    "attention_decode",
+    "attention_entropy",
+    "attention_forward",
+]
+
+Array = NDArray[Any]
+
+
+def attention_forward(
+    qkv_BTE: Array,
+    out_BTC: Array,
+    lse_BHT: Array,
+    n_head: int,
+    n_kv_head: int,
+    scale: float,
+    p: float,
+    seed: int,
+    update: int,
+    site: int,
+    first_row: int,
+    start_BT: Array | None,
+) -> None:
+    """Compute ``out = dropout(softmax(scale q k^T)) v`` per head, no query seeing a later key.
+
+    Parameters
+    ----------
+    qkv_BTE : ndarray of shape (B, T, (H + 2K) D), IN
+        Channels are [query heads | key heads | value heads].
+    out_BTC : ndarray of shape (B, T, H D), OUT
+    lse_BHT : ndarray of shape (B, H, T), OUT
+        ``log(sum over keys of exp(scale q k))``, saved for backward.
+    n_head, n_kv_head : int
+        H, and K, a divisor of H.
+    scale : float
+        Usually ``1 / sqrt(D)``.
+    p : float
+        Probability of dropping an attention probability, 0 <= p < 1.
+    seed, update, site, first_row : int
+        Key of the draw as in ``dropout.py``; the element is ``(h T + key) T + query``.
+    start_BT : ndarray of int32 of shape (B, T) or None, IN
+        Position within the row where the document of each token begins: query t sees the keys
+        from ``start[t]`` to t. 0 <= start[t] <= t, and no start is below the one before it. None:
+        a row is one document.
+    """
+    q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
+    score = _seen_scores(q, k, scale, start_BT)
+    top = score.max(axis=-1, keepdims=True)
+    lse = top + np.log(np.exp(score - top).sum(axis=-1, keepdims=True))
+    lse_BHT[...] = lse.reshape(lse_BHT.shape)
+    prob = np.exp(score - lse)
+    if p > 0:
+        prob = prob * _scaled_mask(prob, p, seed, update, site, first_row)
+    _join(out_BTC, prob @ v)
+
+
+def attention_backward(
+    dout_BTC: Array,
+    qkv_BTE: Array,
+    out_BTC: Array,
+    lse_BHT: Array,
+    dqkv_BTE: Array,
+    n_head: int,
+    n_kv_head: int,
+    scale: float,
+    p: float,
+    seed: int,
+    update: int,
+    site: int,
+    first_row: int,
+    start_BT: Array | None,
+) -> None:
+    """Compute ``dq = dS k``, ``dk = dS^T q`` and ``dv = (P M)^T dout``.
+
+    Here ``dS = P (dP - rowsum(dP P)) scale``, ``P = exp(scale q k^T - lse)``,
+    ``dP = M (dout v^T)``, and M is the scaled dropout mask, 1 without dropout. Where query heads
+    share a key-value head, their contributions to dk and dv are summed.
+
+    Parameters
+    ----------
+    dout_BTC : ndarray of shape (B, T, H D), IN
+    qkv_BTE : ndarray of shape (B, T, (H + 2K) D), IN
+    out_BTC : ndarray of shape (B, T, H D), IN
+        The kernel takes rowsum(dP P) from ``dout out``; the twin sums the product itself.
+    lse_BHT : ndarray of shape (B, H, T), IN
+    dqkv_BTE : ndarray of shape (B, T, (H + 2K) D), OUT
+    n_head, n_kv_head, scale, p, seed, update, site, first_row, start_BT
+        As in forward.
+    """
+    B, T, _ = qkv_BTE.shape
+    q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
+    gradient_BTE = np.empty(dqkv_BTE.shape, np.result_type(q, lse_BHT))
+    dq, dk, dv = _split(gradient_BTE, n_head, n_kv_head)
+    dout = (
+        widen(dout_BTC).reshape(B, T, n_kv_head, n_head // n_kv_head, -1).transpose(0, 2, 3, 1, 4)
+    )
+    prob = np.exp(_seen_scores(q, k, scale, start_BT) - lse_BHT.reshape(*q.shape[:-1], 1))
+    dprob = dout @ v.swapaxes(-1, -2)
+    dropped = prob
+    if p > 0:
+        mask = _scaled_mask(prob, p, seed, update, site, first_row)
+        dropped = prob * mask
+        dprob = dprob * mask
+    dscore = prob * (dprob - (dprob * prob).sum(axis=-1, keepdims=True)) * scale
+    dq[...] = dscore @ k
+    # the heads of a group share k and v, so their gradients are summed over the group
+    dk[...] = (dscore.swapaxes(-1, -2) @ q).sum(axis=2, keepdims=True)
+    dv[...] = (dropped.swapaxes(-1, -2) @ dout).sum(axis=2, keepdims=True)
+    store(dqkv_BTE, gradient_BTE)
+
+
+def attention_entropy(
+    qkv_BTE: Array,
+    lse_BHT: Array,
+    entropy_BHT: Array,
+    n_head: int,
+    n_kv_head: int,
+    scale: float,
+    start_BT: Array | None,
+) -> None:
+    """Compute the entropy of each query's probabilities, ``sum over its keys of -P log P``.
+
+    With ``P = exp(scale q k^T - lse)`` that is ``sum of P (lse - scale q k^T)``. Dropout is left
+    out: it is of the probabilities themselves.
+
+    Parameters
+    ----------
+    qkv_BTE : ndarray of shape (B, T, (H + 2K) D), IN
+    lse_BHT : ndarray of shape (B, H, T), IN
+        What forward left.
+    entropy_BHT : ndarray of shape (B, H, T), OUT
+        In nats, from 0 (one key has all) to the logarithm of the number of keys that t sees.
+    n_head, n_kv_head, scale, start_BT
+        As in forward.
+    """
+    q, k, _ = _split(widen(qkv_BTE), n_head, n_kv_head)
+    score = _seen_scores(q, k, scale, start_BT)
+    lse = lse_BHT.reshape(*q.shape[:-1], 1)
+    surprise = np.where(np.isneginf(score), 0.0, lse - score)  # an unseen key has no share
+    entropy = (np.exp(-surprise) * surprise).sum(axis=-1).reshape(entropy_BHT.shape)
+    entropy_BHT[...] = np.where(entropy < 0.0, 0.0, entropy)
+
+
+def attention_decode(
+    qkv_BE: Array,
+    k_BKSD: Array,
+    v_BKSD: Array,
+    out_BC: Array,
+    position: int,
+    n_head: int,
+    n_kv_head: int,
+    scale: float,
+) -> None:
+    """Store one token's k and v at ``position``, and compute its attention to 0..position.
+
+    Parameters
+    ----------
+    qkv_BE : ndarray of shape (B, (H + 2K) D), IN
+        Channels are [query heads | key heads | value heads] of the new token.
+    k_BKSD, v_BKSD : ndarray of shape (B, K, S, D), IN/OUT
+        The cache; positions before ``position`` are filled.
+    out_BC : ndarray of shape (B, H D), OUT
+    position : int
+        0 <= position < S.
+    n_head, n_kv_head, scale
+        As in forward.
+    """
+    q, k, v = _split(qkv_BE[:, None], n_head, n_kv_head)
+    k_BKSD[:, :, position] = k[:, :, 0, 0]
+    v_BKSD[:, :, position] = v[:, :, 0, 0]
+    seen = slice(position + 1)
+    score = q @ k_BKSD[:, :, None, seen].swapaxes(-1, -2) * scale
+    weight = np.exp(score - score.max(axis=-1, keepdims=True))
+    weight /= weight.sum(axis=-1, keepdims=True)
+    out_BC[...] = (weight @ v_BKSD[:, :, None, seen]).reshape(out_BC.shape)
+
+
+def _split(qkv_BTE: Array, n_head: int, n_kv_head: int) -> tuple[Array, Array, Array]:
+    """View q as (B, K, G, T, D), and k and v as (B, K, 1, T, D)."""
+    B, T, E = qkv_BTE.shape
+    size = E // (n_head + 2 * n_kv_head)
+    edge = n_head * size
+    # splitting an axis never copies: results are written through these views
+    q = qkv_BTE[..., :edge].reshape(B, T, n_kv_head, n_head // n_kv_head, size)
+    kv = qkv_BTE[..., edge:].reshape(B, T, 2 * n_kv_head, 1, size).transpose(0, 2, 3, 1, 4)
+    return q.transpose(0, 2, 3, 1, 4), kv[:, :n_kv_head], kv[:, n_kv_head:]
+
+
+def _join(out_BTC: Array, heads_BKGTD: Array) -> None:
+    store(out_BTC, heads_BKGTD.transpose(0, 3, 1, 2, 4).reshape(out_BTC.shape))
+
+
+def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Array:
+    """Scores, -inf for keys that come later or belong to another document."""
+    score = q @ k.swapaxes(-1, -2) * scale
+    unseen = np.triu(np.ones(score.shape[-2:], dtype=bool), 1)
+    if start_BT is not None:
+        unseen = unseen | (np.arange(score.shape[-1]) < start_BT[:, None, None, :, None])
+    return np.where(unseen, score.dtype.type(-np.inf), score)
+
+
+def _scaled_mask(
+    prob_BKGTT: Array, p: float, seed: int, update: int, site: int, first_row: int
+) -> Array:
+    n_elements = prob_BKGTT[0].size
+    keep = keep_mask(len(prob_BKGTT), n_elements, p, seed, update, site, first_row)
+    # elements run over queries first, because the kernel holds scores one row per key
+    by_query = keep.reshape(prob_BKGTT.shape).swapaxes(-1, -2)
+    scaled: Array = by_query * prob_BKGTT.dtype.type(1 / (1 - p))
+    return scaled

@@ -1,0 +1,127 @@
+"""Twins of the matrix products: the linear map, forward and backward, and the plain product.
+
+Activations (x, y, dy, dx) may be stored in any type of ``storage.py``.
+Not here: activations themselves (``activation.py``); their fusion with the product is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tisslm.ops.reference.activation import activation_forward
+from tisslm.ops.reference.storage import store, widen
+
+__all__ = [
+    "linear_activation_forward",
+    "linear_backward_input",
+    "linear_backward_weight",
+    "linear_forward",
+    "linear_residual_forward",
+    "matmul",
+]
+
+Array = NDArray[Any]
+
+BLOCK = 64  # rows summed first; the blocks' sums are then added in order, as in the kernels
+
+
+def linear_forward(x_NC: Array, w_OC: Array, b_O: Array | None, y_NO: Array) -> None:
+    """Compute ``y = x w^T + b``.
+
+    Parameters
+    ----------
+    x_NC : ndarray of shape (N, C), IN
+    w_OC : ndarray of shape (O, C), IN
+    b_O : ndarray of shape (O,) or None, IN
+    y_NO : ndarray of shape (N, O), OUT
+    """
+    y = widen(x_NC) @ w_OC.T
+    store(y_NO, y if b_O is None else y + b_O)
+
+
+def linear_residual_forward(x_NC: Array, w_OC: Array, b_O: Array | None, h_NO: Array) -> None:
+    """Compute ``h = h + x w^T + b``.
+
+    Parameters
+    ----------
+    x_NC : ndarray of shape (N, C), IN
+    w_OC : ndarray of shape (O, C), IN
+    b_O : ndarray of shape (O,) or None, IN
+    h_NO : ndarray of shape (N, O), IN/OUT
+        The residual stream.
+    """
+    h_NO += widen(x_NC) @ w_OC.T
+    if b_O is not None:
+        h_NO += b_O
+
+
+def linear_activation_forward(
+    x_NC: Array, w_OC: Array, b_O: Array | None, y_NO: Array, a_NO: Array, activation: int
+) -> None:
+    """Compute ``y = x w^T + b`` and ``a = act(y)``.
+
+    Parameters
+    ----------
+    x_NC : ndarray of shape (N, C), IN
+    w_OC : ndarray of shape (O, C), IN
+    b_O : ndarray of shape (O,) or None, IN
+    y_NO : ndarray of shape (N, O), OUT
+        The pre-activation, which backward needs.
+    a_NO : ndarray of shape (N, O), OUT
+    activation : int
+        Code of ``activation.py``.
+    """
+    linear_forward(x_NC, w_OC, b_O, y_NO)
+    activation_forward(y_NO, a_NO, activation)
+
+
+def linear_backward_input(dy_NO: Array, w_OC: Array, dx_NC: Array) -> None:
+    """Compute ``dx = dy w``.
+
+    Parameters
+    ----------
+    dy_NO : ndarray of shape (N, O), IN
+    w_OC : ndarray of shape (O, C), IN
+    dx_NC : ndarray of shape (N, C), OUT
+    """
+    store(dx_NC, widen(dy_NO) @ w_OC)
+
+
+def linear_backward_weight(
+    dy_NO: Array, x_NC: Array, dw_OC: Array, db_O: Array | None, accumulate: bool
+) -> None:
+    """Compute ``dw (+)= dy^T x`` and ``db (+)= sum over rows of dy``.
+
+    Parameters
+    ----------
+    dy_NO : ndarray of shape (N, O), IN
+    x_NC : ndarray of shape (N, C), IN
+    dw_OC : ndarray of shape (O, C), IN/OUT
+    db_O : ndarray of shape (O,) or None, IN/OUT
+    accumulate : bool
+        Add to ``dw`` and ``db`` instead of overwriting them.
+    """
+    if not accumulate:
+        dw_OC[...] = 0
+    dy_NO = widen(dy_NO)
+    dw_OC += dy_NO.T @ widen(x_NC)
+    if db_O is None:
+        return
+    if not accumulate:
+        db_O[...] = 0
+    for start in range(0, len(dy_NO), BLOCK):
+        db_O += dy_NO[start : start + BLOCK].sum(axis=0)
+
+
+def matmul(a_MK: Array, b_KN: Array, c_MN: Array) -> None:
+    """Compute ``c = a b``.
+
+    Parameters
+    ----------
+    a_MK : ndarray of shape (M, K), IN
+    b_KN : ndarray of shape (K, N), IN
+    c_MN : ndarray of shape (M, N), OUT
+    """
+    store(c_MN, widen(a_MK) @ widen(b_KN))

@@ -1,0 +1,268 @@
+"""The kernels of this process: loaded once, with their threads, their scratch, and what they are.
+
+What does not live here: the operations (``ops``), and how many threads a machine is good for
+(``threads``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.errors import ConfigError, TissLMError
+from tisslm.ops import threads
+
+__all__ = [
+    "REFERENCE_ONLY",
+    "compiled",
+    "engine",
+    "multiplies_bf16",
+    "peak_gflops",
+    "pool",
+    "refuse_fork",
+    "reserve_scratch",
+    "set_threads",
+    "thread_count",
+    "thread_scratch_bytes",
+    "watch_regions",
+]
+
+REFERENCE_ONLY = os.environ.get("TISSLM_OPS", "") == "reference"
+if os.environ.get("TISSLM_OPS", "") not in ("", "reference"):
+    raise ConfigError(
+        f"TISSLM_OPS: expected 'reference' or nothing, got {os.environ['TISSLM_OPS']!r}"
+    )
+
+
+def compiled(module: str) -> Any:
+    """Import a kernel module, or say how to get it."""
+    try:
+        return importlib.import_module(f"tisslm._kernels.{module}")
+    except ModuleNotFoundError as error:
+        raise TissLMError(
+            f"the compiled kernels are not built ({error}); run 'pip install .' in the source "
+            "folder, or set TISSLM_OPS=reference to use the slow NumPy twins"
+        ) from None
+    except ImportError as error:  # a level of TISSLM_ISA that is not there
+        raise ConfigError(str(error)) from None
+
+
+class _Pool:
+    """The process's threads: how many, why, and their scratch."""
+
+    def __init__(self) -> None:
+        self.chosen = threads.resolve_threads()
+        self.forked = False
+        self.regions: NDArray[np.int64] | None = None
+        self.lock = threading.Lock()
+        self._scratch_floats = 0
+        os.register_at_fork(after_in_child=self._mark_forked)
+
+    def _mark_forked(self) -> None:
+        self.forked = True
+        self.lock = threading.Lock()  # the old one may be held by a thread that is not here
+
+    def scratch_floats(self, floats: int) -> tuple[int, int]:
+        """Return the float32 of each thread and of the block, if each thread needs ``floats``."""
+        floats = -(-max(floats, self._scratch_floats) // 16) * 16
+        return floats, floats * self.chosen.count + 16
+
+    def reserve(self, floats: int) -> None:
+        """Make sure that every thread has ``floats`` float32 of scratch."""
+        floats, whole = self.scratch_floats(floats)
+        block = np.zeros(whole, dtype=np.float32)
+        start = (-block.ctypes.data % 64) // 4
+        compiled("threads").bind_scratch(block[start:], floats)
+        self._scratch_floats = floats
+
+
+#: Turns of a waiting thread's loop before it sleeps. libgomp's own 300,000 cost a factor of 14
+#: to 50 when another process wants the same cores; at 1000 an idle machine loses nothing
+#: (docs/experiments.md).
+SPIN_COUNT = "1000"
+
+
+def _load_kernels() -> None:
+    """Load OpenMP's runtime with a short spin, unless the user chose how threads wait."""
+    chosen = any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
+    if not chosen:
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT  # read once, when the library is loaded
+    try:
+        pool.reserve(0)
+        if compiled("isa").name() == "baseline":
+            threads.limit_blas()
+    finally:
+        if not chosen:
+            del os.environ["GOMP_SPINCOUNT"]
+
+
+pool = _Pool()
+if not REFERENCE_ONLY:
+    _load_kernels()
+
+
+def set_threads(requested: int | None = None) -> threads.ThreadCount:
+    """Choose the number of threads for every kernel of this process; results do not depend on it.
+
+    Parameters
+    ----------
+    requested : int, optional
+        From 1 to 64; None asks the environment and the machine.
+    """
+    with pool.lock:
+        pool.chosen = threads.resolve_threads(requested)
+        if not REFERENCE_ONLY:
+            pool.reserve(0)
+    return pool.chosen
+
+
+def thread_count() -> threads.ThreadCount:
+    """Return the number of threads in use and the reason for it."""
+    return pool.chosen
+
+
+def engine() -> dict[str, str]:
+    """Name what the bits of a result depend on: level of the kernels and, with BLAS, its core."""
+    if REFERENCE_ONLY:
+        return {"ops": "reference", "numpy": np.__version__}
+    level = str(compiled("isa").name())
+    if level != "baseline":
+        return {"ops": "compiled", "isa": level}
+    from threadpoolctl import threadpool_info
+
+    pools = [p for p in threadpool_info() if p["user_api"] == "blas"]
+    # Wheels bring one for NumPy and one for SciPy, in any order; kernels call SciPy's.
+    pools = [p for p in pools if "scipy.libs" in Path(p["filepath"]).parts] or pools
+    core = f"{pools[0]['version']} {pools[0].get('architecture')}" if len(pools) == 1 else "unknown"
+    return {"ops": "compiled", "isa": level, "blas": core}
+
+
+#: Modules with parallel loops, whose threads can be watched.
+PARALLEL = (
+    "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "linear", "norm",
+    "optim", "summary",
+)  # fmt: skip
+
+
+def watch_regions(table: NDArray[np.int64] | None) -> bool:
+    """Have every thread stamp when it begins and ends its share of a kernel's parallel loop.
+
+    Parameters
+    ----------
+    table : ndarray of int64, or None
+        Room for R regions, threads for each T, the count of regions (the reader's to set to 0),
+        then R x T pairs of begin and end in the nanoseconds of ``time.perf_counter_ns``; 0 and 0
+        where a thread took no part. The format is that of ``_kernels/c/regions.c``. None: no more
+        stamps.
+
+    Returns
+    -------
+    bool
+        Whether there will be stamps: the twins, and a build without OpenMP, have no threads.
+    """
+    watch = [] if REFERENCE_ONLY else [_watch_function(module) for module in PARALLEL]
+    if not watch or None in watch:
+        return False
+    with pool.lock:  # no kernel runs
+        for function in watch:
+            function(None if table is None else table.ctypes.data)
+        pool.regions = table  # which must live as long as it is written to
+    return True
+
+
+def _watch_function(module: str) -> Any:
+    """Return the C function of an extension module; None where it was built without OpenMP."""
+    function = getattr(ctypes.CDLL(compiled(module).__file__), "tiss_watch_regions", None)
+    if function is not None:
+        function.argtypes, function.restype = [ctypes.c_void_p], None
+    return function
+
+
+def multiplies_bf16() -> bool:
+    """Tell whether this processor multiplies bfloat16 itself, so that bf16 is also faster."""
+    return not REFERENCE_ONLY and bool(compiled("isa").multiplies_pairs())
+
+
+_peaks: dict[tuple[str, int], float] = {}
+
+
+def peak_gflops(precision: str, seconds: float = 0.1) -> float | None:
+    """Measure how fast all threads together multiply and add in registers, once per process.
+
+    Parameters
+    ----------
+    precision : {"fp32", "bf16", "fp16"}
+        Of the operands; those that the processor does not multiply are widened, and so float32's.
+    seconds : float
+        How long it may take.
+
+    Returns
+    -------
+    float or None
+        In GFLOP/s; None where products are not our own: the twins, and the baseline level.
+    """
+    if REFERENCE_ONLY or compiled("isa").name() == "baseline":
+        return None
+    pairs, count = precision == "bf16" and multiplies_bf16(), pool.chosen.count
+    key = ("bf16" if pairs else "fp32", count)
+    if key not in _peaks:
+        refuse_fork("the processor's peak")
+        peak = compiled("peak")
+        with pool.lock:
+            _peaks[key] = (peak.bf16_gflops if pairs else peak.fma_gflops)(count, seconds)
+    return _peaks[key]
+
+
+def _pass_floats(time: int, head_size: int, group: int, channels: int, stored: str) -> int:
+    if REFERENCE_ONLY or stored == "float64":
+        return 0
+    isa = compiled("isa")
+    attention = int(isa.attention_scratch(time, head_size, group, stored))
+    return max(attention, int(isa.gemm_scratch(channels, stored)))
+
+
+def reserve_scratch(time: int, head_size: int, group: int, channels: int, stored: str) -> None:
+    """Make the threads' scratch for the passes of a model, once before the first of a shape.
+
+    Parameters
+    ----------
+    time, head_size, group, channels : int
+        T, D, the query heads that share one key head, and C.
+    stored : str
+        Type of the activations.
+    """
+    floats = _pass_floats(time, head_size, group, channels, stored)
+    with pool.lock:
+        if floats > pool.scratch_floats(0)[0]:
+            pool.reserve(floats)
+
+
+def thread_scratch_bytes(time: int, head_size: int, group: int, channels: int, stored: str) -> int:
+    """Return the bytes of all threads' scratch once ``reserve_scratch`` was called."""
+    if REFERENCE_ONLY:
+        return 0
+    floats = _pass_floats(time, head_size, group, channels, stored)
+    with pool.lock:
+        return int(4 * pool.scratch_floats(floats)[1])
+
+
+def refuse_fork(where: str) -> None:
+    """Raise TissLMError in a process that was forked from one that had loaded the kernels.
+
+    Parameters
+    ----------
+    where : str
+        What message begins with.
+    """
+    if pool.forked and not REFERENCE_ONLY:
+        raise TissLMError(
+            f"{where}: this process was forked from one that loaded the kernels, whose threads "
+            "do not survive a fork. Start processes with multiprocessing's 'spawn' method"
+        )

@@ -1,0 +1,150 @@
+"""A process, told from every other one, also on other machines and after a restart.
+
+What does not live here: what it means that a process is there (``ownership``).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tisslm.errors import TissLMError
+from tisslm.errors.visible import visible
+from tisslm.system.strict_json import read_json
+
+__all__ = ["Identity", "is_gone"]
+
+#: Where schedulers keep the number of a job, and Slurm how often it was started again.
+_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+_RESTARTS = "SLURM_RESTART_COUNT"
+
+#: Characters of a command line that are kept, and bytes that a file may have.
+_COMMAND = 2000
+MAX_BYTES = 100_000
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process, told from every other one.
+
+    Attributes
+    ----------
+    host, boot, namespace : str
+        Name of the machine, its boot id, and the space of process ids.
+    pid : int
+    ticks : int
+        Start of the process, in clock ticks since boot.
+    since : str
+        When it began to train.
+    command : str
+    job : str
+        Number of its job, "" without one.
+    restart : int
+        How often Slurm has started the job again.
+    """
+
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    ticks: int
+    since: str
+    command: str
+    job: str = ""
+    restart: int = 0
+
+    @classmethod
+    def own(cls) -> Identity:
+        """Describe this process."""
+        job = next((os.environ[name] for name in _JOBS if os.environ.get(name)), "")
+        restart = os.environ.get(_RESTARTS, "")
+        return cls(
+            host=socket.gethostname(),
+            boot=_first_line("/proc/sys/kernel/random/boot_id"),
+            namespace=_namespace(),
+            pid=os.getpid(),
+            ticks=_start_ticks(os.getpid()),
+            since=time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            command=_command(),
+            job=job,
+            restart=int(restart) if restart.isdecimal() and len(restart) < 10 else 0,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Identity | None:
+        """Return what a file says, None if it says nothing of the kind."""
+        try:
+            found = read_json(path, MAX_BYTES)
+        except TissLMError:
+            return None
+        if all(_fits(name, found.get(name)) for name in cls.__dataclass_fields__):
+            return cls(**{name: found[name] for name in cls.__dataclass_fields__})
+        return None
+
+    def __str__(self) -> str:
+        job = f", job {self.job}" if self.job else ""
+        words = f"process {self.pid} on {self.host}{job}, since {self.since}: {self.command}"
+        return visible(" ".join(words.split()))  # a file says it, and a warning quotes it
+
+
+#: What the numbers of a process may be; one that is no process's could not be asked about.
+_RANGES: Mapping[str, range] = {
+    "pid": range(1, 2**31),
+    "ticks": range(-1, 2**63),
+    "restart": range(2**31),
+}
+
+
+def _fits(name: str, value: object) -> bool:
+    """Tell whether a value of a file may be the field of an identity."""
+    if name in _RANGES:
+        return type(value) is int and value in _RANGES[name]
+    return isinstance(value, str)
+
+
+def _command() -> str:
+    """Return the command line, short, and as text also where its bytes are none."""
+    text = shlex.join(sys.argv)[:_COMMAND]
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _start_ticks(pid: int) -> int:
+    """Return when a process was started, 0 if that cannot be known, -1 if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        state, *rest = fields.rpartition(")")[2].split()
+        return -1 if state in "ZX" else int(rest[18])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def is_gone(pid: int, ticks: int) -> bool:
+    """Tell whether a process of this machine has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        pass
+    now = _start_ticks(pid)
+    return now == -1 or bool(now and ticks and now != ticks)

@@ -1,0 +1,183 @@
+"""JSON from files that may come from anyone: one object, read strictly and within limits.
+
+Bytes, values and depth are bounded before anything is built of a text. A key that comes twice, on
+which readers disagree, is refused, and so are numbers that float64 does not have.
+
+What does not live here: opening files (``untrusted``), and what the values mean.
+
+References
+----------
+RFC 8259, sections 4, 6 and 9, on names that are not unique, numbers without bounds, and limits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from tisslm.system.safe_files import CHECKPOINT, Refusal, RegularFile, show
+
+__all__ = [
+    "parse_json",
+    "plain_number",
+    "read_json",
+]
+
+#: Brackets outside of strings, and strings whole. What no quote ends goes to the end of the text,
+#: as it does for the parser, so a scan takes time in proportion to the text.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_LONGEST = len(str(int(sys.float_info.max)))  # digits that an integer of float64 may have
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % _LONGEST)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class _RefusedError(ValueError):
+    """A reason to refuse a text, raised inside the parser."""
+
+
+def read_json(
+    path: str | os.PathLike[str], limit: int, refusal: Refusal = CHECKPOINT, **limits: Any
+) -> dict[str, Any]:
+    """Read a file of one JSON object.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of a regular file, and no symbolic link.
+    limit : int
+        Bytes that the file may have.
+    refusal : Refusal
+    **limits
+        The keyword arguments of ``parse_json``.
+
+    Raises
+    ------
+    TissLMError
+        The refusal's, if the file cannot be read or ``parse_json`` refuses it.
+    """
+    with RegularFile(path, refusal) as file:
+        return parse_json(file.read(limit), path, refusal, **limits)
+
+
+def parse_json(
+    data: bytes | bytearray,
+    path: str | os.PathLike[str],
+    refusal: Refusal = CHECKPOINT,
+    *,
+    max_values: int = 2**20,
+    max_depth: int = 64,
+    allow_nan: bool = False,
+) -> dict[str, Any]:
+    """Parse one JSON object in UTF-8, more strictly than the standard library.
+
+    Parameters
+    ----------
+    data : bytes
+    path : str or Path
+        Where they come from, for messages.
+    refusal : Refusal
+    max_values : int
+        Commas and opening brackets that the text may have: what bounds the memory of the result
+        (about 60 bytes for each).
+    max_depth : int
+        Objects and lists inside each other.
+    allow_nan : bool
+        Whether NaN and the infinities may be there, as Python writes them.
+
+    Raises
+    ------
+    TissLMError
+        The refusal's, if the text is no JSON object, exceeds a limit, has a key twice in an object,
+        NaN or a number beyond float64 that are not allowed, an integer beyond float64, or half of a
+        surrogate pair.
+    """
+    try:
+        _check_size(data, max_values, max_depth)
+        value = json.loads(
+            str(data, "utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_in_range if _LONG_NUMBER.search(data) else None,  # a call for each is dear
+            parse_constant=float if allow_nan else _no_constant,
+            parse_float=None if allow_nan else _finite,
+        )
+        if _SURROGATE.search(data):  # half of a pair is no text, and fails wherever it is written
+            json.dumps(value, ensure_ascii=False).encode()
+    except _RefusedError as reason:
+        raise refusal(path, reason) from None
+    except UnicodeDecodeError as error:
+        got = f"byte 0x{data[error.start]:02x} at offset {error.start}"
+        raise refusal(path, f"expected UTF-8, got {got}") from None
+    except UnicodeEncodeError:
+        raise refusal(path, "expected text, got half of a surrogate pair") from None
+    except (ValueError, RecursionError) as error:
+        raise refusal(path, f"expected JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise refusal(path, f"expected a JSON object, got {_kind(value)}")
+    return value
+
+
+def _check_size(data: bytes | bytearray, max_values: int, max_depth: int) -> None:
+    """Count commas and brackets before anything is built of them."""
+    opened = data.count(b"[") + data.count(b"{")
+    if opened + data.count(b",") > max_values:  # those in strings, too: a bound, not a count
+        raise _RefusedError(f"expected JSON of at most {max_values} values, got more")
+    if opened <= max_depth:
+        return
+    depth = 0
+    for token in _TOKEN.finditer(data):
+        first = data[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > max_depth:
+                raise _RefusedError(f"expected JSON of at most {max_depth} levels, got more")
+        elif first in b"]}":
+            depth -= 1
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        times = Counter(name for name, _ in pairs)
+        twice = next(name for name in times if times[name] > 1)
+        raise _RefusedError(f"the key {show(twice)} is there twice")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise _RefusedError(f"expected numbers as JSON has them, got {text}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _RefusedError(f"expected a finite number, got {show(text)}")
+    return number
+
+
+def _in_range(text: str) -> int:
+    """Return an integer that float64 has, so that no use of it may overflow."""
+    digits = len(text.removeprefix("-"))
+    if digits > _LONGEST or not math.isfinite(float(text)):
+        raise _RefusedError(f"expected an integer that float64 has, got one of {digits} digits")
+    return int(text)
+
+
+def _kind(value: object) -> str:
+    names = {list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def plain_number(number: float) -> float | str:
+    """Return a number, or "NaN", "Infinity" or "-Infinity", for which JSON has no numbers.
+
+    ``float()`` reads the words back in Python, ``Number()`` in JavaScript.
+    """
+    if math.isfinite(number):
+        return number
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"

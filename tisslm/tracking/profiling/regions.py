@@ -1,0 +1,60 @@
+"""The table in which the threads of kernels stamp when they begin and end their share of a loop.
+
+What does not live here: the stamping (``_kernels/c/regions.c``), and what is made of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tisslm import ops
+from tisslm.tracking.profiling.records import Share
+
+__all__ = ["Regions"]
+
+ROOM = 64  # parallel loops of one call of a kernel; beyond them, none are stamped
+HEAD = 3  # room, threads, count
+
+
+class Regions:
+    """Stamps of the kernel calls inside the ``with`` block.
+
+    Parameters
+    ----------
+    threads : int
+        Of the kernels.
+
+    Examples
+    --------
+    >>> with Regions(threads=2) as regions:  # doctest: +SKIP
+    ...     ops.fill(array, 0.0)
+    ...     shares = regions.shares(regions.take())
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._table = np.zeros(HEAD + ROOM * 2 * threads, np.int64)
+        self._table[:2] = ROOM, threads
+        self._view = memoryview(self._table.data)
+
+    def __enter__(self) -> Regions:
+        ops.watch_regions(self._table)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ops.watch_regions(None)
+
+    def take(self) -> bytes:
+        """Return the stamps since the last ``take``, as they are: this is on the clock."""
+        count = self._view[2]
+        if not count:
+            return b""
+        self._view[2] = 0
+        return self._view[HEAD : HEAD + 2 * self._threads * count].tobytes()
+
+    def shares(self, taken: bytes) -> tuple[Share, ...]:
+        """Read what ``take`` returned: loop by loop, and in each thread by thread."""
+        pairs = np.frombuffer(taken, np.int64).reshape(-1, 2).tolist()
+        return tuple(
+            Share(i % self._threads, start, end) for i, (start, end) in enumerate(pairs) if end
+        )

@@ -1,0 +1,421 @@
+"""Which figures a run has: the metrics that belong together, with a sentence on each figure.
+
+A metric that no entry names has a figure of its own, so what a plugin measures is shown, too.
+
+What does not live here: drawing (``curves``, ``heatmaps``, ``histograms``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tisslm.tracking.report.reading import Run
+from tisslm.tracking.report.series import Series
+
+__all__ = ["MOST_OTHERS", "Chart", "Grid", "Line", "comparison", "curves", "grids", "others"]
+
+#: Figures of metrics that no entry of the catalogue names.
+MOST_OTHERS = 40
+
+#: The half-life of smoothing: a share of the run's steps, and so many lines at least.
+_SHARE, _LEAST = 0.01, 3.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure.
+
+    Attributes
+    ----------
+    label : str
+    series : Series
+    color : int
+        Which of the theme's colours.
+    style : {"solid", "faint", "points"}
+        ``faint`` is what a smoothed line was made of; ``points`` has a mark at each value.
+    """
+
+    label: str
+    series: Series
+    color: int = 0
+    style: str = "solid"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over one axis.
+
+    Attributes
+    ----------
+    slug : str
+        Its name in files and links.
+    title, about : str
+    lines : tuple of Line
+    log : bool
+        Whether the vertical axis is logarithmic.
+    section : str
+    x_label : str
+    wide : bool
+        Whether it takes the page's width.
+    level : float, optional
+        A horizontal line: what the metric is compared with.
+    """
+
+    slug: str
+    title: str
+    about: str
+    lines: tuple[Line, ...]
+    log: bool = False
+    section: str = "Other metrics"
+    x_label: str = "step"
+    wide: bool = False
+    level: float | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A value for each place of the model and each step: a heat map.
+
+    Attributes
+    ----------
+    slug, title, about : str
+    rows : tuple of str
+        The places, in the model's order.
+    series : tuple of Series
+        One for each row.
+    scale : {"log", "share", "linear", "signed"}
+        ``share`` goes from 0 to 1; ``signed`` is symmetric around 0.
+    """
+
+    slug: str
+    title: str
+    about: str
+    rows: tuple[str, ...]
+    series: tuple[Series, ...]
+    scale: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A figure of the catalogue; its metrics are pairs of name and label."""
+
+    slug: str
+    title: str
+    about: str
+    section: str
+    metrics: tuple[tuple[str, str], ...]
+    log: bool = False
+    smooth: bool = False
+
+
+_ENTRIES = (
+    _Entry(
+        "accuracy", "Validation accuracy", "Share of the targets that the model ranks first, or "
+        "among its first five.", "Loss",
+        (("eval/accuracy", "first"), ("eval/top5_accuracy", "first five")),
+    ),
+    _Entry(
+        "bits-per-byte", "Bits per byte", "Validation loss by bytes of text: comparable between "
+        "tokenizers.", "Loss", (("eval/bpb", "bits per byte"),),
+    ),
+    _Entry(
+        "perplexity", "Perplexity", "Exponential of the validation loss.", "Loss",
+        (("eval/perplexity", "perplexity"),), log=True,
+    ),
+    _Entry(
+        "learning-rate", "Learning rate", "Of the update that each step made.", "Optimization",
+        (("train/learning_rate", "learning rate"),),
+    ),
+    _Entry(
+        "grad-norm", "Gradient norm", "Euclidean norm of all gradients before clipping; the level "
+        "is max_grad_norm.", "Optimization", (("train/grad_norm", "gradient norm"),),
+        log=True, smooth=True,
+    ),
+    _Entry(
+        "clipped", "Clipped updates", "Share of the updates since the last line that were clipped.",
+        "Optimization", (("train/grad_norm_clipped_fraction", "clipped"),),
+    ),
+    _Entry(
+        "update-ratio", "Update ratio", "Norm of the update by norm of the parameters.",
+        "Optimization", (("train/update_ratio", "update ratio"),), log=True, smooth=True,
+    ),
+    _Entry(
+        "param-norm", "Norm of the parameters", "Euclidean norm of all, before the update.",
+        "Optimization", (("train/param_norm", "norm"),),
+    ),
+    _Entry(
+        "loss-scale", "Loss scale", "What fp16's gradients are multiplied by.", "Optimization",
+        (("train/loss_scale", "loss scale"),), log=True,
+    ),
+    _Entry(
+        "skipped", "Skipped steps", "Steps without an update, since the start.", "Optimization",
+        (("train/skipped_steps", "skipped steps"),),
+    ),
+    _Entry(
+        "throughput", "Throughput", "Input tokens per second of the last updates.", "Speed",
+        (("train/tokens_per_second", "tokens per second"),),
+    ),
+    _Entry(
+        "step-time", "Time of a step", "In milliseconds; data is the wait for the next batch.",
+        "Speed", (("train/step_time_ms", "step"), ("train/data_time_ms", "data")),
+    ),
+    _Entry(
+        "mfu", "Share of the peak", "Of the machine's multiplications at this precision.", "Speed",
+        (("train/mfu", "share of the peak"),),
+    ),
+    _Entry(
+        "tflops", "Operations", "Of the model's products, in 10^12 per second.", "Speed",
+        (("train/tflops", "TFLOP/s"),),
+    ),
+    _Entry(
+        "cpu", "Processor use", "Percent of the time of all processors that was not idle.",
+        "Speed",
+        (("system/cpu_percent", "processor use"),),
+    ),
+    _Entry(
+        "eval-time", "Time of an evaluation", "In seconds.", "Speed",
+        (("eval/runtime", "evaluation"),),
+    ),
+    _Entry(
+        "eval-speed", "Speed of evaluations", "Windows per second.", "Speed",
+        (("eval/samples_per_second", "windows per second"),),
+    ),
+    _Entry(
+        "memory", "Memory", "Resident and peak memory of the process, in GiB, beside what the run "
+        "was planned to take, and the interpreter and its libraries held at the start.", "Memory",
+        (("memory/rss_gib", "resident"), ("memory/peak_rss_gib", "peak"),
+         ("memory/planned_gib", "planned"), ("memory/imports_gib", "interpreter, libraries")),
+    ),
+)  # fmt: skip
+
+_LOSS = ("train/loss", "eval/loss")
+_LOSS_ABOUT = "Cross-entropy in nats per target."
+_SMOOTH_ABOUT = "The strong line is smoothed: a value's weight halves every {steps} steps."
+
+#: Metrics that other figures say already, or that are axes.
+_SAID = {"train/perplexity", "train/epoch", "train/num_input_tokens_seen", *_LOSS}
+
+#: Heat maps: what of a name is the place, title, sentence, scale.
+_GRIDS = (
+    ("grad-norms", r"grad_norm/(.+)", "Gradient norms",
+     "Euclidean norm of each parameter's gradient.", "log"),
+    ("weight-norms", r"weight_norm/(.+)", "Weight norms",
+     "Euclidean norm of each parameter.", "log"),
+    ("update-norms", r"update_norm/(.+)", "Update norms",
+     "Euclidean norm of what an update added.", "log"),
+    ("update-ratios", r"update_ratio/(.+)", "Update ratios",
+     "Norm of the update by norm of the parameter; about 1e-3 is usual.", "log"),
+    ("activation-mean", r"activation/(.+)/mean", "Activations: mean", "By place.", "signed"),
+    ("activation-std", r"activation/(.+)/std", "Activations: standard deviation", "By place.",
+     "log"),
+    ("activation-absmax", r"activation/(.+)/absmax", "Activations: largest absolute value",
+     "By place.", "log"),
+    ("activation-zero", r"activation/(.+)/frac_zero", "Activations: share of zeros",
+     "1 is a place where nothing is left.", "share"),
+    ("activation-saturated", r"activation/(.+)/frac_saturated", "Activations: saturation",
+     "Share of the values at which the activation is flat.", "share"),
+    ("attention-entropy", r"attention/(.+)/entropy", "Attention entropy",
+     "Mean over heads and queries, in nats; 0 looks at one token.", "linear"),
+    ("attention-entropy-min", r"attention/(.+)/entropy_min", "Attention entropy: least head",
+     "In nats; a head that stays at 0 has collapsed.", "linear"),
+)  # fmt: skip
+
+_QUANTILE = r"weight/.+/p\d+"
+_COST = r"monitor/(.+)_ms"
+
+
+# --------------------------------------------------------------------------- one run
+
+
+def curves(run: Run) -> list[Chart]:
+    """Return the figures of the catalogue that a run has metrics for."""
+    half_life = _half_life(run)
+    charts = list(_loss_chart(run, half_life))
+    for entry in _ENTRIES:
+        lines = tuple(
+            line
+            for number, (name, label) in enumerate(entry.metrics)
+            for line in _lines(run, name, label, number, half_life if entry.smooth else 0.0)
+        )
+        if lines:
+            charts.append(_chart(entry, lines, run, half_life))
+    return [*charts, *_cost_chart(run)]
+
+
+def _loss_chart(run: Run, half_life: float) -> Iterator[Chart]:
+    train, held_out = (run.scalars.get(name) for name in _LOSS)
+    lines = [*_lines(run, "train/loss", "training", 0, half_life)] if train else []
+    if held_out:
+        lines.append(Line("validation", held_out, 1, "points"))
+    if lines:
+        about = _LOSS_ABOUT + (f" {_SMOOTH_ABOUT.format(steps=_steps(half_life))}" if train else "")
+        yield Chart("loss", "Loss", about, tuple(lines), section="Loss", wide=True)
+
+
+def _lines(run: Run, name: str, label: str, color: int, half_life: float) -> Iterator[Line]:
+    """Yield a metric's line; with a half-life, as it is and smoothed."""
+    series = run.scalars.get(name)
+    if not series:
+        return
+    few = "points" if len(series) <= 60 else "solid"
+    if half_life and len(series) > 20:
+        yield Line(f"{label}, as it is", series, color, "faint")
+        yield Line(f"{label}, smoothed", series.smoothed(half_life), color)
+    else:
+        yield Line(label, series, color, few)
+
+
+def _chart(entry: _Entry, lines: tuple[Line, ...], run: Run, half_life: float) -> Chart:
+    level = run.setting("training", "max_grad_norm") if entry.slug == "grad-norm" else None
+    smooth = any(line.style == "faint" for line in lines)
+    note = f" {_SMOOTH_ABOUT.format(steps=_steps(half_life))}" if smooth else ""
+    return Chart(
+        entry.slug,
+        entry.title,
+        entry.about + note,
+        lines,
+        log=entry.log,
+        section=entry.section,
+        level=float(level) if isinstance(level, int | float) and level > 0 else None,
+    )
+
+
+def _cost_chart(run: Run) -> Iterator[Chart]:
+    found = [(re.fullmatch(_COST, name), series) for name, series in run.scalars.items()]
+    lines = tuple(
+        Line(match[1], series, number, "points" if len(series) <= 60 else "solid")
+        for number, (match, series) in enumerate((m, s) for m, s in found if m and s)
+    )
+    if lines:
+        about = "Milliseconds that each monitor took at the steps it looked at."
+        yield Chart("monitor-cost", "Cost of monitors", about, lines, section="Speed")
+
+
+def others(run: Run) -> tuple[list[Chart], list[str]]:
+    """Return a figure for each number that no other figure shows, and the names beyond the limit.
+
+    Returns
+    -------
+    charts : list of Chart
+    left_out : list of str
+    """
+    shown = _SAID | {name for entry in _ENTRIES for name, _ in entry.metrics}
+    patterns = [_QUANTILE, _COST, *(pattern for _, pattern, *_ in _GRIDS)]
+    names = [
+        name
+        for name, series in run.scalars.items()
+        if series and name not in shown and not any(re.fullmatch(p, name) for p in patterns)
+    ]
+    charts = [
+        Chart(f"other-{number}", name, "", tuple(_lines(run, name, name, 0, 0.0)))
+        for number, name in enumerate(names[:MOST_OTHERS])
+    ]
+    return charts, names[MOST_OTHERS:]
+
+
+def grids(run: Run) -> list[Grid]:
+    """Return the heat maps that a run has metrics for."""
+    found = []
+    for slug, pattern, title, about, scale in _GRIDS:
+        pairs = [
+            (match[1], series)
+            for name, series in run.scalars.items()
+            if series and (match := re.fullmatch(pattern, name))
+        ]
+        if pairs:
+            rows, series = zip(*pairs, strict=True)
+            found.append(Grid(slug, title, about, rows, series, scale))
+    return found
+
+
+def _half_life(run: Run) -> float:
+    """Return the half-life of smoothing in steps, from the run's length and its lines' distance."""
+    train = run.scalars.get("train/loss")
+    gap = float(np.median(np.diff(train.x))) if train and len(train) > 1 else 1.0
+    return max(_SHARE * run.last_step, _LEAST * gap)
+
+
+def _steps(half_life: float) -> str:
+    return f"{half_life:.3g}"
+
+
+# --------------------------------------------------------------------------- several runs
+
+
+def comparison(runs: Sequence[Run]) -> list[Chart]:
+    """Return figures with a line for each run; one that no run has metrics for is left out."""
+    charts: list[Chart] = []
+    for name, what, smooth in (
+        ("eval/loss", "Validation loss", 0),
+        ("train/loss", "Training loss", 1),
+    ):
+        charts += _loss_over(runs, name, what, bool(smooth))
+    for entry in _ENTRIES:
+        # of several metrics, the first of each run; of memory, the peak
+        name = "memory/peak_rss_gib" if entry.slug == "memory" else entry.metrics[0][0]
+        lines = tuple(_run_lines(runs, name, entry.smooth))
+        if lines:
+            title = "Peak memory" if entry.slug == "memory" else entry.title
+            about = "In GiB." if entry.slug == "memory" else entry.about.partition(";")[0]
+            charts.append(
+                Chart(entry.slug, title, about, lines, log=entry.log, section=entry.section)
+            )
+    return charts
+
+
+def _loss_over(runs: Sequence[Run], name: str, what: str, smooth: bool) -> Iterator[Chart]:
+    """Yield a loss over steps, over tokens and over hours of training."""
+    slug, about = what.lower().replace(" ", "-"), _LOSS_ABOUT + (" Smoothed." if smooth else "")
+    steps = tuple(_run_lines(runs, name, smooth))
+    if not steps:
+        return
+    yield Chart(slug, what, about, steps, section="Loss", wide=True)
+    for word, label, axis in (("tokens", "input tokens", _tokens), ("hours", "hours", _hours)):
+        axes = [axis(run) for run in runs]
+        moved = (replace(line, series=line.series.over(axes[line.color])) for line in steps)
+        lines = tuple(line for line in moved if line.series)
+        if lines:
+            note = " Hours of training: tokens by tokens per second." if word == "hours" else ""
+            yield Chart(
+                f"{slug}-{word}", f"{what} over {label}", about + note, lines, section="Loss",
+                x_label=label,
+            )  # fmt: skip
+
+
+def _run_lines(runs: Sequence[Run], name: str, smooth: bool) -> Iterator[Line]:
+    for number, run in enumerate(runs):
+        series = run.scalars.get(name)
+        if series and smooth:
+            series = series.smoothed(_half_life(run))
+        if series:
+            yield Line(run.label, series, number, "points" if len(series) <= 60 else "solid")
+
+
+def _tokens(run: Run) -> Series:
+    return run.scalars.get("train/num_input_tokens_seen", Series.of((), ()))
+
+
+def _hours(run: Run) -> Series:
+    """Return the hours up to each line: the tokens since the line before, by their rate."""
+    tokens, rate = _tokens(run).finite, run.scalars.get("train/tokens_per_second")
+    if not tokens or not rate:
+        return Series.of((), ())
+    good = rate.finite
+    good = Series(good.x[good.y > 0], good.y[good.y > 0])
+    if not good:
+        return Series.of((), ())
+    rates = np.interp(tokens.x, good.x, good.y)
+    seconds = np.diff(tokens.y, prepend=0.0) / rates
+    return Series(tokens.x, np.cumsum(np.maximum(seconds, 0.0)) / 3600)
+
+
+def sections(charts: Iterable[Chart]) -> dict[str, list[Chart]]:
+    """Group figures by section, in order."""
+    found: dict[str, list[Chart]] = {}
+    for chart in charts:
+        found.setdefault(chart.section, []).append(chart)
+    return found

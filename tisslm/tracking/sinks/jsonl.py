@@ -1,0 +1,142 @@
+"""The sink ``jsonl``: one JSON object a line, in the run directory.
+
+What does not live here: reading the file back.
+
+References
+----------
+JSON Lines, https://jsonlines.org
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, final
+
+from tisslm.contracts import Histogram, RunInfo, Sink, Text
+from tisslm.errors import DataError
+from tisslm.tracking.sinks._records import (
+    file_path,
+    open_error,
+    plain_records,
+    replaced,
+    set_aside,
+    sync_file,
+    write_error,
+)
+
+__all__ = ["JsonlSink"]
+
+
+@final
+class JsonlSink(Sink):
+    """Write each step's metrics as one line of JSON, ``step`` first.
+
+    A line is on its way to the disk when ``write`` returns. A run that resumes at step s drops
+    the lines of later steps and what is no whole line; a new run in a directory that has such a
+    file renames it (``metrics-1.jsonl``) first, unless it is the same run, killed before its first
+    checkpoint. NaN and the infinities are the strings "NaN",
+    "Infinity" and "-Infinity", which JSON has no numbers for. A histogram and a text are objects.
+
+    Parameters
+    ----------
+    path : str or path, default "metrics.jsonl"
+        Relative to the run directory.
+
+    Examples
+    --------
+    A line::
+
+        {"step": 1, "train/loss": 4.17, "train/learning_rate": 1e-05}
+
+    A histogram and a text::
+
+        {"step": 100, "weights/w": {"edges": [0.0, 0.5, 1.0], "counts": [2, 1], "total": 1.1,
+         "squares": 0.73}, "sample/0": {"text": "Once upon a time"}}
+    """
+
+    accepts = frozenset({float, Histogram, Text})
+
+    def __init__(self, *, path: str | os.PathLike[str] = "metrics.jsonl") -> None:
+        self._name = file_path("jsonl", path)
+        self._path = Path()
+        self._file: IO[bytes] | None = None
+
+    def open(self, run: RunInfo) -> None:
+        """Go on with the file of a resumed run, or begin one.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be written.
+        """
+        self.close()
+        self._path = run.directory / self._name
+        try:
+            if run.goes_on:
+                _drop_after(self._path, run.resumed_step)
+            else:
+                set_aside(self._path)
+            self._file = self._path.open("ab")
+        except OSError as error:
+            raise open_error("jsonl", self._path, error) from None
+
+    def write(self, step: int, metrics: Mapping[str, object]) -> None:
+        """Append one line.
+
+        Raises
+        ------
+        DataError
+            If a metric is none of the kinds above, or the file can no longer be written.
+        """
+        if self._file is None:
+            raise DataError("sink jsonl: write was called before open; call open first")
+        line = json.dumps({"step": int(step), **plain_records("jsonl", metrics)}, allow_nan=False)
+        try:
+            self._file.write(f"{line}\n".encode())
+            self._file.flush()
+        except OSError as error:
+            raise write_error("jsonl", self._path, error) from None
+
+    def sync(self) -> None:
+        """Wait until the file is on disk.
+
+        Raises
+        ------
+        DataError
+            If it can no longer be written.
+        """
+        sync_file("jsonl", self._path, self._file)
+
+    def close(self) -> None:
+        """Close the file; nothing is left to be written."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # write has reported it
+                self._file.close()
+            self._file = None
+
+
+def _drop_after(path: Path, last: int) -> None:
+    """Keep the whole lines of steps up to ``last``."""
+    if not path.exists():
+        return
+    with path.open("rb") as old:
+        if all(_is_kept(line, last) for line in old):
+            return
+        old.seek(0)
+        with replaced(path) as new:
+            new.writelines(line for line in old if _is_kept(line, last))
+
+
+def _is_kept(line: bytes, last: int) -> bool:
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    step = record.get("step") if isinstance(record, dict) else None
+    return isinstance(step, int) and step <= last

@@ -1,0 +1,1 @@
+"""The Trainer and all that it trains by."""

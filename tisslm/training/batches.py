@@ -1,0 +1,248 @@
+"""The batches of a run: whether its data fit, the next one made ahead, and what targets count."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.config import TrainingConfig
+from tisslm.contracts import Dataset, Model, Window
+from tisslm.contracts.batch import IGNORE_INDEX
+from tisslm.datasets.few import FewWindows
+from tisslm.errors import ConfigError, TissLMError
+
+__all__ = [
+    "Prefetch",
+    "TargetWeights",
+    "few_windows",
+    "fit_dataset",
+    "steps_per_epoch",
+]
+
+
+def fit_dataset(dataset: Dataset, model: Model, where: str, rows: int, seed: int) -> None:
+    """Check a dataset against the model, and set what it was made without.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its ``seq_len``, ``batch_size`` and ``seed`` are set where they are missing.
+    model : Model
+    where : str
+        Name of the argument, for messages.
+    rows : int
+        Rows of one update: what iterating over the dataset delivers at once.
+    seed : int
+
+    Raises
+    ------
+    ConfigError
+        If windows are longer than the model takes, or ids are outside its vocabulary.
+    """
+    if not hasattr(dataset, "seq_len"):
+        dataset.seq_len = model.seq_len
+    if dataset.seq_len > model.seq_len:
+        raise ConfigError(
+            f"{where}: its windows have {dataset.seq_len} tokens, the model takes at most "
+            f"{model.seq_len}; set the same seq_len for both"
+        )
+    if dataset.vocab_size > model.vocab_size:
+        raise ConfigError(
+            f"{where}: its tokenizer has {dataset.vocab_size} ids, the model a vocabulary of "
+            f"{model.vocab_size}; set model.vocab_size to at least {dataset.vocab_size}"
+        )
+    if dataset.batch_size is None:
+        dataset.batch_size = rows
+    if dataset.seed is None:
+        dataset.seed = seed
+
+
+def few_windows(
+    train: Dataset | None, valid: Dataset | None, config: TrainingConfig
+) -> tuple[Dataset | None, Dataset | None]:
+    """Return what a run trains and validates on: all, or with ``overfit_batches`` a few windows.
+
+    Parameters
+    ----------
+    train, valid : Dataset or None
+        Fitted. Without validation data, there are none of the few either.
+    config : TrainingConfig
+    """
+    if not config.overfit_batches or train is None:
+        return train, valid
+    rows = config.rows_per_update
+    order = train.order(config.seed, 0)
+    count = min(config.overfit_batches * rows, len(train))
+    few = FewWindows(train, [order[place] for place in range(count)])
+    return few, None if valid is None else few
+
+
+def steps_per_epoch(dataset: Dataset | None, config: TrainingConfig) -> int:
+    """Count the batches of one pass over a dataset, the last of which may be smaller.
+
+    Parameters
+    ----------
+    dataset : Dataset or None
+        Without one, there are none.
+    config : TrainingConfig
+    """
+    return 0 if dataset is None else -(-len(dataset) // config.rows_per_update)
+
+
+#: Seconds that closing waits for a dataset that hangs; its thread ends with the process then.
+PATIENCE = 5.0
+#: Seconds between two looks at whether to go on waiting for a batch.
+LOOK = 0.2
+
+
+class Prefetch:
+    """Iterate over batches, one ahead.
+
+    ``next`` returns a batch and has the one after it made by a thread of its own, which runs
+    while the kernels do (they hold no lock of the interpreter). Nothing is copied: ``stream``
+    promises that a batch is good until the next but one is asked for, so here it is good until the
+    next ``next``. What the dataset raises is raised by the ``next`` that would have returned the
+    batch.
+
+    Parameters
+    ----------
+    batches : iterator of pairs or triples of arrays
+        A ``Dataset.stream``.
+    check : callable, optional
+        Called now and then while a batch is waited for; what it raises ends the waiting.
+
+    Examples
+    --------
+    >>> with Prefetch(dataset.stream(4, seed=1)) as batches:  # doctest: +SKIP
+    ...     x_BT, y_BT = next(batches)
+    """
+
+    def __init__(self, batches: Iterator[Window], check: Callable[[], None] | None = None) -> None:
+        self._batches = batches
+        self._check = check
+        self._made: Window | BaseException | None = None
+        self._wanted, self._ready = threading.Event(), threading.Event()
+        self._closed = False
+        self._process = os.getpid()
+        self._thread = threading.Thread(target=self._work, name="tisslm-prefetch", daemon=True)
+        self._thread.start()
+        self._wanted.set()
+
+    def __iter__(self) -> Prefetch:
+        return self
+
+    def __next__(self) -> Window:
+        """Return the next batch, int arrays of shape (B, T); wait if it is not made yet."""
+        self.settle()
+        made = self._made
+        if isinstance(made, BaseException):
+            raise made
+        if made is None:  # closed
+            raise StopIteration
+        self._made = None
+        self._ready.clear()
+        self._wanted.set()
+        return made
+
+    def settle(self) -> None:
+        """Wait until no thread touches the dataset; it stays so until the next ``next``.
+
+        Raises
+        ------
+        TissLMError
+            In a forked child, which would wait for a thread that it does not have.
+        """
+        if os.getpid() != self._process:
+            raise TissLMError(
+                "trainer.train: this process was forked from the one that trains, which alone can "
+                "go on. Start processes with multiprocessing's 'spawn' method"
+            )
+        while not self._ready.wait(LOOK):
+            if self._check is not None:
+                self._check()
+
+    def close(self) -> None:
+        """End the thread, and with it the iterator; a forked child has none to end."""
+        if os.getpid() != self._process:
+            return
+        self._closed = True
+        self._wanted.set()
+        self._thread.join(PATIENCE)
+        self._made = None
+        self._ready.set()
+
+    def __enter__(self) -> Prefetch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ the thread
+
+    def _work(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._closed:
+                break
+            try:
+                self._made = next(self._batches)
+            except BaseException as error:  # it belongs to the thread that asked
+                self._made = error
+            self._ready.set()
+        close = getattr(self._batches, "close", None)
+        if close is not None:
+            close()
+
+
+Array = NDArray[Any]
+
+
+class TargetWeights:
+    """Count the real targets of an update, and weigh those of its micro-batches."""
+
+    def __init__(self) -> None:
+        self._none: Array = np.empty(0, dtype=bool)
+        self._weights: Array = np.empty(0)
+
+    @staticmethod
+    def planned(rows: int, batch: int, time: int) -> int:
+        """Return the bytes that updates of so many rows, in micro-batches, will take."""
+        return rows * time * np.dtype(bool).itemsize + batch * time * np.dtype(float).itemsize
+
+    def _is_none(self, y_BT: Array) -> Array:
+        if self._none.size < y_BT.size:
+            self._none = np.empty(y_BT.size, dtype=bool)
+        none_BT = self._none[: y_BT.size].reshape(y_BT.shape)
+        np.equal(y_BT, IGNORE_INDEX, out=none_BT)
+        return none_BT
+
+    def count(self, y_BT: Array) -> int:
+        """Count the targets that are not -100."""
+        return int(y_BT.size - np.count_nonzero(self._is_none(y_BT)))
+
+    def weigh(self, y_BT: Array, count: int) -> Array:
+        """Weigh each real target by ``1 / count``, and -100 by 0.
+
+        Parameters
+        ----------
+        y_BT : integer ndarray of shape (B, T)
+        count : int
+            The number of targets of the whole update.
+
+        Returns
+        -------
+        ndarray of shape (B, T), float64
+            Good until the next call.
+        """
+        if self._weights.size < y_BT.size:
+            self._weights = np.empty(y_BT.size)
+        weights_BT = self._weights[: y_BT.size].reshape(y_BT.shape)
+        weights_BT.fill(1.0 / max(count, 1))
+        np.copyto(weights_BT, 0.0, where=self._is_none(y_BT))
+        return weights_BT

@@ -1,0 +1,192 @@
+"""The parts of a run: built by name or taken as objects, checked against each other.
+
+What does not live here: what any part does, and where names are looked up (``registry``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tisslm.config import TrainingConfig
+from tisslm.contracts import (
+    Communicator,
+    Dataset,
+    Loss,
+    Model,
+    Monitor,
+    Optimizer,
+    Scheduler,
+    Stateful,
+    Tokenizer,
+)
+from tisslm.contracts.part_names import name_of
+from tisslm.errors import ConfigError
+from tisslm.optim.loss_scaling import LossScaler, make_scaler
+from tisslm.registry import Registry
+from tisslm.tracking.monitoring import check_monitors
+from tisslm.tracking.sink_group import SinkGroup
+
+__all__ = ["Components", "Given", "Wanted", "build_components", "describe"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The parts of a run as they were asked for: names, pairs of name and options, or objects."""
+
+    optimizer: Any
+    loss: Any
+    scheduler: Any
+    sinks: Iterable[Any]
+    communicator: Any
+
+
+@dataclass(frozen=True)
+class Given:
+    """The parts of a run that are objects already.
+
+    Attributes
+    ----------
+    monitors : iterable of Monitor
+        Built, since a plan of the run had to know what they want.
+    """
+
+    model: Model
+    dataset: Dataset | None
+    val_dataset: Dataset | None
+    tokenizer: Tokenizer | None
+    monitors: Iterable[Monitor]
+
+
+@dataclass(frozen=True)
+class Components:
+    """Every part of a run.
+
+    Attributes
+    ----------
+    validation_loss : Loss
+        Cross-entropy whatever the training loss is, so that runs can be compared.
+    monitors : list of Monitor
+        Those that raise are removed from it.
+    dataset, val_dataset, tokenizer
+        None where the run has none.
+    scaler : LossScaler
+        Its scale is 1 unless the precision is fp16.
+    """
+
+    model: Model
+    optimizer: Optimizer
+    scheduler: Scheduler
+    loss: Loss
+    validation_loss: Loss
+    communicator: Communicator
+    monitors: list[Monitor]
+    sinks: SinkGroup
+    dataset: Dataset | None
+    val_dataset: Dataset | None
+    tokenizer: Tokenizer | None
+    scaler: LossScaler
+
+    def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
+        """Yield key, name and part of those that may remember something; every run's are left out.
+
+        Keys are the same whenever the same parts are given in the same order: they have the class,
+        which an object and a name have in common. Names are for messages.
+        """
+        parts: list[tuple[str, Stateful | None]] = [
+            ("loss", self.loss),
+            ("dataset", self.dataset),
+            ("validation dataset", self.val_dataset),
+            *(("monitor", monitor) for monitor in self.monitors),
+            *(("sink", sink) for sink in self.sinks),
+        ]
+        seen: dict[str, int] = {}
+        for kind, part in parts:
+            if part is not None:
+                key = f"{kind} {type(part).__name__}"
+                seen[key] = seen.get(key, 0) + 1
+                number = f" {seen[key]}" if seen[key] > 1 else ""
+                yield f"{key}{number}", f"{kind} {name_of(part)}{number}", part
+
+
+def build_components(
+    registry: Registry,
+    wanted: Wanted,
+    given: Given,
+    config: TrainingConfig,
+    precision: str,
+    max_steps: int,
+) -> Components:
+    """Build every part of a run.
+
+    Parameters
+    ----------
+    registry : Registry
+    wanted : Wanted
+    given : Given
+    config : TrainingConfig
+    precision : {"fp32", "bf16", "fp16"}
+    max_steps : int
+        For a scheduler that was given none.
+
+    Raises
+    ------
+    ConfigError, PluginError
+        If a name is unknown, an option wrong, or a part was made for another run's.
+    """
+    build, parameters = registry.build, given.model.parameters
+    optimizer = build("optimizer", wanted.optimizer, parameters, config.learning_rate)
+    scheduler = build("scheduler", wanted.scheduler, optimizer, defaults={"max_steps": max_steps})
+    if optimizer.parameters is not parameters:
+        raise ConfigError("optimizer: it was made for the parameters of another model")
+    if scheduler.optimizer is not optimizer:
+        raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
+    communicator = build("communicator", wanted.communicator)
+    if communicator.size > 1:
+        raise ConfigError(
+            f"communicator: this version trains in one process, got {communicator.size}"
+        )
+    parts = Components(
+        model=given.model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        loss=build("loss", wanted.loss),
+        validation_loss=build("loss", "cross_entropy"),
+        communicator=communicator,
+        monitors=list(given.monitors),
+        sinks=SinkGroup(
+            (build("sink", sink) for sink in wanted.sinks), on_error=config.on_sink_error
+        ),
+        dataset=given.dataset,
+        val_dataset=given.val_dataset,
+        tokenizer=given.tokenizer,
+        scaler=make_scaler(parameters, config, precision),
+    )
+    check_monitors(parts.monitors)
+    return parts
+
+
+def describe(config: TrainingConfig, parts: Components) -> dict[str, Any]:
+    """Describe a run that was composed in Python as far as names and values go.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    parts : Components
+
+    Returns
+    -------
+    dict
+        Nested tables of plain values, as a configuration file has them.
+    """
+    found: dict[str, Any] = {"training": config.model_dump(exclude_none=True)}
+    shape = getattr(parts.model, "config", None)
+    if shape is not None:
+        found["model"] = shape.model_dump(exclude_none=True)
+    for name in ("optimizer", "scheduler", "loss"):
+        part = getattr(parts, name)
+        plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
+        options = {k: v for k, v in plain.items() if not k.startswith("_")}
+        found[name] = {"name": name_of(part), **options}
+    return found

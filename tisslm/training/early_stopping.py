@@ -1,0 +1,292 @@
+"""The best evaluation of a run so far, and whether the run has had enough of them.
+
+Every evaluation is looked at once. One value is kept for each of two questions: the best of all,
+which says what ``restore_best`` goes back to, and the last that was better by more than
+``early_stopping_min_delta``, from which patience counts. Both are a function of the evaluations
+alone, and are kept in checkpoints; so a run that is cut and goes on decides as the whole one.
+
+What does not live here: evaluating and ending the run (``loop``), and which checkpoints are kept
+(``checkpoint``).
+
+References
+----------
+L. Prechelt, "Early Stopping - But When?", Neural Networks: Tricks of the Trade, 1998: the class UP
+of stopping criteria, with evaluations that are not better in place of such that are worse.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tisslm.config import TrainingConfig
+from tisslm.contracts.metric_values import resolve_mode
+from tisslm.errors import CheckpointError, ConfigError
+from tisslm.system.safe_files import show
+
+__all__ = ["TRAIN_LOSS", "Standing", "Stopping", "check_bytes", "check_evaluations", "recent_loss"]
+
+#: The metric that needs no validation data: the mean of the losses since the last look.
+TRAIN_LOSS = "train/loss"
+
+
+@dataclass
+class Standing:
+    """What the evaluations of a run have come to.
+
+    Attributes
+    ----------
+    metric : str
+        What is compared.
+    mode : {"min", "max"}
+        Whether less or more is better.
+    best : float or None
+        The best value; None before the first that is finite.
+    best_step : int
+        Its step; of equal values, the first.
+    bar : float or None
+        The value that the next must pass by more than ``early_stopping_min_delta``.
+    waited : int
+        Evaluations since then that did not.
+    looked : int
+        The step of the last look.
+    """
+
+    metric: str
+    mode: str
+    best: float | None = None
+    best_step: int = 0
+    bar: float | None = None
+    waited: int = 0
+    looked: int = 0
+
+    def passes(self, value: float, other: float | None, delta: float = 0.0) -> bool:
+        """Tell whether a value is better than another one, by more than ``delta``."""
+        if not math.isfinite(value):
+            return False
+        if other is None:
+            return True
+        return (other - value if self.mode == "min" else value - other) > delta
+
+
+class Stopping:
+    """Looks at every evaluation of a run; says which is the best, and when to end.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        ``best_metric``, ``best_mode``, and the settings of early stopping. Patience may be
+        changed at any time; the metric is that of the start.
+
+    Attributes
+    ----------
+    standing : Standing
+    ended : str
+        Why the last ``train`` ended early, "" if it did not; ``restore_best`` does not change it.
+    """
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self.ended = ""
+        metric = config.best_metric
+        self.standing = Standing(metric, resolve_mode(metric, config.best_mode))
+
+    def observe(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Take note of an evaluation.
+
+        Parameters
+        ----------
+        step : int
+            After which it was made.
+        metrics : mapping
+            A value that is not finite is no improvement.
+
+        Raises
+        ------
+        ConfigError
+            If the run is to be ended or restored by a metric that is not among them.
+        """
+        now = self.standing
+        if now.metric not in metrics:
+            self._refuse_missing(metrics)
+            return
+        if now.looked == step:
+            return
+        now.looked = step
+        value = float(metrics[now.metric])
+        if now.passes(value, now.best):
+            now.best, now.best_step = value, step
+        if now.passes(value, now.bar, self.config.early_stopping_min_delta):
+            now.bar, now.waited = value, 0
+        else:
+            now.waited += 1
+
+    def _refuse_missing(self, metrics: Mapping[str, Any]) -> None:
+        evaluated = self.standing.metric.startswith("eval/")
+        if evaluated and (self.config.restore_best or self.config.early_stopping_patience):
+            known = ", ".join(sorted(name for name in metrics if name.startswith("eval/")))
+            raise ConfigError(
+                f"training.best_metric: expected a metric of the evaluations of this run, which "
+                f'are {known}, got "{self.standing.metric}"; choose one of them'
+            )
+
+    @property
+    def due(self) -> bool:
+        """Whether the run is to end: so many evaluations in a row were no better."""
+        patience = self.config.early_stopping_patience
+        return 0 < patience <= self.standing.waited
+
+    @property
+    def reason(self) -> str:
+        """Why the run is to end, "" if it is not."""
+        if not self.due:
+            return ""
+        now, delta = self.standing, self.config.early_stopping_min_delta
+        than = "no value was finite" if now.bar is None else f"none was better than {now.bar:.6g}"
+        margin = f" by more than {delta:g}" if delta and now.bar is not None else ""
+        what = "mean" if now.metric == TRAIN_LOSS else "evaluation"
+        count = f"{now.waited} {what}{'s' if now.waited > 1 else ''}"
+        return f"{now.metric}: of the last {count}, {than}{margin}"
+
+    def is_best(self, step: int) -> bool:
+        """Tell whether the evaluation after this step is the best so far."""
+        return self.standing.best is not None and self.standing.best_step == step
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return metric, value and step of the best evaluation, None before there is one."""
+        now = self.standing
+        if now.best is None:
+            return None
+        return {"metric": now.metric, "value": now.best, "step": now.best_step}
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as plain JSON values."""
+        return asdict(self.standing)
+
+    def read(self, saved: object, where: Path) -> Standing:
+        """Return the standing that ``state`` has written; nothing is taken over yet.
+
+        A run that compares by another metric than the saved one begins anew, and says so if it
+        matters.
+
+        Parameters
+        ----------
+        saved : object
+        where : Path
+            What it was read from, for messages.
+
+        Raises
+        ------
+        CheckpointError
+            If it is no such state.
+        """
+        own = Standing(self.standing.metric, self.standing.mode)
+        if saved == {}:  # of a checkpoint from before there was any
+            return own
+        found = _parse(saved, where)
+        if (found.metric, found.mode) == (own.metric, own.mode):
+            return found
+        if self.config.early_stopping_patience or self.config.restore_best:
+            warnings.warn(
+                f"{where}: the best so far is by {found.metric} ({found.mode}), and the run now "
+                f"goes by {own.metric} ({own.mode}): the best and its patience begin anew",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+        return own
+
+
+def _parse(saved: object, where: Path) -> Standing:
+    """Check every value of a saved standing."""
+    names = [field.name for field in fields(Standing)]
+    older = {"looked"}  # what checkpoints of earlier versions lack
+    if isinstance(saved, Mapping) and set(names) - older <= saved.keys() <= set(names):
+        found = Standing(**saved)
+        strings = isinstance(found.metric, str) and found.mode in ("min", "max")
+        values = all(
+            value is None or (type(value) in (int, float) and math.isfinite(value))
+            for value in (found.best, found.bar)
+        )
+        counts = all(
+            type(count) is int and 0 <= count < 2**63
+            for count in (found.best_step, found.waited, found.looked)
+        )
+        if strings and values and counts:
+            return found
+    raise CheckpointError(
+        f"{where}: expected the standing of the evaluations (stopping: {', '.join(names)}), got "
+        f"{show(saved)}; use an earlier checkpoint"
+    )
+
+
+def recent_loss(losses: Sequence[float], config: TrainingConfig) -> float:
+    """Return what the run goes by as ``train/loss``, of the losses of all updates so far.
+
+    The mean over the updates since the last look, ``validation_frequency`` of them: the loss of
+    one batch says too little. Without looks, that of the last update.
+    """
+    window = losses[-max(1, config.validation_frequency) :]
+    return math.fsum(window) / len(window)
+
+
+def check_bytes(config: TrainingConfig, has_tokenizer: bool) -> None:
+    """Make sure that bits per byte can be counted, if the best is to go by them.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    has_tokenizer : bool
+        Whether the run has one, which counts the bytes.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    wanted = config.early_stopping_patience or config.restore_best or config.keep_best
+    if wanted and config.best_metric == "eval/bpb" and not has_tokenizer:
+        raise ConfigError(
+            "training.best_metric: expected a tokenizer, which counts the bytes of eval/bpb, got "
+            'none; give the Trainer one, or set training.best_metric = "eval/loss"'
+        )
+
+
+def check_evaluations(config: TrainingConfig, needs_evaluations: bool, evaluates: bool) -> None:
+    """Make sure that a run which is to be steered by evaluations makes some on the way.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    needs_evaluations : bool
+        Of the scheduler.
+    evaluates : bool
+        Whether the run has validation data.
+
+    Raises
+    ------
+    ConfigError
+        If there are no data or no times to evaluate.
+    """
+    patience = config.early_stopping_patience
+    if config.best_metric == TRAIN_LOSS and not needs_evaluations:
+        evaluates = True  # which takes no validation data
+    who = "training.early_stopping_patience" if patience else ""
+    who = who or ("scheduler" if needs_evaluations else "")
+    if not who:
+        return
+    if not evaluates:
+        raise ConfigError(
+            f"{who}: expected validation data to go by, got none; give some, or do without"
+        )
+    at_saves = config.save_every > 0 and (config.keep_best > 0 or config.restore_best)
+    if config.validation_frequency == 0 and not at_saves:
+        raise ConfigError(
+            f"{who}: expected evaluations on the way, got training.validation_frequency = 0; set "
+            "the number of steps between two"
+        )

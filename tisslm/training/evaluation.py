@@ -1,0 +1,253 @@
+"""What a model knows of held-out windows, and who is told of it in a run."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.config import TrainingConfig
+from tisslm.contracts import (
+    IGNORE_INDEX,
+    Batch,
+    Dataset,
+    Loss,
+    Model,
+    Tokenizer,
+    Window,
+    stack_windows,
+    target_weights,
+)
+from tisslm.errors import DataError
+from tisslm.training.components import Components
+from tisslm.training.early_stopping import Stopping
+from tisslm.training.state import TrainerState
+
+__all__ = [
+    "Evaluation",
+    "evaluate",
+    "evaluate_now",
+]
+
+Array = NDArray[Any]
+BEST = 5  # top-5 accuracy
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over the targets, in nats.
+    targets : int
+        Number of targets.
+    seconds : float
+    windows : int
+        Number of windows.
+    correct, among_five : int or None
+        Targets that were the most probable token, and among the five most probable; None where
+        the loss did not see logits.
+    nbytes : int or None
+        Bytes of UTF-8 that the targets stand for; None where no tokenizer tells.
+    """
+
+    loss: float
+    targets: int
+    seconds: float
+    windows: int
+    correct: int | None = None
+    among_five: int | None = None
+    nbytes: int | None = None
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): infinite beyond the range of a float, NaN of NaN."""
+        return math.inf if self.loss >= 700.0 else math.exp(self.loss)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the targets that were the most probable token."""
+        return None if self.correct is None else self.correct / self.targets
+
+    @property
+    def top5_accuracy(self) -> float | None:
+        """Share of the targets that were among the five most probable tokens."""
+        return None if self.among_five is None else self.among_five / self.targets
+
+    @property
+    def bpb(self) -> float | None:
+        """Bits per byte: the targets' losses over ln 2, by the bytes they stand for.
+
+        Unlike the loss, it can be compared between tokenizers.
+        """
+        return self.loss * self.targets / math.log(2) / self.nbytes if self.nbytes else None
+
+    @property
+    def samples_per_second(self) -> float:
+        """Windows per second."""
+        return self.windows / self.seconds if self.seconds else math.inf
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is known, by the names that sinks get."""
+        found = {
+            "eval/loss": self.loss,
+            "eval/perplexity": self.perplexity,
+            "eval/accuracy": self.accuracy,
+            "eval/top5_accuracy": self.top5_accuracy,
+            "eval/bpb": self.bpb,
+            "eval/runtime": self.seconds,
+            "eval/samples_per_second": self.samples_per_second,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def evaluate(
+    model: Model,
+    dataset: Dataset,
+    loss: Loss,
+    *,
+    batch_size: int = 32,
+    max_batches: int = 0,
+    tokenizer: Tokenizer | None = None,
+    check: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Compute loss and accuracy over the windows of a dataset, in order, without dropout.
+
+    Parameters
+    ----------
+    model : Model
+    dataset : Dataset
+    loss : Loss
+    batch_size : int
+        Windows per forward pass; the result does not depend on it beyond rounding.
+    max_batches : int
+        At most so many forward passes, over windows that are spread evenly; 0 takes every window.
+    tokenizer : Tokenizer, optional
+        Counts the bytes of the targets. One with fewer ids than the dataset is not asked.
+    check : callable, optional
+        Called before each forward pass; what it raises ends the evaluation.
+
+    Raises
+    ------
+    DataError
+        If the windows have no target.
+    """
+    start = time.perf_counter()
+    ranking = _Ranking(loss) if loss.needs == "logits" else None
+    if tokenizer is not None and getattr(dataset, "vocab_size", 0) > tokenizer.vocab_size:
+        tokenizer = None
+    total, targets, nbytes, windows = 0.0, 0, 0, 0
+    for x_BT, y_BT, *begins in _spread(dataset, batch_size, max_batches):
+        if check is not None:
+            check()
+        windows += len(x_BT)
+        real_BT = y_BT != IGNORE_INDEX
+        batch = Batch(x_BT, y_BT, target_weights(y_BT, np.float64), *begins)
+        model.check_start(batch.start_BT, x_BT.shape)
+        mean = model.step_loss(batch, ranking or loss, gradient=False, train=False)
+        count = int(real_BT.sum())
+        total += mean * count
+        targets += count
+        nbytes += 0 if tokenizer is None else tokenizer.count_bytes(y_BT[real_BT])
+    if targets == 0:
+        raise DataError("evaluation: the dataset has no target; give it a longer text")
+    return Evaluation(
+        total / targets,
+        targets,
+        time.perf_counter() - start,
+        windows,
+        None if ranking is None else ranking.correct,
+        None if ranking is None else ranking.among_five,
+        None if tokenizer is None else nbytes,
+    )
+
+
+def _spread(dataset: Dataset, batch_size: int, max_batches: int) -> Iterator[Window]:
+    """Yield windows in order, in batches: all, or so many batches of them, spread evenly."""
+    whole = len(dataset)
+    wanted = min(whole, max_batches * batch_size) if max_batches else whole
+    for first in range(0, wanted, batch_size):
+        rows = range(first, min(first + batch_size, wanted))
+        yield stack_windows([dataset.window(i * whole // wanted) for i in rows])
+
+
+@final
+class _Ranking(Loss):
+    """Another loss, which counts on the way how the targets rank among the logits."""
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+        self.correct = self.among_five = 0
+
+    def tile(
+        self, logits_NV: Array, targets_N: Array, weights_N: Array, *, gradient: bool = True
+    ) -> Array:
+        """Rank the targets, then compute the other loss."""
+        ranks_N = np.empty(len(targets_N), dtype=np.int32)
+        ops.target_rank(logits_NV, targets_N, ranks_N)
+        self.correct += int((ranks_N == 0).sum())
+        self.among_five += int(((ranks_N >= 0) & (ranks_N < BEST)).sum())
+        return self._loss.tile(logits_NV, targets_N, weights_N, gradient=gradient)
+
+
+#: Metrics of an evaluation that no decision may hang on.
+OF_THE_MACHINE = ("eval/runtime", "eval/samples_per_second")
+
+
+def evaluate_now(
+    parts: Components,
+    config: TrainingConfig,
+    state: TrainerState,
+    stopping: Stopping,
+    check: Callable[[], None],
+) -> None:
+    """Evaluate on the validation data and report it, unless this step was evaluated or has none.
+
+    Parameters
+    ----------
+    parts : Components
+        The schedule is not told a loss that is not finite.
+    config : TrainingConfig
+    state : TrainerState
+        Which keeps what was found.
+    stopping : Stopping
+    check : callable
+        Called before each batch; what it raises ends the evaluation.
+    """
+    step = state.step
+    if parts.val_dataset is None or state.evaluation.get("step") == step:
+        return
+    found = evaluate(
+        parts.model,
+        parts.val_dataset,
+        parts.validation_loss,
+        batch_size=config.batch_size,
+        max_batches=config.eval_batches,
+        tokenizer=parts.tokenizer,
+        check=check,
+    )
+    metrics = found.metrics()
+    told = {name: metrics[name] for name in metrics if name not in OF_THE_MACHINE}
+    finite = {name: value for name, value in told.items() if math.isfinite(value)}
+    state.evaluation = {"step": step, **finite}
+    if math.isfinite(found.loss):
+        parts.scheduler.observe(told)
+        parts.scheduler.step(step)  # what it has learned holds from the next update on
+    else:
+        warnings.warn(
+            f"step {step}: the validation loss is {found.loss}; it is reported as it is, and "
+            "the schedule is not told",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    stopping.observe(step, told)  # first: a sink may end the run, which is saved as it is
+    parts.sinks.write(step, metrics)

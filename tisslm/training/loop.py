@@ -1,0 +1,389 @@
+"""A run from its first step to its last: batches, reports, evaluations, checkpoints, summary.
+
+What does not live here: what a step does (``step``), what ends a run early
+(``leaving``), what an evaluation tells whom (``evaluations``), how checkpoints get to the disk
+(``saving``).
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from tisslm import checkpoint, ops
+from tisslm.checkpoint.owner import Owner
+from tisslm.checkpoint.resume import was_begun
+from tisslm.checkpoint.saver import is_failed_write, make_saver
+from tisslm.contracts import RunInfo
+from tisslm.errors import CheckpointError, ConfigError, DataError, RunDirectoryError, SinkError
+from tisslm.system.time_limits import time_limits
+from tisslm.tracking.environment import describe_environment
+from tisslm.tracking.profiling import TRACE, Profiler
+from tisslm.tracking.sink_group import is_logged
+from tisslm.training import incidents
+from tisslm.training.batches import Prefetch
+from tisslm.training.early_stopping import TRAIN_LOSS, recent_loss
+from tisslm.training.evaluation import evaluate_now
+from tisslm.training.interruption import Leave
+from tisslm.training.session import Session
+from tisslm.training.step import StepResult
+from tisslm.training.step_metrics import StepMetrics
+
+__all__ = ["Loop"]
+
+
+class Loop:
+    """Drive a session to the end of its run.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.metrics = StepMetrics(
+            session.parts,
+            precision=session.passes.precision,
+            max_grad_norm=session.config.max_grad_norm,
+            steps_per_epoch=session.steps_per_epoch,
+            planned=session.planned,
+            imports=session.imports,
+        )
+        self.owner: Owner | None = None
+        self._begun = False
+        self._saved: tuple[int, int] | None = None
+
+    def run(self) -> None:
+        """Make every step that is left, or those before the run is asked to end."""
+        session = self.session
+        ops.refuse_fork("trainer.train")
+        session.stopped = session.stopping.ended = ""
+        session.run.make()
+        with ExitStack() as stack:
+            stack.enter_context(session.leaving.armed(time_limits(session.config.max_time)))
+            if session.parts.communicator.rank == 0:
+                self.owner = stack.enter_context(Owner(session.run.path))
+            self._prepare()
+            self._run()
+            session.stopping.ended = session.stopping.reason
+            if session.config.restore_best and not session.stopped:
+                self._restore_best()
+
+    def _prepare(self) -> None:
+        """Make the directory this run's, and take the memory that saving needs."""
+        session = self.session
+        if session.config.resume_target == "auto":
+            session.run.refuse_strangers()
+            self._begun = was_begun(session.run, session.settings)
+        session.run.clean()
+        session.run.write_config(session.settings)
+        session.run.write_environment(describe_environment())
+        checkpoint.clean(session.run.checkpoints)
+        checkpoint.set_aside(session.run.checkpoints, session.state.step)
+        incidents.set_aside(session.run.path, session.state.position)
+        self._finish_writing()  # of a train() that a second signal ended
+        found = session.take()
+        nbytes = sum(a.nbytes for part in (found.model, found.optimizer) for a in part.values())
+        background = session.config.async_save
+        session.saver = make_saver(session.saver.write, found, background=background)
+        session.leaving.save_seconds = lambda: session.saver.expected_seconds(nbytes)
+
+    def _run(self) -> None:
+        session = self.session
+        start, status = time.perf_counter(), "failed"
+        try:
+            session.parts.sinks.open(self._run_info())
+            self.metrics.begin()
+            self._train()
+            status = "stopped" if session.stopped else "completed"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        except BaseException:
+            with suppress(RunDirectoryError):
+                self._finish_writing()
+            raise
+        finally:
+            session.parts.sinks.close()
+            self._summarize(status, time.perf_counter() - start)
+
+    def _train(self) -> None:
+        """Train; a run directory that has gone meanwhile ends it, after a save where it is now."""
+        try:
+            self._train_here()
+        except RunDirectoryError as error:
+            self._save_elsewhere(error)
+
+    def _save_elsewhere(self, lost: RunDirectoryError) -> None:
+        """Save in the directory that was renamed, or in one that is made anew and whole.
+
+        Raises
+        ------
+        RunDirectoryError
+        """
+        session = self.session
+        if not session.run.recover():
+            raise RunDirectoryError(
+                f"{lost}, and nothing was written there; choose another training.output_dir"
+            ) from lost
+        if self.owner is not None:
+            self.owner.move(session.run.path)
+        session.run.write_config(session.settings)
+        session.run.write_environment(describe_environment())
+        with suppress(CheckpointError, RunDirectoryError):  # of the thread that saves
+            session.saver.wait()
+        session.parts.optimizer.zero_grad()  # those of a window that is dropped
+        self._saved = None
+        self._save_last()
+        raise RunDirectoryError(
+            f"{lost}; the run was saved in {session.run.path} at step {session.state.step} and "
+            "ends; go on there with training.output_dir and --resume auto"
+        ) from lost
+
+    def _train_here(self) -> None:
+        """Make the steps, and save the state of the last update, whatever ended them."""
+        session = self.session
+        try:
+            self._steps()
+            self._evaluate()
+        except Leave as leave:
+            session.stopped = leave.reason
+            session.parts.optimizer.zero_grad()  # those of a window that is dropped
+            session.leaving.announce(f"{leave.reason}: saving at step {session.state.step}")
+        except (SinkError, DataError, OSError):  # the last update is whole
+            self._save_before_error()
+            raise
+        self._save_last()
+
+    def _save_before_error(self) -> None:
+        """Save what was reached when a sink, or data that can no longer be read, end the run."""
+        session = self.session
+        if not session.leaving.progressed:
+            return
+        session.parts.optimizer.zero_grad()  # those of a window that is dropped
+        session.leaving.announce(f"saving at step {session.state.step}")
+        with suppress(SinkError):  # of another sink
+            self._save_last()
+
+    def _save_last(self) -> None:
+        """Save the state of the last update, unless that is what was saved last."""
+        session = self.session
+        self._finish_writing()
+        if self._saved != self._position() or session.saver.failures:
+            self._make_durable()
+            session.save_now()
+
+    def _run_info(self) -> RunInfo:
+        session = self.session
+        return RunInfo(
+            directory=session.run.path,
+            name=session.config.name,
+            config=session.settings,
+            rank=session.parts.communicator.rank,
+            resumed_step=session.state.step,
+            max_steps=session.max_steps,
+            parameters=session.parts.model.parameters.count,
+            begun=self._begun,
+        )
+
+    # ------------------------------------------------------------------ steps
+
+    def _steps(self) -> None:
+        session = self.session
+        self._catch_up()
+        windows = session.batches("trainer.train")
+        with Prefetch(windows, session.leaving.check) as batches, self._profiled() as profiler:
+            while session.state.step < session.max_steps and not session.stopping.due:
+                session.leaving.check_together(self.metrics.rate.longest)
+                session.run.confirm()
+                with profiler.step(session.state.step + 1):
+                    made = self._step(batches, profiler)
+                if made:
+                    session.leaving.progressed = True
+                    self._after_step(batches)
+
+    @contextmanager
+    def _profiled(self) -> Iterator[Profiler]:
+        """Make the recorder of some steps; the session gets what it has recorded."""
+        session = self.session
+        wanted = session.config.profile_steps if session.parts.communicator.rank == 0 else 0
+        left = session.max_steps - session.state.step
+        profiler = Profiler(wanted, left, session.run.path / TRACE, session.parts.model)
+        try:
+            yield profiler
+        finally:
+            profiler.close()
+            session.profile = profiler.profile
+
+    def _step(self, batches: Prefetch, profiler: Profiler) -> bool:
+        """Take a batch and make an update of it; tell whether there was one."""
+        session, start = self.session, time.perf_counter()
+        with profiler.span("batch"):
+            batch = next(batches)
+        waited = time.perf_counter() - start
+        result = session.train_step(batch)
+        self.metrics.add(batch[0].shape, waited, time.perf_counter() - start)
+        metrics = self._line(result) if result.applied else {}
+        if metrics:
+            with profiler.span("report"):
+                session.parts.sinks.write(session.state.step, metrics)
+        return result.applied
+
+    def _line(self, result: StepResult) -> dict[str, Any]:
+        """Return what the sinks are told of an update, nothing if it is not their turn."""
+        session, state, metrics = self.session, self.session.state, dict(result.observed)
+        if is_logged(state.step, session.config, session.max_steps):
+            metrics = {**self.metrics.line(result, state), **metrics}
+            if session.config.max_grad_norm > 0.0:
+                state.count_report()
+        return metrics
+
+    def _after_step(self, batches: Prefetch) -> None:
+        """Sample, evaluate and save when it is their turn, while nothing else reads the dataset."""
+        self._sample()
+        self._look_at_losses()
+        if self._evaluates():
+            batches.settle()
+            self._evaluate()
+        if self._saves() or self._keeps():
+            batches.settle()
+            self._save()
+
+    def _catch_up(self) -> None:
+        """Make samples and evaluation of the last step, which the run left out when it left."""
+        state = self.session.state
+        self._sample()
+        self._look_at_losses()
+        if state.step and self._evaluates() and state.evaluation.get("step") != state.step:
+            self._evaluate()
+            if self._saves() or self._keeps():
+                self._save()
+
+    def _evaluate(self) -> None:
+        session = self.session
+        check = session.leaving.check
+        evaluate_now(session.parts, session.config, session.state, session.stopping, check)
+
+    def _look_at_losses(self) -> None:
+        """Where the run goes by the losses of training, look at them when it would evaluate."""
+        session, every = self.session, self.session.config.validation_frequency
+        step, stopping = session.state.step, session.stopping
+        if stopping.standing.metric == TRAIN_LOSS and step and every and step % every == 0:
+            loss = recent_loss(session.state.loss_history, session.config)
+            stopping.observe(step, {TRAIN_LOSS: loss})
+
+    def _evaluates(self) -> bool:
+        """Tell whether it is time to evaluate: by the steps, or because the best are kept."""
+        session = self.session
+        if session.parts.val_dataset is None:
+            return False
+        frequency = session.config.validation_frequency
+        is_time = frequency > 0 and session.state.step % frequency == 0
+        return is_time or (self._saves() and session.retention.best > 0)
+
+    def _saves(self) -> bool:
+        session, every = self.session, self.session.config.save_every
+        step = session.state.step
+        return every > 0 and step % every == 0 and step < session.max_steps
+
+    def _keeps(self) -> bool:
+        """Tell whether this is the best so far, and to be gone back to."""
+        session, step = self.session, self.session.state.step
+        wanted = session.config.restore_best and session.stopping.is_best(step)
+        return wanted and step < session.max_steps
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _restore_best(self) -> None:
+        """Go back to the best checkpoint, unless that is where the run is."""
+        session = self.session
+        standing = session.stopping.standing
+        if standing.metric.startswith("eval/") and standing.best is None:
+            warnings.warn(
+                f"training.restore_best: no value of {standing.metric} was finite; the parameters "
+                "stay those of the last step",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return
+        best = checkpoint.find(session.run.path / "best")
+        if best.manifest.step != session.state.step:
+            session.restore(best)
+
+    def _position(self) -> tuple[int, int]:
+        return self.session.state.step, self.session.state.position
+
+    def _make_durable(self) -> None:
+        """Put on disk what a checkpoint of now must not be without: the metrics up to here."""
+        self._confirm()
+        self.session.parts.sinks.sync()
+
+    def _confirm(self) -> None:
+        """Make sure that the directory is there and this run's: whatever writes in it asks."""
+        self.session.run.confirm()
+        if self.owner is not None:
+            self.owner.confirm()
+
+    def _save(self) -> None:
+        """Save on the way; what the disk refuses is told, and tried again at the next interval."""
+        session, policy = self.session, self.session.config.on_save_error
+        self._make_durable()
+        self._attempt(session.saver.wait, policy)
+        state = session.take()
+        saved = self._attempt(lambda: session.saver.save(session.state.step, state), policy)
+        self._saved = self._position() if saved else None
+
+    def _finish_writing(self) -> None:
+        """Wait for what is being written; its failure is told, for a save of now follows."""
+        self._attempt(self.session.saver.wait, "continue")
+
+    def _attempt(self, action: Callable[[], None], policy: str) -> bool:
+        """Tell whether an action could be done; what is no fault of a disk is raised."""
+        try:
+            action()
+        except CheckpointError as error:
+            self.session.run.confirm()  # that the directory has gone says more
+            if policy == "stop" or not is_failed_write(error):
+                raise
+            warnings.warn(
+                f"{error}. Training goes on and tries again when the next checkpoint is due",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return False
+        return True
+
+    # ------------------------------------------------------------------ reports
+
+    def _sample(self) -> None:
+        """Write text after the prompts when it is due, once per step."""
+        session, state = self.session, self.session.state
+        sampler, step = session.sampler, state.step
+        if sampler is None or state.sampled_step == step:
+            return
+        if sampler.is_due(step, session.max_steps):
+            session.parts.sinks.write(step, sampler.texts(step, session.leaving.check))
+            state.sampled_step = step
+
+    def _summarize(self, status: str, seconds: float) -> None:
+        session, state = self.session, self.session.state
+        with suppress(ConfigError):  # a directory that was taken over is left as it is
+            self._confirm()
+            session.run.write_summary(
+                {
+                    "status": status,
+                    "stopped_by": session.stopped or session.stopping.reason or None,
+                    "steps": state.step,
+                    "train_loss": state.loss_history[-1] if state.loss_history else None,
+                    "eval_loss": state.evaluation.get("eval/loss"),
+                    **self.metrics.summary(seconds, state.tokens_seen),
+                    "seconds": seconds,
+                    "parameters": session.parts.model.parameters.count,
+                    "failed_saves": session.saver.failures,
+                    "best": session.stopping.summary(),
+                }
+            )

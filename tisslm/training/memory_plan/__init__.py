@@ -1,0 +1,1 @@
+"""The memory of a run: what each part of it takes, and whether the whole fits."""

@@ -1,0 +1,256 @@
+"""What a memory plan consists of, and the items of each part of a run.
+
+Each is asked of the code that will take the memory: the model's parameters, its ``plan``, the
+optimizer's ``state``.
+
+What does not live here: the plan of a whole run (``planning``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tisslm.config import TrainingConfig
+from tisslm.contracts import Model, Optimizer
+from tisslm.memory import Parameters, ParameterSpec
+from tisslm.memory.copies import copy_bytes
+from tisslm.registry import Registry
+from tisslm.system.memory_limit import resident, size_text
+from tisslm.tracking.pass_arrays import planned_room
+
+__all__ = [
+    "FAMILIES",
+    "Item",
+    "MemoryPlan",
+    "all_monitors",
+    "copy_items",
+    "monitor_items",
+    "optimizer_items",
+    "parameter_items",
+    "pass_items",
+    "sampling_items",
+]
+
+#: What memory is for, in the order of tables. Where a model lets the chunk of logits and the
+#: layers' scratch share bytes, all of that is "scratch".
+FAMILIES = (
+    "parameters",
+    "gradients",
+    "optimizer state",
+    "checkpoint copy",
+    "activations",
+    "stream",
+    "logits",
+    "scratch",
+    "thread scratch",
+    "monitors",
+    "data",
+    "batches",
+)
+
+#: Largest dimension of the small parameters that an optimizer is tried on, twice.
+SMALL = (8, 16)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One part of a plan.
+
+    Attributes
+    ----------
+    family : str
+        One of ``FAMILIES``.
+    layer : str
+        Where in the model, such as ``blocks.0.mlp``; "" for what belongs to no layer.
+    nbytes : int
+    exists : bool
+        Whether it was taken already.
+    """
+
+    family: str
+    layer: str
+    nbytes: int
+    exists: bool = False
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a run keeps resident at its peak, beyond the interpreter and its libraries.
+
+    ``imports`` measures these, so that the sum can be compared with the memory of the process.
+    """
+
+    items: tuple[Item, ...]
+
+    @property
+    def total(self) -> int:
+        """Bytes of the whole run."""
+        return sum(item.nbytes for item in self.items)
+
+    @property
+    def remaining(self) -> int:
+        """Bytes that are still to be taken."""
+        return sum(item.nbytes for item in self.items if not item.exists)
+
+    @property
+    def imports(self) -> int:
+        """Bytes that the process holds now beyond what of the plan is there: its imports."""
+        return max(0, resident() - (self.total - self.remaining))
+
+    @property
+    def by_family(self) -> dict[str, int]:
+        """Bytes of each family; all are named."""
+        found = dict.fromkeys(FAMILIES, 0)
+        for item in self.items:
+            found[item.family] += item.nbytes
+        return found
+
+    @property
+    def by_layer(self) -> dict[str, dict[str, int]]:
+        """Bytes of each family in each layer, in the order of the model."""
+        found: dict[str, dict[str, int]] = {}
+        for item in self.items:
+            if item.layer:
+                row = found.setdefault(item.layer, {})
+                row[item.family] = row.get(item.family, 0) + item.nbytes
+        return found
+
+    def sentence(self) -> str:
+        """Name the families that are not empty, the largest first."""
+        sizes = sorted(self.by_family.items(), key=lambda pair: -pair[1])
+        return ", ".join(f"{name} {size_text(n)}" for name, n in sizes if n)
+
+
+def _layers(model: Model) -> tuple[str, ...]:
+    return tuple(getattr(model, "layer_names", ()))
+
+
+def _layer_of(name: str, layers: Container[str]) -> str:
+    """Return the layer that a parameter belongs to: a name of the model's, or its first word."""
+    prefix = name
+    while prefix:
+        prefix = prefix.rpartition(".")[0]
+        if prefix in layers:
+            return prefix
+    return name.partition(".")[0]
+
+
+def parameter_items(model: Model) -> Iterator[Item]:
+    """Yield what parameters and gradients take, layer by layer."""
+    parameters, layers = model.parameters, frozenset(_layers(model))
+    exists = parameters.has_memory
+    named = 0
+    for p in parameters:
+        layer, nbytes = _layer_of(p.name, layers), p.data.nbytes
+        yield Item("parameters", layer, nbytes, exists)
+        if p.trainable:
+            named += nbytes
+            yield Item("gradients", layer, nbytes, exists)
+    padding = parameters.data.nbytes - named
+    yield Item("parameters", "", padding, exists)
+    yield Item("gradients", "", padding, exists)
+
+
+def pass_items(model: Model, sizes: Mapping[str, int]) -> Iterator[Item]:
+    """Sort the buffers of a pass by the form of their names, as ``Model.plan`` says."""
+    layers = _layers(model)
+    for name, nbytes in sizes.items():
+        first, _, rest = name.partition(".")
+        if first == "layers":
+            i = int(rest.partition(".")[0])
+            layer = layers[i] if i < len(layers) else f"layers.{i}"
+            yield Item("activations", layer, nbytes)
+        elif rest:
+            yield Item("scratch", "", nbytes)
+        else:
+            yield Item("logits" if name == "logits" else "stream", "", nbytes)
+
+
+def optimizer_items(
+    model: Model, config: TrainingConfig, optimizer: object, registry: Registry
+) -> Iterator[Item]:
+    """Plan the state: measured on an object, or on objects made for two small models.
+
+    State is taken to grow with the numbers of its parameter, or of all parameters when its name
+    has none.
+    """
+    layers = frozenset(_layers(model))
+    if isinstance(optimizer, Optimizer):
+        for name, array in optimizer.state().items():
+            owner = name.rpartition("/")[0]
+            yield Item("optimizer state", owner and _layer_of(owner, layers), array.nbytes, True)
+        return
+    sizes = {p.name: p.data.size for p in model.parameters if p.trainable}
+    sizes[""] = model.parameters.data.size
+    less, more = (_small_state(model, n, config, optimizer, registry) for n in SMALL)
+    for owner, (count, nbytes) in more.items():
+        fewer, before = less.get(owner, (count, nbytes))
+        grown = (nbytes - before) / (count - fewer) if count > fewer else 0.0
+        whole = round(nbytes + grown * (sizes[owner] - count))
+        yield Item("optimizer state", owner and _layer_of(owner, layers), whole)
+
+
+def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
+    """Yield what a copy of parameters and optimizer state takes (``training.async_save``).
+
+    Parameters
+    ----------
+    model : Model
+    state : iterable of Item
+        Of the optimizer.
+    """
+    sizes = [p.data.nbytes for p in model.parameters] + [item.nbytes for item in state]
+    yield Item("checkpoint copy", "", copy_bytes(iter(sizes)))
+
+
+def sampling_items(model: Model) -> Iterator[Item]:
+    """Yield what samples on the way take: the keys and values of one sequence."""
+    if model.cache_bytes:
+        yield Item("scratch", "", model.cache_bytes)
+
+
+def all_monitors(given: Iterable[object], config: TrainingConfig) -> list[object]:
+    """Return the monitors of a run as they are named: those given, and what settings ask for."""
+    found = list(given)
+    named = [spec if isinstance(spec, str) else _name_of(spec) for spec in found]
+    if config.log_gradients and "gradient_norms" not in named:
+        found.append("gradient_norms")
+    return found
+
+
+def _name_of(spec: object) -> object:
+    """Return the name in a pair of name and options, None of anything else."""
+    return spec[0] if isinstance(spec, tuple | list) and spec else getattr(spec, "name", None)
+
+
+def monitor_items(
+    model: Model, wants: Collection[str], batch: int, time: int, precision: str
+) -> Iterator[Item]:
+    """Yield what monitors of these wants take beyond the arrays that they look at."""
+    for nbytes in planned_room(wants, model, batch, time, precision).values():
+        yield Item("monitors", "", nbytes)
+
+
+def _small_state(
+    model: Model, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
+) -> Mapping[str, tuple[int, int]]:
+    """Return (numbers, bytes of state) of each parameter of a small model, "" for all of them."""
+    small = Parameters(
+        ParameterSpec(
+            p.name, tuple(min(n, largest) for n in p.shape), p.decay, p.lr_scale, p.trainable
+        )
+        for p in model.parameters
+    )
+    made: Any = registry.build("optimizer", optimizer, small, config.learning_rate)
+    counts = {p.name: int(np.prod(p.shape)) for p in small}
+    found: dict[str, tuple[int, int]] = {}
+    for name, array in made.state().items():
+        owner = name.rpartition("/")[0]
+        owner = owner if owner in counts else ""
+        count = counts.get(owner, small.data.size)
+        found[owner] = (count, found.get(owner, (0, 0))[1] + array.nbytes)
+    return found

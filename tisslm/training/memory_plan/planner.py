@@ -1,0 +1,244 @@
+"""The memory of a whole run, known before any of it is taken, and whether it fits.
+
+The model may be one of shapes (``Transformer.of_shapes``).
+
+What does not live here: the items of a plan (``memory_plan``), how much memory there is
+(``memory_limit``), and how fast a run will be (``measuring``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from tisslm import ops
+from tisslm.config import TrainingConfig
+from tisslm.contracts import Dataset, Model, Monitor
+from tisslm.errors import ConfigError
+from tisslm.optim.update_norm import Movement
+from tisslm.registry import Registry
+from tisslm.system.memory_limit import MemoryLimit, resolve_limit, size_text
+from tisslm.tracking.monitoring import wants_of
+from tisslm.training.batches import TargetWeights
+from tisslm.training.memory_plan.items import (
+    Item,
+    MemoryPlan,
+    all_monitors,
+    copy_items,
+    monitor_items,
+    optimizer_items,
+    parameter_items,
+    pass_items,
+    sampling_items,
+)
+from tisslm.training.passes import Passes
+
+__all__ = ["CHECKPOINTING", "Planner", "RunPlan", "fit_memory", "settle"]
+
+#: Settings of activation checkpointing, the one that recomputes least first.
+CHECKPOINTING = ("none", "every=8", "every=4", "every=3", "every=2", "full")
+
+
+class RunPlan(NamedTuple):
+    """What was settled before a run takes any memory.
+
+    Attributes
+    ----------
+    passes : Passes
+        How its passes are run, which its model is still to be told.
+    nbytes : int
+        What it is planned to take, beyond the interpreter and its libraries.
+    imports : int
+        What these held when it was planned.
+    time : int
+        T of a training pass.
+    monitors : tuple of Monitor
+        All of the run's, built.
+    """
+
+    passes: Passes
+    nbytes: int
+    imports: int
+    time: int
+    monitors: tuple[Monitor, ...]
+
+
+class Planner:
+    """Plans of one run under several batch sizes and ways to run a pass.
+
+    It asks, and changes nothing.
+
+    Parameters
+    ----------
+    model : Model
+        With memory or without.
+    config : TrainingConfig
+    optimizer : str, (str, dict) or Optimizer
+    registry : Registry
+    datasets : iterable of Dataset or None
+        Training data first.
+    precision : {"fp32", "bf16", "fp16"}
+    monitors : iterable of parts
+        Without those that the configuration adds.
+
+    Attributes
+    ----------
+    monitors : tuple of Monitor
+        All of the run's, built: it takes one to know what it wants.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: TrainingConfig,
+        optimizer: object,
+        registry: Registry,
+        *,
+        datasets: Iterable[Dataset | None] = (),
+        precision: str = "fp32",
+        monitors: Iterable[object] = (),
+    ) -> None:
+        named = all_monitors(monitors, config)
+        self.monitors: tuple[Monitor, ...] = tuple(registry.build("monitor", m) for m in named)
+        self.model = model
+        self.config = config
+        self.precision = precision
+        self.datasets = [dataset for dataset in datasets if dataset is not None]
+        state = list(optimizer_items(model, config, optimizer, registry))
+        self._fixed = [
+            *parameter_items(model),
+            *state,
+            *(copy_items(model, state) if config.async_save else ()),
+            *(sampling_items(model) if config.sample_every else ()),
+            *(Item("data", "", getattr(d, "nbytes", 0), True) for d in self.datasets),
+            Item("thread scratch", "", getattr(model, "thread_scratch", 0)),
+            Item("thread scratch", "", ops.norm_parts_bytes(model.parameters.data.size)),
+            Item("thread scratch", "", Movement.planned(model.parameters)),
+        ]
+
+    @property
+    def time(self) -> int:
+        """T of a training pass."""
+        known = [dataset.seq_len for dataset in self.datasets if hasattr(dataset, "seq_len")]
+        return max(known, default=self.model.seq_len)
+
+    def plan(self, checkpointing: str = "none", batch_size: int | None = None) -> MemoryPlan:
+        """Plan the run.
+
+        Parameters
+        ----------
+        checkpointing : str
+            One of ``CHECKPOINTING``, or any ``every=N``.
+        batch_size : int, optional
+            Rows of a micro-batch; left out, the configuration's.
+
+        Raises
+        ------
+        ConfigError
+            If the model cannot run its passes so.
+        """
+        batch = self.config.batch_size if batch_size is None else batch_size
+        sizes = self._pass_sizes(Passes(self.precision, checkpointing), batch)
+        passes = pass_items(self.model, sizes)
+        wants = wants_of(self.monitors)
+        seen = monitor_items(self.model, wants, batch, self.time, self.precision)
+        return MemoryPlan((*self._fixed, *passes, *seen, *self._batches(batch)))
+
+    def _pass_sizes(self, passes: Passes, batch: int) -> Mapping[str, int]:
+        """Ask the model for the buffers of a pass; one that is not prepared has one way only."""
+        model, prepare = self.model, getattr(type(self.model), "prepare", None)
+        if prepare is None and passes != Passes():
+            raise ConfigError(
+                f"training.precision = {passes.precision!r}, activation_checkpointing = "
+                f"{passes.activation_checkpointing!r}: {type(model).__name__} has no prepare(), so "
+                "it runs in fp32 and keeps every activation; leave both at their defaults"
+            )
+        if prepare is None:
+            return {}
+        if prepare is not Model.prepare:
+            return model.plan(batch, self.time, **passes._asdict())
+        model.prepare(**passes._asdict())  # the contract's own: refuses all but the defaults
+        return model.plan(batch, self.time)
+
+    def _batches(self, batch: int) -> Iterator[Item]:
+        rows = batch * self.config.gradient_accumulation_steps
+        yield Item("batches", "", TargetWeights.planned(rows, batch, self.time))
+        for dataset in self.datasets[:1]:
+            yield Item("batches", "", dataset.stream_bytes(rows))
+
+    def alternatives(self) -> dict[str, MemoryPlan]:
+        """Return the plan of each setting of activation checkpointing that the model takes."""
+        found = {}
+        for checkpointing in CHECKPOINTING:
+            try:
+                found[checkpointing] = self.plan(checkpointing)
+            except ConfigError:  # a model without it
+                continue
+        return found
+
+
+def fit_memory(planner: Planner) -> str:
+    """Check that a run fits ``training.memory_limit``, before it takes anything.
+
+    Parameters
+    ----------
+    planner : Planner
+
+    Returns
+    -------
+    str
+        The activation checkpointing of the run: its setting, or for "auto" the first of
+        ``CHECKPOINTING`` that fits.
+
+    Raises
+    ------
+    ConfigError
+        If it does not fit; the message has the plan and what would.
+    """
+    return _first_that_fits(planner)[0]
+
+
+def settle(planner: Planner) -> RunPlan:
+    """Settle how the passes of a run are made, and check that it fits its memory.
+
+    Parameters and errors are those of ``fit_memory``.
+    """
+    checkpointing, plan = _first_that_fits(planner)
+    passes = Passes(planner.precision, checkpointing)
+    return RunPlan(passes, plan.total, plan.imports, planner.time, planner.monitors)
+
+
+def _first_that_fits(planner: Planner) -> tuple[str, MemoryPlan]:
+    limit = resolve_limit(planner.config.memory_limit)
+    wanted = planner.config.activation_checkpointing
+    plans = planner.alternatives() if wanted == "auto" else {wanted: planner.plan(wanted)}
+    for checkpointing, plan in plans.items():
+        if plan.remaining <= limit.nbytes:
+            return checkpointing, plan
+    last = list(plans)[-1]
+    raise ConfigError(_refusal(planner, last, plans[last], limit))
+
+
+def _refusal(planner: Planner, checkpointing: str, plan: MemoryPlan, limit: MemoryLimit) -> str:
+    taken = plan.total - plan.remaining
+    already = f", {size_text(taken)} of which are there already" if taken else ""
+    return (
+        f"training.memory_limit: the run needs {size_text(plan.total)}{already} "
+        f"({plan.sentence()}), but may take {size_text(limit.nbytes)} ({limit.source}); "
+        f"{_advice(planner, checkpointing, limit)}"
+    )
+
+
+def _advice(planner: Planner, checkpointing: str, limit: MemoryLimit) -> str:
+    """Say what would fit."""
+    kept = planner.alternatives()
+    fits = [name for name, plan in kept.items() if plan.remaining <= limit.nbytes]
+    ways = [f"training.activation_checkpointing = {name!r}" for name in fits[:1]]
+    batch = planner.config.batch_size // 2
+    while batch and planner.plan(checkpointing, batch).remaining > limit.nbytes:
+        batch //= 2
+    if batch:
+        ways.append(f"training.batch_size = {batch} with more gradient_accumulation_steps")
+    if ways:
+        return f"this would fit: {', or '.join(ways)}"
+    return "no batch size would fit: choose a smaller model or a machine with more memory"

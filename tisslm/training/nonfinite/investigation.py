@@ -1,0 +1,191 @@
+"""Run a failed window again, with every op checked, and say where it fails.
+
+What does not live here: the checks (``tracer``), and the window's passes, which the caller hands in
+as a function.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.contracts import Batch, Loss, Model, Optimizer, Stateful
+from tisslm.contracts.part_names import give_name, name_of
+from tisslm.memory import Parameters
+from tisslm.memory.finite import Spot, find_non_finite
+from tisslm.training.nonfinite.finding import Fault, Finding, Kind
+from tisslm.training.nonfinite.tracer import Tracer
+
+__all__ = [
+    "WatchedLoss",
+    "investigate",
+]
+
+Array = NDArray[Any]
+
+
+def investigate(
+    model: Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    rerun: Callable[[Loss], float],
+    norm: Callable[[], float],
+    rows: int,
+    time: int,
+) -> Finding:
+    """Run a window's passes again and find the first number that is not finite.
+
+    Nothing of the run changes but the gradients, which are those of the window once more.
+
+    Parameters
+    ----------
+    model : Model
+    loss : Loss
+    optimizer : Optimizer
+        As they were before the window: no update was made of it.
+    rerun : callable
+        Leaves the gradients of the window by the loss that it is given, and returns the value.
+    norm : callable
+        Returns the norm of those gradients.
+    rows, time : int
+        B of a micro-batch, and T.
+
+    Returns
+    -------
+    Finding
+        Also where the pass cannot be made, for an error in it must hide nothing.
+    """
+    parameters, kept = model.parameters, _state(loss)
+    tracer = Tracer(parameters, rows, time)
+    try:
+        with ops.watching(tracer), model.observed(tracer), np.errstate(all="ignore"):
+            value = rerun(WatchedLoss(loss, tracer))
+        size = norm()
+    except Exception as error:
+        return Finding(None, math.nan, math.nan, remark=f"{type(error).__name__}: {error}")
+    finally:
+        if kept:
+            loss.load_state(kept)
+    if math.isfinite(value) and math.isfinite(size):
+        return Finding(False, value, size, remark=_why_not(loss))
+    fault = tracer.fault or _array_fault(tracer, parameters)
+    if fault is not None and fault.kind == "parameter":
+        fault = _made_by_update(fault, optimizer)
+    return Finding(True, value, size, fault)
+
+
+def _state(loss: Loss) -> Any:
+    """Return a copy of what a loss remembers, nothing for one that remembers nothing."""
+    return json.loads(json.dumps(loss.state()))
+
+
+def _why_not(loss: Loss) -> str:
+    """Say why two passes may differ, "" if they may not."""
+    if type(loss).state is Stateful.state:
+        return ""
+    return (
+        f"the loss {name_of(loss)} keeps a state, so the two passes may differ by that; "
+        "otherwise it was a fault of the hardware"
+    )
+
+
+def _array_fault(tracer: Tracer, parameters: Parameters) -> Fault | None:
+    """Return the first parameter or gradient that is not finite, though no op has met it."""
+    for parameter in parameters:
+        spot = find_non_finite(parameter.data)
+        if spot is not None:
+            return _of(
+                "parameter", tracer.place_of(parameter.name), "forward", parameter.name, spot
+            )
+    for parameter in parameters:
+        spot = find_non_finite(parameter.grad) if parameter.trainable else None
+        if spot is not None:
+            return _of(
+                "gradient", tracer.place_of(parameter.name), "backward", parameter.name, spot
+            )
+    return None
+
+
+def _of(kind: Kind, place: str, direction: str, name: str, spot: Spot) -> Fault:
+    return Fault(kind, place, direction, "", "", name, **vars(spot))
+
+
+def _made_by_update(fault: Fault, optimizer: Optimizer) -> Fault:
+    """Tell whether the last update took a parameter's bad number from the optimizer's state.
+
+    The gradients of that update were finite, or it would not have been made. So a state that is not
+    finite at the same element was so before, or overflowed in it.
+    """
+    parameters = optimizer.parameters
+    shape = parameters[fault.name].shape
+    element = np.ravel_multi_index(fault.index, shape)
+    state = parameters.by_parameter(optimizer.state())
+    for slot, array in _slots(fault.name, state).items():
+        if array.shape[-len(shape) :] != shape:
+            continue
+        spot = find_non_finite(array.reshape(-1, math.prod(shape))[:, element])
+        if spot is not None:
+            whole = find_non_finite(array) or spot
+            return replace(
+                fault,
+                kind="state",
+                direction="update",
+                op=f"{name_of(optimizer)}.update",
+                operand=slot,
+                name=f"{fault.name}/{slot}",
+                value=spot.value,
+                count=whole.count,
+                size=whole.size,
+                micro_batch=None,
+            )
+    return fault
+
+
+def _slots(parameter: str, state: Mapping[str, Array]) -> dict[str, Array]:
+    begin = f"{parameter}/"
+    return {name.removeprefix(begin): state[name] for name in state if name.startswith(begin)}
+
+
+@final
+class WatchedLoss(Loss):
+    """Hand everything to a loss, and show a tracer what goes in and what comes out.
+
+    Parameters
+    ----------
+    loss : Loss
+    tracer : Tracer
+    """
+
+    def __init__(self, loss: Loss, tracer: Tracer) -> None:
+        self.needs = loss.needs  # type: ignore[misc]  # of this object, as the loss has it
+        self._loss, self._tracer = loss, tracer
+        self._name = name_of(loss)
+        give_name(self, self._name)
+
+    def tile(
+        self, logits_NV: Array, targets_N: Array, weights_N: Array, *, gradient: bool = True
+    ) -> Array:
+        """Compute what the loss computes."""
+        name = f"{self._name}.tile"
+        self._tracer.given(name, (("logits_NV", logits_NV), ("weights_N", weights_N)))
+        losses_N = self._loss.tile(logits_NV, targets_N, weights_N, gradient=gradient)
+        self._tracer.made(name, (("losses_N", losses_N), ("logits_NV", logits_NV)))
+        return losses_N
+
+    def whole(self, hidden_BTC: Array, batch: Batch) -> tuple[float, Array]:
+        """Compute what the loss computes."""
+        name = f"{self._name}.whole"
+        self._tracer.enter("head", "forward")
+        self._tracer.given(name, (("hidden_BTC", hidden_BTC), ("weights_BT", batch.weights_BT)))
+        total, d_hidden = self._loss.whole(hidden_BTC, batch)
+        results = (("loss", np.asarray([total], dtype=np.float64)), ("d_hidden", d_hidden))
+        self._tracer.made(name, results)
+        return total, d_hidden

@@ -1,0 +1,231 @@
+"""A run that is composed: its parts, its position, and what acts on them.
+
+Only the loop is given the whole of it, and what stands above the Trainer takes it from there;
+everything below gets what it needs.
+
+What does not live here: composing it (``trainer``), and the way from the first step to the last
+(``loop``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tisslm import checkpoint
+from tisslm.checkpoint.run_directory import RunDirectory
+from tisslm.checkpoint.saver import CheckpointCopy, DirectSaver, Saver
+from tisslm.config import TrainingConfig
+from tisslm.contracts import Dataset, Window
+from tisslm.errors import ConfigError
+from tisslm.tracking.profiling import Profile
+from tisslm.training.batches import steps_per_epoch
+from tisslm.training.components import Components
+from tisslm.training.early_stopping import Stopping
+from tisslm.training.guard import Verdict
+from tisslm.training.incidents import IncidentContext, describe, tell_refusal
+from tisslm.training.interruption import Leaving
+from tisslm.training.passes import Passes
+from tisslm.training.samples import Sampler
+from tisslm.training.snapshot import Snapshot
+from tisslm.training.state import TrainerState
+from tisslm.training.step import Step, StepResult
+
+__all__ = ["Session"]
+
+
+@dataclass
+class Session:
+    """Everything of a run.
+
+    Attributes
+    ----------
+    config : TrainingConfig
+    settings : mapping
+        The whole resolved configuration.
+    parts : Components
+    passes : Passes
+        How passes are run.
+    planned : int
+        Bytes that the run is planned to take, beyond ``imports``.
+    imports : int
+        Bytes that the interpreter and its libraries held when it was planned.
+    max_steps : int
+        Updates of the whole run.
+    step : Step
+    snapshot : Snapshot
+    run : RunDirectory
+    retention : Retention
+        Which checkpoints are kept.
+    leaving : Leaving
+    stopping : Stopping
+    sampler : Sampler or None
+    state : TrainerState
+        The position.
+    saver : Saver
+    stopped : str
+        Why the last run of the loop ended before ``max_steps``, "" if it did not.
+    profile : Profile or None
+    """
+
+    config: TrainingConfig
+    settings: Mapping[str, Any]
+    parts: Components
+    passes: Passes
+    planned: int
+    imports: int
+    max_steps: int
+    step: Step
+    snapshot: Snapshot
+    run: RunDirectory
+    retention: checkpoint.Retention
+    leaving: Leaving
+    stopping: Stopping
+    sampler: Sampler | None
+    state: TrainerState
+    saver: Saver = field(init=False)
+    stopped: str = ""
+    profile: Profile | None = None
+
+    def __post_init__(self) -> None:
+        self.saver = DirectSaver(self._write_checkpoint)
+
+    # ------------------------------------------------------------------ steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one pass over the dataset, the last of which may be smaller."""
+        return steps_per_epoch(self.parts.dataset, self.config)
+
+    def dataset(self, where: str) -> Dataset:
+        """Return what is trained on.
+
+        Parameters
+        ----------
+        where : str
+            What messages begin with.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        if self.parts.dataset is None:
+            raise ConfigError(f"{where}: no dataset was given; pass dataset= to the Trainer")
+        return self.parts.dataset
+
+    def batches(self, where: str) -> Iterator[Window]:
+        """Open the data where the run stands; a batch is good until the next but one.
+
+        Parameters and errors are those of ``dataset``.
+        """
+        config, dataset = self.config, self.dataset(where)
+        return dataset.stream(config.rows_per_update, config.seed, start=self.state.position)
+
+    def train_step(self, window: Window) -> StepResult:
+        """Make one step of a window, and move on.
+
+        Parameters
+        ----------
+        window : tuple of integer ndarrays of shape (B, T)
+
+        Raises
+        ------
+        ShapeError, DataError, NonFiniteError
+            As ``Step.make``.
+        NonFiniteError, SpikeError
+            If the step was refused, and the run is to stop at it.
+        """
+        state = self.state
+        result = self.step.make(window, state)
+        if result.refused is not None:
+            self._refuse(window, result, result.refused)
+        state.tokens_seen += window[0].size * self.parts.communicator.size
+        state.epoch = state.position // max(1, self.steps_per_epoch)
+        return result
+
+    def _refuse(self, window: Window, result: StepResult, verdict: Verdict) -> None:
+        """Look into a refused step, note it down, count it, and tell it."""
+        nonfinite, context = verdict.kind == "nonfinite", self._incident_context()
+        finding = self.step.investigate(window) if nonfinite else None
+        incident = describe(context, verdict.kind, window, result.loss, result.grad_norm, finding)
+        file = incident.write(self.run.path) if self.run.made else None
+        if not verdict.stop:
+            self.state.count_refusal()
+        tell_refusal(
+            incident,
+            verdict,
+            number=context.refused_in_a_row + 1,
+            limit=self.config.max_nonfinite,
+            file=file,
+            stuck=self.parts.scaler.stuck,
+            precision=self.passes.precision,
+        )
+
+    def _incident_context(self) -> IncidentContext:
+        state, config = self.state, self.config
+        return IncidentContext(
+            step=state.step,
+            position=state.position,
+            refused_in_a_row=state.refused_in_a_row,
+            seed=config.seed,
+            rows_per_update=config.rows_per_update,
+            run_path=self.run.path,
+            checkpoints=self.run.checkpoints,
+            dataset=self.parts.dataset,
+            from_file="data" in self.settings,
+        )
+
+    # ------------------------------------------------------------------ the state
+
+    def take(self) -> checkpoint.Checkpoint:
+        """Return all that the run needs to go on; arrays are views."""
+        return self.snapshot.take(self.state)
+
+    def restore(self, path: checkpoint.Where) -> None:
+        """Go to where a checkpoint is.
+
+        Parameters and errors are those of ``Snapshot.restore``.
+        """
+        self.state = self.snapshot.restore(path, self.max_steps)
+
+    @contextmanager
+    def kept(self, where: str) -> Iterator[None]:
+        """Put everything that steps change back at the end, also if an error ends them.
+
+        It is copied first, which takes as much memory once more.
+
+        Parameters
+        ----------
+        where : str
+            What messages begin with.
+        """
+        taken, parts = self.take(), self.parts
+        copy = CheckpointCopy(taken).take(taken)
+        rate, epoch = parts.optimizer.get_lr(), getattr(parts.dataset, "epoch", 0)
+        try:
+            yield
+        finally:
+            self.state = self.snapshot.put_back(copy, Path(where), self.max_steps)
+            parts.optimizer.set_lr(rate)
+            if parts.dataset is not None:
+                parts.dataset.epoch = epoch
+
+    def save_now(self) -> Path:
+        """Write a checkpoint of now while the caller waits, and return its directory."""
+        if self.run.made:
+            self.run.confirm()
+        else:
+            self.run.make()
+        return self.saver.write_now(self.state.step, self.take())
+
+    def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
+        """Write a state that was taken before; the thread of ``saving`` may be who calls."""
+        self.run.confirm()
+        path = checkpoint.write(self.run.checkpoints, step, found)
+        self.run.known.add(path.name)
+        checkpoint.prune(self.run.checkpoints, self.retention, path)
+        return path

@@ -1,0 +1,293 @@
+"""One step: the gradients of its micro-batches; then check, show, clip, update, and go on.
+
+A step returns what it did, and leaves nothing behind but the parameters, the optimizer's state and
+the position.
+
+What does not live here: the passes (the model), the arithmetic of the update (the optimizer),
+whether a step may be applied (``guard``), and what follows if it may not (``refusal``).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tisslm.config import TrainingConfig
+from tisslm.contracts import Batch, Loss, UpdateMeter, Window
+from tisslm.errors import DataError, ShapeError
+from tisslm.optim.update_norm import Movement
+from tisslm.tracking.monitoring import Monitoring
+from tisslm.tracking.sink_group import is_logged, is_monitored
+from tisslm.training.batches import TargetWeights
+from tisslm.training.components import Components
+from tisslm.training.guard import Verdict, judge
+from tisslm.training.nonfinite import Finding, investigate
+from tisslm.training.state import TrainerState
+
+__all__ = ["Step", "StepResult"]
+
+Array = NDArray[Any]
+
+#: Added to the norm before it divides, as in PyTorch's clip_grad_norm_.
+CLIP_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did.
+
+    Attributes
+    ----------
+    loss : float
+        Over the real targets of all processes, in nats, without the loss scale.
+    grad_norm : float
+        Of its gradients, without the loss scale and before clipping.
+    learning_rate : float
+        What the update was made with, or would have been.
+    applied : bool
+        Whether an update was made.
+    clipped : bool
+        Whether its gradients were.
+    observed : mapping
+        What the monitors found, if they looked.
+    parameter_norm, update_ratio : float or None
+        Norm of the parameters before the update, and of the update over it; None unless the step
+        is logged and the optimizer tells.
+    refused : Verdict or None
+        Why no update was made, where the guard refused it; an overflow under the loss scale is no
+        refusal.
+    """
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    applied: bool = False
+    clipped: bool = False
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    parameter_norm: float | None = None
+    update_ratio: float | None = None
+    refused: Verdict | None = None
+
+
+class Step:
+    """Makes the steps of a run, whoever asks for them.
+
+    Parameters
+    ----------
+    parts : Components
+    config : TrainingConfig
+    precision : {"fp32", "bf16", "fp16"}
+        Of the passes.
+    monitoring : Monitoring
+    check : callable
+        Called before each micro-batch; what it raises drops the step.
+    last : int
+        Number of the last update of the run.
+    """
+
+    def __init__(
+        self,
+        parts: Components,
+        config: TrainingConfig,
+        precision: str,
+        monitoring: Monitoring,
+        check: Callable[[], None],
+        last: int,
+    ) -> None:
+        self.parts = parts
+        self.config = config
+        self.precision = precision
+        self._monitoring = monitoring
+        self._check = check
+        self._last = last
+        self._targets = TargetWeights()
+        measures = parts.optimizer.measures_movement
+        self._movement = Movement(parts.model.parameters) if measures else None
+
+    def make(self, window: Window, state: TrainerState) -> StepResult:
+        """Make one update of a window, or none if it must not be made.
+
+        Parameters
+        ----------
+        window : tuple of integer ndarrays of shape (B, T)
+            Inputs, targets and, where rows hold several documents, where in its row the document
+            of each token begins; of all micro-batches.
+        state : TrainerState
+            The position, which an update moves on. A refused step is not counted yet.
+
+        Raises
+        ------
+        ShapeError, DataError
+            As ``gradients``.
+        NonFiniteError
+            If gradients overflow, and no smaller loss scale is left.
+        """
+        looks = is_monitored(state.step + 1, self.config, self._last)
+        self._monitoring.begin(looks)
+        return self.apply(self.gradients(window), state)
+
+    def gradients(self, window: Window, loss: Loss | None = None) -> float:
+        """Leave the gradients of a window's mean loss, times the loss scale, and return that loss.
+
+        Parameters
+        ----------
+        window : tuple of integer ndarrays of shape (B, T)
+            As for ``make``.
+        loss : Loss, optional
+            Left out, the run's.
+
+        Returns
+        -------
+        float
+            Over the real targets of all processes, in nats, without the loss scale.
+
+        Raises
+        ------
+        ShapeError
+            If the shapes differ.
+        DataError
+            If there is no target.
+        """
+        parts, rows = self.parts, self.config.batch_size
+        x, y, *begins = window
+        start = begins[0] if begins else None
+        loss = parts.loss if loss is None else loss
+        count = self._count_targets(x, y, start)
+        parts.optimizer.zero_grad()
+        scale = parts.scaler.begin()
+        total = 0.0
+        for first in range(0, len(x), rows):
+            self._check()  # which drops what is accumulated, if the run is to end
+            part = slice(first, first + rows)
+            weights = self._targets.weigh(y[part], count)
+            weights *= scale
+            batch = Batch(x[part], y[part], weights, None if start is None else start[part])
+            with self._monitoring.watching(batch.start_BT):
+                total += parts.model.step_loss(batch, loss, first_row=first)
+        total = parts.communicator.sum_scalars([total])[0] / scale
+        parts.communicator.sum_gradients(parts.model.parameters.grad)
+        return total
+
+    def _count_targets(self, x: Array, y: Array, start: Array | None) -> int:
+        """Check a window, and count its real targets over all processes."""
+        if x.shape != y.shape or x.ndim != 2:
+            raise ShapeError(
+                f"train_step: expected x and y of one shape (B, T), got {x.shape} and {y.shape}"
+            )
+        self.parts.model.check_start(start, x.shape)
+        counted = float(self._targets.count(y))
+        count = int(self.parts.communicator.sum_scalars([counted])[0])
+        if count == 0:
+            raise DataError("train_step: every target is -100; there is nothing to learn from")
+        return count
+
+    def apply(self, loss: float, state: TrainerState) -> StepResult:
+        """Make one update of the gradients that are there, or none if they must not be applied.
+
+        Parameters
+        ----------
+        loss : float
+            Of the step, in nats.
+        state : TrainerState
+            As for ``make``.
+        """
+        parts, config = self.parts, self.config
+        norm = parts.scaler.norm()
+        result = StepResult(loss, norm, parts.scheduler.get_lr())
+        if self.overflowed(loss, norm):
+            parts.scaler.shrink()
+            state.skipped += 1
+            return result
+        verdict = judge(loss, norm, state.loss_history, config, state.refused_in_a_row)
+        if not verdict.apply:
+            return replace(result, refused=verdict)
+        if verdict.what:
+            _warn(f"step {state.step + 1}: {verdict.what}")
+        self._monitoring.before_update(parts.scaler.current)
+        movement = self._movement if is_logged(state.step + 1, config, self._last) else None
+        applied, clipped = self.update(norm, movement)
+        if not applied:
+            state.skipped += 1
+            return result
+        observed = self._monitoring.after_update()
+        state.count_update(loss, clipped)
+        parts.scheduler.step(state.step)
+        return replace(
+            result,
+            applied=True,
+            clipped=clipped,
+            observed=observed,
+            parameter_norm=None if movement is None else movement.parameter_norm,
+            update_ratio=None if movement is None else movement.ratio,
+        )
+
+    def update(self, norm: float, movement: UpdateMeter | None = None) -> tuple[bool, bool]:
+        """Clip and apply the gradients that are there, whatever they are.
+
+        Parameters
+        ----------
+        norm : float
+            Of the gradients without the loss scale.
+        movement : UpdateMeter, optional
+            What measures how far the parameters move.
+
+        Returns
+        -------
+        (bool, bool)
+            Whether an update was made, and whether its gradients were clipped.
+        """
+        clipped = self.clip(self.config.max_grad_norm, norm)
+        return self.parts.optimizer.step(movement), clipped
+
+    def clip(self, max_norm: float, norm: float) -> bool:
+        """Leave a factor with the optimizer: the one that limits the norm, over the loss scale.
+
+        Parameters
+        ----------
+        max_norm : float
+            0 limits nothing.
+        norm : float
+            Of the gradients without the loss scale.
+
+        Returns
+        -------
+        bool
+            Whether it limits the norm.
+        """
+        factor = max_norm / (norm + CLIP_EPS) if max_norm > 0.0 else 1.0
+        factor = factor if factor < 1.0 else 1.0
+        scaler = self.parts.scaler
+        admits = scaler.admit if self.precision == "fp16" else None
+        self.parts.optimizer.scale_next_step(factor / scaler.current, admits)
+        return factor < 1.0
+
+    def overflowed(self, loss: float, norm: float) -> bool:
+        """Tell whether gradients are not finite, and a smaller loss scale may be all they need."""
+        half, stuck = self.precision == "fp16", self.parts.scaler.stuck
+        return half and math.isfinite(loss) and not math.isfinite(norm) and not stuck
+
+    def investigate(self, window: Window) -> Finding:
+        """Run the passes of a failed window again, and find where they fail.
+
+        Nothing of the run changes but the gradients, which are those of the window once more.
+        """
+        parts = self.parts
+        self._monitoring.begin(False)  # the search for what failed is no step
+        return investigate(
+            parts.model,
+            parts.loss,
+            parts.optimizer,
+            rerun=lambda watched: self.gradients(window, watched),
+            norm=parts.scaler.norm,
+            rows=self.config.batch_size,
+            time=window[0].shape[1],
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=5)

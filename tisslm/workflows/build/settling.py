@@ -1,0 +1,158 @@
+"""Values that nobody asked for follow those that somebody did, or give way to them, with a note.
+
+Defaults and presets are guesses: where a setting that was asked for contradicts one, the guess is
+replaced. Here is what only parts, presets and data can tell; a setting that takes back a weaker
+source's is ``config.giving_way``.
+
+What does not live here: anything that was asked for. That is carried out as it is, or refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tisslm.config import RunConfig
+from tisslm.config.aliases import note
+from tisslm.config.fields import show
+from tisslm.config.precedence import DEFAULT_PARTS
+from tisslm.config.sections import FAMILY
+from tisslm.contracts import ModelConfig, ModelFamily
+from tisslm.workflows.build.data import RunData, load_data
+from tisslm.datasets.splits import TooShortError
+from tisslm.errors import ConfigError, PluginError
+from tisslm.workflows.load_model import saved_tokenizer
+from tisslm.registry import Registry
+from tisslm.workflows.build.tokenizer import LearnsFromTextError
+
+__all__ = ["read_data", "settle_names", "settle_sizes"]
+
+
+def settle_names(config: RunConfig, registry: Registry) -> RunConfig:
+    """Let the parts that nobody named be those that take the options that somebody gave.
+
+    Raises
+    ------
+    ConfigError
+        If several parts take them.
+    """
+    for section in DEFAULT_PARTS:
+        config = _settle_name(config, section, registry)
+    return config
+
+
+def _settle_name(config: RunConfig, section: str, registry: Registry) -> RunConfig:
+    part = getattr(config, section)
+    asked = [key for key in part.options if f"{section}.{key}" in config.said]
+    if f"{section}.name" in config.said or not asked:
+        return config
+    if set(asked) <= _options(registry, section, part.name):
+        return config
+    names = [entry.entry.name for entry in registry.entries(section)]
+    takers = [name for name in names if set(asked) <= _options(registry, section, name)]
+    given = " and ".join(f"{section}.{key}" for key in asked)
+    if len(takers) > 1:
+        raise ConfigError(
+            f"{section}.name: expected the part that {given} belongs to: {' or '.join(takers)}; "
+            f"{part.name}, which is taken where none is named, has no such option"
+        )
+    if not takers:
+        return config
+    note(f"{section}.name = {show(takers[0])} follows from {given}, in place of {show(part.name)}")
+    return config.changed(section, name=takers[0])
+
+
+def _options(registry: Registry, section: str, name: str) -> frozenset[str]:
+    """Return the options of a part; none of one that cannot be imported."""
+    try:
+        return registry.options(section, name)
+    except PluginError:
+        return frozenset()
+
+
+def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily, ModelConfig]:
+    """Return the model's family and its shape, with a vocabulary of 1 where none is given.
+
+    Parameters
+    ----------
+    model : dict
+        The keys of ``[model]``; a preset's heads and channels follow those that are among them.
+    registry : Registry
+
+    Raises
+    ------
+    ConfigError
+        If they do not fit each other.
+    """
+    values = {"vocab_size": 1, **model}
+    family: ModelFamily = registry.build("model", values.pop("family", FAMILY))
+    shape = family.configure(**values)
+    found_values = shape.values()
+    for key, own in family.presets.get(model.get("preset", ""), {}).items():
+        found = found_values.get(key)
+        if key not in model and found != own:
+            note(f"model.{key} = {found} in place of the preset's {own}, to fit what was given")
+    return family, shape
+
+
+def read_data(
+    config: RunConfig, seq_len: int, registry: Registry
+) -> tuple[RunConfig, int, RunData]:
+    """Read the data; the tokenizer, what is held out and the length of rows give way to them.
+
+    Parameters
+    ----------
+    config : RunConfig
+    seq_len : int
+        T of the model's configuration.
+    registry : Registry
+
+    Returns
+    -------
+    config : RunConfig
+    seq_len : int
+    data : RunData
+
+    Raises
+    ------
+    ConfigError, DataError
+        As ``load_data`` does.
+    """
+    first: TooShortError | None = None
+    notes: list[str] = []
+    while True:
+        try:
+            find = lambda: saved_tokenizer(config, registry)  # noqa: B023, E731
+            data = load_data(config, seq_len, registry, find)
+        except TooShortError as error:
+            first = first or error
+            shorter = _shortened(config, seq_len, error)
+            if shorter is None:  # nothing that is left can give way: what was wrong at first
+                raise first from None
+            config, seq_len, said = shorter
+            notes.append(said)
+        except LearnsFromTextError:
+            if "tokenizer.name" in config.said:
+                raise
+            own = show(config.tokenizer.name)
+            notes.append(f'tokenizer.name = "byte" in place of {own}, which learns from a text')
+            config = config.changed("tokenizer", name="byte")
+        else:
+            for said in notes:
+                note(said)
+            return config, seq_len, data
+
+
+def _shortened(
+    config: RunConfig, seq_len: int, error: TooShortError
+) -> tuple[RunConfig, int, str] | None:
+    """Return what the next try is made with, and the note on it; None if nothing gives way."""
+    held_out = [config.data.valid_fraction, *(s.valid_fraction for s in config.data.sources)]
+    if error.was_split and "data.valid_fraction" not in config.said and not any(held_out[1:]):
+        reason = str(error).partition("; ")[0]
+        said = f"data.valid_fraction = {held_out[0]} left out, without validation: {reason}"
+        return config.changed("data", valid_fraction=0.0), seq_len, said
+    if error.n_tokens < 2 or "model.seq_len" in config.said:
+        return None
+    fits = error.n_tokens - 1
+    said = f"model.seq_len = {fits} in place of {seq_len}: the text has {error.n_tokens} tokens"
+    return config.changed("model", seq_len=fits), fits, said

@@ -1,0 +1,263 @@
+"""The tokenizer of a run: that of ready tokens, one of the configuration, or a checkpoint's.
+
+What does not live here: the sources (``run_sources``), and encoding them (``data``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tisslm.config import Part, RunConfig
+from tisslm.config.aliases import note
+from tisslm.config.precedence import DEFAULT_PARTS
+from tisslm.contracts import Tokenizer
+from tisslm.datasets.shard_format import state_digest
+from tisslm.errors import ConfigError, DataError, NoTextError
+from tisslm.registry import Registry
+from tisslm.workflows.build.sources import RunSource
+
+__all__ = [
+    "FindSaved",
+    "LearnsFromTextError",
+    "check_made_with",
+    "no_saved",
+    "run_tokenizer",
+    "tokenizer_without_text",
+]
+
+
+class LearnsFromTextError(ConfigError):
+    """The tokenizer of a configuration learns from a text, and the dataset gives none."""
+
+
+#: Returns name and tokenizer of the checkpoint that a run goes on from, and where that is.
+FindSaved = Callable[[], tuple[str, Tokenizer, Path] | None]
+
+
+def no_saved() -> None:
+    """Return None: there is no checkpoint to go on from."""
+
+
+def run_tokenizer(
+    config: RunConfig,
+    sources: Iterable[RunSource],
+    registry: Registry,
+    find_saved: FindSaved = no_saved,
+) -> Tokenizer | None:
+    """Return the tokenizer that made ready tokens, or one for the texts.
+
+    For ready tokens that say nothing of their tokenizer it is that of the configuration if it
+    needs no text, and else none.
+
+    Parameters
+    ----------
+    config : RunConfig
+    sources : iterable of RunSource
+    registry : Registry
+    find_saved : callable
+        Asked only if the configuration's tokenizer cannot be had.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration names another tokenizer than the ready tokens, or there is a text
+        and nothing to read it with.
+    DataError
+        If a tokenizer cannot be had, or ready tokens were made with different ones.
+    """
+    sources, part = list(sources), config.tokenizer
+    said = _said_tokenizer(sources, registry)
+    if said is not None:
+        _check_named(part, *said, registry, find_saved)
+        return said[1]
+    if any(source.has_text for source in sources):
+        return _learned(part, learning_texts(sources), registry, find_saved)
+    try:
+        return _learned(part, iter(()), registry, find_saved)
+    except NoTextError:
+        _refuse_text(part, sources)
+        return None
+
+
+def tokenizer_without_text(
+    config: RunConfig, registry: Registry, find_saved: FindSaved = no_saved
+) -> Tokenizer:
+    """Return the configuration's tokenizer, which must not learn from a text.
+
+    Raises
+    ------
+    LearnsFromTextError
+        If it does.
+    DataError
+        If it cannot be had.
+    """
+    try:
+        return _learned(config.tokenizer, iter(()), registry, find_saved)
+    except NoTextError as error:
+        raise LearnsFromTextError(
+            f"tokenizer.name: {config.tokenizer.name!r} learns from a text, which the dataset "
+            f"{config.data.name!r} does not give; choose byte, or bpe with a path"
+        ) from error
+
+
+def check_made_with(sources: Iterable[RunSource], tokenizer: Tokenizer) -> None:
+    """Refuse ready tokens that say that they were made with another tokenizer than this one.
+
+    Raises
+    ------
+    DataError
+    """
+    for source in sources:
+        for path, name, state in source.said_tokenizers():
+            expected, found = state_digest(name, tokenizer.state()), state_digest(name, state)
+            if found != expected:
+                raise DataError(
+                    f"{path}: its ids are of the {name} tokenizer {found[:12]}, those of the model "
+                    f"of another, {expected[:12]}; tokenize the text again with the model's"
+                )
+
+
+# --------------------------------------------------------------------------- what ready tokens say
+
+
+def _said_tokenizer(
+    sources: Iterable[RunSource], registry: Registry
+) -> tuple[str, Tokenizer] | None:
+    """Return a name for the tokenizer that made ready tokens, and the tokenizer, the same for all.
+
+    Raises
+    ------
+    DataError
+        If two of them were made with different ones.
+    """
+    found: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
+    for source in sources:
+        for path, name, state in source.said_tokenizers():
+            found.setdefault(state_digest(name, state), (path, name, state))
+    if not found:
+        return None
+    (digest, (path, name, state)), *others = found.items()
+    if others:
+        other, (other_path, other_name, _) = others[0]
+        raise DataError(
+            f"{other_path}: its ids are of the {other_name} tokenizer {other[:12]}, those of "
+            f"{path} of the {name} tokenizer {digest[:12]}; tokenize both with one tokenizer"
+        )
+    made: Tokenizer = registry.get("tokenizer", name).from_state(state)
+    return f"{path}: its ids are of the {name} tokenizer {digest[:12]}", made
+
+
+def _check_named(
+    named: Part, said: str, made: Tokenizer, registry: Registry, find_saved: FindSaved
+) -> None:
+    """Refuse another tokenizer than the one that made ready tokens; the default names none.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration names another.
+    """
+    if named == Part(DEFAULT_PARTS["tokenizer"], {}):
+        return
+    try:
+        own = _learned(named, iter(()), registry, find_saved)
+    except NoTextError:
+        own = None
+    if own is not None and type(own) is type(made) and own.state() == made.state():
+        return
+    which = "" if own is None else f" {state_digest(named.name, own.state())[:12]}"
+    raise ConfigError(
+        f"tokenizer: {said}, and the configuration names the {named.name} tokenizer{which}; leave "
+        "[tokenizer] out, or tokenize the text again with this one"
+    )
+
+
+def _refuse_text(part: Part, sources: Iterable[RunSource]) -> None:
+    """Refuse a text to validate on beside ready tokens whose tokenizer nobody knows."""
+    for source in sources:
+        if source.valid is not None and source.valid.has_text:
+            raise ConfigError(
+                f"{source.valid.path}: a text to validate on cannot be read without a tokenizer, "
+                f"and the ready tokens of {source.train.path} say none; the configuration's, "
+                f"{part.name}, learns from a text to train on, of which there is none. Set "
+                "[tokenizer] to the one that made the tokens (bpe with a path, byte), or "
+                "data.valid_path to ready tokens"
+            )
+
+
+# --------------------------------------------------------------------------- what texts teach
+
+
+def learning_texts(sources: Iterable[RunSource]) -> Iterator[str]:
+    """Yield the texts to train on, with each character that only held-out texts have at the end.
+
+    What a tokenizer learns from frequencies must not come from held-out text; shown once, a
+    character can be encoded by a tokenizer of characters.
+    """
+    known: set[str] = set()
+    held_out: set[str] = set()
+    last = ""
+    for source in sources:
+        for document, is_valid in source.documents(source.options(quiet=True)):
+            text = document.text
+            if is_valid:
+                held_out.update(text)
+                continue
+            known.update(text)
+            if last:
+                yield last
+            last = text
+    yield last + "".join(sorted(held_out - known))
+
+
+class _Texts:
+    """Texts, and whether any was asked for."""
+
+    def __init__(self, texts: Iterator[str]) -> None:
+        self._texts = texts
+        self.asked = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.asked = True
+        return next(self._texts)
+
+
+def _learned(
+    part: Part, texts: Iterator[str], registry: Registry, find_saved: FindSaved
+) -> Tokenizer:
+    """Build a tokenizer from texts, or take a checkpoint's if what it was made from is gone."""
+    asked = _Texts(texts)
+    try:
+        return _built(part, asked, registry)
+    except NoTextError:
+        raise
+    except DataError as error:
+        path = part.options.get("path")
+        there = isinstance(path, str) and Path(path).exists()
+        saved = None if asked.asked or there else find_saved()
+        if saved is None or saved[0] != part.name:
+            raise
+        note(f"{error}. The run goes on with the tokenizer of {saved[2]}")
+        return saved[1]
+
+
+def _built(part: Part, texts: _Texts, registry: Registry) -> Tokenizer:
+    """Build a tokenizer from texts; one that learns nothing does not read them."""
+    cls = registry.get("tokenizer", part.name)
+    overrides = {
+        name: getattr(cls, name).__func__ is not getattr(Tokenizer, name).__func__
+        for name in ("from_text", "from_texts")
+        if hasattr(getattr(cls, name, None), "__func__")
+    }
+    tokenizer: Tokenizer
+    if overrides.get("from_texts"):
+        tokenizer = registry.build("tokenizer", part, texts, via="from_texts")
+    else:
+        text = "".join(texts) if overrides.get("from_text") else ""
+        tokenizer = registry.build("tokenizer", part, text, via="from_text")
+    return tokenizer

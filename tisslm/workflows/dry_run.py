@@ -1,0 +1,199 @@
+"""A run tried without leaving a trace: two steps, an evaluation, and room for what it would write.
+
+Two updates are made, the second of which is timed; the first windows of the validation data are
+evaluated; what a checkpoint takes is compared with what the disk has. Sinks are built and not
+opened, since opening may begin a run elsewhere.
+
+What does not live here: the memory of a run before it takes any (``planning``), and its speed
+without its data (``measuring``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tisslm.contracts import Window
+from tisslm.datasets.few import FewWindows
+from tisslm.errors import ConfigError
+from tisslm.system.memory_limit import size_text
+from tisslm.system.time_limits import duration_text
+from tisslm.training.evaluation import evaluate
+from tisslm.training.trainer import Trainer
+
+__all__ = ["DryRun", "dry_run"]
+
+STEPS = 2
+
+#: Bytes of a checkpoint beside its arrays.
+SMALL_FILES = 2**16
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a try of a run has shown.
+
+    Attributes
+    ----------
+    losses : tuple of float
+        Of the updates, in nats.
+    step_seconds : float
+        Of the last update.
+    tokens : int
+        Of one update.
+    remaining : int
+        Updates that the run has to make.
+    validation_loss : float or None
+        Of the first windows; None without validation data.
+    evaluation_seconds : float
+        Of one evaluation of the run, as far as the first ones tell.
+    evaluations : int
+        How many the run will make.
+    checkpoint_bytes, free_bytes : int
+        What a checkpoint takes, and what the disk of the run directory has.
+    kept : int
+        Checkpoints that will be on the disk at once, the one being written included.
+    """
+
+    losses: tuple[float, ...]
+    step_seconds: float
+    tokens: int
+    remaining: int
+    validation_loss: float | None
+    evaluation_seconds: float
+    evaluations: int
+    checkpoint_bytes: int
+    free_bytes: int
+    kept: int
+
+    @property
+    def run_seconds(self) -> float:
+        """Expected duration of the run, without its checkpoints."""
+        return self.remaining * self.step_seconds + self.evaluations * self.evaluation_seconds
+
+    def lines(self) -> list[str]:
+        """Say it in a few lines."""
+        losses = ", ".join(f"{loss:.4f}" for loss in self.losses)
+        rate = self.tokens / self.step_seconds
+        found = [f"steps: loss {losses}; {self.step_seconds:.3g} s a step, {rate:,.0f} tokens/s"]
+        if self.validation_loss is not None:
+            found.append(
+                f"evaluation: loss {self.validation_loss:.4f} of the first windows; about "
+                f"{duration_text(self.evaluation_seconds)} each, {self.evaluations} times"
+            )
+        needed = self.checkpoint_bytes * self.kept
+        found.append(
+            f"checkpoints: {size_text(self.checkpoint_bytes)} each, {self.kept} at once; the disk "
+            f"has {size_text(self.free_bytes)}"
+            + ("" if needed <= self.free_bytes else ", which is too little")
+        )
+        found.append(f"the run: {self.remaining} steps, about {duration_text(self.run_seconds)}")
+        return found
+
+
+def dry_run(trainer: Trainer) -> DryRun:
+    """Try a run, and write nothing; the trainer is used up.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Built, and not trained.
+
+    Raises
+    ------
+    ConfigError
+        If there is no dataset, or the run directory cannot be made or written.
+    NonFiniteError, SpikeError
+        If the run would stop at one of the first steps.
+    """
+    batches = trainer.session.batches("dry run")
+    free = _room(trainer.run.path)
+    remaining = 0 if trainer.stopping.due else trainer.max_steps - trainer.current_step
+    remaining, checkpoint_bytes = max(0, remaining), _checkpoint_bytes(trainer)
+    evaluations, kept = _evaluations(trainer, remaining), _kept(trainer, remaining)
+    losses, seconds, tokens = _steps(trainer, batches)
+    loss, evaluation_seconds = _evaluate(trainer)
+    return DryRun(
+        losses,
+        seconds,
+        tokens,
+        remaining,
+        loss,
+        evaluation_seconds,
+        evaluations,
+        checkpoint_bytes,
+        free,
+        kept,
+    )
+
+
+def _steps(trainer: Trainer, batches: Iterator[Window]) -> tuple[tuple[float, ...], float, int]:
+    losses, seconds, tokens = [], 0.0, 0
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        batch = next(batches)
+        losses.append(trainer.session.train_step(batch).loss)
+        seconds, tokens = time.perf_counter() - start, batch[0].size
+    return tuple(losses), seconds, tokens
+
+
+def _evaluate(trainer: Trainer) -> tuple[float | None, float]:
+    """Evaluate the first windows; return their loss, and the seconds of one of the run's."""
+    whole, rows = trainer.val_dataset, trainer.config.batch_size
+    if whole is None:
+        return None, 0.0
+    few = FewWindows(whole, range(min(rows, len(whole))))
+    found = evaluate(trainer.model, few, trainer.validation_loss, batch_size=rows)
+    wanted = min(len(whole), trainer.config.eval_batches * rows) or len(whole)  # 0 is all
+    return found.loss, found.seconds * wanted / len(few)
+
+
+def _evaluations(trainer: Trainer, remaining: int) -> int:
+    """Return how often the run will evaluate: on the way, before saves that compare, at the end."""
+    config, first = trainer.config, trainer.current_step
+    if trainer.val_dataset is None or not remaining:
+        return 0
+    last = first + remaining
+    rhythms = [config.validation_frequency, config.save_every if trainer.retention.best else 0]
+    return len({last}.union(*(_multiples(every, first, last) for every in rhythms)))
+
+
+def _multiples(every: int, first: int, last: int) -> Iterable[int]:
+    return range((first // every + 1) * every, last + 1, every) if every else ()
+
+
+def _kept(trainer: Trainer, remaining: int) -> int:
+    """Return how many checkpoints of the run will be there at once, at most."""
+    config, first = trainer.config, trainer.current_step
+    last = first + remaining
+    rhythms = [config.save_every]
+    if config.restore_best and config.best_metric.startswith("eval/"):
+        rhythms.append(config.validation_frequency)  # each may be the best so far, and is saved
+    saves = len({last}.union(*(_multiples(every, first, last) for every in rhythms)))
+    if trainer.retention.newest == 0:
+        return saves
+    forever = len(range(0, last + 1, config.keep_every)) if config.keep_every else 0
+    return min(saves, trainer.retention.newest + trainer.retention.best + forever) + 1
+
+
+def _checkpoint_bytes(trainer: Trainer) -> int:
+    found = trainer.session.take()
+    arrays = [*found.model.values(), *found.optimizer.values(), *found.trainer_arrays.values()]
+    return sum(array.nbytes for array in arrays) + SMALL_FILES
+
+
+def _room(path: Path) -> int:
+    """Return the free bytes where the run directory is or will be."""
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise ConfigError(
+            f"training.output_dir: {str(path)!r} cannot be made, because {str(there)!r} cannot be "
+            "written; choose another directory or mend its permissions"
+        )
+    return shutil.disk_usage(there).free

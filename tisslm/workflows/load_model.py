@@ -1,0 +1,174 @@
+"""Models from checkpoints: their shape, parameters and tokenizer, and the run they come from.
+
+What does not live here: the files of a checkpoint (``checkpoint``), and training on
+(``Trainer.load_checkpoint``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tisslm import checkpoint
+from tisslm.checkpoint.resume import open_run
+from tisslm.checkpoint.run_directory import CONFIG
+from tisslm.config import RunConfig
+from tisslm.config.sections import FAMILY
+from tisslm.contracts import Model, ModelFamily, Tokenizer
+from tisslm.errors import CheckpointError, ConfigError
+from tisslm.memory import Parameters, ParameterSpec
+from tisslm.registry import Registry, load_registry
+from tisslm.system.tensor_files import kind_of
+
+__all__ = ["load_model", "load_run_config", "saved_tokenizer"]
+
+
+def load_model(
+    path: checkpoint.Where, *, registry: Registry | None = None
+) -> tuple[Model, Tokenizer | None]:
+    """Build the model and the tokenizer of a checkpoint.
+
+    Parameters
+    ----------
+    path : str, Path or Found
+        Whatever ``tisslm.checkpoint.find`` understands: a checkpoint, or a run directory.
+    registry : Registry, optional
+        Where the names of family and tokenizer are looked up; left out, every installed part.
+
+    Returns
+    -------
+    model : Model
+        Of the checkpoint's family, in the data type of the checkpoint.
+    tokenizer : Tokenizer or None
+        None if the checkpoint has none.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is missing, damaged, or not one of its family.
+    PluginError
+        If the family or the tokenizer is one that is not installed.
+    """
+    registry = load_registry() if registry is None else registry
+    place = checkpoint.find(path)
+    where, found = place.path, checkpoint.read(place, optimizer=False)
+    model = _model(found, registry, where)
+    if found.tokenizer is None:
+        return model, None
+    tokenizer = _tokenizer(found.tokenizer, registry, where)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise CheckpointError(
+            f"{where}: its tokenizer has {tokenizer.vocab_size} ids, its model a vocabulary of "
+            f"{model.vocab_size}; the two files are of different runs, use another checkpoint"
+        )
+    return model, tokenizer
+
+
+def _model(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Model:
+    """Build the model of a checkpoint on the parameters that it holds."""
+    values = dict(found.model_config)
+    family: ModelFamily = registry.build("model", values.pop("family", FAMILY))
+    try:
+        shape = family.configure(**values)
+        _check_sizes(family.parameters(shape), found.model, where)
+        dtypes = {str(kind_of(found.model, name)[1]) for name in found.model}
+        dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
+        parameters = Parameters(family.parameters(shape), dtype)
+        model = family.build(shape, dtype=dtype, parameters=parameters)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{where / 'config.json'}: expected the configuration of a Transformer, got another "
+            f"({error}); give a checkpoint that tisslm train has written"
+        ) from error
+    arrays = parameters.state()
+    checkpoint.check_parameters(arrays, found.model, str(where))
+    for name, array in arrays.items():
+        array[...] = found.model[name]
+    return model
+
+
+def _check_sizes(specs: Iterable[ParameterSpec], arrays: Mapping[str, Any], where: Path) -> None:
+    """Compare sizes with the arrays before any memory is taken: a file can say what it likes."""
+    for spec in specs:  # one after another, however many layers the file says
+        found = kind_of(arrays, spec.name)[0] if spec.name in arrays else None
+        if found != spec.shape:
+            got = "none" if found is None else f"one of {found}"
+            raise CheckpointError(
+                f"{where / 'config.json'}: expected an array {spec.name} of shape {spec.shape} in "
+                f"model.safetensors, got {got}; the two files are of different runs, use another "
+                "checkpoint"
+            )
+
+
+def _tokenizer(saved: Mapping[str, Any], registry: Registry, where: Path) -> Tokenizer:
+    name, state = saved.get("name"), saved.get("state")
+    if not isinstance(name, str) or not isinstance(state, dict):
+        raise CheckpointError(
+            f"{where / 'tokenizer_state.json'}: expected a tokenizer's name and state; the "
+            "checkpoint is damaged, use an earlier one"
+        )
+    try:
+        tokenizer: Tokenizer = registry.get("tokenizer", name).from_state(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    return tokenizer
+
+
+def saved_tokenizer(config: RunConfig, registry: Registry) -> tuple[str, Tokenizer, Path] | None:
+    """Return name and tokenizer of the checkpoint that a run will go on from, and where that is.
+
+    Parameters
+    ----------
+    config : RunConfig
+    registry : Registry
+
+    Returns
+    -------
+    tuple or None
+        None if the run begins anew, or its checkpoint has no tokenizer.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is missing or damaged.
+    """
+    _, place = open_run(config.training, config.resolved())
+    found = None if place is None else checkpoint.read(place, optimizer=False).tokenizer
+    if place is None or found is None:
+        return None
+    return found["name"], _tokenizer(found, registry, place.path), place.path
+
+
+def load_run_config(path: checkpoint.Where) -> RunConfig:
+    """Read the configuration of the run that a checkpoint belongs to.
+
+    Parameters
+    ----------
+    path : str, Path or Found
+        As for ``load_model``.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none beside the checkpoint, or it cannot be used.
+    """
+    where = checkpoint.find(path).path.absolute()
+    for folder in where.parents:
+        if (folder / CONFIG).is_file():
+            config = _read_config(folder / CONFIG)
+            if folder / config.training.checkpoint_dir == where.parent:
+                return config
+    raise CheckpointError(
+        f"{where}: expected the run's {CONFIG} in a folder above it, found none; leave the "
+        "checkpoint in its run directory"
+    )
+
+
+def _read_config(path: Path) -> RunConfig:
+    try:
+        return RunConfig.load(path, env={})
+    except ConfigError as error:
+        raise CheckpointError(
+            f"the run was composed in Python or its configuration changed by hand: {error}"
+        ) from error

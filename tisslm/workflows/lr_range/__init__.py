@@ -1,0 +1,19 @@
+"""Learning-rate range tests: train a little at rates that rise, and look where the loss falls.
+
+``range_test`` leaves a trainer as it was. ``Curve`` has rates, losses and what they suggest,
+``write_plot`` draws it.
+
+What does not live here: choosing a rate for you; ``training.learning_rate`` stays what it is.
+
+References
+----------
+L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", arXiv 1506.01186, section 3.3.
+"""
+
+from __future__ import annotations
+
+from tisslm.workflows.lr_range.curve import Curve
+from tisslm.workflows.lr_range.plot import check_plot, write_plot
+from tisslm.workflows.lr_range.sweep import Rates, range_test, sweep
+
+__all__ = ["Curve", "Rates", "check_plot", "range_test", "sweep", "write_plot"]

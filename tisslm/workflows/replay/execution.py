@@ -1,0 +1,277 @@
+"""Make steps of a run again, and compare each with what the run has on record.
+
+What does not live here: reading the record (``record``, ``incident_file``), building the trainer
+(``building``), and what a step does (``tisslm.training.step``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tisslm import checkpoint
+from tisslm.contracts import Scheduler, Window
+from tisslm.errors import CheckpointError, ConfigError, DataError
+from tisslm.training.incidents import batch_windows, with_window
+from tisslm.training.nonfinite import Finding
+from tisslm.training.trainer import Trainer
+from tisslm.workflows.replay.incident_file import RecordedIncident, known_incidents, read_incident
+from tisslm.workflows.replay.outcome import Replayed, ReplayedStep
+from tisslm.workflows.replay.record import Record, read_record
+from tisslm.workflows.replay.start import find_start
+from tisslm.workflows.replay.statistics import PlaceStatistics
+
+__all__ = ["replay"]
+
+OnStep = Callable[[ReplayedStep], None]
+
+
+def replay(
+    trainer: Trainer,
+    step: int | None = None,
+    *,
+    file: str | Path | None = None,
+    run: str | Path | None = None,
+    metrics: Path | None = None,
+    on_step: OnStep | None = None,
+) -> Replayed:
+    """Make the steps of a run again, from the nearest checkpoint up to one of them.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Composed as the run's was, before its first step or at the checkpoint.
+    step : int, optional
+        Number of the update to make, from 1.
+    file : path, optional
+        Of a step that was not applied, ``nonfinite-step-N.json``, instead of ``step``: the same
+        window meets the same parameters, and the search for what failed is made again.
+    run : path, optional
+        Directory of the run; left out, the trainer's.
+    metrics : Path, optional
+        File of the sink ``jsonl``; left out, ``metrics.jsonl`` in the directory.
+    on_step : callable, optional
+        Called with each step when it is made.
+
+    Returns
+    -------
+    Replayed
+
+    Raises
+    ------
+    ConfigError
+        If there is no dataset or no such step, or both or neither of step and file are given.
+    CheckpointError
+        If the steps before cannot be made again.
+    NonFiniteError, SpikeError
+        If the run ended at a step before, too.
+    """
+    folder = trainer.run.path if run is None else Path(run)
+    incident = None if file is None else read_incident(Path(file))
+    if (step is None) == (incident is None):
+        raise ConfigError("replay: expected one of step and file, got both or neither")
+    wanted = incident.step if incident is not None else int(step or 0)
+    if not 1 <= wanted <= trainer.max_steps:
+        raise ConfigError(
+            f"replay: expected a step from 1 to {trainer.max_steps}, the last of the run, "
+            f"got {wanted}"
+        )
+    checkpoints = folder / trainer.config.checkpoint_dir
+    start = find_start(checkpoints, wanted, None if incident is None else incident.position)
+    _go_to(trainer, start, wanted, incident)
+    lines = folder / "metrics.jsonl" if metrics is None else metrics
+    record = read_record(lines, checkpoints, trainer.current_step, wanted)
+    done = _Replay(trainer, record, _not_recurring(folder, incident), on_step)
+    if trainer.state.evaluation.get("step") != trainer.current_step:  # saved before it was made
+        done.tell_schedule(trainer.current_step)
+    done.outcome.start = "" if start is None else str(start.path)
+    if incident is None:
+        done.to_step(wanted)
+        done.compare(checkpoints / f"checkpoint-{wanted}")
+    else:
+        done.to_incident(incident)
+    return done.outcome
+
+
+def _go_to(
+    trainer: Trainer, start: checkpoint.Found | None, step: int, incident: RecordedIncident | None
+) -> None:
+    """Put the trainer where the replay begins."""
+    at = 0 if start is None else start.manifest.step
+    if start is not None and trainer.current_step != at:
+        trainer.load_checkpoint(start)
+    if trainer.current_step >= step:
+        raise ConfigError(
+            f"replay: expected a trainer before step {step}, got one at step "
+            f"{trainer.current_step}; build it anew, or choose a later step if the run began there"
+        )
+    if incident is not None and incident.arrays is not None and trainer.current_step != step - 1:
+        raise CheckpointError(
+            f"replay: step {step} was made of arrays given to train_step, and so may be those "
+            f"before: expected a checkpoint of step {step - 1}, got one of {trainer.current_step}; "
+            "load the state of that step yourself and call train_step"
+        )
+
+
+def _not_recurring(folder: Path, target: RecordedIncident | None) -> set[int]:
+    """Return the batches that the run left out for a fault which does not come again."""
+    found = {one.position for one in known_incidents(folder) if one.recurs is False}
+    return found - {target.position} if target is not None else found
+
+
+class _Replay:
+    """The steps that are made, and what comes of them."""
+
+    def __init__(
+        self, trainer: Trainer, record: Record, left_out: set[int], on_step: OnStep | None
+    ) -> None:
+        self.trainer = trainer
+        self.record = record
+        self.left_out = left_out
+        self.on_step = on_step
+        self.outcome = Replayed()
+
+    # ------------------------------------------------------------------ to a step
+
+    def to_step(self, step: int) -> None:
+        """Make steps up to that update."""
+        for batch in self._batches():
+            self._make(batch)
+            if self.trainer.current_step >= step:
+                return
+
+    def to_incident(self, incident: RecordedIncident) -> None:
+        """Make the steps before one that was not applied, and look into that."""
+        state = self.trainer.state
+        if incident.arrays is None:
+            for batch in self._batches():
+                if state.position >= incident.position:
+                    self._look_into(batch, incident)
+                    return
+                if self.trainer.current_step >= incident.step:
+                    raise DataError(
+                        f"replay: expected step {incident.step} to have batch {incident.position}, "
+                        f"as its file says, got one before {state.position}; the file is of "
+                        "another run or damaged, give one of this run"
+                    )
+                self._make(batch)
+        else:
+            self._look_into(incident.arrays, incident)
+
+    def _batches(self) -> Iterator[Window]:
+        """Yield the batches of the run, without those that a passing fault has used up."""
+        state = self.trainer.state
+        for batch in self.trainer.session.batches("replay"):
+            if state.position in self.left_out:
+                state.count_refusal()
+                continue
+            yield batch
+
+    # ------------------------------------------------------------------ steps
+
+    def _make(self, batch: Window) -> None:
+        """Make a step as the run made it: an update, or none."""
+        trainer, seen = self.trainer, PlaceStatistics()
+        step, position = trainer.current_step + 1, trainer.state.position
+        with trainer.model.observed(seen):
+            made = trainer.session.train_step(batch)
+        self._add(
+            ReplayedStep(
+                step=step,
+                position=position,
+                loss=made.loss,
+                grad_norm=made.grad_norm,
+                learning_rate=made.learning_rate,
+                applied=made.applied,
+                recorded_loss=self.record.losses.get(step) if made.applied else None,
+                recorded_grad_norm=self.record.grad_norms.get(step) if made.applied else None,
+                statistics=seen.rows if made.applied else [],
+            )
+        )
+        if made.applied:
+            self.tell_schedule(step)
+
+    def tell_schedule(self, step: int) -> None:
+        """Tell a schedule with memory of the evaluation that the run made after a step."""
+        scheduler = self.trainer.scheduler
+        metrics = self.record.evaluations.get(step)
+        if metrics is None or type(scheduler).observe is Scheduler.observe:
+            return
+        if np.isfinite(metrics.get("eval/loss", np.nan)):
+            scheduler.observe(metrics)
+            scheduler.step(step)  # as after the run's evaluations
+
+    def _look_into(self, batch: Window, incident: RecordedIncident) -> None:
+        """Run the passes of a step that was not applied, and the search for what failed."""
+        trainer, seen = self.trainer, PlaceStatistics()
+        lr, position = trainer.scheduler.get_lr(), trainer.state.position
+        with trainer.model.observed(seen), np.errstate(all="ignore"):
+            loss = trainer.session.step.gradients(batch)
+        norm = trainer.compute_grad_norm()
+        loss_then, norm_then = incident.expected
+        self._add(
+            ReplayedStep(
+                step=incident.step,
+                position=position,
+                loss=loss,
+                grad_norm=norm,
+                learning_rate=lr,
+                applied=False,
+                recorded_loss=loss_then,
+                recorded_grad_norm=norm_then,
+                statistics=seen.rows,
+            )
+        )
+        if incident.kind == "nonfinite":
+            finding = trainer.session.step.investigate(batch)
+            if incident.arrays is None:
+                finding = self._with_window(finding)
+            self.outcome.finding = finding
+            self.outcome.fault_is_same = _same_finding(finding, incident)
+
+    def _with_window(self, finding: Finding) -> Finding:
+        trainer, dataset = self.trainer, self.trainer.dataset
+        if dataset is None:
+            return finding
+        rows, seed = trainer.rows_per_update, trainer.config.seed
+        windows = batch_windows(dataset, rows, seed, trainer.state.position)
+        return with_window(finding, windows) or finding
+
+    def _add(self, step: ReplayedStep) -> None:
+        self.outcome.steps.append(step)
+        if self.on_step is not None:
+            self.on_step(step)
+
+    # ------------------------------------------------------------------ comparing
+
+    def compare(self, path: Path) -> None:
+        """Compare parameters and the optimizer's state with a checkpoint of the same step."""
+        try:
+            found = checkpoint.read(checkpoint.find(path))
+        except CheckpointError:
+            return
+        trainer = self.trainer
+        self.outcome.checkpoint = str(path)
+        for saved, own in (
+            (found.model, trainer.model.parameters.state()),
+            (found.optimizer, trainer.optimizer.state()),
+        ):
+            self.outcome.differences += [
+                name
+                for name, array in own.items()
+                if name not in saved or not np.array_equal(saved[name], array)
+            ]
+
+
+def _same_finding(finding: Finding, incident: RecordedIncident) -> bool | None:
+    """Tell whether what is found is what the run found, None if either search came to nothing.
+
+    A message is not compared.
+    """
+    if incident.recurs is None or finding.recurs is None:
+        return None
+    ours = finding.as_json()
+    theirs = incident.finding or {}
+    return all(ours[name] == theirs.get(name) for name in ("recurs", "fault"))

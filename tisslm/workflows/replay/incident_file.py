@@ -1,0 +1,125 @@
+"""The file that says which step was not applied, read back.
+
+What does not live here: writing it (``tisslm.training.incidents``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.errors import TissLMError
+from tisslm.training.incidents import NOT_ONE, read_file
+
+__all__ = ["RecordedIncident", "incident_files", "known_incidents", "read_incident"]
+
+IntArray = NDArray[Any]
+
+_NAME = re.compile(r"(?:nonfinite|spike)-step-(\d{1,18})(?:-(\d{1,9}))?\.json")
+
+
+@dataclass(frozen=True)
+class RecordedIncident:
+    """A step that was not applied, as the run has it on record.
+
+    Attributes
+    ----------
+    kind : {"nonfinite", "spike"}
+    step, position : int
+    loss, grad_norm : float
+    arrays : tuple of ndarray or None
+        x, y and start where rows hold documents, if they were not the dataset's.
+    finding : mapping or None
+        What the search has found, as in the file.
+    expected : tuple of float
+        Loss and gradient norm that a replay comes to: those of the second pass, if the fault was
+        none any more in it.
+    """
+
+    kind: str
+    step: int
+    position: int
+    loss: float
+    grad_norm: float
+    arrays: tuple[IntArray, ...] | None
+    finding: Mapping[str, Any] | None
+    expected: tuple[float, float]
+
+    @property
+    def recurs(self) -> bool | None:
+        """Whether it failed again at once; None if that is not known."""
+        found = None if self.finding is None else self.finding.get("recurs")
+        return found if isinstance(found, bool) else None
+
+
+def incident_files(run: Path) -> list[Path]:
+    """Return the files of the steps that a run has not applied, in the order of the steps."""
+    named = [(_NAME.fullmatch(path.name), path) for path in run.glob("*-step-*.json")]
+    found = [(int(m[1]), int(m[2] or 1), path) for m, path in named if m]
+    return [path for _, _, path in sorted(found)]
+
+
+def read_incident(path: Path) -> RecordedIncident:
+    """Read the file of a step that was not applied.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or is no such file.
+    """
+    value = read_file(path)
+    if value.get("kind") not in ("nonfinite", "spike"):
+        raise NOT_ONE(path, 'expected kind "nonfinite" or "spike"')
+    for name in ("step", "position"):
+        if type(value.get(name)) is not int or not 0 <= value[name] < 2**63:
+            raise NOT_ONE(path, f"expected {name}, an integer >= 0")
+    finding, arrays = value.get("finding"), value.get("arrays")
+    finding = finding if isinstance(finding, dict) else None
+    again = finding if finding is not None and finding.get("recurs") is False else value
+    return RecordedIncident(
+        kind=value["kind"],
+        step=value["step"],
+        position=value["position"],
+        loss=_number(path, value, "loss"),
+        grad_norm=_number(path, value, "grad_norm"),
+        arrays=None if arrays is None else _arrays(path, arrays),
+        finding=finding,
+        expected=(_number(path, again, "loss"), _number(path, again, "grad_norm")),
+    )
+
+
+def known_incidents(run: Path) -> list[RecordedIncident]:
+    """Read all files of steps that were not applied; those that cannot be read are left out."""
+    found = []
+    for path in incident_files(run):
+        try:
+            found.append(read_incident(path))
+        except TissLMError:
+            continue
+    return found
+
+
+def _number(path: Path, value: Mapping[str, Any], name: str) -> float:
+    found = value.get(name)
+    words = ("NaN", "Infinity", "-Infinity")
+    if found in words or (isinstance(found, int | float) and not isinstance(found, bool)):
+        return float(found)
+    raise NOT_ONE(path, f"expected {name}, a number")
+
+
+def _arrays(path: Path, value: Any) -> tuple[IntArray, ...]:
+    names = [name for name in ("x", "y", "start") if isinstance(value, dict) and name in value]
+    try:
+        arrays = tuple(np.array(value[name], dtype=np.int64) for name in names)
+        shapes = {array.shape for array in arrays}
+    except (TypeError, ValueError, OverflowError):
+        raise NOT_ONE(path, "expected arrays of integers") from None
+    if names[:2] != ["x", "y"] or len(shapes) != 1 or arrays[0].ndim != 2:
+        raise NOT_ONE(path, "expected arrays x and y of one shape (B, T)")
+    return arrays

@@ -1,0 +1,167 @@
+"""How fast a run will be, from about two seconds of training steps of its shape.
+
+Models with one and with two blocks, of the run's width, length and vocabulary, make passes; their
+difference is what a block costs. Where the run's rows would take too long, fewer are timed, and
+one alone, and the line through both is followed. The update is measured apart, because its cost
+depends on the parameters and not on the rows.
+
+What does not live here: the memory of a run (``planning``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tisslm.config import TrainingConfig
+from tisslm.contracts import (
+    Batch,
+    Loss,
+    Model,
+    ModelConfig,
+    ModelFamily,
+    Optimizer,
+    target_weights,
+)
+from tisslm.registry import Registry
+from tisslm.system.memory_limit import MemoryLimit
+from tisslm.training.memory_plan.planner import Planner
+
+__all__ = ["Speed", "measure"]
+
+SECONDS = 2.0  # of the whole measurement, as far as one pass allows
+REPEATS = 2  # calls that are timed; the fastest counts
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured, and what follows for the run.
+
+    Attributes
+    ----------
+    tokens_per_second : float
+        Of whole updates.
+    step_seconds : float
+        One update.
+    measured_rows : int
+        Rows of the passes that were timed.
+    """
+
+    tokens_per_second: float
+    step_seconds: float
+    measured_rows: int
+
+
+def measure(
+    family: ModelFamily,
+    shape: ModelConfig,
+    config: TrainingConfig,
+    parts: tuple[object, object],
+    registry: Registry,
+    limit: MemoryLimit,
+    *,
+    precision: str = "fp32",
+    checkpointing: str = "none",
+) -> Speed | None:
+    """Time passes and updates of small models, and add them up to an update of the run.
+
+    Parameters
+    ----------
+    family : ModelFamily
+    shape : ModelConfig
+    config : TrainingConfig
+    parts : (optimizer, loss)
+        Names, or pairs of name and options.
+    registry : Registry
+    limit : MemoryLimit
+        What may be taken; a measurement that does not fit is not made.
+    precision, checkpointing : str
+        How passes are run.
+
+    Returns
+    -------
+    Speed or None
+        None if two layers do not fit, or the family cannot change their number.
+    """
+    optimizer, loss = parts
+    shapes = {n: family.with_layers(shape, n) for n in (2, 1)}
+    if None in shapes.values():
+        return None
+    model = family.of_shapes(shapes[2])
+    plan = Planner(model, config, optimizer, registry, precision=precision)
+    if plan.plan(checkpointing, 1).total > limit.nbytes:
+        return None
+    loss_fn: Loss = registry.build("loss", loss)
+    rows, passes, growth, per_parameter = 0, [], 1.0, 0.0
+    for n_layer in (2, 1):
+        model = family.build(shapes[n_layer], seed=config.seed)
+        model.prepare(precision=precision, activation_checkpointing=checkpointing)
+        if n_layer == 2:
+            alone = _fastest(_pass(model, loss_fn, 1))
+            rows = min(config.batch_size, max(2, int(SECONDS / 4 / alone)))
+            while rows > 1 and plan.plan(checkpointing, rows).total > limit.nbytes:
+                rows //= 2
+        passes.append(_fastest(_pass(model, loss_fn, rows)))
+        if n_layer == 2:
+            growth = _growth(alone, passes[0], rows, config.batch_size)
+            made: Optimizer = registry.build("optimizer", optimizer, model.parameters, 1e-4)
+            per_parameter = _fastest(_update(made)) / model.parameters.count
+            del made
+        del model
+    block = max(passes[0] - passes[1], 0.0)
+    pass_seconds = growth * (passes[1] + (shape.values()["n_layer"] - 1) * block)
+    count = family.of_shapes(shape).parameters.count
+    seconds = config.gradient_accumulation_steps * pass_seconds + per_parameter * count
+    tokens = config.batch_size * config.gradient_accumulation_steps * shape.seq_len
+    return Speed(tokens / seconds, seconds, rows)
+
+
+def _growth(alone: float, together: float, rows: int, wanted: int) -> float:
+    """Return how much longer ``wanted`` rows take than ``rows``, by the line through one and these.
+
+    A pass has a part that does not grow with the rows, such as the packing of weights.
+    """
+    if rows == 1 or rows == wanted:
+        return wanted / rows
+    slope = max(0.0, (together - alone) / (rows - 1))
+    return 1.0 + (wanted - rows) * slope / together
+
+
+def _pass(model: Model, loss: Loss, rows: int) -> Callable[[], object]:
+    ids = np.random.default_rng(0).integers(0, model.vocab_size, (2, rows, model.seq_len))
+    x_BT, y_BT = ids.astype(np.int32)
+    batch = Batch(x_BT, y_BT, target_weights(y_BT, np.float64))
+
+    def run() -> None:
+        model.parameters.zero_grad()
+        model.step_loss(batch, loss)
+
+    return run
+
+
+def _update(optimizer: Optimizer) -> Callable[[], object]:
+    """One update with the check before it; the gradients are those of the last pass."""
+
+    def run() -> None:
+        optimizer.parameters.grad_norm()
+        optimizer.scale_next_step(0.5)
+        optimizer.step()
+
+    return run
+
+
+def _fastest(run: Callable[[], object]) -> float:
+    """Return the shortest time of a few calls; the first counts only if it is long."""
+    best = np.inf
+    for repeat in range(1 + REPEATS):
+        start = time.perf_counter()
+        run()
+        seconds = time.perf_counter() - start
+        if repeat or seconds > SECONDS:
+            best = min(best, seconds)
+        if seconds > SECONDS:
+            break
+    return float(best)

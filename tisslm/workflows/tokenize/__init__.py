@@ -1,0 +1,24 @@
+"""From text to token shards and tokenizers, in bounded memory.
+
+What does not live here: reading shards (``tisslm.datasets.shards``), and the tokenizers.
+"""
+
+from __future__ import annotations
+
+from tisslm.system.durable import write_new_file
+from tisslm.workflows.tokenize.choice import choose_tokenizer, load_tokenizer
+from tisslm.workflows.tokenize.folder import ShardFolder, check_new
+from tisslm.workflows.tokenize.pipeline import Tokenized, n_bytes, tokenize
+from tisslm.workflows.tokenize.training import train_bpe
+
+__all__ = [
+    "ShardFolder",
+    "Tokenized",
+    "check_new",
+    "choose_tokenizer",
+    "load_tokenizer",
+    "n_bytes",
+    "tokenize",
+    "train_bpe",
+    "write_new_file",
+]

@@ -1,0 +1,209 @@
+"""A folder of token shards that is written aside and appears when it is complete.
+
+Everything goes to ``.tmp-shards-NAME-<pid>`` beside it. When all is on disk, ``shards.json``
+follows, and then the folder gets its name: an interrupted run leaves nothing that looks whole, and
+what it may have left aside is removed by the next.
+
+What does not live here: the content of the files (``split_writer``, ``shard_format``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+from tisslm.contracts import Tokenizer
+from tisslm.datasets.shard_checks import file_digest
+from tisslm.datasets.shard_format import (
+    MANIFEST,
+    MAX_TOKENS,
+    FileRecord,
+    Manifest,
+    TokenizerRecord,
+    state_digest,
+    token_type,
+)
+from tisslm.datasets.shards import BPE_FILE, STATE_FILE
+from tisslm.errors import ConfigError, DataError
+from tisslm.registry.discovery import tisslm_version
+from tisslm.system.durable import DISK, sync
+from tisslm.workflows.tokenize.split_writer import SplitWriter
+
+__all__ = ["ShardFolder", "check_new"]
+
+TEMPORARY = ".tmp-shards-"
+
+
+@final
+class ShardFolder:
+    """Write a folder of token shards; a context manager.
+
+    Parameters
+    ----------
+    path : Path
+        Must not exist, or be an empty folder.
+    tokenizer : Tokenizer
+    name : str
+        The tokenizer's registered name.
+    shard_tokens : int
+        Ids in each file but the last of a split.
+
+    Raises
+    ------
+    ConfigError
+        If there is something at ``path``, or ``shard_tokens`` is out of bounds.
+    DataError
+        If the folder cannot be made.
+    """
+
+    def __init__(
+        self, path: Path, tokenizer: Tokenizer, name: str, shard_tokens: int = 10**8
+    ) -> None:
+        if not 1 <= shard_tokens <= MAX_TOKENS:
+            raise ConfigError(
+                f"--shard-tokens: expected a number between 1 and {MAX_TOKENS}, which is what the "
+                f"header of a file can count, got {shard_tokens}"
+            )
+        self.path = path
+        check_new(path)
+        self._tokenizer, self._name = tokenizer, name
+        self._shard_tokens = shard_tokens
+        self._splits: dict[str, SplitWriter] = {}
+        self._temporary = path.absolute().with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+
+    def __enter__(self) -> Self:
+        try:
+            self._temporary.parent.mkdir(parents=True, exist_ok=True)
+            remove_litter(self._temporary.parent, self.path.name)
+            DISK.make_directory(self._temporary)
+        except OSError as error:
+            raise self._failed(error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for writer in self._splits.values():
+            writer.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise self._failed(error) from error
+
+    def split(self, name: str) -> SplitWriter:
+        """Return the writer of a split, made when it is first asked for."""
+        if name not in self._splits:
+            size = self._tokenizer.vocab_size
+            self._splits[name] = SplitWriter(
+                self._temporary, name, token_type(size), size, self._shard_tokens
+            )
+        return self._splits[name]
+
+    def finish(self, sources: Iterable[Path] = ()) -> Manifest:
+        """Make everything durable and give the folder its name.
+
+        Parameters
+        ----------
+        sources : iterable of Path
+            The files that were read, for the manifest.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to train on, or the files cannot be written.
+        """
+        splits = {name: writer.finish() for name, writer in self._splits.items()}
+        self._write_tokenizer()
+        files = {}
+        for path in sorted(self._temporary.iterdir()):
+            sync(path)
+            files[path.name] = FileRecord(bytes=path.stat().st_size, sha256=file_digest(path))
+        manifest = Manifest(
+            made_by=tisslm_version(),
+            dtype="uint16" if token_type(self._tokenizer.vocab_size).itemsize == 2 else "uint32",
+            tokenizer=self._record(),
+            splits=splits,
+            files=files,
+            sources={str(path): path.stat().st_size for path in sources if path.is_file()},
+        )
+        DISK.write_file(self._temporary / MANIFEST, [manifest.json_text().encode()])
+        DISK.sync_directory(self._temporary)
+        DISK.rename(self._temporary, self.path)
+        DISK.sync_directory(self._temporary.parent)
+        return manifest
+
+    def _record(self) -> TokenizerRecord:
+        state = self._tokenizer.state()
+        return TokenizerRecord(
+            name=self._name,
+            file=BPE_FILE if self._name == "bpe" else STATE_FILE,
+            sha256=state_digest(self._name, state),
+            vocab_size=self._tokenizer.vocab_size,
+            end_of_text=self._tokenizer.end_of_text,
+        )
+
+    def _write_tokenizer(self) -> None:
+        """Write byte pairs as other libraries read them, other tokenizers as name and state."""
+        state = self._tokenizer.state()
+        if self._name == "bpe":
+            write_json(self._temporary / BPE_FILE, state["tokenizer"])
+        else:
+            write_json(self._temporary / STATE_FILE, {"name": self._name, "state": state})
+
+    def _failed(self, error: OSError) -> DataError:
+        return DataError(
+            f"{self.path}: the token shards could not be written ({error.strerror or error}); "
+            "nothing is left behind. Free space or choose another --out"
+        )
+
+
+def check_new(path: Path) -> None:
+    """Refuse a path at which there is something, unless it is an empty folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is.
+    """
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if os.path.lexists(path):
+        raise ConfigError(
+            f"{path}: expected a new folder, got one with something in it; choose another --out "
+            "or remove it first"
+        )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file."""
+    with path.open("x", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def remove_litter(parent: Path, name: str) -> None:
+    """Remove what runs for the same folder left aside, if their process is no more."""
+    pattern = re.compile(re.escape(f"{TEMPORARY}{name}-") + r"(\d+)")
+    for path in parent.iterdir():
+        found = pattern.fullmatch(path.name)
+        if found and not is_running(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process of this machine has this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

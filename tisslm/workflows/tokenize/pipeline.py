@@ -1,0 +1,202 @@
+"""Text in, token shards out: reading, encoding and writing at the same time, in bounded memory.
+
+One thread reads and cuts the text, one encodes it (the tokenizers library then uses all cores, and
+holds no interpreter lock), and the caller's writes. A few batches wait between them, so memory does
+not grow with the text or with a document.
+
+What does not live here: files and their names (``folder``), and where text may be cut (``parts``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Tokenizer
+from tisslm.datasets.sources import ReadOptions
+from tisslm.datasets.splits import is_held_out
+from tisslm.errors import DataError
+from tisslm.workflows.tokenize.ahead import ahead
+from tisslm.workflows.tokenize.folder import ShardFolder
+from tisslm.workflows.tokenize.parts import Part, cut_parts, read_parts
+from tisslm.workflows.tokenize.split_writer import SplitWriter
+
+__all__ = ["Tokenized", "encode_parts", "n_bytes", "tokenize"]
+
+#: Characters that are encoded together; more would only take more memory.
+BATCH = 2**20
+#: Batches that wait, of text and of ids.
+DEPTH = 2
+
+Encoded = list[tuple[Part, NDArray[Any]]]
+
+
+@dataclass
+class Tokenized:
+    """How far tokenizing has come.
+
+    Attributes
+    ----------
+    documents, tokens : int
+        Written so far.
+    text_bytes : int
+        Bytes of the text in UTF-8.
+    seconds : float
+        Since the start.
+    """
+
+    documents: int = 0
+    tokens: int = 0
+    text_bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Millions of bytes of text a second."""
+        return self.text_bytes / 1e6 / max(self.seconds, 1e-9)
+
+
+def tokenize(
+    paths: Sequence[Path],
+    tokenizer: Tokenizer,
+    folder: ShardFolder,
+    options: ReadOptions,
+    *,
+    valid_fraction: float = 0.0,
+    progress: Callable[[Tokenized], None] = lambda _: None,
+) -> Tokenized:
+    """Encode the documents of files and folders, and write them to a folder of shards.
+
+    Each document is ended by the tokenizer's end of text, where it has one. Documents without a
+    token are left out.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    tokenizer : Tokenizer
+    folder : ShardFolder
+        Entered, and not yet finished.
+    options : ReadOptions
+    valid_fraction : float
+        Share of the documents that go to the split ``valid``: the same ones that a run on the text
+        would hold out.
+    progress : callable
+        Called now and then with how far it has come.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a source cannot be read, the tokenizer refuses a text, or a split stays empty.
+    """
+    done = Tokenized()
+    begun = time.monotonic()
+    documents = _Documents(folder, tokenizer.end_of_text, valid_fraction, done)
+    parts = cut_parts(read_parts(paths, options), tokenizer.find_cut)
+    with closing(encode_parts(parts, tokenizer)) as batches:
+        for batch in batches:
+            for part, ids in batch:
+                documents.add(part, ids)
+            done.seconds = time.monotonic() - begun
+            progress(done)
+    options.bad.report(", ".join(str(path) for path in paths))
+    if not done.documents:
+        raise DataError("expected a document with a token in it, got none; give more text")
+    if valid_fraction and not documents.has_valid:
+        raise DataError(
+            f"expected enough documents to set {valid_fraction:g} of them aside, got "
+            f"{done.documents}; raise --valid-fraction, or cut the text into documents with "
+            "--document-separator"
+        )
+    done.seconds = time.monotonic() - begun
+    return done
+
+
+def encode_parts(parts: Iterable[Part], tokenizer: Tokenizer) -> Generator[Encoded]:
+    """Yield pieces with their ids, many at a time; reading and encoding have a thread each.
+
+    Raises
+    ------
+    DataError
+        If the tokenizer refuses a text; the message says where it is.
+    """
+    return ahead(_encoded(ahead(_batches(parts), DEPTH), tokenizer), DEPTH)
+
+
+def _encoded(batches: Any, tokenizer: Tokenizer) -> Iterator[Encoded]:
+    with closing(batches):
+        for batch in batches:
+            try:
+                ids = tokenizer.encode_batch([part.text for part in batch])
+            except DataError:
+                ids = [_encode_one(part, tokenizer) for part in batch]
+            yield list(zip(batch, ids, strict=True))
+
+
+def _encode_one(part: Part, tokenizer: Tokenizer) -> NDArray[Any]:
+    """Encode a piece by itself, to say where it is if it is refused."""
+    try:
+        return tokenizer.encode_array(part.text)
+    except DataError as error:
+        raise DataError(f"{part.where}: {error}") from error
+
+
+def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    batch: list[Part] = []
+    size = 0
+    for part in parts:
+        batch.append(part)
+        size += len(part.text) + 1
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class _Documents:
+    """Pieces become documents, each in its split."""
+
+    def __init__(
+        self, folder: ShardFolder, end_of_text: int | None, fraction: float, done: Tokenized
+    ) -> None:
+        self._folder, self._fraction, self._done = folder, fraction, done
+        self._end = None if end_of_text is None else np.array([end_of_text], dtype=np.int64)
+        self._writer: SplitWriter | None = None  # of the document that is being written
+        self.has_valid = False
+
+    def add(self, part: Part, ids: NDArray[Any]) -> None:
+        """Append a piece, and end the document if it is the last."""
+        self._done.text_bytes += n_bytes(part.text)
+        self._write(ids, part)
+        if not part.ends:
+            return
+        if self._end is not None:
+            self._write(self._end, part)
+        if self._writer is not None:
+            self._done.tokens += self._writer.end_document()
+            self._done.documents += 1
+            self._writer = None
+
+    def _write(self, ids: NDArray[Any], part: Part) -> None:
+        if not len(ids):
+            return
+        if self._writer is None:
+            valid = is_held_out(self._done.documents, self._fraction)
+            self.has_valid = self.has_valid or valid
+            self._writer = self._folder.split("valid" if valid else "train")
+        try:
+            self._writer.add(ids, part.learn)
+        except DataError as error:
+            raise DataError(f"{part.where}: {error}") from error
+
+
+def n_bytes(text: str) -> int:
+    """Return how many bytes a text has in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
