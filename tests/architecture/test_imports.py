@@ -110,14 +110,18 @@ def test_import_linter_counts_imports_for_types():
     assert "exclude_type_checking_imports" not in (PACKAGE.parent / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize(("kind", "home"), [("Trainer", ABOVE), ("Session", {"training.loop", "training.trainer"})])
+@pytest.mark.parametrize(
+    ("kind", "home"), [("Trainer", ABOVE), ("Session", {"training.loop", "training.trainer"})]
+)
 def test_only_what_stands_above_takes_a_whole_run(kind, home):
     """Its parts are handed on, not all of it; the range test is a loop of its own."""
     allowed = home | ({"workflows"} if kind == "Session" else set())
     takers = {
         f"{name}.{function}"
         for name, tree in modules(PACKAGE).items()
-        if name.split(".")[1:2] and name.removeprefix("tisslm.") not in allowed and name.split(".")[1] not in allowed
+        if name.split(".")[1:2]
+        and name.removeprefix("tisslm.") not in allowed
+        and name.split(".")[1] not in allowed
         for function in taking(tree, kind)
     }
     assert takers == set()
