@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tisslm import ops
 from tisslm.ops import operations as door
 
 __all__ = [
@@ -74,7 +75,7 @@ def operations() -> dict[str, Callable[..., None]]:
     """Return the operations of ``ops``, the functions that wrap a twin, by the twin's name."""
     return {
         op.__name__: op
-        for op in vars(door).values()
+        for op in (*vars(door).values(), *vars(ops).values())
         if hasattr(op, "__wrapped__") and "reference" in op.__module__.split(".")
     }
 
