@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts.metric_values import resolve_mode
+from tisslm.config.metrics import resolve_mode
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.system.safe_files import show
 
