@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tisslm.errors import ConfigError
 
-__all__ = ["FORMATS", "Family", "Figure", "Metric"]
+__all__ = ["FORMATS", "LONGEST", "Family", "Figure", "Metric", "names_text"]
 
 Better = Literal["", "min", "max"]
 
@@ -22,7 +22,10 @@ FORMATS = frozenset({"count", "gflops", "ms", "norm", "rate", "short"})
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]+)+")
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_LONGEST = 200
+_SPECIFICATION = re.compile(r",?(\.[0-9]{1,2})?[efg%]")  # no width: a file may ask for any
+
+#: Characters of any of its texts.
+LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ def _check_kinds(what: str, name: object, record: Figure | Metric) -> None:
         value, kind = getattr(record, field.name), _KINDS.get(str(field.type), str)
         if field.name == "figure":
             continue
-        if type(value) is not kind or (isinstance(value, str) and len(value) > _LONGEST):
+        if type(value) is not kind or (isinstance(value, str) and len(value) > LONGEST):
             text = _WORDS[kind]
             raise ConfigError(f"{what} {name!r}: {field.name}: expected {text}, got {value!r:.60}")
 
@@ -220,7 +223,7 @@ def _is_template(text: str) -> bool:
         if len(places) != 1 or places[0][1] or places[0][3]:
             return False
         specification = places[0][2] or ""
-        return specification in FORMATS or bool(format(1.0, specification))
+        return specification in FORMATS or bool(_SPECIFICATION.fullmatch(specification))
     except ValueError:
         return False
 

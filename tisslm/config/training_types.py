@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from tisslm.config.fields import Expects, number, whole
 from tisslm.config.metric_types import names_text
-from tisslm.config.metrics import BEST
+from tisslm.config.metrics import BEST, RESERVED
 from tisslm.errors import ConfigError
 from tisslm.system.memory_limit import parse_size
 from tisslm.system.time_limits import parse_duration
@@ -122,7 +122,9 @@ def _metric(value: object) -> object:
 
 
 def _known_metric(value: str) -> str:
-    if value not in BEST:
+    """Refuse what cannot be: a part of the run may have a metric in a group of its own."""
+    group, _, rest = value.partition("/")
+    if value not in BEST and (not rest or group in RESERVED):
         raise ValueError("not a metric to go by")
     return value
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tisslm.config.metric_types import Figure, Metric
+from tisslm.config.metric_types import LONGEST, Figure, Metric
 from tisslm.config.metrics import FAMILIES, FIGURES, METRICS
 from tisslm.tracking.report.reading import Run
 from tisslm.tracking.report.series import Series
@@ -116,10 +116,10 @@ def curves(run: Run) -> list[Chart]:
     """Return the figures of the catalogue that a run has metrics for."""
     half_life = _half_life(run)
     charts = list(_loss_chart(run, half_life))
-    for figure in FIGURES.values():
+    for figure, metrics in _figures(run.own).items():
         lines = tuple(
             line
-            for number, metric in enumerate(_metrics_of(figure))
+            for number, metric in enumerate(metrics)
             for line in _lines(
                 run, metric.name, metric.label, number, half_life if figure.smooth else 0.0
             )
@@ -129,8 +129,20 @@ def curves(run: Run) -> list[Chart]:
     return [*charts, *_cost_chart(run)]
 
 
-def _metrics_of(figure: Figure) -> list[Metric]:
-    return [metric for metric in METRICS.values() if metric.figure is figure]
+def _figures(own: Iterable[Metric]) -> dict[Figure, list[Metric]]:
+    """Return every figure with its metrics: those of the table, and those of parts."""
+    found: dict[Figure, list[Metric]] = {figure: [] for figure in FIGURES.values()}
+    for metric in METRICS.values():
+        if metric.figure is not None:
+            found[metric.figure].append(metric)
+    for number, metric in enumerate(own):
+        figure = metric.figure or Figure(f"metric-{number}", metric.label)
+        about = f"{figure.about} In {metric.unit}." if metric.unit else figure.about
+        slug = f"own-{figure.slug}"[:LONGEST]
+        figure = replace(figure, slug=slug, about=about.strip()[:LONGEST])
+        same = next((other for other in found if other.slug == slug), figure)
+        found.setdefault(same, []).append(metric)
+    return found
 
 
 def _loss_chart(run: Run, half_life: float) -> Iterator[Chart]:
@@ -190,11 +202,12 @@ def others(run: Run) -> tuple[list[Chart], list[str]]:
     charts : list of Chart
     left_out : list of str
     """
+    known = METRICS.keys() | {metric.name for metric in run.own}
     patterns = [_COST, *(family.pattern for family in FAMILIES if family.title or family.statistic)]
     names = [
         name
         for name, series in run.scalars.items()
-        if series and name not in METRICS and not any(re.fullmatch(p, name) for p in patterns)
+        if series and name not in known and not any(re.fullmatch(p, name) for p in patterns)
     ]
     charts = [
         Chart(f"other-{number}", name, "", tuple(_lines(run, name, name, 0, 0.0)))
@@ -241,10 +254,11 @@ def comparison(runs: Sequence[Run]) -> list[Chart]:
         ("train/loss", "Training loss", 1),
     ):
         charts += _loss_over(runs, name, what, bool(smooth))
-    for figure in FIGURES.values():
+    own = {metric.name: metric for run in runs for metric in run.own}
+    for figure, metrics in _figures(own.values()).items():
         # of several metrics, the first of each run; of memory, the peak
         peak = figure.slug == "memory"
-        name = "memory/peak_rss_gib" if peak else _metrics_of(figure)[0].name
+        name = "memory/peak_rss_gib" if peak else metrics[0].name
         lines = tuple(_run_lines(runs, name, figure.smooth))
         if lines:
             title = "Peak memory" if peak else figure.title

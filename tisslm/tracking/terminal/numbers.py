@@ -29,7 +29,7 @@ def numbers(history: History, max_steps: int, glyphs: Glyphs) -> list[tuple[str,
     more = sorted((m for m in METRICS.values() if m.place), key=lambda metric: metric.place)
     for metric in [*more, *history.own]:
         if metric.name in history.latest:
-            text = value_text(metric, history.latest[metric.name])
+            text = one_line(value_text(metric, history.latest[metric.name]))
             found.append((one_line(metric.screen_label), [(text, "")]))
     return found
 
