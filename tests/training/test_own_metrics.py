@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -303,3 +306,18 @@ def test_a_report_of_damaged_declarations_says_so(make_trainer):
 def test_a_part_without_metrics_gives_none():
     assert (Stateful().metrics(), tuple(Stateful.declares)) == ({}, ())
     assert np.isfinite(Contrastive().metrics()["contrastive/temperature"])
+
+
+def test_the_documented_example_does_what_it_says(make_trainer, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "plugin-hooks.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    code = [text for text in blocks if "class Brier(" in text or "class Tempered(" in text]
+    (tmp_path / "documented_loss.py").write_text("\n".join(code))
+    spec = importlib.util.spec_from_file_location("documented", tmp_path / "documented_loss.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sink = MemorySink()
+    trainer = make(make_trainer, module.Tempered(), [sink])
+    trainer.train()
+    temperatures = [value for _, value in sink.values("tempered/temperature")]
+    assert temperatures == pytest.approx([2.0 * 0.99**step for step in range(1, 7)], rel=1e-12)
