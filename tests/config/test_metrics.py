@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from metric_lines import evaluation, monitor_metrics, step_metrics
 
+from tisslm.config import TrainingConfig
 from tisslm.config.metric_types import FORMATS, Figure, Metric
 from tisslm.config.metrics import BEST, FAMILIES, FIGURES, METRICS, RESERVED, resolve_mode
 from tisslm.errors import ConfigError
@@ -88,6 +89,11 @@ GOOD = {"name": "contrastive/temperature", "label": "temperature"}
             "as \"{:.3f}\", got '{:.3z}'",
         ),
         (
+            {"format": "{:999999999.3f}"},
+            "metric 'contrastive/temperature': format: expected a template with one number, such "
+            "as \"{:.3f}\", got '{:999999999.3f}'",
+        ),
+        (
             {"line": "{0.__class__}"},
             "metric 'contrastive/temperature': line: expected a template with one number, such as "
             "\"{:.3f}\", got '{0.__class__}'",
@@ -112,6 +118,13 @@ def test_a_bad_figure_is_one_sentence():
         "figure 'A B': slug: expected lower-case words with hyphens, such as \"temperature\"; "
         "choose another"
     )
+
+
+@pytest.mark.parametrize("name", ["eval/lots", "grad_norm/head", "sample/0", "contrastive", "lots"])
+def test_the_trainers_own_groups_are_closed(name):
+    with pytest.raises(ConfigError, match=r'^training\.best_metric: expected "eval/loss", '):
+        TrainingConfig(best_metric=name)
+    assert TrainingConfig(best_metric="contrastive/heat").best_metric == "contrastive/heat"
 
 
 def test_a_declaration_is_read_as_it_was_written():
