@@ -252,7 +252,7 @@ class ModelFamily(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
-    def configure(self, **values: Any) -> ModelConfig:
+    def configure(self, /, **values: Any) -> ModelConfig:
         """Return the shape that settings describe.
 
         The builder adds ``vocab_size`` from the tokenizer, 1 while it does not know it yet.
