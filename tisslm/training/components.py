@@ -29,7 +29,7 @@ from tisslm.tracking.monitoring import check_monitors
 from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.tracking.sink_group import SinkGroup
 
-__all__ = ["Components", "Given", "Wanted", "build_components", "describe"]
+__all__ = ["Components", "Given", "Wanted", "build_components", "check_kept", "describe"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,28 @@ class Components:
                 yield f"{key}{number}", f"{kind} {name_of(part)}{number}", part
 
 
+def check_kept(where: str, part: object, contract: type) -> None:
+    """Refuse an object that does not keep the contract of its place.
+
+    Parameters
+    ----------
+    where : str
+        Name of the argument, for messages.
+    part : object
+    contract : type
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    if not isinstance(part, contract):
+        raise ConfigError(
+            f"Trainer: {where}: expected a tisslm.contracts.{contract.__name__}, got "
+            f"{type(part).__name__}; derive its class from it"
+        )
+
+
 def build_components(
     registry: Registry,
     wanted: Wanted,
@@ -195,11 +217,11 @@ def describe(config: TrainingConfig, parts: Components) -> dict[str, Any]:
         Nested tables of plain values, as a configuration file has them.
     """
     found: dict[str, Any] = {"training": config.model_dump(exclude_none=True)}
-    shape = getattr(parts.model, "config", None)
-    if shape is not None:
-        found["model"] = shape.model_dump(exclude_none=True)
-    for name in ("optimizer", "scheduler", "loss"):
-        part = getattr(parts, name)
+    shape = parts.model.settings()
+    if shape:
+        found["model"] = {key: value for key, value in shape.items() if value is not None}
+    named = {"optimizer": parts.optimizer, "scheduler": parts.scheduler, "loss": parts.loss}
+    for name, part in named.items():
         plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
         options = {k: v for k, v in plain.items() if not k.startswith("_")}
         found[name] = {"name": name_of(part), **options}

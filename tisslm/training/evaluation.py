@@ -144,7 +144,7 @@ def evaluate(
     """
     start = time.perf_counter()
     ranking = _Ranking(loss) if loss.needs == "logits" else None
-    if tokenizer is not None and getattr(dataset, "vocab_size", 0) > tokenizer.vocab_size:
+    if tokenizer is not None and dataset.vocab_size > tokenizer.vocab_size:
         tokenizer = None
     total, targets, nbytes, windows = 0.0, 0, 0, 0
     for x_BT, y_BT, *begins in _spread(dataset, batch_size, max_batches):

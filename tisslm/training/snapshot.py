@@ -175,7 +175,7 @@ class Snapshot:
             "engine": ops.engine(),
             "precision": self._precision,
             "seed": config.seed,
-            "model_seed": getattr(parts.model, "seed", None),
+            "model_seed": parts.model.seed,
             "batch_size": config.batch_size,
             "rows_per_update": config.rows_per_update,
             "windows": None if parts.dataset is None else len(parts.dataset),
@@ -189,7 +189,7 @@ class Snapshot:
     def _schedule(self) -> dict[str, Any]:
         """Return what the learning rates follow from; its steps only where they depend on them."""
         found = {k: v for k, v in self._scheduler.items() if v is not None and k != "base_lr"}
-        steps = getattr(self._parts.scheduler, "max_steps", None)
+        steps = self._parts.scheduler.max_steps
         return found if steps is None else {**found, "max_steps": steps}
 
     def _fingerprint(self, dataset: Dataset | None) -> str | None:
@@ -226,10 +226,9 @@ class Snapshot:
     def _bare(self) -> checkpoint.Checkpoint:
         """Return what a checkpoint must have in common with the run: model and tokenizer."""
         model = self._parts.model
-        shape = getattr(model, "config", None)
         return checkpoint.Checkpoint(
             model=model.parameters.state(),
-            model_config={} if shape is None else shape.model_dump(),
+            model_config=model.settings(),
             tokenizer=self._tokenizer,
         )
 

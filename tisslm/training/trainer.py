@@ -22,7 +22,14 @@ from tisslm.registry import Registry, load_registry
 from tisslm.tracking.monitoring import Monitoring, wants_of
 from tisslm.tracking.pass_arrays import Room, planned_room
 from tisslm.training.batches import few_windows, fit_dataset, steps_per_epoch
-from tisslm.training.components import Components, Given, Wanted, build_components, describe
+from tisslm.training.components import (
+    Components,
+    Given,
+    Wanted,
+    build_components,
+    check_kept,
+    describe,
+)
 from tisslm.training.early_stopping import Stopping, check_bytes, check_evaluations, check_metric
 from tisslm.training.evaluation import evaluate
 from tisslm.training.interruption import Leaving
@@ -162,10 +169,12 @@ class Trainer:
         if config.threads is not None:
             ops.set_threads(config.threads)
         registry = load_registry() if registry is None else registry
-        tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
+        check_kept("model", model, Model)
         for given, where in ((dataset, "dataset"), (val_dataset, "val_dataset")):
             if given is not None:
+                check_kept(where, given, Dataset)
                 fit_dataset(given, model, where, config.rows_per_update, config.seed)
+        tokenizer = tokenizer or (None if dataset is None else dataset.tokenizer)
         dataset, val_dataset = few_windows(dataset, val_dataset, config)
         if plan is None:
             data = (dataset, val_dataset)

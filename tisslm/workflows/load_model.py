@@ -16,9 +16,10 @@ from tisslm.checkpoint.run_directory import CONFIG
 from tisslm.config import RunConfig
 from tisslm.config.sections import FAMILY
 from tisslm.contracts import Model, ModelFamily, Tokenizer
-from tisslm.errors import CheckpointError, ConfigError
+from tisslm.errors import CheckpointError, ConfigError, PluginError
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.registry import Registry, load_registry
+from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import kind_of
 
 __all__ = ["load_model", "load_run_config", "saved_tokenizer"]
@@ -68,8 +69,11 @@ def load_model(
 def _model(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Model:
     """Build the model of a checkpoint on the parameters that it holds."""
     values = dict(found.model_config)
-    family: ModelFamily = registry.get("model", values.pop("family", FAMILY))()
+    name = values.pop("family", None)
+    family = _family(FAMILY if name is None else name, registry, where)
     try:
+        if "preset" in values:
+            raise ConfigError("model.preset: a checkpoint has every value and names no preset")
         shape = family.configure(**values)
         _check_sizes(family.parameters(shape), found.model, where)
         dtypes = {str(kind_of(found.model, name)[1]) for name in found.model}
@@ -77,8 +81,9 @@ def _model(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Mod
         parameters = Parameters(family.parameters(shape), dtype)
         model = family.build(shape, dtype=dtype, parameters=parameters)
     except ConfigError as error:
+        wanted = "a Transformer" if name is None else f"a model of the family {show(name)}"
         raise CheckpointError(
-            f"{where / 'config.json'}: expected the configuration of a Transformer, got another "
+            f"{where / 'config.json'}: expected the configuration of {wanted}, got another "
             f"({error}); give a checkpoint that tisslm train has written"
         ) from error
     arrays = parameters.state()
@@ -86,6 +91,23 @@ def _model(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Mod
     for name, array in arrays.items():
         array[...] = found.model[name]
     return model
+
+
+def _family(name: object, registry: Registry, where: Path) -> ModelFamily:
+    """Return the family of a checkpoint, which names it as ``[model] family`` does."""
+    if not isinstance(name, str):
+        raise CheckpointError(
+            f"{where / 'config.json'}: family: expected the name of a family of models, got "
+            f"{show(name)}; the checkpoint is damaged, use an earlier one"
+        )
+    try:
+        part = registry.part("model", name)
+    except PluginError as error:
+        raise PluginError(
+            f"{where / 'config.json'}: {error} Install the plugin that its run was made with"
+        ) from error
+    family: ModelFamily = part.load()()
+    return family
 
 
 def _check_sizes(specs: Iterable[ParameterSpec], arrays: Mapping[str, Any], where: Path) -> None:

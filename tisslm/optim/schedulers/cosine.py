@@ -54,7 +54,7 @@ class Cosine(Scheduler):
         min_lr_ratio: float | None = None,
     ) -> None:
         super().__init__(optimizer)
-        self.max_steps = updates("scheduler cosine: max_steps", max_steps)
+        self.max_steps: int = updates("scheduler cosine: max_steps", max_steps)
         self.warmup_steps = warmup("scheduler cosine: warmup_steps", warmup_steps, self.max_steps)
         self.min_lr = lowest("cosine", min_lr, min_lr_ratio, self.base_lr)
         self.start()

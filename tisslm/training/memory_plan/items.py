@@ -125,10 +125,6 @@ class MemoryPlan:
         return ", ".join(f"{name} {size_text(n)}" for name, n in sizes if n)
 
 
-def _layers(model: Model) -> tuple[str, ...]:
-    return tuple(getattr(model, "layer_names", ()))
-
-
 def _layer_of(name: str, layers: Container[str]) -> str:
     """Return the layer that a parameter belongs to: a name of the model's, or its first word."""
     prefix = name
@@ -141,7 +137,7 @@ def _layer_of(name: str, layers: Container[str]) -> str:
 
 def parameter_items(model: Model) -> Iterator[Item]:
     """Yield what parameters and gradients take, layer by layer."""
-    parameters, layers = model.parameters, frozenset(_layers(model))
+    parameters, layers = model.parameters, frozenset(model.layer_names)
     exists = parameters.has_memory
     named = 0
     for p in parameters:
@@ -157,7 +153,7 @@ def parameter_items(model: Model) -> Iterator[Item]:
 
 def pass_items(model: Model, sizes: Mapping[str, int]) -> Iterator[Item]:
     """Sort the buffers of a pass by the form of their names, as ``Model.plan`` says."""
-    layers = _layers(model)
+    layers = model.layer_names
     for name, nbytes in sizes.items():
         first, _, rest = name.partition(".")
         if first == "layers":
@@ -178,7 +174,7 @@ def optimizer_items(
     State is taken to grow with the numbers of its parameter, or of all parameters when its name
     has none.
     """
-    layers = frozenset(_layers(model))
+    layers = frozenset(model.layer_names)
     if isinstance(optimizer, Optimizer):
         for name, array in optimizer.state().items():
             owner = name.rpartition("/")[0]
