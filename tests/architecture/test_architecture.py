@@ -41,12 +41,15 @@ def test_each_door_is_in_one_place(what, home):
 
 
 def test_only_ops_reaches_the_kernels():
-    allowed = {"ops.py", "runtime.py"}
-    for path in PACKAGE.rglob("*.py"):
-        if path.parent.name in {"_kernels", "_reference", "testing", "cli"}:
-            continue
-        if re.search(r"tisslm\._(kernels|reference)", path.read_text()):
-            assert path.name in allowed, path
+    """Imports by name count: ``tisslm doctor`` alone looks at what was built."""
+    reaching = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"tisslm\.(_kernels|ops\.reference)\b(?!`)", path.read_text())
+    }
+    inside = {path for path in reaching if path.startswith(("ops/", "_kernels/"))}
+    assert "ops/runtime.py" in inside
+    assert reaching - inside <= {"cli/_machine.py"}
 
 
 def test_kernels_never_allocate_nor_raise():
@@ -124,5 +127,4 @@ def test_nothing_is_unpickled_or_evaluated():
 
 def test_files_stay_readable():
     for path in [*PACKAGE.rglob("*.py"), *KERNELS.glob("*.pyx")]:
-        limit = 760 if path.name == "contracts.py" else 550  # every interface on one page
-        assert len(path.read_text().splitlines()) <= limit, path
+        assert len(path.read_text().splitlines()) <= 550, path
