@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -86,14 +87,22 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_public_names_are_all_there():
-    import tisslm
+@pytest.mark.parametrize("name", ["tisslm", "tisslm.optim"])
+def test_public_names_are_all_there(name):
+    package = import_module(name)
+    assert set(package.__all__) <= set(dir(package))
+    for public in package.__all__:
+        assert getattr(package, public) is not None
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'nothing'"):
+        package.nothing  # noqa: B018
 
-    assert set(tisslm.__all__) <= set(dir(tisslm))
-    for name in tisslm.__all__:
-        assert getattr(tisslm, name) is not None
-    with pytest.raises(AttributeError, match="module 'tisslm' has no attribute 'nothing'"):
-        tisslm.nothing  # noqa: B018
+
+def test_optim_hands_on_every_built_in_optimizer_scheduler_and_loss():
+    from tisslm import optim
+    from tisslm.optim import losses, optimizers, schedulers
+
+    rooms = (losses, optimizers, schedulers)
+    assert sorted(optim.__all__) == sorted(name for room in rooms for name in room.__all__)
 
 
 #: Ways to run what a file says. ``np.load`` refuses pickles unless it is told not to.
