@@ -9,46 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tisslm.optim.losses import CrossEntropy, Focal, LabelSmoothing
-    from tisslm.optim.optimizers import SGD, Adam, AdamW, RMSprop
-    from tisslm.optim.schedulers import (
-        Constant,
-        Cosine,
-        ExponentialDecay,
-        ReduceOnPlateau,
-        StepDecay,
-        WarmupCosine,
-        WarmupLinear,
-    )
-
-__all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
-    "Constant",
-    "Cosine",
-    "CrossEntropy",
-    "ExponentialDecay",
-    "Focal",
-    "LabelSmoothing",
-    "RMSprop",
-    "ReduceOnPlateau",
-    "StepDecay",
-    "WarmupCosine",
-    "WarmupLinear",
-]
+    from tisslm.optim.losses import *  # noqa: F403
+    from tisslm.optim.optimizers import *  # noqa: F403
+    from tisslm.optim.schedulers import *  # noqa: F403
 
 _KINDS = ("losses", "optimizers", "schedulers")
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for kind in _KINDS:
-            home = import_module(f"tisslm.optim.{kind}")
+    if name == "__all__":
+        return sorted(public for home in _homes() for public in home.__all__)
+    if not name.startswith("_"):
+        for home in _homes():
             if name in home.__all__:
                 return getattr(home, name)
     raise AttributeError(f"module 'tisslm.optim' has no attribute {name!r}")
 
 
+def _homes() -> list[Any]:
+    return [import_module(f"tisslm.optim.{kind}") for kind in _KINDS]
+
+
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return [*__getattr__("__all__")]
