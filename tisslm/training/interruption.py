@@ -66,7 +66,7 @@ class Leave(BaseException):
 
 
 def _silent(_: str) -> None:
-    """Say nothing: what a run in Python does."""
+    """Take an announcement and print nothing, as runs that are not commands do."""
 
 
 class Leaving:
