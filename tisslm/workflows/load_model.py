@@ -68,7 +68,7 @@ def load_model(
 def _model(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Model:
     """Build the model of a checkpoint on the parameters that it holds."""
     values = dict(found.model_config)
-    family: ModelFamily = registry.build("model", values.pop("family", FAMILY))
+    family: ModelFamily = registry.get("model", values.pop("family", FAMILY))()
     try:
         shape = family.configure(**values)
         _check_sizes(family.parameters(shape), found.model, where)
