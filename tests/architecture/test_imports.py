@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 
 import pytest
 from architecture import figures
 from architecture.figures import ENTRIES, FLOORS, PACKAGE, ROOT, circles, edges, takers, taking
+
+from tisslm import ops
+from tisslm.config import TrainingConfig
 
 TRAINING = "tisslm.training"
 
@@ -121,6 +125,30 @@ def test_there_is_one_way_to_make_a_step(call, homes):
         if call in called(tree) and not name.startswith(library)
     }
     assert callers == homes
+
+
+def borders(tree: ast.Module) -> list[str]:
+    """Return the names in parentheses where a docstring says what lives elsewhere."""
+    text = ast.get_docstring(tree) or ""
+    found = re.search(r"What does not live here: (.*?)(?:\n\n|$)", text, re.DOTALL)
+    groups = re.findall(r"\(((?:``[^`]+``(?:,| and)?\s*)+)\)", found[1]) if found else []
+    return [name for group in groups for name in re.findall(r"``([a-z_.0-9]+)``", group)]
+
+
+def test_what_lives_elsewhere_is_there():
+    ends = [f".{name}" for name in figures.modules()]
+    files = {path.name for path in PACKAGE.rglob("*.*")} | {p.stem for p in PACKAGE.rglob("*.pyx")}
+
+    def known(other: str) -> bool:
+        is_module = other in files or any(end.endswith(f".{other}") for end in ends)
+        is_name = other.startswith("ops.") and hasattr(ops, other.removeprefix("ops."))
+        is_key = other.removeprefix("training.") in TrainingConfig.model_fields
+        return is_module or is_name or is_key
+
+    named = {name: borders(tree) for name, tree in figures.modules().items()}
+    assert sum(map(len, named.values())) > 100
+    stale = [(name, other) for name, there in named.items() for other in there if not known(other)]
+    assert stale == []
 
 
 def test_a_function_that_takes_the_trainer_would_be_seen():

@@ -6,7 +6,7 @@ evaluation, and while it waits for data. There ``Leave`` is raised; what was beg
 the state of the last update is saved.
 
 What does not live here: what limits the time (``time_limits``); what is saved, and how (``loop``,
-``saving``).
+``checkpoint.saver``).
 """
 
 from __future__ import annotations
