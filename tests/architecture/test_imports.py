@@ -6,12 +6,12 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from architecture import figures
 from architecture.figures import ENTRIES, FLOORS, PACKAGE, ROOT, circles, edges, takers, taking
 
-from tisslm import ops
 from tisslm.config import TrainingConfig
 
 TRAINING = "tisslm.training"
@@ -140,8 +140,10 @@ def test_what_lives_elsewhere_is_there():
     files = {path.name for path in PACKAGE.rglob("*.*")} | {p.stem for p in PACKAGE.rglob("*.pyx")}
 
     def known(other: str) -> bool:
+        home, _, attribute = other.rpartition(".")
         is_module = other in files or any(end.endswith(f".{other}") for end in ends)
-        is_name = other.startswith("ops.") and hasattr(ops, other.removeprefix("ops."))
+        homes = [end for end in ends if home and end.endswith(f".{home}")]
+        is_name = any(hasattr(import_module(end[1:]), attribute) for end in homes)
         is_key = other.removeprefix("training.") in TrainingConfig.model_fields
         return is_module or is_name or is_key
 
