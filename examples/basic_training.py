@@ -14,9 +14,7 @@ from pathlib import Path
 
 from tisslm import TextDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.datasets import python_docs_text, read_text
-from tisslm.optim.losses import CrossEntropy
-from tisslm.optim.optimizers import Adam
-from tisslm.optim.schedulers import Cosine
+from tisslm.optim import Adam, Cosine, CrossEntropy
 from tisslm.tokenizers import CharTokenizer
 
 

@@ -15,9 +15,7 @@ from pathlib import Path
 
 from tisslm import TextDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.datasets import python_docs_text, read_text
-from tisslm.optim.losses import CrossEntropy
-from tisslm.optim.optimizers import AdamW
-from tisslm.optim.schedulers import WarmupCosine
+from tisslm.optim import AdamW, CrossEntropy, WarmupCosine
 from tisslm.tokenizers import CharTokenizer
 
 

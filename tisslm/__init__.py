@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from tisslm.datasets.text import TextDataset
     from tisslm.datasets.tokens import TokenDataset
     from tisslm.errors import TissLMError
-    from tisslm.models.generation import Sampling
+    from tisslm.models.generation import Sampling, generate
     from tisslm.models.transformer import Transformer
     from tisslm.models.transformer_config import TransformerConfig
     from tisslm.ops.threads import blas_threads
     from tisslm.registry.hookspecs import Entry, hookimpl
+    from tisslm.training.evaluation import evaluate
     from tisslm.training.trainer import Trainer
+    from tisslm.workflows.build.trainer import build_trainer
+    from tisslm.workflows.load_model import load_model
 
 __all__ = [
     "Entry",
@@ -33,7 +36,11 @@ __all__ = [
     "TransformerConfig",
     "__version__",
     "blas_threads",
+    "build_trainer",
+    "evaluate",
+    "generate",
     "hookimpl",
+    "load_model",
 ]
 
 _HOMES = {
@@ -47,7 +54,11 @@ _HOMES = {
     "Transformer": "tisslm.models.transformer",
     "TransformerConfig": "tisslm.models.transformer_config",
     "blas_threads": "tisslm.ops.threads",
+    "build_trainer": "tisslm.workflows.build.trainer",
+    "evaluate": "tisslm.training.evaluation",
+    "generate": "tisslm.models.generation",
     "hookimpl": "tisslm.registry.hookspecs",
+    "load_model": "tisslm.workflows.load_model",
 }
 
 

@@ -1,100 +1,24 @@
-"""No circle of files, and nobody below the commands who takes the whole Trainer."""
+"""Floors, folders and circles, and nobody below the commands who takes the whole Trainer."""
 
 from __future__ import annotations
 
 import ast
-from functools import cache
-from pathlib import Path
+import re
+import subprocess
+import sys
+from importlib import import_module
 
 import pytest
+from architecture import figures
+from architecture.figures import ENTRIES, FLOORS, PACKAGE, ROOT, circles, edges, takers, taking
 
-PACKAGE = Path(__file__).parents[2] / "tisslm"
+from tisslm.config import TrainingConfig
 
-#: What stands above the Trainer and may take it whole.
-ABOVE = {"cli", "workflows", "training.trainer"}
-
-
-@cache
-def modules(package: Path) -> dict[str, ast.Module]:
-    """Return the syntax tree of each module of a package, by its dotted name."""
-    found = {}
-    for path in package.rglob("*.py"):
-        parts = path.relative_to(package.parent).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = ast.parse(path.read_text("utf-8"))
-    return found
-
-
-def imported(tree: ast.Module) -> set[str]:
-    """Return every name that a file imports, wherever in it: for types alone, too."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def edges(package: Path) -> dict[str, set[str]]:
-    """Return which modules each module imports; a name in a package is not the whole package."""
-    trees = modules(package)
-    found = {}
-    for name, tree in trees.items():
-        names = {n for n in imported(tree) if n in trees}
-        inner = {n.rpartition(".")[0] for n in names}
-        found[name] = {n for n in names if n not in inner or not _only_for_parts(tree, n, trees)}
-        found[name].discard(name)
-    return found
-
-
-def _only_for_parts(tree: ast.Module, package: str, trees: dict[str, ast.Module]) -> bool:
-    """Tell whether a package is imported from only for modules that it holds."""
-    froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == package]
-    whole = any(
-        alias.name == package
-        for n in ast.walk(tree)
-        if isinstance(n, ast.Import)
-        for alias in n.names
-    )
-    return not whole and all(f"{package}.{a.name}" in trees for n in froms for a in n.names)
-
-
-def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Return the sets of modules that reach each other."""
-
-    def reach(start: str) -> set[str]:
-        seen, left = set(), [start]
-        while left:
-            for name in graph[left.pop()] - seen:
-                seen.add(name)
-                left.append(name)
-        return seen
-
-    reached = {name: reach(name) for name in graph}
-    found = {
-        tuple(sorted(other for other in reached[name] if name in reached[other]))
-        for name in graph
-        if name in reached[name]
-    }
-    return [list(circle) for circle in sorted(found)]
-
-
-def taking(tree: ast.Module, kind: str) -> list[str]:
-    """Return the functions with a parameter of a type, by its annotation."""
-    found = []
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        notes = [a.annotation for a in given if a.annotation is not None]
-        if any(kind in {n.id for n in ast.walk(note) if isinstance(n, ast.Name)} for note in notes):
-            found.append(node.name)
-    return found
+TRAINING = "tisslm.training"
 
 
 def test_no_files_import_each_other_in_a_circle():
-    assert circles(edges(PACKAGE)) == []
+    assert circles(edges()) == []
 
 
 def test_a_circle_would_be_seen(tmp_path):
@@ -107,24 +31,68 @@ def test_a_circle_would_be_seen(tmp_path):
 
 
 def test_import_linter_counts_imports_for_types():
-    assert "exclude_type_checking_imports" not in (PACKAGE.parent / "pyproject.toml").read_text()
+    assert "exclude_type_checking_imports" not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_no_folder_has_more_entries_than_can_be_held_in_the_head():
+    counts = figures.entries()
+    assert counts["tisslm"] == len([*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__init__.py")])
+    assert {name: n for name, n in counts.items() if n > ENTRIES} == {}
+
+
+def test_a_folder_that_is_too_full_would_be_seen(tmp_path):
+    package = tmp_path / "house"
+    (package / "room").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    for i in range(ENTRIES):
+        (package / "room" / f"m{i}.py").touch()
+    (package / "room" / "__init__.py").touch()
+    assert figures.entries(package) == {"house": 2, "house/room": ENTRIES + 1}
+
+
+def test_every_package_has_one_of_ten_floors():
+    names = [name for floor in figures.floors() for name in floor]
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert len(figures.floors()) == FLOORS
+    assert sorted(names) == sorted(packages)
+
+
+def test_imports_lead_down_only():
+    assert figures.sideways_or_up(figures.floors(), figures.crossings()) == []
+
+
+def test_an_import_up_or_sideways_would_be_seen():
+    pairs = {("a", "b"), ("b", "c"), ("c", "a")}
+    assert figures.sideways_or_up([["a"], ["b", "c"]], pairs) == [("a", "b"), ("b", "c")]
 
 
 @pytest.mark.parametrize(
-    ("kind", "home"), [("Trainer", ABOVE), ("Session", {"training.loop", "training.trainer"})]
+    ("package", "kinds"),
+    [("optim", ("losses", "optimizers", "schedulers")), ("tracking", ("monitors", "sinks"))],
 )
-def test_only_what_stands_above_takes_a_whole_run(kind, home):
-    """Its parts are handed on, not all of it; the range test is a loop of its own."""
-    allowed = home | ({"workflows"} if kind == "Session" else set())
-    takers = {
-        f"{name}.{function}"
-        for name, tree in modules(PACKAGE).items()
-        if name.split(".")[1:2]
-        and name.removeprefix("tisslm.") not in allowed
-        and name.split(".")[1] not in allowed
-        for function in taking(tree, kind)
-    }
-    assert takers == set()
+def test_parts_of_one_kind_do_not_import_those_of_another(package, kinds):
+    for kind in kinds:
+        others = tuple(f"tisslm.{package}.{other}" for other in kinds if other != kind)
+        for name, names in edges().items():
+            if name.startswith(f"tisslm.{package}.{kind}"):
+                assert [n for n in names if n.startswith(others)] == [], name
+
+
+@pytest.mark.parametrize(
+    ("kind", "above"),
+    [
+        ("Trainer", figures.ABOVE),
+        # the range test is a loop of its own
+        (
+            "Session",
+            ("tisslm.training.loop", "tisslm.training.trainer", "tisslm.workflows.lr_range"),
+        ),
+    ],
+)
+def test_only_what_stands_above_takes_a_whole_run(kind, above):
+    """Its parts are handed on, not all of it."""
+    assert takers(kind, above) == []
+    assert takers(kind, ()) != []  # the search finds those that may
 
 
 def called(tree: ast.Module) -> set[str]:
@@ -144,21 +112,59 @@ def called(tree: ast.Module) -> set[str]:
         (".stream", {"training.session"}),
         ("optimizer.step", {"training.step", "workflows.speed"}),  # the speed of an update alone
         (".step_loss", {"training.step", "training.evaluation", "workflows.speed"}),
-        # the planner's is the contract's own, a check
+        # the planner's is a check of the contract
         (".prepare", {"training.trainer", "training.memory_plan.planner", "workflows.speed"}),
     ],
 )
 def test_there_is_one_way_to_make_a_step(call, homes):
     """Training, dry run, range test and replay have the session open the data and make steps."""
-    library = {"datasets", "testing"}
+    library = ("tisslm.datasets.", "tisslm.testing.")
     callers = {
         name.removeprefix("tisslm.")
-        for name, tree in modules(PACKAGE).items()
-        if call in called(tree) and name.split(".")[1] not in library
+        for name, tree in figures.modules().items()
+        if call in called(tree) and not name.startswith(library)
     }
     assert callers == homes
+
+
+def borders(tree: ast.Module) -> list[str]:
+    """Return the names in parentheses where a docstring says what lives elsewhere."""
+    text = ast.get_docstring(tree) or ""
+    found = re.search(r"What does not live here: (.*?)(?:\n\n|$)", text, re.DOTALL)
+    groups = re.findall(r"\(((?:``[^`]+``(?:,| and)?\s*)+)\)", found[1]) if found else []
+    return [name for group in groups for name in re.findall(r"``([a-z_.0-9]+)``", group)]
+
+
+def test_what_lives_elsewhere_is_there():
+    ends = [f".{name}" for name in figures.modules()]
+    files = {path.name for path in PACKAGE.rglob("*.*")} | {p.stem for p in PACKAGE.rglob("*.pyx")}
+
+    def known(other: str) -> bool:
+        home, _, attribute = other.rpartition(".")
+        is_module = other in files or any(end.endswith(f".{other}") for end in ends)
+        homes = [end for end in ends if home and end.endswith(f".{home}")]
+        is_name = any(hasattr(import_module(end[1:]), attribute) for end in homes)
+        is_key = other.removeprefix("training.") in TrainingConfig.model_fields
+        return is_module or is_name or is_key
+
+    named = {name: borders(tree) for name, tree in figures.modules().items()}
+    assert sum(map(len, named.values())) > 100
+    stale = [(name, other) for name, there in named.items() for other in there if not known(other)]
+    assert stale == []
 
 
 def test_a_function_that_takes_the_trainer_would_be_seen():
     tree = ast.parse("def f(a: int, t: Trainer | None) -> None: ...\ndef g(t): ...\n")
     assert taking(tree, "Trainer") == ["f"]
+
+
+def test_the_script_prints_every_figure_beside_its_target():
+    done = subprocess.run(
+        [sys.executable, figures.__file__], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()[1:]
+    assert [line.what for line in figures.figures()] == [line[:42].strip() for line in lines]
+    for line in figures.figures():
+        what, today = line.what, line.today
+        assert any(row.startswith(what) and row.endswith(today) for row in lines), what

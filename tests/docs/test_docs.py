@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from architecture import figures
 
 from tisslm.registry import load_registry
 from tisslm.registry.hookspecs import KINDS
@@ -132,22 +132,39 @@ def test_every_make_target_is_documented_and_no_other():
             assert target in targets.split(), (page, target)
 
 
-def test_the_floors_are_those_that_the_linter_keeps():
-    text = read("ARCHITECTURE.md").partition("## Walls")[0]
-    rows = [re.findall(r"`(tisslm\.\w+)`", row[1]) for row in table_rows(text)[1:]]
-    floor = {module: i for i, row in enumerate(rows) for module in row}
-    contract = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
-    before = -1
-    for layer in contract["layers"]:
-        found = {floor[module.strip()] for module in layer.split("|")}
-        assert len(found) == 1, layer
-        assert min(found) > before, layer
-        before = min(found)
+def picture() -> list[list[str]]:
+    """Return the packages of each floor in ARCHITECTURE's picture, the lowest first."""
+    text = read("ARCHITECTURE.md").partition("## Floors")[2]
+    block = re.search(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)[1]
+    lines = [line.split() for line in block.splitlines()]
+    assert [int(line[0]) for line in lines] == [*range(len(lines), 0, -1)]
+    return [line[1:] for line in reversed(lines)]
 
 
-def test_every_module_has_a_floor():
-    text = read("ARCHITECTURE.md").partition("## Walls")[0]
-    for path in (ROOT / "tisslm").iterdir():
-        is_module = path.suffix == ".py" or (path / "__init__.py").exists()
-        if is_module and not path.name.startswith("__"):
-            assert f"`tisslm.{path.stem}`" in text, path.name
+def test_the_picture_shows_the_floors_that_the_linter_keeps():
+    assert picture() == figures.floors()
+
+
+def test_every_import_leads_down_in_the_picture():
+    assert len(figures.crossings()) > 50
+    assert figures.sideways_or_up(picture(), figures.crossings()) == []
+
+
+def test_every_package_has_one_line():
+    rows = table_rows(read("ARCHITECTURE.md").partition("## Walls")[0])[1:]
+    named = [row[0].strip("`") for row in rows]
+    assert named == [name for floor in reversed(picture()) for name in floor]
+
+
+def test_the_architecture_can_be_read_in_one_sitting():
+    assert len(read("ARCHITECTURE.md").splitlines()) <= 350
+
+
+def test_every_wall_names_files_that_hold_what_it_says():
+    """Rows that name a file of kernels: what they keep is in it."""
+    text = read("ARCHITECTURE.md").partition("## Walls")[2].partition("\n## ")[0]
+    words = {"scipy.linalg.cython_blas": "scipy.linalg.cython_blas", "omp.h": "omp.h"}
+    rows = {row[0].strip("`"): row[1] for row in table_rows(text)[1:]}
+    for what, word in words.items():
+        for path in re.findall(r"`(tisslm/[\w./]+)`", rows[what]):
+            assert word in read(path), path

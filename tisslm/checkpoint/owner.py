@@ -3,8 +3,8 @@
 ``.owner.json`` is created by whoever trains and removed at the end; its time is renewed as long as
 the process lives. A file whose process is gone is recognized and taken over.
 
-What does not live here: what tells one process from another (``identity``), and what the owner
-writes (``loop``, ``run``).
+What does not live here: what tells one process from another (``system.process_identity``), and
+what the owner writes (``loop``, ``run``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The directory of a run: its name, its configuration, its summary, its checkpoints' folder.
 
-What does not live here: which directory a run takes (``run_choice``), what a checkpoint contains,
+What does not live here: which directory a run takes (``resume``), what a checkpoint contains,
 and the metrics that sinks write.
 """
 

@@ -10,7 +10,8 @@
 If ``checkpoint-N`` is there, it steps aside before 4 and is deleted after 5. In between, whoever
 looks for it finds it aside (``finding``), and the next save puts it back (``litter``).
 
-What does not live here: single operations (``disk``), and what is in the files (``record``).
+What does not live here: single operations (``system.durable``), and what is in the files
+(``record``).
 """
 
 from __future__ import annotations

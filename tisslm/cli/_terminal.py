@@ -3,8 +3,8 @@
 Nothing that a file, a name, an exception or a model says acts on the terminal
 (``tisslm.errors.visible``). JSON is printed as it is: it has no character that could.
 
-What does not live here: where standard output leads (``_streams``), and the picture that takes a
-whole terminal (``tisslm.tracking.terminal``).
+What does not live here: where standard output leads (``system.standard_streams``), and the
+picture that takes a whole terminal (``tisslm.tracking.terminal``).
 """
 
 from __future__ import annotations

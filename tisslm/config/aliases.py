@@ -1,7 +1,7 @@
 """The spellings of other trainers, and what each is called here.
 
 What does not live here: the keys themselves (``training``, ``sections``), and merging layers
-(``layers``).
+(``precedence``).
 
 References
 ----------

@@ -1,6 +1,6 @@
 """Putting settings of several sources together: default < file < environment < command line.
 
-What does not live here: reading the sources (``loading``), and what a valid value is (``run``).
+What does not live here: reading the sources (``sources``), and what a valid value is (``run``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``RunConfig``: everything that ``tisslm train`` needs to know, from all sources together.
 
-What does not live here: the sections' keys (``training``, ``sections``), reading (``loading``)
-and precedence (``layers``).
+What does not live here: the sections' keys (``training``, ``sections``), reading (``sources``)
+and precedence (``precedence``).
 """
 
 from __future__ import annotations

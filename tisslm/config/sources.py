@@ -2,7 +2,7 @@
 
 Each source becomes a list of ``Setting``, one for each value, with the words that name its
 origin in messages. What does not live here: what a setting means or which source wins
-(``layers``), and the sections (``run``).
+(``precedence``), and the sections (``run``).
 """
 
 from __future__ import annotations

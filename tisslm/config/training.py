@@ -1,6 +1,6 @@
 """``TrainingConfig``: how a run trains, as the founding interface and the command line set it.
 
-What does not live here: the other sections (``sections``), reading files (``loading``), and any
+What does not live here: the other sections (``sections``), reading files (``sources``), and any
 use of these values (the Trainer).
 """
 

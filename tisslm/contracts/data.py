@@ -126,7 +126,7 @@ class Dataset(Stateful, ABC):
     def stream_bytes(self, batch_size: int) -> int:
         """Return the bytes of the arrays that a ``stream`` holds: two batches of int32.
 
-        Of inputs and targets; a dataset whose windows have ``start_T`` says its own.
+        The base counts inputs and targets; a dataset whose windows have ``start_T`` counts more.
         """
         rows = min(batch_size, len(self))
         return 2 * 2 * rows * self.seq_len * np.dtype(np.int32).itemsize

@@ -44,7 +44,7 @@ class PassObserver:
 
 
 class Observed:
-    """What announces its passes, to the observers that it has."""
+    """A model that tells its observers when a part of a pass begins and ends."""
 
     observers: tuple[PassObserver, ...] = ()
 

@@ -1,7 +1,4 @@
-"""Where the tokens of a run come from: texts, documents and arrays, as rows in a keyed order.
-
-What does not live here: tokenizers, and the choice of files by a configuration.
-"""
+"""Where the tokens of a run come from: texts, documents and arrays, as rows in a keyed order."""
 
 from __future__ import annotations
 

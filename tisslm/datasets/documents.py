@@ -1,7 +1,7 @@
 """Documents: pieces of text with what is to be learned of them, and the same as token ids.
 
-What does not live here: files (``sources``), what makes ids of text (``encoding``), and rows of a
-fixed length (``packed``).
+Files are read in ``sources``, text becomes ids in ``encoding``, and rows of a fixed length are made
+in ``packed``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """From documents to token ids, one document after the other, in memory.
 
-What does not live here: documents themselves (``documents``), and ids too many for memory
-(``tisslm.workflows.tokenize``).
+Ids that are too many for memory go to shards (``tisslm.workflows.tokenize``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A few windows of a dataset, in the same order in every epoch.
-
-What does not live here: which ones, and what for (``training.overfit_batches``, dry runs).
-"""
+"""A few windows of a dataset, in the same order in every epoch."""
 
 from __future__ import annotations
 

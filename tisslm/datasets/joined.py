@@ -1,7 +1,4 @@
-"""Arrays that are read in spans and never held whole: several files as one, and bits as booleans.
-
-What does not live here: which files, and what is in them (``shards``).
-"""
+"""Arrays that are read in spans and never held whole: files joined to one, bits as booleans."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Several datasets read as one, each in its share.
-
-What does not live here: the datasets, and where their weights come from.
-"""
+"""Several datasets read as one, each in its share."""
 
 from __future__ import annotations
 

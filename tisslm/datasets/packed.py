@@ -1,7 +1,6 @@
 """Rows of a fixed length out of documents of any length.
 
-What does not live here: reading documents (``sources``), and which documents share a row when
-they are placed whole (``row_plan``).
+Which documents share a row when they are placed whole is decided in ``row_plan``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A shuffled order that is computed, not stored: any place of any epoch in constant time.
-
-What does not live here: what is shuffled.
-"""
+"""A shuffled order that is computed, not stored: any place of any epoch in constant time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The text that every Python carries: the language reference behind ``help()``.
-
-What does not live here: reading of files.
-"""
+"""The text that every Python carries: the language reference behind ``help()``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which documents share a row when none is to be cut: a best fit over rows that are still open.
-
-What does not live here: reading tokens (``packed``).
-"""
+"""Which documents share a row when none is to be cut: a best fit over rows that are still open."""
 
 from __future__ import annotations
 

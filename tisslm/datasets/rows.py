@@ -1,7 +1,4 @@
-"""Datasets that write their rows where they are told: arrays that are used again and again.
-
-What does not live here: what a row is made of (``packed``, ``mixed``).
-"""
+"""Datasets that write their rows where they are told: arrays that are used again and again."""
 
 from __future__ import annotations
 

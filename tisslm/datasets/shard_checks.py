@@ -1,6 +1,6 @@
 """Whether the files of token shards are as they were written.
 
-What does not live here: what the files mean (``shard_format``), and reading rows (``shards``).
+What the files mean is said in ``shard_format``.
 """
 
 from __future__ import annotations

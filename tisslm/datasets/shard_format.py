@@ -18,8 +18,7 @@ A folder of shards holds, for each split (``train``, ``valid``):
 ``shards.json`` names all of it with sizes and SHA-256, and is written last; the tokenizer lies
 beside it.
 
-What does not live here: reading token ids (``shards``), and writing
-(``tisslm.workflows.tokenize``).
+Token ids are read in ``shards`` and written in ``tisslm.workflows.tokenize``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Token shards: a folder that ``tisslm tokenize`` wrote, read row by row and never held in memory.
 
-What does not live here: the format (``shard_format``), and building the tokenizer whose state the
-folder has.
+The format is described in ``shard_format``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which documents are held out to validate on: whole documents, never part of one.
 
-What does not live here: cutting a single text in two (``text.split_text``).
+A single text is cut in two by ``text.split_text``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Windows over a UTF-8 text file, and how such a file is read and split.
-
-What does not live here: tokenizers, and token arrays that are ready.
-"""
+"""Windows over a UTF-8 text file, and how such a file is read and split."""
 
 from __future__ import annotations
 
@@ -81,7 +78,7 @@ def split_text(data: Data, valid_fraction: float = 0.1) -> tuple[Data, Data]:
     Returns
     -------
     train, valid
-        Of the type of ``data``; together they are the whole of it. Either may be empty.
+        Two pieces of the type of ``data``, which together are the whole of it. Either may be empty.
 
     Raises
     ------

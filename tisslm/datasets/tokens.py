@@ -1,7 +1,4 @@
-"""Windows over a flat array of token ids, in memory or in a file.
-
-What does not live here: text, files and tokenizers.
-"""
+"""Windows over a flat array of token ids, in memory or in a file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Blocks of memory that arrays are cut from, and blocks that are shapes alone.
-
-What does not live here: what the arrays are for.
-"""
+"""Blocks of memory that arrays are cut from, and blocks that are shapes alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A copy of many arrays in a block of its own, made by several threads.
-
-What does not live here: which arrays are copied, and when.
-"""
+"""A copy of many arrays in a block of its own, made by several threads."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Spot:
     Attributes
     ----------
     index : tuple of int
-        Of the first element, in the order of memory.
+        The index of the first such element, in the order of memory.
     value : float
         NaN or an infinity.
     count, size : int
@@ -101,7 +101,7 @@ def find_non_finite(array: Array) -> Spot | None:
     Parameters
     ----------
     array : ndarray of any shape
-        Of a float type, or uint16 with the bits of bfloat16; one of any other type is finite.
+        Its type is a float, or uint16 with the bits of bfloat16; any other array is finite.
     """
     if array.dtype.kind != "f" and array.dtype != np.uint16:
         return None

@@ -53,12 +53,12 @@ class Movement:
 
     @property
     def update_norm(self) -> float:
-        """Of what the last update that was measured has added to the parameters."""
+        """The Euclidean norm of what the last measured update has added to the parameters."""
         return _root(self._sums_K2[:, 0])
 
     @property
     def parameter_norm(self) -> float:
-        """Of the parameters before that update."""
+        """The Euclidean norm of the parameters before that update."""
         return _root(self._sums_K2[:, 1])
 
     @property

@@ -1,6 +1,6 @@
 """How much memory a run may take: what the user allows, or what the machine has left.
 
-What does not live here: what a run needs (``planning``).
+What a run needs is counted in ``tisslm.training.memory_plan``.
 """
 
 from __future__ import annotations

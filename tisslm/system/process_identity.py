@@ -1,6 +1,6 @@
 """A process, told from every other one, also on other machines and after a restart.
 
-What does not live here: what it means that a process is there (``ownership``).
+What it means that a process is there is decided in ``tisslm.checkpoint.owner``.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ Closed ones lead nowhere, as ``/dev/null`` does, and no file that is opened late
 numbers. One that fails at a write leads nowhere from then on, so nothing else fails by it: no print
 of a plugin, no thread that draws, no flush when Python ends. Whether the first failure ends the
 command is the command's to say.
-
-What does not live here: what is written (``_terminal``).
 """
 
 from __future__ import annotations

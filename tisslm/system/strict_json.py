@@ -3,7 +3,7 @@
 Bytes, values and depth are bounded before anything is built of a text. A key that comes twice, on
 which readers disagree, is refused, and so are numbers that float64 does not have.
 
-What does not live here: opening files (``untrusted``), and what the values mean.
+Files are opened by ``safe_files``.
 
 References
 ----------
@@ -49,7 +49,7 @@ def read_json(
     Parameters
     ----------
     path : str or Path
-        Of a regular file, and no symbolic link.
+        The path of a regular file; a symbolic link is refused.
     limit : int
         Bytes that the file may have.
     refusal : Refusal

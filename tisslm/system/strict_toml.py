@@ -2,8 +2,6 @@
 
 The standard library's parser is written in Python, and takes time in proportion to the square of a
 dotted key's length. A configuration has some hundred lines, and keys of two or three parts.
-
-What does not live here: what the settings mean, and their messages (``config``).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ fits its bytes, and follow the one before, up to the end of the file. Reading is
 mapping: a file that is cut meanwhile, or a disk that fails, is an error then and not a signal that
 ends the process.
 
-What does not live here: which arrays a checkpoint has, and where its files lie.
+Which arrays a checkpoint has, and where its files lie, is known to ``tisslm.checkpoint``.
 
 References
 ----------
@@ -150,7 +150,7 @@ class TensorFile(Mapping[str, Array]):
     Parameters
     ----------
     path : str or Path
-        Of a regular file.
+        The path of a regular file.
     refusal : Refusal
         For every error of this file.
     follow : bool

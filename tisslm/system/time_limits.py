@@ -1,6 +1,6 @@
 """How long a process may train: what the user allows, and when its job ends.
 
-What does not live here: what a run does about it (``leaving``).
+What a run does about it is decided in ``tisslm.training.interruption``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Reversible maps between text and token ids: bytes, characters, byte pairs.
-
-What does not live here: files of text, and windows over tokens.
-"""
+"""Reversible maps between text and token ids: bytes, characters, byte pairs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Byte pairs by the Hugging Face tokenizers library: read a tokenizer.json, or train one.
 
-What does not live here: training (``bpe_training``), and the other tokenizers. The library is
-imported when one is built.
+Training is in ``bpe_training``. The library is imported when a tokenizer is built.
 """
 
 from __future__ import annotations

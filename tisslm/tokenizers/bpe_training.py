@@ -1,7 +1,4 @@
-"""Training a byte-level tokenizer of byte pairs on texts, by the Hugging Face tokenizers library.
-
-What does not live here: the tokenizer that is trained (``bpe``).
-"""
+"""Training a byte-level tokenizer of byte pairs, by the Hugging Face tokenizers library."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A token for each byte of the text's UTF-8 form: nothing to learn, nothing unknown.
-
-What does not live here: the other tokenizers.
-"""
+"""A token for each byte of the text's UTF-8 form: nothing to learn, nothing unknown."""
 
 from __future__ import annotations
 

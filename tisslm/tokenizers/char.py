@@ -1,7 +1,4 @@
-"""A token for each distinct character of the training text.
-
-What does not live here: the other tokenizers.
-"""
+"""A token for each distinct character of the training text."""
 
 from __future__ import annotations
 

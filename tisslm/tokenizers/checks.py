@@ -1,7 +1,4 @@
-"""What every tokenizer asks of its input: text that is Unicode, ids that exist.
-
-What does not live here: any mapping between the two.
-"""
+"""What every tokenizer asks of its input: text that is Unicode, ids that exist."""
 
 from __future__ import annotations
 

@@ -9,8 +9,6 @@ of a space or a line's end that follows a letter or digit, a match ends in each 
 a word goes on with letters or digits only, and nothing that ends in one looks ahead. GPT-2's
 needs less: any character but white space in front. (Its ``\s+(?!\S)`` looks ahead, but only from
 white space.)
-
-What does not live here: encoding.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 The library makes tables as long as the largest id and texts as long as its rules say, and a number
 that is too large, or a size of 0, ends the process or a thread of it: no exception can tell of it.
-
-What does not live here: whether the rest makes a tokenizer, which the library says itself.
 """
 
 from __future__ import annotations

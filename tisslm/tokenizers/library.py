@@ -1,7 +1,4 @@
-"""Errors of a library of tokenizers in Rust: bare exceptions, and panics, which are none.
-
-What does not live here: any tokenizer, and what a process cannot survive (``json_limits``).
-"""
+"""Errors of a library of tokenizers in Rust: bare exceptions, and panics, which are none."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""How many bytes each token of a byte-level vocabulary stands for.
-
-What does not live here: the tokenizer (``bpe``), and vocabularies of other kinds, whose ids are
-decoded to be counted.
-"""
+"""How many bytes each token of a byte-level vocabulary stands for."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ passes leave them, gradients as they are before the update (without the loss sca
 and weights after it. All are read-only views. A monitor that raises is named, taken off the list,
 and never stops the run.
 
-What does not live here: which arrays a pass shows (``sites``), and what any monitor measures.
+What does not live here: which arrays a pass shows (``pass_arrays``), and what any monitor measures.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ IDLE, WAITING, KINDS = 3, 4, 8  # guests' time, which follows, is counted in tha
 class ProcessorUse:
     """Share of the processors' time that was not idle since the figure before.
 
-    That of all processes and processors, so it shows who else is at work.
+    It counts every process on every processor, so it shows who else is at work.
     """
 
     def __init__(self) -> None:

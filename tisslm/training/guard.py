@@ -7,8 +7,8 @@ It is asked between the gradients and the update, so what is refused has changed
 over the last losses l_i. Neither a trend over the window nor a few earlier spikes move the median
 far, which a mean would follow. d is the standard deviation of normal noise.
 
-What does not live here: what follows from a refusal (``refusal``), and overflows that a loss scale
-explains (``step``). There is no state: the losses are in every checkpoint.
+What does not live here: what follows from a refusal (``incidents``), and overflows that a loss
+scale explains (``step``). There is no state: the losses are in every checkpoint.
 
 References
 ----------

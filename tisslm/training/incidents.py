@@ -1,8 +1,8 @@
 """What is known of a step that was not applied: its samples, where it failed, how to see it again.
 
 What does not live here: which steps are not applied, and whether the run goes on (``guard``),
-what is said of one (``refusal``), the search for what failed (``provenance``), and making the step
-again (``tisslm.workflows.replay``).
+the search for what failed (``nonfinite``), and making the step again
+(``tisslm.workflows.replay``).
 """
 
 from __future__ import annotations

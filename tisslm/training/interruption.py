@@ -6,7 +6,7 @@ evaluation, and while it waits for data. There ``Leave`` is raised; what was beg
 the state of the last update is saved.
 
 What does not live here: what limits the time (``time_limits``); what is saved, and how (``loop``,
-``saving``).
+``checkpoint.saver``).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Leave(BaseException):
 
 
 def _silent(_: str) -> None:
-    """Say nothing: what a run in Python does."""
+    """Take an announcement and print nothing, as runs that are not commands do."""
 
 
 class Leaving:

@@ -1,8 +1,8 @@
 """A run from its first step to its last: batches, reports, evaluations, checkpoints, summary.
 
 What does not live here: what a step does (``step``), what ends a run early
-(``leaving``), what an evaluation tells whom (``evaluations``), how checkpoints get to the disk
-(``saving``).
+(``interruption``), what an evaluation tells whom (``evaluation``), how checkpoints get to the disk
+(``checkpoint.saver``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How the passes of a run are made, with nothing left to decide.
 
 What does not live here: how a precision is computed (the model and its kernels), and what is
-computed again so that a run fits its memory (``planning``).
+computed again so that a run fits its memory (``memory_plan``).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A step returns what it did, and leaves nothing behind but the parameters, the op
 the position.
 
 What does not live here: the passes (the model), the arithmetic of the update (the optimizer),
-whether a step may be applied (``guard``), and what follows if it may not (``refusal``).
+whether a step may be applied (``guard``), and what follows if it may not (``incidents``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The metrics of a training step, by the names that sinks get, and what a run sums up at its end.
 
-What does not live here: when a line is due (``loop``), the metrics of evaluations (``evaluate``)
-and of monitors (``reporting``).
+What does not live here: when a line is due (``loop``), the metrics of evaluations (``evaluation``)
+and of monitors (``tracking.sink_group``).
 """
 
 from __future__ import annotations

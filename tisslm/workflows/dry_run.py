@@ -4,8 +4,8 @@ Two updates are made, the second of which is timed; the first windows of the val
 evaluated; what a checkpoint takes is compared with what the disk has. Sinks are built and not
 opened, since opening may begin a run elsewhere.
 
-What does not live here: the memory of a run before it takes any (``planning``), and its speed
-without its data (``measuring``).
+What does not live here: the memory of a run before it takes any (``training.memory_plan``), and
+its speed without its data (``speed``).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ difference is what a block costs. Where the run's rows would take too long, fewe
 one alone, and the line through both is followed. The update is measured apart, because its cost
 depends on the parameters and not on the rows.
 
-What does not live here: the memory of a run (``planning``).
+What does not live here: the memory of a run (``training.memory_plan``).
 """
 
 from __future__ import annotations

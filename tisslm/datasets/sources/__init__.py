@@ -1,7 +1,4 @@
-"""Where data come from: files and folders of text, of records, and of ready tokens.
-
-What does not live here: tokenizers, and rows of a fixed length.
-"""
+"""Where data come from: files and folders of text, of records, and of ready tokens."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The formats that data may have, in one table, and how a path finds its own.
 
 A format gives documents of text or ready tokens; a new one is one more line of ``FORMATS``.
-
-What does not live here: reading any of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Documents of JSON lines: a text, a prompt with its completion, or a chat.
 
-What does not live here: compressed files (``streams``).
+Compressed files are opened in ``streams``.
 """
 
 from __future__ import annotations

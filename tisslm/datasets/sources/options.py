@@ -1,7 +1,4 @@
-"""How sources are read: what a user may choose, and what becomes of a record that is bad.
-
-What does not live here: reading.
-"""
+"""How sources are read: what a user may choose, and what becomes of a record that is bad."""
 
 from __future__ import annotations
 
@@ -107,14 +104,14 @@ class ReadOptions:
     bad : BadRecords
         Where bad records go.
     vocab_size : int or None
-        Of ready tokens: ids must be below it. None takes what the file says.
+        For ready tokens: the ids must be below it. None takes what the file says.
     end_of_text : int or None
-        Of ready tokens without offsets: the id that ends a document. None takes what the format
+        For ready tokens without offsets: the id that ends a document. None takes what the format
         says; where it says nothing, all is one document.
     verify : bool
-        Of token shards: whether every file is read and its SHA-256 compared.
+        For token shards: whether every file is read and its SHA-256 compared.
     formats : tuple of Format
-        Of plugins, asked before the built-in ones.
+        Formats that plugins bring; they are asked before the built-in ones.
     """
 
     text_field: str = "text"

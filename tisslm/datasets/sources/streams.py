@@ -1,6 +1,6 @@
 """Bytes, lines and text of a file that may be compressed, read in pieces of bounded size.
 
-What does not live here: what lines mean (``jsonl``), and documents (``text``).
+What the lines mean is known to ``jsonl`` and ``text``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Documents of text files: one for each file, or as many as a separator makes.
-
-What does not live here: records of JSON (``jsonl``), and folders (``folders``).
-"""
+"""Documents of text files: one for each file, or as many as a separator makes."""
 
 from __future__ import annotations
 

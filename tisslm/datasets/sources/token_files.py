@@ -1,7 +1,5 @@
 """Token files of nanoGPT and llm.c, read as they are.
 
-What does not live here: reading spans (``held_file``), and TissLM's own shards.
-
 References
 ----------
 nanoGPT, ``data/*/prepare.py``; llm.c, ``dev/data/data_common.py``.

@@ -1,7 +1,7 @@
 """The attention sublayer: h += dropout(out(attend(qkv(norm(h))))).
 
 The decoding step with its cache is here too, since it shares the projections.
-What does not live here: positions; they enter with the embedding.
+Positions are not: they enter with the embedding.
 """
 
 from __future__ import annotations

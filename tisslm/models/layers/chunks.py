@@ -1,6 +1,6 @@
 """How many rows a sublayer works on at a time.
 
-What does not live here: attention itself, which works on heads, and the chunks of the loss.
+The chunks of the loss are those of ``tisslm.contracts.chunk_rows``.
 """
 
 from __future__ import annotations

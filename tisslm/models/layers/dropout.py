@@ -1,7 +1,7 @@
 """Dropout at one site of the model, keyed so that nothing needs to be kept for backward.
 
-What does not live here: the dropout of attention probabilities, which the attention kernel
-applies to its tiles; it takes its key from here.
+The dropout of attention probabilities takes its key from here, and is applied by the attention
+kernel to its tiles.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The bottom of the model: token and position embeddings, and dropout on their sum.
 
-What does not live here: the output projection, even when it shares the token matrix.
+The output projection is the head's, even when it shares the token matrix.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An affine map with its parameters: y = x w^T + b.
 
-What does not live here: the activation between two maps; the MLP owns it.
+The activation between two maps is the MLP's.
 """
 
 from __future__ import annotations

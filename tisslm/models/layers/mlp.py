@@ -2,7 +2,6 @@
 
 Only the pre-activation is kept; the wide activation and its gradient exist for one chunk of rows
 at a time, so they stay in cache and cost no memory.
-What does not live here: gated variants.
 """
 
 from __future__ import annotations

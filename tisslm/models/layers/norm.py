@@ -1,7 +1,4 @@
-"""Layer normalization inside a sublayer: statistics are kept, outputs are computed again.
-
-What does not live here: the residual stream itself; sublayers own it.
-"""
+"""Layer normalization inside a sublayer: statistics are kept, outputs are computed again."""
 
 from __future__ import annotations
 

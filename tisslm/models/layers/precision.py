@@ -1,6 +1,6 @@
 """In which types a pass computes: of the residual stream, and of what is stored and multiplied.
 
-What does not live here: the choice (the Trainer's, by ``training.precision``), and loss scaling.
+``training.precision`` chooses the type, and ``tisslm.optim.loss_scaling`` keeps gradients in range.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Precision:
     ----------
     name : {"fp32", "bf16", "fp16"}
     stream : {"float32", "float64"}
-        Of parameters, gradients, the residual stream, statistics and logits.
+        The type of parameters, gradients, the residual stream, statistics and logits.
     stored : {"float32", "float64", "uint16", "float16"}
-        Of the activations that are kept for backward or enter a matrix product.
+        The type of the activations that are kept for backward or enter a matrix product.
 
     References
     ----------

@@ -1,5 +1,5 @@
 """Monitors: observers of arrays during the pass, found by name.
 
-What does not live here: writing what they find (``tisslm.tracking.sinks``). Nothing is imported
-until a monitor is used.
+What they find is written by sinks (``tisslm.tracking.sinks``). Nothing is imported until a monitor
+is used.
 """

@@ -1,6 +1,6 @@
 """The monitor ``activation_stats``: mean, spread, size, zeros and saturation of activations.
 
-What does not live here: which activations there are (``tisslm.tracking.pass_arrays``).
+Which activations there are is known to ``tisslm.tracking.pass_arrays``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The monitor ``attention_entropy``: how widely attention looks.
 
-What does not live here: the entropy of a query (a kernel, ``ops.attention_entropy``).
+The entropy of a query is computed by a kernel (``ops.attention_entropy``).
 """
 
 from __future__ import annotations

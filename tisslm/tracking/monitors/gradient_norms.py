@@ -1,7 +1,6 @@
 """The monitor ``gradient_norms``: the Euclidean norm of each parameter's gradient.
 
-What does not live here: the global norm that clipping uses (the Trainer computes it for every
-step).
+The global norm that clipping uses is computed by the step, always.
 """
 
 from __future__ import annotations

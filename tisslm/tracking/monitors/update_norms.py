@@ -1,6 +1,6 @@
 """The monitor ``update_norms``: how far an update moves each parameter.
 
-What does not live here: the ratio of all parameters together.
+The ratio for all parameters together is a metric of the step (``tisslm.optim.update_norm``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The monitor ``weight_distribution``: a histogram and quantiles of each parameter.
-
-What does not live here: norms of parameters (``update_norms``).
-"""
+"""The monitor ``weight_distribution``: a histogram and quantiles of each parameter."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 ``Profiler`` chooses the steps and records them, ``Profile`` is what came out: a table, and a trace
 for https://ui.perfetto.dev.
 
-What does not live here: how much work a call is (``work``), the stamps of the kernels' threads
-(``_kernels/c/regions.c``), bounds and comparisons (``benchmarks/``).
+How much work a call is stands in ``tisslm.ops.cost``, the stamps of the kernels' threads in
+``_kernels/c/regions.c``, bounds and comparisons in ``benchmarks/``.
 """
 
 from tisslm.tracking.profiling.profile import Profile

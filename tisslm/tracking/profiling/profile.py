@@ -1,7 +1,4 @@
-"""What a profile is for whoever reads it.
-
-What does not live here: recording it (``recorder``), and how the table is laid out (``table``).
-"""
+"""What a profile is for whoever reads it."""
 
 from __future__ import annotations
 

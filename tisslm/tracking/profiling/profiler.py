@@ -1,6 +1,6 @@
 """Which steps of a run are recorded, and what becomes of them.
 
-What does not live here: the recording (``recorder``), and the settings.
+One step is recorded by ``recorder``.
 """
 
 from __future__ import annotations

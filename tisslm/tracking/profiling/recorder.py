@@ -3,7 +3,7 @@
 What is on the clock is kept short: a call leaves a tuple, and what it means is worked out when the
 step is over.
 
-What does not live here: which steps are recorded (``profiler``).
+Which steps are recorded is decided by ``profiler``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Times are nanoseconds of ``time.perf_counter_ns``.
 
-What does not live here: recording (``recorder``), and how a profile is shown (``table``,
-``trace``).
+They are recorded by ``recorder``, and shown by ``table`` and ``trace``.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ class Recording:
     ----------
     steps : list of Step
     threads : int
-        Of the kernels.
+        How many threads the kernels use.
     plain : list of float
         Seconds of steps before them that were not recorded, without the first.
     about : mapping

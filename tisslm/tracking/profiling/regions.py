@@ -1,6 +1,6 @@
 """The table in which the threads of kernels stamp when they begin and end their share of a loop.
 
-What does not live here: the stamping (``_kernels/c/regions.c``), and what is made of it.
+The stamping itself is in ``_kernels/c/regions.c``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Regions:
     Parameters
     ----------
     threads : int
-        Of the kernels.
+        How many threads the kernels use.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""A profile for reading: kernels by the time that they take, and the places that call them.
-
-What does not live here: what is recorded (``recorder``), and the trace (``trace``).
-"""
+"""A profile for reading: kernels by the time that they take, and the places that call them."""
 
 from __future__ import annotations
 

@@ -9,8 +9,6 @@ Viewers refuse slices of one track that overlap without one holding the other, a
 as they please. So every time is rounded down to 1/8 us, which a binary fraction holds exactly:
 rounding keeps the order, and sums come out even.
 
-What does not live here: what is recorded (``recorder``), and the table (``table``).
-
 References
 ----------
 "Trace Event Format", the document of Chromium's trace viewer.

@@ -1,6 +1,6 @@
 """How the values of a parameter are distributed, and how that changed.
 
-What does not live here: counting the values (``values``).
+What does not live here: counting the values (``contracts.metric_values``).
 """
 
 from __future__ import annotations

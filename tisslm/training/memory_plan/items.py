@@ -3,7 +3,7 @@
 Each is asked of the code that will take the memory: the model's parameters, its ``plan``, the
 optimizer's ``state``.
 
-What does not live here: the plan of a whole run (``planning``).
+What does not live here: the plan of a whole run (``planner``).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The model may be one of shapes (``Transformer.of_shapes``).
 
 What does not live here: the items of a plan (``memory_plan``), how much memory there is
-(``memory_limit``), and how fast a run will be (``measuring``).
+(``memory_limit``), and how fast a run will be (``workflows.speed``).
 """
 
 from __future__ import annotations

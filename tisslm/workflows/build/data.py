@@ -1,7 +1,7 @@
 """From ``[data]`` to datasets: sources are read, split, tokenized, packed into rows and mixed.
 
 What does not live here: each of these steps (``datasets``), which tokenizer a run has
-(``run_tokenizer``), and the keys (``config``).
+(``tokenizer``), and the keys (``config``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The tokenizer of a run: that of ready tokens, one of the configuration, or a checkpoint's.
 
-What does not live here: the sources (``run_sources``), and encoding them (``data``).
+What does not live here: the sources (``sources``), and encoding them (``data``).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tisslm.workflows.lr_range.curve import Curve
 
 __all__ = ["Rates", "range_test", "sweep"]
 
-#: How much of the running mean of losses is kept from step to step, for seeing it run away.
+#: The decay of the running mean of losses, by which a loss that runs away is recognized.
 KEPT = 0.8
 
 

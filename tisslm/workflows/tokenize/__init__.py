@@ -1,6 +1,6 @@
 """From text to token shards and tokenizers, in bounded memory.
 
-What does not live here: reading shards (``tisslm.datasets.shards``), and the tokenizers.
+Shards are read in ``tisslm.datasets.shards``.
 """
 
 from __future__ import annotations

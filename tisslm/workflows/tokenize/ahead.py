@@ -1,7 +1,4 @@
-"""Values of an iterator that a thread computes ahead, a few at a time.
-
-What does not live here: what is computed.
-"""
+"""Values of an iterator that a thread computes ahead, a few at a time."""
 
 from __future__ import annotations
 

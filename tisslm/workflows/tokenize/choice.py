@@ -1,7 +1,4 @@
-"""Which tokenizer a command means: a file, a folder that has one, or a registered name.
-
-What does not live here: the tokenizers.
-"""
+"""Which tokenizer a command means: a file, a folder that has one, or a registered name."""
 
 from __future__ import annotations
 

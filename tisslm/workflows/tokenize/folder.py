@@ -4,7 +4,8 @@ Everything goes to ``.tmp-shards-NAME-<pid>`` beside it. When all is on disk, ``
 follows, and then the folder gets its name: an interrupted run leaves nothing that looks whole, and
 what it may have left aside is removed by the next.
 
-What does not live here: the content of the files (``split_writer``, ``shard_format``).
+The content of the files is written by ``split_writer`` and described in
+``tisslm.datasets.shard_format``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The text of sources in parts of bounded size, whatever the size of a document.
 
-What does not live here: formats (``tisslm.datasets.sources``), and encoding (``pipeline``).
+Formats are known to ``tisslm.datasets.sources``; encoding is done in ``pipeline``.
 """
 
 from __future__ import annotations

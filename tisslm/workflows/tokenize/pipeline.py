@@ -4,7 +4,7 @@ One thread reads and cuts the text, one encodes it (the tokenizers library then 
 holds no interpreter lock), and the caller's writes. A few batches wait between them, so memory does
 not grow with the text or with a document.
 
-What does not live here: files and their names (``folder``), and where text may be cut (``parts``).
+Files and their names are chosen by ``folder``; ``tokenizers.cuts`` knows where text may be cut.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One split of token shards, written as its tokens come: ids, document offsets, learn mask.
 
-What does not live here: the folder, its manifest, and making it durable (``folder``).
+The folder, its manifest, and making it durable are the business of ``folder``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SplitWriter:
     name : str
         What the names of the files begin with.
     dtype : numpy.dtype
-        Of the ids in the files.
+        The type of the ids in the files.
     vocab_size : int
         Ids must be below it.
     shard_tokens : int

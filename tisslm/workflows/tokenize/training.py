@@ -3,7 +3,7 @@
 The trainer of the tokenizers library counts words, and keeps one count for each distinct one; the
 text goes by in pieces that are cut where it would split them anyway.
 
-What does not live here: the tokenizer itself (``tisslm.tokenizers``), and writing its file.
+The tokenizer itself is in ``tisslm.tokenizers``.
 """
 
 from __future__ import annotations
