@@ -14,9 +14,9 @@ from typing import Any
 
 from tisslm.checkpoint.damage import DamagedError
 from tisslm.checkpoint.declared_metrics import declared_metrics
+from tisslm.checkpoint.files import TRAINER
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, has_manifest, read_manifest
 from tisslm.checkpoint.naming import ASIDE, step_of, temporaries
-from tisslm.checkpoint.record import TRAINER
 from tisslm.checkpoint.retention import by_metric
 from tisslm.checkpoint.verification import verify
 from tisslm.config.metrics import METRICS, resolve_mode
@@ -206,7 +206,7 @@ def directories(path: Path) -> list[Path]:
 
 def _is_one(path: Path) -> bool:
     """Tell whether a path is that of a checkpoint, whole or not, and not of a folder of them."""
-    by_content = (path / MANIFEST).exists() or (path / TRAINER).exists()
+    by_content = (path / MANIFEST).exists() or (path / TRAINER.name).exists()
     return by_content or (step_of(path.name) is not None and path.is_dir())
 
 

@@ -184,8 +184,7 @@ class Stopping:
     def read(self, saved: object, where: Path) -> Standing:
         """Return the standing that ``state`` has written; nothing is taken over yet.
 
-        A run that compares by another metric than the saved one begins anew, and says so if it
-        matters.
+        A run that compares by another metric than the saved one begins anew.
 
         Parameters
         ----------
@@ -202,16 +201,24 @@ class Stopping:
         if saved == {}:  # of a checkpoint from before there was any
             return own
         found = _parse(saved, where)
-        if (found.metric, found.mode) == (own.metric, own.mode):
-            return found
-        if self.config.early_stopping_patience or self.config.restore_best:
+        return found if (found.metric, found.mode) == (own.metric, own.mode) else own
+
+    def check(self, saved: object, where: Path) -> None:
+        """Check what ``read`` will be given, and say if the best begins anew, where it matters.
+
+        Parameters and errors are those of ``read``.
+        """
+        if saved == {} or not (self.config.early_stopping_patience or self.config.restore_best):
+            self.read(saved, where)
+            return
+        found, own = _parse(saved, where), self.standing
+        if (found.metric, found.mode) != (own.metric, own.mode):
             warnings.warn(
                 f"{where}: the best so far is by {found.metric} ({found.mode}), and the run now "
                 f"goes by {own.metric} ({own.mode}): the best and its patience begin anew",
                 RuntimeWarning,
                 stacklevel=5,
             )
-        return own
 
 
 def _parse(saved: object, where: Path) -> Standing:

@@ -88,7 +88,7 @@ class Loop:
         incidents.set_aside(session.run.path, session.state.position)
         self._finish_writing()  # of a train() that a second signal ended
         found = session.take()
-        nbytes = sum(a.nbytes for part in (found.model, found.optimizer) for a in part.values())
+        nbytes = found.nbytes
         background = session.config.async_save
         session.saver = make_saver(session.saver.write, found, background=background)
         session.leaving.save_seconds = lambda: session.saver.expected_seconds(nbytes)

@@ -38,7 +38,7 @@ from tisslm.training.memory_plan.planner import Planner, RunPlan, settle
 from tisslm.training.passes import resolve_precision
 from tisslm.training.samples import make_sampler
 from tisslm.training.session import Session
-from tisslm.training.snapshot import Snapshot
+from tisslm.training.snapshot import Conditions, Snapshot
 from tisslm.training.state import LossHistory, TrainerState
 from tisslm.training.step import Step
 
@@ -419,6 +419,7 @@ def _compose(
     wants, rows = wants_of(parts.monitors), config.batch_size
     room = Room(planned_room(wants, parts.model, rows, plan.time, precision))
     monitoring = Monitoring(parts.monitors, parts.model, room)
+    conditions = Conditions(parts, config, precision, settings.get("scheduler") or {})
     run, saved = open_run(config, settings)
     session = Session(
         config=config,
@@ -429,9 +430,7 @@ def _compose(
         imports=plan.imports,
         max_steps=max_steps,
         step=Step(parts, config, precision, monitoring, leaving.check, max_steps),
-        snapshot=Snapshot(
-            parts, config, precision, stopping, registry, settings.get("scheduler") or {}
-        ),
+        snapshot=Snapshot(conditions, stopping, registry),
         run=run,
         retention=keeping(config, has_valid, parts.own.declared),
         leaving=leaving,

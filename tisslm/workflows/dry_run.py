@@ -181,9 +181,7 @@ def _kept(trainer: Trainer, remaining: int) -> int:
 
 
 def _checkpoint_bytes(trainer: Trainer) -> int:
-    found = trainer.session.take()
-    arrays = [*found.model.values(), *found.optimizer.values(), *found.trainer_arrays.values()]
-    return sum(array.nbytes for array in arrays) + SMALL_FILES
+    return trainer.session.take().nbytes + SMALL_FILES
 
 
 def _room(path: Path) -> int:

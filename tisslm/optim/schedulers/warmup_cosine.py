@@ -45,6 +45,8 @@ class WarmupCosine(Scheduler):
     arXiv 1608.03983 (one period of it).
     """
 
+    max_steps: int
+
     def __init__(
         self,
         optimizer: Optimizer,

@@ -40,6 +40,8 @@ class WarmupLinear(Scheduler):
         If an option is out of range.
     """
 
+    max_steps: int
+
     def __init__(
         self,
         optimizer: Optimizer,

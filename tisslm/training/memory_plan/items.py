@@ -21,6 +21,7 @@ from tisslm.memory.copies import copy_bytes
 from tisslm.registry import Registry
 from tisslm.system.memory_limit import resident, size_text
 from tisslm.tracking.pass_arrays import planned_room
+from tisslm.training.snapshot import owners
 
 __all__ = [
     "FAMILIES",
@@ -191,7 +192,7 @@ def optimizer_items(
 
 
 def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
-    """Yield what a copy of parameters and optimizer state takes (``training.async_save``).
+    """Yield what a copy of a checkpoint takes (``training.async_save``).
 
     Parameters
     ----------
@@ -199,8 +200,9 @@ def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
     state : iterable of Item
         Of the optimizer.
     """
-    sizes = [p.data.nbytes for p in model.parameters] + [item.nbytes for item in state]
-    yield Item("checkpoint copy", "", copy_bytes(iter(sizes)))
+    slots = [item.nbytes for item in state]
+    sizes = (n for owner in owners.OWNERS for n in owner.planned(model.parameters, slots))
+    yield Item("checkpoint copy", "", copy_bytes(sizes))
 
 
 def sampling_items(model: Model) -> Iterator[Item]:
