@@ -107,7 +107,8 @@ def test_a_tokenizer_that_learns_from_a_text_is_refused(registry: Registry) -> N
 def test_another_dataset_is_evaluated_on_its_valid_path(
     registry: Registry, train: Cli, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("build", "loading", "trainer", "cli.eval", "cli.train"):
+    homes = ("workflows.build.trainer", "workflows.load_model", "training.trainer")
+    for module in (*homes, "cli.eval", "cli.train"):
         monkeypatch.setattr(f"tisslm.{module}.load_registry", lambda: registry, raising=False)
     (Path("held.txt")).write_text("green bottles " * 30)
     settings = ("data.name=upper", "tokenizer.name=byte", "training.output_dir=run")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tisslm.models.transformer import Transformer
 from tisslm.training.memory_plan.items import FAMILIES
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def test_no_model_is_made_where_none_fits(cli: Cli, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise AssertionError("a model was made")
 
-    monkeypatch.setattr(Transformer, "__init__", refuse)
+    monkeypatch.setattr("tisslm.models.transformer.initialize", refuse)
     huge = ("model.n_embd=65536", "model.n_layer=100")
     result = plan(cli, *huge)
     assert (result.code, result.err) == (0, "")

@@ -95,7 +95,7 @@ def test_every_page_of_docs_is_in_its_index():
 
 
 def test_every_top_level_folder_is_in_the_readmes_tree():
-    ignored = {line.rstrip("/") for line in read(".gitignore").splitlines()}
+    ignored = {line.strip("/") for line in read(".gitignore").splitlines()}
     folders = {
         path.name
         for path in ROOT.iterdir()

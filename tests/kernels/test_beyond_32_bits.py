@@ -74,16 +74,18 @@ def products() -> dict[str, Case]:
 
 def losses() -> dict[str, Case]:
     before = front(VOCABULARY)
-    logits, weights, row_losses = arrays((END, VOCABULARY), END, END)
+    logits, weights, row_losses, totals = arrays((END, VOCABULARY), END, END, END)
     targets = np.arange(END, dtype=np.int32) * 50_000
     common = {"logits_NV": logits, "targets_N": targets, "weights_N": weights}
     no_targets = {"targets_N": np.append(np.full(before, -100, np.int32), targets)}
     tile = {**common, "losses_N": row_losses, "gradient": True}
     rows = {"logits_NV", "weights_N", "losses_N"}
     ranks = {"logits_NV": logits, "targets_N": targets, "ranks_N": targets.copy()}
+    sums = {"logits_NV": logits, "top_N": row_losses, "total_N": totals}
     softmax = {
         "logits_NV": logits,
-        "lse_N": row_losses,
+        "top_N": row_losses,
+        "total_N": totals,
         "targets_N": targets,
         "coefficient_N": weights,
         "target_coefficient_N": weights,
@@ -94,12 +96,7 @@ def losses() -> dict[str, Case]:
             before, {**tile, "label_smoothing": 0.1}, rows, out, whole=no_targets
         ),
         "focal_tile": Case(before, {**tile, "gamma": 2.0}, rows, out, whole=no_targets),
-        "log_sum_exp": Case(
-            before,
-            {"logits_NV": logits, "lse_N": row_losses},
-            {"logits_NV", "lse_N"},
-            {"lse_N"},
-        ),
+        "exp_sum": Case(before, sums, set(sums), {"top_N", "total_N"}),
         "softmax_gradient": Case(before, softmax, set(softmax), {"logits_NV"}),
         "target_rank": Case(before, ranks, {"logits_NV", "ranks_N"}, {"ranks_N"}, whole=no_targets),
     }

@@ -18,7 +18,7 @@ INFRASTRUCTURE = {"arrays", "blas", "gemm", "isa", "peak", "threads"}
 
 #: ``storage`` widens and rounds for the twins; kernels do that where they load and store.
 TWINS = sorted({path.stem for path in REFERENCE.glob("[!_]*.py")} - {"storage"})
-KERNELS = sorted(path.stem for path in (REFERENCE.parent / "_kernels").glob("[!_]*.pyx"))
+KERNELS = sorted(path.stem for path in (REFERENCE.parents[1] / "_kernels").glob("[!_]*.pyx"))
 
 
 def public_functions(module):

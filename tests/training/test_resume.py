@@ -242,7 +242,7 @@ def test_another_optimizer_is_refused(make_trainer):
     trainer.train()
     other = make_trainer(folder="o", parts={"optimizer": "sgd"})
     before = other.model.parameters.data.copy()
-    with pytest.raises(CheckpointError, match="optimizer SGD: the saved state does not fit"):
+    with pytest.raises(CheckpointError, match="optimizer sgd: the saved state does not fit"):
         other.load_checkpoint(trainer.run.path)
     assert np.array_equal(before, other.model.parameters.data)
 
@@ -409,7 +409,7 @@ def test_the_best_of_nothing_measured_is_refused(make_trainer):
         (
             {"parts": {"scheduler": "constant"}},
             {"parts": {"scheduler": ("step", {"step_size": 3})}},
-            "scheduler.name: Constant then, StepDecay now; scheduler.step_size: None then, 3 now",
+            "scheduler.name: constant then, step now; scheduler.step_size: None then, 3 now",
         ),
     ],
 )

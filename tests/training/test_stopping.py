@@ -397,7 +397,7 @@ def test_a_scheduler_that_does_not_take_the_state_of_another_is_named(make):
     with pytest.raises(CheckpointError) as caught:
         trainer.load_checkpoint(state / "checkpoint-4")
     assert str(caught.value) == (
-        f"{state / 'checkpoint-4'}: scheduler ReduceOnPlateau does not take its saved state "
+        f"{state / 'checkpoint-4'}: scheduler reduce_on_plateau does not take its saved state "
         "(KeyError: 'gone'); go on with the scheduler it was saved with"
     )
 

@@ -1,14 +1,23 @@
-"""Memory that is laid out before the first step: arenas, parameters, and the workspace."""
+"""Memory that is laid out before the first step: arenas, parameters, and the workspace.
 
-from tisslm.memory.arenas import Arena, ShapeArena, aligned
-from tisslm.memory.parameters import (
-    Parameter,
-    ParameterGroup,
-    Parameters,
-    ParameterSpec,
-    grads_to_write,
-)
-from tisslm.memory.workspace import Workspace
+Names are loaded on first use: whether arrays are finite (``finite``) is asked where no kernel is.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tisslm.memory.arenas import Arena, ShapeArena, aligned
+    from tisslm.memory.parameters import (
+        Parameter,
+        ParameterGroup,
+        Parameters,
+        ParameterSpec,
+        grads_to_write,
+    )
+    from tisslm.memory.workspace import Workspace
 
 __all__ = [
     "Arena",
@@ -21,3 +30,21 @@ __all__ = [
     "aligned",
     "grads_to_write",
 ]
+
+_HOMES = {
+    "Arena": "arenas",
+    "Parameter": "parameters",
+    "ParameterGroup": "parameters",
+    "ParameterSpec": "parameters",
+    "Parameters": "parameters",
+    "ShapeArena": "arenas",
+    "Workspace": "workspace",
+    "aligned": "arenas",
+    "grads_to_write": "parameters",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"tisslm.memory.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'tisslm.memory' has no attribute {name!r}")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops
 from tisslm.errors import NonFiniteError
 
 __all__ = [
@@ -116,6 +115,8 @@ def find_non_finite(array: Array) -> Spot | None:
     if first < 0:
         return None
     index = tuple(int(i) for i in np.unravel_index(first, array.shape))
+    from tisslm import ops  # no kernel is loaded before there is something to tell
+
     value = float(ops.widen(flat[first : first + 1])[0])
     return Spot(index, value, count, array.size)
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tisslm import ops
+from tisslm.ops import operations as door
 
 __all__ = [
     "PARTS",
@@ -74,8 +75,8 @@ def operations() -> dict[str, Callable[..., None]]:
     """Return the operations of ``ops``, the functions that wrap a twin, by the twin's name."""
     return {
         op.__name__: op
-        for op in vars(ops).values()
-        if hasattr(op, "__wrapped__") and "_reference" in op.__module__.split(".")
+        for op in (*vars(door).values(), *vars(ops).values())
+        if hasattr(op, "__wrapped__") and "reference" in op.__module__.split(".")
     }
 
 

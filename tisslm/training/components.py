@@ -26,6 +26,7 @@ from tisslm.errors import ConfigError
 from tisslm.optim.loss_scaling import LossScaler, make_scaler
 from tisslm.registry import Registry
 from tisslm.tracking.monitoring import check_monitors
+from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.tracking.sink_group import SinkGroup
 
 __all__ = ["Components", "Given", "Wanted", "build_components", "check_kept", "describe"]
@@ -73,6 +74,8 @@ class Components:
         None where the run has none.
     scaler : LossScaler
         Its scale is 1 unless the precision is fp16.
+    own : OwnMetrics
+        What parts measure of themselves.
     """
 
     model: Model
@@ -87,6 +90,7 @@ class Components:
     val_dataset: Dataset | None
     tokenizer: Tokenizer | None
     scaler: LossScaler
+    own: OwnMetrics
 
     def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
         """Yield key, name and part of those that may remember something; every run's are left out.
@@ -169,21 +173,31 @@ def build_components(
         raise ConfigError(
             f"communicator: this version trains in one process, got {communicator.size}"
         )
+    loss, monitors = build("loss", wanted.loss), list(given.monitors)
+    sinks = SinkGroup((build("sink", sink) for sink in wanted.sinks), on_error=config.on_sink_error)
+    measured: list[tuple[str, Stateful | None]] = [
+        ("loss", loss),
+        ("scheduler", scheduler),
+        ("dataset", given.dataset),
+        *(("sink", sink) for sink in sinks),
+        *(("monitor", monitor) for monitor in monitors),
+    ]
     parts = Components(
         model=given.model,
         optimizer=optimizer,
         scheduler=scheduler,
-        loss=build("loss", wanted.loss),
+        loss=loss,
         validation_loss=build("loss", "cross_entropy"),
         communicator=communicator,
-        monitors=list(given.monitors),
-        sinks=SinkGroup(
-            (build("sink", sink) for sink in wanted.sinks), on_error=config.on_sink_error
-        ),
+        monitors=monitors,
+        sinks=sinks,
         dataset=given.dataset,
         val_dataset=given.val_dataset,
         tokenizer=given.tokenizer,
         scaler=make_scaler(parameters, config, precision),
+        own=OwnMetrics(
+            (f"{kind} {name_of(part)}", part) for kind, part in measured if part is not None
+        ),
     )
     check_monitors(parts.monitors)
     return parts

@@ -6,6 +6,7 @@ What does not live here: the files (``checkpoint``), and when one is written (``
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops
 from tisslm.config import TrainingConfig
+from tisslm.config.metrics import BEST
 from tisslm.contracts import Dataset, Scheduler
 from tisslm.contracts.part_names import name_of
 from tisslm.errors import CheckpointError, PluginError
@@ -25,6 +27,7 @@ from tisslm.registry.discovery import tisslm_version
 from tisslm.registry.hookspecs import KINDS
 from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import kind_of
+from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.training.components import Components
 from tisslm.training.early_stopping import TRAIN_LOSS, Stopping, recent_loss
 from tisslm.training.state import TrainerState, warn_if_bits_differ
@@ -217,7 +220,7 @@ class Snapshot:
                 "stopping": self._stopping.state(),
             },
             trainer_arrays=state.arrays(),
-            metrics=_metrics(state, self._config),
+            metrics=_metrics(state, self._config, self._parts.own),
         )
 
     def _bare(self) -> checkpoint.Checkpoint:
@@ -304,7 +307,7 @@ def _read(saved: Mapping[str, Array], own: Mapping[str, Array]) -> Mapping[str, 
     return {name: saved[name] for name in saved} if fits else saved
 
 
-def _metrics(state: TrainerState, config: TrainingConfig) -> dict[str, float]:
+def _metrics(state: TrainerState, config: TrainingConfig, own: OwnMetrics) -> dict[str, float]:
     """Return what was measured at this very step; an older evaluation is another model's."""
     found = dict(state.evaluation)
     if found.pop("step", None) != state.step:
@@ -312,6 +315,8 @@ def _metrics(state: TrainerState, config: TrainingConfig) -> dict[str, float]:
     if state.loss_history:
         by_it, losses = config.best_metric == TRAIN_LOSS, state.loss_history
         found[TRAIN_LOSS] = recent_loss(losses, config) if by_it else losses[-1]
+    if config.best_metric not in BEST:
+        found |= {name: value for name, value in own.ask().items() if math.isfinite(value)}
     return found
 
 

@@ -30,7 +30,7 @@ from tisslm.training.components import (
     check_kept,
     describe,
 )
-from tisslm.training.early_stopping import Stopping, check_bytes, check_evaluations
+from tisslm.training.early_stopping import Stopping, check_bytes, check_evaluations, check_metric
 from tisslm.training.evaluation import evaluate
 from tisslm.training.interruption import Leaving
 from tisslm.training.loop import Loop
@@ -414,7 +414,8 @@ def _compose(
     sampler = make_sampler(parts.model, parts.tokenizer, config)
     check_evaluations(config, parts.scheduler.needs_evaluations, has_valid)
     check_bytes(config, parts.tokenizer is not None)
-    leaving, stopping = Leaving(parts.communicator), Stopping(config)
+    check_metric(config, parts.own.comparable)
+    leaving, stopping = Leaving(parts.communicator), Stopping(config, parts.own.declared)
     wants, rows = wants_of(parts.monitors), config.batch_size
     room = Room(planned_room(wants, parts.model, rows, plan.time, precision))
     monitoring = Monitoring(parts.monitors, parts.model, room)
@@ -432,7 +433,7 @@ def _compose(
             parts, config, precision, stopping, registry, settings.get("scheduler") or {}
         ),
         run=run,
-        retention=keeping(config, has_valid),
+        retention=keeping(config, has_valid, parts.own.declared),
         leaving=leaving,
         stopping=stopping,
         sampler=sampler,

@@ -43,6 +43,7 @@ def test_a_short_run_warms_up_less_and_then_records_less(make_trainer, steps, wa
     assert numbers(trainer) == found
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on under other conditions:RuntimeWarning")
 def test_a_run_that_goes_on_is_recorded_from_there(make_trainer, tmp_path):
     make_trainer(max_steps=3).train()
     run = str(tmp_path / "run")
@@ -156,6 +157,7 @@ def test_a_disk_that_refuses_the_trace_does_not_end_the_run(make_trainer, monkey
     assert "profile of step 4:" in trainer.profile.table()
 
 
+@pytest.mark.filterwarnings("ignore:the run goes on under other conditions:RuntimeWarning")
 def test_a_later_profile_of_the_run_replaces_the_trace(make_trainer, tmp_path):
     make_trainer(max_steps=4, profile_steps=1).train()
     trainer = make_trainer(max_steps=8, profile_steps=2, resume=str(tmp_path / "run"))

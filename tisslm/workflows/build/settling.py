@@ -84,7 +84,7 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
         If they do not fit each other.
     """
     values = {"vocab_size": 1, **model}
-    family: ModelFamily = registry.build("model", values.pop("family", FAMILY))
+    family: ModelFamily = registry.get("model", values.pop("family", FAMILY))()
     shape = family.configure(**values)
     found_values = shape.values()
     for key, own in family.presets.get(model.get("preset", ""), {}).items():
