@@ -3,6 +3,7 @@
 Formulas and shapes are documented with the NumPy twins, in ``tisslm.ops.reference``.
 """
 
+from tisslm.ops.door import register
 from tisslm.ops.operations import (
     ACTIVATIONS,
     NORM_BLOCK,
@@ -95,6 +96,7 @@ __all__ = [
     "norm_parts_bytes",
     "peak_gflops",
     "refuse_fork",
+    "register",
     "reserve_scratch",
     "residual_forward",
     "rmsprop_update",

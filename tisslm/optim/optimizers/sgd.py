@@ -13,8 +13,8 @@ from tisslm import ops
 from tisslm.contracts import Optimizer
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters
-from tisslm.optim.optimizers._options import flag, number
-from tisslm.optim.optimizers._slots import Slots
+from tisslm.contracts.options import flag, number
+from tisslm.optim.slots import Slots
 
 __all__ = ["SGD"]
 

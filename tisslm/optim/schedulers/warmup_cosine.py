@@ -9,7 +9,7 @@ from typing import final
 
 from tisslm.contracts import Optimizer, Scheduler
 from tisslm.optim.schedulers._curves import half_cosine, warmup_then
-from tisslm.optim.schedulers._options import lowest, updates, warmup
+from tisslm.contracts.options import lowest, updates, warmup
 
 __all__ = ["WarmupCosine"]
 
