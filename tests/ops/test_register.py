@@ -89,7 +89,10 @@ def test_a_kernel_may_check_and_have_scratch(register_with):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (5, "double: the kernel returned 5, and has no explanation for it. This is a mistake in it"),
+        (
+            5,
+            "double: the kernel returned 5, and has no explanation for it. This is a mistake in it",
+        ),
         (
             -8,
             "double: the kernel returned -8, and asks for scratch that it has been given. "

@@ -1,4 +1,4 @@
-"""Checks of the options of parts, TissLM's own and plugins': each returns the value, or says why not.
+"""Checks of the options of parts, ours and plugins': each returns the value, or says what is wrong.
 
 Not here: names of options, which the registry checks, and the learning rate, which
 ``Optimizer`` checks.
@@ -52,7 +52,9 @@ def number(where: str, value: object, low: float, below: float = math.inf) -> fl
         given = float(value)
         if low <= given < below:
             return given
-    wanted = f"a finite number >= {low:g}" if below == math.inf else f"a number in [{low:g}, {below:g})"
+    wanted = (
+        f"a finite number >= {low:g}" if below == math.inf else f"a number in [{low:g}, {below:g})"
+    )
     raise ConfigError(f"{where}: expected {wanted}, got {value!r:.200}")
 
 

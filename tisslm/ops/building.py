@@ -108,7 +108,7 @@ def kernel_extensions(modules: Mapping[str, Sequence[str]]) -> Any:
         for name, sources in modules.items()
     ]
     # The folder that tisslm lies in, since an editable install is not on the module path.
-    return cythonize(
+    return cythonize(  # type: ignore[no-untyped-call]
         extensions,
         build_dir="build/cython",
         compiler_directives=DIRECTIVES,

@@ -1,7 +1,7 @@
-"""What a twin's docstring says of its arrays: which are read, which are written, which are scratch.
+"""What a twin's docstring says of its arrays: which are read, written, or scratch.
 
-The mark stands at the end of an array's line: ``IN``, ``OUT``, ``IN/OUT``, ``scratch``, or, for what
-is added to where a flag is true and overwritten otherwise, ``IN/OUT with <flag>``.
+The mark stands at the end of an array's line: ``IN``, ``OUT``, ``IN/OUT``, ``scratch``, or, for
+what is added to where a flag is true and overwritten otherwise, ``IN/OUT with <flag>``.
 """
 
 from __future__ import annotations

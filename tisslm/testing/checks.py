@@ -140,8 +140,7 @@ class Checks:
         options = ", ".join(f"{k}={_show(v)}" for k, v in self._options.items())
         built = f" with {options}" if options else ""
         return (
-            f"{self.part}{built}: {self._property}: expected {expected}, got {got}. "
-            f"See {self._see}"
+            f"{self.part}{built}: {self._property}: expected {expected}, got {got}. See {self._see}"
         )
 
     def report(self) -> Report:

@@ -16,6 +16,7 @@ ARRAY = re.compile(r"[a-z0-9_]+_[A-Z0-9]+")
 #: Whose gradients are added to where a flag is true.
 ADDING = {"layer_norm_backward", "embedding_backward"}
 
+
 def test_every_array_of_every_twin_has_a_mark():
     """A name in the shape of an array (``x_NC``) that no mark tells of would go unseen."""
     for name, operation in OPERATIONS.items():

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, final
 from numpy.typing import NDArray
 
 from tisslm.contracts import Optimizer
+from tisslm.contracts.options import LEAST_EPS, number
 from tisslm.memory import Parameters
 from tisslm.optim.optimizers._moments import update_by_moments
-from tisslm.contracts.options import LEAST_EPS, number
 from tisslm.optim.slots import Slots
 
 __all__ = ["Adam"]

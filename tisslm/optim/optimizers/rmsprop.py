@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Optimizer
-from tisslm.memory import Parameters
 from tisslm.contracts.options import LEAST_EPS, flag, number
+from tisslm.memory import Parameters
 from tisslm.optim.slots import Slots
 
 __all__ = ["RMSprop"]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Optimizer
+from tisslm.contracts.options import flag, number
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters
-from tisslm.contracts.options import flag, number
 from tisslm.optim.slots import Slots
 
 __all__ = ["SGD"]

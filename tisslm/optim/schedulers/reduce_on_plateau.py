@@ -11,9 +11,9 @@ from typing import Any, ClassVar, final
 
 from tisslm.contracts import Optimizer, Scheduler
 from tisslm.contracts.metric_values import resolve_mode
-from tisslm.errors import ConfigError
 from tisslm.contracts.options import count, lowest, number, updates, word
 from tisslm.contracts.options import factor as factor_of
+from tisslm.errors import ConfigError
 
 __all__ = ["ReduceOnPlateau"]
 

@@ -5,7 +5,8 @@ Split: elements, in blocks of 16384, each with one owner, so that bits do not de
 
 from cython.parallel cimport prange
 
-from tisslm.ops.kernels cimport TISSLM_INTERFACE  # what load looks at; no kernel is without it
+# Brings the version of the interface along, which is looked at when the kernel is loaded.
+from tisslm.ops.kernels cimport TISSLM_INTERFACE  # no-cython-lint
 
 cdef enum:
     BLOCK = 16384
