@@ -93,7 +93,7 @@ def register(
         ``"module:function"``: a module that was compiled with ``tisslm.ops.building``, and a
         function with the twin's arguments and ``n_threads``. It returns 0, or a code that is
         positive for an error, or -n where each thread needs n floats of scratch. None: the
-        module of ``tisslm._kernels`` that is named as the twin's.
+        built-in kernel module that is named as the twin's module.
     on_code : callable, optional
         Turns a positive code into an exception.
     part : str, optional

@@ -9,4 +9,4 @@ from tisslm._kernels.threads cimport scratch, scratch_floats, thread_number
 
 cdef extern from "c/plugin.h":
     enum:
-        TISSLM_INTERFACE
+        TISS_INTERFACE

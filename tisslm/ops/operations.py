@@ -30,6 +30,48 @@ from tisslm.ops.reference import optim as _optim
 from tisslm.ops.reference import storage as _storage
 from tisslm.ops.reference import summary as _summary
 
+__all__ = [
+    "ACTIVATIONS",
+    "NORM_BLOCK",
+    "activation_backward",
+    "activation_forward",
+    "adam_update",
+    "attention_backward",
+    "attention_decode",
+    "attention_entropy",
+    "attention_forward",
+    "cross_entropy_tile",
+    "dropout_backward",
+    "dropout_forward",
+    "embedding_backward",
+    "embedding_forward",
+    "exp_sum",
+    "fill",
+    "focal_tile",
+    "global_norm",
+    "layer_norm_apply",
+    "layer_norm_backward",
+    "layer_norm_forward",
+    "linear_activation_forward",
+    "linear_backward_input",
+    "linear_backward_weight",
+    "linear_forward",
+    "linear_residual_forward",
+    "matmul",
+    "narrow",
+    "norm_parts",
+    "norm_parts_bytes",
+    "residual_forward",
+    "rmsprop_update",
+    "scale",
+    "sgd_update",
+    "softmax_gradient",
+    "squared_norm",
+    "summarize",
+    "target_rank",
+    "widen",
+]
+
 #: Codes of the activations that kernels know.
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1}
 

@@ -26,7 +26,7 @@ _HEADER = Path(__file__).parents[1] / "_kernels" / "c" / "plugin.h"
 
 def interface_version() -> int:
     """Return the version of the interface of this TissLM, as its header says it."""
-    found = re.search(r"^#define TISSLM_INTERFACE (\d+)$", _HEADER.read_text(), re.MULTILINE)
+    found = re.search(r"^#define TISS_INTERFACE (\d+)$", _HEADER.read_text(), re.MULTILINE)
     if found is None:
         raise PluginError(f"{_HEADER}: expected a version of the interface. Install TissLM again")
     return int(found[1])

@@ -4,10 +4,10 @@
  * code means, what the functions of kernels.pxd take and return, what regions.c shares. It is a
  * symbol of the module, so that it can be read before the module runs any code of its own.
  */
-#ifndef TISSLM_PLUGIN_H
-#define TISSLM_PLUGIN_H
-#define TISSLM_INTERFACE 1
+#ifndef TISS_PLUGIN_H
+#define TISS_PLUGIN_H
+#define TISS_INTERFACE 1
 #include "regions.c"
 
-int tisslm_kernel_interface = TISSLM_INTERFACE;
+int tisslm_kernel_interface = TISS_INTERFACE;
 #endif

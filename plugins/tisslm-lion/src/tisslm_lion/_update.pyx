@@ -6,7 +6,7 @@ Split: elements, in blocks of 16384, each with one owner, so that bits do not de
 from cython.parallel cimport prange
 
 # Brings the version of the interface along, which is looked at when the kernel is loaded.
-from tisslm.ops.kernels cimport TISSLM_INTERFACE  # no-cython-lint
+from tisslm.ops.kernels cimport TISS_INTERFACE  # no-cython-lint
 
 cdef enum:
     BLOCK = 16384
