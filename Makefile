@@ -21,7 +21,9 @@ ASAN_ENV = PYTHONSAFEPATH=1 PYTHONPATH=$(abspath build/asan) PYTHONMALLOC=malloc
 COUNT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/*) setup.py pyproject.toml
+SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/* tisslm/ops/*.pxd tisslm/ops/building.py) setup.py pyproject.toml
+# A plugin's kernel is compiled against the TissLM of .venv, so pip must not build it in isolation.
+PLUGIN_SOURCES := $(wildcard plugins/*/src/*/*.pyx plugins/*/setup.py)
 
 .PHONY: train test asan soak fuzz lint format bench bench-monitors clean
 
@@ -47,7 +49,7 @@ lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint tisslm/_kernels
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint tisslm/_kernels tisslm/ops plugins/tisslm-lion/src
 	$(BIN)/lint-imports
 
 format: $(VENV)/installed-lint
@@ -69,7 +71,7 @@ bench-monitors: $(VENV)/installed-test
 	$(BIN)/python benchmarks/monitors.py --size $(SIZE)
 
 clean:
-	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so
+	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so plugins/*/src/*/*.so
 
 # A venv that fails half-way (Debian without python3-venv) leaves a python without pip behind.
 $(VENV)/ready:
@@ -82,10 +84,11 @@ $(VENV)/installed: $(VENV)/ready $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -e plugins/tisslm-lion -e plugins/tisslm-conv -e plugins/tisslm-extras \
+$(VENV)/installed-test: $(VENV)/installed $(PLUGIN_SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -e plugins/tisslm-conv -e plugins/tisslm-extras \
 		-e plugins/tisslm-parquet -e plugins/tisslm-tiktoken -e plugins/tisslm-tensorboard -e plugins/tisslm-mlflow \
 		-e plugins/tisslm-wandb -e plugins/tisslm-prometheus
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e plugins/tisslm-lion
 	touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed

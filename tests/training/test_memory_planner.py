@@ -15,7 +15,7 @@ from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, Transform
 from tisslm.contracts import Model, Optimizer
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.memory import Parameters, ParameterSpec
-from tisslm.optim.optimizers._slots import Slots
+from tisslm.optim.slots import Slots
 from tisslm.registry import load_registry
 from tisslm.training.memory_plan.items import FAMILIES, Item, MemoryPlan
 from tisslm.training.memory_plan.planner import CHECKPOINTING, Planner, fit_memory
@@ -280,7 +280,7 @@ import re, sys
 import numpy as np
 import scipy.linalg.cython_blas, threadpoolctl
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
-from tisslm.optim.optimizers._slots import Slots
+from tisslm.optim.slots import Slots
 from tisslm.training.memory_plan.planner import Planner
 from tisslm.registry import load_registry
 

@@ -5,7 +5,7 @@ of keys that a tile of queries cannot see are not touched. Starts must not decre
 Only the log-sum-exp of each row is kept; backward computes the scores again:
 dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO. So does the entropy.
 qkv, out and their gradients are stored as float32, bfloat16 or float16, alike in one call.
-Each returns 0, or the floats of scratch per thread that it needs and does not have.
+Each returns 0, or -n where it needs n floats of scratch per thread and does not have them.
 Split: forward and the entropy by (sample, head, tile of 64 queries); backward by (sample, kv
 head), each with key tiles ascending and queries ascending within, so that every sum has one fixed
 order.
@@ -75,7 +75,7 @@ def attention_forward(
     cdef long B = qkv.shape[0], tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
     if needed > scratch_floats():
-        return needed
+        return -needed
     if p > 0.0:
         a.dropout = &d
     if start_BT is not None:
@@ -121,7 +121,7 @@ def attention_backward(
     cdef long job
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
     if needed > scratch_floats():
-        return needed
+        return -needed
     if p > 0.0:
         a.dropout = &d
     if start_BT is not None:
@@ -156,7 +156,7 @@ def attention_entropy(
     cdef long B = qkv.shape[0], tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
     if needed > scratch_floats():
-        return needed
+        return -needed
     if start_BT is not None:
         a.start = &start_BT[0, 0]
     for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
@@ -180,7 +180,7 @@ def attention_decode(
     cdef int D = extent(k_BKSD.shape[3]), group = n_head // n_kv_head
     cdef long B = qkv_BE.shape[0], b, h, job
     if position >= scratch_floats():  # one score for each token
-        return <long> position + 1
+        return -(<long> position + 1)
     for b in range(B):
         for h in range(n_kv_head):
             memcpy(&k_BKSD[b, h, position, 0], &qkv_BE[b, (n_head + h) * D], D * sizeof(float))

@@ -4,7 +4,8 @@ Backward: dx = dy w; dw += dy^T x; db += sum over rows of dy.
 Activations (x, y, dy, dx) are stored as float32, bfloat16 or float16; weights and their gradients
 are float32.
 Split: y, dx and dw by rows x columns (``gemm.pyx``); db by columns, each adding up blocks of 64
-rows in order. Each returns 0, or the floats of scratch per thread that it needs and does not have.
+rows in order. Each returns 0, or -n where it needs n floats of scratch per thread and does not have
+them.
 """
 
 from cython.parallel cimport prange
@@ -55,7 +56,7 @@ def linear_forward(
         g.bias = &b_O[0]
     with nogil:
         needed = multiply(&g, n_threads)
-    return needed
+    return -needed
 
 
 def linear_residual_forward(
@@ -73,7 +74,7 @@ def linear_residual_forward(
         g.bias = &b_O[0]
     with nogil:
         needed = multiply(&g, n_threads)
-    return needed
+    return -needed
 
 
 def linear_activation_forward(
@@ -94,7 +95,7 @@ def linear_activation_forward(
     g.act = a.data
     with nogil:
         needed = multiply(&g, n_threads)
-    return needed
+    return -needed
 
 
 def linear_backward_input(
@@ -134,7 +135,7 @@ def linear_backward_weight(
         if db != NULL and not needed:
             for block in prange(blocks, num_threads=n_threads, schedule='static'):
                 sum_columns(&dy, block * COLUMNS, db, accumulate)
-    return needed
+    return -needed
 
 
 def matmul(
@@ -148,4 +149,4 @@ def matmul(
     cdef long needed
     with nogil:
         needed = multiply(&g, n_threads)
-    return needed
+    return -needed

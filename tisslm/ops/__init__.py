@@ -10,117 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tisslm.ops.operations import (
-        ACTIVATIONS,
-        NORM_BLOCK,
-        activation_backward,
-        activation_forward,
-        adam_update,
-        attention_backward,
-        attention_decode,
-        attention_entropy,
-        attention_forward,
-        cross_entropy_tile,
-        dropout_backward,
-        dropout_forward,
-        embedding_backward,
-        embedding_forward,
-        exp_sum,
-        fill,
-        focal_tile,
-        global_norm,
-        layer_norm_apply,
-        layer_norm_backward,
-        layer_norm_forward,
-        linear_activation_forward,
-        linear_backward_input,
-        linear_backward_weight,
-        linear_forward,
-        linear_residual_forward,
-        matmul,
-        narrow,
-        norm_parts,
-        norm_parts_bytes,
-        residual_forward,
-        rmsprop_update,
-        scale,
-        sgd_update,
-        softmax_gradient,
-        squared_norm,
-        summarize,
-        target_rank,
-        widen,
-    )
-    from tisslm.ops.runtime import (
-        REFERENCE_ONLY,
-        engine,
-        multiplies_bf16,
-        peak_gflops,
-        refuse_fork,
-        reserve_scratch,
-        set_threads,
-        thread_count,
-        thread_scratch_bytes,
-        watch_regions,
-    )
-    from tisslm.ops.watchers import (
-        Watcher,
-        watching,
-    )
-
-__all__ = [
-    "ACTIVATIONS",
-    "NORM_BLOCK",
-    "REFERENCE_ONLY",
-    "Watcher",
-    "activation_backward",
-    "activation_forward",
-    "adam_update",
-    "attention_backward",
-    "attention_decode",
-    "attention_entropy",
-    "attention_forward",
-    "cross_entropy_tile",
-    "dropout_backward",
-    "dropout_forward",
-    "embedding_backward",
-    "embedding_forward",
-    "engine",
-    "exp_sum",
-    "fill",
-    "focal_tile",
-    "global_norm",
-    "layer_norm_apply",
-    "layer_norm_backward",
-    "layer_norm_forward",
-    "linear_activation_forward",
-    "linear_backward_input",
-    "linear_backward_weight",
-    "linear_forward",
-    "linear_residual_forward",
-    "matmul",
-    "multiplies_bf16",
-    "narrow",
-    "norm_parts",
-    "norm_parts_bytes",
-    "peak_gflops",
-    "refuse_fork",
-    "reserve_scratch",
-    "residual_forward",
-    "rmsprop_update",
-    "scale",
-    "set_threads",
-    "sgd_update",
-    "softmax_gradient",
-    "squared_norm",
-    "summarize",
-    "target_rank",
-    "thread_count",
-    "thread_scratch_bytes",
-    "watch_regions",
-    "watching",
-    "widen",
-]
+    from tisslm.ops.door import register as register
+    from tisslm.ops.operations import *  # noqa: F403 (one list of operations is enough)
+    from tisslm.ops.runtime import REFERENCE_ONLY as REFERENCE_ONLY
+    from tisslm.ops.runtime import engine as engine
+    from tisslm.ops.runtime import multiplies_bf16 as multiplies_bf16
+    from tisslm.ops.runtime import peak_gflops as peak_gflops
+    from tisslm.ops.runtime import refuse_fork as refuse_fork
+    from tisslm.ops.runtime import reserve_scratch as reserve_scratch
+    from tisslm.ops.runtime import set_threads as set_threads
+    from tisslm.ops.runtime import thread_count as thread_count
+    from tisslm.ops.runtime import thread_scratch_bytes as thread_scratch_bytes
+    from tisslm.ops.runtime import watch_regions as watch_regions
+    from tisslm.ops.watchers import Watcher as Watcher
+    from tisslm.ops.watchers import watching as watching
 
 #: Where the names are that are not of ``operations``.
 _HOMES = {
@@ -130,6 +33,7 @@ _HOMES = {
     "multiplies_bf16": "runtime",
     "peak_gflops": "runtime",
     "refuse_fork": "runtime",
+    "register": "door",
     "reserve_scratch": "runtime",
     "set_threads": "runtime",
     "thread_count": "runtime",
@@ -140,8 +44,14 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    home = _HOMES.get(name, "operations")
+    module = import_module(f"tisslm.ops.{home}")
+    if home == "operations" and name not in module.__all__:
         raise AttributeError(f"module 'tisslm.ops' has no attribute {name!r}")
-    found = getattr(import_module(f"tisslm.ops.{_HOMES.get(name, 'operations')}"), name)
+    found = getattr(module, name)
     globals()[name] = found  # looked up once: operations are called many times a step
     return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, *import_module("tisslm.ops.operations").__all__])

@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from tisslm import ops
-from tisslm.ops import operations as door
+from tisslm.ops.door import OPERATIONS, OTHER, PARTS
 
 __all__ = [
+    "OTHER",
     "PARTS",
     "UNIT",
     "bound_of",
     "flops",
+    "is_read_and_written",
     "named",
     "nbytes",
     "operations",
@@ -32,60 +33,23 @@ __all__ = [
     "shapes",
 ]
 
-#: Parts of a training step, by the beginning of an operation's name; the first that fits counts.
-PARTS = {
-    "products": ("linear_", "matmul"),
-    "monitors": ("summarize", "attention_entropy"),
-    "attention": ("attention_",),
-    "norms": ("layer_norm", "rms_norm", "norm_"),
-    "activation": ("activation_",),
-    "loss": ("cross_entropy", "focal", "exp_sum", "softmax_gradient", "target_rank"),
-    "embedding": ("embedding_",),
-    "residual": ("residual_", "dropout_"),
-    "optimizer": ("adam_", "sgd_", "rmsprop_", "squared_norm", "scale", "fill"),
-}
-OTHER = "other kernels"
-
 #: Parts whose bound is multiply-adds; the others' is memory.
 BY_PRODUCTS = ("products", "attention")
 
 UNIT = {"products": "GFLOP/s", "memory": "GB/s"}
-
-#: Arrays that are read and written.
-UPDATED = {
-    "residual_forward": ("h_NC",),
-    "linear_residual_forward": ("h_NO",),
-    "cross_entropy_tile": ("logits_NV",),
-    "focal_tile": ("logits_NV",),
-    "softmax_gradient": ("logits_NV",),
-    "adam_update": ("p_P", "m_P", "v_P"),
-    "sgd_update": ("p_P", "momentum_P"),
-    "rmsprop_update": ("p_P", "square_P", "average_P", "momentum_P"),
-    "scale": ("x_P",),
-}
-
-#: Written, and read too where the call accumulates.
-ACCUMULATED = ("dw_OC", "db_O", "dgamma_C", "dbeta_C")
 
 #: Tables of which only the rows of the batch's tokens are touched, and how often.
 GATHERED = {"token_VC": 1, "dtoken_VC": 2}
 
 
 def operations() -> dict[str, Callable[..., None]]:
-    """Return the operations of ``ops``, the functions that wrap a twin, by the twin's name."""
-    return {
-        op.__name__: op
-        for op in (*vars(door).values(), *vars(ops).values())
-        if hasattr(op, "__wrapped__") and "reference" in op.__module__.split(".")
-    }
+    """Return every operation of this process by the twin's name, those of plugins too."""
+    return {name: operation.run for name, operation in OPERATIONS.items()}
 
 
 def part_of(operation: str) -> str:
     """Return the part of a step that an operation belongs to."""
-    for part, beginnings in PARTS.items():
-        if operation.startswith(beginnings):
-            return part
-    return OTHER
+    return OPERATIONS[operation].part if operation in OPERATIONS else OTHER
 
 
 def bound_of(part: str) -> str:
@@ -95,12 +59,12 @@ def bound_of(part: str) -> str:
 
 def named(operation: str, args: tuple[Any, ...]) -> dict[str, Any]:
     """Return a call's arguments by the names that the twin gives them."""
-    return dict(zip(_names(operation), args, strict=False))
+    return dict(zip(_names(OPERATIONS[operation].twin), args, strict=False))
 
 
 @cache
-def _names(operation: str) -> tuple[str, ...]:
-    return tuple(inspect.signature(operations()[operation]).parameters)
+def _names(twin: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(twin).parameters)
 
 
 def flops(operation: str, arguments: Mapping[str, Any]) -> int:
@@ -150,14 +114,19 @@ def nbytes(operation: str, arguments: Mapping[str, Any]) -> int:
     return sum(touched.values())
 
 
+def is_read_and_written(operation: str, name: str, arguments: Mapping[str, Any]) -> bool:
+    """Tell whether a call writes to an array and reads what was there."""
+    mark = OPERATIONS[operation].marks.written.get(name, False)
+    return bool(arguments.get(mark)) if isinstance(mark, str) else mark
+
+
 def _traffic(operation: str, name: str, array: Any, arguments: Mapping[str, Any]) -> int:
     if name in GATHERED:
         rows = np.unique(arguments["tokens_BT"]).size
         return int(GATHERED[name] * rows * array.shape[1] * array.itemsize)
     if name in ("position_TC", "dposition_TC"):
         return int(arguments["tokens_BT"].shape[1] * array.shape[1] * array.itemsize)
-    again = name in UPDATED.get(operation, ())
-    again = again or (name in ACCUMULATED and bool(arguments.get("accumulate")))
+    again = is_read_and_written(operation, name, arguments)
     return int(array.nbytes * (2 if again else 1))
 
 

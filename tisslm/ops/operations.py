@@ -1,27 +1,24 @@
-"""The only door to the kernels: compiled ones for float32, NumPy twins for float64.
+"""The built-in operations: compiled kernels for float32, NumPy twins for float64.
 
 Each function has the arguments of its twin in ``tisslm.ops.reference``, where formula and shapes
 are documented; arrays are C-contiguous and results go into arguments. Activations may be stored as
 float16, or as uint16 with the bits of bfloat16. float64 always runs the twin, and
 ``TISSLM_OPS=reference`` makes everything run it (a build without kernels, or a doubt about one).
-Error codes of kernels become exceptions here.
 
 What does not live here: any computation, any check that a layer can do better because it knows the
-name of what is wrong, and the threads and scratch of kernels (``runtime``, whose names a user finds
-here, too).
+name of what is wrong, and what is put around a kernel (``door``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.errors import DataError, ShapeError
+from tisslm.ops.door import register
 from tisslm.ops.reference import activation as _activation
 from tisslm.ops.reference import attention as _attention
 from tisslm.ops.reference import cross_entropy as _cross_entropy
@@ -32,77 +29,51 @@ from tisslm.ops.reference import norm as _norm
 from tisslm.ops.reference import optim as _optim
 from tisslm.ops.reference import storage as _storage
 from tisslm.ops.reference import summary as _summary
-from tisslm.ops.runtime import (
-    REFERENCE_ONLY,
-    compiled,
-    pool,
-    refuse_fork,
-)
-from tisslm.ops.watchers import watchers
 
-P = ParamSpec("P")
-
-_KERNEL_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
+__all__ = [
+    "ACTIVATIONS",
+    "NORM_BLOCK",
+    "activation_backward",
+    "activation_forward",
+    "adam_update",
+    "attention_backward",
+    "attention_decode",
+    "attention_entropy",
+    "attention_forward",
+    "cross_entropy_tile",
+    "dropout_backward",
+    "dropout_forward",
+    "embedding_backward",
+    "embedding_forward",
+    "exp_sum",
+    "fill",
+    "focal_tile",
+    "global_norm",
+    "layer_norm_apply",
+    "layer_norm_backward",
+    "layer_norm_forward",
+    "linear_activation_forward",
+    "linear_backward_input",
+    "linear_backward_weight",
+    "linear_forward",
+    "linear_residual_forward",
+    "matmul",
+    "narrow",
+    "norm_parts",
+    "norm_parts_bytes",
+    "residual_forward",
+    "rmsprop_update",
+    "scale",
+    "sgd_update",
+    "softmax_gradient",
+    "squared_norm",
+    "summarize",
+    "target_rank",
+    "widen",
+]
 
 #: Codes of the activations that kernels know.
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1}
-
-
-def _door(
-    twin: Callable[P, Any], on_code: Callable[[int], Exception] | None = None
-) -> Callable[P, None]:
-    """Return the op that runs the twin, or its compiled counterpart where there is one.
-
-    The first array among the arguments decides. ``on_code`` turns an error code into an
-    exception.
-    """
-    module, name = twin.__module__.rpartition(".")[2], twin.__name__
-    kernel = None if REFERENCE_ONLY else getattr(compiled(module), name)
-
-    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        if kernel is None or not _has_kernel(args):
-            return int(twin(*args, **kwargs) or 0)
-        if pool.forked:
-            refuse_fork(name)
-        with pool.lock:  # the threads' scratch serves one kernel at a time
-            code = _call(kernel, name, args, kwargs)
-            if code and on_code is None:  # the scratch that it needs, in floats
-                pool.reserve(code)
-                code = _call(kernel, name, args, kwargs)
-        return code
-
-    @wraps(twin)
-    def op(*args: P.args, **kwargs: P.kwargs) -> None:
-        told = watchers()
-        for watcher in told:
-            watcher.before(name, args)
-        code = run(args, kwargs)
-        if code and on_code is not None:
-            raise on_code(code)
-        for watcher in told:
-            watcher.after(name, args)
-
-    return op
-
-
-def _call(
-    kernel: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> int:
-    """Run a kernel on all threads and return its code; it counts rows and columns in 32 bits."""
-    try:
-        return int(kernel(*args, n_threads=pool.chosen.count, **kwargs) or 0)
-    except OverflowError as error:
-        raise ShapeError(
-            f"{name}: {error}. Take fewer rows at a time, or a smaller model"
-        ) from None
-
-
-def _has_kernel(args: tuple[Any, ...]) -> bool:
-    """Tell whether the first float array of an op's arguments is of a type that kernels know."""
-    for value in args:
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            return value.dtype in _KERNEL_TYPES
-    return True
 
 
 def _bad_token(code: int) -> DataError:
@@ -119,12 +90,12 @@ def _bad_target(code: int) -> DataError:
     )
 
 
-linear_forward = _door(_linear.linear_forward)
-linear_residual_forward = _door(_linear.linear_residual_forward)
-linear_activation_forward = _door(_linear.linear_activation_forward)
-linear_backward_input = _door(_linear.linear_backward_input)
-linear_backward_weight = _door(_linear.linear_backward_weight)
-_matmul = _door(_linear.matmul)
+linear_forward = register(_linear.linear_forward)
+linear_residual_forward = register(_linear.linear_residual_forward)
+linear_activation_forward = register(_linear.linear_activation_forward)
+linear_backward_input = register(_linear.linear_backward_input)
+linear_backward_weight = register(_linear.linear_backward_weight)
+_matmul = register(_linear.matmul)
 
 
 def matmul(a_MK: NDArray[Any], b_KN: NDArray[Any], c_MN: NDArray[Any]) -> None:
@@ -156,24 +127,24 @@ def matmul(a_MK: NDArray[Any], b_KN: NDArray[Any], c_MN: NDArray[Any]) -> None:
     _matmul(a_MK, b_KN, c_MN)
 
 
-layer_norm_forward = _door(_norm.layer_norm_forward)
-layer_norm_apply = _door(_norm.layer_norm_apply)
-layer_norm_backward = _door(_norm.layer_norm_backward)
+layer_norm_forward = register(_norm.layer_norm_forward)
+layer_norm_apply = register(_norm.layer_norm_apply)
+layer_norm_backward = register(_norm.layer_norm_backward)
 
-activation_forward = _door(_activation.activation_forward)
-activation_backward = _door(_activation.activation_backward)
+activation_forward = register(_activation.activation_forward)
+activation_backward = register(_activation.activation_backward)
 
-embedding_forward = _door(_embedding.embedding_forward, _bad_token)
-embedding_backward = _door(_embedding.embedding_backward)
+embedding_forward = register(_embedding.embedding_forward, on_code=_bad_token)
+embedding_backward = register(_embedding.embedding_backward)
 
-attention_forward = _door(_attention.attention_forward)
-attention_backward = _door(_attention.attention_backward)
-attention_decode = _door(_attention.attention_decode)
-attention_entropy = _door(_attention.attention_entropy)
+attention_forward = register(_attention.attention_forward)
+attention_backward = register(_attention.attention_backward)
+attention_decode = register(_attention.attention_decode)
+attention_entropy = register(_attention.attention_entropy)
 
-dropout_forward = _door(_dropout.dropout_forward)
-dropout_backward = _door(_dropout.dropout_backward)
-residual_forward = _door(_dropout.residual_forward)
+dropout_forward = register(_dropout.dropout_forward)
+dropout_backward = register(_dropout.dropout_backward)
+residual_forward = register(_dropout.residual_forward)
 
 
 def narrow(x_NC: NDArray[Any], y_NC: NDArray[Any]) -> None:
@@ -186,19 +157,19 @@ def widen(x: NDArray[Any]) -> NDArray[Any]:
     return _storage.widen(x)
 
 
-cross_entropy_tile = _door(_cross_entropy.cross_entropy_tile, _bad_target)
-focal_tile = _door(_cross_entropy.focal_tile, _bad_target)
-exp_sum = _door(_cross_entropy.exp_sum)
-softmax_gradient = _door(_cross_entropy.softmax_gradient)
-target_rank = _door(_cross_entropy.target_rank, _bad_target)
+cross_entropy_tile = register(_cross_entropy.cross_entropy_tile, on_code=_bad_target)
+focal_tile = register(_cross_entropy.focal_tile, on_code=_bad_target)
+exp_sum = register(_cross_entropy.exp_sum)
+softmax_gradient = register(_cross_entropy.softmax_gradient)
+target_rank = register(_cross_entropy.target_rank, on_code=_bad_target)
 
-sgd_update = _door(_optim.sgd_update)
-adam_update = _door(_optim.adam_update)
-rmsprop_update = _door(_optim.rmsprop_update)
-fill = _door(_optim.fill)
-scale = _door(_optim.scale)
-squared_norm = _door(_optim.squared_norm)
-summarize = _door(_summary.summarize)
+sgd_update = register(_optim.sgd_update)
+adam_update = register(_optim.adam_update)
+rmsprop_update = register(_optim.rmsprop_update)
+fill = register(_optim.fill)
+scale = register(_optim.scale)
+squared_norm = register(_optim.squared_norm)
+summarize = register(_summary.summarize)
 
 NORM_BLOCK = 16384  # elements of one partial sum; the same number as in the kernel
 

@@ -31,6 +31,7 @@ __all__ = [
     "set_threads",
     "thread_count",
     "thread_scratch_bytes",
+    "watch_also",
     "watch_regions",
 ]
 
@@ -151,6 +152,16 @@ PARALLEL = (
 )  # fmt: skip
 
 
+#: Files of plugins' modules, which are watched likewise.
+_plugin_files: list[str] = []
+
+
+def watch_also(file: str) -> None:
+    """Have the parallel loops of another extension module stamped, whenever others are."""
+    if file not in _plugin_files:
+        _plugin_files.append(file)
+
+
 def watch_regions(table: NDArray[np.int64] | None) -> bool:
     """Have every thread stamp when it begins and ends its share of a kernel's parallel loop.
 
@@ -167,19 +178,20 @@ def watch_regions(table: NDArray[np.int64] | None) -> bool:
     bool
         Whether there will be stamps: the twins, and a build without OpenMP, have no threads.
     """
-    watch = [] if REFERENCE_ONLY else [_watch_function(module) for module in PARALLEL]
+    watch = [] if REFERENCE_ONLY else [_watch_function(compiled(m).__file__) for m in PARALLEL]
     if not watch or None in watch:
         return False
+    others = [_watch_function(file) for file in _plugin_files]
     with pool.lock:  # no kernel runs
-        for function in watch:
+        for function in filter(None, watch + others):
             function(None if table is None else table.ctypes.data)
         pool.regions = table  # which must live as long as it is written to
     return True
 
 
-def _watch_function(module: str) -> Any:
+def _watch_function(file: str) -> Any:
     """Return the C function of an extension module; None where it was built without OpenMP."""
-    function = getattr(ctypes.CDLL(compiled(module).__file__), "tiss_watch_regions", None)
+    function = getattr(ctypes.CDLL(file), "tiss_watch_regions", None)
     if function is not None:
         function.argtypes, function.restype = [ctypes.c_void_p], None
     return function

@@ -15,6 +15,7 @@ from tisslm.testing.communicator import check_communicator
 from tisslm.testing.dataset import check_dataset
 from tisslm.testing.every_part import check_all, check_part
 from tisslm.testing.gradcheck import GradientRow, check_gradients
+from tisslm.testing.kernel import check_kernel
 from tisslm.testing.layer import check_layer
 from tisslm.testing.loss import check_loss
 from tisslm.testing.model import check_model
@@ -32,6 +33,7 @@ __all__ = [
     "check_communicator",
     "check_dataset",
     "check_gradients",
+    "check_kernel",
     "check_layer",
     "check_loss",
     "check_model",

@@ -54,10 +54,13 @@ class Checks:
         What messages begin with.
     contract : type
         The class of ``tisslm.contracts`` that the part keeps.
+    see : str, optional
+        Where a message sends its reader, if not to the contract.
     """
 
-    def __init__(self, part: str, contract: type[Any]) -> None:
+    def __init__(self, part: str, contract: type[Any], see: str = "") -> None:
         self.part = part
+        self._see = see or f"tisslm.contracts.{contract.__name__}"
         self.contract = contract
         self.n_assertions = 0
         self._options: Mapping[str, Any] = {}
@@ -139,8 +142,7 @@ class Checks:
         options = ", ".join(f"{k}={_show(v)}" for k, v in self._options.items())
         built = f" with {options}" if options else ""
         return (
-            f"{self.part}{built}: {self._property}: expected {expected}, got {got}. "
-            f"See tisslm.contracts.{self.contract.__name__}"
+            f"{self.part}{built}: {self._property}: expected {expected}, got {got}. See {self._see}"
         )
 
     def report(self) -> Report:

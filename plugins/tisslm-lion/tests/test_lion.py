@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 import tisslm_lion
 from numpy.typing import NDArray
-from tisslm_lion.lion import BLOCK, Lion
+from tisslm_lion import reference
+from tisslm_lion.lion import Lion, lion_update
 
+from tisslm import ops
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.testing import check_kernel
 
 Array = NDArray[Any]
+
+#: Elements of one block of the kernel.
+BLOCK = 16384
 
 #: A few roundings of float64.
 ROUNDING = 1e-14
@@ -113,6 +119,34 @@ def test_blocks_do_not_show(dtype: str) -> None:
     assert np.abs(optimizer.state()["w/momentum"] - momentum).max() < tolerance
 
 
+def arguments(size: int) -> dict[str, Any]:
+    rng = np.random.default_rng(size)
+    arrays = {n: rng.normal(size=size).astype(np.float32) for n in ("p_P", "g_P", "m_P")}
+    rates = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "grad_scale": 0.7}
+    return arrays | rates
+
+
+@pytest.mark.skipif(ops.REFERENCE_ONLY, reason="everything runs the twin")
+def test_the_kernel_is_its_twin() -> None:
+    sizes = (1, 15, BLOCK, 3 * BLOCK + 77)
+    # a product, a difference and a sum, each rounded, of numbers of the largest one's size
+    report = check_kernel(lion_update, *map(arguments, sizes), tolerance=4 * 2.0**-23)
+    assert report.n_assertions > 0
+
+
+@pytest.mark.skipif(ops.REFERENCE_ONLY, reason="everything runs the twin")
+def test_the_kernel_has_the_bits_of_its_twin_in_float32() -> None:
+    """Also for what is no number, is infinite, or has no sign."""
+    by_kernel, by_twin = arguments(BLOCK + 9), arguments(BLOCK + 9)
+    for given in (by_kernel, by_twin):
+        given["g_P"][:4] = [np.nan, np.inf, -np.inf, 0.0]
+        given["m_P"][:4] = 0.0
+    lion_update(*by_kernel.values())
+    reference.lion_update(*by_twin.values())
+    for name in ("p_P", "m_P"):
+        np.testing.assert_array_equal(by_kernel[name], by_twin[name])
+
+
 def test_padding_stays_zero() -> None:
     parameters = make(ParameterSpec("a", (3,)), ParameterSpec("b", (5,)))
     used = np.zeros(parameters.data.size, dtype=bool)
@@ -183,6 +217,7 @@ def test_a_state_of_another_model_is_refused() -> None:
         Lion(make(ParameterSpec("v", (2, 2))), 0.1).load_state(saved)
 
 
+@pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the twin makes arrays")
 def test_a_step_allocates_no_arrays() -> None:
     parameters = make(ParameterSpec("w", (8, BLOCK)), dtype="float32")
     set_gradients(parameters, 6)

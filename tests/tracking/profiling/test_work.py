@@ -7,7 +7,6 @@ import pytest
 
 from tisslm import ops
 from tisslm.ops import cost
-from tisslm.ops.operands import OPERANDS
 
 
 def test_traffic_counts_what_is_read_and_written_twice():
@@ -51,6 +50,11 @@ def test_shapes_are_said_with_types_that_are_not_float32():
     assert cost.shapes(arguments) == "x_NC 2x3, tokens_BT 1x4 int32"
 
 
-def test_what_is_read_and_written_is_counted_twice_wherever_the_marks_say_so():
-    for op, marks in OPERANDS.items():
-        assert {name for name, mark in marks.items() if mark is True} == {*cost.UPDATED.get(op, ())}
+def test_what_is_added_to_is_counted_twice_where_the_flag_is_true():
+    x, dw = np.zeros((5, 3), np.float32), np.zeros((7, 3), np.float32)
+    dy = np.zeros((5, 7), np.float32)
+    for accumulate, times in ((False, 1), (True, 2)):
+        arguments = cost.named("linear_backward_weight", (dy, x, dw, None, accumulate))
+        assert cost.nbytes("linear_backward_weight", arguments) == (
+            dy.nbytes + x.nbytes + times * dw.nbytes
+        )

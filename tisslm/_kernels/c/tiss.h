@@ -49,31 +49,64 @@ typedef struct {
     const int32_t *start;   /* where the document of each token begins, or NULL: one document */
 } tiss_attention;
 
-/* What depends on how activations are stored; `void *` is an array of that type. */
+/* The functions of a level, each written once: the structs below, the tables of level.inc and, by a
+ * test, the view of isa.pxd follow these two lists. F is given the result, the name and the arguments.
+ *
+ * What depends on how activations are stored, for the storage T; `void *` is an array of that type. */
+#define TISS_ROW_FUNCTIONS(F, T)                                                                  \
+    F(T, void, layer_norm_forward, (const float *h, const float *gamma, const float *beta,        \
+                                    void *x, void *y, float *mean, float *rstd, int C, float eps)) \
+    F(T, void, layer_norm_apply, (const void *x, const float *gamma, const float *beta, float mean, \
+                                  float rstd, void *y, int C))                                    \
+    F(T, void, layer_norm_backward, (const float *dy, const void *x, const float *gamma, float mean, \
+                                     float rstd, const float *dres, float *dx, float *dgamma,     \
+                                     float *dbeta, int C))                                        \
+    F(T, void, activation_forward, (const void *x, void *y, int64_t n, int code))                 \
+    F(T, void, activation_backward, (const void *x, const void *dy, void *dx, void *y, int64_t n, \
+                                     int code))                                                   \
+    F(T, void, drop, (const tiss_dropout *d, uint32_t sample, uint64_t element, const float *x,   \
+                      void *y, int n))                                                            \
+    F(T, void, residual, (const tiss_dropout *d, uint32_t sample, uint64_t element, float *h,     \
+                          const void *y, int n))                                                  \
+    F(T, void, sum_rows, (const void *x, int64_t row, int64_t rows, int n, float *total))         \
+    F(T, int64_t, attention_scratch, (int time, int D, int group)) /* floats */                     \
+    F(T, void, attention_forward, (const tiss_attention *p, int head, int tile, const void *qkv,  \
+                                   void *out, float *lse, float *scratch))                        \
+    F(T, void, attention_backward, (const tiss_attention *p, int kv_head, const void *dout,       \
+                                    const void *qkv, const void *out, const float *lse,           \
+                                    void *dqkv, float *scratch))                                  \
+    F(T, void, attention_entropy, (const tiss_attention *p, int head, int tile, const void *qkv,  \
+                                   const float *lse, float *entropy, float *scratch))
+
+#define TISS_FUNCTIONS(F)                                                                         \
+    F(int64_t, gemm_scratch, (const tiss_gemm *g)) /* floats that gemm needs */                   \
+    F(void, gemm, (const tiss_gemm *g, float *scratch))                                           \
+    F(void, attention_decode, (const float *q, const float *k, const float *v, float *out,        \
+                               int length, int D, float scale, float *scores))                    \
+    F(void, add, (float *x, const float *y, int64_t n))                                           \
+    F(void, scale, (float *x, float s, int64_t n))                                                \
+    F(double, squared_norm, (const float *x, int64_t n))                                          \
+    F(void, summarize, (const float *x, int64_t n, float low, float high, double *out)) /* five */ \
+    F(float, max, (const float *x, int64_t n))                                                    \
+    F(float, sum, (const float *x, float shift, int64_t n))                                       \
+    F(float, exp_sum, (const float *x, float shift, int64_t n))                                   \
+    F(void, softmax_scale, (float *x, float top, float coefficient, float offset, int64_t n))     \
+    F(int64_t, rank, (const float *x, int64_t target, int64_t n))                                 \
+    F(void, sgd, (float *p, const float *g, float *buf, int64_t n, float lr, float momentum,      \
+                  int nesterov, float decay, int first, float grad_scale, double *moved))         \
+    F(void, adam, (float *p, const float *g, float *m, float *v, int64_t n, double lr,            \
+                   double beta1, double beta2, float eps, double decay, int decoupled, double c1, \
+                   double c2, float grad_scale, double *moved))                                   \
+    F(void, rmsprop, (float *p, const float *g, float *square, float *average, float *buf,        \
+                      int64_t n, float lr, double alpha, float eps, float decay, float momentum,  \
+                      float grad_scale, double *moved))                                           \
+    F(double, fma_flops, (int64_t repeats, float *sink))
+
+#define TISS_ROW_MEMBER(T, result, name, arguments) result (*name) arguments;
+#define TISS_MEMBER(result, name, arguments) result (*name) arguments;
+
 typedef struct {
-    void (*layer_norm_forward)(const float *h, const float *gamma, const float *beta, void *x,
-                               void *y, float *mean, float *rstd, int C, float eps);
-    void (*layer_norm_apply)(const void *x, const float *gamma, const float *beta, float mean,
-                             float rstd, void *y, int C);
-    void (*layer_norm_backward)(const float *dy, const void *x, const float *gamma, float mean,
-                                float rstd, const float *dres, float *dx, float *dgamma,
-                                float *dbeta, int C);
-    void (*activation_forward)(const void *x, void *y, int64_t n, int code);
-    void (*activation_backward)(const void *x, const void *dy, void *dx, void *y, int64_t n,
-                                int code);
-    void (*drop)(const tiss_dropout *d, uint32_t sample, uint64_t element, const float *x, void *y,
-                 int n);
-    void (*residual)(const tiss_dropout *d, uint32_t sample, uint64_t element, float *h,
-                     const void *y, int n);
-    void (*sum_rows)(const void *x, int64_t row, int64_t rows, int n, float *total);
-    int64_t (*attention_scratch)(int T, int D, int group); /* floats */
-    void (*attention_forward)(const tiss_attention *p, int head, int tile, const void *qkv,
-                              void *out, float *lse, float *scratch);
-    void (*attention_backward)(const tiss_attention *p, int kv_head, const void *dout,
-                               const void *qkv, const void *out, const float *lse, void *dqkv,
-                               float *scratch);
-    void (*attention_entropy)(const tiss_attention *p, int head, int tile, const void *qkv,
-                              const float *lse, float *entropy, float *scratch);
+    TISS_ROW_FUNCTIONS(TISS_ROW_MEMBER, void)
 } tiss_rows;
 
 typedef struct {
@@ -82,30 +115,12 @@ typedef struct {
     int mr, nr;             /* rows and columns of a product's tile */
     int pairs;              /* bfloat16 is multiplied as it is, in pairs */
     tiss_rows of[3];        /* by storage type */
-    int64_t (*gemm_scratch)(const tiss_gemm *g); /* floats that gemm needs */
-    void (*gemm)(const tiss_gemm *g, float *scratch);
-    void (*attention_decode)(const float *q, const float *k, const float *v, float *out,
-                             int length, int D, float scale, float *scores);
-    void (*add)(float *x, const float *y, int64_t n);
-    void (*scale)(float *x, float s, int64_t n);
-    double (*squared_norm)(const float *x, int64_t n);
-    void (*summarize)(const float *x, int64_t n, float low, float high, double *out); /* five */
-    float (*max)(const float *x, int64_t n);
-    float (*sum)(const float *x, float shift, int64_t n);
-    float (*exp_sum)(const float *x, float shift, int64_t n);
-    void (*softmax_scale)(float *x, float top, float coefficient, float offset, int64_t n);
-    int64_t (*rank)(const float *x, int64_t target, int64_t n);
-    void (*sgd)(float *p, const float *g, float *buf, int64_t n, float lr, float momentum,
-                int nesterov, float decay, int first, float grad_scale, double *moved);
-    void (*adam)(float *p, const float *g, float *m, float *v, int64_t n, double lr,
-                 double beta1, double beta2, float eps, double decay, int decoupled, double c1,
-                 double c2, float grad_scale, double *moved);
-    void (*rmsprop)(float *p, const float *g, float *square, float *average, float *buf,
-                    int64_t n, float lr, double alpha, float eps, float decay, float momentum,
-                    float grad_scale, double *moved);
-    double (*fma_flops)(int64_t repeats, float *sink);
+    TISS_FUNCTIONS(TISS_MEMBER)
     double (*dot_flops)(int64_t repeats, float *sink); /* NULL without pairs */
 } tiss_table;
+
+#undef TISS_ROW_MEMBER
+#undef TISS_MEMBER
 
 #define TISS_BASELINE 0
 #define TISS_AVX2 1

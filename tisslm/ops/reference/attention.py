@@ -110,7 +110,8 @@ def attention_backward(
         The kernel takes rowsum(dP P) from ``dout out``; the twin sums the product itself.
     lse_BHT : ndarray of shape (B, H, T), IN
     dqkv_BTE : ndarray of shape (B, T, (H + 2K) D), OUT
-    n_head, n_kv_head, scale, p, seed, update, site, first_row, start_BT
+    start_BT : ndarray of int32 of shape (B, T) or None, IN
+    n_head, n_kv_head, scale, p, seed, update, site, first_row
         As in forward.
     """
     B, T, _ = qkv_BTE.shape
@@ -156,7 +157,8 @@ def attention_entropy(
         What forward left.
     entropy_BHT : ndarray of shape (B, H, T), OUT
         In nats, from 0 (one key has all) to the logarithm of the number of keys that t sees.
-    n_head, n_kv_head, scale, start_BT
+    start_BT : ndarray of int32 of shape (B, T) or None, IN
+    n_head, n_kv_head, scale
         As in forward.
     """
     q, k, _ = _split(widen(qkv_BTE), n_head, n_kv_head)

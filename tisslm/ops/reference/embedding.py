@@ -71,8 +71,8 @@ def embedding_backward(
     tokens_BT : ndarray of int32 of shape (B, T), IN
         Every id in [0, V): forward has checked them.
     dh_NC : ndarray of shape (B T, C), IN
-    dtoken_VC : ndarray of shape (V, C), IN/OUT
-    dposition_TC : ndarray of shape (at least T, C) or None, IN/OUT
+    dtoken_VC : ndarray of shape (V, C), IN/OUT with accumulate_token
+    dposition_TC : ndarray of shape (at least T, C) or None, IN/OUT with accumulate_position
         Rows from T on get zeros, or stay as they are where gradients accumulate.
     order_N : ndarray of int32 of shape (B T,), scratch
         The kernel sorts the places by token here; the twin leaves it alone.

@@ -98,8 +98,8 @@ def linear_backward_weight(
     ----------
     dy_NO : ndarray of shape (N, O), IN
     x_NC : ndarray of shape (N, C), IN
-    dw_OC : ndarray of shape (O, C), IN/OUT
-    db_O : ndarray of shape (O,) or None, IN/OUT
+    dw_OC : ndarray of shape (O, C), IN/OUT with accumulate
+    db_O : ndarray of shape (O,) or None, IN/OUT with accumulate
     accumulate : bool
         Add to ``dw`` and ``db`` instead of overwriting them.
     """

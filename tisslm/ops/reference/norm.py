@@ -103,8 +103,8 @@ def layer_norm_backward(
     dres_NC : ndarray of shape (N, C) or None, IN
         Gradient that reaches ``x`` by the residual connection; may be the array ``dx_NC``.
     dx_NC : ndarray of shape (N, C), OUT
-    dgamma_C : ndarray of shape (C,), IN/OUT
-    dbeta_C : ndarray of shape (C,) or None, IN/OUT
+    dgamma_C : ndarray of shape (C,), IN/OUT with accumulate
+    dbeta_C : ndarray of shape (C,) or None, IN/OUT with accumulate
     partial_2KC : ndarray of shape (2, K, C) with K >= ceil(N / 64), scratch
         Sums of blocks of 64 rows, of ``dgamma`` and of ``dbeta``.
     accumulate : bool

@@ -5,15 +5,13 @@ Not here: weights per class, and the arithmetic (``ops.focal_tile``).
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from typing import Any, final
 
 from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Loss
-from tisslm.errors import ConfigError
+from tisslm.contracts.options import number
 from tisslm.optim.losses._rows import RowLosses
 
 __all__ = ["Focal"]
@@ -44,12 +42,7 @@ class Focal(Loss):
     """
 
     def __init__(self, *, gamma: float = 2.0) -> None:
-        given: object = gamma  # from a configuration, it may be anything
-        if not (isinstance(given, Real) and 0 <= float(given) < math.inf):
-            raise ConfigError(
-                f"loss focal: gamma: expected a finite number >= 0, got {given!r:.200}"
-            )
-        self.gamma = float(given)
+        self.gamma = number("loss focal: gamma", gamma, 0)
         self._losses = RowLosses("loss focal")
 
     def tile(

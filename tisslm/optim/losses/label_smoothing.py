@@ -5,14 +5,13 @@ Not here: the arithmetic (``ops.cross_entropy_tile``).
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any, final
 
 from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Loss
-from tisslm.errors import ConfigError
+from tisslm.contracts.options import number
 from tisslm.optim.losses._rows import RowLosses
 
 __all__ = ["LabelSmoothing"]
@@ -42,12 +41,7 @@ class LabelSmoothing(Loss):
     """
 
     def __init__(self, *, smoothing: float = 0.1) -> None:
-        given: object = smoothing  # from a configuration, it may be anything
-        if not (isinstance(given, Real) and 0 <= float(given) < 1):
-            raise ConfigError(
-                f"loss label_smoothing: smoothing: expected a number in [0, 1), got {given!r:.200}"
-            )
-        self.smoothing = float(given)
+        self.smoothing = number("loss label_smoothing: smoothing", smoothing, 0, 1)
         self._losses = RowLosses("loss label_smoothing")
 
     def tile(

@@ -10,7 +10,7 @@ from typing import Protocol
 from tisslm import ops
 from tisslm.contracts import UpdateMeter
 from tisslm.memory import Parameters
-from tisslm.optim.optimizers._slots import Slots
+from tisslm.optim.slots import Slots
 
 __all__ = ["update_by_moments"]
 

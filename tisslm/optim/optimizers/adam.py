@@ -10,10 +10,10 @@ from typing import Any, ClassVar, final
 from numpy.typing import NDArray
 
 from tisslm.contracts import Optimizer
+from tisslm.contracts.options import LEAST_EPS, number
 from tisslm.memory import Parameters
 from tisslm.optim.optimizers._moments import update_by_moments
-from tisslm.optim.optimizers._options import LEAST_EPS, number
-from tisslm.optim.optimizers._slots import Slots
+from tisslm.optim.slots import Slots
 
 __all__ = ["Adam"]
 

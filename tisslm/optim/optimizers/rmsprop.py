@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Optimizer
+from tisslm.contracts.options import LEAST_EPS, flag, number
 from tisslm.memory import Parameters
-from tisslm.optim.optimizers._options import LEAST_EPS, flag, number
-from tisslm.optim.optimizers._slots import Slots
+from tisslm.optim.slots import Slots
 
 __all__ = ["RMSprop"]
 

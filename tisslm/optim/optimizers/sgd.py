@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Optimizer
+from tisslm.contracts.options import flag, number
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters
-from tisslm.optim.optimizers._options import flag, number
-from tisslm.optim.optimizers._slots import Slots
+from tisslm.optim.slots import Slots
 
 __all__ = ["SGD"]
 

@@ -1,6 +1,6 @@
 """The curves that schedulers share: a linear warm-up, and the fall that follows it.
 
-Not here: options (``_options.py``), and which curve a name stands for.
+Not here: options (``tisslm.contracts.options``), and which curve a name stands for.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, final
 
 from tisslm.config.metrics import resolve_mode
 from tisslm.contracts import Optimizer, Scheduler
+from tisslm.contracts.options import count, lowest, number, updates, word
+from tisslm.contracts.options import factor as factor_of
 from tisslm.errors import ConfigError
-from tisslm.optim.schedulers._options import amount, count, lowest, updates, word
-from tisslm.optim.schedulers._options import factor as factor_of
 
 __all__ = ["ReduceOnPlateau"]
 
@@ -87,7 +87,7 @@ class ReduceOnPlateau(Scheduler):
         self.metric = word(f"{_NAME}: metric", metric)
         known = ("auto", "min", "max")
         self.mode = resolve_mode(self.metric, word(f"{_NAME}: mode", mode, known))
-        self.min_delta = amount(f"{_NAME}: min_delta", min_delta)
+        self.min_delta = number(f"{_NAME}: min_delta", min_delta, 0)
         self.cooldown = count(f"{_NAME}: cooldown", cooldown)
         self.min_lr = lowest("reduce_on_plateau", min_lr, min_lr_ratio, self.base_lr)
         self.warmup_steps = count(f"{_NAME}: warmup_steps", warmup_steps)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import final
 
 from tisslm.contracts import Optimizer, Scheduler
-from tisslm.optim.schedulers._options import factor, span
+from tisslm.contracts.options import factor, span
 
 __all__ = ["StepDecay"]
 

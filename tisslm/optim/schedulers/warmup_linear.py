@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import final
 
 from tisslm.contracts import Optimizer, Scheduler
+from tisslm.contracts.options import lowest, updates, warmup
 from tisslm.optim.schedulers._curves import line, warmup_then
-from tisslm.optim.schedulers._options import lowest, updates, warmup
 
 __all__ = ["WarmupLinear"]
 

@@ -14,6 +14,7 @@ import numpy as np
 from tisslm import ops
 from tisslm.contracts import Monitor
 from tisslm.contracts.batch import FloatArray
+from tisslm.contracts.options import flag
 from tisslm.errors import ConfigError
 
 __all__ = ["ActivationStats"]
@@ -44,13 +45,12 @@ class ActivationStats(Monitor):
     test_options = ({"inside": False}, {"flat": -1.0, "large": 2.0})
 
     def __init__(self, *, inside: bool = True, flat: float = -3.0, large: float = 32768.0) -> None:
-        if not isinstance(inside, bool):
-            raise ConfigError(f"activation_stats: inside: expected true or false, got {inside!r}")
+        self.inside = flag("activation_stats: inside", inside)
         if not (_is_number(flat) and flat < 0.0):
             raise ConfigError(f"activation_stats: flat: expected a number below 0, got {flat!r}")
         if not (_is_number(large) and large > 0.0):
             raise ConfigError(f"activation_stats: large: expected a number above 0, got {large!r}")
-        self.inside, self.flat, self.large = inside, float(flat), float(large)
+        self.flat, self.large = float(flat), float(large)
         self._sums: dict[str, _Sums] = {}
 
     def observe(self, site: str, array: FloatArray) -> None:

@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from types import MappingProxyType
-from typing import TypeGuard, final
+from typing import final
 
 from tisslm.contracts import Optimizer, Scheduler
+from tisslm.contracts.options import count, lowest
 from tisslm.errors import ConfigError
 
 __all__ = ["WSD"]
@@ -79,8 +80,8 @@ class WSD(Scheduler):
                 f"scheduler wsd: decay_shape: expected one of {', '.join(SHAPES)}, "
                 f"got {decay_shape!r:.200}"
             )
-        self.max_steps = _updates(max_steps)
-        self.min_lr = _minimum(min_lr, min_lr_ratio, self.base_lr)
+        self.max_steps = count("scheduler wsd: max_steps", max_steps, 1)
+        self.min_lr = lowest("wsd", min_lr, min_lr_ratio, self.base_lr)
         self.decay_shape = decay_shape
         rise = _duration("warmup_steps", warmup_steps, self.max_steps)
         fall = _duration("decay_steps", decay_steps, self.max_steps)
@@ -105,37 +106,6 @@ class WSD(Scheduler):
             return self.base_lr
         share = SHAPES[self.decay_shape]((step - stable_until) / self.decay_steps)
         return self.base_lr * share + self.min_lr * (1.0 - share)
-
-
-def _updates(value: object) -> int:
-    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
-        return int(value)
-    raise ConfigError(f"scheduler wsd: max_steps: expected an integer >= 1, got {value!r:.200}")
-
-
-def _minimum(value: object, ratio: object, base_lr: float) -> float:
-    """Return the last rate, given as such or as a share of the first."""
-    if ratio is None:
-        if _between(value, base_lr):
-            return float(value)
-        raise ConfigError(
-            f"scheduler wsd: min_lr: expected a number from 0 to the learning rate {base_lr:g}, "
-            f"got {value!r:.200}"
-        )
-    if value != 0.0:
-        raise ConfigError(
-            f"scheduler wsd: min_lr: expected none beside min_lr_ratio = {ratio!r:.200}, got "
-            f"{value!r:.200}; keep one of the two"
-        )
-    if _between(ratio, 1.0):
-        return base_lr * float(ratio)
-    raise ConfigError(
-        f"scheduler wsd: min_lr_ratio: expected a number from 0 to 1, got {ratio!r:.200}"
-    )
-
-
-def _between(value: object, most: float) -> TypeGuard[float]:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) <= most
 
 
 def _duration(option: str, value: object, max_steps: int) -> float:

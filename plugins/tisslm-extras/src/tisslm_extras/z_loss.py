@@ -5,8 +5,6 @@ What does not live here: the sums over the vocabulary (``tisslm.ops``).
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from typing import Any, final
 
 import numpy as np
@@ -14,7 +12,8 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import IGNORE_INDEX, Loss
-from tisslm.errors import ConfigError, DataError, ShapeError
+from tisslm.contracts.options import number
+from tisslm.errors import DataError, ShapeError
 
 __all__ = ["ZLoss"]
 
@@ -44,12 +43,7 @@ class ZLoss(Loss):
     """
 
     def __init__(self, *, z_weight: float = 1e-4) -> None:
-        number = isinstance(z_weight, Real) and not isinstance(z_weight, bool)
-        if not (number and 0.0 <= z_weight < math.inf):
-            raise ConfigError(
-                f"loss z_loss: z_weight: expected a finite number >= 0, got {z_weight!r:.200}"
-            )
-        self.z_weight = float(z_weight)
+        self.z_weight = number("loss z_loss: z_weight", z_weight, 0)
 
     def tile(
         self,

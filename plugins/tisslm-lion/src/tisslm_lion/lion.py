@@ -5,22 +5,22 @@ What does not live here: clipping and schedules, which the Trainer and scheduler
 
 from __future__ import annotations
 
-from math import inf
-from numbers import Real
-from typing import Any, final
+from typing import Any, ClassVar, final
 
-import numpy as np
 from numpy.typing import NDArray
 
+from tisslm import ops
 from tisslm.contracts import Optimizer
-from tisslm.errors import ConfigError
-from tisslm.memory import Arena, Parameters
+from tisslm.contracts.options import number
+from tisslm.memory import Parameters
+from tisslm.optim.slots import Slots
+from tisslm_lion import reference
 
-__all__ = ["Lion"]
+__all__ = ["Lion", "lion_update"]
 
-#: Elements that are handled at once. Parameter, gradient, momentum and scratch of one block take
-#: 256 KiB in float32, so that the seven passes over a block stay in a core's second-level cache.
-BLOCK = 16384
+lion_update = ops.register(
+    reference.lion_update, "tisslm_lion._update:lion_update", part="optimizer"
+)
 
 
 @final
@@ -58,6 +58,8 @@ class Lion(Optimizer):
     of Optimization Algorithms", arXiv 2302.06675, algorithm 2.
     """
 
+    takes_grad_scale: ClassVar[bool] = True
+
     def __init__(
         self,
         parameters: Parameters,
@@ -68,53 +70,27 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr)
-        self.beta1 = _number("beta1", beta1, 1.0)
-        self.beta2 = _number("beta2", beta2, 1.0)
-        self.weight_decay = _number("weight_decay", weight_decay, inf)
-        data_P = parameters.data
-        self._momentum_P = Arena(data_P.nbytes).take(data_P.shape, data_P.dtype)
-        self._scratch = np.empty(min(BLOCK, data_P.size), dtype=data_P.dtype)
+        self.beta1 = number("optimizer lion: beta1", beta1, 0, 1)
+        self.beta2 = number("optimizer lion: beta2", beta2, 0, 1)
+        self.weight_decay = number("optimizer lion: weight_decay", weight_decay, 0)
+        self._slots = Slots(parameters, "momentum")
 
     def update(self, grad_scale: float) -> None:
-        """Apply one update, block by block.
-
-        ``grad_scale`` is 1: the class does not say ``takes_grad_scale``, so a pending clip has
-        scaled the gradients already.
-        """
+        """Apply one update, group by group of the flat arenas."""
         data_P, grad_P = self.parameters.data, self.parameters.grad
         for group in self.parameters.groups:
-            lr = self.get_lr() * group.lr_scale
-            keep = 1.0 - lr * self.weight_decay if group.decay else 1.0
-            for start in range(group.start, group.stop, BLOCK):
-                part = slice(start, min(start + BLOCK, group.stop))
-                self._update_block(data_P[part], grad_P[part], self._momentum_P[part], lr, keep)
-
-    def _update_block(
-        self, p: NDArray[Any], g: NDArray[Any], m: NDArray[Any], lr: float, keep: float
-    ) -> None:
-        c = self._scratch[: len(p)]
-        _interpolate(m, g, self.beta1, out=c)
-        np.sign(c, out=c)
-        c *= lr
-        if keep != 1.0:
-            p *= keep
-        p -= c
-        _interpolate(m, g, self.beta2, out=m)
+            part = group.slice
+            lion_update(
+                data_P[part],
+                grad_P[part],
+                self._slots.flat["momentum"][part],
+                self.get_lr() * group.lr_scale,
+                self.beta1,
+                self.beta2,
+                self.weight_decay if group.decay else 0.0,
+                grad_scale,
+            )
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the momentum of each parameter, as views."""
-        return self.parameters.by_parameter({"momentum": self._momentum_P})
-
-
-def _interpolate(m: NDArray[Any], g: NDArray[Any], beta: float, out: NDArray[Any]) -> None:
-    """Compute ``beta m + (1 - beta) g`` as ``(m - g) beta + g``, which needs no second scratch."""
-    np.subtract(m, g, out=out)
-    out *= beta
-    out += g
-
-
-def _number(option: str, value: object, below: float) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) < below:
-        return float(value)
-    wanted = "a finite number >= 0" if below == inf else f"a number in [0, {below:g})"
-    raise ConfigError(f"optimizer lion: {option}: expected {wanted}, got {value!r:.200}")
+        return self.parameters.by_parameter(self._slots.flat)

@@ -1,6 +1,7 @@
-"""Checks of the schedulers' options, each with one sentence.
+"""Checks of the options of parts, ours and plugins': each returns the value, or says what is wrong.
 
-Not here: names of options, which the registry checks.
+Not here: names of options, which the registry checks, and the learning rate, which
+``Optimizer`` checks.
 """
 
 from __future__ import annotations
@@ -12,7 +13,69 @@ from typing import cast
 
 from tisslm.errors import ConfigError
 
-__all__ = ["amount", "count", "factor", "lowest", "minimum", "span", "updates", "warmup", "word"]
+__all__ = [
+    "LEAST_EPS",
+    "count",
+    "factor",
+    "flag",
+    "lowest",
+    "minimum",
+    "number",
+    "span",
+    "updates",
+    "warmup",
+    "word",
+]
+
+#: Below the smallest normal float32, 1.2e-38, kernels would read 0; this leaves room for products.
+LEAST_EPS = 1e-30
+
+
+def number(where: str, value: object, low: float, below: float = math.inf) -> float:
+    """Return an option that must be a number between two bounds.
+
+    Parameters
+    ----------
+    where : str
+        Part and option, such as ``"optimizer adamw: beta1"``.
+    value : object
+        What was given.
+    low, below : float
+        ``low <= value < below``.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, or out of bounds.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool):
+        given = float(value)
+        if low <= given < below:
+            return given
+    wanted = (
+        f"a finite number >= {low:g}" if below == math.inf else f"a number in [{low:g}, {below:g})"
+    )
+    raise ConfigError(f"{where}: expected {wanted}, got {value!r:.200}")
+
+
+def flag(where: str, value: object) -> bool:
+    """Return an option that must be True or False.
+
+    Parameters
+    ----------
+    where : str
+        Part and option.
+    value : object
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither; 0 and "false" are not guessed at.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: expected true or false, got {value!r:.200}")
+    return value
 
 
 def updates(where: str, value: object, what: str = "updates") -> int:
@@ -21,7 +84,7 @@ def updates(where: str, value: object, what: str = "updates") -> int:
     Parameters
     ----------
     where : str
-        Scheduler and option, such as ``"scheduler cosine: max_steps"``.
+        Part and option, such as ``"scheduler cosine: max_steps"``.
     value : object
         What was given.
     what : str
@@ -37,44 +100,25 @@ def updates(where: str, value: object, what: str = "updates") -> int:
     raise ConfigError(f"{where}: expected a number of {what}, an integer >= 1, got {value!r:.200}")
 
 
-def count(where: str, value: object) -> int:
-    """Return an integer of at least 0.
+def count(where: str, value: object, least: int = 0) -> int:
+    """Return an integer of at least ``least``.
 
     Parameters
     ----------
     where : str
-        Scheduler and option.
+        Part and option.
     value : object
         What was given.
+    least : int
 
     Raises
     ------
     ConfigError
         If it is no such number.
     """
-    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least:
         return int(value)
-    raise ConfigError(f"{where}: expected an integer >= 0, got {value!r:.200}")
-
-
-def amount(where: str, value: object) -> float:
-    """Return a finite number of at least 0.
-
-    Parameters
-    ----------
-    where : str
-        Scheduler and option.
-    value : object
-        What was given.
-
-    Raises
-    ------
-    ConfigError
-        If it is no such number.
-    """
-    if isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) < math.inf:
-        return float(value)
-    raise ConfigError(f"{where}: expected a finite number >= 0, got {value!r:.200}")
+    raise ConfigError(f"{where}: expected an integer >= {least}, got {value!r:.200}")
 
 
 def word(where: str, value: object, known: Sequence[str] = ()) -> str:
@@ -83,7 +127,7 @@ def word(where: str, value: object, known: Sequence[str] = ()) -> str:
     Parameters
     ----------
     where : str
-        Scheduler and option.
+        Part and option.
     value : object
         What was given.
     known : sequence of str
@@ -105,7 +149,7 @@ def factor(where: str, value: object) -> float:
     Parameters
     ----------
     where : str
-        Scheduler and option.
+        Part and option.
     value : object
         What was given.
 
@@ -125,7 +169,7 @@ def minimum(where: str, value: object, base_lr: float) -> float:
     Parameters
     ----------
     where : str
-        Scheduler and option.
+        Part and option.
     value : object
         What was given.
     base_lr : float
@@ -182,7 +226,7 @@ def span(where: str, value: object, max_steps: object) -> int:
     Parameters
     ----------
     where : str
-        Scheduler and option.
+        Part and option.
     value : object
         An integer >= 1; or a fraction below 1, which is rounded to the nearest number of updates.
     max_steps : object
@@ -209,7 +253,7 @@ def warmup(where: str, value: object, max_steps: int) -> int:
     Parameters
     ----------
     where : str
-        Scheduler and option.
+        Part and option.
     value : object
         An integer from 0 below ``max_steps``; or a fraction from 0 below 1, which is rounded to
         the nearest number of updates.

@@ -1,0 +1,116 @@
+"""How kernels are compiled: TissLM's own, and those of a plugin, from its ``setup.py``.
+
+Imports nothing of TissLM: its own ``setup.py`` reads this file before there is a package.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["COMPILE", "DIRECTIVES", "WATCHED", "kernel_extensions", "openmp_flags"]
+
+COMPILE = [
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wno-unused-function",
+    "-Wno-discarded-qualifiers",
+]
+#: Calls of these go to c/regions.c first.
+WATCHED = ["-Wl,--wrap=GOMP_parallel", "-Wl,--wrap=GOMP_barrier"]
+DEBUG = os.environ.get("TISSLM_DEBUG") == "1"
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "binding": True,
+    "embedsignature": True,
+}
+# <omp.h> and OpenMP's flag must work; clang has no "#pragma GCC target", by which c/levels.c sets
+# the instruction-set levels.
+PROBE = """\
+#if defined(__clang__) && defined(__x86_64__)
+#error CLANG_ON_X86
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+int main(void) { return 0; }
+"""
+
+
+def openmp_flags() -> list[str]:
+    """Return the compiler's OpenMP flag, or stop: a trainer on one core is never what is wanted."""
+    flags = [] if os.environ.get("TISSLM_NO_OPENMP") == "1" else ["-fopenmp"]
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text(PROBE)
+        command = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe"))]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            name = " ".join(compiler)
+            if b"CLANG_ON_X86" in (getattr(error, "stderr", None) or b""):
+                sys.exit(
+                    f"tisslm: the C compiler {name!r} is clang, which cannot build the "
+                    "instruction-set levels on x86 yet; install GCC and set CC=gcc."
+                )
+            if flags:
+                sys.exit(
+                    f"tisslm: the C compiler {name!r} cannot build an OpenMP program. "
+                    "Install a compiler with OpenMP (Debian: gcc) or name one in CC; "
+                    "TISSLM_NO_OPENMP=1 builds for a single core instead."
+                )
+    return flags
+
+
+def kernel_extensions(modules: Mapping[str, Sequence[str]]) -> Any:
+    """Describe the compiled modules of a plugin, for the ``ext_modules`` of its ``setup.py``.
+
+    Flags are those of TissLM's own kernels, without any level of an instruction set: what is built
+    runs on every processor of the architecture. A product and a sum are not fused, so that a kernel
+    may be compared with its twin bit for bit.
+
+    Parameters
+    ----------
+    modules : mapping of str to sequence of str
+        Sources by the module's dotted name, such as
+        ``{"tisslm_lion._update": ["src/tisslm_lion/_update.pyx"]}``.
+
+    Returns
+    -------
+    list of setuptools.Extension
+    """
+    from Cython.Build import cythonize
+    from setuptools import Extension
+
+    root, openmp = Path(__file__).resolve().parents[2], openmp_flags()
+    headers = root / "tisslm" / "_kernels"
+    extensions = [
+        Extension(
+            name,
+            list(sources),
+            include_dirs=[str(headers)],
+            depends=[str(headers / "c" / file) for file in ("plugin.h", "regions.c")],
+            extra_compile_args=[*COMPILE, "-ffp-contract=off", *openmp],
+            extra_link_args=[*openmp, *(WATCHED if openmp else [])],
+        )
+        for name, sources in modules.items()
+    ]
+    # The folder that tisslm lies in, since an editable install is not on the module path.
+    return cythonize(  # type: ignore[no-untyped-call]
+        extensions,
+        build_dir="build/cython",
+        compiler_directives=DIRECTIVES,
+        include_path=[str(root)],
+    )
