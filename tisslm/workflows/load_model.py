@@ -102,7 +102,7 @@ def _family(name: object, registry: Registry, where: Path) -> ModelFamily:
             f"{where / CONFIG.name}: expected family to be the name of a family of models, got "
             f"{show(name)}; give a checkpoint that tisslm train has written"
         )
-    family: ModelFamily = registry.build("model", name)
+    family: ModelFamily = registry.get("model", name)()  # which takes no arguments
     return family
 
 
