@@ -18,11 +18,11 @@ from typing import IO, final
 
 from tisslm.contracts import Histogram, RunInfo, Sink, Text
 from tisslm.errors import DataError
+from tisslm.system.durable import replacing
 from tisslm.tracking.sinks._records import (
     file_path,
     open_error,
     plain_records,
-    replaced,
     set_aside,
     sync_file,
     write_error,
@@ -127,7 +127,7 @@ def _drop_after(path: Path, last: int) -> None:
         if all(_is_kept(line, last) for line in old):
             return
         old.seek(0)
-        with replaced(path) as new:
+        with replacing(path) as new:
             new.writelines(line for line in old if _is_kept(line, last))
 
 
