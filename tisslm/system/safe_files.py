@@ -16,6 +16,7 @@ import hashlib
 import os
 import stat
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,6 +166,19 @@ class RegularFile:
                     "the file was cut while it was read",
                 )
             done += got
+
+    def blocks(self, start: int = 0) -> Iterator[bytearray]:
+        """Yield the bytes from ``start`` on, to the size at opening, in blocks of 1 MiB.
+
+        Raises
+        ------
+        TissLMError
+            If the file ends before, or the disk fails.
+        """
+        for offset in range(start, self.size, _BLOCK):
+            block = bytearray(min(_BLOCK, self.size - offset))
+            self.read_into(block, offset)
+            yield block
 
     def read(self, limit: int) -> bytearray:
         """Return all bytes of a file that has at most ``limit``.
