@@ -18,18 +18,12 @@ from typing import Any
 
 from tisslm.checkpoint import list_checkpoints
 from tisslm.checkpoint.held_directory import HeldDirectory
+from tisslm.checkpoint.run_files import CONFIG, ENVIRONMENT, METRICS, SUMMARY
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError, RunDirectoryError
 from tisslm.system.durable import replacing
 
-__all__ = ["CONFIG", "ENVIRONMENT", "SUMMARY", "RunDirectory", "metrics_file"]
-
-#: What the sink ``jsonl`` calls its file.
-METRICS = "metrics.jsonl"
-
-CONFIG = "config.resolved.toml"
-SUMMARY = "summary.json"
-ENVIRONMENT = "environment.json"
+__all__ = ["CONFIG", "ENVIRONMENT", "METRICS", "SUMMARY", "RunDirectory", "metrics_file"]
 
 #: Bytes that a directory must take before a run begins in it: its small files.
 ROOM = 8192
