@@ -334,6 +334,14 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     assert left == sorted([mine, f".tmp-shards-t-{2**22 + 1}", "s"])
 
 
+def test_what_a_run_left_whose_number_was_given_again_is_removed(tmp_path):
+    left = tmp_path / f".tmp-shards-s-{os.getppid()}"
+    left.mkdir()
+    os.utime(left, (1, 1))  # made long before the process with this number began
+    write(tmp_path / "s", [[([1], True)]])
+    assert not left.exists()
+
+
 def test_a_folder_with_something_in_it_is_left_alone(folder):
     with pytest.raises(ConfigError) as caught:
         write(folder, [[([1], True)]])

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from tisslm.errors import CheckpointError
-from tisslm.system.tensor_files import TensorFile, tensor_chunks, write_arrays
+from tisslm.system.tensor_files import TensorFile, tensor_chunks
 
 TYPES = ["bool", "int8", "uint16", "int64", "float16", "float32", "float64"]
 ARRAYS = st.sampled_from(TYPES).flatmap(
@@ -22,6 +22,13 @@ ARRAYS = st.sampled_from(TYPES).flatmap(
     )
 )
 FILES = st.dictionaries(st.text("abc./é", min_size=1, max_size=8), ARRAYS, max_size=5)
+
+
+def write_arrays(path, arrays):
+    chunks = tensor_chunks(arrays, path.name)
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
 
 
 def same(found, expected):

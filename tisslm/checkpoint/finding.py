@@ -18,6 +18,7 @@ from tisslm.checkpoint.files import TRAINER
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, has_manifest, read_manifest
 from tisslm.checkpoint.naming import ASIDE, step_of, temporaries
 from tisslm.checkpoint.retention import by_metric
+from tisslm.checkpoint.run_files import CONFIG
 from tisslm.checkpoint.verification import verify
 from tisslm.config.metrics import METRICS, resolve_mode
 from tisslm.errors import CheckpointError
@@ -29,7 +30,6 @@ __all__ += ["newest", "resolve"]
 
 BEST = "best"
 _FOUNDING_NAME = re.compile(r"checkpoint_step_(\d+)(\.bin)?")
-_RUN_CONFIG = "config.resolved.toml"
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ def _folders(path: Path) -> list[Path]:
 def _training(run: Path) -> Mapping[str, Any]:
     """Return the ``[training]`` section of a run directory, or nothing."""
     try:
-        section = read_toml(run / _RUN_CONFIG, CHECKPOINT)["training"]
+        section = read_toml(run / CONFIG, CHECKPOINT)["training"]
     except (CheckpointError, KeyError):
         return {}
     return section if isinstance(section, dict) else {}

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tisslm.system.process_identity import is_of_a_dead_process
+
 __all__ = ["ASIDE", "OLD", "Temporary", "step_of", "target", "temporaries", "temporary", "using"]
 
 OLD = "old-"
@@ -23,7 +25,6 @@ ASIDE = "aside-"
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
 _TEMPORARY = re.compile(r"\.tmp-(old-|aside-|)checkpoint-(\d{1,18})-(\d{1,18})")
-_CLOCK_SLACK = 2.0  # seconds that a file system's clock may differ from the machine's
 
 #: Directories that this process works on now: its number alone may be that of a dead one.
 _in_use: set[Path] = set()
@@ -53,23 +54,7 @@ class Temporary:
         """Whether nobody works on it any more."""
         if self.pid == os.getpid():
             return self.path.absolute() not in _in_use
-        try:
-            os.kill(self.pid, 0)
-        except (ProcessLookupError, OverflowError):
-            return True
-        except PermissionError:
-            pass
-        return self._is_older_than_its_process()
-
-    def _is_older_than_its_process(self) -> bool:
-        """Tell a number that was given again: who made the directory cannot have begun later."""
-        import psutil
-
-        try:
-            begun = psutil.Process(self.pid).create_time()
-            return bool(begun > self.path.stat().st_mtime + _CLOCK_SLACK)
-        except (psutil.Error, OSError):
-            return False
+        return is_of_a_dead_process(self.path, self.pid)
 
 
 def target(folder: Path, step: int) -> Path:

@@ -19,18 +19,13 @@ from typing import Any
 from tisslm.checkpoint import list_checkpoints
 from tisslm.checkpoint.declared_metrics import DECLARED, plain_declarations
 from tisslm.checkpoint.held_directory import HeldDirectory
+from tisslm.checkpoint.run_files import CONFIG, ENVIRONMENT, METRICS, SUMMARY
 from tisslm.config.metric_types import Metric
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError, RunDirectoryError
+from tisslm.system.durable import replacing
 
-__all__ = ["CONFIG", "ENVIRONMENT", "SUMMARY", "RunDirectory", "metrics_file"]
-
-#: What the sink ``jsonl`` calls its file.
-METRICS = "metrics.jsonl"
-
-CONFIG = "config.resolved.toml"
-SUMMARY = "summary.json"
-ENVIRONMENT = "environment.json"
+__all__ = ["CONFIG", "ENVIRONMENT", "METRICS", "SUMMARY", "RunDirectory", "metrics_file"]
 
 #: Bytes that a directory must take before a run begins in it: its small files.
 ROOM = 8192
@@ -187,7 +182,8 @@ class RunDirectory:
             If the disk refuses it.
         """
         try:
-            _write_whole(self.path / CONFIG, dump_toml(settings))
+            with replacing(self.path / CONFIG) as file:
+                file.write(dump_toml(settings).encode())
         except OSError as error:
             raise self._refusal(error) from error
 
@@ -206,7 +202,8 @@ class RunDirectory:
 
     def _write_json(self, name: str, facts: Mapping[str, Any]) -> None:
         try:
-            _write_whole(self.path / name, json.dumps(facts, indent=1) + "\n")
+            with replacing(self.path / name) as file:
+                file.write(f"{json.dumps(facts, indent=1)}\n".encode())
         except OSError as error:
             warnings.warn(
                 f"{self.path / name} could not be written ({error.strerror})",
@@ -222,18 +219,3 @@ def _free_path(name: str) -> Path:
     while path.exists():
         path, number = base.with_name(f"{base.name}-{number}"), number + 1
     return path
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Replace a file by rename, so that a reader sees the old or the new one."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -22,7 +22,7 @@ from tisslm.tracking.environment import processor_model
 __all__ = ["examine"]
 
 GIB = 2.0**30
-LIBRARIES = ("numpy", "scipy", "safetensors", "tokenizers", "pydantic", "typer", "threadpoolctl")
+LIBRARIES = ("numpy", "scipy", "tokenizers", "pydantic", "typer", "threadpoolctl")
 VARIABLES = ("TISSLM_", "OMP_", "GOMP_", "OPENBLAS_", "MKL_", "BLIS_", "MALLOC_")
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")

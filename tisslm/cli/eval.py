@@ -6,7 +6,6 @@ What does not live here: the loss (``tisslm.training.evaluation``), and reading 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -21,6 +20,7 @@ from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Model, Tokenizer
 from tisslm.errors import CheckpointError
 from tisslm.registry import Registry, load_registry
+from tisslm.system.strict_json import plain_number
 from tisslm.training.evaluation import Evaluation
 from tisslm.training.evaluation import evaluate as evaluate_model
 from tisslm.workflows.build.data import load_file, load_validation
@@ -139,6 +139,4 @@ def _check_readable(
 
 def _plain(value: object) -> object:
     """Return a value that JSON has: the infinities and NaN become words, as in metrics.jsonl."""
-    if not isinstance(value, float) or math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity"
+    return plain_number(value) if isinstance(value, float) else value

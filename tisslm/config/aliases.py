@@ -11,7 +11,6 @@ Lightning's ``Trainer``, nanoGPT and nanochat, LitGPT, and mlx-lm.
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from types import MappingProxyType
 from tisslm.config.counterparts import NO_COUNTERPART
 from tisslm.config.fields import show
 from tisslm.errors import ConfigError
+from tisslm.errors.suggestions import nearest
 
 __all__ = [
     "ELSEWHERE",
@@ -286,7 +286,6 @@ def unknown_key(
         if other != section and key in keys:
             return ConfigError(f"{where}; did you mean {other}.{key}?")
     spellings = SPELLINGS.get(section, {})
-    near = difflib.get_close_matches(key, [*known, *spellings], n=1, cutoff=0.7)
-    if near:
-        return ConfigError(f"{where}; did you mean {section}.{spellings.get(near[0], near[0])}?")
+    if near := nearest(key, [*known, *spellings], likeness=0.7):
+        return ConfigError(f"{where}; did you mean {section}.{spellings.get(near, near)}?")
     return ConfigError(f"{where}; the keys of [{section}] are {', '.join(known)}")

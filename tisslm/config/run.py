@@ -6,7 +6,6 @@ and precedence (``precedence``).
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from tisslm.config.sources import (
 )
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
+from tisslm.errors.suggestions import nearest
 
 __all__ = ["RunConfig"]
 
@@ -199,8 +199,8 @@ def _check_keys(values: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise ``ConfigError`` for a section or a key that does not exist, with the nearest."""
     for section, table in values.items():
         if section not in SECTION_KEYS:
-            near = difflib.get_close_matches(section, SECTION_KEYS, n=1)
-            advice = f"did you mean [{near[0]}]?" if near else f"known: {', '.join(SECTION_KEYS)}"
+            near = nearest(section, SECTION_KEYS)
+            advice = f"did you mean [{near}]?" if near else f"known: {', '.join(SECTION_KEYS)}"
             raise ConfigError(f"[{section}]: unknown section; {advice}")
         closed = section in _CLOSED and not _CLOSED[section].is_open(table)
         for key in table if closed else ():

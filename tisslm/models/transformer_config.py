@@ -5,7 +5,6 @@ What does not live here: how the sublayers are computed, and anything about trai
 
 from __future__ import annotations
 
-import difflib
 from numbers import Integral
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tisslm.config.presets import PRESETS
 from tisslm.errors import ConfigError
+from tisslm.errors.suggestions import did_you_mean
 
 __all__ = ["TransformerConfig"]
 
@@ -108,10 +108,10 @@ class TransformerConfig(BaseModel):
         128
         """
         if name not in PRESETS:
-            near = difflib.get_close_matches(name, PRESETS, n=1)
-            hint = f". Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, PRESETS)
             raise ConfigError(
-                f"model.preset: unknown preset {name!r}. Known: {', '.join(PRESETS)}{hint}"
+                f"model.preset: unknown preset {name!r}. Known: {', '.join(PRESETS)}"
+                f"{hint and '.' + hint}"
             )
         return cls(**{**PRESETS[name], **_following(PRESETS[name], overrides), **overrides})
 
@@ -165,9 +165,8 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"model.{where}: a value is needed; set it or choose a preset"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(where, model.model_fields, n=1)
-        hint = f". Did you mean {near[0]!r}?" if near else ""
-        return f"model: unknown key {where!r:.200}. Known: {', '.join(model.model_fields)}{hint}"
+        hint, known = did_you_mean(where, model.model_fields), ", ".join(model.model_fields)
+        return f"model: unknown key {where!r:.200}. Known: {known}{hint and '.' + hint}"
     message = first["msg"].removeprefix("Value error, ")
     if not where:
         return f"model.{message}"

@@ -11,7 +11,6 @@ loaded when this module is imported, and there is no manager at module level.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import final
 import pluggy
 
 from tisslm.errors import PluginError
+from tisslm.errors.suggestions import did_you_mean
 from tisslm.registry import hookspecs
 
 __all__ = [
@@ -174,10 +174,9 @@ def _explain(manager: PluginManager, exc: pluggy.PluginValidationError, provider
     if not unknown:  # pluggy's own words show the offending definition, over several lines
         return f"{provider}: {' '.join(str(exc).split())}. Mend it or {provider.remedy}"
     known = [kind.hook for kind in hookspecs.KINDS.values()]
-    near = difflib.get_close_matches(unknown[0], known, n=1)
-    suggestion = f" Did you mean {near[0]!r}?" if near else ""
     return (
-        f"{provider}: there is no hook {unknown[0]!r}. Known: {', '.join(known)}.{suggestion} "
+        f"{provider}: there is no hook {unknown[0]!r}. Known: {', '.join(known)}."
+        f"{did_you_mean(unknown[0], known)} "
         f"Mend it or {provider.remedy}"
     )
 

@@ -10,7 +10,6 @@ the answer depend on who asked first, and tests on their order.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ import pluggy
 from tisslm import contracts
 from tisslm.contracts.part_names import give_name
 from tisslm.errors import ConfigError, PluginError, TissLMError
+from tisslm.errors.suggestions import did_you_mean
 from tisslm.registry.discovery import LeftOut, PluginManager, Provider, load_plugins
 from tisslm.registry.hookspecs import KINDS, Entry, Kind
 from tisslm.system.safe_files import show
@@ -165,7 +165,7 @@ class Registry:
         left_out = "".join(f" {plugin}." for plugin in self.left_out)
         raise PluginError(
             f"unknown {kind} {show(name)}. Known: {known or 'none'}."
-            f"{_nearest(name, parts)}{left_out}"
+            f"{did_you_mean(name, parts)}{left_out}"
         )
 
     def get(self, kind: str, name: str) -> type[Any]:
@@ -249,7 +249,8 @@ class Registry:
     def _kind(self, kind: str) -> Kind:
         if kind not in KINDS:
             raise PluginError(
-                f"unknown kind of part {kind!r}. Known: {', '.join(KINDS)}.{_nearest(kind, KINDS)}"
+                f"unknown kind of part {kind!r}. Known: {', '.join(KINDS)}."
+                f"{did_you_mean(kind, KINDS)}"
             )
         return KINDS[kind]
 
@@ -308,14 +309,9 @@ def _check_options(
     listing = f"Options: {', '.join(takes) or 'none'}"
     for name in options:
         if name not in takes and not takes_any:
-            near = _nearest(name, takes)
+            near = did_you_mean(name, takes)
             raise ConfigError(f"{where} has no option {name!r}. {listing}{near and '.' + near}")
     missing = [n for n, p in takes.items() if p.default is p.empty and n not in options]
     if missing:
         names = ", ".join(map(repr, missing))
         raise ConfigError(f"{where} needs a value for {names}, which was not given. {listing}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,10 +1,12 @@
-"""The durable operations: everything that changes a folder of checkpoints goes through one object.
+"""Writing that outlives a power failure, and files that are there whole or not at all.
 
 A file that was written, a name that was given and a directory that was made are on the disk only
-after an fsync: of the file, and of the directory that has the name. A test replaces the object by
-one that keeps a record, and looks at every state that a power failure may leave.
+after an fsync: of the file, and of the directory that has the name. Everything that changes a
+folder of checkpoints goes through one object, ``DISK``. A test replaces it by one that keeps a
+record, and looks at every state that a power failure may leave. A single file goes through
+``replacing`` or ``write_new_file``.
 
-What does not live here: in which order the operations are called (``writing``, ``litter``).
+What does not live here: in which order checkpoints are written (``writing``, ``litter``).
 
 References
 ----------
@@ -17,12 +19,12 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from tisslm.errors import DataError
 
@@ -32,6 +34,7 @@ __all__ = [
     "Digest",
     "Disk",
     "FileRecord",
+    "replacing",
     "sync",
     "write_new_file",
 ]
@@ -195,6 +198,37 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def _temporary(path: Path) -> Path:
+    """Return the name under which this process writes a file; a run removes what a kill left."""
+    return path.absolute().with_name(f".tmp-{path.name}-{os.getpid()}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file anew, which takes the place of the old one whole or not at all.
+
+    A reader sees the old file or the new one, and so does the disk after a power failure. If the
+    block raises anything, nothing is left behind.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses it; what was there is untouched.
+    """
+    temporary = _temporary(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        DISK.rename(temporary, path.absolute())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    DISK.sync_directory(temporary.parent)
+
+
 def write_new_file(path: Path, text: str) -> None:
     """Write a text file that appears when it is whole.
 
@@ -203,7 +237,7 @@ def write_new_file(path: Path, text: str) -> None:
     DataError
         If it exists or cannot be written; nothing is left behind.
     """
-    temporary = path.absolute().with_name(f".tmp-{path.name}-{os.getpid()}")
+    temporary = _temporary(path)
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -18,7 +18,7 @@ from tisslm.errors import TissLMError
 from tisslm.errors.visible import visible
 from tisslm.system.strict_json import read_json
 
-__all__ = ["Identity", "is_gone"]
+__all__ = ["Identity", "is_gone", "is_of_a_dead_process"]
 
 #: Where schedulers keep the number of a job, and Slurm how often it was started again.
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
@@ -27,6 +27,8 @@ _RESTARTS = "SLURM_RESTART_COUNT"
 #: Characters of a command line that are kept, and bytes that a file may have.
 _COMMAND = 2000
 MAX_BYTES = 100_000
+
+_CLOCK_SLACK = 2.0  # seconds that a file system's clock may differ from the machine's
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,36 @@ def _start_ticks(pid: int) -> int:
         return 0
 
 
-def is_gone(pid: int, ticks: int) -> bool:
-    """Tell whether a process of this machine has ended."""
+def is_gone(pid: int, ticks: int = 0) -> bool:
+    """Tell whether a process of this machine has ended.
+
+    Parameters
+    ----------
+    pid : int
+    ticks : int
+        Its start; 0 if that is not known: a number that was given again is then not told.
+    """
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has so large a number
         return True
     except OSError:  # another user's
         pass
     now = _start_ticks(pid)
     return now == -1 or bool(now and ticks and now != ticks)
+
+
+def is_of_a_dead_process(path: Path, pid: int) -> bool:
+    """Tell whether the process whose number a file's name has is no more.
+
+    A number may have been given again: who made the file cannot have begun after it.
+    """
+    if is_gone(pid):
+        return True
+    import psutil
+
+    try:
+        begun = psutil.Process(pid).create_time()
+        return bool(begun > path.stat().st_mtime + _CLOCK_SLACK)
+    except (psutil.Error, OSError):
+        return False

@@ -5,7 +5,7 @@ device, to a FIFO that nobody writes to or, where files of a checkpoint are read
 directory by a link; and reading never takes more memory than its caller allows.
 
 What does not live here: what a file means (``strict_json``, ``strict_toml``, ``tensor_files``), and
-texts that a user names to train on.
+texts that a user names to train on, which have messages of their own (``streams``).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import hashlib
 import os
 import stat
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tisslm.errors import CheckpointError, TissLMError
 
-__all__ = ["CHECKPOINT", "Refusal", "RegularFile", "show"]
+__all__ = ["CHECKPOINT", "Refusal", "RegularFile", "open_at_once", "show"]
 
 _BLOCK = 2**20  # bytes read together to be hashed: they are in the second-level cache still
 _SECTOR = 512  # bytes of what stat counts as blocks
@@ -72,6 +73,28 @@ _KINDS = {
 }
 
 
+def open_at_once(path: str | os.PathLike[str], *, follow: bool = True) -> int:
+    """Open what a path names for reading, without waiting; return its descriptor.
+
+    Opening a FIFO that nobody writes to would wait for ever. The caller looks at what it has got.
+
+    Parameters
+    ----------
+    path : str or Path
+    follow : bool
+        Whether the last part of the path may be a symbolic link.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    ValueError
+        If the path has a zero byte.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    return os.open(path, flags if follow else flags | os.O_NOFOLLOW)
+
+
 class RegularFile:
     """A regular file, opened for reading once: later reads are of the same file, whatever its name.
 
@@ -102,10 +125,8 @@ class RegularFile:
     ) -> None:
         self.path = Path(path)
         self.refusal = refusal
-        # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         try:
-            self._handle = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
+            self._handle = open_at_once(path, follow=follow)
         except (OSError, ValueError) as error:
             raise refusal(path, _open_reason(error, follow)) from None
         self._close = weakref.finalize(self, _close, self._handle)
@@ -165,6 +186,19 @@ class RegularFile:
                     "the file was cut while it was read",
                 )
             done += got
+
+    def blocks(self, start: int = 0) -> Iterator[bytearray]:
+        """Yield the bytes from ``start`` on, to the size at opening, in blocks of 1 MiB.
+
+        Raises
+        ------
+        TissLMError
+            If the file ends before, or the disk fails.
+        """
+        for offset in range(start, self.size, _BLOCK):
+            block = bytearray(min(_BLOCK, self.size - offset))
+            self.read_into(block, offset)
+            yield block
 
     def read(self, limit: int) -> bytearray:
         """Return all bytes of a file that has at most ``limit``.

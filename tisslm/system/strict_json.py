@@ -27,6 +27,7 @@ __all__ = [
     "parse_json",
     "plain_number",
     "read_json",
+    "read_number",
 ]
 
 #: Brackets outside of strings, and strings whole. What no quote ends goes to the end of the text,
@@ -34,6 +35,7 @@ __all__ = [
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _LONGEST = len(str(int(sys.float_info.max)))  # digits that an integer of float64 may have
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % _LONGEST)
+_NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -181,3 +183,18 @@ def plain_number(number: float) -> float | str:
     if math.isfinite(number):
         return number
     return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def read_number(value: object) -> float | None:
+    """Return a number, or what ``plain_number`` has made of one; None for anything else.
+
+    Examples
+    --------
+    >>> read_number(2), read_number("-Infinity"), read_number("2"), read_number(True)
+    (2.0, -inf, None, None)
+    """
+    if isinstance(value, str):
+        return float(value) if value in _NOT_FINITE else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)

@@ -29,7 +29,7 @@ from tisslm.errors import CheckpointError
 from tisslm.system.safe_files import CHECKPOINT, Refusal, RegularFile, show
 from tisslm.system.strict_json import parse_json
 
-__all__ = ["TensorFile", "kind_of", "tensor_chunks", "write_arrays"]
+__all__ = ["TensorFile", "kind_of", "tensor_chunks"]
 
 Array = NDArray[Any]
 
@@ -112,20 +112,6 @@ def _header(arrays: Mapping[str, Array], names: Sequence[str], where: str) -> by
             "bytes; keep fewer arrays, under shorter names"
         )
     return len(text).to_bytes(8, "little") + text
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays to a file, as ``tensor_chunks`` lays them out.
-
-    Raises
-    ------
-    CheckpointError
-        If an array cannot be in such a file; nothing is written then.
-    """
-    chunks = tensor_chunks(arrays, path.name)
-    with path.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
 
 
 # --------------------------------------------------------------------------- reading

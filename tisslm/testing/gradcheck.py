@@ -5,10 +5,9 @@ What does not live here: the things that are checked (``tisslm.testing.gradients
 
 from __future__ import annotations
 
-import difflib
-
 from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.errors import ConfigError
+from tisslm.errors.suggestions import did_you_mean
 from tisslm.registry import Registry, load_registry
 from tisslm.testing.gradients.kernels import kernel_cases
 from tisslm.testing.gradients.layers import layer_cases
@@ -73,10 +72,10 @@ def check_gradients(
     optimizers = optimizers and (component is None or component in names)
     if component is not None and not chosen and not optimizers:
         known = sorted({name for case in cases for name in (case.name, case.kind)} | names)
-        near = difflib.get_close_matches(component, known, n=1)
-        hint = f". Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(component, known)
         raise ConfigError(
-            f"gradcheck: unknown component {component!r}. Known: {', '.join(known)}{hint}"
+            f"gradcheck: unknown component {component!r}. Known: {', '.join(known)}"
+            f"{hint and '.' + hint}"
         )
     rows = [row for case in chosen for row in rows_of(case)]
     return rows + optimizer_rows(registry, component) if optimizers else rows

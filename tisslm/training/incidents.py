@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tisslm import checkpoint
 from tisslm.contracts import Dataset, Window
 from tisslm.errors import DataError, NonFiniteError, SpikeError, TissLMError
+from tisslm.system.durable import replacing
 from tisslm.system.safe_files import Refusal
 from tisslm.system.strict_json import plain_number, read_json
 from tisslm.training.guard import Verdict
@@ -169,7 +170,8 @@ class Incident:
             "finding": None if self.finding is None else self.finding.as_json(),
         }
         with contextlib.suppress(OSError):  # a full disk must not hide what happened
-            path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+            with replacing(path) as file:
+                file.write(f"{json.dumps(value, indent=1)}\n".encode())
             _drop_same(path)
             return path
         return None

@@ -54,7 +54,6 @@ def test_the_table_of_two_steps():
     steps = [step(4, 0), step(5, 100 * MS)]
     profile = Profile(threads=2, steps=steps, plain=[0.008, 0.010])
     assert profile.table() == EXPECTED
-    assert profile.kernel_share == 0.6
 
 
 def test_the_headline_of_one_step_without_others_before():

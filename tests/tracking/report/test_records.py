@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from metric_lines import histogram, line
 
 from tisslm.errors import DataError
+from tisslm.system import safe_files
+from tisslm.tracking import metric_lines as cutting
 from tisslm.tracking.report import records
 from tisslm.tracking.report.records import Problems, read_metrics
 
@@ -98,8 +100,8 @@ def test_bytes_that_are_no_text(tmp_path):
 
 
 def test_a_line_that_is_too_long_takes_no_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "LONGEST_LINE", 64)
-    monkeypatch.setattr(records, "_BLOCK", 16)
+    monkeypatch.setattr(cutting, "LONGEST_LINE", 64)
+    monkeypatch.setattr(safe_files, "_BLOCK", 16)
     long = json.dumps({"step": 2, "a": 1.0, "x" * 100: 1.0}) + "\n"
     found, problems = read(tmp_path, GOOD + long + '{"step": 3, "a": 3.0}\n')
     assert problems == [f"/metrics.jsonl, line 2: {LEFT_OUT % 'expected at most 64 bytes'}"]
@@ -112,7 +114,7 @@ def test_lines_do_not_depend_on_how_the_file_is_cut(tmp_path_factory, block):
     path.write_text("".join(line({"step": s, "a": s / 7}) for s in range(9)))
     whole = read_metrics(path, Problems())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_BLOCK", block)
+        patch.setattr(safe_files, "_BLOCK", block)
         cut = read_metrics(path, Problems())
     assert cut.scalars["a"].y.tolist() == whole.scalars["a"].y.tolist()
     assert len(cut.scalars["a"]) == 9

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tisslm.contracts import RunInfo
 from tisslm.contracts.metric_values import Text
 from tisslm.errors import DataError
+from tisslm.system import safe_files
+from tisslm.tracking import metric_lines
 from tisslm.tracking.sinks.jsonl import JsonlSink
-from tisslm.tracking.terminal import tail as module
 from tisslm.tracking.terminal.tail import Tail
 
 
@@ -117,14 +118,14 @@ def test_numbers_beyond_float_and_other_values_are_left_out(tmp_path: Path) -> N
 
 
 def test_a_line_without_end_takes_no_memory(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "LONGEST_LINE", 1000)
-    monkeypatch.setattr(module, "_BLOCK", 300)
+    monkeypatch.setattr(metric_lines, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(safe_files, "_BLOCK", 300)
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"x" * 5000 + b'\n{"step": 7, "a": 1}\n')
     tail = Tail(path)
     assert records(tail) == [(7, {"a": 1.0})]
     assert tail.damaged == 1
-    assert len(tail._rest) <= 1000
+    assert len(tail._cutter.rest) <= 1000
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:

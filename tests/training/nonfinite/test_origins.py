@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -395,3 +396,17 @@ def test_arrays_of_ones_own_are_in_the_file(make_trainer):
     known = json.loads((trainer.run.path / "nonfinite-step-1.json").read_text())
     assert known["arrays"] == {"x": x.tolist(), "y": x.tolist()}
     assert math.isnan(float(known["loss"]))
+
+
+def test_a_disk_that_refuses_the_file_leaves_no_half_of_it(make_trainer, monkeypatch):
+    trainer = make_trainer(on_nonfinite="stop")
+    trainer.run.make()
+    trainer.model.parameters["final_norm.bias"].data[0] = np.nan
+
+    def no_space(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(NonFiniteError):
+        trainer.train_step(*next(trainer.dataset.batches(3, 42)))
+    assert [path.name for path in trainer.run.path.iterdir() if path.is_file()] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -57,3 +58,18 @@ def test_what_cannot_be_written_is_refused(tmp_path, monkeypatch):
     assert str(caught.value) == (
         "plot: drawing needs the package matplotlib; install it with pip install tisslm[report]"
     )
+
+
+@pytest.mark.parametrize("name", ["lr.svg", "lr.png"])
+def test_a_disk_that_refuses_the_picture_leaves_the_old_one(tmp_path, monkeypatch, name):
+    pytest.importorskip("matplotlib")
+    (tmp_path / name).write_bytes(b"before")
+
+    def no_space(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_plot(CURVE, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"before"
+    assert os.listdir(tmp_path) == [name]

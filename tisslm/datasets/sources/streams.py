@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tisslm.errors import DataError
+from tisslm.system.safe_files import open_at_once
 
 __all__ = ["MAX_LINE", "open_bytes", "open_regular", "read_lines", "read_text_blocks"]
 
@@ -74,8 +75,7 @@ def open_regular(path: Path) -> BinaryIO:
         If it is missing or no regular file.
     """
     try:
-        # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        handle = open_at_once(path)
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file or folder; give the path of a text, JSON lines or tokens"

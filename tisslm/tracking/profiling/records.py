@@ -123,9 +123,3 @@ class Recording:
     steps: list[Step] = field(default_factory=list)
     plain: list[float] = field(default_factory=list)
     path: str = ""
-
-    @property
-    def kernel_share(self) -> float:
-        """The share of the steps' time that is spent in kernels, 0 to 1."""
-        inside = sum(call.end - call.start for step in self.steps for call in step.calls)
-        return inside / sum(step.end - step.start for step in self.steps)

@@ -16,7 +16,6 @@ References
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.ops.cost import part_of
+from tisslm.system.durable import replacing
 from tisslm.tracking.profiling.records import Call, Recording, Step
 
 __all__ = ["events", "write_trace"]
@@ -45,21 +45,12 @@ def write_trace(path: Path, profile: Recording) -> None:
     OSError
         If the disk refuses it; what was there is untouched.
     """
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     head = {"displayTimeUnit": "ms", "otherData": dict(profile.about)}
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(head)[:-1] + ', "traceEvents": [')
-            for number, event in enumerate(events(profile)):
-                file.write((",\n" if number else "\n") + json.dumps(event))
-            file.write("\n]}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    with replacing(path) as file:
+        file.write((json.dumps(head)[:-1] + ', "traceEvents": [').encode())
+        for number, event in enumerate(events(profile)):
+            file.write(((",\n" if number else "\n") + json.dumps(event)).encode())
+        file.write(b"\n]}\n")
 
 
 def events(profile: Recording) -> Iterator[dict[str, Any]]:

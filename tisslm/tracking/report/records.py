@@ -1,17 +1,13 @@
-"""The lines of ``metrics.jsonl``, one by one: what is damaged is named and left out.
+"""The metrics of ``metrics.jsonl`` by their names: what is damaged is named and left out.
 
-A file may be from another version, cut, mixed up, or still be written. No line takes more memory
-than its limit, and no damaged line costs the others.
-
-What does not live here: what the metrics mean (``catalogue``), and the other files of a run
-(``reading``).
+What does not live here: lines (``metric_lines``), what the metrics mean (``catalogue``), and the
+other files of a run (``reading``).
 """
 
 from __future__ import annotations
 
-import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,17 +18,16 @@ from numpy.typing import NDArray
 from tisslm.contracts.metric_values import Histogram
 from tisslm.errors import DataError
 from tisslm.system.safe_files import Refusal, RegularFile, show
-from tisslm.system.strict_json import parse_json
+from tisslm.system.strict_json import read_number
+from tisslm.tracking import metric_lines
+from tisslm.tracking.metric_lines import LineCutter, parse_record
 from tisslm.tracking.report.series import Kept, Series
 
 __all__ = ["Metrics", "Problems", "read_metrics"]
 
-LONGEST_LINE = 2**24  # bytes; a line of a thousand histograms has 2 MB
 MOST_NAMES = 20_000  # different metrics
 MOST_LOOKS = 64  # histograms and texts kept of a name
 LONGEST_TEXT = 4000  # characters of a sample
-_BLOCK = 2**20
-_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 _FILE = Refusal(DataError, "the metrics cannot be read", "give the directory of another run")
 _LINE = Refusal(DataError, "left out", "the other lines are used")
@@ -89,35 +84,19 @@ def read_metrics(path: Path, problems: Problems) -> Metrics:
     DataError
         If the file cannot be opened or read.
     """
-    collected = _Collector(problems)
+    collected, cutter, number = _Collector(problems), LineCutter(), 0
+    too_long = f"expected at most {metric_lines.LONGEST_LINE} bytes"
     with RegularFile(path, _FILE, follow=True) as file:
-        for number, line in enumerate(_lines(file), 1):
+        for number, line in enumerate(cutter.lines(file.blocks()), 1):
             where = f"{path}, line {number}"
             if line is None:
-                problems.add(_LINE(where, f"expected at most {LONGEST_LINE} bytes"))
-            elif not line.endswith(b"\n"):
-                problems.add(_LINE(where, "expected a whole line, got one without its end"))
+                problems.add(_LINE(where, too_long))
             else:
-                collected.take(line, where)
+                collected.take(line + b"\n", where)  # messages count its end as well
+    if cutter.rest or cutter.too_long:
+        reason = too_long if cutter.too_long else "expected a whole line, got one without its end"
+        problems.add(_LINE(f"{path}, line {number + 1}", reason))
     return collected.metrics()
-
-
-def _lines(file: RegularFile) -> Iterator[bytes | None]:
-    """Yield the lines of a file with their ends; None for one that is too long."""
-    rest, skipping = bytearray(), False
-    for start in range(0, file.size, _BLOCK):
-        block = bytearray(min(_BLOCK, file.size - start))
-        file.read_into(block, start)
-        *whole, tail = block.split(b"\n")
-        for part in whole:
-            rest += part + b"\n"
-            yield None if skipping or len(rest) > LONGEST_LINE else bytes(rest)
-            rest, skipping = bytearray(), False
-        rest += tail
-        if len(rest) > LONGEST_LINE:
-            rest, skipping = bytearray(b" "), True
-    if rest:
-        yield None if skipping else bytes(rest)
 
 
 class _Collector:
@@ -130,16 +109,12 @@ class _Collector:
         self._texts: dict[str, Kept[str]] = {}
         self._full = False
 
-    def take(self, line: bytes, where: str) -> None:
+    def take(self, line: bytearray, where: str) -> None:
         """Take the metrics of one line."""
         try:
-            record = parse_json(line, where, _LINE)
+            step, record = parse_record(line, where, _LINE)
         except DataError as error:
             self.problems.add(error)
-            return
-        step = record.pop("step", None)
-        if type(step) is not int or not 0 <= step < 2**53:
-            self.problems.add(_LINE(where, f"expected a step, an integer, got {show(step)}"))
             return
         for name, value in record.items():
             try:
@@ -177,11 +152,10 @@ class _Collector:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, str) and value in _NOT_FINITE:
-        return _NOT_FINITE[value]
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    number = read_number(value)
+    if number is None:
         raise ValueError(f"expected a number, a histogram or a text, got {show(value)}")
-    return float(value)
+    return number
 
 
 def _text(value: Mapping[str, Any]) -> str:

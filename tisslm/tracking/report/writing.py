@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tisslm.errors import ConfigError, DataError
+from tisslm.system.durable import replacing
 from tisslm.tracking.report.reading import Run, read_run
 
 __all__ = ["FORMATS", "MOST_RUNS", "Written", "write_report"]
@@ -180,14 +181,11 @@ def _write_figure(path: Path, content: bytes) -> Path:
 
 def _write(path: Path, content: bytes) -> Path:
     """Replace a file whole, or not at all."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with replacing(path) as file:
+            file.write(content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise DataError(
             f"{path}: the report cannot be written ({error.strerror}); make room on that disk, or "
             "name another place by --output"

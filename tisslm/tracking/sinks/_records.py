@@ -5,10 +5,9 @@ What does not live here: any one format (``jsonl``, ``csv``).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +23,6 @@ __all__ = [
     "open_error",
     "plain_metrics",
     "plain_records",
-    "replaced",
     "set_aside",
     "sync_file",
     "write_error",
@@ -122,22 +120,6 @@ def set_aside(path: Path) -> None:
     while (free := path.with_stem(f"{path.stem}-{number}")).exists():
         number += 1
     path.rename(free)
-
-
-@contextlib.contextmanager
-def replaced(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file anew, which takes the place of the old one whole or not at all."""
-    temporary = path.with_name(f".tmp-{path.name}")  # the run removes one that a kill left
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def sync_file(sink: str, path: Path, file: IO[bytes] | None) -> None:

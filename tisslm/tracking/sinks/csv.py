@@ -19,11 +19,11 @@ from typing import IO, final
 
 from tisslm.contracts import RunInfo, Sink
 from tisslm.errors import DataError
+from tisslm.system.durable import replacing
 from tisslm.tracking.sinks._records import (
     file_path,
     open_error,
     plain_metrics,
-    replaced,
     set_aside,
     sync_file,
     write_error,
@@ -117,7 +117,7 @@ class CsvSink(Sink):
         """Add columns to the header, and empty cells to every row."""
         rows = _whole_rows(self._path)[1:]
         columns = [*self._columns, *new]
-        with replaced(self._path) as file:
+        with replacing(self._path) as file:
             file.write(_line(columns))
             file.writelines(_line([*row, *("" for _ in new)]) for row in rows)
         self.close()
@@ -152,6 +152,6 @@ def _drop_after(path: Path, last: int) -> list[str]:
     if not rows or rows[0][:1] != ["step"]:
         return []
     kept = [row for row in rows[1:] if _STEP.fullmatch(row[0]) and int(row[0]) <= last]
-    with replaced(path) as file:
+    with replacing(path) as file:
         file.writelines(_line(row) for row in [rows[0], *kept])
     return rows[0]

@@ -12,23 +12,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, final
 
 from tisslm.contracts import Histogram, RunInfo, Sink, Text
 from tisslm.errors import DataError
+from tisslm.system.durable import replacing
+from tisslm.system.safe_files import Refusal
+from tisslm.tracking.metric_lines import LineCutter, parse_record
 from tisslm.tracking.sinks._records import (
     file_path,
     open_error,
     plain_records,
-    replaced,
     set_aside,
     sync_file,
     write_error,
 )
 
 __all__ = ["JsonlSink"]
+
+_BLOCK = 2**20
+
+#: A line that a reader of the file would pass over is not gone on with.
+_DROPPED = Refusal(DataError, "dropped", "the other lines are kept")
 
 
 @final
@@ -120,23 +128,27 @@ class JsonlSink(Sink):
 
 
 def _drop_after(path: Path, last: int) -> None:
-    """Keep the whole lines of steps up to ``last``."""
-    if not path.exists():
+    """Keep the whole lines of steps up to ``last``; what is no regular file keeps nothing."""
+    if not path.is_file():
         return
-    with path.open("rb") as old:
-        if all(_is_kept(line, last) for line in old):
-            return
-        old.seek(0)
-        with replaced(path) as new:
-            new.writelines(line for line in old if _is_kept(line, last))
+    if all(line is not None for line in _kept(path, last)):
+        return
+    with replacing(path) as new:
+        new.writelines(line + b"\n" for line in _kept(path, last) if line is not None)
 
 
-def _is_kept(line: bytes, last: int) -> bool:
-    if not line.endswith(b"\n"):
-        return False
+def _kept(path: Path, last: int) -> Iterator[bytearray | None]:
+    """Yield the lines of a file, and None in the place of each that is not kept."""
+    cutter = LineCutter()
+    with path.open("rb") as file:
+        for line in cutter.lines(iter(partial(file.read, _BLOCK), b"")):
+            yield line if line is not None and _is_kept(line, last) else None
+    if cutter.rest or cutter.too_long:
+        yield None
+
+
+def _is_kept(line: bytearray, last: int) -> bool:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        return parse_record(line, "metrics", _DROPPED)[0] <= last
+    except DataError:
         return False
-    step = record.get("step") if isinstance(record, dict) else None
-    return isinstance(step, int) and step <= last

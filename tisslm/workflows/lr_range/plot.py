@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tisslm.errors import ConfigError
+from tisslm.system.durable import replacing
 from tisslm.workflows.lr_range.curve import Curve
 
 __all__ = ["check_plot", "write_plot"]
@@ -81,5 +82,7 @@ def write_plot(curve: Curve, path: str | Path, *, title: str = "") -> None:
     axes.grid(visible=True, which="major", color="#e5e5e5")
     axes.legend()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tisslm"}):  # text stays text
-        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
-        figure.savefig(path, metadata=metadata)
+        kind = path.suffix.lower().removeprefix(".")
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        with replacing(path) as file:
+            figure.savefig(file, format=kind, metadata=metadata)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tisslm import checkpoint
+from tisslm.checkpoint.run_files import METRICS
 from tisslm.contracts import Scheduler, Window
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.training.incidents import batch_windows, with_window
@@ -81,7 +82,7 @@ def replay(
     checkpoints = folder / trainer.config.checkpoint_dir
     start = find_start(checkpoints, wanted, None if incident is None else incident.position)
     _go_to(trainer, start, wanted, incident)
-    lines = folder / "metrics.jsonl" if metrics is None else metrics
+    lines = folder / METRICS if metrics is None else metrics
     record = read_record(lines, checkpoints, trainer.current_step, wanted)
     done = _Replay(trainer, record, _not_recurring(folder, incident), on_step)
     if trainer.state.evaluation.get("step") != trainer.current_step:  # saved before it was made

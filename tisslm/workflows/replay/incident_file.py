@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.errors import TissLMError
+from tisslm.system.strict_json import read_number
 from tisslm.training.incidents import NOT_ONE, read_file
 
 __all__ = ["RecordedIncident", "incident_files", "known_incidents", "read_incident"]
@@ -106,11 +107,10 @@ def known_incidents(run: Path) -> list[RecordedIncident]:
 
 
 def _number(path: Path, value: Mapping[str, Any], name: str) -> float:
-    found = value.get(name)
-    words = ("NaN", "Infinity", "-Infinity")
-    if found in words or (isinstance(found, int | float) and not isinstance(found, bool)):
-        return float(found)
-    raise NOT_ONE(path, f"expected {name}, a number")
+    found = read_number(value.get(name))
+    if found is None:
+        raise NOT_ONE(path, f"expected {name}, a number")
+    return found
 
 
 def _arrays(path: Path, value: Any) -> tuple[IntArray, ...]:

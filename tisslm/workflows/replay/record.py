@@ -5,20 +5,21 @@ What does not live here: writing either (``tisslm.tracking.sinks``, ``tisslm.che
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tisslm import checkpoint
-from tisslm.errors import CheckpointError, TissLMError
-from tisslm.system.strict_json import parse_json
+from tisslm.errors import CheckpointError, DataError
+from tisslm.system.safe_files import Refusal, RegularFile
+from tisslm.system.strict_json import read_number
+from tisslm.tracking.metric_lines import LineCutter, parse_record
 
 __all__ = ["Record", "read_record"]
 
-#: Bytes of the longest line that is read; histograms make long ones.
-LONGEST = 2**24
+_PASSED = Refusal(DataError, "passed over", "the other lines are used")
 
 _STEP = re.compile(rb'\{\s*"step":\s*(\d{1,18})')
 
@@ -56,42 +57,30 @@ def read_record(metrics: Path, checkpoints: Path, first: int, last: int) -> Reco
     record = Record()
     for step, loss in _history(checkpoints, first, last):
         record.losses[step] = loss
-    try:
-        with metrics.open("rb") as file:
-            while line := file.readline(LONGEST):
+    with contextlib.suppress(DataError), RegularFile(metrics, _PASSED, follow=True) as file:
+        for line in LineCutter().lines(file.blocks()):
+            if line is not None:
                 _take(record, line, first, last)
-    except OSError:
-        pass
     return record
 
 
-def _take(record: Record, line: bytes, first: int, last: int) -> None:
+def _take(record: Record, line: bytearray, first: int, last: int) -> None:
     """Add a line of metrics.jsonl to the record, if it is one of these steps."""
     begin = _STEP.match(line)
     if begin is None or not first <= int(begin[1]) <= last:
         return
     try:
-        value = parse_json(line, "metrics", allow_nan=True)
-    except TissLMError:
+        step, value = parse_record(line, "metrics", _PASSED)
+    except DataError:
         return
-    step = int(begin[1])
     for name, known in (("train/loss", record.losses), ("train/grad_norm", record.grad_norms)):
-        number = _number(value.get(name))
+        number = read_number(value.get(name))
         if number is not None:
             known[step] = number
-    found = {name: _number(v) for name, v in value.items() if name.startswith("eval/")}
+    found = {name: read_number(v) for name, v in value.items() if name.startswith("eval/")}
     metrics = {name: number for name, number in found.items() if number is not None}
     if metrics:
         record.evaluations[step] = metrics
-
-
-def _number(value: Any) -> float | None:
-    """Return a number of metrics.jsonl, which has words for those that JSON lacks."""
-    if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    return float(value)
 
 
 def _history(checkpoints: Path, first: int, last: int) -> list[tuple[int, float]]:

@@ -34,6 +34,7 @@ from tisslm.datasets.shards import BPE_FILE, STATE_FILE
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry.discovery import tisslm_version
 from tisslm.system.durable import DISK, sync
+from tisslm.system.process_identity import is_of_a_dead_process
 from tisslm.workflows.tokenize.split_writer import SplitWriter
 
 __all__ = ["ShardFolder", "check_new"]
@@ -195,16 +196,5 @@ def remove_litter(parent: Path, name: str) -> None:
     pattern = re.compile(re.escape(f"{TEMPORARY}{name}-") + r"(\d+)")
     for path in parent.iterdir():
         found = pattern.fullmatch(path.name)
-        if found and not is_running(int(found[1])):
+        if found and is_of_a_dead_process(path, int(found[1])):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process of this machine has this id."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

@@ -1,0 +1,12 @@
+"""What the files in the directory of a run are called."""
+
+from __future__ import annotations
+
+__all__ = ["CONFIG", "ENVIRONMENT", "METRICS", "SUMMARY"]
+
+CONFIG = "config.resolved.toml"
+SUMMARY = "summary.json"
+ENVIRONMENT = "environment.json"
+
+#: What the sink ``jsonl`` calls its file.
+METRICS = "metrics.jsonl"
