@@ -10,7 +10,6 @@ What does not live here: what the states mean; their owners write and read them.
 
 from __future__ import annotations
 
-from tisslm.checkpoint.damage import DamagedError, Problem
 from tisslm.checkpoint.files import (
     CONFIG,
     MODEL,
@@ -34,7 +33,7 @@ from tisslm.checkpoint.finding import (
 )
 from tisslm.checkpoint.fitting import check_parameters
 from tisslm.checkpoint.litter import clean
-from tisslm.checkpoint.manifest import Manifest, read_manifest
+from tisslm.checkpoint.manifest import DamagedError, Manifest, Problem, read_manifest
 from tisslm.checkpoint.reading import read
 from tisslm.checkpoint.record import Checkpoint
 from tisslm.checkpoint.retention import Retention, prune

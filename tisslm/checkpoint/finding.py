@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint.damage import DamagedError
 from tisslm.checkpoint.declared_metrics import declared_metrics
 from tisslm.checkpoint.files import TRAINER
-from tisslm.checkpoint.manifest import MANIFEST, Manifest, has_manifest, read_manifest
+from tisslm.checkpoint.manifest import MANIFEST, DamagedError, Manifest, has_manifest, read_manifest
 from tisslm.checkpoint.naming import ASIDE, step_of, temporaries
 from tisslm.checkpoint.retention import by_metric
 from tisslm.checkpoint.run_files import CONFIG

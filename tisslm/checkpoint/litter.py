@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from tisslm.checkpoint.damage import DamagedError
-from tisslm.checkpoint.manifest import MANIFEST
+from tisslm.checkpoint.manifest import MANIFEST, DamagedError
 from tisslm.checkpoint.naming import ASIDE, OLD, Temporary, target, temporaries, temporary, using
 from tisslm.checkpoint.verification import verify
 from tisslm.system.durable import DISK, Disk

@@ -19,27 +19,83 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint.damage import Damage, DamagedError, Problem
 from tisslm.checkpoint.files import FILES
+from tisslm.errors import CheckpointError, TissLMError
 from tisslm.system.durable import FileRecord
-from tisslm.system.safe_files import RegularFile, show
+from tisslm.system.safe_files import CHECKPOINT, Refusal, RegularFile, show
 from tisslm.system.strict_json import parse_json
 
 __all__ = [
     "MANIFEST",
+    "Damage",
+    "DamagedError",
     "Manifest",
+    "Problem",
     "has_manifest",
     "read_manifest",
     "render",
 ]
 
+_EXPECTED_GOT = re.compile(r"expected (.+?), got (.+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file, in words."""
+
+    file: str
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: expected {self.expected}, got {self.got}"
+
+
+class DamagedError(CheckpointError):
+    """A directory that does not verify.
+
+    Parameters
+    ----------
+    folder : Path
+    problem : Problem
+    """
+
+    def __init__(self, folder: Path, problem: Problem) -> None:
+        self.folder, self.problem = folder, problem
+        super().__init__(
+            f"{folder / problem.file}: the checkpoint is damaged or incomplete (expected "
+            f"{problem.expected}, got {problem.got}); use an earlier one"
+        )
+
+
+@dataclass(frozen=True)
+class Damage(Refusal):
+    """A refusal that is damage of the checkpoint in whose directory a file lies.
+
+    Attributes
+    ----------
+    what : str
+        What the file was expected to be, for reasons that do not say.
+    """
+
+    error: type[TissLMError] = DamagedError
+    verdict: str = CHECKPOINT.verdict
+    advice: str = CHECKPOINT.advice
+    what: str = "a file"
+
+    def __call__(self, path: str | os.PathLike[str], reason: object) -> DamagedError:
+        """Return the exception for a file and a reason."""
+        folder, name = Path(path).parent, Path(path).name
+        match = _EXPECTED_GOT.fullmatch(str(reason))
+        expected, got = match.groups() if match else (self.what, f"one that fails: {reason}")
+        return DamagedError(folder, Problem(name, expected, got))
+
+
 MANIFEST = "manifest.json"
 FORMAT = "tisslm checkpoint"
 VERSION = 1
-
 #: The files that every checkpoint has.
 REQUIRED = tuple(sorted(file.name for file in FILES if file.required))
-
 LARGEST = 2**20  # bytes of a manifest: it has some ten lines
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -83,9 +139,6 @@ def render(manifest: Manifest) -> bytes:
 
 def _text(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode("ascii") + b"\n"
-
-
-# --------------------------------------------------------------------------- reading
 
 
 def has_manifest(folder: Path) -> bool:

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tisslm.checkpoint.damage import DamagedError
 from tisslm.checkpoint.litter import delete
-from tisslm.checkpoint.manifest import Manifest, read_manifest
+from tisslm.checkpoint.manifest import DamagedError, Manifest, read_manifest
 from tisslm.checkpoint.naming import step_of
 from tisslm.config.metrics import resolve_mode
 from tisslm.system.durable import DISK, Disk

@@ -13,10 +13,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tisslm.checkpoint.damage import Damage, DamagedError, Problem
 from tisslm.checkpoint.manifest import (
     MANIFEST,
+    Damage,
+    DamagedError,
     Manifest,
+    Problem,
     read_manifest,
 )
 from tisslm.system.durable import FileRecord
