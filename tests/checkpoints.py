@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tisslm.checkpoint import Checkpoint, write
+from tisslm.checkpoint import (
+    CONFIG,
+    MODEL,
+    OPTIMIZER,
+    TRAINER,
+    TRAINER_ARRAYS,
+    Checkpoint,
+    tokenizer_files,
+    write,
+)
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, read_manifest, render
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
@@ -31,16 +40,16 @@ def small(folder: Path, step: int) -> Path:
     config = TransformerConfig(n_layer=2, n_head=2, n_embd=24, seq_len=8, vocab_size=10, bias=False)
     model = Transformer(config, seed=step)
     arrays = model.parameters.state()
-    kept = Checkpoint(
-        model=arrays,
-        model_config=config.model_dump(),
-        optimizer={f"{name}/m": array * 0.5 for name, array in arrays.items()}
+    files = {
+        MODEL: arrays,
+        CONFIG: config.values(),
+        OPTIMIZER: {f"{name}/m": array * 0.5 for name, array in arrays.items()}
         | {"step": np.array([step])},
-        trainer={"global_step": step},
-        trainer_arrays={f"losses_{i}": np.full(600, step + i, np.float64) for i in range(20)},
-        tokenizer={"name": "char", "state": CharTokenizer.from_text("abcdefghij").state()},
-        metrics={"eval/loss": 1.0 / step},
-    )
+        TRAINER: {"global_step": step},
+        TRAINER_ARRAYS: {f"losses_{i}": np.full(600, step + i, np.float64) for i in range(20)},
+    }
+    tokenizer = {"name": "char", "state": CharTokenizer.from_text("abcdefghij").state()}
+    kept = Checkpoint(files | tokenizer_files(tokenizer), metrics={"eval/loss": 1.0 / step})
     return write(folder, step, kept)
 
 

@@ -15,6 +15,8 @@ from checkpoints import flip, names, reseal
 from crash.saver import tiny
 
 from tisslm import checkpoint
+from tisslm.checkpoint import MODEL, OPTIMIZER, TRAINER
+from tisslm.checkpoint.files import TOKENIZER
 from tisslm.checkpoint.manifest import MANIFEST
 from tisslm.errors import CheckpointError
 from tisslm.system.safe_files import RegularFile
@@ -23,16 +25,23 @@ from tisslm.tokenizers import BpeTokenizer
 DEAD = 2**22 + 1  # above the largest number that a process can have
 
 
+def with_files(files: dict) -> checkpoint.Checkpoint:
+    """Return a tiny checkpoint without a tokenizer, with some of its contents replaced."""
+    found = tiny(1.0)
+    own = {file: content for file, content in found.files.items() if file != TOKENIZER}
+    return replace(found, files=own | files)
+
+
 # --------------------------------------------------------------------------- reading back
 
 
 def test_what_is_written_is_read(run):
     found = checkpoint.read(run)
-    assert found.trainer == {"global_step": 1, "value": 10.0}
+    assert found[TRAINER] == {"global_step": 1, "value": 10.0}
     assert found.metrics == {"eval/loss": 10.0}
-    assert found.tokenizer == {"name": "byte", "state": {}}
-    assert (found.model["w"] == 10.0).all()
-    assert checkpoint.read(run, optimizer=False).optimizer == {}
+    assert checkpoint.read_tokenizer(found) == {"name": "byte", "state": {}}
+    assert (found[MODEL]["w"] == 10.0).all()
+    assert set(checkpoint.read(run, [MODEL, TRAINER]).files) == {MODEL, TRAINER}
 
 
 def test_a_metric_that_is_not_finite_is_not_recorded(tmp_path):
@@ -46,26 +55,26 @@ def test_a_byte_pair_tokenizer_is_a_file_of_its_library(tmp_path):
 
     tokenizer = BpeTokenizer.from_text("a rose is a rose is a rose", vocab_size=262)
     state = {"name": "bpe", "state": tokenizer.state()}
-    path = checkpoint.write(tmp_path, 1, replace(tiny(1.0), tokenizer=state))
+    path = checkpoint.write(tmp_path, 1, with_files(checkpoint.tokenizer_files(state)))
     theirs = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
     assert theirs.encode("is a rose").ids == tokenizer.encode("is a rose")
     assert not (path / "tokenizer_state.json").exists()
-    assert checkpoint.read(path).tokenizer == state
+    assert checkpoint.read_tokenizer(checkpoint.read(path)) == state
 
 
 def test_another_tokenizer_with_such_a_state_keeps_its_name(tmp_path):
     state = {"name": "mine", "state": {"tokenizer": {"model": {}}}}
-    path = checkpoint.write(tmp_path, 1, replace(tiny(1.0), tokenizer=state))
+    path = checkpoint.write(tmp_path, 1, with_files(checkpoint.tokenizer_files(state)))
     assert json.loads((path / "tokenizer_state.json").read_text()) == state
-    assert checkpoint.read(path).tokenizer == state
+    assert checkpoint.read_tokenizer(checkpoint.read(path)) == state
 
 
 def test_large_arrays_are_hashed_beside_the_writing(tmp_path):
     threads = threading.active_count()  # of plugins that another test has loaded
     arrays = {"a": np.arange(3 * 2**20, dtype=np.float32), "t": np.ones((700, 900)).T}
-    path = checkpoint.write(tmp_path, 1, replace(tiny(1.0), model=arrays, optimizer=arrays))
+    path = checkpoint.write(tmp_path, 1, with_files({MODEL: arrays, OPTIMIZER: arrays}))
     found = checkpoint.read(path)
-    assert all(np.array_equal(found.model[name], arrays[name]) for name in arrays)
+    assert all(np.array_equal(found[MODEL][name], arrays[name]) for name in arrays)
     assert threading.active_count() == threads
 
 
@@ -246,7 +255,7 @@ def test_what_was_put_aside_replaces_a_successor_that_is_damaged(run):
 
 
 def test_what_cannot_be_written_is_not_half_written(run):
-    unwritable = replace(tiny(1.0), trainer={"value": object()})
+    unwritable = with_files({TRAINER: {"value": object()}})
     with pytest.raises(TypeError):
         checkpoint.write(run / "checkpoints", 11, unwritable)
     assert names(run / "checkpoints") == ["checkpoint-1", "checkpoint-10", "checkpoint-2"]
@@ -261,7 +270,7 @@ def test_what_cannot_be_written_is_not_half_written(run):
 )
 def test_what_could_not_be_read_is_not_written(run, state, reason):
     with pytest.raises(CheckpointError) as error:
-        checkpoint.write(run / "checkpoints", 11, replace(tiny(1.0), trainer={"parts": state}))
+        checkpoint.write(run / "checkpoints", 11, with_files({TRAINER: {"parts": state}}))
     assert str(error.value) == (
         f"trainer_state.json: what was to be written could not be read again ({reason}); give the "
         "part whose state it is one of plain JSON values under distinct names"
@@ -274,7 +283,7 @@ def test_a_disk_that_takes_no_hints_is_written_to(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(os, "posix_fadvise", refuse)
-    large = replace(tiny(1.0), optimizer={"w/m": np.ones(2**22, np.float32)})
+    large = with_files({OPTIMIZER: {"w/m": np.ones(2**22, np.float32)}})
     assert checkpoint.problems(checkpoint.write(tmp_path, 1, large)) == []
 
 

@@ -82,6 +82,7 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "profile_steps": (0, 1, 20),
 }
 MODEL: dict[str, tuple[Any, ...]] = {
+    "family": ("gpt2", "gpt2", "gpt2"),
     "preset": ("char", "gpt2", "char-tiny"),
     "n_layer": (1, 6, 12),
     "n_head": (1, 6, 12),
@@ -108,6 +109,7 @@ DATA: dict[str, tuple[Any, ...]] = {
     "document_mask": (True, False, "true"),
     "mask_prompt": (True, False, "true"),
     "bad_records": ("skip", "error", "skip"),
+    "verify": (True, False, "true"),
     "vocab_size": (128, 256, 50257),
     "sources": ([{"path": "{text}"}], [{"path": "{text}"}, {"path": "{records}"}], []),
 }

@@ -33,14 +33,15 @@ _SET_PTRACER, _ANY = 0x59616D61, -1
 
 def tiny(value: float) -> checkpoint.Checkpoint:
     """Return a checkpoint that is told from others by one number."""
-    return checkpoint.Checkpoint(
-        model={"w": np.full(40, value, np.float32)},
-        model_config={"n": 1},
-        optimizer={"w/m": np.full(40, -value, np.float32)},
-        trainer={"global_step": 1, "value": value},
-        tokenizer={"name": "byte", "state": {}},
-        metrics={"eval/loss": value},
-    )
+    files = {
+        checkpoint.MODEL: {"w": np.full(40, value, np.float32)},
+        checkpoint.CONFIG: {"n": 1},
+        checkpoint.OPTIMIZER: {"w/m": np.full(40, -value, np.float32)},
+        checkpoint.TRAINER: {"global_step": 1, "value": value},
+        checkpoint.TRAINER_ARRAYS: {},
+        **checkpoint.tokenizer_files({"name": "byte", "state": {}}),
+    }
+    return checkpoint.Checkpoint(files, metrics={"eval/loss": value})
 
 
 def prepare(scenario: str, folder: Path) -> None:

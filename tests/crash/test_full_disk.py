@@ -35,7 +35,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(small_disk):
     checkpoint.write(small_disk, 1, saver.tiny(1.0))
     before = {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()}
     large = saver.tiny(2.0)
-    large.model["large"] = np.zeros(2**15, np.float32)
+    large[checkpoint.MODEL]["large"] = np.zeros(2**15, np.float32)
     for step in (1, 2):
         with pytest.raises(CheckpointError) as error:
             checkpoint.write(small_disk, step, large)

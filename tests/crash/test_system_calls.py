@@ -143,9 +143,9 @@ def value_of(folder: Path) -> float | None:
     if path is None:
         return None
     found = checkpoint.read(path)
-    value = float(found.trainer["value"])
-    assert (found.model["w"] == value).all()
-    assert (found.optimizer["w/m"] == -value).all()
+    value = float(found[checkpoint.TRAINER]["value"])
+    assert (found[checkpoint.MODEL]["w"] == value).all()
+    assert (found[checkpoint.OPTIMIZER]["w/m"] == -value).all()
     assert found.metrics == {"eval/loss": value}
     return value
 

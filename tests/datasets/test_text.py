@@ -147,7 +147,7 @@ def test_a_text_dataset_has_the_windows_of_its_tokens(tmp_path: Path) -> None:
 def test_the_founding_form_waits_for_a_seq_len(tmp_path: Path) -> None:
     path = written(tmp_path, b"0123456789")
     dataset = TextDataset(path, ByteTokenizer())
-    assert not hasattr(dataset, "seq_len")
+    assert dataset.seq_len == 0
     message = (
         f"{path}: seq_len is not set; give it to the constructor, "
         "or build a Trainer with this dataset first"

@@ -194,6 +194,32 @@ def channels_beyond_64_bits(folder):
     configured(folder, n_embd=2**80, n_head=1, n_kv_head=1)
 
 
+NO_SHAPE = NO_SIZE.partition("model.{key}")[0]
+
+
+@case(NO_SHAPE + r"model: unknown key 'self'.*\); give a checkpoint that tisslm train has written")
+def a_key_that_is_named_as_an_argument(folder):
+    configured(folder, self=1)
+
+
+@case(NO_SHAPE + r"model.preset: a checkpoint has every value and names no preset\); give a .*")
+def a_preset_that_is_a_list(folder):
+    configured(folder, preset=["gpt2"])
+
+
+@case(r"{folder}/config.json: family: expected the name of a family of models, got .*; the .*")
+def a_family_that_is_a_list(folder):
+    configured(folder, family=["gpt2"])
+
+
+@case(
+    r"{folder}/config.json: expected the configuration of a model of the family 'gpt2', got "
+    r"another \(model.n_layer: .*"
+)
+def a_family_with_the_keys_of_another(folder):
+    configured(folder, family="gpt2", n_layer="two")
+
+
 @case(WRONG_SIZE)
 def a_vocabulary_of_two_billion(folder):
     configured(folder, vocab_size=2**31 - 1)

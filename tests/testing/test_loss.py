@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tisslm.contracts import Loss
+from tisslm.contracts import Loss, Metric
 from tisslm.testing import check_loss
 
 
@@ -137,7 +137,32 @@ class OwnForward(Right):
         return 1.0
 
 
+class Undeclared(Right):
+    def metrics(self):
+        return {"squares/largest": 1.0}
+
+
+class Wordy(Right):
+    declares = (Metric("squares/largest", "largest"),)
+
+    def metrics(self):
+        return {"squares/largest": "large"}
+
+
+class Forgets(Right):
+    declares = (Metric("squares/largest", "largest"),)
+    asked = False
+
+    def metrics(self):
+        found = {} if self.asked else {"squares/largest": 1.0}
+        self.asked = True
+        return found
+
+
 WRONG = [
+    (Undeclared, "own metrics are declared"),
+    (Wordy, "own metrics are declared"),
+    (Forgets, "own metrics are declared"),
     (WrongSign, "the gradient is that of central differences"),
     (SlightlyOff, "the gradient is that of central differences"),
     (WritesWithoutGradient, "without gradient the logits stay"),

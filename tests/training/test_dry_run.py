@@ -60,6 +60,16 @@ def test_it_makes_the_first_steps_of_the_run_and_leaves_nothing(make, make_train
         ({"save_every": 5, "validation_frequency": 0}, 4, 1),
         ({"save_every": 0, "restore_best": True}, 5, 5),
         ({"save_every": 0, "restore_best": True, "keep_checkpoints": 0}, 5, 5),
+        (
+            {
+                "save_every": 0,
+                "restore_best": True,
+                "keep_checkpoints": 0,
+                "best_metric": "train/loss",
+            },
+            5,
+            5,
+        ),
     ],
 )
 def test_how_many_checkpoints_and_evaluations_there_will_be(make, config, kept, evaluations):

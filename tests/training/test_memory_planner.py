@@ -255,10 +255,16 @@ def test_a_plan_is_a_question_that_changes_nothing():
         assert asked == model.plan(3, 16)
 
 
-def test_a_model_that_does_not_derive_from_the_contract_has_the_defaults():
-    model = SimpleNamespace(parameters=Shrinking().parameters, seq_len=8)
+class Bare(Shrinking):
+    """A model that writes no more than the contract asks for."""
+
+    prepare, plan = Model.prepare, Model.plan
+
+
+def test_a_model_with_no_more_than_the_contract_has_the_defaults():
+    model = Bare()
     assert planner(model).plan().by_family["activations"] == 0
-    with pytest.raises(ConfigError, match="SimpleNamespace has no prepare"):
+    with pytest.raises(ConfigError, match=r"Bare has no prepare\(\) of its own"):
         planner(model).plan("full")
 
 

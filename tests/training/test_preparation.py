@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tisslm import Transformer, ops
+from tisslm import Trainer, Transformer, ops
 from tisslm.config import TrainingConfig
+from tisslm.contracts import Model
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.registry import load_registry
@@ -63,17 +64,48 @@ def test_auto_never_reaches_the_model(make_trainer, told):
     assert "auto" not in told.told[0].values()
 
 
-class Duck:
-    """A model that does not derive from the contract."""
+class Plain(Model):
+    """A model with no more than the contract asks for."""
 
-    seq_len = 4
+    vocab_size = seq_len = 4
 
     def __init__(self):
         self.parameters = Parameters([ParameterSpec("w", (2, 2))])
 
+    def forward(self, x, *, train=False, start=None):
+        return x, None
+
+    def backward(self, d_logits, cache):
+        pass
+
+    def step_loss(self, batch, loss, *, gradient=True, train=True, first_row=0):
+        return 0.0
+
 
 def test_a_model_without_prepare_runs_with_the_defaults_and_no_other():
-    assert passes(Duck(), TrainingConfig()) == ("fp32", "none")
+    assert passes(Plain(), TrainingConfig()) == ("fp32", "none")
     for settings in ({"precision": "bf16"}, {"activation_checkpointing": "full"}):
-        with pytest.raises(ConfigError, match=r"Duck has no prepare\(\), so it runs in fp32"):
-            passes(Duck(), TrainingConfig(**settings))
+        with pytest.raises(ConfigError, match=r"Plain has no prepare\(\) of its own"):
+            passes(Plain(), TrainingConfig(**settings))
+
+
+def test_what_keeps_no_contract_is_refused_by_name(make_model, tmp_path):
+    config = TrainingConfig(output_dir=str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        Trainer(object(), config=config, sinks=())
+    assert str(caught.value) == (
+        "Trainer: model: expected a tisslm.contracts.Model, got object; derive its class from it"
+    )
+    with pytest.raises(ConfigError, match=r"Trainer: val_dataset: .*contracts.Dataset, got list"):
+        Trainer(make_model(), config=config, val_dataset=[1], sinks=())
+
+
+def test_a_config_that_is_no_shape_is_refused_before_the_run(tmp_path):
+    model = Plain()
+    model.config = {"n_layer": 2}
+    with pytest.raises(ConfigError) as caught:
+        Trainer(model, config=TrainingConfig(output_dir=str(tmp_path)), sinks=())
+    assert str(caught.value) == (
+        "model Plain: expected its config to have vocab_size, seq_len and values(), as "
+        "tisslm.contracts.ModelConfig says, got dict; write them, or call the attribute otherwise"
+    )

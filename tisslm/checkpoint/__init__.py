@@ -2,8 +2,8 @@
 
 ``checkpoint-N/`` holds ``model.safetensors``, ``config.json`` (the model's shape),
 ``optimizer.safetensors``, ``trainer_state.json``, ``trainer.safetensors`` (the losses), the
-tokenizer when the run has one, and ``manifest.json`` with size and SHA-256 of each. Nothing is ever
-unpickled.
+tokenizer when the run has one, and ``manifest.json`` with size and SHA-256 of each (``files``).
+Nothing is ever unpickled.
 
 What does not live here: what the states mean; their owners write and read them.
 """
@@ -11,6 +11,16 @@ What does not live here: what the states mean; their owners write and read them.
 from __future__ import annotations
 
 from tisslm.checkpoint.damage import DamagedError, Problem
+from tisslm.checkpoint.files import (
+    CONFIG,
+    MODEL,
+    OPTIMIZER,
+    TRAINER,
+    TRAINER_ARRAYS,
+    ArraysFile,
+    File,
+    JsonFile,
+)
 from tisslm.checkpoint.finding import (
     Found,
     Where,
@@ -22,28 +32,36 @@ from tisslm.checkpoint.finding import (
     newest,
     resolve,
 )
-from tisslm.checkpoint.fitting import check_parameters, check_same
+from tisslm.checkpoint.fitting import check_parameters
 from tisslm.checkpoint.litter import clean
 from tisslm.checkpoint.manifest import Manifest, read_manifest
 from tisslm.checkpoint.reading import read
-from tisslm.checkpoint.record import Checkpoint, tokenizer_state
+from tisslm.checkpoint.record import Checkpoint
 from tisslm.checkpoint.retention import Retention, prune
+from tisslm.checkpoint.tokenizer_files import read_tokenizer, tokenizer_files, tokenizer_state
 from tisslm.checkpoint.verification import problems, unlisted, verify
 from tisslm.checkpoint.writing import set_aside, write
 from tisslm.system.durable import FileRecord
 
 __all__ = [
+    "CONFIG",
+    "MODEL",
+    "OPTIMIZER",
+    "TRAINER",
+    "TRAINER_ARRAYS",
+    "ArraysFile",
     "Checkpoint",
     "DamagedError",
+    "File",
     "FileRecord",
     "Found",
+    "JsonFile",
     "Manifest",
     "Problem",
     "Retention",
     "Where",
     "best",
     "check_parameters",
-    "check_same",
     "clean",
     "directories",
     "find",
@@ -54,8 +72,10 @@ __all__ = [
     "prune",
     "read",
     "read_manifest",
+    "read_tokenizer",
     "resolve",
     "set_aside",
+    "tokenizer_files",
     "tokenizer_state",
     "unlisted",
     "verify",

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.checkpoint.damage import DamagedError
+from tisslm.checkpoint.declared_metrics import declared_metrics
+from tisslm.checkpoint.files import TRAINER
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, has_manifest, read_manifest
 from tisslm.checkpoint.naming import ASIDE, step_of, temporaries
-from tisslm.checkpoint.record import TRAINER
 from tisslm.checkpoint.retention import by_metric
 from tisslm.checkpoint.verification import verify
+from tisslm.config.metrics import METRICS, resolve_mode
 from tisslm.errors import CheckpointError
 from tisslm.system.safe_files import CHECKPOINT
 from tisslm.system.strict_toml import read_toml
@@ -155,6 +157,8 @@ def _by_metric(run: Path, metric: str = "", mode: str = "") -> tuple[Path, list[
     settings = _training(run)
     metric = metric or str(settings.get("best_metric", "eval/loss"))
     mode = mode or str(settings.get("best_mode", "auto"))
+    if metric not in METRICS and mode == "auto":
+        mode = resolve_mode(metric, mode, declared_metrics(run))
     for folder in _folders(run):
         listed = [(path, read_manifest(path)) for path in list_checkpoints(folder)]
         found = by_metric(listed, metric, mode)
@@ -202,7 +206,7 @@ def directories(path: Path) -> list[Path]:
 
 def _is_one(path: Path) -> bool:
     """Tell whether a path is that of a checkpoint, whole or not, and not of a folder of them."""
-    by_content = (path / MANIFEST).exists() or (path / TRAINER).exists()
+    by_content = (path / MANIFEST).exists() or (path / TRAINER.name).exists()
     return by_content or (step_of(path.name) is not None and path.is_dir())
 
 

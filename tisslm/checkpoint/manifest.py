@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.checkpoint.damage import Damage, DamagedError, Problem
+from tisslm.checkpoint.files import FILES
 from tisslm.system.durable import FileRecord
 from tisslm.system.safe_files import RegularFile, show
 from tisslm.system.strict_json import parse_json
@@ -37,13 +38,7 @@ FORMAT = "tisslm checkpoint"
 VERSION = 1
 
 #: The files that every checkpoint has.
-REQUIRED = (
-    "config.json",
-    "model.safetensors",
-    "optimizer.safetensors",
-    "trainer.safetensors",
-    "trainer_state.json",
-)
+REQUIRED = tuple(sorted(file.name for file in FILES if file.required))
 
 LARGEST = 2**20  # bytes of a manifest: it has some ten lines
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")

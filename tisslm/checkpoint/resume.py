@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import glob
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tisslm.checkpoint import Found, Retention, find, find_newest, list_checkpoints
 from tisslm.checkpoint.run_directory import CONFIG, SUMMARY, RunDirectory
 from tisslm.config import TrainingConfig
+from tisslm.config.metric_types import Metric
+from tisslm.config.metrics import resolve_mode
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.system.safe_files import CHECKPOINT
@@ -120,7 +122,7 @@ def known_folder(config: TrainingConfig, settings: Mapping[str, Any]) -> str:
     return "" if found is None else str(found)
 
 
-def keeping(config: TrainingConfig, evaluates: bool) -> Retention:
+def keeping(config: TrainingConfig, evaluates: bool, own: Sequence[Metric] = ()) -> Retention:
     """Return which checkpoints a run keeps.
 
     Parameters
@@ -128,6 +130,8 @@ def keeping(config: TrainingConfig, evaluates: bool) -> Retention:
     config : TrainingConfig
     evaluates : bool
         Whether the run has validation data.
+    own : sequence of Metric
+        What the parts of the run declare.
 
     Raises
     ------
@@ -146,7 +150,7 @@ def keeping(config: TrainingConfig, evaluates: bool) -> Retention:
         best=max(config.keep_best, int(config.restore_best)),
         every=config.keep_every,
         metric=config.best_metric,
-        mode=config.best_mode,
+        mode=resolve_mode(config.best_metric, config.best_mode, own),
     )
 
 

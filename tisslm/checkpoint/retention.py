@@ -14,7 +14,7 @@ from tisslm.checkpoint.damage import DamagedError
 from tisslm.checkpoint.litter import delete
 from tisslm.checkpoint.manifest import Manifest, read_manifest
 from tisslm.checkpoint.naming import step_of
-from tisslm.contracts.metric_values import resolve_mode
+from tisslm.config.metrics import resolve_mode
 from tisslm.system.durable import DISK, Disk
 
 __all__ = ["Retention", "by_metric", "prune"]

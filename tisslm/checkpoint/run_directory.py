@@ -12,12 +12,14 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tisslm.checkpoint import list_checkpoints
+from tisslm.checkpoint.declared_metrics import DECLARED, plain_declarations
 from tisslm.checkpoint.held_directory import HeldDirectory
+from tisslm.config.metric_types import Metric
 from tisslm.config.toml_text import dump_toml
 from tisslm.errors import ConfigError, RunDirectoryError
 
@@ -192,6 +194,11 @@ class RunDirectory:
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Write ``environment.json``; a disk that refuses it is told, and is no reason to fail."""
         self._write_json(ENVIRONMENT, facts)
+
+    def write_declared(self, metrics: Sequence[Metric]) -> None:
+        """Write what parts declare of their metrics, if they do, for those who look later."""
+        if metrics:
+            self._write_json(DECLARED, plain_declarations(metrics))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``; a disk that refuses it is told, and is no reason to fail."""

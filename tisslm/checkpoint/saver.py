@@ -19,7 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
+from numpy.typing import NDArray
+
 from tisslm.checkpoint import Checkpoint
+from tisslm.checkpoint.files import ArraysFile
 from tisslm.memory.copies import ArrayCopy
 
 __all__ = [
@@ -31,6 +34,8 @@ __all__ = [
     "is_failed_write",
     "make_saver",
 ]
+
+Arrays = Mapping[str, NDArray[Any]]
 
 #: Writes the checkpoint of a step and returns its directory.
 Write = Callable[[int, Checkpoint], Path]
@@ -125,25 +130,26 @@ class CheckpointCopy:
     """
 
     def __init__(self, like: Checkpoint) -> None:
-        self._copy: ArrayCopy[tuple[str, str]] = ArrayCopy(_arrays(like))
+        self._copies = {file: ArrayCopy(arrays) for file, arrays in like.arrays()}
 
     @property
     def nbytes(self) -> int:
         """Bytes of the copy."""
-        return self._copy.nbytes
+        return sum(copy.nbytes for copy in self._copies.values())
 
     def take(self, found: Checkpoint) -> Checkpoint:
         """Return a copy of a state that shares nothing which changes; good until the next."""
-        arrays = _arrays(found)
-        if not self._copy.fits(arrays):  # an optimizer whose state has grown
-            self._copy = ArrayCopy(arrays)
-        copies = self._copy.take(arrays)
-        return replace(
-            found,
-            model={name: copies["model", name] for name in found.model},
-            optimizer={name: copies["optimizer", name] for name in found.optimizer},
-            trainer=_plain_copy(found.trainer),
-        )
+        copies = {file: self._take_arrays(file, arrays) for file, arrays in found.arrays()}
+        files = {
+            file: copies[file] if file in copies else _plain_copy(content)
+            for file, content in found.files.items()
+        }
+        return replace(found, files=files)
+
+    def _take_arrays(self, file: ArraysFile, arrays: Arrays) -> Arrays:
+        if file not in self._copies or not self._copies[file].fits(arrays):  # a state has grown
+            self._copies[file] = ArrayCopy(arrays)
+        return self._copies[file].take(arrays)
 
 
 @final
@@ -202,11 +208,6 @@ class BackgroundSaver(Saver):
 def make_saver(write: Write, like: Checkpoint, *, background: bool) -> Saver:
     """Return the saver that ``training.async_save`` asks for."""
     return BackgroundSaver(write, like) if background else DirectSaver(write)
-
-
-def _arrays(found: Checkpoint) -> dict[tuple[str, str], Any]:
-    parts: Mapping[str, Mapping[str, Any]] = {"model": found.model, "optimizer": found.optimizer}
-    return {(part, name): arrays[name] for part, arrays in parts.items() for name in arrays}
 
 
 def _plain_copy(value: Any) -> Any:

@@ -11,7 +11,7 @@ If ``checkpoint-N`` is there, it steps aside before 4 and is deleted after 5. In
 looks for it finds it aside (``finding``), and the next save puts it back (``litter``).
 
 What does not live here: single operations (``system.durable``), and what is in the files
-(``record``).
+(``files``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from tisslm.checkpoint.litter import clean
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, render
 from tisslm.checkpoint.naming import ASIDE, step_of, target, temporary, using
-from tisslm.checkpoint.record import Checkpoint, contents
+from tisslm.checkpoint.record import Checkpoint
 from tisslm.errors import CheckpointError
 from tisslm.memory.finite import check_finite
 from tisslm.system.durable import DISK, Disk
@@ -60,7 +60,8 @@ def write(folder: Path, step: int, checkpoint: Checkpoint, *, disk: Disk = DISK)
         the operating system is its ``__cause__``.
     """
     place = target(folder, step)
-    check_finite(checkpoint.model, checkpoint.optimizer, str(place))
+    for file, arrays in checkpoint.arrays():
+        check_finite(file.computed(arrays), file.called, str(place))
     new, aside = temporary(place), temporary(place, ASIDE)
     try:
         with using(new, aside):
@@ -94,7 +95,10 @@ def _make_folder(folder: Path, disk: Disk) -> None:
 
 def _fill(new: Path, step: int, checkpoint: Checkpoint, disk: Disk) -> None:
     """Write all files, the manifest last."""
-    files = {name: disk.write_file(new / name, blocks) for name, blocks in contents(checkpoint)}
+    files = {
+        file.name: disk.write_file(new / file.name, file.blocks(content))
+        for file, content in checkpoint.files.items()
+    }
     metrics = {n: float(v) for n, v in checkpoint.metrics.items() if math.isfinite(v)}
     disk.write_file(new / MANIFEST, [render(Manifest(step, files, metrics))])
     disk.sync_directory(new)

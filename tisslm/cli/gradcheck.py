@@ -14,10 +14,10 @@ import typer
 
 from tisslm.cli._terminal import NUMBER, TEXT, WORD, say, show_table
 from tisslm.config import RunConfig
-from tisslm.config.presets import PRESETS
+from tisslm.config.sections import FAMILY
+from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.errors import ConfigError
-from tisslm.models.initialization import parameter_specs
-from tisslm.models.transformer_config import TransformerConfig
+from tisslm.registry import Registry, load_registry
 from tisslm.testing.gradcheck import GradientRow, check_gradients
 
 __all__ = ["LARGEST", "gradcheck"]
@@ -54,8 +54,9 @@ def gradcheck(
     Kernels, layers, whole models, and every installed loss and optimizer, plugins included.
     The exit code is 0 if all rows pass, and 1 otherwise.
     """
-    config = None if model is None else _model_of(model)
-    rows = check_gradients(component, model=config)
+    registry = load_registry()
+    family, shape = (None, None) if model is None else _model_of(model, registry)
+    rows = check_gradients(component, registry, model=shape, family=family)
     if json:
         say(dumps([_plain(row) for row in rows], indent=2))
     else:
@@ -64,25 +65,21 @@ def gradcheck(
         raise typer.Exit(1)
 
 
-def _model_of(path: Path) -> TransformerConfig:
+def _model_of(path: Path, registry: Registry) -> tuple[ModelFamily, ModelConfig]:
     """Read the ``[model]`` section of a run configuration, and refuse a large one."""
     values = dict(RunConfig.load(path).model)
-    preset = values.pop("preset", None)
-    if "vocab_size" not in {**PRESETS.get(preset, {}), **values}:
+    family: ModelFamily = registry.build("model", values.pop("family", FAMILY))
+    if "vocab_size" not in {**family.presets.get(values.get("preset", ""), {}), **values}:
         values["vocab_size"] = VOCABULARY
-    config = (
-        TransformerConfig(**values)
-        if preset is None
-        else TransformerConfig.preset(preset, **values)
-    )
-    count = sum(math.prod(spec.shape) for spec in parameter_specs(config))
+    shape = family.configure(**values)
+    count = sum(math.prod(spec.shape) for spec in family.parameters(shape))
     if count > LARGEST:
         raise ConfigError(
             f"gradcheck: {path}: expected a model of at most {LARGEST:,} parameters, "
             f"got {count:,}; lower model.n_layer or model.n_embd for the check, which leaves "
             "the formulas as they are"
         )
-    return config
+    return family, shape
 
 
 def _print(rows: list[GradientRow]) -> None:

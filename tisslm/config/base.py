@@ -31,7 +31,7 @@ class Section(BaseModel):
 
     if not TYPE_CHECKING:  # so that type checkers see the fields as keywords
 
-        def __init__(self, **values: Any) -> None:
+        def __init__(self, /, **values: Any) -> None:
             values = self.own_names(values)
             try:
                 super().__init__(**values)

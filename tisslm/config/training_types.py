@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from tisslm.config.fields import Expects, number, whole
+from tisslm.config.metric_types import names_text
+from tisslm.config.metrics import BEST, RESERVED
 from tisslm.errors import ConfigError
 from tisslm.system.memory_limit import parse_size
 from tisslm.system.time_limits import parse_duration
@@ -109,10 +111,6 @@ LossScale = Annotated[
 StartingScale = Annotated[
     int, BeforeValidator(whole), AfterValidator(_power_of_two), Expects(_POWER)
 ]
-_METRICS = (
-    '"eval/loss", "eval/perplexity", "eval/bpb", "eval/accuracy", "eval/top5_accuracy" or '
-    '"train/loss"'
-)
 
 
 def _metric(value: object) -> object:
@@ -123,17 +121,16 @@ def _metric(value: object) -> object:
     return value
 
 
+def _known_metric(value: str) -> str:
+    """Refuse what cannot be: a part of the run may have a metric in a group of its own."""
+    group, _, rest = value.partition("/")
+    if value not in BEST and (not rest or group in RESERVED):
+        raise ValueError("not a metric to go by")
+    return value
+
+
 BestMetric = Annotated[
-    Literal[
-        "eval/loss",
-        "eval/perplexity",
-        "eval/bpb",
-        "eval/accuracy",
-        "eval/top5_accuracy",
-        "train/loss",
-    ],
-    BeforeValidator(_metric),
-    Expects(_METRICS),
+    str, BeforeValidator(_metric), AfterValidator(_known_metric), Expects(names_text(BEST))
 ]
 BestMode = Annotated[Literal["auto", "min", "max"], Expects('"auto", "min" or "max"')]
 MinDelta = Annotated[

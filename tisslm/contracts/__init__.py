@@ -5,6 +5,8 @@ implemented; a plugin imports what it needs from ``tisslm.contracts``. Letters i
 those of ``docs/notation.md``: B batch, T time, N = B*T, C channels, V vocabulary, P parameters.
 """
 
+from tisslm.config.metric_types import Family, Figure, Metric
+from tisslm.config.metrics import FAMILIES
 from tisslm.contracts.batch import (
     IGNORE_INDEX,
     Batch,
@@ -27,15 +29,19 @@ from tisslm.contracts.pass_observer import PassObserver
 from tisslm.contracts.stateful import Stateful
 
 __all__ = [
+    "FAMILIES",
     "IGNORE_INDEX",
     "Batch",
     "Buffer",
     "Communicator",
     "Dataset",
     "Decoder",
+    "Family",
+    "Figure",
     "Histogram",
     "Layer",
     "Loss",
+    "Metric",
     "Model",
     "ModelConfig",
     "ModelFamily",

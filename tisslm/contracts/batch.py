@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.config.metric_types import Metric
 from tisslm.errors import DataError
 
 __all__ = [
@@ -146,6 +147,8 @@ class RunInfo:
         The step at which the run ends.
     parameters : int
         Number of trainable parameters.
+    declared : sequence of Metric
+        What the parts of the run say of metrics of their own.
     """
 
     directory: Path
@@ -156,6 +159,7 @@ class RunInfo:
     max_steps: int = 0
     parameters: int = 0
     begun: bool = False
+    declared: Sequence[Metric] = ()
 
     @property
     def goes_on(self) -> bool:

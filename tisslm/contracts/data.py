@@ -36,17 +36,20 @@ class Dataset(Stateful, ABC):
     Attributes
     ----------
     seq_len : int
-        T of every window.
+        T of every window; 0, the default, until the Trainer fills in the model's.
     vocab_size : int
-        Ids are in ``range(vocab_size)``.
+        Ids are in ``range(vocab_size)``; 0, the default, where nobody has said so.
+    tokenizer : Tokenizer or None
+        By which the ids are text, if there is one.
     batch_size, seed : int or None
         What ``__iter__`` uses; the Trainer fills them in when they are None.
     epoch : int
         The epoch that the next ``__iter__`` delivers.
     """
 
-    seq_len: int
-    vocab_size: int
+    seq_len: int = 0
+    vocab_size: int = 0
+    tokenizer: Tokenizer | None = None
     batch_size: int | None = None
     seed: int | None = None
     epoch: int = 0

@@ -1,4 +1,4 @@
-"""What a metric may be besides a number, and whether more of it is better.
+"""What a metric may be besides a number.
 
 What does not live here: who makes them (monitors, samples), and how any sink writes them.
 """
@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 
 from tisslm.errors import DataError
 
-__all__ = ["Histogram", "Text", "bin_range", "resolve_mode"]
-
-#: Metrics of which more is better.
-MORE_IS_BETTER = frozenset({"eval/accuracy", "eval/top5_accuracy"})
+__all__ = ["Histogram", "Text", "bin_range"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +105,3 @@ class Text:
     """
 
     text: str
-
-
-def resolve_mode(metric: str, mode: str) -> str:
-    """Return "min" or "max": what a mode means for a metric."""
-    if mode != "auto":
-        return mode
-    return "max" if metric in MORE_IS_BETTER else "min"

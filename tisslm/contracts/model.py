@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -29,6 +29,7 @@ FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
 
 
+@runtime_checkable
 class ModelConfig(Protocol):
     """The shape of a model: what its family builds it from."""
 
@@ -91,6 +92,28 @@ class Model(Observed, ABC):
 
     #: Key of the first values and of every random draw; None if the model has no such key.
     seed: int | None = None
+
+    @final
+    def settings(self) -> dict[str, Any]:
+        """Return family and shape as plain values, from which ``[model]`` builds it again.
+
+        Empty for a model without ``config``; without ``family`` where no command can build it.
+
+        Raises
+        ------
+        ConfigError
+            If ``config`` cannot say its values.
+        """
+        if self.config is None:
+            return {}
+        if not isinstance(self.config, ModelConfig):
+            raise ConfigError(
+                f"model {type(self).__name__}: expected its config to have vocab_size, seq_len and "
+                f"values(), as tisslm.contracts.ModelConfig says, got "
+                f"{type(self.config).__name__}; write them, or call the attribute otherwise"
+            )
+        family = {"family": self.family} if self.family else {}
+        return {**family, **self.config.values()}
 
     @property
     def dtype(self) -> str:
@@ -229,7 +252,7 @@ class ModelFamily(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
-    def configure(self, **values: Any) -> ModelConfig:
+    def configure(self, /, **values: Any) -> ModelConfig:
         """Return the shape that settings describe.
 
         The builder adds ``vocab_size`` from the tokenizer, 1 while it does not know it yet.

@@ -255,6 +255,9 @@ class Scheduler(Stateful, ABC):
     #: Whether it is of no use without evaluations: a run that makes none is then refused.
     needs_evaluations: ClassVar[bool] = False
 
+    #: The updates that the rates are spread over; None if they do not depend on an end.
+    max_steps: int | None = None
+
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
         self.base_lr = optimizer.base_lr

@@ -1,12 +1,11 @@
-"""Parts with a memory: what a checkpoint keeps of them."""
+"""Parts with a memory: what a checkpoint keeps of them, and what a run shows of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    pass
+from tisslm.config.metric_types import Metric
 
 __all__ = [
     "Stateful",
@@ -16,8 +15,11 @@ __all__ = [
 class Stateful:
     """A part that may remember something from step to step, which a checkpoint then keeps.
 
-    Both methods are optional; a part without memory writes neither.
+    All methods are optional; a part without memory writes none.
     """
+
+    #: What ``metrics`` gives: names, and how they are shown and compared.
+    declares: ClassVar[Sequence[Metric]] = ()
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain JSON values; asked at every save."""
@@ -28,3 +30,12 @@ class Stateful:
 
         Only called with what a part of the same class returned.
         """
+
+    def metrics(self) -> Mapping[str, object]:
+        """Return numbers of one's own by the names that ``declares`` has.
+
+        Asked at logged steps, and when the best metric is looked at or saved; it changes nothing.
+        A part that raises is named and asked no more. (A monitor's is asked at its own steps, and
+        may have histograms.)
+        """
+        return {}

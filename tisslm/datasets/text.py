@@ -103,8 +103,8 @@ class TextDataset(Dataset):
     path : str or path-like
     tokenizer : Tokenizer
     seq_len : int, optional
-        T, at least 1. When left out, the dataset has no attribute ``seq_len`` until one is
-        assigned, which the Trainer does with the model's.
+        T, at least 1. When left out, ``seq_len`` is 0 until one is assigned, which the Trainer
+        does with the model's.
     batch_size, seed : int, optional
         What iteration over the dataset uses; the Trainer fills them in when left out.
 
@@ -124,7 +124,7 @@ class TextDataset(Dataset):
         seed: int | None = None,
     ) -> None:
         self.path = Path(path)
-        self.tokenizer = tokenizer
+        self.tokenizer: Tokenizer = tokenizer
         self.vocab_size = tokenizer.vocab_size
         self.batch_size = batch_size
         self.seed = seed
@@ -139,11 +139,8 @@ class TextDataset(Dataset):
 
     @property
     def seq_len(self) -> int:
-        """T of every window; assigning it cuts the text anew."""
-        if self._windows is None:
-            # Not ConfigError: this one makes hasattr() tell whether it is set.
-            raise AttributeError("seq_len is not set")
-        return self._windows.seq_len
+        """T of every window, 0 until it is set; assigning it cuts the text anew."""
+        return 0 if self._windows is None else self._windows.seq_len
 
     @seq_len.setter
     def seq_len(self, seq_len: int) -> None:

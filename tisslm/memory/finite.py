@@ -39,15 +39,14 @@ def first_non_finite(arrays: Mapping[str, Array]) -> str | None:
     return None
 
 
-def check_finite(parameters: Mapping[str, Array], slots: Mapping[str, Array], where: str) -> None:
+def check_finite(arrays: Mapping[str, Array], called: str, where: str) -> None:
     """Refuse what must never be saved.
 
     Parameters
     ----------
-    parameters : mapping of str to ndarray
-    slots : mapping of str to ndarray
-        The optimizer's state. Arrays that belong to a parameter (``<parameter>/<slot>``) must be
-        finite; what others mean, the optimizer knows.
+    arrays : mapping of str to ndarray
+    called : str
+        What the message calls one of them, before its name: "parameter".
     where : str
         What would be written; the message begins with it.
 
@@ -56,15 +55,11 @@ def check_finite(parameters: Mapping[str, Array], slots: Mapping[str, Array], wh
     NonFiniteError
         If a number is not finite.
     """
-    name = first_non_finite(parameters)
-    what = f"parameter {name}"
-    if name is None:
-        name = first_non_finite({slot: slots[slot] for slot in slots if "/" in slot})
-        what = f"the optimizer's {name}"
+    name = first_non_finite(arrays)
     if name is not None:
         raise NonFiniteError(
-            f"{where}: {what} is not finite any more, so nothing was saved, and the checkpoints "
-            "before are as they were. Go on from the last of them with a lower "
+            f"{where}: {called} {name} is not finite any more, so nothing was saved, and the "
+            "checkpoints before are as they were. Go on from the last of them with a lower "
             "training.learning_rate or a smaller training.max_grad_norm"
         )
 

@@ -65,7 +65,7 @@ class TransformerConfig(BaseModel):
     norm_eps: float = Field(default=1e-5, gt=0.0, allow_inf_nan=False)
     tie_embeddings: bool = True
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.contracts import Metric, Stateful
 from tisslm.errors import PluginError
 
 __all__ = ["Checks", "ConformanceError", "Report"]
@@ -165,6 +167,17 @@ def keeps_final_methods(checks: Checks, cls: type[Any]) -> None:
         if getattr(method, "__final__", False):
             own = getattr(cls, name)
             checks.that(own is method, f"{name} as the contract has it", f"{own.__qualname__}")
+
+
+def own_metrics_are_declared(checks: Checks, make: Callable[[], Stateful], *_: object) -> None:
+    """Check that ``metrics`` gives numbers which ``declares`` names, and is only a question."""
+    part = make()
+    checks.same(all(isinstance(one, Metric) for one in part.declares), True, "declares")
+    found = dict(part.metrics())
+    checks.same(found.keys() - {one.name for one in part.declares}, set(), "undeclared metrics")
+    for name, value in found.items():
+        checks.that(isinstance(value, Real), f"metric {name!r} to be a number", repr(value))
+    checks.same(list(part.metrics()), list(found), "names of metrics asked for again")
 
 
 def _first_difference(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import IGNORE_INDEX, Dataset
 from tisslm.errors import ConfigError
-from tisslm.testing.checks import Checks, Report, keeps_final_methods
+from tisslm.testing.checks import Checks, Report, keeps_final_methods, own_metrics_are_declared
 from tisslm.testing.examples import option_sets
 from tisslm.tokenizers.byte import ByteTokenizer
 
@@ -284,4 +284,5 @@ PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     the_same_seed_gives_the_same_batches,
     a_streamed_batch_is_good_until_the_next_but_one,
     iterating_gives_an_epoch_then_the_next,
+    own_metrics_are_declared,
 )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 
+from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.errors import ConfigError
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import Registry, load_registry
 from tisslm.testing.gradients.kernels import kernel_cases
 from tisslm.testing.gradients.layers import layer_cases
@@ -24,7 +24,8 @@ def check_gradients(
     component: str | None = None,
     registry: Registry | None = None,
     *,
-    model: TransformerConfig | None = None,
+    model: ModelConfig | None = None,
+    family: ModelFamily | None = None,
 ) -> list[GradientRow]:
     """Compare every backward with central differences in float64, and float32 with float64.
 
@@ -39,9 +40,11 @@ def check_gradients(
         A name or a kind (kernel, layer, head, loss, model, optimizer); left out, everything.
     registry : Registry, optional
         Where losses and optimizers come from; left out, everything that is installed.
-    model : TransformerConfig, optional
-        Check this model alone, in place of tiny ones. It is made in both types, so it should
-        be small.
+    model : ModelConfig, optional
+        Check the model of this shape alone, in place of tiny ones. It is made in both types, so it
+        should be small.
+    family : ModelFamily, optional
+        What makes it; left out, the family of Transformers.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def check_gradients(
     """
     registry = load_registry() if registry is None else registry
     if model is not None:
-        cases = model_cases(model)
+        cases = list(model_cases(model, family))
         optimizers = False
     else:
         cases = [*kernel_cases(), *layer_cases(), *loss_cases(registry), *model_cases()]

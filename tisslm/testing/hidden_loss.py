@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import IGNORE_INDEX, Batch, Loss
-from tisslm.testing.checks import Checks
+from tisslm.testing.checks import Checks, own_metrics_are_declared
 from tisslm.testing.differences import FLOAT64, Tally, compare_with_differences
 from tisslm.testing.examples import normal
 
@@ -94,4 +94,5 @@ HIDDEN_PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     the_gradient_is_that_of_central_differences,
     loss_and_gradient_are_linear_in_the_weights,
     float32_and_float64_agree,
+    own_metrics_are_declared,
 )

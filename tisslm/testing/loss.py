@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import IGNORE_INDEX, Loss, target_weights
 from tisslm.errors import TissLMError
-from tisslm.testing.checks import Checks, Report, keeps_final_methods
+from tisslm.testing.checks import Checks, Report, keeps_final_methods, own_metrics_are_declared
 from tisslm.testing.differences import FLOAT64, Tally, compare_with_differences
 from tisslm.testing.examples import normal, option_sets
 from tisslm.testing.hidden_loss import HIDDEN_PROPERTIES
@@ -223,4 +223,5 @@ PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     forward_and_backward_are_those_of_the_tile,
     the_same_tile_gives_the_same_bits,
     float32_and_float64_agree,
+    own_metrics_are_declared,
 )

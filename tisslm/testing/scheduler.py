@@ -11,7 +11,7 @@ from typing import Any
 
 from tisslm.contracts import Optimizer, Scheduler
 from tisslm.memory import Parameters
-from tisslm.testing.checks import Checks, Report, keeps_final_methods
+from tisslm.testing.checks import Checks, Report, keeps_final_methods, own_metrics_are_declared
 from tisslm.testing.examples import option_sets
 
 __all__ = ["check_scheduler"]
@@ -152,4 +152,5 @@ PROPERTIES: tuple[Callable[[Checks, Make, int], None], ...] = (
     lr_at_is_a_pure_function,
     step_applies_the_rate,
     a_restored_state_gives_the_same_rates,
+    own_metrics_are_declared,
 )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tisslm.contracts import Histogram, RunInfo, Sink, Text
-from tisslm.testing.checks import Checks, Report, keeps_final_methods
+from tisslm.testing.checks import Checks, Report, keeps_final_methods, own_metrics_are_declared
 from tisslm.testing.examples import option_sets
 
 __all__ = ["check_sink"]
@@ -210,4 +210,5 @@ PROPERTIES: tuple[Callable[[Checks, Make, Path], None], ...] = (
     a_new_run_keeps_what_an_earlier_one_wrote,
     two_runs_do_not_share_anything,
     takes_every_kind_that_it_accepts,
+    own_metrics_are_declared,
 )

@@ -81,8 +81,7 @@ def planned_room(
     if "activations" in wants:
         sizes["rows"] = PIECE * itemsize
     if "attention" in wants:
-        heads = getattr(getattr(model, "config", None), "n_head", 0)
-        sizes["entropy"] = batch * heads * time * itemsize
+        sizes["entropy"] = batch * model.n_head * time * itemsize
     if "updates" in wants:
         sizes["updates"] = parameters.data.nbytes
     if "gradients" in wants and precision == "fp16":

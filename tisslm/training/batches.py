@@ -44,7 +44,7 @@ def fit_dataset(dataset: Dataset, model: Model, where: str, rows: int, seed: int
     ConfigError
         If windows are longer than the model takes, or ids are outside its vocabulary.
     """
-    if not hasattr(dataset, "seq_len"):
+    if not dataset.seq_len:
         dataset.seq_len = model.seq_len
     if dataset.seq_len > model.seq_len:
         raise ConfigError(

@@ -26,9 +26,10 @@ from tisslm.errors import ConfigError
 from tisslm.optim.loss_scaling import LossScaler, make_scaler
 from tisslm.registry import Registry
 from tisslm.tracking.monitoring import check_monitors
+from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.tracking.sink_group import SinkGroup
 
-__all__ = ["Components", "Given", "Wanted", "build_components", "describe"]
+__all__ = ["Components", "Given", "Wanted", "build_components", "check_kept", "describe"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Components:
         None where the run has none.
     scaler : LossScaler
         Its scale is 1 unless the precision is fp16.
+    own : OwnMetrics
+        What parts measure of themselves.
     """
 
     model: Model
@@ -87,6 +90,7 @@ class Components:
     val_dataset: Dataset | None
     tokenizer: Tokenizer | None
     scaler: LossScaler
+    own: OwnMetrics
 
     def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
         """Yield key, name and part of those that may remember something; every run's are left out.
@@ -108,6 +112,28 @@ class Components:
                 seen[key] = seen.get(key, 0) + 1
                 number = f" {seen[key]}" if seen[key] > 1 else ""
                 yield f"{key}{number}", f"{kind} {name_of(part)}{number}", part
+
+
+def check_kept(where: str, part: object, contract: type) -> None:
+    """Refuse an object that does not keep the contract of its place.
+
+    Parameters
+    ----------
+    where : str
+        Name of the argument, for messages.
+    part : object
+    contract : type
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    if not isinstance(part, contract):
+        raise ConfigError(
+            f"Trainer: {where}: expected a tisslm.contracts.{contract.__name__}, got "
+            f"{type(part).__name__}; derive its class from it"
+        )
 
 
 def build_components(
@@ -147,21 +173,31 @@ def build_components(
         raise ConfigError(
             f"communicator: this version trains in one process, got {communicator.size}"
         )
+    loss, monitors = build("loss", wanted.loss), list(given.monitors)
+    sinks = SinkGroup((build("sink", sink) for sink in wanted.sinks), on_error=config.on_sink_error)
+    measured: list[tuple[str, Stateful | None]] = [
+        ("loss", loss),
+        ("scheduler", scheduler),
+        ("dataset", given.dataset),
+        *(("sink", sink) for sink in sinks),
+        *(("monitor", monitor) for monitor in monitors),
+    ]
     parts = Components(
         model=given.model,
         optimizer=optimizer,
         scheduler=scheduler,
-        loss=build("loss", wanted.loss),
+        loss=loss,
         validation_loss=build("loss", "cross_entropy"),
         communicator=communicator,
-        monitors=list(given.monitors),
-        sinks=SinkGroup(
-            (build("sink", sink) for sink in wanted.sinks), on_error=config.on_sink_error
-        ),
+        monitors=monitors,
+        sinks=sinks,
         dataset=given.dataset,
         val_dataset=given.val_dataset,
         tokenizer=given.tokenizer,
         scaler=make_scaler(parameters, config, precision),
+        own=OwnMetrics(
+            (f"{kind} {name_of(part)}", part) for kind, part in measured if part is not None
+        ),
     )
     check_monitors(parts.monitors)
     return parts
@@ -181,11 +217,11 @@ def describe(config: TrainingConfig, parts: Components) -> dict[str, Any]:
         Nested tables of plain values, as a configuration file has them.
     """
     found: dict[str, Any] = {"training": config.model_dump(exclude_none=True)}
-    shape = getattr(parts.model, "config", None)
-    if shape is not None:
-        found["model"] = shape.model_dump(exclude_none=True)
-    for name in ("optimizer", "scheduler", "loss"):
-        part = getattr(parts, name)
+    shape = parts.model.settings()
+    if shape:
+        found["model"] = {key: value for key, value in shape.items() if value is not None}
+    named = {"optimizer": parts.optimizer, "scheduler": parts.scheduler, "loss": parts.loss}
+    for name, part in named.items():
         plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
         options = {k: v for k, v in plain.items() if not k.startswith("_")}
         found[name] = {"name": name_of(part), **options}

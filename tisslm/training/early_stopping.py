@@ -24,11 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts.metric_values import resolve_mode
+from tisslm.config.metric_types import Metric, names_text
+from tisslm.config.metrics import BEST, resolve_mode
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.system.safe_files import show
 
-__all__ = ["TRAIN_LOSS", "Standing", "Stopping", "check_bytes", "check_evaluations", "recent_loss"]
+__all__ = [
+    "TRAIN_LOSS",
+    "Standing",
+    "Stopping",
+    "check_bytes",
+    "check_evaluations",
+    "check_metric",
+    "recent_loss",
+]
 
 #: The metric that needs no validation data: the mean of the losses since the last look.
 TRAIN_LOSS = "train/loss"
@@ -81,6 +90,8 @@ class Stopping:
     config : TrainingConfig
         ``best_metric``, ``best_mode``, and the settings of early stopping. Patience may be
         changed at any time; the metric is that of the start.
+    own : sequence of Metric
+        What the parts of the run declare.
 
     Attributes
     ----------
@@ -89,11 +100,11 @@ class Stopping:
         Why the last ``train`` ended early, "" if it did not; ``restore_best`` does not change it.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, own: Sequence[Metric] = ()) -> None:
         self.config = config
         self.ended = ""
         metric = config.best_metric
-        self.standing = Standing(metric, resolve_mode(metric, config.best_mode))
+        self.standing = Standing(metric, resolve_mode(metric, config.best_mode, own))
 
     def observe(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Take note of an evaluation.
@@ -149,6 +160,7 @@ class Stopping:
         than = "no value was finite" if now.bar is None else f"none was better than {now.bar:.6g}"
         margin = f" by more than {delta:g}" if delta and now.bar is not None else ""
         what = "mean" if now.metric == TRAIN_LOSS else "evaluation"
+        what = what if now.metric in BEST else "value"
         count = f"{now.waited} {what}{'s' if now.waited > 1 else ''}"
         return f"{now.metric}: of the last {count}, {than}{margin}"
 
@@ -172,8 +184,7 @@ class Stopping:
     def read(self, saved: object, where: Path) -> Standing:
         """Return the standing that ``state`` has written; nothing is taken over yet.
 
-        A run that compares by another metric than the saved one begins anew, and says so if it
-        matters.
+        A run that compares by another metric than the saved one begins anew.
 
         Parameters
         ----------
@@ -190,16 +201,24 @@ class Stopping:
         if saved == {}:  # of a checkpoint from before there was any
             return own
         found = _parse(saved, where)
-        if (found.metric, found.mode) == (own.metric, own.mode):
-            return found
-        if self.config.early_stopping_patience or self.config.restore_best:
+        return found if (found.metric, found.mode) == (own.metric, own.mode) else own
+
+    def check(self, saved: object, where: Path) -> None:
+        """Check what ``read`` will be given, and say if the best begins anew, where it matters.
+
+        Parameters and errors are those of ``read``.
+        """
+        if saved == {} or not (self.config.early_stopping_patience or self.config.restore_best):
+            self.read(saved, where)
+            return
+        found, own = _parse(saved, where), self.standing
+        if (found.metric, found.mode) != (own.metric, own.mode):
             warnings.warn(
                 f"{where}: the best so far is by {found.metric} ({found.mode}), and the run now "
                 f"goes by {own.metric} ({own.mode}): the best and its patience begin anew",
                 RuntimeWarning,
                 stacklevel=5,
             )
-        return own
 
 
 def _parse(saved: object, where: Path) -> Standing:
@@ -233,6 +252,37 @@ def recent_loss(losses: Sequence[float], config: TrainingConfig) -> float:
     """
     window = losses[-max(1, config.validation_frequency) :]
     return math.fsum(window) / len(window)
+
+
+def check_metric(config: TrainingConfig, own: Sequence[Metric]) -> None:
+    """Make sure that the run has its best metric, and that its direction is known.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    own : sequence of Metric
+        What parts declare that can be asked at any step.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither in the table of metrics nor declared, or says no direction.
+    """
+    name = config.best_metric
+    if name in BEST:
+        return
+    known = {metric.name: metric for metric in own}
+    if name not in known:
+        theirs = f"which are {names_text(known)}" if known else "which are none"
+        raise ConfigError(
+            f"training.best_metric: expected {names_text(BEST)}, or a metric that the parts of "
+            f'this run declare, {theirs}; got "{name}"'
+        )
+    if config.best_mode == "auto" and not known[name].better:
+        raise ConfigError(
+            f'training.best_mode: expected "min" or "max", since {name} does not say which is '
+            'better, got "auto"'
+        )
 
 
 def check_bytes(config: TrainingConfig, has_tokenizer: bool) -> None:
@@ -274,7 +324,7 @@ def check_evaluations(config: TrainingConfig, needs_evaluations: bool, evaluates
         If there are no data or no times to evaluate.
     """
     patience = config.early_stopping_patience
-    if config.best_metric == TRAIN_LOSS and not needs_evaluations:
+    if not config.best_metric.startswith("eval/") and not needs_evaluations:
         evaluates = True  # which takes no validation data
     who = "training.early_stopping_patience" if patience else ""
     who = who or ("scheduler" if needs_evaluations else "")

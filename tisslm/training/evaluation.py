@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.config import TrainingConfig
+from tisslm.config.metrics import METRICS
 from tisslm.contracts import (
     IGNORE_INDEX,
     Batch,
@@ -143,7 +144,7 @@ def evaluate(
     """
     start = time.perf_counter()
     ranking = _Ranking(loss) if loss.needs == "logits" else None
-    if tokenizer is not None and getattr(dataset, "vocab_size", 0) > tokenizer.vocab_size:
+    if tokenizer is not None and dataset.vocab_size > tokenizer.vocab_size:
         tokenizer = None
     total, targets, nbytes, windows = 0.0, 0, 0, 0
     for x_BT, y_BT, *begins in _spread(dataset, batch_size, max_batches):
@@ -199,10 +200,6 @@ class _Ranking(Loss):
         return self._loss.tile(logits_NV, targets_N, weights_N, gradient=gradient)
 
 
-#: Metrics of an evaluation that no decision may hang on.
-OF_THE_MACHINE = ("eval/runtime", "eval/samples_per_second")
-
-
 def evaluate_now(
     parts: Components,
     config: TrainingConfig,
@@ -236,7 +233,7 @@ def evaluate_now(
         check=check,
     )
     metrics = found.metrics()
-    told = {name: metrics[name] for name in metrics if name not in OF_THE_MACHINE}
+    told = {name: metrics[name] for name in metrics if not METRICS[name].of_machine}
     finite = {name: value for name, value in told.items() if math.isfinite(value)}
     state.evaluation = {"step": step, **finite}
     if math.isfinite(found.loss):

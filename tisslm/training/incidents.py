@@ -389,7 +389,8 @@ def _advice(incident: Incident, stuck: str, precision: str) -> str:
             "Lower training.learning_rate or look at these samples; training.spike_action = "
             '"warn" goes on over spikes'
         )
-    finding, fault = incident.finding, getattr(incident.finding, "fault", None)
+    finding = incident.finding
+    fault = None if finding is None else finding.fault
     if finding is not None and finding.recurs is False:
         return "Go on from the last checkpoint, on another machine or after a test of this one"
     if fault is not None and fault.kind in ("parameter", "state"):

@@ -82,12 +82,13 @@ class Loop:
         session.run.clean()
         session.run.write_config(session.settings)
         session.run.write_environment(describe_environment())
+        session.run.write_declared(session.parts.own.declared)
         checkpoint.clean(session.run.checkpoints)
         checkpoint.set_aside(session.run.checkpoints, session.state.step)
         incidents.set_aside(session.run.path, session.state.position)
         self._finish_writing()  # of a train() that a second signal ended
         found = session.take()
-        nbytes = sum(a.nbytes for part in (found.model, found.optimizer) for a in part.values())
+        nbytes = found.nbytes
         background = session.config.async_save
         session.saver = make_saver(session.saver.write, found, background=background)
         session.leaving.save_seconds = lambda: session.saver.expected_seconds(nbytes)
@@ -134,6 +135,7 @@ class Loop:
             self.owner.move(session.run.path)
         session.run.write_config(session.settings)
         session.run.write_environment(describe_environment())
+        session.run.write_declared(session.parts.own.declared)
         with suppress(CheckpointError, RunDirectoryError):  # of the thread that saves
             session.saver.wait()
         session.parts.optimizer.zero_grad()  # those of a window that is dropped
@@ -188,6 +190,7 @@ class Loop:
             max_steps=session.max_steps,
             parameters=session.parts.model.parameters.count,
             begun=self._begun,
+            declared=session.parts.own.declared,
         )
 
     # ------------------------------------------------------------------ steps
@@ -237,7 +240,7 @@ class Loop:
         """Return what the sinks are told of an update, nothing if it is not their turn."""
         session, state, metrics = self.session, self.session.state, dict(result.observed)
         if is_logged(state.step, session.config, session.max_steps):
-            metrics = {**self.metrics.line(result, state), **metrics}
+            metrics = {**self.metrics.line(result, state), **session.parts.own.ask(), **metrics}
             if session.config.max_grad_norm > 0.0:
                 state.count_report()
         return metrics
@@ -245,7 +248,7 @@ class Loop:
     def _after_step(self, batches: Prefetch) -> None:
         """Sample, evaluate and save when it is their turn, while nothing else reads the dataset."""
         self._sample()
-        self._look_at_losses()
+        self._look_at_training()
         if self._evaluates():
             batches.settle()
             self._evaluate()
@@ -257,7 +260,7 @@ class Loop:
         """Make samples and evaluation of the last step, which the run left out when it left."""
         state = self.session.state
         self._sample()
-        self._look_at_losses()
+        self._look_at_training()
         if state.step and self._evaluates() and state.evaluation.get("step") != state.step:
             self._evaluate()
             if self._saves() or self._keeps():
@@ -268,13 +271,17 @@ class Loop:
         check = session.leaving.check
         evaluate_now(session.parts, session.config, session.state, session.stopping, check)
 
-    def _look_at_losses(self) -> None:
-        """Where the run goes by the losses of training, look at them when it would evaluate."""
+    def _look_at_training(self) -> None:
+        """Where the run goes by its losses or by a part's metric, look when it would evaluate."""
         session, every = self.session, self.session.config.validation_frequency
         step, stopping = session.state.step, session.stopping
-        if stopping.standing.metric == TRAIN_LOSS and step and every and step % every == 0:
+        if stopping.standing.metric.startswith("eval/") or not every or not step or step % every:
+            return
+        if stopping.standing.metric == TRAIN_LOSS:
             loss = recent_loss(session.state.loss_history, session.config)
             stopping.observe(step, {TRAIN_LOSS: loss})
+        else:
+            stopping.observe(step, session.parts.own.ask())
 
     def _evaluates(self) -> bool:
         """Tell whether it is time to evaluate: by the steps, or because the best are kept."""
@@ -302,7 +309,7 @@ class Loop:
         """Go back to the best checkpoint, unless that is where the run is."""
         session = self.session
         standing = session.stopping.standing
-        if standing.metric.startswith("eval/") and standing.best is None:
+        if standing.metric != TRAIN_LOSS and standing.best is None:
             warnings.warn(
                 f"training.restore_best: no value of {standing.metric} was finite; the parameters "
                 "stay those of the last step",

@@ -205,7 +205,7 @@ class Session:
         """
         taken, parts = self.take(), self.parts
         copy = CheckpointCopy(taken).take(taken)
-        rate, epoch = parts.optimizer.get_lr(), getattr(parts.dataset, "epoch", 0)
+        rate, epoch = parts.optimizer.get_lr(), 0 if parts.dataset is None else parts.dataset.epoch
         try:
             yield
         finally:

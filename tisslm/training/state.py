@@ -173,8 +173,8 @@ class TrainerState:
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what would be long in JSON: ``loss_history``, float64 of shape (n,), a copy."""
-        return {"loss_history": self.loss_history.as_array().copy()}
+        """Return what would be long in JSON: ``loss_history``, float64 of shape (n,), a view."""
+        return {"loss_history": self.loss_history.as_array()}
 
     @classmethod
     def load(

@@ -66,7 +66,7 @@ class StepMetrics:
 
     def begin(self) -> None:
         """Measure what later figures are compared with; takes a tenth of a second."""
-        if getattr(self._parts.model, "dtype", "float32") == "float32":
+        if self._parts.model.dtype == "float32":
             self._peak = ops.peak_gflops(self._precision)
         self._use.begin()
 
@@ -142,8 +142,7 @@ class StepMetrics:
 
     def _flops_per_token(self) -> int:
         """Count a training step's operations per token; 0 for a model that does not say."""
-        count = getattr(self._parts.model, "flops_per_token", None)
-        return 0 if count is None else int(count(self._time))
+        return self._parts.model.flops_per_token(self._time) or 0
 
     def summary(self, seconds: float, tokens_seen: int) -> dict[str, float | None]:
         """Return the figures of the whole run under the names of Hugging Face's Trainer.

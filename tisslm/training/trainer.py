@@ -22,8 +22,15 @@ from tisslm.registry import Registry, load_registry
 from tisslm.tracking.monitoring import Monitoring, wants_of
 from tisslm.tracking.pass_arrays import Room, planned_room
 from tisslm.training.batches import few_windows, fit_dataset, steps_per_epoch
-from tisslm.training.components import Components, Given, Wanted, build_components, describe
-from tisslm.training.early_stopping import Stopping, check_bytes, check_evaluations
+from tisslm.training.components import (
+    Components,
+    Given,
+    Wanted,
+    build_components,
+    check_kept,
+    describe,
+)
+from tisslm.training.early_stopping import Stopping, check_bytes, check_evaluations, check_metric
 from tisslm.training.evaluation import evaluate
 from tisslm.training.interruption import Leaving
 from tisslm.training.loop import Loop
@@ -31,7 +38,7 @@ from tisslm.training.memory_plan.planner import Planner, RunPlan, settle
 from tisslm.training.passes import resolve_precision
 from tisslm.training.samples import make_sampler
 from tisslm.training.session import Session
-from tisslm.training.snapshot import Snapshot
+from tisslm.training.snapshot import Conditions, Snapshot
 from tisslm.training.state import LossHistory, TrainerState
 from tisslm.training.step import Step
 
@@ -162,10 +169,12 @@ class Trainer:
         if config.threads is not None:
             ops.set_threads(config.threads)
         registry = load_registry() if registry is None else registry
-        tokenizer = tokenizer or getattr(dataset, "tokenizer", None)
+        check_kept("model", model, Model)
         for given, where in ((dataset, "dataset"), (val_dataset, "val_dataset")):
             if given is not None:
+                check_kept(where, given, Dataset)
                 fit_dataset(given, model, where, config.rows_per_update, config.seed)
+        tokenizer = tokenizer or (None if dataset is None else dataset.tokenizer)
         dataset, val_dataset = few_windows(dataset, val_dataset, config)
         if plan is None:
             data = (dataset, val_dataset)
@@ -405,10 +414,12 @@ def _compose(
     sampler = make_sampler(parts.model, parts.tokenizer, config)
     check_evaluations(config, parts.scheduler.needs_evaluations, has_valid)
     check_bytes(config, parts.tokenizer is not None)
-    leaving, stopping = Leaving(parts.communicator), Stopping(config)
+    check_metric(config, parts.own.comparable)
+    leaving, stopping = Leaving(parts.communicator), Stopping(config, parts.own.declared)
     wants, rows = wants_of(parts.monitors), config.batch_size
     room = Room(planned_room(wants, parts.model, rows, plan.time, precision))
     monitoring = Monitoring(parts.monitors, parts.model, room)
+    conditions = Conditions(parts, config, precision, settings.get("scheduler") or {})
     run, saved = open_run(config, settings)
     session = Session(
         config=config,
@@ -419,11 +430,9 @@ def _compose(
         imports=plan.imports,
         max_steps=max_steps,
         step=Step(parts, config, precision, monitoring, leaving.check, max_steps),
-        snapshot=Snapshot(
-            parts, config, precision, stopping, registry, settings.get("scheduler") or {}
-        ),
+        snapshot=Snapshot(conditions, stopping, registry),
         run=run,
-        retention=keeping(config, has_valid),
+        retention=keeping(config, has_valid, parts.own.declared),
         leaving=leaving,
         stopping=stopping,
         sampler=sampler,

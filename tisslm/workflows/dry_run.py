@@ -171,7 +171,7 @@ def _kept(trainer: Trainer, remaining: int) -> int:
     config, first = trainer.config, trainer.current_step
     last = first + remaining
     rhythms = [config.save_every]
-    if config.restore_best and config.best_metric.startswith("eval/"):
+    if config.restore_best:
         rhythms.append(config.validation_frequency)  # each may be the best so far, and is saved
     saves = len({last}.union(*(_multiples(every, first, last) for every in rhythms)))
     if trainer.retention.newest == 0:
@@ -181,9 +181,7 @@ def _kept(trainer: Trainer, remaining: int) -> int:
 
 
 def _checkpoint_bytes(trainer: Trainer) -> int:
-    found = trainer.session.take()
-    arrays = [*found.model.values(), *found.optimizer.values(), *found.trainer_arrays.values()]
-    return sum(array.nbytes for array in arrays) + SMALL_FILES
+    return trainer.session.take().nbytes + SMALL_FILES
 
 
 def _room(path: Path) -> int:

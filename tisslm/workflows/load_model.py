@@ -11,17 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from tisslm import checkpoint
+from tisslm.checkpoint import CONFIG, MODEL
+from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
 from tisslm.checkpoint.resume import open_run
-from tisslm.checkpoint.run_directory import CONFIG
+from tisslm.checkpoint.run_directory import CONFIG as RUN_CONFIG
 from tisslm.config import RunConfig
 from tisslm.config.sections import FAMILY
 from tisslm.contracts import Model, ModelFamily, Tokenizer
-from tisslm.errors import CheckpointError, ConfigError
+from tisslm.errors import CheckpointError, ConfigError, PluginError
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.registry import Registry, load_registry
+from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import kind_of
 
 __all__ = ["load_model", "load_run_config", "saved_tokenizer"]
+
+#: The files that are read for a model without its run.
+_OF_A_MODEL = (MODEL, CONFIG, TOKENIZER, HF_TOKENIZER)
 
 
 def load_model(
@@ -52,11 +58,12 @@ def load_model(
     """
     registry = load_registry() if registry is None else registry
     place = checkpoint.find(path)
-    where, found = place.path, checkpoint.read(place, optimizer=False)
+    where, found = place.path, checkpoint.read(place, _OF_A_MODEL)
     model = _model(found, registry, where)
-    if found.tokenizer is None:
+    saved = checkpoint.read_tokenizer(found)
+    if saved is None:
         return model, None
-    tokenizer = _tokenizer(found.tokenizer, registry, where)
+    tokenizer = _tokenizer(saved, registry, where)
     if tokenizer.vocab_size > model.vocab_size:
         raise CheckpointError(
             f"{where}: its tokenizer has {tokenizer.vocab_size} ids, its model a vocabulary of "
@@ -67,25 +74,47 @@ def load_model(
 
 def _model(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Model:
     """Build the model of a checkpoint on the parameters that it holds."""
-    values = dict(found.model_config)
-    family: ModelFamily = registry.get("model", values.pop("family", FAMILY))()
+    config, saved = found[CONFIG], found[MODEL]
+    values = dict(config)
+    name = values.pop("family", None)
+    family = _family(FAMILY if name is None else name, registry, where)
     try:
+        if "preset" in values:
+            raise ConfigError("model.preset: a checkpoint has every value and names no preset")
         shape = family.configure(**values)
-        _check_sizes(family.parameters(shape), found.model, where)
-        dtypes = {str(kind_of(found.model, name)[1]) for name in found.model}
+        _check_sizes(family.parameters(shape), saved, where)
+        dtypes = {str(kind_of(saved, name)[1]) for name in saved}
         dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
         parameters = Parameters(family.parameters(shape), dtype)
         model = family.build(shape, dtype=dtype, parameters=parameters)
     except ConfigError as error:
+        wanted = "a Transformer" if name is None else f"a model of the family {show(name)}"
         raise CheckpointError(
-            f"{where / 'config.json'}: expected the configuration of a Transformer, got another "
+            f"{where / CONFIG.name}: expected the configuration of {wanted}, got another "
             f"({error}); give a checkpoint that tisslm train has written"
         ) from error
     arrays = parameters.state()
-    checkpoint.check_parameters(arrays, found.model, str(where))
+    checkpoint.check_parameters(arrays, saved, str(where))
     for name, array in arrays.items():
-        array[...] = found.model[name]
+        array[...] = saved[name]
     return model
+
+
+def _family(name: object, registry: Registry, where: Path) -> ModelFamily:
+    """Return the family of a checkpoint, which names it as ``[model] family`` does."""
+    if not isinstance(name, str):
+        raise CheckpointError(
+            f"{where / CONFIG.name}: family: expected the name of a family of models, got "
+            f"{show(name)}; the checkpoint is damaged, use an earlier one"
+        )
+    try:
+        part = registry.part("model", name)
+    except PluginError as error:
+        raise PluginError(
+            f"{where / CONFIG.name}: {error} Install the plugin that its run was made with"
+        ) from error
+    family: ModelFamily = part.load()()
+    return family
 
 
 def _check_sizes(specs: Iterable[ParameterSpec], arrays: Mapping[str, Any], where: Path) -> None:
@@ -95,8 +124,8 @@ def _check_sizes(specs: Iterable[ParameterSpec], arrays: Mapping[str, Any], wher
         if found != spec.shape:
             got = "none" if found is None else f"one of {found}"
             raise CheckpointError(
-                f"{where / 'config.json'}: expected an array {spec.name} of shape {spec.shape} in "
-                f"model.safetensors, got {got}; the two files are of different runs, use another "
+                f"{where / CONFIG.name}: expected an array {spec.name} of shape {spec.shape} in "
+                f"{MODEL.name}, got {got}; the two files are of different runs, use another "
                 "checkpoint"
             )
 
@@ -105,7 +134,7 @@ def _tokenizer(saved: Mapping[str, Any], registry: Registry, where: Path) -> Tok
     name, state = saved.get("name"), saved.get("state")
     if not isinstance(name, str) or not isinstance(state, dict):
         raise CheckpointError(
-            f"{where / 'tokenizer_state.json'}: expected a tokenizer's name and state; the "
+            f"{where / TOKENIZER.name}: expected a tokenizer's name and state; the "
             "checkpoint is damaged, use an earlier one"
         )
     try:
@@ -134,8 +163,10 @@ def saved_tokenizer(config: RunConfig, registry: Registry) -> tuple[str, Tokeniz
         If the checkpoint is missing or damaged.
     """
     _, place = open_run(config.training, config.resolved())
-    found = None if place is None else checkpoint.read(place, optimizer=False).tokenizer
-    if place is None or found is None:
+    if place is None:
+        return None
+    found = checkpoint.read_tokenizer(checkpoint.read(place, (TOKENIZER, HF_TOKENIZER)))
+    if found is None:
         return None
     return found["name"], _tokenizer(found, registry, place.path), place.path
 
@@ -155,12 +186,12 @@ def load_run_config(path: checkpoint.Where) -> RunConfig:
     """
     where = checkpoint.find(path).path.absolute()
     for folder in where.parents:
-        if (folder / CONFIG).is_file():
-            config = _read_config(folder / CONFIG)
+        if (folder / RUN_CONFIG).is_file():
+            config = _read_config(folder / RUN_CONFIG)
             if folder / config.training.checkpoint_dir == where.parent:
                 return config
     raise CheckpointError(
-        f"{where}: expected the run's {CONFIG} in a folder above it, found none; leave the "
+        f"{where}: expected the run's {RUN_CONFIG} in a folder above it, found none; leave the "
         "checkpoint in its run directory"
     )
 

@@ -66,4 +66,4 @@ def test_a_run_learns_goes_on_exactly_and_carries_its_tokenizer(
     _, tokenizer = load_model(half)
     assert isinstance(tokenizer, TiktokenTokenizer)
     assert tokenizer.encode(text) == whole.tokenizer.encode(text)
-    assert checkpoint.read(half).tokenizer["name"] == "tiktoken"
+    assert checkpoint.read_tokenizer(checkpoint.read(half))["name"] == "tiktoken"

@@ -16,7 +16,8 @@ from fuzz.targets.toml import changed_toml
 from metric_lines import rows, write_run
 
 from tisslm.checkpoint import owner
-from tisslm.contracts import RunInfo
+from tisslm.checkpoint.declared_metrics import DECLARED, plain_declarations
+from tisslm.contracts import Figure, Metric, RunInfo
 from tisslm.system.process_identity import Identity
 from tisslm.tracking.report import catalogue, facts, write_report
 from tisslm.tracking.report.reading import read_run
@@ -35,9 +36,18 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         write_run(folder, rows(12, 1, look=6))
-        owned = vars(Identity.own()) | {"pid": 2**22 - 1}  # of no process
-        (folder / ".owner.json").write_text(json.dumps(owned))
+        gone = vars(Identity.own()) | {"pid": 2**22 - 1}  # of no process
+        (folder / ".owner.json").write_text(json.dumps(gone))
         (folder / "metrics.csv").write_text("step,train/loss\n1,2.0\n2,1.5\n3,NaN\n")
+        declared = plain_declarations(
+            [
+                Metric("mine/x", "x", "GiB", better="min", figure=Figure("x", "X", log=True)),
+                Metric("mine/y", "y", format="{:count}", line="y {:.2f}"),
+            ]
+        )
+        (folder / DECLARED).write_text(json.dumps(declared))
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 12, "mine/x": 1.5, "mine/y": 3}\n')
         self.good = {path.name: path.read_bytes() for path in folder.iterdir()}
         self.drawn = True
         owner.PATIENCE = 0.0  # a damaged file is looked at for two seconds, else

@@ -14,7 +14,16 @@ from checkpoints import reseal
 from fuzz.mutators import changed_bytes, changed_value, written
 from fuzz.targets.vocabulary import use
 
-from tisslm.checkpoint import Checkpoint, write
+from tisslm.checkpoint import (
+    CONFIG,
+    MODEL,
+    OPTIMIZER,
+    TRAINER,
+    TRAINER_ARRAYS,
+    Checkpoint,
+    tokenizer_files,
+    write,
+)
 from tisslm.models.generation import Sampling, sample
 from tisslm.models.transformer import Transformer
 from tisslm.models.transformer_config import TransformerConfig
@@ -93,14 +102,15 @@ class Files:
         self.registry = load_registry()
         config = TransformerConfig(n_layer=1, n_head=2, n_embd=8, seq_len=8, vocab_size=300)
         model = Transformer(config, seed=1)
-        kept = Checkpoint(
-            model=model.parameters.state(),
-            model_config=config.model_dump(),
-            optimizer={"step": np.array([1])},
-            trainer={"global_step": 1},
-            tokenizer={"name": "bpe", "state": {"tokenizer": self.good["byte-level"]}},
-        )
-        self.checkpoint = write(folder, 1, kept)
+        files = {
+            MODEL: model.parameters.state(),
+            CONFIG: config.values(),
+            OPTIMIZER: {"step": np.array([1])},
+            TRAINER: {"global_step": 1},
+            TRAINER_ARRAYS: {},
+        }
+        tokenizer = {"name": "bpe", "state": {"tokenizer": self.good["byte-level"]}}
+        self.checkpoint = write(folder, 1, Checkpoint(files | tokenizer_files(tokenizer)))
 
     def _write(self, case: Path, content: bytes) -> None:
         case.mkdir(parents=True)

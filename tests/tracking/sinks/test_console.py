@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tisslm.contracts import RunInfo, Text
+from tisslm.contracts import Metric, RunInfo, Text
 from tisslm.errors import ConfigError
 from tisslm.tracking.sinks._line import describe_evaluation, position
 from tisslm.tracking.sinks.console import ConsoleSink
@@ -307,6 +307,18 @@ def test_a_bar_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     sink.open(run())
     sink.close()
     assert "\x1b[" in stream.getvalue()
+
+
+@pytest.mark.parametrize("style", ["bar", "lines"])
+def test_a_metric_that_a_part_declares_is_on_the_line(style: str) -> None:
+    stream = io.StringIO()
+    sink = ConsoleSink(stream=stream, style=style)
+    own = Metric("mine/heat", "heat", line="heat {:.1f}"), Metric("mine/cold", "cold")
+    sink.open(RunInfo(Path(), "run", max_steps=9, declared=own))
+    sink.write(1, {"train/loss": 1.0, "mine/heat": 2.5, "mine/cold": 7.25, "mine/other": 8.0})
+    sink.close()
+    assert "loss 1.0000 | heat 2.5" in stream.getvalue()
+    assert not {"7.25", "8.0"} & set(stream.getvalue().split())
 
 
 def test_plain_lines_need_no_rich() -> None:

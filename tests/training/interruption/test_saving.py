@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tisslm import checkpoint
-from tisslm.checkpoint import Checkpoint
+from tisslm.checkpoint import MODEL, TRAINER_ARRAYS, Checkpoint
 from tisslm.checkpoint.saver import BackgroundSaver, DirectSaver
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.memory.copies import ArrayCopy
@@ -201,12 +201,12 @@ def test_a_checkpoint_is_of_its_step_however_slowly_it_is_written(make_trainer, 
 
     def write(step: int, found: Checkpoint) -> Path:
         gate.wait(20)
-        written[step] = {name: array.copy() for name, array in found.model.items()}
-        written[f"{step}'"] = list(found.trainer_arrays["loss_history"])
+        written[step] = {name: array.copy() for name, array in found[MODEL].items()}
+        written[f"{step}'"] = list(found[TRAINER_ARRAYS]["loss_history"])
         return Path()
 
     state = trainer.session.take()
-    before = {name: array.copy() for name, array in state.model.items()}
+    before = {name: array.copy() for name, array in state[MODEL].items()}
     saver = BackgroundSaver(write, state)
     saver.save(7, state)
     trainer.model.parameters.data[:] = 0.0
@@ -351,7 +351,7 @@ def test_copies_are_equal_in_any_layout_and_type():
 
 
 def test_neighbours_are_copied_in_one_go(make_trainer):
-    state = make_trainer().session.take().model
+    state = make_trainer().session.take()[MODEL]
     room = ArrayCopy(state)
     assert len(list(room._runs(state))) == 1
     copies = room.take(state)

@@ -29,7 +29,7 @@ class GPT2(ModelFamily):
 
     presets = PRESETS
 
-    def configure(self, **values: Any) -> TransformerConfig:
+    def configure(self, /, **values: Any) -> TransformerConfig:
         """Return the shape that settings describe; ``preset`` names one that others change."""
         preset = values.pop("preset", None)
         if preset is None:

@@ -45,6 +45,8 @@ class Cosine(Scheduler):
     arXiv 1608.03983 (one period of it).
     """
 
+    max_steps: int
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -54,7 +56,7 @@ class Cosine(Scheduler):
         min_lr_ratio: float | None = None,
     ) -> None:
         super().__init__(optimizer)
-        self.max_steps = updates("scheduler cosine: max_steps", max_steps)
+        self.max_steps: int = updates("scheduler cosine: max_steps", max_steps)
         self.warmup_steps = warmup("scheduler cosine: warmup_steps", warmup_steps, self.max_steps)
         self.min_lr = lowest("cosine", min_lr, min_lr_ratio, self.base_lr)
         self.start()

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
+from tisslm.config.metrics import resolve_mode
 from tisslm.contracts import Optimizer, Scheduler
-from tisslm.contracts.metric_values import resolve_mode
 from tisslm.errors import ConfigError
 from tisslm.optim.schedulers._options import amount, count, lowest, updates, word
 from tisslm.optim.schedulers._options import factor as factor_of

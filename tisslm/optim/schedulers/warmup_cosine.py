@@ -45,6 +45,8 @@ class WarmupCosine(Scheduler):
     arXiv 1608.03983 (one period of it).
     """
 
+    max_steps: int
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -54,7 +56,7 @@ class WarmupCosine(Scheduler):
         min_lr_ratio: float | None = None,
     ) -> None:
         super().__init__(optimizer)
-        self.max_steps = updates("scheduler warmup_cosine: max_steps", max_steps)
+        self.max_steps: int = updates("scheduler warmup_cosine: max_steps", max_steps)
         self.warmup_steps = warmup(
             "scheduler warmup_cosine: warmup_steps", warmup_steps, self.max_steps
         )

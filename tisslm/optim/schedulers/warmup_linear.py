@@ -40,6 +40,8 @@ class WarmupLinear(Scheduler):
         If an option is out of range.
     """
 
+    max_steps: int
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -49,7 +51,7 @@ class WarmupLinear(Scheduler):
         min_lr_ratio: float | None = None,
     ) -> None:
         super().__init__(optimizer)
-        self.max_steps = updates("scheduler warmup_linear: max_steps", max_steps)
+        self.max_steps: int = updates("scheduler warmup_linear: max_steps", max_steps)
         self.warmup_steps = warmup(
             "scheduler warmup_linear: warmup_steps", warmup_steps, self.max_steps
         )

@@ -5,15 +5,16 @@ What does not live here: the sublayers one by one (``layers``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import Batch
-from tisslm.models.transformer import Transformer
+from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily
+from tisslm.contracts.part_names import name_of
+from tisslm.models.gpt2.family import GPT2
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.testing.gradients.layers import fresh_gradients, gradients_of
@@ -31,10 +32,14 @@ ELEMENTS = 4
 LONGEST = 70
 
 
-def tokens(config: TransformerConfig, batch: int, time: int, name: str) -> Array:
+#: Makes the model of a problem: its family's ``build`` with all but the data type.
+Make = Callable[..., Model]
+
+
+def tokens(vocab_size: int, batch: int, time: int, name: str) -> Array:
     """Draw ids of shape (B, T)."""
     rng = np.random.default_rng(abs(int(1e6 * draw(name, (1,))[0])))
-    return rng.integers(0, config.vocab_size, (batch, time), dtype=np.int32)
+    return rng.integers(0, vocab_size, (batch, time), dtype=np.int32)
 
 
 @final
@@ -43,8 +48,8 @@ class StepProblem(Problem):
 
     Parameters
     ----------
-    config : TransformerConfig
-        Dropout is applied.
+    make : callable
+        Given ``dtype``, returns the model; dropout is applied.
     dtype : str
     time : int
         T of the longer micro-batch.
@@ -52,16 +57,15 @@ class StepProblem(Problem):
         Whether rows hold several documents.
     """
 
-    def __init__(
-        self, config: TransformerConfig, dtype: str, time: int, *, documents: bool = False
-    ) -> None:
-        self.model = Transformer(config, seed=11, dtype=dtype)
+    def __init__(self, make: Make, dtype: str, time: int, *, documents: bool = False) -> None:
+        self.model = make(dtype=dtype)
+        vocab_size = self.model.vocab_size
         draw_values(self.model.parameters)
         self.values = {p.name: p.data for p in self.model.parameters}
         self.batches = []
         for batch, length in ((2, time), (1, max(1, time - 2))):
-            aims, counts = targets_and_weights(batch * length, config.vocab_size, dtype)
-            x = tokens(config, batch, length, "inputs")
+            aims, counts = targets_and_weights(batch * length, vocab_size, dtype)
+            x = tokens(vocab_size, batch, length, "inputs")
             start = starts(batch, length) if documents else None
             self.batches.append(Batch(x, aims.reshape(x.shape), counts.reshape(x.shape), start))
 
@@ -92,18 +96,18 @@ class LogitsProblem(Problem):
 
     Parameters
     ----------
-    config : TransformerConfig
-        Dropout is not applied.
+    make : callable
+        Given ``dtype``, returns the model; dropout is not applied.
     dtype : str
     time : int
         T.
     """
 
-    def __init__(self, config: TransformerConfig, dtype: str, time: int) -> None:
-        self.model = Transformer(config, seed=11, dtype=dtype)
+    def __init__(self, make: Make, dtype: str, time: int) -> None:
+        self.model = make(dtype=dtype)
         draw_values(self.model.parameters)
         self.values = {p.name: p.data for p in self.model.parameters}
-        self.x = tokens(config, 2, time, "inputs")
+        self.x = tokens(self.model.vocab_size, 2, time, "inputs")
 
     def outputs(self) -> Mapping[str, Array]:
         """Return the logits."""
@@ -148,28 +152,38 @@ def other(large: bool) -> TransformerConfig:
     )
 
 
+def _time(config: ModelConfig, large: bool) -> int:
+    return min(config.seq_len, LONGEST if large else 7)
+
+
 def _step(
-    dtype: str, large: bool, config: TransformerConfig | None = None, *, documents: bool = False
+    dtype: str,
+    large: bool,
+    family: ModelFamily,
+    config: ModelConfig | None,
+    *,
+    documents: bool = False,
 ) -> Problem:
     config = gpt2(large) if config is None else config
-    time = min(config.seq_len, LONGEST if large else 7)
-    return StepProblem(config, dtype, time, documents=documents)
+    make = partial(family.build, config, seed=11)
+    return StepProblem(make, dtype, _time(config, large), documents=documents)
 
 
-def _logits(dtype: str, large: bool, config: TransformerConfig | None = None) -> Problem:
+def _logits(dtype: str, large: bool, family: ModelFamily, config: ModelConfig | None) -> Problem:
     config = other(large) if config is None else config
-    return LogitsProblem(config, dtype, min(config.seq_len, LONGEST if large else 7))
+    return LogitsProblem(partial(family.build, config, seed=11), dtype, _time(config, large))
 
 
-def model_cases(config: TransformerConfig | None = None) -> list[Case]:
-    """Return a case for each path, of a tiny model or of the one given."""
-    return [
-        Case("transformer", "model", partial(_step, config=config), limit=ELEMENTS),
-        Case(
-            "transformer_documents",
-            "model",
-            partial(_step, config=config, documents=True),
-            limit=ELEMENTS,
-        ),
-        Case("transformer_logits", "model", partial(_logits, config=config), limit=ELEMENTS),
-    ]
+def model_cases(
+    config: ModelConfig | None = None, family: ModelFamily | None = None
+) -> Iterator[Case]:
+    """Yield a case for each path, of a tiny Transformer or of the model that is given."""
+    family = GPT2() if family is None else family
+    name = "transformer" if isinstance(family, GPT2) else name_of(family)
+    step = partial(_step, family=family, config=config)
+    logits = partial(_logits, family=family, config=config)
+    yield Case(name, "model", step, limit=ELEMENTS)
+    if config is None or family.of_shapes(config).takes_documents:
+        documents = partial(step, documents=True)
+        yield Case(f"{name}_documents", "model", documents, limit=ELEMENTS)
+    yield Case(f"{name}_logits", "model", logits, limit=ELEMENTS)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tisslm.config.metric_types import LONGEST, Figure, Metric
+from tisslm.config.metrics import FAMILIES, FIGURES, METRICS
 from tisslm.tracking.report.reading import Run
 from tisslm.tracking.report.series import Series
 
@@ -99,132 +101,11 @@ class Grid:
     scale: str
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A figure of the catalogue; its metrics are pairs of name and label."""
-
-    slug: str
-    title: str
-    about: str
-    section: str
-    metrics: tuple[tuple[str, str], ...]
-    log: bool = False
-    smooth: bool = False
-
-
-_ENTRIES = (
-    _Entry(
-        "accuracy", "Validation accuracy", "Share of the targets that the model ranks first, or "
-        "among its first five.", "Loss",
-        (("eval/accuracy", "first"), ("eval/top5_accuracy", "first five")),
-    ),
-    _Entry(
-        "bits-per-byte", "Bits per byte", "Validation loss by bytes of text: comparable between "
-        "tokenizers.", "Loss", (("eval/bpb", "bits per byte"),),
-    ),
-    _Entry(
-        "perplexity", "Perplexity", "Exponential of the validation loss.", "Loss",
-        (("eval/perplexity", "perplexity"),), log=True,
-    ),
-    _Entry(
-        "learning-rate", "Learning rate", "Of the update that each step made.", "Optimization",
-        (("train/learning_rate", "learning rate"),),
-    ),
-    _Entry(
-        "grad-norm", "Gradient norm", "Euclidean norm of all gradients before clipping; the level "
-        "is max_grad_norm.", "Optimization", (("train/grad_norm", "gradient norm"),),
-        log=True, smooth=True,
-    ),
-    _Entry(
-        "clipped", "Clipped updates", "Share of the updates since the last line that were clipped.",
-        "Optimization", (("train/grad_norm_clipped_fraction", "clipped"),),
-    ),
-    _Entry(
-        "update-ratio", "Update ratio", "Norm of the update by norm of the parameters.",
-        "Optimization", (("train/update_ratio", "update ratio"),), log=True, smooth=True,
-    ),
-    _Entry(
-        "param-norm", "Norm of the parameters", "Euclidean norm of all, before the update.",
-        "Optimization", (("train/param_norm", "norm"),),
-    ),
-    _Entry(
-        "loss-scale", "Loss scale", "What fp16's gradients are multiplied by.", "Optimization",
-        (("train/loss_scale", "loss scale"),), log=True,
-    ),
-    _Entry(
-        "skipped", "Skipped steps", "Steps without an update, since the start.", "Optimization",
-        (("train/skipped_steps", "skipped steps"),),
-    ),
-    _Entry(
-        "throughput", "Throughput", "Input tokens per second of the last updates.", "Speed",
-        (("train/tokens_per_second", "tokens per second"),),
-    ),
-    _Entry(
-        "step-time", "Time of a step", "In milliseconds; data is the wait for the next batch.",
-        "Speed", (("train/step_time_ms", "step"), ("train/data_time_ms", "data")),
-    ),
-    _Entry(
-        "mfu", "Share of the peak", "Of the machine's multiplications at this precision.", "Speed",
-        (("train/mfu", "share of the peak"),),
-    ),
-    _Entry(
-        "tflops", "Operations", "Of the model's products, in 10^12 per second.", "Speed",
-        (("train/tflops", "TFLOP/s"),),
-    ),
-    _Entry(
-        "cpu", "Processor use", "Percent of the time of all processors that was not idle.",
-        "Speed",
-        (("system/cpu_percent", "processor use"),),
-    ),
-    _Entry(
-        "eval-time", "Time of an evaluation", "In seconds.", "Speed",
-        (("eval/runtime", "evaluation"),),
-    ),
-    _Entry(
-        "eval-speed", "Speed of evaluations", "Windows per second.", "Speed",
-        (("eval/samples_per_second", "windows per second"),),
-    ),
-    _Entry(
-        "memory", "Memory", "Resident and peak memory of the process, in GiB, beside what the run "
-        "was planned to take, and the interpreter and its libraries held at the start.", "Memory",
-        (("memory/rss_gib", "resident"), ("memory/peak_rss_gib", "peak"),
-         ("memory/planned_gib", "planned"), ("memory/imports_gib", "interpreter, libraries")),
-    ),
-)  # fmt: skip
-
 _LOSS = ("train/loss", "eval/loss")
 _LOSS_ABOUT = "Cross-entropy in nats per target."
 _SMOOTH_ABOUT = "The strong line is smoothed: a value's weight halves every {steps} steps."
 
-#: Metrics that other figures say already, or that are axes.
-_SAID = {"train/perplexity", "train/epoch", "train/num_input_tokens_seen", *_LOSS}
-
-#: Heat maps: what of a name is the place, title, sentence, scale.
-_GRIDS = (
-    ("grad-norms", r"grad_norm/(.+)", "Gradient norms",
-     "Euclidean norm of each parameter's gradient.", "log"),
-    ("weight-norms", r"weight_norm/(.+)", "Weight norms",
-     "Euclidean norm of each parameter.", "log"),
-    ("update-norms", r"update_norm/(.+)", "Update norms",
-     "Euclidean norm of what an update added.", "log"),
-    ("update-ratios", r"update_ratio/(.+)", "Update ratios",
-     "Norm of the update by norm of the parameter; about 1e-3 is usual.", "log"),
-    ("activation-mean", r"activation/(.+)/mean", "Activations: mean", "By place.", "signed"),
-    ("activation-std", r"activation/(.+)/std", "Activations: standard deviation", "By place.",
-     "log"),
-    ("activation-absmax", r"activation/(.+)/absmax", "Activations: largest absolute value",
-     "By place.", "log"),
-    ("activation-zero", r"activation/(.+)/frac_zero", "Activations: share of zeros",
-     "1 is a place where nothing is left.", "share"),
-    ("activation-saturated", r"activation/(.+)/frac_saturated", "Activations: saturation",
-     "Share of the values at which the activation is flat.", "share"),
-    ("attention-entropy", r"attention/(.+)/entropy", "Attention entropy",
-     "Mean over heads and queries, in nats; 0 looks at one token.", "linear"),
-    ("attention-entropy-min", r"attention/(.+)/entropy_min", "Attention entropy: least head",
-     "In nats; a head that stays at 0 has collapsed.", "linear"),
-)  # fmt: skip
-
-_QUANTILE = r"weight/.+/p\d+"
+#: What each monitor costs.
 _COST = r"monitor/(.+)_ms"
 
 
@@ -235,15 +116,33 @@ def curves(run: Run) -> list[Chart]:
     """Return the figures of the catalogue that a run has metrics for."""
     half_life = _half_life(run)
     charts = list(_loss_chart(run, half_life))
-    for entry in _ENTRIES:
+    for figure, metrics in _figures(run.own).items():
         lines = tuple(
             line
-            for number, (name, label) in enumerate(entry.metrics)
-            for line in _lines(run, name, label, number, half_life if entry.smooth else 0.0)
+            for number, metric in enumerate(metrics)
+            for line in _lines(
+                run, metric.name, metric.label, number, half_life if figure.smooth else 0.0
+            )
         )
         if lines:
-            charts.append(_chart(entry, lines, run, half_life))
+            charts.append(_chart(figure, lines, run, half_life))
     return [*charts, *_cost_chart(run)]
+
+
+def _figures(own: Iterable[Metric]) -> dict[Figure, list[Metric]]:
+    """Return every figure with its metrics: those of the table, and those of parts."""
+    found: dict[Figure, list[Metric]] = {figure: [] for figure in FIGURES.values()}
+    for metric in METRICS.values():
+        if metric.figure is not None:
+            found[metric.figure].append(metric)
+    for number, metric in enumerate(own):
+        figure = metric.figure or Figure(f"metric-{number}", metric.label)
+        about = f"{figure.about} In {metric.unit}." if metric.unit else figure.about
+        slug = f"own-{figure.slug}"[:LONGEST]
+        figure = replace(figure, slug=slug, about=about.strip()[:LONGEST])
+        same = next((other for other in found if other.slug == slug), figure)
+        found.setdefault(same, []).append(metric)
+    return found
 
 
 def _loss_chart(run: Run, half_life: float) -> Iterator[Chart]:
@@ -269,17 +168,17 @@ def _lines(run: Run, name: str, label: str, color: int, half_life: float) -> Ite
         yield Line(label, series, color, few)
 
 
-def _chart(entry: _Entry, lines: tuple[Line, ...], run: Run, half_life: float) -> Chart:
-    level = run.setting("training", "max_grad_norm") if entry.slug == "grad-norm" else None
+def _chart(figure: Figure, lines: tuple[Line, ...], run: Run, half_life: float) -> Chart:
+    level = run.setting("training", figure.level) if figure.level else None
     smooth = any(line.style == "faint" for line in lines)
     note = f" {_SMOOTH_ABOUT.format(steps=_steps(half_life))}" if smooth else ""
     return Chart(
-        entry.slug,
-        entry.title,
-        entry.about + note,
+        figure.slug,
+        figure.title,
+        figure.about + note,
         lines,
-        log=entry.log,
-        section=entry.section,
+        log=figure.log,
+        section=figure.section,
         level=float(level) if isinstance(level, int | float) and level > 0 else None,
     )
 
@@ -303,12 +202,12 @@ def others(run: Run) -> tuple[list[Chart], list[str]]:
     charts : list of Chart
     left_out : list of str
     """
-    shown = _SAID | {name for entry in _ENTRIES for name, _ in entry.metrics}
-    patterns = [_QUANTILE, _COST, *(pattern for _, pattern, *_ in _GRIDS)]
+    known = METRICS.keys() | {metric.name for metric in run.own}
+    patterns = [_COST, *(family.pattern for family in FAMILIES if family.title or family.statistic)]
     names = [
         name
         for name, series in run.scalars.items()
-        if series and name not in shown and not any(re.fullmatch(p, name) for p in patterns)
+        if series and name not in known and not any(re.fullmatch(p, name) for p in patterns)
     ]
     charts = [
         Chart(f"other-{number}", name, "", tuple(_lines(run, name, name, 0, 0.0)))
@@ -320,15 +219,16 @@ def others(run: Run) -> tuple[list[Chart], list[str]]:
 def grids(run: Run) -> list[Grid]:
     """Return the heat maps that a run has metrics for."""
     found = []
-    for slug, pattern, title, about, scale in _GRIDS:
+    for family in FAMILIES:
         pairs = [
             (match[1], series)
             for name, series in run.scalars.items()
-            if series and (match := re.fullmatch(pattern, name))
+            if series and (match := re.fullmatch(family.pattern, name))
         ]
-        if pairs:
+        if pairs and family.title:
             rows, series = zip(*pairs, strict=True)
-            found.append(Grid(slug, title, about, rows, series, scale))
+            words = family.slug, family.title, family.about
+            found.append(Grid(*words, rows, series, family.scale))
     return found
 
 
@@ -354,15 +254,17 @@ def comparison(runs: Sequence[Run]) -> list[Chart]:
         ("train/loss", "Training loss", 1),
     ):
         charts += _loss_over(runs, name, what, bool(smooth))
-    for entry in _ENTRIES:
+    own = {metric.name: metric for run in runs for metric in run.own}
+    for figure, metrics in _figures(own.values()).items():
         # of several metrics, the first of each run; of memory, the peak
-        name = "memory/peak_rss_gib" if entry.slug == "memory" else entry.metrics[0][0]
-        lines = tuple(_run_lines(runs, name, entry.smooth))
+        peak = figure.slug == "memory"
+        name = "memory/peak_rss_gib" if peak else metrics[0].name
+        lines = tuple(_run_lines(runs, name, figure.smooth))
         if lines:
-            title = "Peak memory" if entry.slug == "memory" else entry.title
-            about = "In GiB." if entry.slug == "memory" else entry.about.partition(";")[0]
+            title = "Peak memory" if peak else figure.title
+            about = "In GiB." if peak else figure.about.partition(";")[0]
             charts.append(
-                Chart(entry.slug, title, about, lines, log=entry.log, section=entry.section)
+                Chart(figure.slug, title, about, lines, log=figure.log, section=figure.section)
             )
     return charts
 

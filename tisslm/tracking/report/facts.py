@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tisslm.config.metric_types import Metric
+from tisslm.config.metrics import METRICS
 from tisslm.tracking.report.markup import Markup, join, table, tag
 from tisslm.tracking.report.numbers import duration_text, number_text
 from tisslm.tracking.report.reading import Run
@@ -44,11 +46,8 @@ def _facts(run: Run) -> list[_Fact]:
         )
     found += [
         fact
-        for name, key, least in (
-            ("accuracy", "eval/accuracy", False),
-            ("bits per byte", "eval/bpb", True),
-        )
-        if (fact := _best_fact(name, run.scalars.get(key), least))
+        for metric in (METRICS["eval/accuracy"], METRICS["eval/bpb"])
+        if (fact := _best_fact(metric, run.scalars.get(metric.name)))
     ]
     return [*found, *_size_facts(run)]
 
@@ -58,11 +57,11 @@ def _step_fact(run: Run) -> _Fact:
     return ("steps", f"{run.last_step:,}", f"of {asked:,}" if isinstance(asked, int) else "")
 
 
-def _best_fact(name: str, series: Series | None, least: bool) -> _Fact | None:
+def _best_fact(metric: Metric, series: Series | None) -> _Fact | None:
     if not series or not (good := series.finite):
         return None
-    best = int(good.y.argmin() if least else good.y.argmax())
-    return (name, number_text(float(good.y[best])), f"best, step {good.x[best]:.0f}")
+    best = int(good.y.argmin() if metric.better == "min" else good.y.argmax())
+    return (metric.screen_label, number_text(float(good.y[best])), f"best, step {good.x[best]:.0f}")
 
 
 def _size_facts(run: Run) -> list[_Fact]:

@@ -57,7 +57,8 @@ def run_page(run: Run) -> str:
         sections["Histograms"] = histories
     charts, left_out = catalogue.others(run)
     if charts:
-        sections["Other metrics"] = [figures.chart(chart) for chart in charts]
+        found = sections.setdefault("Other metrics", [])
+        found += [figures.chart(chart) for chart in charts]
     if left_out:
         notes.append(f"{len(left_out)} other metrics have no figure, such as {left_out[0]}")
     parts = {name: tag("div", *found, class_="figures") for name, found in sections.items()}

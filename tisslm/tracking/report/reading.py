@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tisslm.checkpoint.declared_metrics import declared_metrics
 from tisslm.checkpoint.owner import owner_of
 from tisslm.checkpoint.run_directory import CONFIG, ENVIRONMENT, METRICS, SUMMARY, metrics_file
+from tisslm.config.metric_types import Metric
 from tisslm.errors import DataError, TissLMError
 from tisslm.system.safe_files import Refusal
 from tisslm.system.strict_json import read_json
@@ -40,6 +42,8 @@ class Run:
     metrics : Metrics
     config, summary, environment : mapping
         Empty if not known.
+    own : tuple of Metric
+        What the parts of the run have declared.
     at_work, killed : bool
         Whether a trainer is in the directory, or one that is gone has not cleaned up.
     problems : Problems
@@ -52,6 +56,7 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    own: tuple[Metric, ...] = ()
     at_work: bool = False
     killed: bool = False
     problems: Problems = field(default_factory=Problems)
@@ -116,11 +121,20 @@ def read_run(path: Path, label: str = "") -> Run:
         config=config,
         summary=_optional(path / SUMMARY, problems),
         environment=_optional(path / ENVIRONMENT, problems),
+        own=_declared(path, problems),
         metrics=read_metrics(metrics, problems),
         at_work=owner is not None and not owner.gone,
         killed=owner is not None and owner.gone,
         problems=problems,
     )
+
+
+def _declared(path: Path, problems: Problems) -> tuple[Metric, ...]:
+    try:
+        return declared_metrics(path, _SMALL)
+    except TissLMError as error:
+        problems.add(error)
+        return ()
 
 
 def _optional(path: Path, problems: Problems) -> Mapping[str, Any]:

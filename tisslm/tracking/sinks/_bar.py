@@ -6,9 +6,10 @@ What does not live here: the words (``_line``). rich is imported when a bar is m
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, cast, final
 
+from tisslm.config.metric_types import Metric
 from tisslm.tracking.sinks._forgiving import Forgiving
 from tisslm.tracking.sinks._line import describe, position
 
@@ -32,13 +33,17 @@ class Bar:
         Step at which the bar is full; 0 if that is not known.
     completed : int
         Where it begins.
+    own : sequence of Metric
+        What the parts of the run declare.
     """
 
-    def __init__(self, stream: Forgiving, total: int, completed: int) -> None:
+    def __init__(
+        self, stream: Forgiving, total: int, completed: int, own: Sequence[Metric] = ()
+    ) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._total, self._completed = total, completed
+        self._total, self._completed, self._own = total, completed, own
         self._position = self._text = ""
         self._console = Console(
             file=cast("TextIO", stream), force_terminal=True, highlight=False, emoji=False
@@ -56,7 +61,7 @@ class Bar:
         """Set what the bar shows at its next refresh."""
         if "train/loss" in metrics:
             self._completed, self._position = step, position(step, self._total)
-            self._text = describe(metrics, left)
+            self._text = describe(metrics, left, self._own)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

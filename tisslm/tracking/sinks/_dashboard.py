@@ -145,7 +145,7 @@ class Dashboard:
 
 def _history_of(run: RunInfo) -> History:
     """Return what the metrics file of a run says up to where it goes on."""
-    history = History()
+    history = History(run.declared)
     if run.goes_on:
         with contextlib.suppress(TissLMError):  # the sink that writes the file says what is wrong
             for step, metrics in Tail(run.directory / METRICS).read():

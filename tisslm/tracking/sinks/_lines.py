@@ -5,9 +5,10 @@ What does not live here: the words (``_line``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+from tisslm.config.metric_types import Metric
 from tisslm.tracking.sinks._forgiving import Forgiving
 from tisslm.tracking.sinks._line import describe, position
 
@@ -25,9 +26,14 @@ class Lines:
         0 if unknown.
     every : int
         Steps between two lines of training; 0 gives about a hundred.
+    own : sequence of Metric
+        What the parts of the run declare.
     """
 
-    def __init__(self, stream: Forgiving, max_steps: int, every: int) -> None:
+    def __init__(
+        self, stream: Forgiving, max_steps: int, every: int, own: Sequence[Metric] = ()
+    ) -> None:
+        self._own = own
         self._stream = stream
         self._max_steps = max_steps
         self._every = every or _interval(max_steps)
@@ -38,7 +44,7 @@ class Lines:
         if "train/loss" not in metrics:
             return
         if self._is_first or step == self._max_steps or step % self._every == 0:
-            self.say(f"{position(step, self._max_steps)} | {describe(metrics, left)}")
+            self.say(f"{position(step, self._max_steps)} | {describe(metrics, left, self._own)}")
         self._is_first = False
 
     def say(self, line: str) -> None:

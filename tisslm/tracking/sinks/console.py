@@ -114,11 +114,11 @@ class ConsoleSink(Sink):
     def _display_on(self, stream: TextIO, run: RunInfo) -> _Display:
         style = _style_for(stream) if self._style == "auto" else self._style
         if style == "lines":
-            return Lines(Forgiving(stream), run.max_steps, self._every)
+            return Lines(Forgiving(stream), run.max_steps, self._every, run.declared)
         if style == "bar":
             from tisslm.tracking.sinks._bar import Bar
 
-            return Bar(Forgiving(stream), run.max_steps, run.resumed_step)
+            return Bar(Forgiving(stream), run.max_steps, run.resumed_step, run.declared)
         if not is_terminal(stream, {}):
             raise ConfigError(
                 'sink console: style "screen" needs a terminal, got a file, a pipe or a stream in '

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
+from tisslm.checkpoint.declared_metrics import declared_metrics
 from tisslm.checkpoint.owner import owner_of
 from tisslm.checkpoint.run_directory import CONFIG, METRICS, SUMMARY, metrics_file
 from tisslm.errors import DataError, TissLMError
@@ -84,7 +85,7 @@ class Attached:
                 "without them; runs are below runs/"
             )
         self.path = path
-        self.history = History()
+        self.history = History(declared_metrics(path, _REFUSAL))
         self._config = _config_of(path)
         log = self._config.get("log")
         self._options = log if isinstance(log, dict) else {}
@@ -100,7 +101,7 @@ class Attached:
         """
         records, news = self._tail.read(), False
         if self._tail.anew:
-            self.history = History()
+            self.history = History(self.history.own)
         for step, metrics in records:
             self.history.record(step, metrics)
             news = True

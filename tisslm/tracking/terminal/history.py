@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Final, final
 
+from tisslm.config.metric_types import Metric
 from tisslm.contracts.metric_values import Text
 
 __all__ = ["LARGEST", "Curve", "History"]
@@ -72,6 +73,11 @@ def _mean(points: list[tuple[float, float]]) -> tuple[float, float]:
 class History:
     """What is known of a run.
 
+    Parameters
+    ----------
+    own : sequence of Metric
+        What its parts declare.
+
     Attributes
     ----------
     step : int
@@ -89,7 +95,8 @@ class History:
     messages : deque of str
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own: Sequence[Metric] = ()) -> None:
+        self.own = tuple(own)
         self.step = 0
         self.latest: dict[str, float] = {}
         self.loss, self.evaluations = Curve(), Curve()

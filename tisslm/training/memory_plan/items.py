@@ -21,6 +21,7 @@ from tisslm.memory.copies import copy_bytes
 from tisslm.registry import Registry
 from tisslm.system.memory_limit import resident, size_text
 from tisslm.tracking.pass_arrays import planned_room
+from tisslm.training.snapshot import owners
 
 __all__ = [
     "FAMILIES",
@@ -125,10 +126,6 @@ class MemoryPlan:
         return ", ".join(f"{name} {size_text(n)}" for name, n in sizes if n)
 
 
-def _layers(model: Model) -> tuple[str, ...]:
-    return tuple(getattr(model, "layer_names", ()))
-
-
 def _layer_of(name: str, layers: Container[str]) -> str:
     """Return the layer that a parameter belongs to: a name of the model's, or its first word."""
     prefix = name
@@ -141,7 +138,7 @@ def _layer_of(name: str, layers: Container[str]) -> str:
 
 def parameter_items(model: Model) -> Iterator[Item]:
     """Yield what parameters and gradients take, layer by layer."""
-    parameters, layers = model.parameters, frozenset(_layers(model))
+    parameters, layers = model.parameters, frozenset(model.layer_names)
     exists = parameters.has_memory
     named = 0
     for p in parameters:
@@ -157,7 +154,7 @@ def parameter_items(model: Model) -> Iterator[Item]:
 
 def pass_items(model: Model, sizes: Mapping[str, int]) -> Iterator[Item]:
     """Sort the buffers of a pass by the form of their names, as ``Model.plan`` says."""
-    layers = _layers(model)
+    layers = model.layer_names
     for name, nbytes in sizes.items():
         first, _, rest = name.partition(".")
         if first == "layers":
@@ -178,7 +175,7 @@ def optimizer_items(
     State is taken to grow with the numbers of its parameter, or of all parameters when its name
     has none.
     """
-    layers = frozenset(_layers(model))
+    layers = frozenset(model.layer_names)
     if isinstance(optimizer, Optimizer):
         for name, array in optimizer.state().items():
             owner = name.rpartition("/")[0]
@@ -195,7 +192,7 @@ def optimizer_items(
 
 
 def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
-    """Yield what a copy of parameters and optimizer state takes (``training.async_save``).
+    """Yield what a copy of a checkpoint takes (``training.async_save``).
 
     Parameters
     ----------
@@ -203,8 +200,9 @@ def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
     state : iterable of Item
         Of the optimizer.
     """
-    sizes = [p.data.nbytes for p in model.parameters] + [item.nbytes for item in state]
-    yield Item("checkpoint copy", "", copy_bytes(iter(sizes)))
+    slots = [item.nbytes for item in state]
+    sizes = (n for owner in owners.OWNERS for n in owner.planned(model.parameters, slots))
+    yield Item("checkpoint copy", "", copy_bytes(sizes))
 
 
 def sampling_items(model: Model) -> Iterator[Item]:

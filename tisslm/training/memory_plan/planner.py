@@ -110,8 +110,8 @@ class Planner:
             *state,
             *(copy_items(model, state) if config.async_save else ()),
             *(sampling_items(model) if config.sample_every else ()),
-            *(Item("data", "", getattr(d, "nbytes", 0), True) for d in self.datasets),
-            Item("thread scratch", "", getattr(model, "thread_scratch", 0)),
+            *(Item("data", "", d.nbytes, True) for d in self.datasets),
+            Item("thread scratch", "", model.thread_scratch),
             Item("thread scratch", "", ops.norm_parts_bytes(model.parameters.data.size)),
             Item("thread scratch", "", Movement.planned(model.parameters)),
         ]
@@ -119,7 +119,7 @@ class Planner:
     @property
     def time(self) -> int:
         """T of a training pass."""
-        known = [dataset.seq_len for dataset in self.datasets if hasattr(dataset, "seq_len")]
+        known = [dataset.seq_len for dataset in self.datasets if dataset.seq_len]
         return max(known, default=self.model.seq_len)
 
     def plan(self, checkpointing: str = "none", batch_size: int | None = None) -> MemoryPlan:
@@ -146,16 +146,8 @@ class Planner:
 
     def _pass_sizes(self, passes: Passes, batch: int) -> Mapping[str, int]:
         """Ask the model for the buffers of a pass; one that is not prepared has one way only."""
-        model, prepare = self.model, getattr(type(self.model), "prepare", None)
-        if prepare is None and passes != Passes():
-            raise ConfigError(
-                f"training.precision = {passes.precision!r}, activation_checkpointing = "
-                f"{passes.activation_checkpointing!r}: {type(model).__name__} has no prepare(), so "
-                "it runs in fp32 and keeps every activation; leave both at their defaults"
-            )
-        if prepare is None:
-            return {}
-        if prepare is not Model.prepare:
+        model = self.model
+        if type(model).prepare is not Model.prepare:
             return model.plan(batch, self.time, **passes._asdict())
         model.prepare(**passes._asdict())  # the contract's own: refuses all but the defaults
         return model.plan(batch, self.time)

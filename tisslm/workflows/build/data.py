@@ -267,7 +267,7 @@ def _other_data(
     valid = None
     if config.data.valid_path:
         valid = _other_dataset(config, config.data.valid_path, tokenizer, seq_len, registry)
-    return RunData(train, valid, getattr(train, "tokenizer", None))
+    return RunData(train, valid, train.tokenizer)
 
 
 def _takes_tokenizer(config: RunConfig, registry: Registry) -> bool:

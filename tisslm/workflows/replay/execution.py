@@ -247,22 +247,14 @@ class _Replay:
     # ------------------------------------------------------------------ comparing
 
     def compare(self, path: Path) -> None:
-        """Compare parameters and the optimizer's state with a checkpoint of the same step."""
+        """Compare what updates compute with a checkpoint of the same step."""
+        session = self.trainer.session
         try:
-            found = checkpoint.read(checkpoint.find(path))
+            differences = session.snapshot.differences(path, session.state)
         except CheckpointError:
             return
-        trainer = self.trainer
         self.outcome.checkpoint = str(path)
-        for saved, own in (
-            (found.model, trainer.model.parameters.state()),
-            (found.optimizer, trainer.optimizer.state()),
-        ):
-            self.outcome.differences += [
-                name
-                for name, array in own.items()
-                if name not in saved or not np.array_equal(saved[name], array)
-            ]
+        self.outcome.differences += differences
 
 
 def _same_finding(finding: Finding, incident: RecordedIncident) -> bool | None:

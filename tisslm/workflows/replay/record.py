@@ -100,7 +100,8 @@ def _history(checkpoints: Path, first: int, last: int) -> list[tuple[int, float]
         found = checkpoint.find_newest(checkpoints)
         if found is None:
             return []
-        losses = checkpoint.read(found).trainer_arrays["loss_history"].ravel()
+        saved = checkpoint.read(found, [checkpoint.TRAINER_ARRAYS])
+        losses = saved[checkpoint.TRAINER_ARRAYS]["loss_history"].ravel()
     except (CheckpointError, KeyError):
         return []
     steps = range(max(first, 1), min(last, len(losses)) + 1)

@@ -47,7 +47,7 @@ def find_start(checkpoints: Path, step: int, position: int | None = None) -> Fou
 
 def _position(found: Found) -> int:
     """Return how many batches a run had taken at a checkpoint."""
-    state = checkpoint.read(found, optimizer=False).trainer
+    state = checkpoint.read(found, [checkpoint.TRAINER])[checkpoint.TRAINER]
     counts = [state.get("global_step"), state.get("skipped_steps", 0)]
     if not all(type(count) is int for count in counts):
         raise CheckpointError(f"{found.path}: not the state of a trainer")

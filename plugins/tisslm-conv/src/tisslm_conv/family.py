@@ -19,7 +19,7 @@ __all__ = ["CausalConv"]
 class CausalConv(ModelFamily):
     """Token embeddings, dilated causal convolutions, and the embeddings as output matrix."""
 
-    def configure(self, **values: Any) -> ConvConfig:
+    def configure(self, /, **values: Any) -> ConvConfig:
         """Return the shape that the keys of ``[model]`` describe."""
         known = [field.name for field in fields(ConvConfig)]
         for key in values:

@@ -83,8 +83,8 @@ class ConvModel(Model):
         batch: int,
         time: int,
         *,
-        precision: str = "fp32",
-        activation_checkpointing: str = "none",
+        precision: str | None = None,
+        activation_checkpointing: str | None = None,
     ) -> dict[str, int]:
         """Return the bytes of what a pass keeps: each layer's input and output, and the logits."""
         item = self.parameters.dtype.itemsize

@@ -22,16 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
-from tisslm.contracts import Histogram, RunInfo
+from tisslm.contracts import FAMILIES, Histogram, RunInfo
 from tisslm.errors import DataError
 
 __all__ = ["Families", "Series", "series"]
 
-#: First parts of names whose second part is a parameter, or a place of the model.
-BY_PARAMETER = frozenset(
-    {"grad_norm", "weight_norm", "update_norm", "update_ratio", "weight", "weights", "gradients"}
-)
-BY_PLACE = frozenset({"activation", "attention"})
+#: What the second part of a name is, by the first: a parameter, or a place of the model.
+BY = {family.group: family.by for family in FAMILIES}
 
 #: What a histogram is told by: bins that follow the data would be new series at every step.
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -63,7 +60,7 @@ def series(name: str, *, statistic: bool = True) -> Series:
     Series(family='tisslm_activation_mean', labels=(('place', 'blocks.0.mlp'),))
     """
     head, *rest = name.split("/")
-    label = "parameter" if head in BY_PARAMETER else "place" if head in BY_PLACE else ""
+    label = BY.get(head, "")
     if not label or not rest:
         return Series(_identifier(name), ())
     tail = rest[1:] if statistic else []

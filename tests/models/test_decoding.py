@@ -1,0 +1,127 @@
+"""Decoding asks every layer: one that cannot is an error, and prompts fill what each keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tisslm import Transformer, TransformerConfig
+from tisslm.contracts import Batch, Buffer, Layer, target_weights
+from tisslm.errors import ConfigError
+from tisslm.models.decoding import ContextDecoder, TransformerDecoder
+from tisslm.models.generation import generate
+from tisslm.optim.losses.cross_entropy import CrossEntropy
+
+SHAPE = TransformerConfig(
+    n_layer=4, n_head=4, n_kv_head=2, n_embd=32, seq_len=20, vocab_size=13, dropout=0.2
+)
+
+
+class Gain(Layer):
+    """A layer that nobody has heard of: it adds half of the stream."""
+
+    def plan(self, shape):
+        return {}
+
+    def forward(self, h_NC, saved, scratch, ctx):
+        h_NC *= 1.5
+
+    def backward(self, dh_NC, saved, scratch, ctx):
+        dh_NC *= 1.5
+
+
+class Decoding(Gain):
+    def decode(self, h_BC, cache, position):
+        h_BC *= 1.5
+
+
+class Forgetful(Decoding):
+    def cache_plan(self, batch, context):
+        return {"past": Buffer((batch, context), "float32", "saved")}
+
+
+def with_layer(layer: Layer, **how: str) -> Transformer:
+    """Return a model whose second block has this layer in place of its MLP."""
+    model = Transformer(SHAPE, seed=5)
+    model.prepare(**how)
+    attention, _ = model._stack.blocks[1]
+    model._stack.blocks[1] = (attention, layer)
+    model._layers = model._stack.layers
+    return model
+
+
+def ids() -> np.ndarray:
+    return np.random.default_rng(11).integers(0, 13, (3, 20))
+
+
+def decoded(decoder, ids_BT: np.ndarray) -> np.ndarray:
+    found = [decoder.prefill(ids_BT[:, :7])]
+    found += [decoder.step(ids_BT[:, t]) for t in range(7, 20)]
+    return np.stack(found, axis=1)
+
+
+def test_a_layer_that_cannot_decode_is_an_error_and_never_passed_over():
+    model = with_layer(Gain())
+    decoder = TransformerDecoder(model)
+    decoder.prefill(ids()[:, :7])
+    message = (
+        "layer Gain: it has no decode(), so its model can write no text token by token. Write "
+        "Layer.decode, or generate with a model that has it"
+    )
+    for use in (lambda: decoder.step(ids()[:, 7]), lambda: generate(model, [1, 2], 3)):
+        with pytest.raises(ConfigError) as caught:
+            use()
+        assert str(caught.value) == message
+
+
+def test_any_model_is_decoded_by_its_forward():
+    model = with_layer(Gain())
+    expected = np.array(model.forward(ids())[0])[:, 6:]
+    # float32: products of other sizes sum in another order, logits are near 1
+    np.testing.assert_allclose(decoded(ContextDecoder(model), ids()), expected, atol=1e-5)
+
+
+def test_a_layer_of_ones_own_that_decodes_gives_the_logits_of_the_whole():
+    model = with_layer(Decoding())
+    expected = np.array(model.forward(ids())[0])[:, 6:]
+    plain = np.array(Transformer(SHAPE, seed=5).forward(ids())[0])[:, 6:]
+    assert np.abs(plain - expected).max() > 1e-2, "the layer counts"
+    np.testing.assert_allclose(decoded(TransformerDecoder(model), ids()), expected, atol=1e-5)
+
+
+def test_a_cache_that_no_prompt_fills_is_an_error():
+    with pytest.raises(ConfigError) as caught:
+        TransformerDecoder(with_layer(Forgetful())).prefill(ids()[:, :7])
+    assert str(caught.value) == (
+        "layer Forgetful: cache_plan() names past, and there is no fill_cache() that fills them "
+        "from a prompt. Write Layer.fill_cache"
+    )
+
+
+@pytest.mark.parametrize("checkpointing", ["full", "every=2", "every=3"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_decoding_has_the_same_bits_whatever_is_recomputed(precision, checkpointing):
+    """The layers of recomputed blocks save to the same bytes: each is asked before the next."""
+    found = []
+    for how in ("none", checkpointing):
+        model = Transformer(SHAPE, seed=5)
+        model.prepare(precision=precision, activation_checkpointing=how)
+        found.append(decoded(TransformerDecoder(model), ids()))
+    assert np.array_equal(*found)
+    assert len(np.unique(found[0])) > 100
+
+
+@pytest.mark.parametrize("checkpointing", ["full", "every=2"])
+def test_a_layer_without_recompute_of_its_own_is_run_forward_again(checkpointing):
+    gradients, x = [], ids()
+    for how in ("none", checkpointing):
+        model = with_layer(Gain(), activation_checkpointing=how)
+        y = np.roll(x, -1, axis=1)
+        model.parameters.zero_grad()
+        model.step_loss(Batch(x, y, target_weights(y, np.float64)), CrossEntropy())
+        gradients.append(
+            {p.name: np.array(p.grad) for p in model.parameters if "1.mlp" not in p.name}
+        )
+    for name, gradient in gradients[0].items():
+        assert gradient.any(), name
+        assert np.array_equal(gradient, gradients[1][name]), name

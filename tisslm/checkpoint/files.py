@@ -1,0 +1,168 @@
+"""The files of a checkpoint: how each is called, written and read, and which every one has.
+
+Arrays are safetensors and everything else is JSON. A byte-pair tokenizer is written as the
+``tokenizer.json`` of the Hugging Face library, and the file's name says which tokenizer reads it.
+Any other is ``tokenizer_state.json``, with its registered name.
+
+What does not live here: what the contents mean; the owners of the states give and take them
+(``tisslm.training.snapshot``), and may have files that are not in this list.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from numpy.typing import NDArray
+
+from tisslm.errors import CheckpointError
+from tisslm.system.durable import Block
+from tisslm.system.safe_files import Refusal
+from tisslm.system.strict_json import parse_json, read_json
+from tisslm.system.tensor_files import TensorFile, tensor_chunks
+
+__all__ = [
+    "CONFIG",
+    "FILES",
+    "HF_TOKENIZER",
+    "MODEL",
+    "OPTIMIZER",
+    "TOKENIZER",
+    "TRAINER",
+    "TRAINER_ARRAYS",
+    "ArraysFile",
+    "File",
+    "JsonFile",
+]
+
+Arrays = Mapping[str, NDArray[Any]]
+T = TypeVar("T")
+
+_UNREADABLE = Refusal(
+    CheckpointError,
+    "what was to be written could not be read again",
+    "give the part whose state it is one of plain JSON values under distinct names",
+)
+
+
+@dataclass(frozen=True)
+class File(ABC, Generic[T]):
+    """One file of a checkpoint.
+
+    Attributes
+    ----------
+    name : str
+    required : bool
+        Whether a checkpoint without it is refused.
+    """
+
+    name: str
+    required: bool = True
+
+    @abstractmethod
+    def blocks(self, content: T) -> Iterable[Block]:
+        """Return the bytes of a content, piece by piece.
+
+        Raises
+        ------
+        CheckpointError
+            If ``read`` would refuse them.
+        """
+
+    @abstractmethod
+    def read(self, folder: Path) -> T:
+        """Read the content from a checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            If it is no such file.
+        """
+
+
+@dataclass(frozen=True)
+class ArraysFile(File[Arrays]):
+    """Arrays by name, as safetensors.
+
+    Attributes
+    ----------
+    called : str
+        What messages call one of its arrays, if updates compute them: then none that is not
+        finite is saved, and a replay compares them. "" where any number may be.
+    slots : bool
+        Whether that holds only for arrays that belong to a parameter (``<parameter>/<slot>``);
+        what others mean, their owner knows.
+    """
+
+    called: str = ""
+    slots: bool = False
+
+    def blocks(self, content: Arrays) -> Iterable[Block]:
+        """Return the bytes of the arrays, which are not copied."""
+        return tensor_chunks(content, self.name)
+
+    def read(self, folder: Path) -> Arrays:
+        """Return the arrays, each read from the file when it is asked for."""
+        return TensorFile(folder / self.name)
+
+    def computed(self, content: Arrays) -> Arrays:
+        """Return the arrays that must be finite to be saved."""
+        if not self.called:
+            return {}
+        return {n: content[n] for n in content if "/" in n} if self.slots else content
+
+
+@dataclass(frozen=True)
+class JsonFile(File[Mapping[str, Any]]):
+    """Plain values in a table.
+
+    Attributes
+    ----------
+    size, values : int
+        The most bytes, and the most values, that are read.
+    allow_nan : bool
+        Whether numbers may be NaN or infinite.
+    """
+
+    size: int = 2**20
+    values: int = 2**20
+    allow_nan: bool = False
+
+    def blocks(self, content: Mapping[str, Any]) -> list[Block]:
+        """Return the text, which was read once: a checkpoint must not be lost by its form."""
+        text = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
+        if len(text) > self.size:
+            raise _UNREADABLE(self.name, f"expected at most {self.size} bytes, got {len(text)}")
+        parse_json(text, self.name, _UNREADABLE, max_values=self.values, allow_nan=self.allow_nan)
+        return [text]
+
+    def read(self, folder: Path) -> Mapping[str, Any]:
+        """Return the values."""
+        return read_json(
+            folder / self.name, self.size, max_values=self.values, allow_nan=self.allow_nan
+        )
+
+
+MODEL = ArraysFile("model.safetensors", called="parameter")
+CONFIG = JsonFile("config.json")
+OPTIMIZER = ArraysFile("optimizer.safetensors", called="the optimizer's", slots=True)
+TRAINER = JsonFile("trainer_state.json", size=2**29, values=2**24, allow_nan=True)
+TRAINER_ARRAYS = ArraysFile("trainer.safetensors")
+# A tokenizer has a value for every token and merge.
+TOKENIZER = JsonFile("tokenizer_state.json", required=False, size=2**29, values=2**24)
+HF_TOKENIZER = JsonFile("tokenizer.json", required=False, size=2**29, values=2**24)
+
+#: The files of this format; a checkpoint that lacks a required one is damaged.
+FILES: tuple[File[Any], ...] = (
+    MODEL,
+    CONFIG,
+    OPTIMIZER,
+    TRAINER,
+    TRAINER_ARRAYS,
+    TOKENIZER,
+    HF_TOKENIZER,
+)

@@ -1,0 +1,321 @@
+"""Who owns which files of a checkpoint: model, tokenizer, trainer, optimizer.
+
+Whatever else a checkpoint is to have is one more owner, in ``OWNERS``: saving (at once or from a
+copy), planning that copy, resuming, and trials that put everything back go through the list.
+
+What does not live here: how a file is written and read (``tisslm.checkpoint.files``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from tisslm import checkpoint
+from tisslm.checkpoint import CONFIG, MODEL, OPTIMIZER, TRAINER, TRAINER_ARRAYS, Checkpoint, File
+from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
+from tisslm.config.sections import FAMILY
+from tisslm.contracts import Scheduler
+from tisslm.contracts.part_names import name_of
+from tisslm.errors import CheckpointError
+from tisslm.memory import Parameters
+from tisslm.registry import Registry
+from tisslm.system.safe_files import show
+from tisslm.system.tensor_files import kind_of
+from tisslm.training.components import Components
+from tisslm.training.early_stopping import Stopping
+from tisslm.training.snapshot.conditions import Conditions
+from tisslm.training.snapshot.part_states import load_part_states, part_states
+from tisslm.training.state import TrainerState, warn_if_bits_differ
+
+__all__ = ["OWNERS", "Owned", "StateOwner", "read_position"]
+
+Array = NDArray[Any]
+Contents = Mapping[File[Any], Any]
+
+
+@dataclass(frozen=True)
+class Owned:
+    """What owners take states from, and give them back to.
+
+    Attributes
+    ----------
+    parts : Components
+    conditions : Conditions
+    stopping : Stopping
+        Whose standing is a part of the state.
+    registry : Registry
+        By which a tokenizer is named.
+    """
+
+    parts: Components
+    conditions: Conditions
+    stopping: Stopping
+    registry: Registry
+
+
+class StateOwner(ABC):
+    """Gives some files of a checkpoint their contents, and takes them back.
+
+    Parameters
+    ----------
+    run : Owned
+
+    Attributes
+    ----------
+    files : tuple of File
+        All that it may give. A checkpoint that lacks a required one is not resumed from; if it has
+        none of them, the owner is left out, and its state stays as the run began it.
+    """
+
+    files: ClassVar[tuple[File[Any], ...]]
+
+    def __init__(self, run: Owned) -> None:
+        self.run = run
+
+    @classmethod
+    def planned(cls, parameters: Parameters, slots: Sequence[int]) -> Iterable[int]:
+        """Return the bytes of each array that ``take`` will give, before there is a run.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            Of the model, with memory or without.
+        slots : sequence of int
+            Bytes of each array of the optimizer's state.
+        """
+        return ()
+
+    @abstractmethod
+    def take(self, state: TrainerState) -> Contents:
+        """Return the contents of its files; arrays may be views.
+
+        Parameters
+        ----------
+        state : TrainerState
+            The position.
+        """
+
+    def check(self, found: Checkpoint, where: Path) -> None:  # noqa: B027 (takes anything)
+        """Look at a checkpoint, and change nothing.
+
+        Parameters
+        ----------
+        found : Checkpoint
+        where : Path
+            Its directory, for messages.
+
+        Raises
+        ------
+        CheckpointError
+            If it does not fit the run.
+        """
+
+    def read(self, found: Checkpoint) -> Contents:
+        """Return its contents of a checkpoint that was checked, in memory.
+
+        Parameters
+        ----------
+        found : Checkpoint
+        """
+        contents = {file: found[file] for file in self.files if file in found.files}
+        arrays = {file: dict(arrays) for file, arrays in found.arrays() if file in contents}
+        return contents | arrays
+
+    @abstractmethod
+    def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
+        """Give the run what a checkpoint has, which ``check`` has seen.
+
+        Parameters
+        ----------
+        found : Checkpoint
+            In memory.
+        state : TrainerState
+            The position that the run goes to.
+        where : Path
+            For messages.
+
+        Raises
+        ------
+        CheckpointError
+            Only where a part can tell no earlier whether it takes its state.
+        """
+
+
+class ModelOwner(StateOwner):
+    """The parameters, and the shape of the model."""
+
+    files = (MODEL, CONFIG)
+
+    @classmethod
+    def planned(cls, parameters: Parameters, slots: Sequence[int]) -> Iterable[int]:
+        """Return the bytes of each parameter."""
+        return (p.data.nbytes for p in parameters)
+
+    def take(self, state: TrainerState) -> Contents:
+        """Return the parameters, and what a family builds the model from."""
+        return {
+            MODEL: self.run.parts.model.parameters.state(),
+            CONFIG: self.run.parts.model.settings(),
+        }
+
+    def check(self, found: Checkpoint, where: Path) -> None:
+        """Check that it is of the same model; dropout is no part of what parameters mean."""
+        saved_shape = found[CONFIG]
+        theirs = {"family": FAMILY, **saved_shape}  # the first checkpoints name none
+        for key, value in self.run.parts.model.settings().items():
+            saved = theirs.get(key, value)
+            if saved != value and key != "dropout":
+                raise CheckpointError(
+                    f"{where}: made with model.{key} = {saved!r:.200}, this model has {value!r}. "
+                    "Use the configuration that the checkpoint was made with"
+                )
+        own = self.run.parts.model.parameters.state()
+        checkpoint.check_parameters(own, found[MODEL], str(where))
+
+    def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
+        """Copy the parameters."""
+        parameters, saved = self.run.parts.model.parameters, found[MODEL]
+        for name, array in parameters.state().items():
+            array[...] = saved[name]
+        parameters.updates = state.updates
+
+
+class TokenizerOwner(StateOwner):
+    """The tokenizer, which a run does not change."""
+
+    files = (HF_TOKENIZER, TOKENIZER)
+
+    @cached_property
+    def _described(self) -> dict[str, Any] | None:
+        return checkpoint.tokenizer_state(self.run.parts.tokenizer, self.run.registry)
+
+    def take(self, state: TrainerState) -> Contents:
+        """Return its name and state, if it has a registered name."""
+        return checkpoint.tokenizer_files(self._described)
+
+    def check(self, found: Checkpoint, where: Path) -> None:
+        """Check that ids mean the same, where both have a tokenizer."""
+        saved = checkpoint.read_tokenizer(found)
+        if None not in (self._described, saved) and self._described != saved:
+            raise CheckpointError(
+                f"{where}: made with another tokenizer, or one of another text, so that ids mean "
+                "other things. Resume on the text and with the tokenizer of the run"
+            )
+
+    def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
+        """Leave it as it is."""
+
+
+class TrainerOwner(StateOwner):
+    """The position, what the bits depend on, and the states of all parts but the optimizer."""
+
+    files = (TRAINER, TRAINER_ARRAYS)
+
+    def take(self, state: TrainerState) -> Contents:
+        """Return what is short as plain values, and the losses as an array."""
+        run, parts = self.run, self.run.parts
+        values = {
+            **run.conditions.as_json(),
+            **state.as_json(),
+            "updates": parts.model.parameters.updates,
+            "scheduler": parts.scheduler.state(),
+            "loss_scaling": parts.scaler.state(),
+            "parts": part_states(parts),
+            "stopping": run.stopping.state(),
+        }
+        return {TRAINER: values, TRAINER_ARRAYS: state.arrays()}
+
+    def check(self, found: Checkpoint, where: Path) -> None:
+        """Check the standing of early stopping, and say what has changed since."""
+        self.run.stopping.check(found[TRAINER].get("stopping", {}), where / TRAINER.name)
+        warn_if_bits_differ(found[TRAINER], self.run.conditions.as_json())
+
+    def read(self, found: Checkpoint) -> Contents:
+        """Return the values; the losses are in the position already."""
+        return {TRAINER: found[TRAINER]}
+
+    def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
+        """Give the schedule and the parts their states."""
+        parts, saved = self.run.parts, found[TRAINER]
+        _load_schedule(parts.scheduler, saved.get("scheduler", {}), where)
+        load_part_states(parts, saved.get("parts", {}), where, self.run.registry)
+        parts.scaler.load_state(state.scaling)
+        if parts.dataset is not None:
+            parts.dataset.epoch = state.epoch
+        parts.scheduler.step(state.step)
+        stopping = self.run.stopping
+        stopping.standing = stopping.read(saved.get("stopping", {}), where / TRAINER.name)
+
+
+class OptimizerOwner(StateOwner):
+    """The optimizer's state."""
+
+    files = (OPTIMIZER,)
+
+    @classmethod
+    def planned(cls, parameters: Parameters, slots: Sequence[int]) -> Iterable[int]:
+        """Return the bytes of each slot."""
+        return slots
+
+    def take(self, state: TrainerState) -> Contents:
+        """Return its arrays."""
+        return {OPTIMIZER: self.run.parts.optimizer.state()}
+
+    def read(self, found: Checkpoint) -> Contents:
+        """Read it, unless it does not fit and will be refused, however large it is."""
+        saved, own = found[OPTIMIZER], self.run.parts.optimizer.state()
+        fits = saved.keys() == own.keys() and all(
+            kind_of(saved, name) == (array.shape, array.dtype) for name, array in own.items()
+        )
+        return super().read(found) if fits else {OPTIMIZER: saved}
+
+    def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
+        """Give it its state, which it checks before it copies."""
+        self.run.parts.optimizer.load_state(found[OPTIMIZER])
+        self.run.parts.optimizer.zero_grad()
+
+
+#: In the order in which they give and check. Taking back goes from the last to the first, so that
+#: one that can only then refuse comes last here.
+OWNERS: tuple[type[StateOwner], ...] = (ModelOwner, TokenizerOwner, TrainerOwner, OptimizerOwner)
+
+
+def read_position(found: Checkpoint, where: Path, room: int) -> TrainerState:
+    """Return where a run stands that goes on from a checkpoint.
+
+    Parameters
+    ----------
+    found : Checkpoint
+    where : Path
+        Its directory, for messages.
+    room : int
+        How many losses there will be.
+
+    Raises
+    ------
+    CheckpointError
+        If it has no position.
+    """
+    return TrainerState.load(found[TRAINER], found[TRAINER_ARRAYS], where / TRAINER.name, room)
+
+
+def _load_schedule(scheduler: Scheduler, saved: object, where: Path) -> None:
+    """Give the scheduler its state; one that had none begins as it is."""
+    if saved == {}:
+        return
+    try:
+        if not isinstance(saved, Mapping):
+            raise TypeError(f"expected a table, got {show(saved)}")
+        scheduler.load_state(saved)
+    except Exception as error:
+        raise CheckpointError(
+            f"{where}: scheduler {name_of(scheduler)} does not take its saved state "
+            f"({type(error).__name__}: {error}); go on with the scheduler it was saved with"
+        ) from error

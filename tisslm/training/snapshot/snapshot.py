@@ -1,0 +1,161 @@
+"""The state of a run, taken from all owners and given back to them.
+
+What does not live here: which files there are, and what is in them (``owners``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tisslm import checkpoint
+from tisslm.config import TrainingConfig
+from tisslm.config.metrics import BEST
+from tisslm.errors import CheckpointError
+from tisslm.registry import Registry
+from tisslm.tracking.own_metrics import OwnMetrics
+from tisslm.training.early_stopping import TRAIN_LOSS, Stopping, recent_loss
+from tisslm.training.snapshot import owners
+from tisslm.training.snapshot.conditions import Conditions
+from tisslm.training.state import TrainerState
+
+__all__ = ["Snapshot"]
+
+
+class Snapshot:
+    """Takes the state of a run, and restores it.
+
+    Parameters
+    ----------
+    conditions : Conditions
+        With the parts of the run.
+    stopping : Stopping
+        Whose standing is a part of the state.
+    registry : Registry
+        By which a tokenizer is named.
+    """
+
+    def __init__(self, conditions: Conditions, stopping: Stopping, registry: Registry) -> None:
+        run = owners.Owned(conditions.parts, conditions, stopping, registry)
+        self._config = conditions.config
+        self._own = conditions.parts.own
+        self._owners = [owner(run) for owner in owners.OWNERS]
+
+    @property
+    def files(self) -> tuple[checkpoint.File[Any], ...]:
+        """All that a checkpoint of this run may have."""
+        return tuple(file for owner in self._owners for file in owner.files)
+
+    def take(self, state: TrainerState) -> checkpoint.Checkpoint:
+        """Return all that the run needs to go on; arrays are views."""
+        contents: dict[checkpoint.File[Any], Any] = {}
+        for owner in self._owners:
+            contents.update(owner.take(state))
+        return checkpoint.Checkpoint(contents, _metrics(state, self._config, self._own))
+
+    def restore(self, path: checkpoint.Where, room: int) -> TrainerState:
+        """Give the parts what a checkpoint has of them, and return the position.
+
+        All of it is read before anything is changed, so that no disk leaves half of it behind.
+
+        Parameters
+        ----------
+        path : str, Path or Found
+            Whatever ``tisslm.checkpoint.find`` understands.
+        room : int
+            How many losses there will be.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing, damaged, or made for another model, tokenizer or optimizer; then
+            nothing was changed. Also if a scheduler, a loss or a dataset does not take its own
+            state; then the optimizer has been given its.
+        """
+        place = checkpoint.find(path)
+        where, found = place.path, checkpoint.read(place, self.files)
+        self._check_required(found, where)
+        state = owners.read_position(found, where, room)
+        present = self._present(found)
+        for owner in present:
+            owner.check(found, where)
+        contents = {f: content for owner in present for f, content in owner.read(found).items()}
+        self._put(replace(found, files=contents), state, where)
+        return state
+
+    def put_back(self, taken: checkpoint.Checkpoint, where: Path, room: int) -> TrainerState:
+        """Give the parts back what was taken from them, and copied; return the position.
+
+        Parameters
+        ----------
+        taken : Checkpoint
+            Of this very run.
+        where : Path
+            What messages call it.
+        room : int
+            How many losses there will be.
+        """
+        state = owners.read_position(taken, where, room)
+        self._put(taken, state, where)
+        return state
+
+    def differences(self, path: checkpoint.Where, state: TrainerState) -> list[str]:
+        """Name the arrays that updates compute and that are not those of a checkpoint.
+
+        Parameters
+        ----------
+        path : str, Path or Found
+        state : TrainerState
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing or damaged.
+        """
+        saved = checkpoint.read(path, self.files)
+        return [
+            name
+            for owner in self._owners
+            for file in owner.files
+            if isinstance(file, checkpoint.ArraysFile) and file.called
+            for name, array in owner.take(state)[file].items()
+            if not _has(saved.files.get(file, {}), name, array)
+        ]
+
+    def _check_required(self, found: checkpoint.Checkpoint, where: Path) -> None:
+        for file in self.files:
+            if file.required and file not in found.files:
+                raise CheckpointError(
+                    f"{where}: expected {file.name}, which every checkpoint of this run has, got "
+                    "none; use a checkpoint of a run that was configured like this one"
+                )
+
+    def _present(self, found: checkpoint.Checkpoint) -> list[owners.StateOwner]:
+        """Return those that a checkpoint has something of."""
+        return [o for o in self._owners if any(file in found.files for file in o.files)]
+
+    def _put(self, found: checkpoint.Checkpoint, state: TrainerState, where: Path) -> None:
+        for owner in reversed(self._present(found)):
+            owner.put(found, state, where)
+
+
+def _has(saved: Mapping[str, Any], name: str, array: Any) -> bool:
+    return name in saved and np.array_equal(saved[name], array)
+
+
+def _metrics(state: TrainerState, config: TrainingConfig, own: OwnMetrics) -> dict[str, float]:
+    """Return what was measured at this very step; an older evaluation is another model's."""
+    found = dict(state.evaluation)
+    if found.pop("step", None) != state.step:
+        found = {}
+    if state.loss_history:
+        by_it, losses = config.best_metric == TRAIN_LOSS, state.loss_history
+        found[TRAIN_LOSS] = recent_loss(losses, config) if by_it else losses[-1]
+    if config.best_metric not in BEST:
+        found |= {name: value for name, value in own.ask().items() if math.isfinite(value)}
+    return found
