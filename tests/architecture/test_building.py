@@ -112,3 +112,12 @@ def test_what_make_test_installs_checks_the_floors() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     test = next(line for line in text.splitlines() if line.startswith("test = "))
     assert "import-linter" in test
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_lint_runs_every_linter_and_no_target_is_given_twice(tmp_path: Path) -> None:
+    command = ["make", "-n", "-C", str(ROOT), f"VENV={tmp_path}", "lint"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=outside_make())
+    assert done.stderr == ""  # such as "overriding recipe for target"
+    for linter in ("ruff check", "ruff format --check", "mypy", "cython-lint", "lint-imports"):
+        assert linter in done.stdout, linter
