@@ -88,9 +88,6 @@ $(VENV)/installed-test: $(VENV)/installed
 		-e plugins/tisslm-wandb -e plugins/tisslm-prometheus
 	touch $@
 
-$(VENV)/installed-fuzz: $(VENV)/installed-test
-	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT)
-
-lint: $(VENV)/installed
+$(VENV)/installed-lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[lint]"
 	touch $@

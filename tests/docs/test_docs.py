@@ -132,6 +132,15 @@ def test_every_make_target_is_documented_and_no_other():
             assert target in targets.split(), (page, target)
 
 
+def test_every_make_target_and_what_it_needs_has_one_rule():
+    text = read("Makefile")
+    rules = re.findall(r"^([\w$()/-]+):(?: +(.*))?$", text, flags=re.MULTILINE)
+    names = [name for name, _ in rules]
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)
+    needed = {word for _, needs in rules for word in needs.split() if word != "$(SOURCES)"}
+    assert sorted(names) == sorted({*targets.split(), *needed})
+
+
 def test_the_floors_are_those_that_the_linter_keeps():
     text = read("ARCHITECTURE.md").partition("## Walls")[0]
     rows = [re.findall(r"`(tisslm\.\w+)`", row[1]) for row in table_rows(text)[1:]]
