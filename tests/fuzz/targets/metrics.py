@@ -35,8 +35,8 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         write_run(folder, rows(12, 1, look=6))
-        owner = vars(Identity.own()) | {"pid": 2**22 - 1}  # of no process
-        (folder / ".owner.json").write_text(json.dumps(owner))
+        running = vars(Identity.own()) | {"pid": 2**22 - 1}  # of no process
+        (folder / ".owner.json").write_text(json.dumps(running))
         (folder / "metrics.csv").write_text("step,train/loss\n1,2.0\n2,1.5\n3,NaN\n")
         self.good = {path.name: path.read_bytes() for path in folder.iterdir()}
         self.drawn = True
