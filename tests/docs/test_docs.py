@@ -132,6 +132,15 @@ def test_every_make_target_is_documented_and_no_other():
             assert target in targets.split(), (page, target)
 
 
+def test_every_make_target_and_what_it_needs_has_one_rule():
+    text = read("Makefile")
+    rules = re.findall(r"^([\w$()/-]+):(?: +(.*))?$", text, flags=re.MULTILINE)
+    names = [name for name, _ in rules]
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)
+    needed = {word for _, needs in rules for word in needs.split() if word != "$(SOURCES)"}
+    assert sorted(names) == sorted({*targets.split(), *needed})
+
+
 def picture() -> list[list[str]]:
     """Return the packages of each floor in ARCHITECTURE's picture, the lowest first."""
     text = read("ARCHITECTURE.md").partition("## Floors")[2]

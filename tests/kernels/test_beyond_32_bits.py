@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,10 @@ from tisslm import ops
 from tisslm.errors import ShapeError
 
 pytest.importorskip("tisslm._kernels.threads", reason="kernels are not built")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TISSLM_SANITIZE") == "1",
+    reason="a sanitizer knows no ends of mapped arrays, and takes minutes for the maps",
+)
 
 LIMIT = 2**31
 MOST = LIMIT - 4096  # what a kernel counts rows to
