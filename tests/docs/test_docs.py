@@ -177,3 +177,19 @@ def test_every_wall_names_files_that_hold_what_it_says():
     for what, word in words.items():
         for path in re.findall(r"`(tisslm/[\w./]+)`", rows[what]):
             assert word in read(path), path
+
+
+#: Most files that a task may take, in the order of the blocks.
+TASKS = {"optimizer, a package": 9, "optimizer": 11, "norm": 12, "file": 2, "communicator": 2}
+
+
+def test_every_file_of_the_five_tasks_exists():
+    text = read("CONTRIBUTING.md").partition("## Five tasks, file by file")[2]
+    text = text.partition("\n## ")[0]
+    blocks = re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == len(TASKS)
+    for task, block in zip(TASKS, blocks, strict=True):
+        paths = [line.split()[0] for line in block.splitlines()]
+        assert len(paths) <= TASKS[task], task
+        for path in paths:
+            assert (ROOT / path.replace("<name>.py", "__init__.py")).is_file(), path
