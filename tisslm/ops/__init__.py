@@ -7,6 +7,7 @@ are loaded with the first name that is asked for: ``tisslm doctor`` works where 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name not in _HOMES and find_spec(f"tisslm.ops.{name}") is not None:
+        return import_module(f"tisslm.ops.{name}")  # a module, which loads no kernel by itself
     home = _HOMES.get(name, "operations")
     module = import_module(f"tisslm.ops.{home}")
     if home == "operations" and name not in module.__all__:
