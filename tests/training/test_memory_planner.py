@@ -279,7 +279,7 @@ CHILD = """
 import re, sys
 import numpy as np
 import scipy.linalg.cython_blas, threadpoolctl
-from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig, ops
 from tisslm.optim.slots import Slots
 from tisslm.training.memory_plan.planner import Planner
 from tisslm.registry import load_registry
@@ -291,6 +291,7 @@ registry = load_registry()
 for kind, name in (("optimizer", "adamw"), ("loss", "cross_entropy"), ("scheduler", "constant"),
                    ("communicator", "local")):
     registry.get(kind, name)
+ops.engine(), ops.scale  # the kernels are loaded when they are first asked for
 before = memory("VmRSS")
 shape = TransformerConfig(n_layer=4, n_head=4, n_embd=256, seq_len=64, vocab_size=1000)
 config = TrainingConfig(batch_size=16, max_steps=9, precision=sys.argv[1])

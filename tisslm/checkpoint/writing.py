@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from itertools import takewhile
 from pathlib import Path
 
 from tisslm.checkpoint.litter import clean
@@ -33,7 +34,14 @@ __all__ = ["set_aside", "write"]
 _ANCESTORS = 2  # the run directory, and the one that has its name
 
 
-def write(folder: Path, step: int, checkpoint: Checkpoint, *, disk: Disk = DISK) -> Path:
+def write(
+    folder: Path,
+    step: int,
+    checkpoint: Checkpoint,
+    *,
+    within: Path | None = None,
+    disk: Disk = DISK,
+) -> Path:
     """Write ``folder/checkpoint-<step>``; an old one of that name is replaced at the end.
 
     May be called from a thread; two threads must not write to the same folder at once.
@@ -44,6 +52,8 @@ def write(folder: Path, step: int, checkpoint: Checkpoint, *, disk: Disk = DISK)
         Made if it is missing.
     step : int
     checkpoint : Checkpoint
+    within : Path, optional
+        A directory above the folder that is never made: where it is gone, nothing is written.
     disk : Disk
 
     Returns
@@ -65,7 +75,7 @@ def write(folder: Path, step: int, checkpoint: Checkpoint, *, disk: Disk = DISK)
     new, aside = temporary(place), temporary(place, ASIDE)
     try:
         with using(new, aside):
-            _make_folder(folder, disk)
+            _make_folder(folder, within, disk)
             _discard(new, disk)  # of a process killed with the same number, which clean left
             disk.make_directory(new)
             _fill(new, step, checkpoint, disk)
@@ -81,10 +91,11 @@ def write(folder: Path, step: int, checkpoint: Checkpoint, *, disk: Disk = DISK)
     return place
 
 
-def _make_folder(folder: Path, disk: Disk) -> None:
+def _make_folder(folder: Path, within: Path | None, disk: Disk) -> None:
     """Make the folder if it is missing, and have its name on the disk before the first save."""
     clean(folder, disk)
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    above = takewhile(lambda path: path != within, (folder, *folder.parents))
+    missing = [path for path in above if not path.exists()]
     for path in reversed(missing):
         disk.make_directory(path)
     if missing or not any(folder.iterdir()):
