@@ -12,7 +12,7 @@ from tisslm import ops
 from tisslm.contracts import Loss, Optimizer
 from tisslm.errors import ConfigError
 from tisslm.models.transformer_config import TransformerConfig
-from tisslm.ops import operations
+from tisslm.ops import door
 from tisslm.registry import Part, Registry, hookspecs, load_registry
 from tisslm.registry.discovery import PluginManager, Provider
 from tisslm.registry.hookspecs import KINDS, Entry
@@ -32,7 +32,7 @@ def everything():
 
     def watch(name, op):
         def watched(*args, **kwargs):
-            seen.add((name, "float32" if operations._has_kernel(args) else "float64"))
+            seen.add((name, "float32" if door._has_kernel(args) else "float64"))
             return op(*args, **kwargs)
 
         return watched

@@ -44,6 +44,8 @@ GATHERED = {"token_VC": 1, "dtoken_VC": 2}
 
 def operations() -> dict[str, Callable[..., None]]:
     """Return every operation of this process by the twin's name, those of plugins too."""
+    import tisslm.ops.operations  # noqa: F401 (the built-in ones register as they are loaded)
+
     return {name: operation.run for name, operation in OPERATIONS.items()}
 
 
