@@ -105,7 +105,7 @@ def test_the_last_save_must_succeed(make_trainer, fail_at, async_save):
 
 @ASYNC
 def test_a_mistake_is_no_fault_of_the_disk(make_trainer, monkeypatch, async_save):
-    def write(*_: object) -> Path:
+    def write(*_: object, **__: object) -> Path:
         raise CheckpointError("w has type complex64")
 
     monkeypatch.setattr(checkpoint, "write", write)
