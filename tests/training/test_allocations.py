@@ -22,7 +22,12 @@ import tisslm
 from tisslm import ops
 from tisslm.memory import Parameters, ParameterSpec
 
-pytestmark = pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the NumPy twins make arrays")
+pytestmark = [
+    pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the NumPy twins make arrays"),
+    pytest.mark.skipif(
+        os.environ.get("TISSLM_SANITIZE") == "1", reason="a sanitizer takes memory of its own"
+    ),
+]
 
 HERE = Path(__file__).parent
 ROOT = str(Path(tisslm.__file__).parents[1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import http.server
 import importlib.util
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ import pytest
 from browser import opened
 
 from tisslm.tracking.profiling.trace import write_trace
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TISSLM_SANITIZE") == "1", reason="the preloaded sanitizer ends the browser"
+)
 
 SECONDS = 60.0  # for a page to open; one or two are what it takes
 
