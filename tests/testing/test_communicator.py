@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tisslm.testing import check_communicator
-from tisslm.training.communicators.local import LocalCommunicator
+from tisslm.training.ranks.local import LocalCommunicator
 
 
 class Pretends(LocalCommunicator):

@@ -15,7 +15,7 @@ from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError, Si
 from tisslm.optim.optimizers.sgd import SGD
 from tisslm.optim.schedulers.constant import Constant
 from tisslm.tokenizers.byte import ByteTokenizer
-from tisslm.training.communicators.local import LocalCommunicator
+from tisslm.training.ranks.local import LocalCommunicator
 
 
 class Memory(Sink):

@@ -1,25 +1,28 @@
-"""Processes that train one model together."""
+"""Processes that train one model together, and what they tell each other."""
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = [
-    "Communicator",
-]
+__all__ = ["Communicator"]
 
 FloatArray = NDArray[Any]
 
 
 class Communicator(ABC):
-    """The processes of a run and the sums they form together."""
+    """The processes of a run, its ranks, and the ways in which bytes get from one to another.
+
+    A communicator adds nothing up. In which order numbers are added is the engine's affair, so
+    that a run has the same bits with every communicator and any number of ranks.
+
+    Every rank makes the same calls in the same order, from one thread at a time; each call
+    returns when this rank's part of it is done. Arrays are contiguous and of one dimension.
+    """
 
     @property
     @abstractmethod
@@ -32,17 +35,62 @@ class Communicator(ABC):
         """Number of processes."""
 
     @abstractmethod
-    def sum_scalars(self, values: Sequence[float]) -> list[float]:
-        """Add a few numbers over all ranks, in rank order; every rank gets the same result."""
+    def all_gather(self, data: bytes) -> list[bytes]:
+        """Give some bytes to all ranks, and return those of every rank, in the order of ranks.
 
-    @abstractmethod
-    def sum_gradients(self, flat_P: FloatArray) -> None:
-        """Add a flat gradient over all ranks in place, in an order that depends on nothing else."""
+        Parameters
+        ----------
+        data : bytes
+            Of any length, which may differ from rank to rank.
+        """
 
     @abstractmethod
     def broadcast(self, flat: FloatArray) -> None:
-        """Overwrite ``flat`` by rank 0's."""
+        """Overwrite ``flat``, which has one shape and type on all ranks, by rank 0's."""
+
+    @abstractmethod
+    def exchange(self, sent: Sequence[FloatArray], received: Sequence[FloatArray]) -> None:
+        """Send an array to every rank, and receive one of every rank.
+
+        Parameters
+        ----------
+        sent : sequence of ndarray
+            Array q goes to rank q; an empty one is not sent. Array ``rank`` is copied to
+            ``received[rank]``.
+        received : sequence of ndarray
+            Array q is overwritten by what rank q sends here, which has its length and type. May
+            not overlap what is sent.
+        """
 
     @abstractmethod
     def barrier(self) -> None:
         """Wait until every rank is here."""
+
+    @abstractmethod
+    def channel(self) -> Communicator:
+        """Return another communicator of these ranks, all of which ask for it at the same place.
+
+        What goes through one is never taken for what goes through the other, so that a thread may
+        have a channel of its own.
+        """
+
+    def share(self, own: FloatArray, received: Sequence[FloatArray]) -> None:
+        """Send one array to every rank, and receive those of all: ``exchange`` of one for all.
+
+        Parameters
+        ----------
+        own : ndarray
+        received : sequence of ndarray
+            As for ``exchange``.
+        """
+        self.exchange([own] * self.size, received)
+
+    def abort(self, code: int) -> NoReturn:
+        """End the processes of all ranks at once, as far as it is known how: the default, this one.
+
+        Parameters
+        ----------
+        code : int
+            What they exit with, not 0.
+        """
+        os._exit(code)

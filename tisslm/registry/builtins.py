@@ -136,7 +136,7 @@ def tisslm_communicators() -> Iterable[Entry]:
     """Yield the built-in communicators."""
     yield Entry(
         "local",
-        "tisslm.training.communicators.local:LocalCommunicator",
+        "tisslm.training.ranks.local:LocalCommunicator",
         "one process, nothing to send",
     )
 

@@ -1,7 +1,4 @@
-"""The communicator ``local``: one process, alone.
-
-What does not live here: anything that is sent.
-"""
+"""The communicator ``local``: one process, alone."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ __all__ = ["LocalCommunicator"]
 
 @final
 class LocalCommunicator(Communicator):
-    """The only process of a run: each sum over the ranks is its one term, bit for bit."""
+    """The only process of a run: what it sends comes back to it."""
 
     @property
     def rank(self) -> int:
@@ -28,15 +25,20 @@ class LocalCommunicator(Communicator):
         """1."""
         return 1
 
-    def sum_scalars(self, values: Sequence[float]) -> list[float]:
-        """Return the values."""
-        return list(values)
-
-    def sum_gradients(self, flat_P: FloatArray) -> None:
-        """Leave the gradient as it is."""
+    def all_gather(self, data: bytes) -> list[bytes]:
+        """Return a list of the one value."""
+        return [data]
 
     def broadcast(self, flat: FloatArray) -> None:
         """Leave the array as it is."""
 
+    def exchange(self, sent: Sequence[FloatArray], received: Sequence[FloatArray]) -> None:
+        """Copy the array."""
+        received[0][:] = sent[0]
+
     def barrier(self) -> None:
         """Return at once."""
+
+    def channel(self) -> LocalCommunicator:
+        """Return another one."""
+        return LocalCommunicator()
