@@ -109,6 +109,16 @@ def fill(
             x_P[i] = value
 
 
+def add(
+    float[::1] x_P,  # IN and OUT
+    const float[::1] y_P,  # IN
+    int n_threads,
+):
+    cdef long size = x_P.shape[0], b
+    for b in prange(blocks(size), nogil=True, num_threads=n_threads, schedule='static'):
+        table().add(&x_P[b * BLOCK], &y_P[b * BLOCK], min(BLOCK, size - b * BLOCK))
+
+
 def scale(
     float[::1] x_P,  # IN and OUT
     float value,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -39,7 +39,8 @@ __all__ = [
     "JsonFile",
 ]
 
-Arrays = Mapping[str, NDArray[Any]]
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 T = TypeVar("T")
 
 _UNREADABLE = Refusal(
@@ -113,7 +114,24 @@ class ArraysFile(File[Arrays]):
         """Return the arrays that must be finite to be saved."""
         if not self.called:
             return {}
-        return {n: content[n] for n in content if "/" in n} if self.slots else content
+        return _Slots(content) if self.slots else content
+
+
+class _Slots(Mapping[str, Array]):
+    """Those of some arrays that are slots for a parameter; none is made before it is asked for."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+        self._names = [name for name in arrays if "/" in name]
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True)

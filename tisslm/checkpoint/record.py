@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from tisslm.checkpoint.files import ArraysFile, File
+from tisslm.system.tensor_files import kind_of
 
 __all__ = ["Checkpoint"]
 
@@ -46,4 +48,5 @@ class Checkpoint:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(array.nbytes for _, arrays in self.arrays() for array in arrays.values())
+        kinds = (kind_of(arrays, name) for _, arrays in self.arrays() for name in arrays)
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in kinds)

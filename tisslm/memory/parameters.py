@@ -85,8 +85,8 @@ class Parameter:
         """
         if self._grad is None:
             raise ShapeError(f"{self.name}: a frozen parameter has no gradient")
-        accumulate = self._written == self._owner.generation
-        self._written = self._owner.generation
+        accumulate = self._written == self._owner.part
+        self._written = self._owner.part
         return self._grad, accumulate
 
 
@@ -141,7 +141,9 @@ class Parameters:
     updates : int
         Number of optimizer updates made; part of the key of every random draw.
     generation : int
-        Counts ``zero_grad`` calls; a parameter whose gradient is older counts as zero.
+        Counts ``zero_grad`` calls.
+    part : int
+        Counts ``zero_grad`` and ``fresh_part`` calls; a gradient that is older counts as zero.
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class Parameters:
         self._arena = arena
         self.updates = 0
         self.generation = 0
+        self.part = 0
         specs = list(specs)
         trainable = [s for s in specs if s.trainable]
         trainable.sort(key=lambda s: (not s.decay, s.lr_scale))
@@ -245,6 +248,11 @@ class Parameters:
     def zero_grad(self) -> None:
         """Mark every gradient as fresh, in constant time."""
         self.generation += 1
+        self.part += 1
+
+    def fresh_part(self) -> None:
+        """Mark every gradient as fresh, for the next part of the same update."""
+        self.part += 1
 
     def scale_grad(self, scale: float) -> None:
         """Multiply the flat gradient by ``scale``, rounding to the gradient's dtype."""

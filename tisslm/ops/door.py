@@ -39,7 +39,7 @@ PARTS = {
     "loss": ("cross_entropy", "focal", "exp_sum", "softmax_gradient", "target_rank"),
     "embedding": ("embedding_",),
     "residual": ("residual_", "dropout_"),
-    "optimizer": ("adam_", "sgd_", "rmsprop_", "squared_norm", "scale", "fill"),
+    "optimizer": ("adam_", "sgd_", "rmsprop_", "squared_norm", "add", "scale", "fill"),
 }
 OTHER = "other kernels"
 

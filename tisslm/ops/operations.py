@@ -36,6 +36,7 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "adam_update",
+    "add",
     "attention_backward",
     "attention_decode",
     "attention_entropy",
@@ -59,6 +60,7 @@ __all__ = [
     "linear_residual_forward",
     "matmul",
     "narrow",
+    "norm_of_parts",
     "norm_parts",
     "norm_parts_bytes",
     "residual_forward",
@@ -167,6 +169,7 @@ sgd_update = register(_optim.sgd_update)
 adam_update = register(_optim.adam_update)
 rmsprop_update = register(_optim.rmsprop_update)
 fill = register(_optim.fill)
+add = register(_optim.add)
 scale = register(_optim.scale)
 squared_norm = register(_optim.squared_norm)
 summarize = register(_summary.summarize)
@@ -202,6 +205,17 @@ def global_norm(x_P: NDArray[Any], partial_K: NDArray[Any] | None = None) -> flo
     if not x_P.size:
         return 0.0
     squared_norm(x_P, partial_K)
+    return norm_of_parts(partial_K)
+
+
+def norm_of_parts(partial_K: NDArray[Any]) -> float:
+    """Compute the root of the sum of what ``squared_norm`` has left, strictly in order.
+
+    Parameters
+    ----------
+    partial_K : ndarray of shape (K,), float64
+        At least one; overwritten.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # the Trainer looks at the result
         np.add.accumulate(partial_K, out=partial_K)  # strictly in order
     total = float(partial_K[-1])

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,12 @@ from tisslm.errors import CheckpointError
 from tisslm.system.safe_files import CHECKPOINT, Refusal, RegularFile, show
 from tisslm.system.strict_json import parse_json
 
-__all__ = ["TensorFile", "kind_of", "tensor_chunks"]
+__all__ = ["Kind", "StreamedArrays", "TensorFile", "kind_of", "tensor_chunks"]
 
 Array = NDArray[Any]
+
+#: Shape and type of an array.
+Kind = tuple[tuple[int, ...], np.dtype[Any]]
 
 #: The format's names of NumPy's types.
 _TYPES = {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64"}
@@ -49,6 +53,14 @@ _MAX_NOT_ASCII = 2**20  # bytes: Python keeps text with one rare character in fo
 _MAX_ARRAYS = 2**15
 _MAX_VALUES = 16 * _MAX_ARRAYS
 _MAX_AXES = 32
+
+
+class StreamedArrays(Mapping[str, Array]):
+    """Arrays by name, each of which is made when it is asked for, and not kept."""
+
+    @abstractmethod
+    def kind(self, name: str) -> Kind:
+        """Return shape and type of an array without making it."""
 
 
 # --------------------------------------------------------------------------- writing
@@ -74,7 +86,7 @@ def tensor_chunks(
         At once, if an array has a type that the format does not have, or the header would be one
         that ``TensorFile`` refuses.
     """
-    names = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
+    names = sorted(arrays, key=lambda name: (-kind_of(arrays, name)[1].itemsize, name))
     text = _header(arrays, names, where)
     return _pieces(text, (arrays[name] for name in names))
 
@@ -93,14 +105,14 @@ def _header(arrays: Mapping[str, Array], names: Sequence[str], where: str) -> by
     header: dict[str, Any] = {_METADATA: {"format": "pt"}}
     end = 0
     for name in names:
-        array = arrays[name]
-        if array.dtype.name not in _TYPES:
+        shape, dtype = kind_of(arrays, name)
+        if dtype.name not in _TYPES:
             raise CheckpointError(
-                f"{where}: {name} has type {array.dtype}, which safetensors files do not have; "
+                f"{where}: {name} has type {dtype}, which safetensors files do not have; "
                 f"keep it as one of {', '.join(_TYPES)}"
             )
-        start, end = end, end + array.nbytes
-        kind = {"dtype": _TYPES[array.dtype.name], "shape": list(array.shape)}
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        kind = {"dtype": _TYPES[dtype.name], "shape": list(shape)}
         header[name] = {**kind, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
@@ -127,7 +139,7 @@ class _Entry:
     end: int
 
 
-class TensorFile(Mapping[str, Array]):
+class TensorFile(StreamedArrays):
     """The arrays of a file by name, each read when it is asked for, and not kept.
 
     The file is open as long as this lives, so what was checked at first is what is read, although
@@ -161,7 +173,7 @@ class TensorFile(Mapping[str, Array]):
             self.file.close()
             raise refusal(path, reason) from None
 
-    def kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    def kind(self, name: str) -> Kind:
         """Return shape and type of an array without reading it."""
         entry = self._entries[name]
         return entry.shape, entry.dtype
@@ -184,9 +196,9 @@ class TensorFile(Mapping[str, Array]):
         return len(self._entries)
 
 
-def kind_of(arrays: Mapping[str, Array], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and type of an array, without reading it if it lies in a file."""
-    if isinstance(arrays, TensorFile):
+def kind_of(arrays: Mapping[str, Array], name: str) -> Kind:
+    """Return shape and type of an array, without making it if it is streamed."""
+    if isinstance(arrays, StreamedArrays):
         return arrays.kind(name)
     return arrays[name].shape, arrays[name].dtype
 

@@ -1,4 +1,4 @@
-"""LocalCommunicator: alone, every sum is its only term."""
+"""LocalCommunicator: what a rank alone sends comes back to it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tisslm.training.ranks.local import LocalCommunicator
 def test_it_is_the_only_rank() -> None:
     alone = LocalCommunicator()
     assert (alone.rank, alone.size) == (0, 1)
+    assert (alone.channel().rank, alone.channel().size) == (0, 1)
     alone.barrier()
 
 
-@given(st.lists(st.floats()))
-def test_sums_have_the_bits_of_their_term(values: list[float]) -> None:
+@given(st.lists(st.floats()), st.binary())
+def test_what_is_sent_comes_back(values: list[float], data: bytes) -> None:
     alone = LocalCommunicator()
-    total = alone.sum_scalars(values)
-    assert total is not values
-    assert np.array(total).tobytes() == np.array(values).tobytes()
-    array = np.array(values)
-    alone.sum_gradients(array)
-    alone.broadcast(array)
-    assert array.tobytes() == np.array(values).tobytes()
+    assert alone.all_gather(data) == [data]
+    array, received = np.array(values), np.zeros(len(values))
+    alone.exchange([array], [received])
+    assert received.tobytes() == array.tobytes()
+    received[:] = 0
+    alone.share(array, [received])
+    assert received.tobytes() == array.tobytes()
 
 
 def test_read_only_arrays_are_not_touched() -> None:
     array = np.ones(3, dtype=np.float32)
     array.setflags(write=False)
-    LocalCommunicator().sum_gradients(array)
     LocalCommunicator().broadcast(array)

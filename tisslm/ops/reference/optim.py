@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["adam_update", "fill", "rmsprop_update", "scale", "sgd_update", "squared_norm"]
+__all__ = ["adam_update", "add", "fill", "rmsprop_update", "scale", "sgd_update", "squared_norm"]
 
 Array = NDArray[Any]
 
@@ -205,6 +205,17 @@ def fill(x_P: Array, value: float) -> None:
     value : float
     """
     x_P[...] = value
+
+
+def add(x_P: Array, y_P: Array) -> None:
+    """Compute ``x = x + y``.
+
+    Parameters
+    ----------
+    x_P : ndarray of shape (P,), IN/OUT
+    y_P : ndarray of shape (P,), IN
+    """
+    x_P += y_P
 
 
 def scale(x_P: Array, value: float) -> None:

@@ -1,0 +1,181 @@
+"""The optimizer's state of all ranks, as one rank writes it to a checkpoint and reads it back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Communicator
+from tisslm.memory import Parameters
+from tisslm.memory.shards import ParameterShard, Range, elements_of
+from tisslm.system.tensor_files import Kind, StreamedArrays
+
+__all__ = ["GatheredArrays", "cut", "lead"]
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+#: What rank 0 tells the others when it wants no more.
+DONE = b""
+
+
+class GatheredArrays(StreamedArrays):
+    """Arrays of which each rank has pieces, as rank 0 sees them: whole, one at a time.
+
+    Rank 0 asks for arrays in any order, and calls ``close`` when it wants no more; meanwhile the
+    others ``serve``. What is no array by parameter is rank 0's own.
+
+    Parameters
+    ----------
+    own : mapping of str to ndarray
+        This rank's, as ``ParameterShard.by_parameter`` names them; all that lie flat are of one
+        dimension.
+    parameters : Parameters
+        The whole.
+    ranges : sequence of sequence of (start, stop)
+        What each rank has of the flat arrays.
+    communicator : Communicator
+        All ranks make one together.
+    """
+
+    def __init__(
+        self,
+        own: Mapping[str, Array],
+        parameters: Parameters,
+        ranges: Sequence[Sequence[Range]],
+        communicator: Communicator,
+    ) -> None:
+        self._own = own
+        self._parameters = parameters
+        self._ranges = ranges
+        self._communicator = communicator
+        self._kinds = self._agree()
+        self._names = list(self._kinds)
+        self._closed = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0, which asks."""
+        return self._communicator.rank == 0
+
+    def _agree(self) -> dict[str, Kind]:
+        """Return shapes and types of the whole arrays, in the order of one rank alone."""
+        kinds = [(name, self._own[name].dtype.str) for name in self._own]
+        found = self._communicator.all_gather(json.dumps(kinds).encode())
+        types: dict[str, str] = {}
+        for kinds_of_rank in found:
+            types |= dict(json.loads(kinds_of_rank))
+        common = {n: (self._own[n].shape, self._own[n].dtype) for n in types if "/" not in n}
+        slots = dict.fromkeys(name.rpartition("/")[2] for name in types if "/" in name)
+        by_parameter = {
+            f"{p.name}/{slot}": (p.shape, np.dtype(types[f"{p.name}/{slot}"]))
+            for p in self._parameters
+            for slot in slots
+            if f"{p.name}/{slot}" in types
+        }
+        return common | by_parameter
+
+    def kind(self, name: str) -> Kind:
+        """Return shape and type of a whole array."""
+        return self._kinds[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._kinds or "/" not in name:
+            return self._own[name]
+        self._communicator.all_gather(name.encode())
+        return self._gather(name)
+
+    def serve(self) -> None:
+        """Give rank 0 what it asks for, until it closes."""
+        while wanted := self._communicator.all_gather(DONE)[0]:
+            self._gather(wanted.decode())
+
+    def close(self) -> None:
+        """Tell the others that no more is wanted."""
+        if not self._closed:
+            self._closed = True
+            self._communicator.all_gather(DONE)
+
+    def _gather(self, name: str) -> Array:
+        """Bring the pieces of an array together on rank 0."""
+        shape, dtype = self._kinds[name]
+        comm, parameter = self._communicator, self._parameters[name.rpartition("/")[0]]
+        nothing = np.empty(0, dtype)
+        own = np.ascontiguousarray(self._own.get(name, nothing))
+        sent = [own] + [nothing] * (comm.size - 1)
+        places = [elements_of(parameter, ranges) for ranges in self._ranges]
+        received = [
+            np.empty(sum(place.stop - place.start for place in found), dtype)
+            if comm.rank == 0
+            else nothing
+            for found in places
+        ]
+        comm.exchange(sent, received)
+        whole = np.empty(math.prod(shape), dtype)
+        if comm.rank == 0:
+            for found, piece in zip(places, received, strict=True):
+                _put(whole, found, piece)
+        return whole.reshape(shape)
+
+
+def _put(whole: Array, places: list[slice], piece: Array) -> None:
+    taken = 0
+    for place in places:
+        length = place.stop - place.start
+        whole[place] = piece[taken : taken + length]
+        taken += length
+
+
+def cut(
+    whole: Mapping[str, Array], shard: ParameterShard, own: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return what a shard's optimizer loads of a state of the whole.
+
+    Parameters
+    ----------
+    whole : mapping of str to ndarray
+        Named ``<parameter>/<slot>`` or otherwise; each is asked for once.
+    shard : ParameterShard
+    own : mapping of str to ndarray
+        The optimizer's state as it is, which says what is wanted.
+    """
+    found: dict[str, Array] = {}
+    for name in own:
+        parameter, slash, _ = name.rpartition("/")
+        array = whole[name]
+        if slash:
+            flat = array.reshape(-1)
+            array = np.concatenate([flat[:0], *(flat[e] for e in shard.elements(parameter))])
+        found[name] = array
+    return found
+
+
+def lead(arrays: Mapping[str, Array], action: Callable[[], T]) -> T | None:
+    """Do something on rank 0 that asks for gathered arrays, which the others serve meanwhile.
+
+    Parameters
+    ----------
+    arrays : mapping
+        ``GatheredArrays``, or any others, which nobody needs to serve.
+    action : callable
+    """
+    if not isinstance(arrays, GatheredArrays):
+        return action()
+    if arrays.leads:
+        try:
+            return action()
+        finally:
+            arrays.close()
+    arrays.serve()
+    return None
