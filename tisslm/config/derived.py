@@ -5,8 +5,6 @@ What does not live here: keys that are only called differently (``aliases``).
 
 from __future__ import annotations
 
-from typing import Any
-
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
 from tisslm.config.presets import PRESETS
@@ -17,10 +15,7 @@ from tisslm.errors import ConfigError
 __all__ = ["DERIVED", "derive"]
 
 #: The keys, all of ``[training]``, with what each becomes.
-DERIVED = {
-    "global_batch_size": "gradient_accumulation_steps",
-    "max_tokens": "max_steps",
-}
+DERIVED = {"max_tokens": "max_steps"}
 
 
 def derive(tables: Tables) -> None:
@@ -32,6 +27,8 @@ def derive(tables: Tables) -> None:
         If it is no number that can be divided so.
     """
     training = tables.values.get("training", {})
+    if "global_batch_size" in training:
+        _fit_micro_batches(tables, training["global_batch_size"])
     for key, ours in DERIVED.items():
         if key not in training:
             continue
@@ -39,11 +36,7 @@ def derive(tables: Tables) -> None:
         origin = tables.origins.pop(f"training.{key}", "")
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
             raise _refused(key, "a number >= 1", value, origin)
-        found = (
-            _micro_batches(tables, value, origin)
-            if ours != "max_steps"
-            else (-(-int(value) // _tokens_per_step(tables)))
-        )
+        found = -(-int(value) // _tokens_per_step(tables))
         note(f"training.{key} = {show(value)} is read as training.{ours} = {found}", stacklevel=5)
         training[ours] = found
         tables.origins[f"training.{ours}"] = origin
@@ -54,23 +47,25 @@ def _number(tables: Tables, section: str, key: str, default: int) -> int:
     return value if isinstance(value, int) and value >= 1 else default
 
 
-def _micro_batches(tables: Tables, value: Any, origin: str) -> int:
-    """Return how many micro-batches make up a step; a batch size that nobody gave gives way."""
+def _fit_micro_batches(tables: Tables, value: object) -> None:
+    """Let a batch size that nobody gave be the largest that divides the rows of an update."""
     default = TrainingConfig.model_fields["batch_size"].default
     rows = _number(tables, "training", "batch_size", default)
-    if value % rows and tables.origins.get("training.batch_size", DEFAULT_RUN) == DEFAULT_RUN:
-        rows = next(n for n in range(min(rows, int(value)), 0, -1) if value % n == 0)
-        tables.values["training"]["batch_size"] = rows
-        note(f"training.batch_size = {rows}, to divide global_batch_size", stacklevel=6)
-    if value % rows:
+    if not isinstance(value, int) or value < 1 or value % rows == 0:
+        return
+    origin = tables.origins.get("training.global_batch_size", "")
+    if tables.origins.get("training.batch_size", DEFAULT_RUN) != DEFAULT_RUN:
         raise _refused("global_batch_size", f"a multiple of batch_size = {rows}", value, origin)
-    return int(value // rows)
+    rows = next(n for n in range(min(rows, value), 0, -1) if value % n == 0)
+    tables.values["training"]["batch_size"] = rows
+    note(f"training.batch_size = {rows}, to divide global_batch_size", stacklevel=5)
 
 
 def _tokens_per_step(tables: Tables) -> int:
     default = TrainingConfig.model_fields["batch_size"].default
     rows = _number(tables, "training", "batch_size", default)
     rows *= _number(tables, "training", "gradient_accumulation_steps", 1)
+    rows = _number(tables, "training", "global_batch_size", rows)
     preset = tables.values.get("model", {}).get("preset", "char-tiny")
     sizes = PRESETS.get(str(preset), PRESETS["char-tiny"])
     return rows * _number(tables, "model", "seq_len", sizes["seq_len"])

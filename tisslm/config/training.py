@@ -64,6 +64,7 @@ _Steps = Annotated[
     Count | None, BeforeValidator(_steps), Expects("an integer >= 1, or -1 for no limit")
 ]
 _Threads = Annotated[Count | None, Expects("an integer >= 1")]
+_CountOrNone = Annotated[Count | None, Expects("an integer >= 1")]
 _Norm = Annotated[
     float,
     BeforeValidator(number),
@@ -118,7 +119,7 @@ class TrainingConfig(Section):
         The founding spelling of ``precision="auto"``; with it, ``precision`` may be "bf16" or
         "fp16", and not "fp32".
     gradient_accumulation_steps : int, default 1
-        Micro-batches per step.
+        Micro-batches per step and process.
     log_gradients : bool, default False
         Whether to measure the norm of every parameter's gradient.
     validation_frequency : int, default 100
@@ -276,6 +277,8 @@ class TrainingConfig(Section):
     restore_best: Flag = False
     overfit_batches: CountOrZero = 0
     profile_steps: CountOrZero = 0
+    global_batch_size: _CountOrNone = None
+    reduction_parts: _CountOrNone = None
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""
@@ -293,6 +296,23 @@ class TrainingConfig(Section):
     def _mixed(cls, value: str, info: ValidationInfo) -> str:
         if value == "fp32" and info.data.get("use_mixed_precision"):
             raise refused(_CONTRADICTION)
+        return value
+
+    @field_validator("global_batch_size")
+    @classmethod
+    def _whole(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """Refuse rows that are not whole micro-batches, or that contradict their number."""
+        rows, steps = info.data.get("batch_size", 1), info.data.get("gradient_accumulation_steps")
+        if value is not None and value % rows:
+            raise refused(
+                f"training.global_batch_size: expected a multiple of batch_size = {rows}, "
+                f"got {value}"
+            )
+        if value is not None and steps not in (None, 1):
+            raise refused(
+                f"training.global_batch_size: expected gradient_accumulation_steps to be left "
+                f"out, since it follows, got {steps}; keep one of the two"
+            )
         return value
 
     @field_validator("resume", "resume_from")
@@ -314,5 +334,5 @@ class TrainingConfig(Section):
 
     @property
     def rows_per_update(self) -> int:
-        """Rows of one update, which are cut into micro-batches of ``batch_size``."""
-        return self.batch_size * self.gradient_accumulation_steps
+        """Rows of one update of all processes, cut into micro-batches of ``batch_size``."""
+        return self.global_batch_size or self.batch_size * self.gradient_accumulation_steps

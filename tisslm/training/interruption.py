@@ -142,9 +142,10 @@ class Leaving:
         """
         self.check(ahead)
         if self.communicator is not None and self.communicator.size > 1:
-            reason = self._reason(ahead)
-            if self.communicator.sum_scalars([float(bool(reason))])[0] > 0:
-                raise Leave(reason or "another process of the run was asked to stop")
+            told = self.communicator.all_gather(self._reason(ahead).encode())
+            reasons = [reason.decode() for reason in told if reason]
+            if reasons:
+                raise Leave(reasons[0])
 
     def _reason(self, ahead: float) -> str:
         if self._asked or not (self._limits and self.progressed):
