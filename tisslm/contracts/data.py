@@ -99,6 +99,22 @@ class Dataset(Stateful, ABC):
         """
         return self.batches(batch_size, seed, start)
 
+    def stream_part(self, batch_size: int, seed: int, start: int, part: range) -> Iterator[Rows]:
+        """Yield some rows of each batch that ``stream`` yields: what one of several ranks reads.
+
+        The default makes the whole batch; a dataset for which that is much work overrides it.
+
+        Parameters
+        ----------
+        batch_size, seed, start : int
+            As for ``stream``.
+        part : range
+            The places of the rows in the batch. A smaller batch may lack some of them, or all:
+            then the arrays have no rows, and the same shape otherwise.
+        """
+        for rows in self.stream(batch_size, seed, start):
+            yield rows.part(part.start, part.stop)
+
     def fingerprint(self) -> str:
         """Return a short text by which a resumed run knows its data again.
 

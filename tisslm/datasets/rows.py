@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,16 @@ class RowDataset(Dataset):
             return self.batches(batch_size, seed, start)
         return self._stream(batch_size, seed, start)
 
+    def stream_part(self, batch_size: int, seed: int, start: int, part: range) -> Iterator[Rows]:
+        """Yield some rows of each batch, and fill in no others.
+
+        A subclass that defines ``batches`` or ``stream`` is read by that.
+        """
+        own, base = type(self), RowDataset
+        if own.batches is not base.batches or own.stream is not base.stream:
+            return super().stream_part(batch_size, seed, start, part)
+        return self._stream(batch_size, seed, start, part)
+
     def stream_bytes(self, batch_size: int) -> int:
         """Return the bytes of the arrays that a ``stream`` holds."""
         arrays = 2 * (3 if self.has_starts else 2)
@@ -99,18 +109,22 @@ class RowDataset(Dataset):
         start = np.empty(shape, dtype=np.int32) if self.has_starts else None
         return Rows(np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.int32), start)
 
-    def _stream(self, batch_size: int, seed: int, start: int) -> Iterator[Rows]:
+    def _stream(
+        self, batch_size: int, seed: int, start: int, part: range | None = None
+    ) -> Iterator[Rows]:
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
-        whole = min(batch_size, len(self))
+        part = range(batch_size) if part is None else part
+        whole = min(len(part), len(self))
         sets = itertools.cycle((self._empty(whole), self._empty(whole)))
         scratch = self.scratch()
         epoch, batch = divmod(start, -(-len(self) // batch_size))
         while True:
             self.check_source()
-            numbers = numbers_from(self.order(seed, epoch), batch * batch_size)
-            for first in range(batch * batch_size, len(self), batch_size):
-                rows, n_rows = next(sets), min(whole, len(self) - first)
+            firsts = range(batch * batch_size, len(self), batch_size)
+            numbers = _numbers(self.order(seed, epoch), firsts, part)
+            for first in firsts:
+                rows, n_rows = next(sets), max(0, min(whole, len(self) - first - part.start))
                 # the places first: zip takes no number that has no row
                 for place, i in zip(range(n_rows), numbers, strict=False):
                     self.fill(i, rows, place, scratch)
@@ -118,10 +132,14 @@ class RowDataset(Dataset):
             epoch, batch = epoch + 1, 0
 
 
-def numbers_from(order: Sequence[int], first: int) -> Iterator[int]:
-    """Yield the numbers of an order from a place on."""
-    for start in range(first, len(order), ORDER_PLACES):
-        yield from take(order, start, min(start + ORDER_PLACES, len(order)))
+def _numbers(order: Sequence[int], firsts: range, part: range) -> Iterator[int]:
+    """Yield the numbers of the rows of a part of each batch."""
+    spans: Iterable[tuple[int, int]] = [(firsts.start, firsts.stop)]
+    if len(part) < firsts.step:  # otherwise the numbers of one batch lie beside those of the next
+        spans = ((first + part.start, first + part.stop) for first in firsts)
+    for start, stop in spans:
+        for begin in range(start, min(stop, len(order)), ORDER_PLACES):
+            yield from take(order, begin, min(begin + ORDER_PLACES, stop, len(order)))
 
 
 def take(order: Sequence[int], start: int, stop: int) -> list[int]:

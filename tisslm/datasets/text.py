@@ -191,3 +191,13 @@ class TextDataset(Dataset):
         if type(self).batches is not TextDataset.batches:
             return self.batches(batch_size, seed, start)
         return self._cut().stream(batch_size, seed, start)
+
+    def stream_part(self, batch_size: int, seed: int, start: int, part: range) -> Iterator[Rows]:
+        """Yield some rows of each batch, and make no others.
+
+        A subclass that defines ``batches`` or ``stream`` is read by that.
+        """
+        own, base = type(self), TextDataset
+        if own.batches is not base.batches or own.stream is not base.stream:
+            return super().stream_part(batch_size, seed, start, part)
+        return self._cut().stream_part(batch_size, seed, start, part)

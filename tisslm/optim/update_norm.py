@@ -7,7 +7,7 @@ What does not live here: the sums (``ops.adam_update`` and its like), and when t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from tisslm import ops
 
 if TYPE_CHECKING:
     from tisslm.memory import ParameterGroup, Parameters
+    from tisslm.memory.shards import ParameterShard
 
 __all__ = ["Movement"]
 
@@ -29,11 +30,19 @@ class Movement:
 
     Parameters
     ----------
-    parameters : Parameters
+    parameters : Parameters or ParameterShard
         Those that the optimizer updates.
+    gather : callable, optional
+        Returns the bytes of every rank, in the order of ranks; all ranks ask at the same steps.
+        Left out, this process has all parameters.
     """
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(
+        self,
+        parameters: Parameters | ParameterShard,
+        gather: Callable[[bytes], list[bytes]] | None = None,
+    ) -> None:
+        self._gather = gather
         rows = _rows(parameters.groups)
         self._sums_K2: NDArray[Any] = np.zeros((sum(rows), 2))
         stops = np.cumsum(rows, dtype=np.int64).tolist()
@@ -51,15 +60,22 @@ class Movement:
         """Return the array of shape (K, 2), float64, that the update of a group is to fill."""
         return self._parts[group.start]
 
+    def _all(self) -> NDArray[Any]:
+        """Return the partial sums of all ranks."""
+        if self._gather is None:
+            return self._sums_K2
+        found = self._gather(self._sums_K2.tobytes())
+        return np.concatenate([np.frombuffer(data) for data in found]).reshape(-1, 2)
+
     @property
     def update_norm(self) -> float:
         """The Euclidean norm of what the last measured update has added to the parameters."""
-        return _root(self._sums_K2[:, 0])
+        return _root(self._all()[:, 0])
 
     @property
     def parameter_norm(self) -> float:
         """The Euclidean norm of the parameters before that update."""
-        return _root(self._sums_K2[:, 1])
+        return _root(self._all()[:, 1])
 
     @property
     def ratio(self) -> float:

@@ -28,6 +28,8 @@ from tisslm.registry import Registry
 from tisslm.tracking.monitoring import check_monitors
 from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.tracking.sink_group import SinkGroup
+from tisslm.training.ranks.reduction import Reduction, make_reduction
+from tisslm.training.ranks.share import make_share
 
 __all__ = ["Components", "Given", "Wanted", "build_components", "check_kept", "describe"]
 
@@ -40,7 +42,6 @@ class Wanted:
     loss: Any
     scheduler: Any
     sinks: Iterable[Any]
-    communicator: Any
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Given:
     ----------
     monitors : iterable of Monitor
         Built, since a plan of the run had to know what they want.
+    communicator : Communicator
+        Built, since what a rank is given follows from how many there are.
     """
 
     model: Model
@@ -58,6 +61,7 @@ class Given:
     val_dataset: Dataset | None
     tokenizer: Tokenizer | None
     monitors: Iterable[Monitor]
+    communicator: Communicator
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Components:
         Its scale is 1 unless the precision is fp16.
     own : OwnMetrics
         What parts measure of themselves.
+    reduction : Reduction
+        What adds up the gradients of an update, and has what the optimizer updates.
     """
 
     model: Model
@@ -91,6 +97,7 @@ class Components:
     tokenizer: Tokenizer | None
     scaler: LossScaler
     own: OwnMetrics
+    reduction: Reduction
 
     def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
         """Yield key, name and part of those that may remember something; every run's are left out.
@@ -162,19 +169,22 @@ def build_components(
         If a name is unknown, an option wrong, or a part was made for another run's.
     """
     build, parameters = registry.build, given.model.parameters
-    optimizer = build("optimizer", wanted.optimizer, parameters, config.learning_rate)
+    communicator = given.communicator
+    reduction = make_reduction(parameters, make_share(config, communicator), communicator)
+    optimizer = build("optimizer", wanted.optimizer, reduction.updated, config.learning_rate)
     scheduler = build("scheduler", wanted.scheduler, optimizer, defaults={"max_steps": max_steps})
-    if optimizer.parameters is not parameters:
-        raise ConfigError("optimizer: it was made for the parameters of another model")
+    if optimizer.parameters is not reduction.updated:
+        raise ConfigError(
+            "optimizer: it was made for the parameters of another model"
+            if communicator.size == 1
+            else f"optimizer: {communicator.size} ranks share out the parameters, so it is built "
+            "by the Trainer; give its name, or a pair of name and options"
+        )
     if scheduler.optimizer is not optimizer:
         raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
-    communicator = build("communicator", wanted.communicator)
-    if communicator.size > 1:
-        raise ConfigError(
-            f"communicator: this version trains in one process, got {communicator.size}"
-        )
     loss, monitors = build("loss", wanted.loss), list(given.monitors)
-    sinks = SinkGroup((build("sink", sink) for sink in wanted.sinks), on_error=config.on_sink_error)
+    told = wanted.sinks if communicator.rank == 0 else ()
+    sinks = SinkGroup((build("sink", sink) for sink in told), on_error=config.on_sink_error)
     measured: list[tuple[str, Stateful | None]] = [
         ("loss", loss),
         ("scheduler", scheduler),
@@ -194,10 +204,11 @@ def build_components(
         dataset=given.dataset,
         val_dataset=given.val_dataset,
         tokenizer=given.tokenizer,
-        scaler=make_scaler(parameters, config, precision),
+        scaler=make_scaler(reduction.updated, config, precision),
         own=OwnMetrics(
             (f"{kind} {name_of(part)}", part) for kind, part in measured if part is not None
         ),
+        reduction=reduction,
     )
     check_monitors(parts.monitors)
     return parts

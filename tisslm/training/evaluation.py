@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from tisslm.config import TrainingConfig
 from tisslm.config.metrics import METRICS
 from tisslm.contracts import (
     IGNORE_INDEX,
+    Communicator,
     Dataset,
     Loss,
     Model,
@@ -27,6 +28,7 @@ from tisslm.contracts import (
 from tisslm.errors import DataError
 from tisslm.training.components import Components
 from tisslm.training.early_stopping import Stopping
+from tisslm.training.ranks.agreement import rows_of_ranks
 from tisslm.training.state import TrainerState
 
 __all__ = [
@@ -118,6 +120,7 @@ def evaluate(
     max_batches: int = 0,
     tokenizer: Tokenizer | None = None,
     check: Callable[[], None] | None = None,
+    communicator: Communicator | None = None,
 ) -> Evaluation:
     """Compute loss and accuracy over the windows of a dataset, in order, without dropout.
 
@@ -134,6 +137,8 @@ def evaluate(
         Counts the bytes of the targets. One with fewer ids than the dataset is not asked.
     check : callable, optional
         Called before each forward pass; what it raises ends the evaluation.
+    communicator : Communicator, optional
+        Its ranks, all of which call this, share out the batches; the result is the same.
 
     Raises
     ------
@@ -144,37 +149,74 @@ def evaluate(
     ranking = _Ranking(loss) if loss.needs == "logits" else None
     if tokenizer is not None and dataset.vocab_size > tokenizer.vocab_size:
         tokenizer = None
-    total, targets, nbytes, windows = 0.0, 0, 0, 0
-    for rows in _spread(dataset, batch_size, max_batches):
+    found: list[_Seen] = []
+    for rows in _spread(dataset, batch_size, max_batches, communicator):
         if check is not None:
             check()
-        windows += len(rows.x)
-        real_BT = rows.y != IGNORE_INDEX
-        batch = rows.weighed(target_weights(rows.y, np.float64))
-        model.check_start(rows.start, rows.x.shape)
-        mean = model.step_loss(batch, ranking or loss, gradient=False, train=False)
-        count = int(real_BT.sum())
-        total += mean * count
-        targets += count
-        nbytes += 0 if tokenizer is None else tokenizer.count_bytes(rows.y[real_BT])
-    if targets == 0:
+        found.append(_look(model, rows, ranking or loss, ranking, tokenizer))
+    seen = _all_seen(found, communicator)
+    if seen.targets == 0:
         raise DataError("evaluation: the dataset has no target; give it a longer text")
     return Evaluation(
-        total / targets,
-        targets,
+        seen.loss / seen.targets,
+        int(seen.targets),
         time.perf_counter() - start,
-        windows,
-        None if ranking is None else ranking.correct,
-        None if ranking is None else ranking.among_five,
-        None if tokenizer is None else nbytes,
+        int(seen.windows),
+        None if ranking is None else int(seen.correct),
+        None if ranking is None else int(seen.among_five),
+        None if tokenizer is None else int(seen.nbytes),
     )
 
 
-def _spread(dataset: Dataset, batch_size: int, max_batches: int) -> Iterator[Rows]:
-    """Yield windows in order, in batches: all, or so many batches of them, spread evenly."""
+class _Seen(NamedTuple):
+    """What one batch, or all of them, came to: sums; the counts are whole numbers."""
+
+    loss: float
+    targets: float
+    windows: float
+    correct: float
+    among_five: float
+    nbytes: float
+
+
+def _look(
+    model: Model, rows: Rows, loss: Loss, ranking: _Ranking | None, tokenizer: Tokenizer | None
+) -> _Seen:
+    """Make a pass over a batch."""
+    real_BT = rows.y != IGNORE_INDEX
+    batch = rows.weighed(target_weights(rows.y, np.float64))
+    model.check_start(rows.start, rows.x.shape)
+    mean = model.step_loss(batch, loss, gradient=False, train=False)
+    count = int(real_BT.sum())
+    correct, among_five = (0, 0) if ranking is None else ranking.take_counts()
+    nbytes = 0 if tokenizer is None else tokenizer.count_bytes(rows.y[real_BT])
+    return _Seen(mean * count, count, len(rows.x), correct, among_five, nbytes)
+
+
+def _all_seen(found: list[_Seen], communicator: Communicator | None) -> _Seen:
+    """Add up all batches, of all ranks, in the order of the batches."""
+    if communicator is not None and communicator.size > 1:
+        ranks = rows_of_ranks(communicator, found, len(_Seen._fields))
+        longest = max(map(len, ranks))
+        in_order = (rows[i] for i in range(longest) for rows in ranks if i < len(rows))
+        found = [_Seen(*row) for row in in_order]
+    total = _Seen(*(0.0 for _ in _Seen._fields))
+    for seen in found:
+        total = _Seen(*(sum(pair) for pair in zip(total, seen, strict=True)))
+    return total
+
+
+def _spread(
+    dataset: Dataset, batch_size: int, max_batches: int, communicator: Communicator | None
+) -> Iterator[Rows]:
+    """Yield windows in order, in batches: all, or so many batches of them, spread evenly.
+
+    Of several ranks, each gets every so-many-th batch.
+    """
+    rank, size = (0, 1) if communicator is None else (communicator.rank, communicator.size)
     whole = len(dataset)
     wanted = min(whole, max_batches * batch_size) if max_batches else whole
-    for first in range(0, wanted, batch_size):
+    for first in range(rank * batch_size, wanted, size * batch_size):
         places = range(first, min(first + batch_size, wanted))
         yield Rows.stack([dataset.window(place * whole // wanted) for place in places])
 
@@ -186,6 +228,12 @@ class _Ranking(Loss):
     def __init__(self, loss: Loss) -> None:
         self._loss = loss
         self.correct = self.among_five = 0
+
+    def take_counts(self) -> tuple[int, int]:
+        """Return the targets that were first, and among the five first, since the last call."""
+        counts = self.correct, self.among_five
+        self.correct = self.among_five = 0
+        return counts
 
     def tile(
         self, logits_NV: Array, targets_N: Array, weights_N: Array, *, gradient: bool = True
@@ -229,6 +277,7 @@ def evaluate_now(
         max_batches=config.eval_batches,
         tokenizer=parts.tokenizer,
         check=check,
+        communicator=parts.communicator,
     )
     metrics = found.metrics()
     told = {name: metrics[name] for name in metrics if not METRICS[name].of_machine}

@@ -16,7 +16,8 @@ from typing import Any
 from tisslm import checkpoint, ops
 from tisslm.checkpoint.owner import Owner
 from tisslm.checkpoint.resume import was_begun
-from tisslm.checkpoint.saver import is_failed_write, make_saver
+from tisslm.checkpoint.run_directory import RunDirectory
+from tisslm.checkpoint.saver import is_failed_write
 from tisslm.contracts import RunInfo
 from tisslm.errors import CheckpointError, ConfigError, DataError, RunDirectoryError, SinkError
 from tisslm.system.time_limits import time_limits
@@ -28,6 +29,7 @@ from tisslm.training.batches import Prefetch
 from tisslm.training.early_stopping import TRAIN_LOSS, recent_loss
 from tisslm.training.evaluation import evaluate_now
 from tisslm.training.interruption import Leave
+from tisslm.training.ranks.agreement import first_says
 from tisslm.training.session import Session
 from tisslm.training.step import StepResult
 from tisslm.training.step_metrics import StepMetrics
@@ -76,22 +78,25 @@ class Loop:
     def _prepare(self) -> None:
         """Make the directory this run's, and take the memory that saving needs."""
         session = self.session
-        if session.config.resume_target == "auto":
-            session.run.refuse_strangers()
-            self._begun = was_begun(session.run, session.settings)
-        session.run.clean()
-        session.run.write_config(session.settings)
-        session.run.write_environment(describe_environment())
-        session.run.write_declared(session.parts.own.declared)
-        checkpoint.clean(session.run.checkpoints)
-        checkpoint.set_aside(session.run.checkpoints, session.state.step)
-        incidents.set_aside(session.run.path, session.state.position)
+        if isinstance(session.run, RunDirectory):
+            self._prepare_files(session.run)
         self._finish_writing()  # of a train() that a second signal ended
-        found = session.take()
-        nbytes = found.nbytes
-        background = session.config.async_save
-        session.saver = make_saver(session.saver.write, found, background=background)
+        nbytes = session.make_saver()
         session.leaving.save_seconds = lambda: session.saver.expected_seconds(nbytes)
+
+    def _prepare_files(self, run: RunDirectory) -> None:
+        """Set aside what an earlier run has left there, and describe this one."""
+        session = self.session
+        if session.config.resume_target == "auto":
+            run.refuse_strangers()
+            self._begun = was_begun(run, session.settings)
+        run.clean()
+        run.write_config(session.settings)
+        run.write_environment(describe_environment())
+        run.write_declared(session.parts.own.declared)
+        checkpoint.clean(run.checkpoints)
+        checkpoint.set_aside(run.checkpoints, session.state.step)
+        incidents.set_aside(run.path, session.state.position)
 
     def _run(self) -> None:
         session = self.session
@@ -117,7 +122,13 @@ class Loop:
         try:
             self._train_here()
         except RunDirectoryError as error:
-            self._save_elsewhere(error)
+            if self._is_alone:  # the others are within a step, and cannot give what they have
+                self._save_elsewhere(error)
+            raise
+
+    @property
+    def _is_alone(self) -> bool:
+        return self.session.parts.communicator.size == 1
 
     def _save_elsewhere(self, lost: RunDirectoryError) -> None:
         """Save in the directory that was renamed, or in one that is made anew and whole.
@@ -157,7 +168,8 @@ class Loop:
             session.parts.optimizer.zero_grad()  # those of a window that is dropped
             session.leaving.announce(f"{leave.reason}: saving at step {session.state.step}")
         except (SinkError, DataError, OSError):  # the last update is whole
-            self._save_before_error()
+            if self._is_alone:
+                self._save_before_error()
             raise
         self._save_last()
 
@@ -175,7 +187,8 @@ class Loop:
         """Save the state of the last update, unless that is what was saved last."""
         session = self.session
         self._finish_writing()
-        if self._saved != self._position() or session.saver.failures:
+        is_due = self._saved != self._position() or bool(session.saver.failures)
+        if first_says(session.parts.communicator, is_due):
             self._make_durable()
             session.save_now()
 
@@ -229,7 +242,7 @@ class Loop:
             rows = next(batches)
         waited = time.perf_counter() - start
         result = session.train_step(rows)
-        self.metrics.add(rows.x.shape, waited, time.perf_counter() - start)
+        self.metrics.add((result.rows, rows.x.shape[1]), waited, time.perf_counter() - start)
         metrics = self._line(result) if result.applied else {}
         if metrics:
             with profiler.span("report"):
@@ -317,8 +330,10 @@ class Loop:
                 stacklevel=3,
             )
             return
-        best = checkpoint.find(session.run.path / "best")
-        if best.manifest.step != session.state.step:
+        best = session.run.path / "best"
+        leads = isinstance(session.run, RunDirectory)
+        step = checkpoint.find(best).manifest.step if leads else 0
+        if first_says(session.parts.communicator, step) != session.state.step:
             session.restore(best)
 
     def _position(self) -> tuple[int, int]:
@@ -340,8 +355,7 @@ class Loop:
         session, policy = self.session, self.session.config.on_save_error
         self._make_durable()
         self._attempt(session.saver.wait, policy)
-        state = session.take()
-        saved = self._attempt(lambda: session.saver.save(session.state.step, state), policy)
+        saved = self._attempt(session.save, policy)
         self._saved = self._position() if saved else None
 
     def _finish_writing(self) -> None:

@@ -9,15 +9,16 @@ What does not live here: composing it (``trainer``), and the way from the first 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tisslm import checkpoint
+from tisslm.checkpoint.remote_run import RemoteRun
 from tisslm.checkpoint.run_directory import RunDirectory
-from tisslm.checkpoint.saver import CheckpointCopy, DirectSaver, Saver
+from tisslm.checkpoint.saver import CheckpointCopy, DirectSaver, Saver, make_saver
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Rows
 from tisslm.errors import ConfigError
@@ -29,12 +30,16 @@ from tisslm.training.guard import Verdict
 from tisslm.training.incidents import IncidentContext, describe, tell_refusal
 from tisslm.training.interruption import Leaving
 from tisslm.training.passes import Passes
+from tisslm.training.ranks.agreement import rows_of_all
+from tisslm.training.ranks.states import lead
 from tisslm.training.samples import Sampler
 from tisslm.training.snapshot import Snapshot
 from tisslm.training.state import TrainerState
 from tisslm.training.step import Step, StepResult
 
 __all__ = ["Session"]
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -57,7 +62,7 @@ class Session:
         Updates of the whole run.
     step : Step
     snapshot : Snapshot
-    run : RunDirectory
+    run : RunDirectory or RemoteRun
     retention : Retention
         Which checkpoints are kept.
     leaving : Leaving
@@ -80,7 +85,7 @@ class Session:
     max_steps: int
     step: Step
     snapshot: Snapshot
-    run: RunDirectory
+    run: RunDirectory | RemoteRun
     retention: checkpoint.Retention
     leaving: Leaving
     stopping: Stopping
@@ -122,8 +127,11 @@ class Session:
 
         Parameters and errors are those of ``dataset``.
         """
-        config, dataset = self.config, self.dataset(where)
-        return dataset.stream(config.rows_per_update, config.seed, start=self.state.position)
+        config, dataset, share = self.config, self.dataset(where), self.parts.reduction.share
+        rows, start = config.rows_per_update, self.state.position
+        if share.size == 1:
+            return dataset.stream(rows, config.seed, start=start)
+        return dataset.stream_part(rows, config.seed, start, share.own_rows)
 
     def train_step(self, rows: Rows) -> StepResult:
         """Make one step of the rows of a whole update, and move on.
@@ -144,7 +152,7 @@ class Session:
         result = self.step.make(rows, state)
         if result.refused is not None:
             self._refuse(rows, result, result.refused)
-        state.tokens_seen += rows.x.size * self.parts.communicator.size
+        state.tokens_seen += result.rows * rows.x.shape[1]
         state.epoch = state.position // max(1, self.steps_per_epoch)
         return result
 
@@ -152,6 +160,7 @@ class Session:
         """Look into a refused step, note it down, count it, and tell it."""
         nonfinite, context = verdict.kind == "nonfinite", self._incident_context()
         finding = self.step.investigate(rows) if nonfinite else None
+        rows = rows_of_all(self.parts.communicator, rows)
         incident = describe(context, verdict.kind, rows, result.loss, result.grad_norm, finding)
         file = incident.write(self.run.path) if self.run.made else None
         if not verdict.stop:
@@ -204,6 +213,11 @@ class Session:
         where : str
             What messages begin with.
         """
+        if self.parts.communicator.size > 1:
+            raise ConfigError(
+                f"{where}: expected one process, got {self.parts.communicator.size} ranks; start "
+                "it without a launcher"
+            )
         taken, parts = self.take(), self.parts
         copy = CheckpointCopy(taken).take(taken)
         rate, epoch = parts.optimizer.get_lr(), 0 if parts.dataset is None else parts.dataset.epoch
@@ -215,13 +229,41 @@ class Session:
             if parts.dataset is not None:
                 parts.dataset.epoch = epoch
 
+    def save(self) -> None:
+        """Save as the run is told to: at once, or from a copy while it goes on.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written, or the one before it could not.
+        """
+        found, step = self.take(), self.state.step
+        self._lead(found, lambda: self.saver.save(step, found))
+
     def save_now(self) -> Path:
         """Write a checkpoint of now while the caller waits, and return its directory."""
         if self.run.made:
             self.run.confirm()
         else:
             self.run.make()
-        return self.saver.write_now(self.state.step, self.take())
+        found, step = self.take(), self.state.step
+        written = self._lead(found, lambda: self.saver.write_now(step, found))
+        return self.run.checkpoints if written is None else written
+
+    def make_saver(self) -> int:
+        """Take the memory that saving needs, and return the bytes that a checkpoint has."""
+        found = self.take()
+        background, write = self.config.async_save, self.saver.write
+        made = self._lead(found, lambda: make_saver(write, found, background=background))
+        self.saver = self.saver if made is None else made
+        return found.nbytes
+
+    def _lead(self, found: checkpoint.Checkpoint, action: Callable[[], T]) -> T | None:
+        """Do something with a state that was taken, while the other ranks give what it asks for.
+
+        None is what these return.
+        """
+        return lead(found.files.get(checkpoint.OPTIMIZER), action)
 
     def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
         """Write a state that was taken before; the thread of ``saving`` may be who calls."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Loss, Rows, UpdateMeter
@@ -26,9 +26,10 @@ from tisslm.training.batches import TargetWeights
 from tisslm.training.components import Components
 from tisslm.training.guard import Verdict, judge
 from tisslm.training.nonfinite import Finding, investigate
+from tisslm.training.ranks.agreement import counts_of_ranks, sum_in_order
 from tisslm.training.state import TrainerState
 
-__all__ = ["Step", "StepResult"]
+__all__ = ["Passed", "Step", "StepResult"]
 
 #: Added to the norm before it divides, as in PyTorch's clip_grad_norm_.
 CLIP_EPS = 1e-6
@@ -58,6 +59,8 @@ class StepResult:
     refused : Verdict or None
         Why no update was made, where the guard refused it; an overflow under the loss scale is no
         refusal.
+    rows : int
+        Of all processes.
     """
 
     loss: float
@@ -69,6 +72,22 @@ class StepResult:
     parameter_norm: float | None = None
     update_ratio: float | None = None
     refused: Verdict | None = None
+    rows: int = 0
+
+
+class Passed(NamedTuple):
+    """What the passes of an update come to.
+
+    Attributes
+    ----------
+    loss : float
+        Over the real targets of all processes, in nats, without the loss scale.
+    rows : int
+        Of all processes.
+    """
+
+    loss: float
+    rows: int
 
 
 class Step:
@@ -103,8 +122,10 @@ class Step:
         self._check = check
         self._last = last
         self._targets = TargetWeights()
+        self._shows = bool(parts.monitors)  # also once one has failed, here and not elsewhere
+        gather = parts.communicator.all_gather if parts.communicator.size > 1 else None
         measures = parts.optimizer.measures_movement
-        self._movement = Movement(parts.model.parameters) if measures else None
+        self._movement = Movement(parts.reduction.updated, gather) if measures else None
 
     def make(self, rows: Rows, state: TrainerState) -> StepResult:
         """Make one update, or none if it must not be made.
@@ -112,7 +133,8 @@ class Step:
         Parameters
         ----------
         rows : Rows
-            Those of the whole update, with arrays of shape (B, T); they are cut into micro-batches.
+            Those of the whole update that are this rank's, with arrays of shape (B, T); they are
+            cut into micro-batches.
         state : TrainerState
             The position, which an update moves on. A refused step is not counted yet.
 
@@ -127,8 +149,8 @@ class Step:
         self._monitoring.begin(looks)
         return self.apply(self.gradients(rows), state)
 
-    def gradients(self, rows: Rows, loss: Loss | None = None) -> float:
-        """Leave the gradients of the rows' mean loss, times the loss scale, and return that loss.
+    def gradients(self, rows: Rows, loss: Loss | None = None) -> Passed:
+        """Leave the gradients of the mean loss of all ranks' rows, times the loss scale.
 
         Parameters
         ----------
@@ -139,22 +161,37 @@ class Step:
 
         Returns
         -------
-        float
-            Over the real targets of all processes, in nats, without the loss scale.
+        Passed
 
         Raises
         ------
         ShapeError
-            If the shapes differ.
+            If the shapes differ, or there are rows beyond those of this rank.
         DataError
             If there is no target, or a dataset gave something else than ``Rows``.
         """
-        parts, batch_size = self.parts, self.config.batch_size
+        parts = self.parts
+        reduction, parameters = parts.reduction, parts.model.parameters
         loss = parts.loss if loss is None else loss
-        count = self._count_targets(check_rows(rows, "train_step"))
+        count, given = self._count(check_rows(rows, "train_step"))
         parts.optimizer.zero_grad()
         scale = parts.scaler.begin()
-        total = 0.0
+        losses: list[float] = []
+        leaves = list(reduction.share.cut(len(rows.x)))
+        for leaf, first, stop in leaves:
+            if losses:
+                parameters.fresh_part()
+            losses += self._leaf(rows.part(first, stop), first, loss, count, scale)
+            reduction.add_leaf(leaf, last=leaf == leaves[-1][0])
+        reduction.finish(reduction.share.present(given))
+        return Passed(sum_in_order(parts.communicator, losses) / scale, given)
+
+    def _leaf(
+        self, rows: Rows, first_row: int, loss: Loss, count: int, scale: float
+    ) -> Iterator[float]:
+        """Add the gradients of a leaf's micro-batches, and yield their losses."""
+        batch_size = self.config.batch_size
+        first_row += self.parts.reduction.share.own_rows.start
         for first in range(0, len(rows.x), batch_size):
             self._check()  # which drops what is accumulated, if the run is to end
             part = rows.part(first, first + batch_size)
@@ -162,38 +199,35 @@ class Step:
             weights *= scale
             batch = part.weighed(weights)
             with self._monitoring.watching(batch.start_BT):
-                total += parts.model.step_loss(batch, loss, first_row=first)
-        total = parts.communicator.sum_scalars([total])[0] / scale
-        parts.communicator.sum_gradients(parts.model.parameters.grad)
-        return total
+                yield self.parts.model.step_loss(batch, loss, first_row=first_row + first)
 
-    def _count_targets(self, rows: Rows) -> int:
-        """Check the arrays of an update, and count its real targets over all processes."""
+    def _count(self, rows: Rows) -> tuple[int, int]:
+        """Check the arrays of an update; count the real targets, and the rows, of all ranks."""
         if rows.x.shape != rows.y.shape or rows.x.ndim != 2:
             raise ShapeError(
                 "train_step: expected x and y of one shape (B, T), got "
                 f"{rows.x.shape} and {rows.y.shape}"
             )
         self.parts.model.check_start(rows.start, rows.x.shape)
-        counted = float(self._targets.count(rows.y))
-        count = int(self.parts.communicator.sum_scalars([counted])[0])
+        told = counts_of_ranks(self.parts.communicator, (self._targets.count(rows.y), len(rows.x)))
+        count = sum(targets for targets, _ in told)
         if count == 0:
             raise DataError("train_step: every target is -100; there is nothing to learn from")
-        return count
+        return count, self.parts.reduction.share.whole([given for _, given in told])
 
-    def apply(self, loss: float, state: TrainerState) -> StepResult:
+    def apply(self, passed: Passed, state: TrainerState) -> StepResult:
         """Make one update of the gradients that are there, or none if they must not be applied.
 
         Parameters
         ----------
-        loss : float
-            Of the step, in nats.
+        passed : Passed
+            What the passes that left them came to.
         state : TrainerState
             As for ``make``.
         """
         parts, config = self.parts, self.config
-        norm = parts.scaler.norm()
-        result = StepResult(loss, norm, parts.scheduler.get_lr())
+        loss, norm = passed.loss, parts.scaler.norm()
+        result = StepResult(loss, norm, parts.scheduler.get_lr(), rows=passed.rows)
         if self.overflowed(loss, norm):
             parts.scaler.shrink()
             state.skipped += 1
@@ -203,6 +237,8 @@ class Step:
             return replace(result, refused=verdict)
         if verdict.what:
             _warn(f"step {state.step + 1}: {verdict.what}")
+        if self._shows and is_monitored(state.step + 1, config, self._last):
+            parts.reduction.publish_gradient()
         self._monitoring.before_update(parts.scaler.current)
         movement = self._movement if is_logged(state.step + 1, config, self._last) else None
         applied, clipped = self.update(norm, movement)
@@ -237,7 +273,10 @@ class Step:
             Whether an update was made, and whether its gradients were clipped.
         """
         clipped = self.clip(self.config.max_grad_norm, norm)
-        return self.parts.optimizer.step(movement), clipped
+        applied = self.parts.optimizer.step(movement)
+        if applied:
+            self.parts.reduction.publish()
+        return applied, clipped
 
     def clip(self, max_norm: float, norm: float) -> bool:
         """Leave a factor with the optimizer: the one that limits the norm, over the loss scale.
@@ -277,7 +316,7 @@ class Step:
             parts.model,
             parts.loss,
             parts.optimizer,
-            rerun=lambda watched: self.gradients(rows, watched),
+            rerun=lambda watched: self.gradients(rows, watched).loss,
             norm=parts.scaler.norm,
             rows=self.config.batch_size,
             time=rows.x.shape[1],

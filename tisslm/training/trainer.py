@@ -15,9 +15,11 @@ from typing import Any, Generic, Self, TypeVar, overload
 from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops
+from tisslm.checkpoint.remote_run import RemoteRun
 from tisslm.checkpoint.resume import keeping, open_run
+from tisslm.checkpoint.run_directory import RunDirectory
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Model, Rows, Tokenizer
+from tisslm.contracts import Communicator, Dataset, Model, Rows, Tokenizer
 from tisslm.registry import Registry, load_registry
 from tisslm.tracking.monitoring import Monitoring, wants_of
 from tisslm.tracking.pass_arrays import Room, planned_room
@@ -36,6 +38,8 @@ from tisslm.training.interruption import Leaving
 from tisslm.training.loop import Loop
 from tisslm.training.memory_plan.planner import Planner, RunPlan, settle
 from tisslm.training.passes import resolve_precision
+from tisslm.training.ranks.agreement import first_says
+from tisslm.training.ranks.share import for_ranks
 from tisslm.training.samples import make_sampler
 from tisslm.training.session import Session
 from tisslm.training.snapshot import Conditions, Snapshot
@@ -169,6 +173,8 @@ class Trainer:
         if config.threads is not None:
             ops.set_threads(config.threads)
         registry = load_registry() if registry is None else registry
+        ranks = registry.build("communicator", communicator)
+        config = for_ranks(config, ranks.size)
         check_kept("model", model, Model)
         for given, where in ((dataset, "dataset"), (val_dataset, "val_dataset")):
             if given is not None:
@@ -183,8 +189,8 @@ class Trainer:
         max_steps = config.max_steps or config.epochs * max(1, steps_per_epoch(dataset, config))
         parts = build_components(
             registry,
-            Wanted(optimizer, loss_fn, scheduler, sinks, communicator),
-            Given(model, dataset, val_dataset, tokenizer, plan.monitors),
+            Wanted(optimizer, loss_fn, scheduler, sinks),
+            Given(model, dataset, val_dataset, tokenizer, plan.monitors, ranks),
             config,
             plan.passes.precision,
             max_steps,
@@ -400,6 +406,16 @@ def _plan(
     return settle(planner)
 
 
+def _open_run(
+    config: TrainingConfig, settings: Mapping[str, Any], communicator: Communicator
+) -> tuple[RunDirectory | RemoteRun, checkpoint.Where | None]:
+    """Return the run's directory, and what it goes on from, as rank 0 decides."""
+    run, saved = open_run(config, settings) if communicator.rank == 0 else (None, None)
+    told = None if run is None else [str(run.path), None if saved is None else str(saved.path)]
+    path, place = first_says(communicator, told)
+    return (RemoteRun(path, config.checkpoint_dir), place) if run is None else (run, saved)
+
+
 def _compose(
     config: TrainingConfig,
     settings: Mapping[str, Any],
@@ -407,10 +423,11 @@ def _compose(
     plan: RunPlan,
     max_steps: int,
     registry: Registry,
-) -> tuple[Session, checkpoint.Found | None]:
+) -> tuple[Session, checkpoint.Where | None]:
     """Return the session of a run, and the checkpoint that it is to go on from."""
     precision, has_valid = plan.passes.precision, parts.val_dataset is not None
-    sampler = make_sampler(parts.model, parts.tokenizer, config)
+    leads = parts.communicator.rank == 0
+    sampler = make_sampler(parts.model, parts.tokenizer, config) if leads else None
     check_evaluations(config, parts.scheduler.needs_evaluations, has_valid)
     check_bytes(config, parts.tokenizer is not None)
     check_metric(config, parts.own.comparable)
@@ -419,7 +436,7 @@ def _compose(
     room = Room(planned_room(wants, parts.model, rows, plan.time, precision))
     monitoring = Monitoring(parts.monitors, parts.model, room)
     conditions = Conditions(parts, config, precision, settings.get("scheduler") or {})
-    run, saved = open_run(config, settings)
+    run, saved = _open_run(config, settings, parts.communicator)
     session = Session(
         config=config,
         settings=settings,

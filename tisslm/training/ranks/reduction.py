@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -15,7 +16,7 @@ from tisslm.memory import Arena, Parameters
 from tisslm.memory.shards import ParameterShard
 from tisslm.training.ranks.layout import Bucket, buckets_of, ranges_of
 from tisslm.training.ranks.share import Share
-from tisslm.training.ranks.states import GatheredArrays, cut
+from tisslm.training.ranks.states import GatheredArrays, own_part
 from tisslm.training.ranks.tree import Fold, Node, nodes_of
 
 __all__ = ["Reduction", "SharedReduction", "SoleReduction", "make_reduction", "waiting_arrays"]
@@ -60,6 +61,10 @@ class Reduction(ABC):
         """
         self._fold.put(Node(0, leaf), self.parameters.grad, last=last)
 
+    def cut_into(self, parts: int) -> None:
+        """Cut every update from here on into so many leaves."""
+        self.share = replace(self.share, parts=parts)
+
     @abstractmethod
     def finish(self, present: int) -> None:
         """Leave the sum over all leaves in the gradient of what is updated.
@@ -88,16 +93,13 @@ class Reduction(ABC):
         """
 
     @abstractmethod
-    def own_state(
-        self, whole: Mapping[str, Array], own: Mapping[str, Array]
-    ) -> Mapping[str, Array]:
-        """Return what this rank's optimizer loads of a state of all ranks.
+    def own_part(self, name: str, array: Array) -> Array | None:
+        """Return what this rank's optimizer has of an array of the whole state; None for nothing.
 
         Parameters
         ----------
-        whole : mapping of str to ndarray
-        own : mapping of str to ndarray
-            The state as it is.
+        name : str
+        array : ndarray
         """
 
     @abstractmethod
@@ -157,11 +159,9 @@ class SoleReduction(Reduction):
         """Return it."""
         return own
 
-    def own_state(
-        self, whole: Mapping[str, Array], own: Mapping[str, Array]
-    ) -> Mapping[str, Array]:
+    def own_part(self, name: str, array: Array) -> Array:
         """Return all of it."""
-        return whole
+        return array
 
     def forget(self) -> None:
         """Drop what was added."""
@@ -245,11 +245,9 @@ class SharedReduction(Reduction):
         ranges = [ranges_of(self.buckets, rank) for rank in range(size)]
         return GatheredArrays(own, self.parameters, ranges, self.communicator)
 
-    def own_state(
-        self, whole: Mapping[str, Array], own: Mapping[str, Array]
-    ) -> Mapping[str, Array]:
-        """Return the pieces of this rank."""
-        return cut(whole, self.shard, own)
+    def own_part(self, name: str, array: Array) -> Array | None:
+        """Return the elements that are in the ranges of this rank."""
+        return own_part(self.shard, name, array)
 
     def _share(self, own_S: Array, whole_P: Array) -> None:
         pieces = {piece[0]: array for piece, array in self.shard.pieces(own_S)}

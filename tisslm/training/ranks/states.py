@@ -15,7 +15,7 @@ from tisslm.memory import Parameters
 from tisslm.memory.shards import ParameterShard, Range, elements_of
 from tisslm.system.tensor_files import Kind, StreamedArrays
 
-__all__ = ["GatheredArrays", "cut", "lead"]
+__all__ = ["GatheredArrays", "lead", "own_part"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -137,31 +137,24 @@ def _put(whole: Array, places: list[slice], piece: Array) -> None:
         taken += length
 
 
-def cut(
-    whole: Mapping[str, Array], shard: ParameterShard, own: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Return what a shard's optimizer loads of a state of the whole.
+def own_part(shard: ParameterShard, name: str, array: Array) -> Array | None:
+    """Return a shard's elements of an array of the whole; None if it has none.
 
     Parameters
     ----------
-    whole : mapping of str to ndarray
-        Named ``<parameter>/<slot>`` or otherwise; each is asked for once.
     shard : ParameterShard
-    own : mapping of str to ndarray
-        The optimizer's state as it is, which says what is wanted.
+    name : str
+        ``<parameter>/<slot>``; any other is every rank's, whole.
+    array : ndarray
     """
-    found: dict[str, Array] = {}
-    for name in own:
-        parameter, slash, _ = name.rpartition("/")
-        array = whole[name]
-        if slash:
-            flat = array.reshape(-1)
-            array = np.concatenate([flat[:0], *(flat[e] for e in shard.elements(parameter))])
-        found[name] = array
-    return found
+    parameter, slash, _ = name.rpartition("/")
+    if not slash or parameter not in shard.whole:
+        return array
+    elements, flat = shard.elements(parameter), array.reshape(-1)
+    return np.concatenate([flat[part] for part in elements]) if elements else None
 
 
-def lead(arrays: Mapping[str, Array], action: Callable[[], T]) -> T | None:
+def lead(arrays: object, action: Callable[[], T]) -> T | None:
     """Do something on rank 0 that asks for gathered arrays, which the others serve meanwhile.
 
     Parameters
@@ -169,13 +162,14 @@ def lead(arrays: Mapping[str, Array], action: Callable[[], T]) -> T | None:
     arrays : mapping
         ``GatheredArrays``, or any others, which nobody needs to serve.
     action : callable
+        What is done; its result is returned on rank 0, and None elsewhere.
     """
     if not isinstance(arrays, GatheredArrays):
         return action()
-    if arrays.leads:
-        try:
-            return action()
-        finally:
-            arrays.close()
-    arrays.serve()
-    return None
+    if not arrays.leads:
+        arrays.serve()
+        return None
+    try:
+        return action()
+    finally:
+        arrays.close()

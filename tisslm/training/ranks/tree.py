@@ -27,25 +27,25 @@ T = TypeVar("T")
 
 
 class Node(NamedTuple):
-    """The sum of the leaves ``index * 2**level`` to ``(index + 1) * 2**level - 1``."""
+    """The sum of the leaves ``number * 2**level`` to ``(number + 1) * 2**level - 1``."""
 
     level: int
-    index: int
+    number: int
 
     @property
     def is_right(self) -> bool:
         """Whether it is the second half of the node above it."""
-        return self.index % 2 == 1
+        return self.number % 2 == 1
 
     @property
     def left(self) -> Node:
         """The first half, of which it is the second."""
-        return Node(self.level, self.index - 1)
+        return Node(self.level, self.number - 1)
 
     @property
     def above(self) -> Node:
         """The node that it is a half of."""
-        return Node(self.level + 1, self.index // 2)
+        return Node(self.level + 1, self.number // 2)
 
 
 class Fold(Generic[T]):

@@ -46,6 +46,7 @@ class Conditions:
             "model_seed": parts.model.seed,
             "batch_size": config.batch_size,
             "rows_per_update": config.rows_per_update,
+            "reduction_parts": parts.reduction.share.parts,
             "windows": None if parts.dataset is None else len(parts.dataset),
             "data": self._fingerprint(parts.dataset),
             "validation_data": self._fingerprint(parts.val_dataset),

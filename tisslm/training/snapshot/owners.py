@@ -235,7 +235,23 @@ class TrainerOwner(StateOwner):
     def check(self, found: Checkpoint, where: Path) -> None:
         """Check the standing of early stopping, and say what has changed since."""
         self.run.stopping.check(found[TRAINER].get("stopping", {}), where / TRAINER.name)
-        warn_if_bits_differ(found[TRAINER], self.run.conditions.as_json())
+        values: Mapping[str, Any] = found[TRAINER]
+        saved, now = {"reduction_parts": 1, **values}, self.run.conditions.as_json()
+        now["reduction_parts"] = self._parts(saved, where)
+        warn_if_bits_differ(saved, now)
+
+    def _parts(self, saved: Mapping[str, Any], where: Path) -> int:
+        """Return the parts of an update from here on: those of the run so far, unless told."""
+        share, told = self.run.parts.reduction.share, self.run.conditions.config.reduction_parts
+        parts = saved.get("reduction_parts", 1)
+        if type(parts) is not int or parts < 1:
+            raise CheckpointError(
+                f"{where / TRAINER.name}: expected reduction_parts to be an integer >= 1, got "
+                f"{show(parts)}; use an earlier checkpoint"
+            )
+        if told is not None:
+            return told
+        return parts if parts <= share.micro_batches else share.parts
 
     def read(self, found: Checkpoint) -> Contents:
         """Return the values; the losses are in the position already."""
@@ -244,6 +260,7 @@ class TrainerOwner(StateOwner):
     def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
         """Give the schedule and the parts their states."""
         parts, saved = self.run.parts, found[TRAINER]
+        parts.reduction.cut_into(self._parts(saved, where))
         _load_schedule(parts.scheduler, saved.get("scheduler", {}), where)
         load_part_states(parts, saved.get("parts", {}), where, self.run.registry)
         parts.scaler.load_state(state.scaling)
@@ -266,10 +283,13 @@ class OptimizerOwner(StateOwner):
 
     def take(self, state: TrainerState) -> Contents:
         """Return its arrays."""
-        return {OPTIMIZER: self.run.parts.optimizer.state()}
+        parts = self.run.parts
+        return {OPTIMIZER: parts.reduction.whole_state(parts.optimizer.state())}
 
     def read(self, found: Checkpoint) -> Contents:
         """Read it, unless it does not fit and will be refused, however large it is."""
+        if self.run.parts.communicator.size > 1:  # each rank has its own parts, and looks at them
+            return super().read(found)
         saved, own = found[OPTIMIZER], self.run.parts.optimizer.state()
         fits = saved.keys() == own.keys() and all(
             kind_of(saved, name) == (array.shape, array.dtype) for name, array in own.items()

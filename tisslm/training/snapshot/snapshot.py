@@ -9,9 +9,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tisslm import checkpoint
 from tisslm.config import TrainingConfig
@@ -20,11 +21,23 @@ from tisslm.errors import CheckpointError
 from tisslm.registry import Registry
 from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.training.early_stopping import TRAIN_LOSS, Stopping, recent_loss
+from tisslm.training.ranks.agreement import first_says
+from tisslm.training.ranks.spreading import spread
 from tisslm.training.snapshot import owners
 from tisslm.training.snapshot.conditions import Conditions
 from tisslm.training.state import TrainerState
 
 __all__ = ["Snapshot"]
+
+Array = NDArray[Any]
+
+
+class _Read(NamedTuple):
+    """A checkpoint that was read: what is needed of it, where it leads to, and its directory."""
+
+    found: checkpoint.Checkpoint
+    state: TrainerState
+    where: Path
 
 
 class Snapshot:
@@ -43,6 +56,7 @@ class Snapshot:
     def __init__(self, conditions: Conditions, stopping: Stopping, registry: Registry) -> None:
         run = owners.Owned(conditions.parts, conditions, stopping, registry)
         self._config = conditions.config
+        self._parts = conditions.parts
         self._own = conditions.parts.own
         self._owners = [owner(run) for owner in owners.OWNERS]
 
@@ -77,6 +91,15 @@ class Snapshot:
             nothing was changed. Also if a scheduler, a loss or a dataset does not take its own
             state; then the optimizer has been given its.
         """
+        if self._parts.communicator.size == 1:
+            found, state, where = self._read(path, room)
+        else:
+            found, state, where = self._read_together(path, room)
+        self._put(found, state, where)
+        return state
+
+    def _read(self, path: checkpoint.Where, room: int) -> _Read:
+        """Return what is needed of a checkpoint that fits the run, in memory, and the position."""
         place = checkpoint.find(path)
         where, found = place.path, checkpoint.read(place, self.files)
         self._check_required(found, where)
@@ -85,8 +108,24 @@ class Snapshot:
         for owner in present:
             owner.check(found, where)
         contents = {f: content for owner in present for f, content in owner.read(found).items()}
-        self._put(replace(found, files=contents), state, where)
-        return state
+        return _Read(replace(found, files=contents), state, where)
+
+    def _read_together(self, path: checkpoint.Where, room: int) -> _Read:
+        """Have rank 0 read a checkpoint, and return what this rank needs of it."""
+        communicator, reduction = self._parts.communicator, self._parts.reduction
+        read: _Read | None = None
+        if communicator.rank == 0:
+            read = self._read(path, room)
+            files = dict(read.found.files)
+            files[checkpoint.TRAINER_ARRAYS] = read.state.arrays()
+            read = read._replace(found=replace(read.found, files=files))
+        where = Path(first_says(communicator, "" if read is None else str(read.where)))
+
+        def keep(file: checkpoint.ArraysFile, name: str, array: Array) -> Array | None:
+            return reduction.own_part(name, array) if file == checkpoint.OPTIMIZER else array
+
+        found = spread(communicator, None if read is None else read.found, self.files, keep)
+        return _Read(found, owners.read_position(found, where, room), where)
 
     def put_back(self, taken: checkpoint.Checkpoint, where: Path, room: int) -> TrainerState:
         """Give the parts back what was taken from them, and copied; return the position.

@@ -145,7 +145,7 @@ def _gradients(session: Session, rows: Rows) -> tuple[float, float]:
     """Leave the gradients of a batch; return loss and norm. Overflows in fp16 are tried again."""
     step, scaler = session.step, session.parts.scaler
     while True:
-        loss = step.gradients(rows)
+        loss = step.gradients(rows).loss
         norm = scaler.norm()
         if not step.overflowed(loss, norm):
             return loss, norm

@@ -209,7 +209,7 @@ class _Replay:
         trainer, seen = self.trainer, PlaceStatistics()
         lr, position = trainer.scheduler.get_lr(), trainer.state.position
         with trainer.model.observed(seen), np.errstate(all="ignore"):
-            loss = trainer.session.step.gradients(rows)
+            loss = trainer.session.step.gradients(rows).loss
         norm = trainer.compute_grad_norm()
         loss_then, norm_then = incident.expected
         self._add(
