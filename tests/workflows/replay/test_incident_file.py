@@ -69,6 +69,7 @@ def test_other_arrays_are_read_back_with_what_is_not_finite(tmp_path: Path) -> N
         (7, "expected arrays of 2 rows, as x has"),
         (["a", 1.0], "expected numbers in the array 'score'"),
         ([[1.0, 2.0], [3.0]], "expected numbers in the array 'score'"),
+        (json.loads("[" * 60 + "1" + "]" * 60), "expected arrays of 2 rows, as x has"),
         ([None, {}], "expected numbers in the array 'score'"),
     ],
 )

@@ -141,7 +141,7 @@ def _arrays(path: Path, value: Any) -> Rows:
 
 def _other(path: Path, name: str, value: Any) -> NDArray[Any]:
     """Return an array of a dataset's own, of the type that its values tell."""
-    found = {type(leaf) for leaf in np.array(value, dtype=object).flat}
+    found = {type(leaf) for leaf in np.array(value, dtype=object).ravel()}
     for dtype, kinds in LEAVES.items():
         if found <= kinds:
             with suppress(ValueError, OverflowError):
