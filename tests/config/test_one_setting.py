@@ -80,6 +80,8 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "restore_best": (True, False, "true"),
     "overfit_batches": (0, 1, 100000),
     "profile_steps": (0, 1, 20),
+    "global_batch_size": (12, 24, 32),
+    "reduction_parts": (1, 1, 1),
 }
 MODEL: dict[str, tuple[Any, ...]] = {
     "family": ("gpt2", "gpt2", "gpt2"),

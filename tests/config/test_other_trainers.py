@@ -117,12 +117,12 @@ def test_every_value_of_the_table(key: str, word: str) -> None:
         (
             ["train.micro_batch_size=4", "train.global_batch_size=12"],
             "training",
-            {"batch_size": 4, "global_batch_size": 12, "rows_per_update": 12},
+            {"batch_size": 4, "global_batch_size": 12, "gradient_accumulation_steps": 1},
         ),
         (
             ["train.global_batch_size=12"],
             "training",
-            {"batch_size": 12, "global_batch_size": 12, "rows_per_update": 12},
+            {"batch_size": 12, "global_batch_size": 12},
         ),
         (["train.max_tokens=204801"], "training", {"max_steps": 101}),
         (["train.tie_embeddings=false"], "model", {"tie_embeddings": False}),

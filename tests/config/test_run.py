@@ -301,7 +301,11 @@ def test_the_resolved_configuration_has_every_value() -> None:
         "training",
         "log",
     ]
-    assert set(resolved["training"]) == set(TrainingConfig.model_fields) - {"threads"}
+    assert set(resolved["training"]) == set(TrainingConfig.model_fields) - {
+        "threads",
+        "global_batch_size",
+        "reduction_parts",
+    }
     assert resolved["log"] == {"sinks": ["console", "jsonl"], "monitors": []}
 
 

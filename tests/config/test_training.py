@@ -68,6 +68,8 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "restore_best": False,
         "overfit_batches": 0,
         "profile_steps": 0,
+        "global_batch_size": None,
+        "reduction_parts": None,
     }
     assert config.model_dump() == founding | added
 
@@ -266,7 +268,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
         "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_prompts, "
         "sample_tokens, early_stopping_patience, early_stopping_min_delta, restore_best, "
-        "overfit_batches, profile_steps",
+        "overfit_batches, profile_steps, global_batch_size, reduction_parts",
     ),
     (
         {"best_metric": "eval/lots"},

@@ -60,7 +60,7 @@ def test_micro_batches_have_the_bits_of_one_batch_but_for_the_sum(make_trainer, 
     """Each gets its own rows of the starts."""
     trainer = make_trainer(parts={"dataset": packed}, batch_size=2)
     x, y, start = next(packed.batches(6, 0))
-    loss = trainer.session.step.gradients(Rows(x, y, start))
+    loss = trainer.session.step.gradients(Rows(x, y, start)).loss
     found = trainer.model.parameters.grad.copy()
     trainer.zero_gradients()
     weights = target_weights(y, np.float64)

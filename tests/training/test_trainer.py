@@ -15,7 +15,6 @@ from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError, Si
 from tisslm.optim.optimizers.sgd import SGD
 from tisslm.optim.schedulers.constant import Constant
 from tisslm.tokenizers.byte import ByteTokenizer
-from tisslm.training.ranks.local import LocalCommunicator
 
 
 class Memory(Sink):
@@ -241,17 +240,6 @@ def test_a_part_of_a_composed_run_cannot_be_exchanged(make_trainer, name):
     trainer = make_trainer()
     with pytest.raises(AttributeError, match=rf"^trainer\.{name}: a run is made of what its "):
         setattr(trainer, name, getattr(trainer, name))
-
-
-class TwoRanks(LocalCommunicator):
-    """Claims a second process."""
-
-    size = 2
-
-
-def test_several_processes_are_refused(make_trainer):
-    with pytest.raises(ConfigError, match="this version trains in one process, got 2"):
-        make_trainer(parts={"communicator": TwoRanks()})
 
 
 def test_a_second_clip_replaces_the_first_and_zero_grad_forgets_it(make_trainer):

@@ -269,11 +269,11 @@ class Pair(LocalCommunicator):
     """The first of two processes, the other of which says what it is told to."""
 
     size = 2  # type: ignore[assignment]
-    other = 0.0
+    other = b""
 
-    def sum_scalars(self, values: Sequence[float]) -> list[float]:
-        """Add the other's number."""
-        return [value + self.other for value in values]
+    def all_gather(self, data: bytes) -> list[bytes]:
+        """Add what the other says."""
+        return [data, self.other]
 
 
 def test_processes_leave_together_and_between_steps_only():
@@ -281,10 +281,10 @@ def test_processes_leave_together_and_between_steps_only():
     leaving = Leaving(pair)
     with leaving.armed():
         leaving.check_together()
-        pair.other = 1.0
-        with pytest.raises(Leave, match="another process of the run was asked to stop"):
+        pair.other = b"the time limit"
+        with pytest.raises(Leave, match="the time limit"):
             leaving.check_together()
-        pair.other = 0.0
+        pair.other = b""
         kill(signal.SIGTERM)
         leaving.check()
         with pytest.raises(Leave, match="SIGTERM"):

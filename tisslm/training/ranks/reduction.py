@@ -191,7 +191,6 @@ class SharedReduction(Reduction):
         rank, size = communicator.rank, communicator.size
         self.buckets = buckets_of(parameters.data.size, size, itemsize=parameters.dtype.itemsize)
         self.shard = _NormedShard(parameters, self.buckets, communicator)
-        self.shard.read()
         self._pieces = {piece[0]: grad for piece, grad in self.shard.pieces(self.shard.grad)}
         self._sums = _Received(self.buckets, rank, size, parameters.dtype)
 
@@ -202,6 +201,7 @@ class SharedReduction(Reduction):
 
     def finish(self, present: int) -> None:
         """Exchange all buckets, and add up what arrives."""
+        self.shard.read()  # whoever has set parameters meanwhile, a checkpoint's or others
         own = self._fold.nodes()
         nodes = [
             nodes_of(leaf for leaf in self.share.leaves_of(rank) if leaf < present)

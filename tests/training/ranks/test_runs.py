@@ -1,0 +1,177 @@
+"""Runs on several ranks: every number of one rank's run, and its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from thread_ranks import run_ranks
+
+from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm.errors import ConfigError
+from tisslm.training.ranks.local import LocalCommunicator
+
+SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "seq_len": 16, "vocab_size": 23}
+STEPS, PARTS = 7, 8
+#: 19 micro-batches of two rows, the last of one: an epoch ends with an update of three.
+WINDOWS = 37
+
+
+def tokens(windows: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, SHAPE["vocab_size"], windows * SHAPE["seq_len"] + 1, dtype=np.uint16)
+
+
+def make(communicator, directory, **settings):
+    """Build the trainer of a rank."""
+    model = Transformer(TransformerConfig(**SHAPE, dropout=0.1), seed=5)
+    config = {
+        "max_steps": STEPS,
+        "batch_size": 2,
+        "global_batch_size": 16,
+        "reduction_parts": PARTS,
+        "learning_rate": 1e-2,
+        "validation_frequency": 3,
+        "save_every": 3,
+        "keep_checkpoints": 0,
+        "output_dir": str(directory),
+        "threads": 1,
+    }
+    return Trainer(
+        model,
+        settings.pop("optimizer", "adamw"),
+        dataset=TokenDataset(tokens(WINDOWS, 1), 16, vocab_size=SHAPE["vocab_size"]),
+        val_dataset=TokenDataset(tokens(9, 2), 16, vocab_size=SHAPE["vocab_size"]),
+        sinks=["jsonl"],
+        monitors=settings.pop("monitors", ()),
+        communicator=communicator,
+        config=TrainingConfig(**{**config, **settings}),
+    )
+
+
+def train(communicator, directory, **settings):
+    """Train to the end; return what has to be the same for any number of ranks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if communicator.size == 1 else "ignore")
+        trainer = make(communicator, directory, **settings)
+        trainer.train()
+    return (
+        hashlib.sha256(trainer.model.parameters.data.tobytes()).hexdigest(),
+        list(trainer.loss_history),
+        trainer.state.evaluation,
+        trainer.state.tokens_seen,
+        trainer.loss_scale,
+    )
+
+
+def files(directory):
+    """Return names of all files, and the contents of those that have no times in them."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            name = str(path.relative_to(directory))
+            has_times = path.suffix in (".json", ".jsonl", ".toml", ".pid") or "lock" in name
+            found[name] = b"" if has_times else path.read_bytes()
+    return found
+
+
+def numbers(directory):
+    """Return the lines of metrics without what the machine's speed makes of them."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    kept = ("train/loss", "train/grad_norm", "eval/loss", "eval/accuracy", "train/learning_rate")
+    return [{k: v for k, v in line.items() if k in (*kept, "step")} for line in lines]
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16", "fp16"])
+def alone(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("alone") / "run"
+    return request.param, train(LocalCommunicator(), directory, precision=request.param), directory
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+def test_a_run_on_several_ranks_is_the_run_on_one(alone, size, tmp_path):
+    precision, expected, directory = alone
+    run = tmp_path / "run"
+    found = run_ranks(size, lambda rank: train(rank, run, precision=precision))
+    assert found == [expected] * size
+    assert files(run) == files(directory)
+    assert numbers(run) == numbers(directory)
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_ranks(tmp_path, first, second):
+    expected = train(LocalCommunicator(), tmp_path / "parts")
+    run_ranks(first, lambda rank: train(rank, tmp_path / "begun"))
+    for number in (6, 7):
+        shutil.rmtree(tmp_path / "begun" / "checkpoints" / f"checkpoint-{number}")
+    found = run_ranks(
+        second,
+        lambda rank: train(rank, tmp_path / "begun", resume="auto", reduction_parts=None),
+    )
+    assert found == [expected] * second
+
+
+def test_parts_are_as_many_as_ranks_and_stay_so_later(tmp_path):
+    found = run_ranks(2, lambda rank: train(rank, tmp_path / "two", reduction_parts=None))[0]
+    assert found == train(LocalCommunicator(), tmp_path / "one", reduction_parts=2)
+    assert found[0] != train(LocalCommunicator(), tmp_path / "whole", reduction_parts=None)[0]
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "checkpoint-7")
+    again = run_ranks(
+        3, lambda rank: train(rank, tmp_path / "two", resume="auto", reduction_parts=None)
+    )
+    assert again == [found] * 3
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop", "lion"])
+def test_every_optimizer_updates_its_shard(optimizer, tmp_path):
+    expected = train(LocalCommunicator(), tmp_path / "alone", optimizer=optimizer)
+    found = run_ranks(2, lambda rank: train(rank, tmp_path / "run", optimizer=optimizer))
+    assert found == [expected] * 2
+
+
+def test_monitors_see_the_whole_gradient(tmp_path):
+    settings = {
+        "monitors": ["gradient_norms", "update_norms", "weight_distribution"],
+        "monitor_steps": 2,
+    }
+    train(LocalCommunicator(), tmp_path / "alone", **settings)
+    run_ranks(3, lambda rank: train(rank, tmp_path / "run", **settings))
+
+    def seen(directory):
+        lines = (directory / "metrics.jsonl").read_text().splitlines()
+        found = [json.loads(line) for line in lines]
+        return [{k: v for k, v in line.items() if ".weight" in k} for line in found]
+
+    assert seen(tmp_path / "run") == seen(tmp_path / "alone")
+    assert len(seen(tmp_path / "run")[1]) > 20
+
+
+def test_a_background_save_writes_the_same(tmp_path):
+    train(LocalCommunicator(), tmp_path / "alone")
+    run_ranks(3, lambda rank: train(rank, tmp_path / "run", async_save=True))
+    assert files(tmp_path / "run") == files(tmp_path / "alone")
+
+
+def test_an_optimizer_of_the_whole_is_refused(tmp_path):
+    from tisslm.optim.optimizers.adamw import AdamW
+
+    def build(rank):
+        model = Transformer(TransformerConfig(**SHAPE))
+        return Trainer(model, AdamW(model.parameters, 1e-3), communicator=rank, sinks=())
+
+    with pytest.raises(ConfigError, match="optimizer: 2 ranks share out the parameters"):
+        run_ranks(2, build)
+
+
+def test_more_parts_than_micro_batches_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"training.reduction_parts: expected at most the 8"):
+        make(LocalCommunicator(), tmp_path, reduction_parts=9)
+
+
+def test_fewer_micro_batches_than_ranks_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"at least a micro-batch of batch_size = 2 rows for"):
+        run_ranks(3, lambda rank: make(rank, tmp_path, global_batch_size=4, reduction_parts=None))
