@@ -20,10 +20,11 @@ CLASS = """
 from tisslm.contracts import Communicator
 class Radio(Communicator):
     rank, size = 0, 1
-    def sum_scalars(self, values): return list(values)
-    def sum_gradients(self, flat_P): pass
+    def all_gather(self, data): return [data]
     def broadcast(self, flat): pass
+    def exchange(self, sent, received): received[0][:] = sent[0]
     def barrier(self): pass
+    def channel(self): return Radio()
 """
 
 
