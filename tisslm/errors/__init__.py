@@ -14,6 +14,7 @@ __all__ = [
     "NoTextError",
     "NonFiniteError",
     "PluginError",
+    "RanksError",
     "RunDirectoryError",
     "ShapeError",
     "SinkError",
@@ -66,6 +67,10 @@ class NonFiniteError(TissLMError):
 
 class SpikeError(TissLMError):
     """A loss is far above those of the steps before."""
+
+
+class RanksError(TissLMError):
+    """The ranks of a run, which have to be alike, have come apart."""
 
 
 class SinkError(TissLMError):

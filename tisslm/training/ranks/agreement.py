@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import socket
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tisslm.contracts import Communicator, Rows
+from tisslm.errors import ConfigError, RanksError
+from tisslm.system.safe_files import show
 
-__all__ = ["counts_of_ranks", "first_says", "rows_of_all", "rows_of_ranks", "sum_in_order"]
+__all__ = [
+    "all_say",
+    "check_alike",
+    "check_weights",
+    "counts_of_ranks",
+    "first_says",
+    "rows_of_all",
+    "rows_of_ranks",
+    "sum_in_order",
+]
 
 
 def counts_of_ranks(communicator: Communicator, counts: Sequence[int]) -> list[list[int]]:
@@ -42,6 +56,82 @@ def rows_of_ranks(
     own = np.array(list(rows), np.float64)
     found = communicator.all_gather(own.tobytes())
     return [np.frombuffer(data, np.float64).reshape(-1, width).tolist() for data in found]
+
+
+def all_say(communicator: Communicator, value: Any) -> list[Any]:
+    """Return what every rank has, in the order of ranks.
+
+    Parameters
+    ----------
+    communicator : Communicator
+    value : plain JSON value
+        This rank's.
+    """
+    return [json.loads(said) for said in communicator.all_gather(json.dumps(value).encode())]
+
+
+def check_alike(communicator: Communicator, facts: Mapping[str, Any]) -> None:
+    """Refuse ranks that are not of one run.
+
+    Parameters
+    ----------
+    communicator : Communicator
+    facts : mapping
+        Plain JSON values that have to be the same on all ranks, by what messages call them;
+        nested tables are looked into.
+
+    Raises
+    ------
+    ConfigError
+        On all ranks, if one differs from rank 0: the first fact that does, with both values.
+    """
+    said = all_say(communicator, [socket.gethostname(), _flat(facts)])
+    host, first = said[0]
+    for rank, (other_host, other) in enumerate(said):
+        for name in {**first, **other}:
+            if first.get(name) != other.get(name):
+                raise ConfigError(
+                    f"ranks: expected {name} to be the same on all, got {show(first.get(name))} on "
+                    f"rank 0 ({host}) and {show(other.get(name))} on rank {rank} ({other_host}); "
+                    "start all with the same version, configuration and data"
+                )
+
+
+def _flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return nested tables as one, by dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        inner = _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {}
+        found |= inner or {f"{before}{name}": value}
+    return found
+
+
+def check_weights(communicator: Communicator, flat_P: NDArray[Any], step: int) -> None:
+    """Make sure that all ranks have the same parameters.
+
+    Parameters
+    ----------
+    communicator : Communicator
+    flat_P : ndarray
+    step : int
+        For the message.
+
+    Raises
+    ------
+    RanksError
+        On all ranks, if one differs: which, of those that most do not agree with.
+    """
+    own = [socket.gethostname(), hashlib.sha256(flat_P.view(np.uint8).data).hexdigest()]
+    said = all_say(communicator, own)
+    hashes = [digest for _, digest in said]
+    usual = max(hashes, key=hashes.count)
+    others = [f"{rank} ({host})" for rank, (host, digest) in enumerate(said) if digest != usual]
+    if others:
+        raise RanksError(
+            f"step {step}: the parameters of rank {', '.join(others)} differ from those of the "
+            "others, which must never be; look at that machine's memory and network, and go on "
+            "from the last checkpoint with --resume auto"
+        )
 
 
 def rows_of_all(communicator: Communicator, rows: Rows) -> Rows:
