@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import TokenDataset
-from tisslm.contracts import IGNORE_INDEX, Dataset
+from tisslm.contracts import IGNORE_INDEX, Dataset, Rows
 
 IntArray = NDArray[Any]
 
@@ -37,7 +37,7 @@ class Packed(TokenDataset):
         x, y = super().window(i)
         start = starts_of(i, 1, self.seq_len)[0]
         y[:-1][start[1:] != start[:-1]] = IGNORE_INDEX
-        return x, y, start
+        return Rows(x, y, start)
 
     def batches(self, batch_size, seed, start=0):
         return Dataset.batches(self, batch_size, seed, start)

@@ -21,7 +21,7 @@ from protocol import UnavailableError, memory, resident_bytes, serve
 
 import tisslm
 from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig, ops
-from tisslm.contracts import Dataset
+from tisslm.contracts import Dataset, Rows
 from tisslm.errors import ConfigError
 
 SEED = 1337
@@ -40,9 +40,9 @@ class OneBatch(Dataset):
         """Return B."""
         return len(self.x_BT)
 
-    def window(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def window(self, i: int) -> Rows:
         """Return row i of inputs and targets."""
-        return self.x_BT[i], self.y_BT[i]
+        return Rows(self.x_BT[i], self.y_BT[i])
 
     def order(self, seed: int, epoch: int) -> Sequence[int]:
         """Return the rows as they are."""

@@ -85,13 +85,13 @@ def test_records_are_split_whole_and_packed(folder: Path) -> None:
     train, valid = documents(found.train), documents(found.valid)
     assert len(valid) == 4
     assert sorted(train + valid) == sorted(text.encode() for text in texts)
-    assert len(found.train.window(0)) == 3
+    assert found.train.window(0).start is not None
     again = load_validation(config(path="a.jsonl"), found.tokenizer, 8, load_registry())
     assert documents(again) == valid
     whole = load_file("a.jsonl", ByteTokenizer(), 8)
     assert documents(whole) == [text.encode() for text in texts]
     assert isinstance(load(path="a.jsonl", packing="whole").train, PackedDataset)
-    assert len(load(path="a.jsonl", document_mask=False).train.window(0)) == 2
+    assert load(path="a.jsonl", document_mask=False).train.window(0).start is None
 
 
 def test_a_folder_with_files_for_both_parts(folder: Path) -> None:
@@ -140,7 +140,8 @@ def test_prompts_are_masked_unless_they_are_to_be_learned(folder: Path) -> None:
     (folder / "a.jsonl").write_text(f"{record}\n" * 20)
     for mask, expected in ((True, 6), (False, 13)):
         found = load(path="a.jsonl", mask_prompt=mask, packing="whole", seq_len=13).train
-        x, y = found.window(0)[:2]
+        window = found.window(0)
+        x, y = window.x, window.y
         assert bytes(x.astype(np.uint8)) == b"questionanswe"[:13] or len(x) == 13
         assert int((y != -100).sum()) == expected
 
@@ -291,7 +292,7 @@ def test_documents_train_with_the_mask_and_go_on_with_the_same_bits(
         "training.validation_frequency=2",
     )
     rows = load(path="a.jsonl", packing=packing, seq_len=16).train
-    starts = [rows.window(i)[2] for i in range(len(rows))]
+    starts = [rows.window(i).start for i in range(len(rows))]
     assert any(start.any() for start in starts)  # rows of several documents
 
     assert train(*settings, "training.output_dir=whole").code == 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from chrome_trace import check_trace
 
-from tisslm.contracts import Window
+from tisslm.contracts import Rows
 from tisslm.errors import NonFiniteError
 from tisslm.training.session import Session
 from tisslm.training.step import StepResult
@@ -51,7 +51,7 @@ def test_a_run_that_fails_shows_what_was_recorded(
 ) -> None:
     step = Session.train_step
 
-    def failing(self: Session, batch: Window) -> StepResult:
+    def failing(self: Session, batch: Rows) -> StepResult:
         if self.state.step == 4:
             raise NonFiniteError("step 5: the loss is nan")
         return step(self, batch)

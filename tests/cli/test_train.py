@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tisslm.config import RunConfig
-from tisslm.contracts import Window
+from tisslm.contracts import Rows
 from tisslm.training.session import Session
 from tisslm.training.step import StepResult
 
@@ -87,7 +87,7 @@ def test_auto_goes_on_with_the_run_that_was_interrupted(
     whole = train("training.output_dir=whole", "training.save_every=3")
     step = Session.train_step
 
-    def interrupted(session: Session, batch: Window) -> StepResult:
+    def interrupted(session: Session, batch: Rows) -> StepResult:
         if session.state.step == 4:
             raise KeyboardInterrupt
         return step(session, batch)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import equal_rows
 
+from tisslm.contracts import Dataset, Rows
 from tisslm.datasets import MixedDataset, PackedDataset, TokenDataset, TokenDocuments
 from tisslm.datasets.mixed import shares
 from tisslm.errors import ConfigError
@@ -26,7 +29,7 @@ def mixed(parts: list[tuple[int, float]]) -> MixedDataset:
 
 
 def source_of(data: MixedDataset, rows: list[int]) -> list[int]:
-    return [int(data.window(row)[0][0]) // 1000 for row in rows]
+    return [int(data.window(row).x[0]) // 1000 for row in rows]
 
 
 @settings(deadline=None)
@@ -83,11 +86,11 @@ def test_batches_can_begin_anywhere(size: int) -> None:
     parts = [(30, 1.0), (200, 2.0), (7, 5.0)]
     per_epoch = -(-237 // size)
     whole = list(islice(mixed(parts).batches(size, 3), 2 * per_epoch + 2))
-    assert len(whole[per_epoch - 1][0]) == (237 % size or size)
+    assert len(whole[per_epoch - 1].x) == (237 % size or size)
     for start in (1, per_epoch - 1, per_epoch, per_epoch + 1):
         stream = mixed(parts).stream(size, 3, start)
         for batch in whole[start : start + 3]:
-            assert np.array_equal(next(stream), batch)
+            assert equal_rows(next(stream), batch)
 
 
 def test_two_datasets_of_a_length_are_shuffled_apart_and_seeds_differ() -> None:
@@ -99,16 +102,22 @@ def test_two_datasets_of_a_length_are_shuffled_apart_and_seeds_differ() -> None:
     assert order == data.order(1, 0)[:]
 
 
-def test_pairs_and_triples_become_triples() -> None:
+def test_rows_with_and_without_starts_have_them_all() -> None:
     docs = TokenDocuments(np.arange(30).astype(np.uint8), np.array([0, 7, 30]), None, 40)
     packed = PackedDataset(docs, 2)
     data = MixedDataset([(dataset(5), 1), (packed, 1)])
     assert data.has_starts
     assert (len(data), data.vocab_size, data.seq_len) == (5 + 14, 40, 2)
-    assert [len(data.window(i)) for i in range(19)] == [3] * 19
-    assert data.window(0)[2].tolist() == [0, 0]
+    assert all(data.window(i).start is not None for i in range(19))
+    assert data.window(0).start.tolist() == [0, 0]
     for i in range(14):
-        assert np.array_equal(data.window(5 + i), packed.window(i))
+        assert equal_rows(data.window(5 + i), packed.window(i))
+    used = data.window(6).copy()
+    rows = Rows.stack([replace(used, start=used.start + 9)] * 2)  # as a batch before has left it
+    for place, i in enumerate((3, 5)):
+        data.fill(i, rows, place, data.scratch())
+        assert equal_rows(rows.row(place), data.window(i))
+    assert rows.start[0].tolist() == [0, 0]
     assert data.nbytes == packed.nbytes + dataset(5).nbytes
     assert data.stream_bytes(100) == 2 * 3 * 19 * 2 * 4
     assert not MixedDataset([(dataset(5), 1), (dataset(4), 1)]).has_starts
@@ -133,4 +142,39 @@ def test_what_cannot_be_mixed_is_refused() -> None:
     assert str(caught.value) == (
         "mixing: expected datasets of one seq_len, got 2 and 4 (dataset 1); build them with the "
         "same"
+    )
+
+
+class Plain(Dataset):
+    """A dataset of a third party, which fills no rows."""
+
+    seq_len, vocab_size = 2, 40
+
+    def __init__(self, **others):
+        self.others = others
+
+    def __len__(self):
+        return 3
+
+    def window(self, i):
+        ids = np.array([i, i + 1], np.int32)
+        return Rows(ids, ids + 1, np.array([0, 1], np.int32), self.others)
+
+    def order(self, seed, epoch):
+        return range(3)
+
+
+def test_a_dataset_that_fills_no_rows_is_mixed_by_its_windows() -> None:
+    data = MixedDataset([(Plain(), 1), (dataset(3), 1)])
+    for i in range(3):
+        assert equal_rows(data.window(i), Plain().window(i))
+    assert data.window(3).start.tolist() == [0, 0]
+
+
+def test_arrays_of_other_names_cannot_be_mixed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MixedDataset([(dataset(5), 1), (Plain(score=np.ones(1), pair=np.ones(2)), 1)])
+    assert str(caught.value) == (
+        "mixing: expected dataset 1 to have x, y and start only, got score, pair, too; datasets "
+        "with arrays of their own cannot be mixed"
     )

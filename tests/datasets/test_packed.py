@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import equal_rows
 
-from tisslm.contracts import Dataset
+from tisslm.contracts import Dataset, Rows
 from tisslm.datasets import (
     Document,
     KeyedPermutation,
@@ -75,7 +76,7 @@ def test_a_stream_learns_each_token_of_a_document_from_those_before(
     assert pairs_of(dataset) == expected
     if seed is None:
         assert len(dataset) == n_rows
-        inputs = np.concatenate([dataset.window(i)[0] for i in range(len(dataset))])
+        inputs = np.concatenate([dataset.window(i).x for i in range(len(dataset))])
         assert inputs.tolist() == docs.tokens[: len(inputs)].tolist()
     check_starts(dataset, docs)
 
@@ -104,22 +105,22 @@ def check_starts(dataset: PackedDataset, docs: TokenDocuments) -> None:
     for i in range(len(dataset)):
         window = dataset.window(i)
         assert all(a.dtype == np.int32 and a.shape == (dataset.seq_len,) for a in window)
-        assert len(window) == (3 if dataset.has_starts else 2)
-        number = np.searchsorted(docs.offsets, window[0].astype(int) - 1, side="right")
+        assert (window.start is not None) == dataset.has_starts
+        number = np.searchsorted(docs.offsets, window.x.astype(int) - 1, side="right")
         for t in range(dataset.seq_len if dataset.has_starts else 0):
-            start = int(window[2][t])
+            start = int(window.start[t])
             assert 0 <= start <= t
-            assert len(set(number[start : t + 1])) == 1 or window[0][t] == 0
-            assert start == 0 or window[2][start - 1] < start
+            assert len(set(number[start : t + 1])) == 1 or window.x[t] == 0
+            assert start == 0 or window.start[start - 1] < start
             fresh = t > 0 and number[t] != number[t - 1]
             assert not fresh or start == t
 
 
-def test_where_every_row_has_one_document_rows_are_pairs() -> None:
-    assert len(PackedDataset(documents([50]), 8).window(0)) == 2
-    assert len(PackedDataset(documents([9, 9, 9]), 8, packing="whole").window(0)) == 2
-    assert len(PackedDataset(documents([20, 30]), 8, document_mask=False).window(0)) == 2
-    assert len(PackedDataset(documents([20, 30]), 8).window(0)) == 3
+def test_where_every_row_has_one_document_there_are_no_starts() -> None:
+    assert PackedDataset(documents([50]), 8).window(0).start is None
+    assert PackedDataset(documents([9, 9, 9]), 8, packing="whole").window(0).start is None
+    assert PackedDataset(documents([20, 30]), 8, document_mask=False).window(0).start is None
+    assert PackedDataset(documents([20, 30]), 8).window(0).start is not None
 
 
 def test_without_a_document_mask_a_stream_is_that_of_its_tokens() -> None:
@@ -127,9 +128,9 @@ def test_without_a_document_mask_a_stream_is_that_of_its_tokens() -> None:
     dataset = PackedDataset(docs, 6, document_mask=False)
     plain = TokenDataset(docs.tokens, 6)
     for i in range(len(plain)):
-        assert np.array_equal(dataset.window(i), plain.window(i))
+        assert equal_rows(dataset.window(i), plain.window(i))
     for own, other in islice(zip(dataset.batches(4, 7), plain.batches(4, 7), strict=True), 9):
-        assert np.array_equal(own, other)
+        assert equal_rows(own, other)
 
 
 def test_the_rest_of_a_row_is_padding_that_nothing_sees() -> None:
@@ -165,13 +166,13 @@ def test_a_stream_of_batches_is_the_contracts_in_two_sets(
         epoch, batch = divmod(number, per_epoch)
         order = dataset.order(3, epoch)[batch * batch_size : (batch + 1) * batch_size]
         rows = [dataset.window(i) for i in order]
-        for i, (streamed, new) in enumerate(zip(next(stream), next(batches), strict=True)):
-            assert np.array_equal(streamed, np.stack([row[i] for row in rows]))
-            assert np.array_equal(streamed, new)
-            assert streamed.flags.c_contiguous
+        streamed, new = next(stream), next(batches)
+        assert equal_rows(streamed, Rows.stack(rows))
+        assert equal_rows(streamed, new)
+        assert all(array.flags.c_contiguous for array in streamed)
     held = next(stream), next(stream), next(stream)
-    assert np.shares_memory(held[0][0], held[2][0])
-    assert not np.shares_memory(held[0][0], held[1][0])
+    assert np.shares_memory(held[0].x, held[2].x)
+    assert not np.shares_memory(held[0].x, held[1].x)
 
 
 def test_memory_is_counted() -> None:
@@ -230,8 +231,8 @@ def test_every_row_has_something_to_learn_and_nothing_is_lost(
     )
     dataset = PackedDataset(documents, seq_len, packing=packing, document_mask=document_mask)
     rows = [dataset.window(i) for i in range(len(dataset))]
-    assert all((row[1] != -100).any() for row in rows)
-    targets = np.concatenate([row[1][row[1] != -100] for row in rows])
+    assert all((row.y != -100).any() for row in rows)
+    targets = np.concatenate([row.y[row.y != -100] for row in rows])
     places = np.flatnonzero(documents.learn)
     if packing == "stream":  # what remains at the end, fewer than seq_len targets, is in no row
         rest = (len(documents.tokens) - 1) % seq_len

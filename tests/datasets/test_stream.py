@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import equal_rows
 
-from tisslm.contracts import Dataset
+from tisslm.contracts import Dataset, Rows
 from tisslm.datasets import TextDataset, TokenDataset
 from tisslm.tokenizers import ByteTokenizer
 
@@ -40,12 +41,12 @@ def test_a_stream_has_the_windows_in_the_order_of_the_epoch(
 def test_a_batch_is_good_until_the_next_but_one() -> None:
     stream, expected = dataset().stream(4, 1), dataset().batches(4, 1)
     first, second = next(stream), next(stream)
-    assert np.array_equal(first, next(expected))
-    assert np.array_equal(second, next(expected))
+    assert equal_rows(first, next(expected))
+    assert equal_rows(second, next(expected))
     next(stream)  # the last of the epoch, with three windows
-    assert not np.shares_memory(first[0], second[0])
-    assert np.shares_memory(next(stream)[0], second[0])
-    assert np.shares_memory(next(stream)[0], first[0])
+    assert not np.shares_memory(first.x, second.x)
+    assert np.shares_memory(next(stream).x, second.x)
+    assert np.shares_memory(next(stream).x, first.x)
 
 
 def test_batches_are_new_arrays() -> None:
@@ -60,22 +61,22 @@ class Backwards(TokenDataset):
 
     def batches(self, batch_size, seed, start=0):
         for x, y in super().batches(batch_size, seed, start):
-            yield x[::-1], y[::-1]
+            yield Rows(x[::-1], y[::-1])
 
 
 class BackwardsText(TextDataset):
     def batches(self, batch_size, seed, start=0):
         for x, y in super().batches(batch_size, seed, start):
-            yield x[::-1], y[::-1]
+            yield Rows(x[::-1], y[::-1])
 
 
 def test_batches_of_a_subclass_are_what_is_trained_on(tmp_path: Path) -> None:
     data, plain = dataset(kind=Backwards), dataset()
-    assert np.array_equal(next(data.stream(4, 1))[0], next(plain.batches(4, 1))[0][::-1])
+    assert np.array_equal(next(data.stream(4, 1)).x, next(plain.batches(4, 1)).x[::-1])
     path = tmp_path / "text.txt"
     path.write_text("abcdefghijklmnopqrstuvwxyz")
     text, back = (kind(path, ByteTokenizer(), 3) for kind in (TextDataset, BackwardsText))
-    assert np.array_equal(next(back.stream(4, 1)), np.array(next(text.stream(4, 1)))[:, ::-1])
+    assert np.array_equal(next(back.stream(4, 1)).x, next(text.stream(4, 1)).x[::-1])
 
 
 def test_the_memory_of_a_stream_is_that_of_its_arrays() -> None:

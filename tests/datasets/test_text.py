@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import equal_rows
 
 from tisslm.datasets import TextDataset, TokenDataset, read_text, split_text
 from tisslm.errors import ConfigError, DataError
@@ -135,13 +136,13 @@ def test_a_text_dataset_has_the_windows_of_its_tokens(tmp_path: Path) -> None:
     tokens = TokenDataset(tokenizer.encode(text), 8, batch_size=4, seed=2)
     assert len(dataset) == len(tokens) == (len(text) - 1) // 8
     assert (dataset.vocab_size, dataset.seq_len) == (tokenizer.vocab_size, 8)
-    assert tokenizer.decode(dataset.window(1)[0]) == text[8:16]
-    assert tokenizer.decode(dataset.window(1)[1]) == text[9:17]
+    assert tokenizer.decode(dataset.window(1).x) == text[8:16]
+    assert tokenizer.decode(dataset.window(1).y) == text[9:17]
     assert dataset.order(1, 2)[:] == tokens.order(1, 2)[:]
     for ours, theirs in zip(dataset, tokens, strict=True):
-        assert np.array_equal(ours, theirs)
+        assert equal_rows(ours, theirs)
     ours, theirs = (next(islice(d.batches(5, 0, 9), 1)) for d in (dataset, tokens))
-    assert np.array_equal(ours, theirs)
+    assert equal_rows(ours, theirs)
 
 
 def test_the_founding_form_waits_for_a_seq_len(tmp_path: Path) -> None:

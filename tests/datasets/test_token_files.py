@@ -163,7 +163,7 @@ def test_a_header_that_does_not_fit_is_refused() -> None:
 def test_a_file_that_is_cut_or_written_is_found_before_it_is_read(folder: Path) -> None:
     dataset = PackedDataset(read_tokens(nanogpt(range(9000))), 100)
     stream = dataset.stream(80, 0)
-    first = next(stream)[0].copy()
+    first = next(stream).x.copy()
     os.truncate("train.bin", 100)
     with pytest.raises(DataError) as caught:
         next(dataset.stream(80, 0))
@@ -174,7 +174,7 @@ def test_a_file_that_is_cut_or_written_is_found_before_it_is_read(folder: Path) 
     dataset = PackedDataset(read_tokens(nanogpt(range(9000), "new.bin")), 100)
     (folder / "other").write_bytes(b"\0" * 40)
     (folder / "other").rename("new.bin")
-    assert np.array_equal(next(dataset.stream(80, 0))[0], first)
+    assert np.array_equal(next(dataset.stream(80, 0)).x, first)
     dataset = PackedDataset(read_tokens(nanogpt(range(9000), "c.bin")), 100)
     os.utime("c.bin", ns=(1, 1))
     with pytest.raises(DataError, match=r"^c\.bin: was written since it was opened; do not write"):

@@ -78,9 +78,9 @@ def test_an_epoch_delivers_every_window_once_and_the_next_one_another_order() ->
     for epoch in (first, second):
         starts = np.concatenate([x[:, 0] for x, _ in epoch])
         assert sorted(starts) == list(range(0, 100, 4))
-    assert not np.array_equal(first[0][0], second[0][0])
+    assert not np.array_equal(first[0].x, second[0].x)
     again = list(TokenDataset(np.arange(104), 4, batch_size=10, seed=1))
-    assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+    assert all(np.array_equal(a.x, b.x) for a, b in zip(first, again, strict=True))
 
 
 def test_batches_can_be_changed_without_changing_the_tokens() -> None:
@@ -98,7 +98,7 @@ def test_a_mapped_file_is_kept_as_it_is(tmp_path: Path) -> None:
     dataset = TokenDataset(mapped, 10, vocab_size=1000)
     assert np.shares_memory(dataset.tokens, mapped)
     assert dataset.tokens.dtype == np.uint16
-    assert np.array_equal(dataset.window(98)[1], np.arange(981, 991))
+    assert np.array_equal(dataset.window(98).y, np.arange(981, 991))
 
 
 def test_the_vocabulary_is_found_from_the_ids_when_not_given() -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tolerances import largest_error
 
 from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig
-from tisslm.contracts import Batch, Dataset, target_weights
+from tisslm.contracts import Batch, Dataset, Rows, target_weights
 from tisslm.datasets import PackedDataset, TokenDocuments
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 
@@ -44,7 +44,7 @@ LOSSES_OF_UPDATES = {"float32": 1e-5, "float64": 1e-10}
 FINAL_WEIGHTS = {"float32": 1e-5, "float64": 1e-10}
 
 
-class Rows(Dataset):
+class Given(Dataset):
     """A data set of given rows, in the given order."""
 
     def __init__(self, x_BT: Array, y_BT: Array, vocab_size: int) -> None:
@@ -55,7 +55,7 @@ class Rows(Dataset):
         return len(self.x_BT)
 
     def window(self, i: int) -> tuple[Array, Array]:
-        return self.x_BT[i], self.y_BT[i]
+        return Rows(self.x_BT[i], self.y_BT[i])
 
     def order(self, seed: int, epoch: int) -> Sequence[int]:
         return range(len(self))
@@ -88,7 +88,7 @@ class Golden:
             optimizer=("adamw", options),
             loss_fn="cross_entropy",
             scheduler="constant",
-            dataset=Rows(self.arrays["x"][0], self.arrays["y"][0], model.vocab_size),
+            dataset=Given(self.arrays["x"][0], self.arrays["y"][0], model.vocab_size),
             config=config,
             sinks=(),
         )

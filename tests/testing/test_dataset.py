@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from tisslm.contracts import Dataset
+from tisslm.contracts import Dataset, Rows
 from tisslm.testing import check_dataset
 
 
@@ -22,7 +23,7 @@ class Right(Dataset):
 
     def window(self, i):
         tokens = np.arange(i, i + self.seq_len + 1, dtype=np.int32) % self.vocab_size
-        return tokens[:-1], tokens[1:]
+        return Rows(tokens[:-1], tokens[1:])
 
     def order(self, seed, epoch):
         return np.random.default_rng((seed, epoch)).permutation(len(self))
@@ -33,7 +34,7 @@ class Masked(Right):
 
     def window(self, i):
         x, y = super().window(i)
-        return x, np.where(y % 2, -100, y).astype(np.int32)
+        return Rows(x, np.where(y % 2, -100, y).astype(np.int32))
 
 
 class Documents(Right):
@@ -44,7 +45,7 @@ class Documents(Right):
         start = (np.arange(self.seq_len, dtype=np.int32) // 3) * 3
         y = y.copy()
         y[2::3] = -100
-        return x, y, start.astype(np.int32)
+        return Rows(x, y, start.astype(np.int32))
 
 
 class TargetsOfTheirOwn(Documents):
@@ -53,7 +54,7 @@ class TargetsOfTheirOwn(Documents):
     def window(self, i):
         x, y, start = super().window(i)
         y[2::3] = (x[2::3] + 7) % self.vocab_size
-        return x, y, start
+        return Rows(x, y, start)
 
 
 class Padded(Right):
@@ -64,61 +65,101 @@ class Padded(Right):
         n = 1 + i % self.seq_len
         x, y = x.copy(), y.copy()
         x[n:], y[n:] = 0, -100
-        return x, y
+        return Rows(x, y)
+
+
+class Scored(Documents):
+    """Each window has a number beside its tokens."""
+
+    def window(self, i):
+        return replace(super().window(i), others={"score": np.float64(i)})
 
 
 class PredictsTheNextDocument(Documents):
     def window(self, i):
         _, y = Right.window(self, i)
         x, _, start = super().window(i)
-        return x, y, start
+        return Rows(x, y, start)
 
 
 class StartsElsewhere(Documents):
     def window(self, i):
         x, y, start = super().window(i)
-        return x, y, np.where(start == 3, 2, start).astype(np.int32)
+        return Rows(x, y, np.where(start == 3, 2, start).astype(np.int32))
 
 
 class GoesBack(Documents):
     def window(self, i):
         x, y, start = super().window(i)
-        return x, y, np.where(np.arange(self.seq_len) == self.seq_len - 1, 0, start).astype("i4")
+        return Rows(
+            x, y, np.where(np.arange(self.seq_len) == self.seq_len - 1, 0, start).astype("i4")
+        )
 
 
 class BeginsLate(Documents):
     def window(self, i):
         x, y, start = super().window(i)
-        return x, y, np.maximum(start, 1)
+        return Rows(x, y, np.maximum(start, 1))
 
 
 class LongStarts(Documents):
     def window(self, i):
         x, y, start = super().window(i)
-        return x, y, start.astype(np.int64)
+        return Rows(x, y, start.astype(np.int64))
 
 
 class SometimesStarts(Documents):
     def window(self, i):
-        return super().window(i)[: 2 + i % 2]
+        window = super().window(i)
+        return replace(window, start=None) if i % 2 else window
 
 
-class FourArrays(Documents):
+class PlainTuples(Documents):
     def window(self, i):
-        x, y, start = super().window(i)
-        return x, y, start, start
+        return tuple(super().window(i))
+
+
+class TuplesInBatches(Right):
+    def batches(self, batch_size, seed, start=0):
+        yield from map(tuple, super().batches(batch_size, seed, start))
+
+
+class TuplesInTheStream(Right):
+    def stream(self, batch_size, seed, start=0):
+        yield from map(tuple, super().batches(batch_size, seed, start))
+
+
+class NamedTwice(Right):
+    def window(self, i):
+        window = super().window(i)
+        return replace(window, others={"y": window.y})
+
+
+class OthersNowAndThen(Right):
+    def window(self, i):
+        window = super().window(i)
+        return replace(window, others={"score": np.float64(i)} if i % 3 else {})
+
+
+class ForgetsTheOthers(Right):
+    def window(self, i):
+        return replace(super().window(i), others={"score": np.array([i, i + 0.5])})
+
+    def stream(self, batch_size, seed, start=0):
+        for batch in super().batches(batch_size, seed, start):
+            yield replace(batch, others={})
 
 
 class ForgetsTheStarts(Documents):
     def batches(self, batch_size, seed, start=0):
         for x, y, _ in super().batches(batch_size, seed, start):
-            yield x, y
+            yield Rows(x, y)
 
 
 class StreamsWithoutStarts(Documents):
     def stream(self, batch_size, seed, start=0):
         for x, y, _ in super().batches(batch_size, seed, start):
-            yield x, y
+            yield Rows(x, y)
 
 
 class DrawsWithRepeats(Right):
@@ -141,25 +182,25 @@ class ShortOrder(Right):
 class PredictsTheInput(Right):
     def window(self, i):
         x, _ = super().window(i)
-        return x, x
+        return Rows(x, x)
 
 
 class LongIds(Right):
     def window(self, i):
-        return tuple(part.astype(np.int64) for part in super().window(i))
+        return Rows(*(part.astype(np.int64) for part in super().window(i)))
 
 
 class BeyondTheVocabulary(Right):
     def window(self, i):
         tokens = np.arange(i, i + self.seq_len + 1, dtype=np.int32) % (self.vocab_size + 1)
-        return tokens[:-1] + 17, tokens[1:] + 17
+        return Rows(tokens[:-1] + 17, tokens[1:] + 17)
 
 
 class DropsTheLast(Right):
     def batches(self, batch_size, seed, start=0):
         for x, y in super().batches(batch_size, seed, start):
             if len(x) == batch_size:
-                yield x, y
+                yield Rows(x, y)
 
 
 class IgnoresTheStart(Right):
@@ -191,7 +232,7 @@ class FillsOnePair(Right):
         x, y = np.empty((2, batch_size, self.seq_len), np.int32)
         for new_x, new_y in super().stream(batch_size, seed, start):
             x[: len(new_x)], y[: len(new_y)] = new_x, new_y
-            yield x[: len(new_x)], y[: len(new_y)]
+            yield Rows(x[: len(new_x)], y[: len(new_y)])
 
 
 class StreamsFromTheStart(Right):
@@ -211,8 +252,13 @@ WRONG = [
     (GoesBack, "documents begin where the starts say"),
     (BeginsLate, "documents begin where the starts say"),
     (LongStarts, "targets are the inputs shifted by one"),
-    (SometimesStarts, "documents begin where the starts say"),
-    (FourArrays, "documents begin where the starts say"),
+    (SometimesStarts, "windows are rows of the same arrays"),
+    (PlainTuples, "windows are rows of the same arrays"),
+    (NamedTwice, "windows are rows of the same arrays"),
+    (OthersNowAndThen, "windows are rows of the same arrays"),
+    (TuplesInBatches, "batches follow the order and keep the last"),
+    (TuplesInTheStream, "a streamed batch is good until the next but one"),
+    (ForgetsTheOthers, "a streamed batch is good until the next but one"),
     (ForgetsTheStarts, "batches follow the order and keep the last"),
     (StreamsWithoutStarts, "a streamed batch is good until the next but one"),
     (DropsTheLast, "batches follow the order and keep the last"),
@@ -225,7 +271,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("right", [Right, Masked, Documents, Padded, TargetsOfTheirOwn])
+@pytest.mark.parametrize("right", [Right, Masked, Documents, Padded, TargetsOfTheirOwn, Scored])
 @pytest.mark.parametrize("n_windows", [1, 2, 3, 6, 11, 12, 100, 30_000])
 def test_a_right_dataset_of_any_length_passes(right, n_windows):
     options = {"seq_len": 4, "n_windows": n_windows}

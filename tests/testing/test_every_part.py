@@ -131,7 +131,7 @@ def test_the_documented_dataset_of_texts_keeps_the_contract(tmp_path, monkeypatc
     path = tmp_path / "poems.txt"
     path.write_text("a rose\n\n\n\nis a rose\n\nis")
     dataset = poems(path, ByteTokenizer(), 8)
-    assert dataset.window(0)[2].tolist() == [0] * 6 + [6] * 2
+    assert dataset.window(0).start.tolist() == [0] * 6 + [6] * 2
     assert len(dataset.documents) == 3
     options = {"path": path, "tokenizer": ByteTokenizer(), "seq_len": 4}
     assert check_dataset(poems, options=options).n_assertions > 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from packing import Packed
 
 from tisslm import TokenDataset
-from tisslm.contracts import Batch, target_weights
+from tisslm.contracts import Batch, Rows, target_weights
 from tisslm.errors import ConfigError, DataError, ShapeError
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.training.evaluation import evaluate
@@ -59,7 +60,7 @@ def test_micro_batches_have_the_bits_of_one_batch_but_for_the_sum(make_trainer, 
     """Each gets its own rows of the starts."""
     trainer = make_trainer(parts={"dataset": packed}, batch_size=2)
     x, y, start = next(packed.batches(6, 0))
-    loss = trainer.session.step.gradients((x, y, start))
+    loss = trainer.session.step.gradients(Rows(x, y, start))
     found = trainer.model.parameters.grad.copy()
     trainer.zero_gradients()
     weights = target_weights(y, np.float64)
@@ -95,10 +96,12 @@ def test_a_model_without_documents_refuses_such_data(make_trainer, packed, monke
 
 def test_windows_of_two_kinds_are_refused(packed, monkeypatch):
     window = packed.window
-    monkeypatch.setattr(packed, "window", lambda i: window(i)[: 2 + i % 2])
+    monkeypatch.setattr(
+        packed, "window", lambda i: replace(window(i), start=None) if i % 2 else window(i)
+    )
     with pytest.raises(DataError) as caught:
         next(packed.batches(6, 0))
     assert str(caught.value) == (
-        "dataset: some windows have a third array, start_T, and others have not. Return it for "
-        "all of them, zeros where a window is one document"
+        "dataset.window: expected the same arrays of every window, got x, y of one and x, y, "
+        "start of another; return them for all (start: zeros where a window is one document)"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tisslm import TokenDataset
-from tisslm.contracts import IGNORE_INDEX, Dataset, Loss
+from tisslm.contracts import IGNORE_INDEX, Dataset, Loss, Rows
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.tokenizers import ByteTokenizer, CharTokenizer
 from tisslm.training.evaluation import Evaluation, evaluate
@@ -22,7 +22,7 @@ class Masked(TokenDataset):
     def window(self, i):
         x, y = super().window(i)
         y[::3] = IGNORE_INDEX
-        return x, y
+        return Rows(x, y)
 
 
 class Taken(Dataset):
@@ -38,7 +38,8 @@ class Taken(Dataset):
 
     def window(self, i):
         self.asked.append(i)
-        return (np.full(T, i % VOCAB, np.int32),) * 2
+        ids = np.full(T, i % VOCAB, np.int32)
+        return Rows(ids, ids)
 
     def order(self, seed, epoch):
         return range(self.n)
@@ -102,7 +103,7 @@ def test_bits_per_byte_count_the_bytes_of_the_targets(make_model, tokenizer):
     dataset = TokenDataset(ids, T, vocab_size=tokenizer.vocab_size)
     model = make_model(vocab_size=tokenizer.vocab_size)
     found = evaluate(model, dataset, CrossEntropy(), tokenizer=tokenizer)
-    targets = np.concatenate([dataset.window(i)[1] for i in range(len(dataset))]).tolist()
+    targets = np.concatenate([dataset.window(i).y for i in range(len(dataset))]).tolist()
     if isinstance(tokenizer, CharTokenizer):
         assert found.nbytes == len(tokenizer.decode(targets).encode()) > len(targets)
     else:

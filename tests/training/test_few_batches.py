@@ -40,7 +40,7 @@ def test_the_windows_are_those_of_the_first_steps(overfit, make_trainer):
     assert (len(few.dataset), few.steps_per_epoch) == (rows, 2)
     order = ordinary.dataset.order(42, 0)
     for i in range(rows):
-        assert np.array_equal(few.dataset.window(i)[0], ordinary.dataset.window(order[i])[0])
+        assert np.array_equal(few.dataset.window(i).x, ordinary.dataset.window(order[i]).x)
     assert few.val_dataset is few.dataset
 
 

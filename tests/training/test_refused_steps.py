@@ -227,7 +227,7 @@ def test_batches_past_the_first_epoch_have_the_windows_that_were_given(tokens):
     batches = dataset.batches(5, seed=9)
     for position in range(20):
         x, _ = next(batches)
-        rows = [dataset.window(i)[0] for i in batch_windows(dataset, 5, 9, position)]
+        rows = [dataset.window(i).x for i in batch_windows(dataset, 5, 9, position)]
         assert np.array_equal(x, rows)
 
 

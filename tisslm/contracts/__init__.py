@@ -13,9 +13,7 @@ from tisslm.contracts.batch import (
     Buffer,
     PassContext,
     RunInfo,
-    Window,
     chunk_rows,
-    stack_windows,
     target_weights,
 )
 from tisslm.contracts.communicator import Communicator
@@ -26,6 +24,7 @@ from tisslm.contracts.model import Decoder, Model, ModelConfig, ModelFamily
 from tisslm.contracts.observers import Monitor, Sink
 from tisslm.contracts.optimization import Loss, Optimizer, Scheduler, UpdateMeter
 from tisslm.contracts.pass_observer import PassObserver
+from tisslm.contracts.rows import Rows
 from tisslm.contracts.stateful import Stateful
 
 __all__ = [
@@ -50,6 +49,7 @@ __all__ = [
     "Optimizer",
     "PassContext",
     "PassObserver",
+    "Rows",
     "RunInfo",
     "Scheduler",
     "Sink",
@@ -57,8 +57,6 @@ __all__ = [
     "Text",
     "Tokenizer",
     "UpdateMeter",
-    "Window",
     "chunk_rows",
-    "stack_windows",
     "target_weights",
 ]

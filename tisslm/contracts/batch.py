@@ -23,10 +23,8 @@ __all__ = [
     "Buffer",
     "PassContext",
     "RunInfo",
-    "Window",
     "check_targets",
     "chunk_rows",
-    "stack_windows",
     "target_weights",
 ]
 
@@ -35,10 +33,6 @@ IGNORE_INDEX = -100
 
 FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
-
-#: Inputs and targets of a window or a batch; and a third where rows hold several documents: where
-#: in the row the document of each token begins.
-Window = tuple[IntArray, ...]
 
 
 def chunk_rows(vocab_size: int) -> int:
@@ -103,9 +97,11 @@ class PassContext:
     start_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Token ids and targets of one micro-batch, with what each target counts.
+    """What one pass gets: token ids and targets of some rows, with what each target counts.
+
+    Datasets give ``tisslm.contracts.Rows``; ``Rows.weighed`` makes a batch of them.
 
     Attributes
     ----------
@@ -117,12 +113,15 @@ class Batch:
     start_BT : ndarray of shape (B, T), integer, optional
         Position within the row where the document of each token begins. None: a row is one
         document.
+    others : mapping of str to ndarray
+        What the dataset gives beside these, by name; the first axis counts the rows.
     """
 
     x_BT: IntArray  # noqa: N815
     y_BT: IntArray  # noqa: N815
     weights_BT: FloatArray  # noqa: N815
     start_BT: IntArray | None = None  # noqa: N815
+    others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,27 +164,6 @@ class RunInfo:
     def goes_on(self) -> bool:
         """Whether what is here up to ``resumed_step`` is this run's, and the rest to be dropped."""
         return self.resumed_step > 0 or self.begun
-
-
-def stack_windows(windows: Sequence[Window]) -> Window:
-    """Return the batch of some windows, of shape (B, T), in new arrays.
-
-    Parameters
-    ----------
-    windows : sequence of (x_T, y_T) or (x_T, y_T, start_T)
-
-    Raises
-    ------
-    DataError
-        If some have ``start_T`` and others have not.
-    """
-    parts = list(zip(*windows, strict=False))
-    if len({len(window) for window in windows}) > 1:
-        raise DataError(
-            "dataset: some windows have a third array, start_T, and others have not. Return it "
-            "for all of them, zeros where a window is one document"
-        )
-    return tuple(np.stack(part) for part in parts)
 
 
 def check_targets(targets: IntArray) -> None:

@@ -5,20 +5,14 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts.batch import (
-    Window,
-    stack_windows,
-)
-from tisslm.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
+from tisslm.contracts.rows import IDS, Rows, check_rows
 from tisslm.contracts.stateful import Stateful
+from tisslm.errors import ConfigError
 
 __all__ = [
     "Dataset",
@@ -59,20 +53,21 @@ class Dataset(Stateful, ABC):
         """Return the number of windows."""
 
     @abstractmethod
-    def window(self, i: int) -> Window:
-        """Return inputs and targets of window ``i``, int32 arrays of shape (T,).
+    def window(self, i: int) -> Rows:
+        """Return ``Rows(x, y)`` of window ``i``: inputs and targets, int32 arrays of shape (T,).
 
-        A third array, for every window or for none, is ``start_T``: where in the window the
-        document of each token begins, so ``start_T[t]`` is t or ``start_T[t - 1]``, and 0 at 0.
-        The model then keeps documents apart and counts positions from their beginnings; the target
-        of a document's last token is -100, since what follows is not its next token.
+        Every window or none has ``start``, too: where in the window the document of each token
+        begins, so ``start[t]`` is t or ``start[t - 1]``, and 0 at 0. The model then keeps documents
+        apart and counts positions from their beginnings; the target of a document's last token is
+        -100, since what follows is not its next token. What a model or a loss of one's own needs
+        beside these is in ``others``, by the same names in every window.
         """
 
     @abstractmethod
     def order(self, seed: int, epoch: int) -> Sequence[int]:
         """Return the keyed permutation of an epoch; indexing it takes constant time."""
 
-    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
+    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Rows]:
         """Yield batches without end, epoch after epoch, from batch number ``start`` on.
 
         The last batch of an epoch may be smaller; none is dropped. Starting at ``start``
@@ -80,8 +75,8 @@ class Dataset(Stateful, ABC):
 
         Yields
         ------
-        x_BT, y_BT : int32 arrays of shape (B, T)
-            And ``start_BT``, where windows have it.
+        Rows
+            The windows stacked: arrays of shape (B, T).
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
@@ -93,10 +88,10 @@ class Dataset(Stateful, ABC):
             for batch in range(within, per_epoch):
                 first = batch * batch_size
                 rows = range(first, min(first + batch_size, len(self)))
-                yield stack_windows([self.window(order[row]) for row in rows])
+                yield Rows.stack([self.window(order[row]) for row in rows])
                 number += 1
 
-    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
+    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Rows]:
         """Yield what ``batches`` does, in arrays that may be written again: what training reads.
 
         A batch is good until the next but one is asked for; whoever keeps it longer copies it. The
@@ -114,8 +109,10 @@ class Dataset(Stateful, ABC):
         digest = hashlib.sha256(f"{len(self)} {self.seq_len} {self.vocab_size}".encode())
         for place in range(FINGERPRINT_WINDOWS):
             number = place * (len(self) - 1) // (FINGERPRINT_WINDOWS - 1)
-            for array in self.window(number):
-                digest.update(np.ascontiguousarray(array, dtype="<i4").tobytes())
+            window = check_rows(self.window(number), "dataset.window")
+            for name, array in window.arrays.items():
+                little = np.dtype("<i4") if name in IDS else array.dtype.newbyteorder("<")
+                digest.update(np.ascontiguousarray(array, dtype=little).tobytes())
         return digest.hexdigest()[:16]
 
     @property
@@ -126,12 +123,12 @@ class Dataset(Stateful, ABC):
     def stream_bytes(self, batch_size: int) -> int:
         """Return the bytes of the arrays that a ``stream`` holds: two batches of int32.
 
-        The base counts inputs and targets; a dataset whose windows have ``start_T`` counts more.
+        The base counts inputs and targets; a dataset with more arrays counts those, too.
         """
         rows = min(batch_size, len(self))
         return 2 * 2 * rows * self.seq_len * np.dtype(np.int32).itemsize
 
-    def __iter__(self) -> Iterator[Window]:
+    def __iter__(self) -> Iterator[Rows]:
         """Yield the batches of one epoch in the Trainer's order; the next call, the next epoch."""
         if self.batch_size is None or self.seed is None:
             raise ConfigError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-from tisslm.contracts import Dataset, Window
+from tisslm.contracts import Dataset, Rows
 from tisslm.errors import DataError
 
 __all__ = ["FewWindows"]
@@ -31,7 +31,7 @@ class FewWindows(Dataset):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def window(self, i: int) -> Window:
+    def window(self, i: int) -> Rows:
         """Return inputs and targets of the i-th window, as the whole has them.
 
         Raises

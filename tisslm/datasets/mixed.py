@@ -12,7 +12,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import Dataset
+from tisslm.contracts import Dataset, Rows
+from tisslm.contracts.rows import check_rows
 from tisslm.datasets.rows import RowDataset, take
 from tisslm.errors import ConfigError
 
@@ -61,7 +62,8 @@ class MixedDataset(RowDataset):
         self.vocab_size = max(dataset.vocab_size for dataset in self.parts)
         self.batch_size = batch_size
         self.seed = seed
-        self.has_starts = any(len(dataset.window(0)) > 2 for dataset in self.parts)
+        starts = [_has_starts(dataset, number) for number, dataset in enumerate(self.parts)]
+        self.has_starts = any(starts)
         self._firsts = np.cumsum([0, *(len(dataset) for dataset in self.parts)])
         self._shares = shares(self.weights, int(self._firsts[-1]))
 
@@ -91,20 +93,30 @@ class MixedDataset(RowDataset):
         """Return the scratch of each dataset that fills rows."""
         return [d.scratch() if isinstance(d, RowDataset) else None for d in self.parts]
 
-    def fill(self, i: int, row: IntArray, scratch: Any) -> None:
-        """Write row ``i`` into ``row``; a dataset without starts has one document in a row."""
+    def fill(self, i: int, rows: Rows, place: int, scratch: Any) -> None:
+        """Write row ``i``; that of a dataset without starts is one document."""
         number = int(np.searchsorted(self._firsts, i, side="right")) - 1
         dataset, i = self.parts[number], i - int(self._firsts[number])
+        if rows.start is not None:
+            rows.start[place] = 0
         if isinstance(dataset, RowDataset):
-            dataset.fill(i, row if dataset.has_starts else row[:2], scratch[number])
-            found = 3 if dataset.has_starts else 2
-        else:
-            arrays = dataset.window(i)
-            found = len(arrays)
-            for place, array in zip(row, arrays, strict=False):
-                place[:] = array
-        if found < len(row):
-            row[2][:] = 0
+            dataset.fill(i, rows, place, scratch[number])
+            return
+        window = dataset.window(i)
+        rows.x[place], rows.y[place] = window.x, window.y
+        if rows.start is not None and window.start is not None:
+            rows.start[place] = window.start
+
+
+def _has_starts(dataset: Dataset, number: int) -> bool:
+    """Tell whether the rows of a dataset have starts; refuse those with arrays of other names."""
+    window = check_rows(dataset.window(0), f"mixing: dataset {number}")
+    if window.others:
+        raise ConfigError(
+            f"mixing: expected dataset {number} to have x, y and start only, got "
+            f"{', '.join(window.others)}, too; datasets with arrays of their own cannot be mixed"
+        )
+    return window.start is not None
 
 
 def shares(weights: Sequence[float], rows: int) -> list[int]:

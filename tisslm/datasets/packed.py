@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import IGNORE_INDEX
+from tisslm.contracts import IGNORE_INDEX, Rows
 from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.offsets import offsets_in
 from tisslm.datasets.permutation import KeyedPermutation
@@ -35,10 +35,10 @@ class PackedDataset(RowDataset):
     up with padding: id 0 with the target -100. What has nothing to be learned, such as a row's
     length of a long prompt, is in no row: a batch of it could not be trained on.
 
-    With ``document_mask``, rows are triples. ``start_T[t]`` is the place in the row where the
-    document of token t begins: t sees nothing before it, and its position is ``t - start_T[t]``.
+    With ``document_mask``, rows have ``start``. ``start[t]`` is the place in the row where the
+    document of token t begins: t sees nothing before it, and its position is ``t - start[t]``.
     No token is predicted from another document: the target of a document's last token is -100.
-    Where every row has one document, rows are pairs.
+    Where every row has one document, ``start`` is None.
 
     Parameters
     ----------
@@ -136,52 +136,62 @@ class PackedDataset(RowDataset):
         """Return room for the targets that are not to be learned."""
         return None if self.documents.learn is None else np.empty(self.seq_len, bool)
 
-    def fill(self, i: int, row: IntArray, scratch: Any) -> None:
-        """Write row ``i`` into ``row``: inputs, targets and, if it has three, starts."""
+    def fill(self, i: int, rows: Rows, place: int, scratch: Any) -> None:
+        """Write row ``i``: inputs, targets and, if ``has_starts``, starts."""
+        start = rows.start if self.has_starts else None
+        row = rows.x[place], rows.y[place], None if start is None else start[place]
         if self._plan is None:
             number = i if self._numbers is None else int(self._numbers[i])
-            self._fill_stream(number * self.seq_len, row, scratch)
+            self._fill_stream(number * self.seq_len, *row, scratch)
         else:
-            self._fill_whole(self._plan, i, row, scratch)
+            self._fill_whole(self._plan, i, *row, scratch)
 
-    def _fill_stream(self, begin: int, row: IntArray, scratch: Any) -> None:
+    def _fill_stream(
+        self, begin: int, x_T: IntArray, y_T: IntArray, start_T: IntArray | None, scratch: Any
+    ) -> None:
         """Write the tokens from ``begin`` on, with every document that begins among them."""
-        self._copy(begin, 0, self.seq_len, row, scratch)
-        if not self.has_starts:
+        self._copy(begin, x_T, y_T, scratch)
+        if start_T is None:
             return
-        _, targets_T, starts_T = row
-        starts_T[:] = 0
+        start_T[:] = 0
         inside = offsets_in(self.documents.offsets, begin + 1, begin + self.seq_len + 1)
         for offset in inside.tolist():
-            place = offset - begin
-            targets_T[place - 1] = IGNORE_INDEX
-            starts_T[place:] = place
+            t = offset - begin
+            y_T[t - 1] = IGNORE_INDEX
+            start_T[t:] = t
 
-    def _fill_whole(self, plan: RowPlan, i: int, row: IntArray, scratch: Any) -> None:
+    def _fill_whole(
+        self,
+        plan: RowPlan,
+        i: int,
+        x_T: IntArray,
+        y_T: IntArray,
+        start_T: IntArray | None,
+        scratch: Any,
+    ) -> None:
         """Write the pieces of row ``i`` side by side, then padding, a document of its own."""
-        place = 0
+        t = 0
         for piece in range(int(plan.first[i]), int(plan.first[i + 1])):
-            length = int(plan.lengths[piece])
-            self._copy(int(plan.begins[piece]), place, length, row, scratch)
-            if self.has_starts:
-                row[2][place : place + length] = place
-            place += length
-        row[0][place:] = 0
-        row[1][place:] = IGNORE_INDEX
-        if self.has_starts:
-            row[2][place:] = place
+            end = t + int(plan.lengths[piece])
+            self._copy(int(plan.begins[piece]), x_T[t:end], y_T[t:end], scratch)
+            if start_T is not None:
+                start_T[t:end] = t
+            t = end
+        x_T[t:] = 0
+        y_T[t:] = IGNORE_INDEX
+        if start_T is not None:
+            start_T[t:] = t
 
-    def _copy(self, begin: int, place: int, length: int, row: IntArray, scratch: Any) -> None:
-        """Write inputs from token ``begin`` on and targets from the one after it."""
-        tokens, learn = self.documents.tokens, self.documents.learn
-        targets = row[1][place : place + length]
+    def _copy(self, begin: int, x_n: IntArray, y_n: IntArray, scratch: Any) -> None:
+        """Write n inputs from token ``begin`` on and n targets from the one after it."""
+        tokens, learn, length = self.documents.tokens, self.documents.learn, len(x_n)
         piece = tokens[begin : begin + length + 1]
-        row[0][place : place + length] = piece[:-1]
-        targets[:] = piece[1:]
+        x_n[:] = piece[:-1]
+        y_n[:] = piece[1:]
         if learn is not None:
             masked = scratch[:length]
             np.logical_not(learn[begin + 1 : begin + length + 1], out=masked)
-            np.copyto(targets, IGNORE_INDEX, where=masked)
+            np.copyto(y_n, IGNORE_INDEX, where=masked)
 
 
 def learned_rows(documents: TokenDocuments, rows: int, seq_len: int, masked: bool) -> IntArray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import Dataset, Window
+from tisslm.contracts import Dataset, Rows
 from tisslm.errors import ConfigError, DataError
 
 __all__ = ["RowDataset"]
@@ -27,20 +27,23 @@ class RowDataset(Dataset):
     Attributes
     ----------
     has_starts : bool
-        Whether windows and batches are triples, with the start of each token's document.
+        Whether windows and batches have ``start``, the place where each token's document begins.
     """
 
     has_starts: bool = False
 
     @abstractmethod
-    def fill(self, i: int, row: IntArray, scratch: Any) -> None:
-        """Write row ``i`` into ``row``: inputs, targets and, if it has three, starts.
+    def fill(self, i: int, rows: Rows, place: int, scratch: Any) -> None:
+        """Write row ``i``: inputs, targets and, if ``has_starts``, starts.
 
         Parameters
         ----------
         i : int
             In range; it was checked.
-        row : int32 array of shape (2, T) or (3, T)
+        rows : Rows
+            Of int32 arrays of shape (B, T).
+        place : int
+            Which of these rows is written.
         scratch : object
             What ``scratch`` returned; its contents may be overwritten.
         """
@@ -52,8 +55,8 @@ class RowDataset(Dataset):
     def check_source(self) -> None:
         """Raise ``DataError`` if a file that is read has changed; asked at each epoch's start."""
 
-    def window(self, i: int) -> Window:
-        """Return inputs, targets and, if ``has_starts``, starts of row ``i``: int32, shape (T,).
+    def window(self, i: int) -> Rows:
+        """Return row ``i``, in new int32 arrays of shape (T,).
 
         Raises
         ------
@@ -62,22 +65,22 @@ class RowDataset(Dataset):
         """
         if not 0 <= i < len(self):
             raise DataError(f"dataset: expected a window number in range({len(self)}), got {i}")
-        row = np.empty((3 if self.has_starts else 2, self.seq_len), dtype=np.int32)
-        self.fill(int(i), row, self.scratch())
-        return tuple(row)
+        rows = self._empty(1)
+        self.fill(int(i), rows, 0, self.scratch())
+        return rows.row(0)
 
-    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
+    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Rows]:
         """Yield what the contract's ``batches`` does, with the rows filled in together.
 
         Yields
         ------
-        x_BT, y_BT : int32 arrays of shape (B, T)
-        start_BT : int32 array of shape (B, T), if ``has_starts``
+        Rows
+            Of new int32 arrays of shape (B, T).
         """
-        for arrays in self._stream(batch_size, seed, start):
-            yield tuple(array.copy() for array in arrays)
+        for rows in self._stream(batch_size, seed, start):
+            yield rows.copy()
 
-    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
+    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Rows]:
         """Yield what ``batches`` does, in two sets of arrays that take turns.
 
         A subclass that defines ``batches`` is read by that.
@@ -91,23 +94,27 @@ class RowDataset(Dataset):
         arrays = 2 * (3 if self.has_starts else 2)
         return arrays * min(batch_size, len(self)) * self.seq_len * np.dtype(np.int32).itemsize
 
-    def _stream(self, batch_size: int, seed: int, start: int) -> Iterator[Window]:
+    def _empty(self, n_rows: int) -> Rows:
+        shape = (n_rows, self.seq_len)
+        start = np.empty(shape, dtype=np.int32) if self.has_starts else None
+        return Rows(np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.int32), start)
+
+    def _stream(self, batch_size: int, seed: int, start: int) -> Iterator[Rows]:
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size}")
-        kinds = 3 if self.has_starts else 2
-        shape = (2, kinds, min(batch_size, len(self)), self.seq_len)
-        sets = itertools.cycle(np.empty(shape, dtype=np.int32))
+        whole = min(batch_size, len(self))
+        sets = itertools.cycle((self._empty(whole), self._empty(whole)))
         scratch = self.scratch()
         epoch, batch = divmod(start, -(-len(self) // batch_size))
         while True:
             self.check_source()
             numbers = numbers_from(self.order(seed, epoch), batch * batch_size)
             for first in range(batch * batch_size, len(self), batch_size):
-                arrays = next(sets)[:, : len(self) - first]
-                # the rows first: zip takes no number that has no row
-                for place, i in zip(range(arrays.shape[1]), numbers, strict=False):
-                    self.fill(i, arrays[:, place], scratch)
-                yield tuple(arrays)
+                rows, n_rows = next(sets), min(whole, len(self) - first)
+                # the places first: zip takes no number that has no row
+                for place, i in zip(range(n_rows), numbers, strict=False):
+                    self.fill(i, rows, place, scratch)
+                yield rows if n_rows == whole else rows.part(0, n_rows)
             epoch, batch = epoch + 1, 0
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from tisslm.contracts import Dataset, Tokenizer, Window
+from tisslm.contracts import Dataset, Rows, Tokenizer
 from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import ConfigError, DataError
@@ -165,25 +165,26 @@ class TextDataset(Dataset):
         """Bytes of the tokens."""
         return self.tokens.nbytes
 
-    def window(self, i: int) -> Window:
-        """Return inputs and targets of window ``i``, int32 arrays of shape (T,)."""
+    def window(self, i: int) -> Rows:
+        """Return inputs x and targets y of window ``i``, int32 arrays of shape (T,)."""
         return self._cut().window(i)
 
     def order(self, seed: int, epoch: int) -> KeyedPermutation:
         """Return the keyed permutation of an epoch; indexing it takes constant time."""
         return self._cut().order(seed, epoch)
 
-    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
+    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Rows]:
         """Yield batches without end, epoch after epoch, from batch number ``start`` on.
 
         Yields
         ------
-        x_BT, y_BT : int32 arrays of shape (B, T)
+        Rows
+            Of int32 arrays x and y of shape (B, T).
         """
         return self._cut().batches(batch_size, seed, start)
 
-    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
-        """Yield what ``batches`` does, in two pairs of arrays that take turns.
+    def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Rows]:
+        """Yield what ``batches`` does, in two sets of arrays that take turns.
 
         A subclass that defines ``batches`` is read by that.
         """

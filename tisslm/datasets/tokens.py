@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.contracts import Rows
 from tisslm.datasets.held_file import unmapped
 from tisslm.datasets.joined import SpanArray
 from tisslm.datasets.permutation import KeyedPermutation
@@ -80,12 +81,12 @@ class TokenDataset(RowDataset):
         """Return the keyed permutation of an epoch; indexing it takes constant time."""
         return KeyedPermutation(len(self), seed, epoch)
 
-    def fill(self, i: int, row: IntArray, scratch: Any) -> None:
-        """Write inputs and targets of window ``i`` into ``row``."""
+    def fill(self, i: int, rows: Rows, place: int, scratch: Any) -> None:
+        """Write inputs and targets of window ``i`` into a row of ``rows``."""
         begin = i * self.seq_len
         piece = self._source[begin : begin + self.seq_len + 1]
-        row[0] = piece[:-1]
-        row[1] = piece[1:]
+        rows.x[place] = piece[:-1]
+        rows.y[place] = piece[1:]
 
 
 def owned_bytes(array: NDArray[Any] | SpanArray) -> int:

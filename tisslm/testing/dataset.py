@@ -6,7 +6,7 @@ What does not live here: where the tokens come from.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import IGNORE_INDEX, Dataset
+from tisslm.contracts import IGNORE_INDEX, Dataset, Rows
+from tisslm.contracts.rows import IDS
 from tisslm.errors import ConfigError
 from tisslm.testing.checks import Checks, Report, keeps_final_methods, own_metrics_are_declared
 from tisslm.testing.examples import option_sets
@@ -24,7 +25,7 @@ __all__ = ["check_dataset"]
 
 Array = NDArray[Any]
 Make = Callable[[], Dataset]
-Batches = Sequence[tuple[Array, ...]]
+Batches = Sequence[Rows]
 
 SEQ_LEN = 5
 TEXT = "Ein Text mit Umlauten: äöü, und 中文.\n" * 3
@@ -93,15 +94,34 @@ def has_windows_of_one_length(checks: Checks, make: Make) -> None:
         checks.that(int(value) == value and value >= 1, f"{what} >= 1", value)
 
 
+def windows_are_rows_of_the_same_arrays(checks: Checks, make: Make) -> None:
+    """Check that each window is ``Rows``, with the arrays of every other window."""
+    dataset = make()
+    names: set[str] = set()
+    for i in range(min(len(dataset), MANY)):
+        window = dataset.window(i)
+        is_rows(checks, window, f"window {i}")
+        names = names or set(window.arrays)
+        checks.same(set(window.arrays), names, f"arrays of window {i}")
+        clash = sorted(set(IDS) & set(window.others))
+        checks.that(not clash, f"window {i}: others of names beside {', '.join(IDS)}", clash)
+
+
+def is_rows(checks: Checks, found: object, what: str) -> None:
+    """Assert that a dataset gave ``Rows``."""
+    checks.that(isinstance(found, Rows), f"{what} as tisslm.contracts.Rows", type(found).__name__)
+
+
 def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
     """Check that windows are int32 ids of shape (T,), and a target the next input, or -100."""
     dataset, again = make(), make()
     for i in range(min(len(dataset), MANY)):
         window = dataset.window(i)
-        x, y = window[:2]
-        for what, array in zip(("inputs", "targets", "starts"), window, strict=False):
+        x, y = window.x, window.y
+        for name in (name for name in IDS if name in window.arrays):
+            array = window.arrays[name]
             got = (array.shape, str(array.dtype))
-            checks.same(got, ((dataset.seq_len,), "int32"), f"{what} of window {i}")
+            checks.same(got, ((dataset.seq_len,), "int32"), f"{name} of window {i}")
         for what, array in (("inputs", x), ("targets", y)):
             known = (array >= 0) & (array < dataset.vocab_size)
             known |= (array == IGNORE_INDEX) & (what == "targets")
@@ -109,23 +129,26 @@ def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
         real = (y[:-1] != IGNORE_INDEX) & ~ends(window)[:-1]
         shifted = np.array_equal(y[:-1][real], x[1:][real])
         checks.that(shifted, f"window {i}: targets {x[1:]}", f"{y[:-1]}")
-        for first, second in zip(window, again.window(i), strict=True):
-            checks.same(second, first, f"window {i} of another instance")
+        same_rows(checks, again.window(i), window, f"of window {i} of another instance")
 
 
-def begins(window: Sequence[Array]) -> Array:
+def starts(window: Rows) -> Array:
+    """Return where in a window the document of each token begins: at 0, where nothing is said."""
+    return np.zeros(len(window.x), np.int32) if window.start is None else window.start
+
+
+def begins(window: Rows) -> Array:
     """Return where in a window a document begins, as booleans; 0 is always one."""
-    start_T = window[2] if len(window) == 3 else np.zeros(len(window[0]), dtype=np.int32)
-    return np.equal(start_T, np.arange(len(start_T)))
+    return np.equal(starts(window), np.arange(len(window.x)))
 
 
-def ends(window: Sequence[Array]) -> Array:
+def ends(window: Rows) -> Array:
     """Return where in a window a document has its last input: what follows it may be in none.
 
     These are the places before a border, and the last one that has a target: padding comes after.
     """
     last = np.append(begins(window)[1:], True)
-    real = np.flatnonzero(window[1] != IGNORE_INDEX)
+    real = np.flatnonzero(window.y != IGNORE_INDEX)
     if real.size:
         last[real[-1]] = True
     return last
@@ -134,14 +157,9 @@ def ends(window: Sequence[Array]) -> Array:
 def documents_begin_where_the_starts_say(checks: Checks, make: Make) -> None:
     """Check that each start is that of the token before, or the token's own place."""
     dataset = make()
-    count = len(dataset.window(0))
     for i in range(min(len(dataset), MANY)):
         window = dataset.window(i)
-        checks.that(count in (2, 3), "2 or 3 arrays in a window", count)
-        checks.same(len(window), count, f"arrays of window {i}")
-        if count == 2:
-            continue
-        start_T = window[2]
+        start_T = starts(window)
         before = np.concatenate(([0], start_T[:-1]))
         wrong = np.flatnonzero((start_T != before) & ~begins(window))
         place = int(wrong[0]) if wrong.size else 0
@@ -160,9 +178,9 @@ def no_token_is_predicted_from_another_document(checks: Checks, make: Make) -> N
     for i in range(min(len(dataset), MANY)):
         window = dataset.window(i)
         last = np.flatnonzero(begins(window)[1:])
-        last = last[window[1][last] != IGNORE_INDEX]
-        targets += window[1][last].tolist()
-        following += window[0][last + 1].tolist()
+        last = last[window.y[last] != IGNORE_INDEX]
+        targets += window.y[last].tolist()
+        following += window.x[last + 1].tolist()
     # equal by chance, or a mark at either end of each document, is no mistake
     crossed = len(targets) >= 3 and len(set(following)) > 1 and targets == following
     checks.that(
@@ -188,19 +206,34 @@ def order_is_a_permutation(checks: Checks, make: Make) -> None:
         checks.same(backwards[::-1], found, "the same order, asked for backwards")
 
 
-def read(dataset: Dataset, batch_size: int, seed: int, start: int, count: int) -> Batches:
-    """Return some batches as arrays that stay."""
-    stream = islice(dataset.batches(batch_size, seed, start), count)
-    return [tuple(np.array(array) for array in batch) for batch in stream]
+def read(
+    checks: Checks, dataset: Dataset, batch_size: int, seed: int, start: int, count: int
+) -> Batches:
+    """Return some batches, in arrays that stay."""
+    return kept(checks, islice(dataset.batches(batch_size, seed, start), count))
+
+
+def kept(checks: Checks, batches: Iterable[Rows]) -> Batches:
+    """Return batches in arrays that stay."""
+    found = []
+    for number, batch in enumerate(batches):
+        is_rows(checks, batch, f"batch {number}")
+        found.append(batch.copy())
+    return found
 
 
 def same_batches(checks: Checks, got: Batches, expected: Batches, what: str) -> None:
     """Assert that two sequences of batches are equal."""
     checks.same(len(got), len(expected), f"{what}: number of batches")
-    for i, (arrays, right) in enumerate(zip(got, expected, strict=True)):
-        checks.same(len(arrays), len(right), f"{what}: arrays of batch {i}")
-        for part, array, other in zip(("x", "y", "start"), arrays, right, strict=False):
-            checks.same(array, other, f"{what}: {part} of batch {i}")
+    for i, (rows, right) in enumerate(zip(got, expected, strict=True)):
+        same_rows(checks, rows, right, f"{what}: of batch {i}")
+
+
+def same_rows(checks: Checks, got: Rows, expected: Rows, what: str) -> None:
+    """Assert that two records have the same arrays."""
+    checks.same(set(got.arrays), set(expected.arrays), f"arrays {what}")
+    for name, array in expected.arrays.items():
+        checks.same(got.arrays[name], array, f"{name} {what}")
 
 
 def batches_follow_the_order_and_keep_the_last(checks: Checks, make: Make) -> None:
@@ -215,9 +248,10 @@ def batches_follow_the_order_and_keep_the_last(checks: Checks, make: Make) -> No
             epoch, batch = divmod(number, per_epoch)
             order = dataset.order(seed, epoch)
             rows = range(batch * size, min((batch + 1) * size, n))
-            windows = [dataset.window(int(order[row])) for row in rows]
-            expected.append(tuple(np.stack(arrays) for arrays in zip(*windows, strict=True)))
-        same_batches(checks, read(dataset, size, seed, 0, count), expected, f"batches of {size}")
+            expected.append(Rows.stack([dataset.window(int(order[row])) for row in rows]))
+        same_batches(
+            checks, read(checks, dataset, size, seed, 0, count), expected, f"batches of {size}"
+        )
 
 
 def any_batch_can_be_the_first(checks: Checks, make: Make) -> None:
@@ -226,33 +260,34 @@ def any_batch_can_be_the_first(checks: Checks, make: Make) -> None:
     n, seed = len(dataset), 5
     size = partial_batch_size(n)
     per_epoch = -(-n // size)
-    whole = read(dataset, size, seed, 0, min(2 * per_epoch, MANY) + 2)
+    whole = read(checks, dataset, size, seed, 0, min(2 * per_epoch, MANY) + 2)
     for start in sorted({1, per_epoch - 1, per_epoch, len(whole) - 2} & set(range(len(whole)))):
-        found = read(make(), size, seed, start, 2)
+        found = read(checks, make(), size, seed, start, 2)
         same_batches(checks, found, whole[start : start + 2], f"from batch {start}")
-    last = read(dataset, size, seed, per_epoch - 1, 1)[0][0]
-    checks.same(len(last), n % size, "rows of the last batch of an epoch")
-    far = read(dataset, size, seed, 1000 * per_epoch, 1)[0][0]
-    first = dataset.window(int(dataset.order(seed, 1000)[0]))[0]
-    checks.same(far[0], np.array(first), "first window of epoch 1000")
+    last = read(checks, dataset, size, seed, per_epoch - 1, 1)[0]
+    checks.same(len(last.x), n % size, "rows of the last batch of an epoch")
+    far = read(checks, dataset, size, seed, 1000 * per_epoch, 1)[0]
+    first = dataset.window(int(dataset.order(seed, 1000)[0]))
+    same_rows(checks, far.row(0), first, "of the first window of epoch 1000")
 
 
 def the_same_seed_gives_the_same_batches(checks: Checks, make: Make) -> None:
     """Check that another instance, and one that was read before, deliver the same."""
     dataset = make()
     size = partial_batch_size(len(dataset))
-    first = read(dataset, size, 11, 0, 3)
-    read(dataset, size, 12, 0, 2)
-    same_batches(checks, read(dataset, size, 11, 0, 3), first, "read again")
-    same_batches(checks, read(make(), size, 11, 0, 3), first, "another instance")
+    first = read(checks, dataset, size, 11, 0, 3)
+    read(checks, dataset, size, 12, 0, 2)
+    same_batches(checks, read(checks, dataset, size, 11, 0, 3), first, "read again")
+    same_batches(checks, read(checks, make(), size, 11, 0, 3), first, "another instance")
 
 
 def a_streamed_batch_is_good_until_the_next_but_one(checks: Checks, make: Make) -> None:
     """Check that ``stream`` has the batches, and leaves one alone while the next is made."""
     size = partial_batch_size(len(make()))
-    expected = read(make(), size, 7, 1, 5)
+    expected = read(checks, make(), size, 7, 1, 5)
     stream = make().stream(size, 7, 1)
     held = next(stream)
+    is_rows(checks, held, "a batch of the stream")
     for number, batch in enumerate(expected):
         following = next(stream)  # what training asks for while it uses the one before
         same_batches(checks, [held], [batch], f"batch {number} of the stream")
@@ -266,15 +301,15 @@ def iterating_gives_an_epoch_then_the_next(checks: Checks, make: Make) -> None:
     per_epoch = -(-len(dataset) // dataset.batch_size)
     count = min(per_epoch, MANY)
     for epoch in range(2):
-        batches = islice(iter(dataset), count)
-        found = [tuple(np.array(array) for array in batch) for batch in batches]
-        expected = read(make(), dataset.batch_size, 9, epoch * per_epoch, count)
+        found = kept(checks, islice(iter(dataset), count))
+        expected = read(checks, make(), dataset.batch_size, 9, epoch * per_epoch, count)
         same_batches(checks, found, expected, f"epoch {epoch}")
     checks.raises(ConfigError, lambda: next(dataset.batches(0, 1)), "batch_size 0")
 
 
 PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     has_windows_of_one_length,
+    windows_are_rows_of_the_same_arrays,
     targets_are_the_inputs_shifted_by_one,
     documents_begin_where_the_starts_say,
     no_token_is_predicted_from_another_document,

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Model, Window
-from tisslm.contracts.batch import IGNORE_INDEX
+from tisslm.contracts import IGNORE_INDEX, Dataset, Model, Rows
+from tisslm.contracts.rows import IDS, check_rows
 from tisslm.datasets.few import FewWindows
-from tisslm.errors import ConfigError, TissLMError
+from tisslm.errors import ConfigError, DataError, TissLMError
 
 __all__ = [
     "Prefetch",
@@ -43,6 +43,8 @@ def fit_dataset(dataset: Dataset, model: Model, where: str, rows: int, seed: int
     ------
     ConfigError
         If windows are longer than the model takes, or ids are outside its vocabulary.
+    DataError
+        If the first window is no ``Rows`` of integers of shape (T,).
     """
     if not dataset.seq_len:
         dataset.seq_len = model.seq_len
@@ -60,6 +62,22 @@ def fit_dataset(dataset: Dataset, model: Model, where: str, rows: int, seed: int
         dataset.batch_size = rows
     if dataset.seed is None:
         dataset.seed = seed
+    if len(dataset):
+        _check_window(check_rows(dataset.window(0), where), dataset.seq_len, where)
+
+
+def _check_window(window: Rows, seq_len: int, where: str) -> None:
+    """Refuse arrays that no batch can be made of, before a run takes any memory."""
+    for name, array in window.arrays.items():
+        if name not in IDS:
+            continue
+        kind, shape = getattr(array, "dtype", type(array).__name__), np.shape(array)
+        if not (isinstance(array, np.ndarray) and array.dtype.kind in "iu" and shape == (seq_len,)):
+            raise DataError(
+                f"{where}: expected windows of integer arrays of shape ({seq_len},), the "
+                f"dataset's seq_len, got {name} of {kind} and shape {shape}; return such arrays "
+                "from window"
+            )
 
 
 def few_windows(
@@ -111,7 +129,7 @@ class Prefetch:
 
     Parameters
     ----------
-    batches : iterator of pairs or triples of arrays
+    batches : iterator of Rows
         A ``Dataset.stream``.
     check : callable, optional
         Called now and then while a batch is waited for; what it raises ends the waiting.
@@ -119,13 +137,13 @@ class Prefetch:
     Examples
     --------
     >>> with Prefetch(dataset.stream(4, seed=1)) as batches:  # doctest: +SKIP
-    ...     x_BT, y_BT = next(batches)
+    ...     rows = next(batches)
     """
 
-    def __init__(self, batches: Iterator[Window], check: Callable[[], None] | None = None) -> None:
+    def __init__(self, batches: Iterator[Rows], check: Callable[[], None] | None = None) -> None:
         self._batches = batches
         self._check = check
-        self._made: Window | BaseException | None = None
+        self._made: Rows | BaseException | None = None
         self._wanted, self._ready = threading.Event(), threading.Event()
         self._closed = False
         self._process = os.getpid()
@@ -136,8 +154,8 @@ class Prefetch:
     def __iter__(self) -> Prefetch:
         return self
 
-    def __next__(self) -> Window:
-        """Return the next batch, int arrays of shape (B, T); wait if it is not made yet."""
+    def __next__(self) -> Rows:
+        """Return the next batch, with arrays of shape (B, T); wait if it is not made yet."""
         self.settle()
         made = self._made
         if isinstance(made, BaseException):

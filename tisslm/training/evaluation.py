@@ -17,13 +17,11 @@ from tisslm.config import TrainingConfig
 from tisslm.config.metrics import METRICS
 from tisslm.contracts import (
     IGNORE_INDEX,
-    Batch,
     Dataset,
     Loss,
     Model,
+    Rows,
     Tokenizer,
-    Window,
-    stack_windows,
     target_weights,
 )
 from tisslm.errors import DataError
@@ -147,18 +145,18 @@ def evaluate(
     if tokenizer is not None and dataset.vocab_size > tokenizer.vocab_size:
         tokenizer = None
     total, targets, nbytes, windows = 0.0, 0, 0, 0
-    for x_BT, y_BT, *begins in _spread(dataset, batch_size, max_batches):
+    for rows in _spread(dataset, batch_size, max_batches):
         if check is not None:
             check()
-        windows += len(x_BT)
-        real_BT = y_BT != IGNORE_INDEX
-        batch = Batch(x_BT, y_BT, target_weights(y_BT, np.float64), *begins)
-        model.check_start(batch.start_BT, x_BT.shape)
+        windows += len(rows.x)
+        real_BT = rows.y != IGNORE_INDEX
+        batch = rows.weighed(target_weights(rows.y, np.float64))
+        model.check_start(rows.start, rows.x.shape)
         mean = model.step_loss(batch, ranking or loss, gradient=False, train=False)
         count = int(real_BT.sum())
         total += mean * count
         targets += count
-        nbytes += 0 if tokenizer is None else tokenizer.count_bytes(y_BT[real_BT])
+        nbytes += 0 if tokenizer is None else tokenizer.count_bytes(rows.y[real_BT])
     if targets == 0:
         raise DataError("evaluation: the dataset has no target; give it a longer text")
     return Evaluation(
@@ -172,13 +170,13 @@ def evaluate(
     )
 
 
-def _spread(dataset: Dataset, batch_size: int, max_batches: int) -> Iterator[Window]:
+def _spread(dataset: Dataset, batch_size: int, max_batches: int) -> Iterator[Rows]:
     """Yield windows in order, in batches: all, or so many batches of them, spread evenly."""
     whole = len(dataset)
     wanted = min(whole, max_batches * batch_size) if max_batches else whole
     for first in range(0, wanted, batch_size):
-        rows = range(first, min(first + batch_size, wanted))
-        yield stack_windows([dataset.window(i * whole // wanted) for i in rows])
+        places = range(first, min(first + batch_size, wanted))
+        yield Rows.stack([dataset.window(place * whole // wanted) for place in places])
 
 
 @final

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import checkpoint
-from tisslm.contracts import Dataset, Window
+from tisslm.contracts import Dataset, Rows
 from tisslm.errors import DataError, NonFiniteError, SpikeError, TissLMError
 from tisslm.system.durable import replacing
 from tisslm.system.safe_files import Refusal
@@ -236,7 +236,7 @@ def batch_windows(dataset: Dataset, rows: int, seed: int, position: int) -> list
 def describe(
     context: IncidentContext,
     kind: str,
-    window: Window,
+    made_of: Rows,
     loss: float,
     norm: float,
     finding: Finding | None = None,
@@ -247,12 +247,12 @@ def describe(
     ----------
     context : IncidentContext
     kind : {"nonfinite", "spike"}
-    window : tuple of integer ndarrays of shape (B, T)
-        Of the step.
+    made_of : Rows
+        Those of the step.
     loss, norm : float
     finding : Finding, optional
     """
-    windows = _windows_of(context, window)
+    windows = _windows_of(context, made_of)
     saved = next(reversed(checkpoint.list_checkpoints(context.checkpoints)), None)
     file = _file_name(kind, context.step + 1, context.refused_in_a_row + 1)
     return Incident(
@@ -262,14 +262,14 @@ def describe(
         loss=loss,
         grad_norm=norm,
         windows=windows,
-        rows=len(window[0]),
+        rows=len(made_of.x),
         seed=context.seed,
         rows_per_update=context.rows_per_update,
         checkpoint=None if saved is None else os.path.relpath(saved, context.run_path),
         file=file,
         command=_command(context, file),
         python=_python(context, saved, windows is not None),
-        arrays=None if windows is not None else _plain_arrays(window),
+        arrays=None if windows is not None else _plain_arrays(made_of),
         finding=with_window(finding, windows),
     )
 
@@ -280,9 +280,16 @@ def _file_name(kind: str, step: int, number: int) -> str:
     return f"{kind}-step-{step}{last}.json"
 
 
-def _plain_arrays(window: Window) -> dict[str, Any]:
-    names = ("x", "y", "start")
-    return {name: array.tolist() for name, array in zip(names, window, strict=False)}
+def _plain_arrays(rows: Rows) -> dict[str, Any]:
+    return {name: _plain(array) for name, array in rows.arrays.items()}
+
+
+def _plain(array: Array) -> Any:
+    """Return lists of numbers, or of words where a float is not finite."""
+    if array.dtype.kind != "f":
+        return array.tolist()
+    numbers = [plain_number(number) for number in array.ravel().tolist()]
+    return np.array(numbers, dtype=object).reshape(array.shape).tolist()
 
 
 def with_window(finding: Finding | None, windows: list[int] | None) -> Finding | None:
@@ -295,21 +302,27 @@ def with_window(finding: Finding | None, windows: list[int] | None) -> Finding |
     return replace(finding, fault=replace(fault, window=windows[fault.row]))
 
 
-def _windows_of(context: IncidentContext, window: Window) -> list[int] | None:
+def _windows_of(context: IncidentContext, rows: Rows) -> list[int] | None:
     """Return the windows that a step was made of, if it was the dataset's next batch."""
     dataset = context.dataset
     if dataset is None:
         return None
     numbers = batch_windows(dataset, context.rows_per_update, context.seed, context.position)
-    if len(numbers) != len(window[0]):
+    if len(numbers) != len(rows.x):
         return None
-    for row, number in enumerate(numbers):
-        found = dataset.window(number)
-        if len(found) != len(window):
-            return None
-        if not all(np.array_equal(a, b[row]) for a, b in zip(found, window, strict=True)):
-            return None
-    return numbers
+    same = (_same(rows.row(i), dataset.window(number)) for i, number in enumerate(numbers))
+    return numbers if all(same) else None
+
+
+def _same(row: Rows, window: Rows) -> bool:
+    ours, theirs = row.arrays, window.arrays
+    if ours.keys() != theirs.keys():
+        return False
+    return all(_equal(ours[name], theirs[name]) for name in ours)
+
+
+def _equal(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def _python(context: IncidentContext, saved: Path | None, of_dataset: bool) -> list[str]:

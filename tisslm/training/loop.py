@@ -198,8 +198,8 @@ class Loop:
     def _steps(self) -> None:
         session = self.session
         self._catch_up()
-        windows = session.batches("trainer.train")
-        with Prefetch(windows, session.leaving.check) as batches, self._profiled() as profiler:
+        stream = session.batches("trainer.train")
+        with Prefetch(stream, session.leaving.check) as batches, self._profiled() as profiler:
             while session.state.step < session.max_steps and not session.stopping.due:
                 session.leaving.check_together(self.metrics.rate.longest)
                 session.run.confirm()
@@ -226,10 +226,10 @@ class Loop:
         """Take a batch and make an update of it; tell whether there was one."""
         session, start = self.session, time.perf_counter()
         with profiler.span("batch"):
-            batch = next(batches)
+            rows = next(batches)
         waited = time.perf_counter() - start
-        result = session.train_step(batch)
-        self.metrics.add(batch[0].shape, waited, time.perf_counter() - start)
+        result = session.train_step(rows)
+        self.metrics.add(rows.x.shape, waited, time.perf_counter() - start)
         metrics = self._line(result) if result.applied else {}
         if metrics:
             with profiler.span("report"):

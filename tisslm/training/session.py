@@ -19,7 +19,7 @@ from tisslm import checkpoint
 from tisslm.checkpoint.run_directory import RunDirectory
 from tisslm.checkpoint.saver import CheckpointCopy, DirectSaver, Saver
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Window
+from tisslm.contracts import Dataset, Rows
 from tisslm.errors import ConfigError
 from tisslm.tracking.profiling import Profile
 from tisslm.training.batches import steps_per_epoch
@@ -117,7 +117,7 @@ class Session:
             raise ConfigError(f"{where}: no dataset was given; pass dataset= to the Trainer")
         return self.parts.dataset
 
-    def batches(self, where: str) -> Iterator[Window]:
+    def batches(self, where: str) -> Iterator[Rows]:
         """Open the data where the run stands; a batch is good until the next but one.
 
         Parameters and errors are those of ``dataset``.
@@ -125,12 +125,13 @@ class Session:
         config, dataset = self.config, self.dataset(where)
         return dataset.stream(config.rows_per_update, config.seed, start=self.state.position)
 
-    def train_step(self, window: Window) -> StepResult:
-        """Make one step of a window, and move on.
+    def train_step(self, rows: Rows) -> StepResult:
+        """Make one step of the rows of a whole update, and move on.
 
         Parameters
         ----------
-        window : tuple of integer ndarrays of shape (B, T)
+        rows : Rows
+            With arrays of shape (B, T).
 
         Raises
         ------
@@ -140,18 +141,18 @@ class Session:
             If the step was refused, and the run is to stop at it.
         """
         state = self.state
-        result = self.step.make(window, state)
+        result = self.step.make(rows, state)
         if result.refused is not None:
-            self._refuse(window, result, result.refused)
-        state.tokens_seen += window[0].size * self.parts.communicator.size
+            self._refuse(rows, result, result.refused)
+        state.tokens_seen += rows.x.size * self.parts.communicator.size
         state.epoch = state.position // max(1, self.steps_per_epoch)
         return result
 
-    def _refuse(self, window: Window, result: StepResult, verdict: Verdict) -> None:
+    def _refuse(self, rows: Rows, result: StepResult, verdict: Verdict) -> None:
         """Look into a refused step, note it down, count it, and tell it."""
         nonfinite, context = verdict.kind == "nonfinite", self._incident_context()
-        finding = self.step.investigate(window) if nonfinite else None
-        incident = describe(context, verdict.kind, window, result.loss, result.grad_norm, finding)
+        finding = self.step.investigate(rows) if nonfinite else None
+        incident = describe(context, verdict.kind, rows, result.loss, result.grad_norm, finding)
         file = incident.write(self.run.path) if self.run.made else None
         if not verdict.stop:
             self.state.count_refusal()

@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Batch, Loss, UpdateMeter, Window
+from tisslm.contracts import Loss, Rows, UpdateMeter
+from tisslm.contracts.rows import check_rows
 from tisslm.errors import DataError, ShapeError
 from tisslm.optim.update_norm import Movement
 from tisslm.tracking.monitoring import Monitoring
@@ -30,8 +29,6 @@ from tisslm.training.nonfinite import Finding, investigate
 from tisslm.training.state import TrainerState
 
 __all__ = ["Step", "StepResult"]
-
-Array = NDArray[Any]
 
 #: Added to the norm before it divides, as in PyTorch's clip_grad_norm_.
 CLIP_EPS = 1e-6
@@ -109,14 +106,13 @@ class Step:
         measures = parts.optimizer.measures_movement
         self._movement = Movement(parts.model.parameters) if measures else None
 
-    def make(self, window: Window, state: TrainerState) -> StepResult:
-        """Make one update of a window, or none if it must not be made.
+    def make(self, rows: Rows, state: TrainerState) -> StepResult:
+        """Make one update, or none if it must not be made.
 
         Parameters
         ----------
-        window : tuple of integer ndarrays of shape (B, T)
-            Inputs, targets and, where rows hold several documents, where in its row the document
-            of each token begins; of all micro-batches.
+        rows : Rows
+            Those of the whole update, with arrays of shape (B, T); they are cut into micro-batches.
         state : TrainerState
             The position, which an update moves on. A refused step is not counted yet.
 
@@ -129,14 +125,14 @@ class Step:
         """
         looks = is_monitored(state.step + 1, self.config, self._last)
         self._monitoring.begin(looks)
-        return self.apply(self.gradients(window), state)
+        return self.apply(self.gradients(rows), state)
 
-    def gradients(self, window: Window, loss: Loss | None = None) -> float:
-        """Leave the gradients of a window's mean loss, times the loss scale, and return that loss.
+    def gradients(self, rows: Rows, loss: Loss | None = None) -> float:
+        """Leave the gradients of the rows' mean loss, times the loss scale, and return that loss.
 
         Parameters
         ----------
-        window : tuple of integer ndarrays of shape (B, T)
+        rows : Rows
             As for ``make``.
         loss : Loss, optional
             Left out, the run's.
@@ -151,36 +147,35 @@ class Step:
         ShapeError
             If the shapes differ.
         DataError
-            If there is no target.
+            If there is no target, or a dataset gave something else than ``Rows``.
         """
-        parts, rows = self.parts, self.config.batch_size
-        x, y, *begins = window
-        start = begins[0] if begins else None
+        parts, batch_size = self.parts, self.config.batch_size
         loss = parts.loss if loss is None else loss
-        count = self._count_targets(x, y, start)
+        count = self._count_targets(check_rows(rows, "train_step"))
         parts.optimizer.zero_grad()
         scale = parts.scaler.begin()
         total = 0.0
-        for first in range(0, len(x), rows):
+        for first in range(0, len(rows.x), batch_size):
             self._check()  # which drops what is accumulated, if the run is to end
-            part = slice(first, first + rows)
-            weights = self._targets.weigh(y[part], count)
+            part = rows.part(first, first + batch_size)
+            weights = self._targets.weigh(part.y, count)
             weights *= scale
-            batch = Batch(x[part], y[part], weights, None if start is None else start[part])
+            batch = part.weighed(weights)
             with self._monitoring.watching(batch.start_BT):
                 total += parts.model.step_loss(batch, loss, first_row=first)
         total = parts.communicator.sum_scalars([total])[0] / scale
         parts.communicator.sum_gradients(parts.model.parameters.grad)
         return total
 
-    def _count_targets(self, x: Array, y: Array, start: Array | None) -> int:
-        """Check a window, and count its real targets over all processes."""
-        if x.shape != y.shape or x.ndim != 2:
+    def _count_targets(self, rows: Rows) -> int:
+        """Check the arrays of an update, and count its real targets over all processes."""
+        if rows.x.shape != rows.y.shape or rows.x.ndim != 2:
             raise ShapeError(
-                f"train_step: expected x and y of one shape (B, T), got {x.shape} and {y.shape}"
+                "train_step: expected x and y of one shape (B, T), got "
+                f"{rows.x.shape} and {rows.y.shape}"
             )
-        self.parts.model.check_start(start, x.shape)
-        counted = float(self._targets.count(y))
+        self.parts.model.check_start(rows.start, rows.x.shape)
+        counted = float(self._targets.count(rows.y))
         count = int(self.parts.communicator.sum_scalars([counted])[0])
         if count == 0:
             raise DataError("train_step: every target is -100; there is nothing to learn from")
@@ -271,10 +266,10 @@ class Step:
         half, stuck = self.precision == "fp16", self.parts.scaler.stuck
         return half and math.isfinite(loss) and not math.isfinite(norm) and not stuck
 
-    def investigate(self, window: Window) -> Finding:
-        """Run the passes of a failed window again, and find where they fail.
+    def investigate(self, rows: Rows) -> Finding:
+        """Run the passes of a failed step again, and find where they fail.
 
-        Nothing of the run changes but the gradients, which are those of the window once more.
+        Nothing of the run changes but the gradients, which are those of the same rows once more.
         """
         parts = self.parts
         self._monitoring.begin(False)  # the search for what failed is no step
@@ -282,10 +277,10 @@ class Step:
             parts.model,
             parts.loss,
             parts.optimizer,
-            rerun=lambda watched: self.gradients(window, watched),
+            rerun=lambda watched: self.gradients(rows, watched),
             norm=parts.scaler.norm,
             rows=self.config.batch_size,
-            time=window[0].shape[1],
+            time=rows.x.shape[1],
         )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tisslm import checkpoint, ops
 from tisslm.checkpoint.resume import keeping, open_run
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Model, Tokenizer
+from tisslm.contracts import Dataset, Model, Rows, Tokenizer
 from tisslm.registry import Registry, load_registry
 from tisslm.tracking.monitoring import Monitoring, wants_of
 from tisslm.tracking.pass_arrays import Room, planned_room
@@ -255,7 +255,7 @@ class Trainer:
         Returns
         -------
         float
-            The mean loss over all real targets of the window, in nats.
+            The mean loss over all real targets, in nats.
 
         Raises
         ------
@@ -266,8 +266,7 @@ class Trainer:
             ``config.spike_action``, or because there were ``config.max_nonfinite`` in a row.
             Nothing was updated then.
         """
-        window = (x, y) if start is None else (x, y, start)
-        return self.session.train_step(window).loss
+        return self.session.train_step(Rows(x, y, start)).loss
 
     def backward(self, d_logits: Array, cache: Any) -> None:
         """Add the gradients of all parameters, given the loss's by the logits.

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tisslm.contracts import Window
+from tisslm.contracts import Rows
 from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError
 from tisslm.system.memory_limit import size_text
@@ -131,13 +131,13 @@ def dry_run(trainer: Trainer) -> DryRun:
     )
 
 
-def _steps(trainer: Trainer, batches: Iterator[Window]) -> tuple[tuple[float, ...], float, int]:
+def _steps(trainer: Trainer, batches: Iterator[Rows]) -> tuple[tuple[float, ...], float, int]:
     losses, seconds, tokens = [], 0.0, 0
     for _ in range(STEPS):
         start = time.perf_counter()
-        batch = next(batches)
-        losses.append(trainer.session.train_step(batch).loss)
-        seconds, tokens = time.perf_counter() - start, batch[0].size
+        rows = next(batches)
+        losses.append(trainer.session.train_step(rows).loss)
+        seconds, tokens = time.perf_counter() - start, rows.x.size
     return tuple(losses), seconds, tokens
 
 

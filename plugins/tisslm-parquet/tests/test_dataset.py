@@ -30,7 +30,7 @@ def test_rows_are_the_files_texts_one_after_another(write: Write, texts: list[st
     write("data/b.parquet", text=texts[25:])
     first = write("data/a.parquet", text=texts[:25])
     dataset = ParquetDataset(first.parent, ByteTokenizer(), 32)
-    tokens = np.concatenate([dataset.window(i)[0] for i in range(len(dataset))])
+    tokens = np.concatenate([dataset.window(i).x for i in range(len(dataset))])
     assert "".join(texts).encode().startswith(tokens.astype(np.uint8).tobytes())
     assert len(tokens) > len("".join(texts).encode()) - 33
     assert dataset.documents.tokens.dtype == np.uint8
@@ -45,8 +45,8 @@ def test_no_document_sees_another(write: Write) -> None:
     assert start.tolist() == [0, 0, 0, 3, 3, 5, 5, 5, 5]
     assert y.tolist() == [*b"bc", -100, *b"e", -100, *b"ghij"]
     one = ParquetDataset(path, ByteTokenizer(), 9, document_mask=False)
-    assert len(one.window(0)) == 2
-    assert bytes(one.window(0)[1].tolist()) == b"bcdefghij"
+    assert one.window(0).start is None
+    assert bytes(one.window(0).y.tolist()) == b"bcdefghij"
 
 
 def test_documents_end_with_the_end_of_text(write: Write) -> None:
@@ -62,9 +62,9 @@ def test_documents_end_with_the_end_of_text(write: Write) -> None:
 def test_prompts_may_be_learned_or_not(write: Write) -> None:
     path = write("a.parquet", prompt=["ab"], completion=["cd"])
     masked = ParquetDataset(path, ByteTokenizer(), 3)
-    assert masked.window(0)[1].tolist() == [-100, *b"cd"]
+    assert masked.window(0).y.tolist() == [-100, *b"cd"]
     whole = ParquetDataset(path, ByteTokenizer(), 3, mask_prompt=False)
-    assert whole.window(0)[1].tolist() == list(b"bcd")
+    assert whole.window(0).y.tolist() == list(b"bcd")
 
 
 def test_bad_rows_are_told_once_for_all_files(write: Write) -> None:
@@ -147,7 +147,7 @@ def test_a_run_learns_and_goes_on_exactly(
     data = {"packing": packing, "document_mask": mask, "batch_rows": 7}
     whole: Trainer = build_trainer(config(tmp_path, "whole", data))
     assert isinstance(whole.dataset, ParquetDataset)
-    assert len(whole.dataset.window(0)) == 2 + mask
+    assert (whole.dataset.window(0).start is not None) == mask
     whole.train()
     assert whole.loss_history[-1] < whole.loss_history[0]
     half = str(tmp_path / "whole" / "checkpoints" / "checkpoint-6")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tisslm.contracts import Window
+from tisslm.contracts import Rows
 from tisslm.errors import ConfigError
 from tisslm.training.session import Session
 from tisslm.training.trainer import Trainer
@@ -141,11 +141,11 @@ class _RunningMean:
         return self._least + (factor - 1.0) * abs(self._least)
 
 
-def _gradients(session: Session, batch: Window) -> tuple[float, float]:
+def _gradients(session: Session, rows: Rows) -> tuple[float, float]:
     """Leave the gradients of a batch; return loss and norm. Overflows in fp16 are tried again."""
     step, scaler = session.step, session.parts.scaler
     while True:
-        loss = step.gradients(batch)
+        loss = step.gradients(rows)
         norm = scaler.norm()
         if not step.overflowed(loss, norm):
             return loss, norm

@@ -13,7 +13,7 @@ import numpy as np
 
 from tisslm import checkpoint
 from tisslm.checkpoint.run_files import METRICS
-from tisslm.contracts import Scheduler, Window
+from tisslm.contracts import Rows, Scheduler
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.training.incidents import batch_windows, with_window
 from tisslm.training.nonfinite import Finding
@@ -138,8 +138,8 @@ class _Replay:
 
     def to_step(self, step: int) -> None:
         """Make steps up to that update."""
-        for batch in self._batches():
-            self._make(batch)
+        for rows in self._batches():
+            self._make(rows)
             if self.trainer.current_step >= step:
                 return
 
@@ -147,9 +147,9 @@ class _Replay:
         """Make the steps before one that was not applied, and look into that."""
         state = self.trainer.state
         if incident.arrays is None:
-            for batch in self._batches():
+            for rows in self._batches():
                 if state.position >= incident.position:
-                    self._look_into(batch, incident)
+                    self._look_into(rows, incident)
                     return
                 if self.trainer.current_step >= incident.step:
                     raise DataError(
@@ -157,27 +157,27 @@ class _Replay:
                         f"as its file says, got one before {state.position}; the file is of "
                         "another run or damaged, give one of this run"
                     )
-                self._make(batch)
+                self._make(rows)
         else:
             self._look_into(incident.arrays, incident)
 
-    def _batches(self) -> Iterator[Window]:
+    def _batches(self) -> Iterator[Rows]:
         """Yield the batches of the run, without those that a passing fault has used up."""
         state = self.trainer.state
-        for batch in self.trainer.session.batches("replay"):
+        for rows in self.trainer.session.batches("replay"):
             if state.position in self.left_out:
                 state.count_refusal()
                 continue
-            yield batch
+            yield rows
 
     # ------------------------------------------------------------------ steps
 
-    def _make(self, batch: Window) -> None:
+    def _make(self, rows: Rows) -> None:
         """Make a step as the run made it: an update, or none."""
         trainer, seen = self.trainer, PlaceStatistics()
         step, position = trainer.current_step + 1, trainer.state.position
         with trainer.model.observed(seen):
-            made = trainer.session.train_step(batch)
+            made = trainer.session.train_step(rows)
         self._add(
             ReplayedStep(
                 step=step,
@@ -204,12 +204,12 @@ class _Replay:
             scheduler.observe(metrics)
             scheduler.step(step)  # as after the run's evaluations
 
-    def _look_into(self, batch: Window, incident: RecordedIncident) -> None:
+    def _look_into(self, rows: Rows, incident: RecordedIncident) -> None:
         """Run the passes of a step that was not applied, and the search for what failed."""
         trainer, seen = self.trainer, PlaceStatistics()
         lr, position = trainer.scheduler.get_lr(), trainer.state.position
         with trainer.model.observed(seen), np.errstate(all="ignore"):
-            loss = trainer.session.step.gradients(batch)
+            loss = trainer.session.step.gradients(rows)
         norm = trainer.compute_grad_norm()
         loss_then, norm_then = incident.expected
         self._add(
@@ -226,7 +226,7 @@ class _Replay:
             )
         )
         if incident.kind == "nonfinite":
-            finding = trainer.session.step.investigate(batch)
+            finding = trainer.session.step.investigate(rows)
             if incident.arrays is None:
                 finding = self._with_window(finding)
             self.outcome.finding = finding

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.contracts import Rows
+from tisslm.contracts.rows import IDS
 from tisslm.errors import TissLMError
+from tisslm.system.safe_files import show
 from tisslm.system.strict_json import read_number
 from tisslm.training.incidents import NOT_ONE, read_file
 
 __all__ = ["RecordedIncident", "incident_files", "known_incidents", "read_incident"]
 
-IntArray = NDArray[Any]
+#: Types of an array's values in JSON, by the type of the array; words stand for what is not finite.
+LEAVES: dict[type[np.generic], set[type]] = {
+    np.bool_: {bool},
+    np.int64: {int},
+    np.float64: {int, float, str},
+}
 
 _NAME = re.compile(r"(?:nonfinite|spike)-step-(\d{1,18})(?:-(\d{1,9}))?\.json")
 
@@ -34,8 +43,9 @@ class RecordedIncident:
     kind : {"nonfinite", "spike"}
     step, position : int
     loss, grad_norm : float
-    arrays : tuple of ndarray or None
-        x, y and start where rows hold documents, if they were not the dataset's.
+    arrays : Rows or None
+        What the step was made of, if that was not the dataset's; integers are int64, other numbers
+        float64.
     finding : mapping or None
         What the search has found, as in the file.
     expected : tuple of float
@@ -48,7 +58,7 @@ class RecordedIncident:
     position: int
     loss: float
     grad_norm: float
-    arrays: tuple[IntArray, ...] | None
+    arrays: Rows | None
     finding: Mapping[str, Any] | None
     expected: tuple[float, float]
 
@@ -113,13 +123,27 @@ def _number(path: Path, value: Mapping[str, Any], name: str) -> float:
     return found
 
 
-def _arrays(path: Path, value: Any) -> tuple[IntArray, ...]:
-    names = [name for name in ("x", "y", "start") if isinstance(value, dict) and name in value]
+def _arrays(path: Path, value: Any) -> Rows:
+    if not isinstance(value, dict) or not {"x", "y"} <= value.keys():
+        raise NOT_ONE(path, "expected arrays x and y of one shape (B, T)")
     try:
-        arrays = tuple(np.array(value[name], dtype=np.int64) for name in names)
-        shapes = {array.shape for array in arrays}
+        ids = {name: np.array(value[name], dtype=np.int64) for name in IDS if name in value}
     except (TypeError, ValueError, OverflowError):
         raise NOT_ONE(path, "expected arrays of integers") from None
-    if names[:2] != ["x", "y"] or len(shapes) != 1 or arrays[0].ndim != 2:
+    shapes = {array.shape for array in ids.values()}
+    if len(shapes) != 1 or ids["x"].ndim != 2:
         raise NOT_ONE(path, "expected arrays x and y of one shape (B, T)")
-    return arrays
+    others = {name: _other(path, name, value[name]) for name in value if name not in IDS}
+    if any(array.shape[:1] != ids["x"].shape[:1] for array in others.values()):
+        raise NOT_ONE(path, f"expected arrays of {len(ids['x'])} rows, as x has")
+    return Rows.of({**ids, **others})
+
+
+def _other(path: Path, name: str, value: Any) -> NDArray[Any]:
+    """Return an array of a dataset's own, of the type that its values tell."""
+    found = {type(leaf) for leaf in np.array(value, dtype=object).ravel()}
+    for dtype, kinds in LEAVES.items():
+        if found <= kinds:
+            with suppress(ValueError, OverflowError):
+                return np.array(value, dtype=dtype)
+    raise NOT_ONE(path, f"expected numbers in the array {show(name)}")
