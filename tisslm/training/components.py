@@ -1,7 +1,4 @@
-"""The parts of a run: built by name or taken as objects, checked against each other.
-
-What does not live here: what any part does, and where names are looked up (``registry``).
-"""
+"""The parts of a run: built by name or taken as objects, and checked against each other."""
 
 from __future__ import annotations
 
@@ -40,24 +37,18 @@ class Wanted:
     loss: Any
     scheduler: Any
     sinks: Iterable[Any]
+    monitors: Iterable[Any]
     communicator: Any
 
 
 @dataclass(frozen=True)
 class Given:
-    """The parts of a run that are objects already.
-
-    Attributes
-    ----------
-    monitors : iterable of Monitor
-        Built, since a plan of the run had to know what they want.
-    """
+    """The parts of a run that are objects already."""
 
     model: Model
     dataset: Dataset | None
     val_dataset: Dataset | None
     tokenizer: Tokenizer | None
-    monitors: Iterable[Monitor]
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,7 @@ class Components:
     Attributes
     ----------
     validation_loss : Loss
-        Cross-entropy whatever the training loss is, so that runs can be compared.
+        Cross-entropy, whatever the training loss is, so that runs can be compared.
     monitors : list of Monitor
         Those that raise are removed from it.
     dataset, val_dataset, tokenizer
@@ -93,10 +84,11 @@ class Components:
     own: OwnMetrics
 
     def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
-        """Yield key, name and part of those that may remember something; every run's are left out.
+        """Yield key, name and part of each part that may keep a state from step to step.
 
-        Keys are the same whenever the same parts are given in the same order: they have the class,
-        which an object and a name have in common. Names are for messages.
+        Optimizer and scheduler are not among them: every run has their states. Keys are the same
+        whenever the same parts are given in the same order: they have the name of the class, which
+        a part has however it was given. Names are for messages.
         """
         parts: list[tuple[str, Stateful | None]] = [
             ("loss", self.loss),
@@ -140,6 +132,7 @@ def build_components(
     registry: Registry,
     wanted: Wanted,
     given: Given,
+    monitors: Iterable[Monitor],
     config: TrainingConfig,
     precision: str,
     max_steps: int,
@@ -151,15 +144,17 @@ def build_components(
     registry : Registry
     wanted : Wanted
     given : Given
+    monitors : iterable of Monitor
+        Those of ``wanted``, which a plan of the run had to build to ask what they want.
     config : TrainingConfig
     precision : {"fp32", "bf16", "fp16"}
     max_steps : int
-        For a scheduler that was given none.
+        The ``max_steps`` of a scheduler that was given none.
 
     Raises
     ------
     ConfigError, PluginError
-        If a name is unknown, an option wrong, or a part was made for another run's.
+        If a name is unknown, an option is wrong, or a part was made for a part of another run.
     """
     build, parameters = registry.build, given.model.parameters
     optimizer = build("optimizer", wanted.optimizer, parameters, config.learning_rate)
@@ -173,7 +168,7 @@ def build_components(
         raise ConfigError(
             f"communicator: this version trains in one process, got {communicator.size}"
         )
-    loss, monitors = build("loss", wanted.loss), list(given.monitors)
+    loss, monitors = build("loss", wanted.loss), list(monitors)
     sinks = SinkGroup((build("sink", sink) for sink in wanted.sinks), on_error=config.on_sink_error)
     measured: list[tuple[str, Stateful | None]] = [
         ("loss", loss),

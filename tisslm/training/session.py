@@ -28,7 +28,7 @@ from tisslm.training.early_stopping import Stopping
 from tisslm.training.guard import Verdict
 from tisslm.training.incidents import IncidentContext, describe, tell_refusal
 from tisslm.training.interruption import Leaving
-from tisslm.training.passes import Passes
+from tisslm.training.memory_plan.passes import Passes
 from tisslm.training.samples import Sampler
 from tisslm.training.snapshot import Snapshot
 from tisslm.training.state import TrainerState
