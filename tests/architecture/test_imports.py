@@ -113,7 +113,7 @@ def called(tree: ast.Module) -> set[str]:
         ("optimizer.step", {"training.step", "workflows.speed"}),  # the speed of an update alone
         (".step_loss", {"training.step", "training.evaluation", "workflows.speed"}),
         # the planner's is a check of the contract
-        (".prepare", {"training.trainer", "training.memory_plan.planner", "workflows.speed"}),
+        (".prepare", {"training.composition", "training.memory_plan.planner", "workflows.speed"}),
     ],
 )
 def test_there_is_one_way_to_make_a_step(call, homes):

@@ -44,6 +44,7 @@ def test_windows_are_stacked_by_name_in_new_arrays(start: bool) -> None:
 def test_a_part_is_a_view_and_a_copy_is_not() -> None:
     rows = Rows.stack([window(i, start=True, score=np.array(i)) for i in range(5)])
     part, copy = rows.part(1, 3), rows.copy()
+    assert len(part.x) == 2
     assert equal_rows(part.row(1), rows.row(2))
     assert equal_rows(copy, rows)
     assert len(rows.part(4, 8).x) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import equal_rows
 
+from tisslm.contracts import Dataset, Rows
 from tisslm.datasets import MixedDataset, PackedDataset, TokenDataset, TokenDocuments
 from tisslm.datasets.mixed import shares
 from tisslm.errors import ConfigError
@@ -110,6 +112,12 @@ def test_rows_with_and_without_starts_have_them_all() -> None:
     assert data.window(0).start.tolist() == [0, 0]
     for i in range(14):
         assert equal_rows(data.window(5 + i), packed.window(i))
+    used = data.window(6).copy()
+    rows = Rows.stack([replace(used, start=used.start + 9)] * 2)  # as a batch before has left it
+    for place, i in enumerate((3, 5)):
+        data.fill(i, rows, place, data.scratch())
+        assert equal_rows(rows.row(place), data.window(i))
+    assert rows.start[0].tolist() == [0, 0]
     assert data.nbytes == packed.nbytes + dataset(5).nbytes
     assert data.stream_bytes(100) == 2 * 3 * 19 * 2 * 4
     assert not MixedDataset([(dataset(5), 1), (dataset(4), 1)]).has_starts
@@ -134,4 +142,39 @@ def test_what_cannot_be_mixed_is_refused() -> None:
     assert str(caught.value) == (
         "mixing: expected datasets of one seq_len, got 2 and 4 (dataset 1); build them with the "
         "same"
+    )
+
+
+class Plain(Dataset):
+    """A dataset of a third party, which fills no rows."""
+
+    seq_len, vocab_size = 2, 40
+
+    def __init__(self, **others):
+        self.others = others
+
+    def __len__(self):
+        return 3
+
+    def window(self, i):
+        ids = np.array([i, i + 1], np.int32)
+        return Rows(ids, ids + 1, np.array([0, 1], np.int32), self.others)
+
+    def order(self, seed, epoch):
+        return range(3)
+
+
+def test_a_dataset_that_fills_no_rows_is_mixed_by_its_windows() -> None:
+    data = MixedDataset([(Plain(), 1), (dataset(3), 1)])
+    for i in range(3):
+        assert equal_rows(data.window(i), Plain().window(i))
+    assert data.window(3).start.tolist() == [0, 0]
+
+
+def test_arrays_of_other_names_cannot_be_mixed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MixedDataset([(dataset(5), 1), (Plain(score=np.ones(1), pair=np.ones(2)), 1)])
+    assert str(caught.value) == (
+        "mixing: expected dataset 1 to have x, y and start only, got score, pair, too; datasets "
+        "with arrays of their own cannot be mixed"
     )

@@ -10,8 +10,8 @@ from tisslm.contracts import Model
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.registry import load_registry
+from tisslm.training.memory_plan.passes import resolve_precision
 from tisslm.training.memory_plan.planner import Planner, settle
-from tisslm.training.passes import resolve_precision
 
 
 class Told(Transformer):

@@ -19,8 +19,8 @@ from tisslm.registry import Registry, load_registry
 from tisslm.system.memory_limit import MemoryLimit, resolve_limit, size_text
 from tisslm.system.time_limits import duration_text
 from tisslm.training.memory_plan.items import FAMILIES, MemoryPlan
+from tisslm.training.memory_plan.passes import resolve_precision
 from tisslm.training.memory_plan.planner import Planner
-from tisslm.training.passes import resolve_precision
 from tisslm.workflows.build.data import RunData
 from tisslm.workflows.build.trainer import ReadRun, plan_run, read_run
 from tisslm.workflows.speed import measure

@@ -1,7 +1,4 @@
-"""The parts of a run: built by name or taken as objects, checked against each other.
-
-What does not live here: what any part does, and where names are looked up (``registry``).
-"""
+"""The parts of a run: built by name or taken as objects, and checked against each other."""
 
 from __future__ import annotations
 
@@ -42,26 +39,18 @@ class Wanted:
     loss: Any
     scheduler: Any
     sinks: Iterable[Any]
+    monitors: Iterable[Any]
+    communicator: Any
 
 
 @dataclass(frozen=True)
 class Given:
-    """The parts of a run that are objects already.
-
-    Attributes
-    ----------
-    monitors : iterable of Monitor
-        Built, since a plan of the run had to know what they want.
-    communicator : Communicator
-        Built, since what a rank is given follows from how many there are.
-    """
+    """The parts of a run that are objects already."""
 
     model: Model
     dataset: Dataset | None
     val_dataset: Dataset | None
     tokenizer: Tokenizer | None
-    monitors: Iterable[Monitor]
-    communicator: Communicator
 
 
 @dataclass(frozen=True)
@@ -71,7 +60,7 @@ class Components:
     Attributes
     ----------
     validation_loss : Loss
-        Cross-entropy whatever the training loss is, so that runs can be compared.
+        Cross-entropy, whatever the training loss is, so that runs can be compared.
     monitors : list of Monitor
         Those that raise are removed from it.
     dataset, val_dataset, tokenizer
@@ -100,10 +89,11 @@ class Components:
     reduction: Reduction
 
     def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
-        """Yield key, name and part of those that may remember something; every run's are left out.
+        """Yield key, name and part of each part that may keep a state from step to step.
 
-        Keys are the same whenever the same parts are given in the same order: they have the class,
-        which an object and a name have in common. Names are for messages.
+        Optimizer and scheduler are not among them: every run has their states. Keys are the same
+        whenever the same parts are given in the same order: they have the name of the class, which
+        a part has however it was given. Names are for messages.
         """
         parts: list[tuple[str, Stateful | None]] = [
             ("loss", self.loss),
@@ -147,6 +137,7 @@ def build_components(
     registry: Registry,
     wanted: Wanted,
     given: Given,
+    monitors: Iterable[Monitor],
     config: TrainingConfig,
     precision: str,
     max_steps: int,
@@ -158,18 +149,20 @@ def build_components(
     registry : Registry
     wanted : Wanted
     given : Given
+    monitors : iterable of Monitor
+        Those of ``wanted``, which a plan of the run had to build to ask what they want.
     config : TrainingConfig
     precision : {"fp32", "bf16", "fp16"}
     max_steps : int
-        For a scheduler that was given none.
+        The ``max_steps`` of a scheduler that was given none.
 
     Raises
     ------
     ConfigError, PluginError
-        If a name is unknown, an option wrong, or a part was made for another run's.
+        If a name is unknown, an option is wrong, or a part was made for a part of another run.
     """
     build, parameters = registry.build, given.model.parameters
-    communicator = given.communicator
+    communicator = build("communicator", wanted.communicator)
     reduction = make_reduction(parameters, make_share(config, communicator), communicator)
     optimizer = build("optimizer", wanted.optimizer, reduction.updated, config.learning_rate)
     scheduler = build("scheduler", wanted.scheduler, optimizer, defaults={"max_steps": max_steps})
@@ -182,7 +175,7 @@ def build_components(
         )
     if scheduler.optimizer is not optimizer:
         raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
-    loss, monitors = build("loss", wanted.loss), list(given.monitors)
+    loss, monitors = build("loss", wanted.loss), list(monitors)
     told = wanted.sinks if communicator.rank == 0 else ()
     sinks = SinkGroup((build("sink", sink) for sink in told), on_error=config.on_sink_error)
     measured: list[tuple[str, Stateful | None]] = [

@@ -9,7 +9,7 @@ What does not live here: composing it (``trainer``), and the way from the first 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +29,9 @@ from tisslm.training.early_stopping import Stopping
 from tisslm.training.guard import Verdict
 from tisslm.training.incidents import IncidentContext, describe, tell_refusal
 from tisslm.training.interruption import Leaving
-from tisslm.training.passes import Passes
+from tisslm.training.memory_plan.passes import Passes
 from tisslm.training.ranks.agreement import rows_of_all
+from tisslm.training.ranks.placing import Place
 from tisslm.training.ranks.states import lead
 from tisslm.training.samples import Sampler
 from tisslm.training.snapshot import Snapshot
@@ -71,6 +72,8 @@ class Session:
     state : TrainerState
         The position.
     saver : Saver
+    places : sequence of Place
+        Where the ranks are; empty for one alone.
     stopped : str
         Why the last run of the loop ended before ``max_steps``, "" if it did not.
     profile : Profile or None
@@ -92,6 +95,7 @@ class Session:
     sampler: Sampler | None
     state: TrainerState
     saver: Saver = field(init=False)
+    places: Sequence[Place] = ()
     stopped: str = ""
     profile: Profile | None = None
 

@@ -1,9 +1,7 @@
-"""The Trainer: parts composed by name or given as objects, and one update of the parameters.
+"""The Trainer: what users of the library call to train.
 
-What does not live here: the formula of any part (its class), the passes (the model), building
-parts (``components``), what one step does (``step``), the way from the first step to the last
-(``loop``), what a checkpoint holds (``snapshot``), and files (``checkpoint``, ``run``). Nothing
-below imports the Trainer: what it composes is a ``Session``.
+It is a thin front. ``composition`` builds its parts and its session, ``loop`` leads from the first
+step to the last, and ``step`` makes one. Nothing below imports it.
 """
 
 from __future__ import annotations
@@ -15,36 +13,16 @@ from typing import Any, Generic, Self, TypeVar, overload
 from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops
-from tisslm.checkpoint.remote_run import RemoteRun
-from tisslm.checkpoint.resume import keeping, open_run
-from tisslm.checkpoint.run_directory import RunDirectory
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Communicator, Dataset, Model, Rows, Tokenizer
+from tisslm.contracts import Dataset, Model, Rows, Tokenizer
 from tisslm.registry import Registry, load_registry
-from tisslm.tracking.monitoring import Monitoring, wants_of
-from tisslm.tracking.pass_arrays import Room, planned_room
-from tisslm.training.batches import few_windows, fit_dataset, steps_per_epoch
-from tisslm.training.components import (
-    Components,
-    Given,
-    Wanted,
-    build_components,
-    check_kept,
-    describe,
-)
-from tisslm.training.early_stopping import Stopping, check_bytes, check_evaluations, check_metric
+from tisslm.training.batches import fit_dataset
+from tisslm.training.components import Given, Wanted
+from tisslm.training.composition import compose
 from tisslm.training.evaluation import evaluate
-from tisslm.training.interruption import Leaving
 from tisslm.training.loop import Loop
-from tisslm.training.memory_plan.planner import Planner, RunPlan, settle
-from tisslm.training.passes import resolve_precision
-from tisslm.training.ranks.agreement import first_says
-from tisslm.training.ranks.share import for_ranks
-from tisslm.training.samples import make_sampler
+from tisslm.training.memory_plan.planner import RunPlan
 from tisslm.training.session import Session
-from tisslm.training.snapshot import Conditions, Snapshot
-from tisslm.training.state import LossHistory, TrainerState
-from tisslm.training.step import Step
 
 __all__ = ["Trainer"]
 
@@ -173,30 +151,9 @@ class Trainer:
         if config.threads is not None:
             ops.set_threads(config.threads)
         registry = load_registry() if registry is None else registry
-        ranks = registry.build("communicator", communicator)
-        config = for_ranks(config, ranks.size)
-        check_kept("model", model, Model)
-        for given, where in ((dataset, "dataset"), (val_dataset, "val_dataset")):
-            if given is not None:
-                check_kept(where, given, Dataset)
-                fit_dataset(given, model, where, config.rows_per_update, config.seed)
-        tokenizer = tokenizer or (None if dataset is None else dataset.tokenizer)
-        dataset, val_dataset = few_windows(dataset, val_dataset, config)
-        if plan is None:
-            data = (dataset, val_dataset)
-            plan = _plan(model, config, optimizer, registry, data, tuple(monitors))
-        model.prepare(**plan.passes._asdict())
-        max_steps = config.max_steps or config.epochs * max(1, steps_per_epoch(dataset, config))
-        parts = build_components(
-            registry,
-            Wanted(optimizer, loss_fn, scheduler, sinks),
-            Given(model, dataset, val_dataset, tokenizer, plan.monitors, ranks),
-            config,
-            plan.passes.precision,
-            max_steps,
-        )
-        settings = describe(config, parts) if settings is None else settings
-        self.session, saved = _compose(config, settings, parts, plan, max_steps, registry)
+        wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
+        given = Given(model, dataset, val_dataset, tokenizer)
+        self.session, saved = compose(wanted, given, config, registry, settings=settings, plan=plan)
         if saved is not None:
             self.load_checkpoint(saved)
 
@@ -382,76 +339,3 @@ class Trainer:
             nothing was changed.
         """
         self.session.restore(path)
-
-
-def _plan(
-    model: Model,
-    config: TrainingConfig,
-    optimizer: Any,
-    registry: Registry,
-    data: tuple[Dataset | None, Dataset | None],
-    monitors: tuple[Any, ...],
-) -> RunPlan:
-    """Settle how a run is made that was composed in Python."""
-    precision = resolve_precision(config.precision)
-    planner = Planner(
-        model,
-        config,
-        optimizer,
-        registry,
-        datasets=data,
-        precision=precision,
-        monitors=monitors,
-    )
-    return settle(planner)
-
-
-def _open_run(
-    config: TrainingConfig, settings: Mapping[str, Any], communicator: Communicator
-) -> tuple[RunDirectory | RemoteRun, checkpoint.Where | None]:
-    """Return the run's directory, and what it goes on from, as rank 0 decides."""
-    run, saved = open_run(config, settings) if communicator.rank == 0 else (None, None)
-    told = None if run is None else [str(run.path), None if saved is None else str(saved.path)]
-    path, place = first_says(communicator, told)
-    return (RemoteRun(path, config.checkpoint_dir), place) if run is None else (run, saved)
-
-
-def _compose(
-    config: TrainingConfig,
-    settings: Mapping[str, Any],
-    parts: Components,
-    plan: RunPlan,
-    max_steps: int,
-    registry: Registry,
-) -> tuple[Session, checkpoint.Where | None]:
-    """Return the session of a run, and the checkpoint that it is to go on from."""
-    precision, has_valid = plan.passes.precision, parts.val_dataset is not None
-    leads = parts.communicator.rank == 0
-    sampler = make_sampler(parts.model, parts.tokenizer, config) if leads else None
-    check_evaluations(config, parts.scheduler.needs_evaluations, has_valid)
-    check_bytes(config, parts.tokenizer is not None)
-    check_metric(config, parts.own.comparable)
-    leaving, stopping = Leaving(parts.communicator), Stopping(config, parts.own.declared)
-    wants, rows = wants_of(parts.monitors), config.batch_size
-    room = Room(planned_room(wants, parts.model, rows, plan.time, precision))
-    monitoring = Monitoring(parts.monitors, parts.model, room)
-    conditions = Conditions(parts, config, precision, settings.get("scheduler") or {})
-    run, saved = _open_run(config, settings, parts.communicator)
-    session = Session(
-        config=config,
-        settings=settings,
-        parts=parts,
-        passes=plan.passes,
-        planned=plan.nbytes,
-        imports=plan.imports,
-        max_steps=max_steps,
-        step=Step(parts, config, precision, monitoring, leaving.check, max_steps),
-        snapshot=Snapshot(conditions, stopping, registry),
-        run=run,
-        retention=keeping(config, has_valid, parts.own.declared),
-        leaving=leaving,
-        stopping=stopping,
-        sampler=sampler,
-        state=TrainerState(loss_history=LossHistory(room=max_steps)),
-    )
-    return session, saved

@@ -31,7 +31,7 @@ from tisslm.training.memory_plan.items import (
     pass_items,
     sampling_items,
 )
-from tisslm.training.passes import Passes
+from tisslm.training.memory_plan.passes import Passes
 
 __all__ = ["CHECKPOINTING", "Planner", "RunPlan", "fit_memory", "settle"]
 

@@ -15,7 +15,7 @@ from tisslm.workflows.build.data import RunData
 from tisslm.errors import ConfigError
 from tisslm.training.batches import few_windows
 from tisslm.checkpoint.owner import check_free
-from tisslm.training.passes import resolve_precision
+from tisslm.training.memory_plan.passes import resolve_precision
 from tisslm.training.memory_plan.planner import Planner, settle
 from tisslm.registry import Registry, load_registry
 from tisslm.checkpoint.resume import known_folder
