@@ -82,6 +82,7 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "profile_steps": (0, 1, 20),
     "global_batch_size": (12, 24, 32),
     "reduction_parts": (1, 1, 1),
+    "rank_check_steps": (0, 1, 100),
 }
 MODEL: dict[str, tuple[Any, ...]] = {
     "family": ("gpt2", "gpt2", "gpt2"),

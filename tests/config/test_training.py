@@ -70,6 +70,7 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "profile_steps": 0,
         "global_batch_size": None,
         "reduction_parts": None,
+        "rank_check_steps": 100,
     }
     assert config.model_dump() == founding | added
 
@@ -268,7 +269,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "max_nonfinite, spike_action, spike_window, spike_threshold, max_time, on_save_error, "
         "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_prompts, "
         "sample_tokens, early_stopping_patience, early_stopping_min_delta, restore_best, "
-        "overfit_batches, profile_steps, global_batch_size, reduction_parts",
+        "overfit_batches, profile_steps, global_batch_size, "
+        "reduction_parts, rank_check_steps",
     ),
     (
         {"best_metric": "eval/lots"},

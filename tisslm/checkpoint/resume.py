@@ -50,6 +50,7 @@ _NOT_COMPARED = (
     "early_stopping_min_delta",
     "restore_best",
     "profile_steps",
+    "rank_check_steps",
 )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from tisslm.errors.visible import visible
+from tisslm.system.launcher import find_launcher
 
 __all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "write_text"]
 
@@ -24,8 +25,10 @@ TEXT: Final[Mapping[str, Any]] = {"overflow": "fold"}
 
 
 def say(text: str = "") -> None:
-    """Print lines on standard output."""
-    pour(f"{visible(text)}\n")
+    """Print lines on standard output; of the processes of a launcher, the first speaks for all."""
+    launcher = find_launcher()
+    if launcher is None or launcher.rank == 0:
+        pour(f"{visible(text)}\n")
 
 
 def complain(text: str) -> None:

@@ -14,7 +14,9 @@ import errno
 import io
 import os
 import signal
+import socket
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,6 +29,7 @@ from typer.core import TyperGroup
 from tisslm.cli._terminal import complain, say
 from tisslm.errors import ConfigError, NonFiniteError, PluginError, SpikeError, TissLMError
 from tisslm.errors.visible import visible
+from tisslm.system.launcher import find_launcher
 from tisslm.system.standard_streams import OutputLost, hold_streams, steady
 
 __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
@@ -54,6 +57,9 @@ _UsageProblem: type[BaseException] = typer.BadParameter.__mro__[2]
 
 #: Set to 1, it shows the traceback of an error, too.
 TRACEBACK_VARIABLE = "TISSLM_TRACEBACK"
+
+#: Seconds for which a process of a launcher waits with its error for the first one to end them all.
+PATIENCE = 2.0
 
 #: What a shell shows for a process that a signal has ended.
 INTERRUPTED = 128 + signal.SIGINT
@@ -151,7 +157,12 @@ def _fail(error: BaseException, code: int) -> NoReturn:
     """Print an error as one line and end with its exit code."""
     if os.environ.get(TRACEBACK_VARIABLE) == "1":
         complain("".join(traceback.format_exception(error)).rstrip())
-    complain(f"error: {_line(error) or type(error).__name__}")
+    said = f"error: {_line(error) or type(error).__name__}"
+    launcher = find_launcher()
+    if launcher is not None and launcher.rank:  # what all have said, the first has said for them
+        time.sleep(PATIENCE)
+        said = f"{said} (rank {launcher.rank} of {launcher.size} on {socket.gethostname()})"
+    complain(said)
     raise typer.Exit(code) from error
 
 
@@ -163,8 +174,11 @@ def _line(message: object) -> str:
 @contextlib.contextmanager
 def _printed_warnings() -> Iterator[None]:
     """Print warnings as one line each, without the place in the code."""
+    launcher = find_launcher()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        if launcher is not None and launcher.rank:
+            warnings.simplefilter("ignore")
         yield
 
 

@@ -155,8 +155,27 @@ def _announce(trainer: Trainer) -> None:
     if trainer.current_step >= trainer.max_steps or trainer.stopping.due:
         start = f", complete at step {trainer.current_step}"
     say(f"run: {trainer.run.path}{start}")
+    for line in _places(trainer):
+        say(line)
     for limit in time_limits(trainer.config.max_time):
         say(f"time limit: {limit.words}; the run saves and leaves before")
+
+
+def _places(trainer: Trainer) -> list[str]:
+    """Say where the ranks are, host by host."""
+    places = trainer.session.places
+    lines = []
+    for host in dict.fromkeys(place.host for place in places):
+        here = [(rank, place) for rank, place in enumerate(places) if place.host == host]
+        threads = sorted({place.threads for _, place in here})
+        processors = len(frozenset().union(*(place.processors for _, place in here)))
+        lines.append(
+            f"{host}: rank{'s' if len(here) > 1 else ''} {here[0][0]}"
+            f"{f' to {here[-1][0]}' if len(here) > 1 else ''}, "
+            f"{' or '.join(map(str, threads))} thread{'s' if threads != [1] else ''} each, on "
+            f"{processors} processors"
+        )
+    return lines
 
 
 def _show_profile(trainer: Trainer) -> None:

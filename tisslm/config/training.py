@@ -279,6 +279,7 @@ class TrainingConfig(Section):
     profile_steps: CountOrZero = 0
     global_batch_size: _CountOrNone = None
     reduction_parts: _CountOrNone = None
+    rank_check_steps: CountOrZero = 100
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

@@ -32,7 +32,7 @@ from tisslm.training.early_stopping import Stopping, check_bytes, check_evaluati
 from tisslm.training.interruption import Leaving
 from tisslm.training.memory_plan.passes import resolve_precision
 from tisslm.training.memory_plan.planner import Planner, RunPlan, settle
-from tisslm.training.ranks.agreement import check_alike, first_says
+from tisslm.training.ranks.agreement import check_alike, check_weights, first_says
 from tisslm.training.ranks.placing import place_ranks
 from tisslm.training.ranks.share import for_ranks
 from tisslm.training.samples import make_sampler
@@ -154,7 +154,9 @@ def _session(
     room = Room(planned_room(wants, parts.model, rows, plan.time, precision))
     monitoring = Monitoring(parts.monitors, parts.model, room)
     conditions = Conditions(parts, config, precision, settings.get("scheduler") or {})
-    check_alike(communicator, {**conditions.as_json(), "configuration": settings})
+    if communicator.size > 1:
+        check_alike(communicator, {**conditions.as_json(), "configuration": settings})
+        check_weights(communicator, parts.model.parameters.data, 0)
     run, saved = _open_run(config, settings, communicator)
     session = Session(
         config=config,

@@ -29,7 +29,7 @@ from tisslm.training.batches import Prefetch
 from tisslm.training.early_stopping import TRAIN_LOSS, recent_loss
 from tisslm.training.evaluation import evaluate_now
 from tisslm.training.interruption import Leave
-from tisslm.training.ranks.agreement import first_says
+from tisslm.training.ranks.agreement import check_weights, first_says
 from tisslm.training.session import Session
 from tisslm.training.step import StepResult
 from tisslm.training.step_metrics import StepMetrics
@@ -260,6 +260,7 @@ class Loop:
 
     def _after_step(self, batches: Prefetch) -> None:
         """Sample, evaluate and save when it is their turn, while nothing else reads the dataset."""
+        self._compare_ranks()
         self._sample()
         self._look_at_training()
         if self._evaluates():
@@ -268,6 +269,13 @@ class Loop:
         if self._saves() or self._keeps():
             batches.settle()
             self._save()
+
+    def _compare_ranks(self) -> None:
+        """Make sure now and then that all ranks have the same parameters."""
+        session, every = self.session, self.session.config.rank_check_steps
+        if not self._is_alone and every and session.state.step % every == 0:
+            parts = session.parts
+            check_weights(parts.communicator, parts.model.parameters.data, session.state.step)
 
     def _catch_up(self) -> None:
         """Make samples and evaluation of the last step, which the run left out when it left."""

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tisslm.config import RunConfig
-from tisslm.contracts import ModelConfig, ModelFamily
+from tisslm.contracts import Communicator, ModelConfig, ModelFamily
+from tisslm.system.launcher import check_size, find_launcher
+from tisslm.training.ranks.placing import place_ranks
 from tisslm.workflows.build.data import RunData
 from tisslm.errors import ConfigError
 from tisslm.training.batches import few_windows
@@ -71,8 +73,10 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         If the run is to go on from a checkpoint that does not fit.
     """
     registry = load_registry() if registry is None else registry
+    communicator = _find_ranks(registry)
+    place_ranks(communicator, config.training.threads)  # before memory is touched
     folder = known_folder(config.training, config.resolved())
-    if folder:
+    if folder and communicator.rank == 0:
         check_free(Path(folder))
     read = read_run(config, registry)
     config, family, shape, data = read
@@ -87,11 +91,21 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         val_dataset=data.valid,
         sinks=config.sinks,
         monitors=config.monitors,
+        communicator=communicator,
         tokenizer=data.tokenizer,
         settings=config.resolved(),
         registry=registry,
         plan=plan,
     )
+
+
+def _find_ranks(registry: Registry) -> Communicator:
+    """Return the communicator of the processes that a launcher has started, or of one alone."""
+    launcher = find_launcher()
+    name = "local" if launcher is None or launcher.size == 1 else launcher.communicator
+    communicator: Communicator = registry.build("communicator", name)
+    check_size(launcher, communicator.size)
+    return communicator
 
 
 def read_run(config: RunConfig, registry: Registry) -> ReadRun:
