@@ -87,7 +87,7 @@ $(VENV)/installed: $(VENV)/ready $(SOURCES)
 $(VENV)/installed-test: $(VENV)/installed $(PLUGIN_SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -e plugins/tisslm-conv -e plugins/tisslm-extras \
 		-e plugins/tisslm-parquet -e plugins/tisslm-tiktoken -e plugins/tisslm-tensorboard -e plugins/tisslm-mlflow \
-		-e plugins/tisslm-wandb -e plugins/tisslm-prometheus
+		-e plugins/tisslm-wandb -e plugins/tisslm-prometheus -e plugins/tisslm-mpi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e plugins/tisslm-lion
 	touch $@
 

@@ -83,4 +83,4 @@ def test_only_the_first_process_says_what_all_refuse(monkeypatch):
     with pytest.raises(SystemExit) as caught:
         refuse(ConfigError("no MPI"), Launcher("srun", 1, 2))
     assert caught.value.code == 3
-    assert waited == [10.0]
+    assert waited == [5.0]

@@ -85,6 +85,17 @@ class Communicator(ABC):
         """
         self.exchange([own] * self.size, received)
 
+    def beat(self, what: str) -> None:
+        """Take notice that this rank goes on, though it calls nothing else here for a while.
+
+        A communicator may end a run in which no rank does anything; the default does nothing.
+
+        Parameters
+        ----------
+        what : str
+            What it does, such as ``step 12``, for messages.
+        """
+
     def abort(self, code: int) -> NoReturn:
         """End the processes of all ranks at once, as far as it is known how: the default, this one.
 

@@ -29,7 +29,7 @@ _VARIABLES = (
 )
 
 #: For how long the other processes of a launcher wait for the first one's message to end them all.
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)

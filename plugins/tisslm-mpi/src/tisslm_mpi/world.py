@@ -1,0 +1,120 @@
+"""The one MPI job that a process is part of: its watch, and how it ends.
+
+``mpiexec`` looks at processes. A rank that has failed, and waits at MPI's end for the others to
+come there, is a live process to it, and the others wait for the rank. So an error that nobody
+catches ends all ranks at once, and a rank that ends while others wait for it is not let go quietly.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from tisslm_mpi.library import load_mpi
+from tisslm_mpi.post import Post
+from tisslm_mpi.watch import STALLED, Watch
+
+__all__ = ["World", "enter"]
+
+#: Seconds that MPI has to end all ranks, before this one ends itself.
+_ABORT = 5.0
+
+_worlds: list[World] = []
+
+
+def enter(timeout: float) -> World:
+    """Return this process's world, in which the watch has a time-out from now on."""
+    if not _worlds:
+        _worlds.append(World(*load_mpi()))
+    _worlds[0].watch.timeout = timeout
+    return _worlds[0]
+
+
+class World:
+    """All ranks that MPI knows.
+
+    Attributes
+    ----------
+    mpi : module
+        ``mpi4py.MPI``.
+    host : str
+        Name of this machine.
+    watch : Watch
+    """
+
+    def __init__(self, mpi: Any, ours: bool) -> None:
+        self.mpi = mpi
+        self.host = socket.gethostname()
+        self.watch = Watch(0.0)
+        self._ours = ours
+        self._process = os.getpid()
+        self._name = f"rank {mpi.COMM_WORLD.rank} on {self.host} of {mpi.COMM_WORLD.size}"
+        self._started = False
+        self._code: object = None
+
+    def start(self, hosts: Sequence[str]) -> None:
+        """Take care of the end, with several ranks of their common one; once."""
+        if self._started:
+            return
+        self._started = True
+        if len(hosts) > 1:
+            self._exit, sys.exit = sys.exit, self._note_exit
+            self._print, sys.excepthook = sys.excepthook, self._fail
+            self._print_thread, threading.excepthook = threading.excepthook, self._fail_in_thread
+            names = [f"rank {q} on {host}" for q, host in enumerate(hosts)]
+            self.watch.start(Post(self.mpi, self.mpi.COMM_WORLD.Dup()), names, self.abort)
+        atexit.register(self._leave)
+
+    def abort(self, code: int) -> NoReturn:
+        """End all ranks with a code."""
+        last = threading.Timer(_ABORT, os._exit, (code,))
+        last.daemon = True
+        last.start()  # MPI may be what stands still, or the stream that is flushed
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        self.mpi.COMM_WORLD.Abort(code)
+        os._exit(code)
+
+    def _note_exit(self, status: Any = None, /) -> NoReturn:
+        """Do what ``sys.exit`` does, and remember the code, which nobody is told at the end."""
+        self._code = status
+        self._exit(status)
+
+    def _fail(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """Print what nobody caught, with the rank, and end all."""
+        self._head()
+        self._print(kind, error, trace)
+        self._abort_here(130 if issubclass(kind, KeyboardInterrupt) else 1)
+
+    def _fail_in_thread(self, arguments: Any) -> None:
+        if issubclass(arguments.exc_type, SystemExit):  # a thread may end so
+            self._print_thread(arguments)
+            return
+        self._head()
+        self._print_thread(arguments)
+        self._abort_here(1)
+
+    def _head(self) -> None:
+        if os.getpid() == self._process:
+            os.write(2, f"tisslm: {self._name}: has failed, and all ranks are ended\n".encode())
+
+    def _abort_here(self, code: int) -> None:
+        if os.getpid() == self._process:  # and not in a child that was forked
+            self.abort(code)
+
+    def _leave(self) -> None:
+        """At the interpreter's end: end MPI together, or end all if another rank waits for this."""
+        if os.getpid() != self._process:
+            return
+        together = self.mpi.COMM_WORLD.size == 1 or self.watch.leave()
+        if not together:
+            # a code that is no number is a message, and 1
+            self.abort(self._code if isinstance(self._code, int) and self._code else STALLED)
+        if self._ours:
+            self.mpi.Finalize()

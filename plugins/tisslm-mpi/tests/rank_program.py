@@ -1,0 +1,128 @@
+"""What the tests start on every rank: ``python rank_program.py MODE``; ``STALL`` in seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+from tisslm_mpi import transfers
+from tisslm_mpi.communicator import MPICommunicator
+
+from tisslm.errors import ConfigError
+
+STALL = float(os.environ.get("STALL", "5"))
+
+
+def conformance() -> None:
+    from tisslm.testing import check_communicator
+
+    print(check_communicator(MPICommunicator).n_assertions > 100, "passed")
+
+
+def parts() -> None:
+    transfers.PART = 1000  # what 2^30 bytes are to arrays that nobody has the memory for
+    conformance()
+
+
+def refused() -> None:
+    try:
+        MPICommunicator()
+    except ConfigError as error:
+        print(error, flush=True)
+        sys.exit(3)
+
+
+def no_mpi4py() -> None:
+    sys.modules["mpi4py"] = None  # as if it were not there
+    refused()
+
+
+def no_threads() -> None:
+    import mpi4py
+
+    mpi4py.rc.thread_level = "serialized"
+    from mpi4py import MPI  # noqa: F401, the program's own use of MPI comes first
+
+    refused()
+
+
+def loop(comm: MPICommunicator, at: int, event) -> None:
+    """Train, so to say: 40 steps, and something happens to rank 1 in the middle."""
+    own = np.ones(1 << 16, np.float32)
+    received = [np.empty_like(own) for _ in range(comm.size)]
+    for step in range(40):
+        if step == at and comm.rank == 1:
+            event()
+        comm.beat(f"step {step}")
+        comm.share(own, received)
+        time.sleep(0.002)
+    print("done", comm.rank, flush=True)
+
+
+def fail() -> None:
+    raise ValueError("a step went wrong")
+
+
+def fail_in_a_thread() -> None:
+    threading.Thread(target=fail).start()
+    time.sleep(60)
+
+
+def stand_still() -> None:
+    time.sleep(60)
+
+
+def work_long(comm: MPICommunicator) -> None:
+    for n in range(30):
+        comm.beat(f"saving {n}")
+        time.sleep(0.1)
+
+
+ALONE = {f.__name__: f for f in (conformance, parts, refused, no_mpi4py, no_threads)}
+
+EVENTS = {
+    "exception": fail,
+    "thread": fail_in_a_thread,
+    "exit3": lambda: sys.exit(3),
+    "exit0": lambda: sys.exit(0),
+    "_exit0": lambda: os._exit(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "still": stand_still,
+}
+
+
+def main(mode: str) -> None:
+    if mode in ALONE:
+        ALONE[mode]()
+        return
+    comm = MPICommunicator(stall_timeout=STALL)
+    if mode == "finish":
+        loop(comm, -1, fail)
+        if comm.rank == 0:
+            time.sleep(1.5)  # others end before
+    elif mode == "long":
+        loop(comm, 20, lambda: work_long(comm))
+    elif mode == "abort":
+        loop(comm, 20, lambda: comm.abort(75))
+    elif mode == "all_exit3":
+        loop(comm, -1, fail)
+        sys.exit(3)
+    elif mode == "differ":
+        comm.barrier() if comm.rank else comm.exchange(
+            [np.ones(3, np.uint8)] * comm.size, [np.ones(3, np.uint8)] * comm.size
+        )
+    elif mode == "deadlock":
+        if comm.rank:
+            comm.broadcast(np.ones(1 << 20))
+        else:
+            comm.barrier()
+    else:
+        loop(comm, 20, EVENTS[mode])
+
+
+main(sys.argv[1])
