@@ -25,8 +25,9 @@ from tisslm.registry import Registry
 from tisslm.tracking.monitoring import check_monitors
 from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.tracking.sink_group import SinkGroup
-from tisslm.training.ranks.reduction import Reduction, make_reduction
+from tisslm.training.ranks.reduction import Reduction
 from tisslm.training.ranks.share import make_share
+from tisslm.training.ranks.shared import make_reduction
 
 __all__ = ["Components", "Given", "Wanted", "build_components", "check_kept", "describe"]
 
@@ -161,9 +162,9 @@ def build_components(
     ConfigError, PluginError
         If a name is unknown, an option is wrong, or a part was made for a part of another run.
     """
-    build, parameters = registry.build, given.model.parameters
+    build = registry.build
     communicator = build("communicator", wanted.communicator)
-    reduction = make_reduction(parameters, make_share(config, communicator), communicator)
+    reduction = make_reduction(given.model, make_share(config, communicator), communicator)
     optimizer = build("optimizer", wanted.optimizer, reduction.updated, config.learning_rate)
     scheduler = build("scheduler", wanted.scheduler, optimizer, defaults={"max_steps": max_steps})
     if optimizer.parameters is not reduction.updated:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -176,30 +177,30 @@ class Step:
         count, given = self._count(check_rows(rows, "train_step"))
         parts.optimizer.zero_grad()
         scale = parts.scaler.begin()
+        reduction.begin(reduction.share.present(given))
         losses: list[float] = []
         leaves = list(reduction.share.cut(len(rows.x)))
         for leaf, first, stop in leaves:
+            last = leaf == leaves[-1][0]
             if losses:
                 parameters.fresh_part()
-            losses += self._leaf(rows.part(first, stop), first, loss, count, scale)
-            reduction.add_leaf(leaf, last=leaf == leaves[-1][0])
-        reduction.finish(reduction.share.present(given))
+            for start in range(first, stop, self.config.batch_size):
+                end = min(start + self.config.batch_size, stop)
+                is_over = last and end == stop
+                with reduction.announced(leaf) if is_over else nullcontext():
+                    losses.append(self._pass(rows.part(start, end), start, loss, count, scale))
+            reduction.add_leaf(leaf, last=last)
+        reduction.finish()
         return Passed(sum_in_order(parts.communicator, losses) / scale, given)
 
-    def _leaf(
-        self, rows: Rows, first_row: int, loss: Loss, count: int, scale: float
-    ) -> Iterator[float]:
-        """Add the gradients of a leaf's micro-batches, and yield their losses."""
-        batch_size = self.config.batch_size
-        first_row += self.parts.reduction.share.own_rows.start
-        for first in range(0, len(rows.x), batch_size):
-            self._check()  # which drops what is accumulated, if the run is to end
-            part = rows.part(first, first + batch_size)
-            weights = self._targets.weigh(part.y, count)
-            weights *= scale
-            batch = part.weighed(weights)
-            with self._monitoring.watching(batch.start_BT):
-                yield self.parts.model.step_loss(batch, loss, first_row=first_row + first)
+    def _pass(self, rows: Rows, first: int, loss: Loss, count: int, scale: float) -> float:
+        """Add the gradients of a micro-batch, and return its loss, which has the loss scale."""
+        self._check()  # which drops what is accumulated, if the run is to end
+        weights = self._targets.weigh(rows.y, count)
+        weights *= scale
+        batch, offset = rows.weighed(weights), self.parts.reduction.share.own_rows.start
+        with self._monitoring.watching(batch.start_BT):
+            return self.parts.model.step_loss(batch, loss, first_row=offset + first)
 
     def _count(self, rows: Rows) -> tuple[int, int]:
         """Check the arrays of an update; count the real targets, and the rows, of all ranks."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from thread_ranks import run_ranks
 
+from tisslm.contracts.pass_observer import Observed, enter, leave
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.optim.optimizers.adamw import AdamW
 from tisslm.optim.optimizers.sgd import SGD
 from tisslm.training.ranks import layout
 from tisslm.training.ranks.local import LocalCommunicator
-from tisslm.training.ranks.reduction import make_reduction, waiting_arrays
+from tisslm.training.ranks.reduction import waiting_arrays
 from tisslm.training.ranks.share import Share
+from tisslm.training.ranks.shared import make_reduction
 from tisslm.training.ranks.states import lead
 
 #: Five blocks of 16384, so that one rank of six owns nothing.
 SPECS = [
-    ParameterSpec("first", (3, 16384)),
-    ParameterSpec("second", (100, 200)),
-    ParameterSpec("bias", (100,), decay=False),
+    ParameterSpec("first.weight", (3, 16384)),
+    ParameterSpec("second.weight", (100, 200)),
+    ParameterSpec("second.bias", (100,), decay=False),
 ]
 STEPS, PARTS = 3, 8
 
@@ -36,25 +40,43 @@ def leaf_gradient(name: str, shape: tuple[int, ...], step: int, leaf: int) -> np
     return rng.standard_normal(shape, dtype=np.float32)
 
 
+def backward(model, step, leaf):
+    """Leave the gradients of a leaf, as a pass does: last parts first, and each announced."""
+    for parameter in reversed(list(model.parameters)):
+        place = parameter.name.rpartition(".")[0]
+        enter(model.observers, place, "backward")
+        if not parameter.name.endswith("bias") or leaf % 3:  # in some leaves it has none
+            parameter.grad[...] = leaf_gradient(parameter.name, parameter.shape, step, leaf)
+        leave(model.observers, place, "backward", {})
+
+
+class Bare(Observed):
+    """A model of parameters alone, whose passes are these tests' own."""
+
+    def __init__(self) -> None:
+        self.parameters = Parameters(SPECS)
+
+
 def train(communicator, optimizer_class=AdamW, present=(PARTS, PARTS, 5)):
     """Make some updates; return the parameters, norms, and what a checkpoint has of the state."""
-    parameters = Parameters(SPECS)
+    model = Bare()
+    parameters = model.parameters
     for parameter in parameters:
         parameter.data[...] = leaf_gradient(parameter.name, parameter.shape, 99, 0)
     share = Share(PARTS, 1, PARTS, communicator.rank, communicator.size)
-    reduction = make_reduction(parameters, share, communicator)
+    reduction = make_reduction(model, share, communicator)
     optimizer = optimizer_class(reduction.updated, 1e-2)
     norms = []
     for step in range(STEPS):
         optimizer.zero_grad()
+        reduction.begin(present[step])
         own = [leaf for leaf in share.leaves if leaf < present[step]]
         for leaf in own:
             parameters.fresh_part()
-            for parameter in parameters:
-                if parameter.name != "bias" or leaf % 3:  # which has no gradient in some leaves
-                    parameter.grad[...] = leaf_gradient(parameter.name, parameter.shape, step, leaf)
+            with reduction.announced(leaf) if leaf == own[-1] else nullcontext():
+                backward(model, step, leaf)
             reduction.add_leaf(leaf, last=leaf == own[-1])
-        reduction.finish(present[step])
+        reduction.finish()
         norms.append(reduction.updated.grad_norm())
         optimizer.scale_next_step(0.5)
         optimizer.step()
@@ -96,9 +118,9 @@ def test_a_state_of_the_whole_is_cut_for_each_rank(alone, optimizer_class, size)
     state = alone[3]
 
     def load(communicator):
-        parameters = Parameters(SPECS)
+        model = Bare()
         share = Share(PARTS, 1, PARTS, communicator.rank, communicator.size)
-        reduction = make_reduction(parameters, share, communicator)
+        reduction = make_reduction(model, share, communicator)
         optimizer = optimizer_class(reduction.updated, 1e-2)
         parts = {name: reduction.own_part(name, array) for name, array in state.items()}
         optimizer.load_state({name: part for name, part in parts.items() if part is not None})
@@ -112,7 +134,7 @@ def test_a_state_of_the_whole_is_cut_for_each_rank(alone, optimizer_class, size)
 def test_memory_of_the_state_is_shared_out():
     def count(communicator):
         share = Share(PARTS, 1, PARTS, communicator.rank, communicator.size)
-        reduction = make_reduction(Parameters(SPECS), share, communicator)
+        reduction = make_reduction(Bare(), share, communicator)
         return sum(a.nbytes for n, a in AdamW(reduction.updated, 1e-2).state().items() if "/" in n)
 
     alone = count(LocalCommunicator())
@@ -122,8 +144,10 @@ def test_memory_of_the_state_is_shared_out():
 
 
 def test_an_update_that_is_dropped_leaves_nothing_behind(alone):
-    parameters = Parameters(SPECS)
-    reduction = make_reduction(parameters, Share(4, 1, 4), LocalCommunicator())
+    model = Bare()
+    parameters = model.parameters
+    reduction = make_reduction(model, Share(4, 1, 4), LocalCommunicator())
+    reduction.begin(4)
     for leaf in (0, 1, 2):
         parameters.fresh_part()
         for parameter in parameters:
@@ -135,8 +159,8 @@ def test_an_update_that_is_dropped_leaves_nothing_behind(alone):
         for parameter in parameters:
             parameter.grad[...] = 1.0
         reduction.add_leaf(leaf, last=leaf == 3)
-    reduction.finish(4)
-    assert parameters["first"].grad.max() == 4.0
+    reduction.finish()
+    assert parameters["first.weight"].grad.max() == 4.0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from tisslm import ops
+from tisslm.memory import Parameters
 from tisslm.memory.shards import Range
 
 __all__ = ["BUCKET_BYTES", "Bucket", "buckets_of", "ranges_of"]
@@ -37,24 +38,36 @@ class Bucket:
         self.ranges: Sequence[Range] = list(itertools.pairwise(edges))
 
 
-def buckets_of(
-    count: int, size: int, nbytes: int = BUCKET_BYTES, itemsize: int = 4
-) -> list[Bucket]:
+def buckets_of(parameters: Parameters, size: int) -> list[Bucket]:
     """Cut flat arrays into buckets, in the order in which a backward pass is done with them.
+
+    That is the order of the parameter in a bucket that a forward pass comes to first, last one
+    first. Groups begin buckets of their own, about: a group of small parameters from all layers
+    would hold up the large ones beside it.
 
     Parameters
     ----------
-    count : int
-        Elements of the flat arrays.
+    parameters : Parameters
     size : int
         Number of ranks.
-    itemsize : int
-        Bytes of an element.
     """
-    block = ops.NORM_BLOCK
-    step = max(1, BUCKET_BYTES // itemsize // block) * block
-    starts = range(0, count, step)
-    return [Bucket(start, min(start + step, count), size) for start in reversed(starts)]
+    block, count = ops.NORM_BLOCK, parameters.data.size
+    step = max(1, BUCKET_BYTES // parameters.dtype.itemsize // block) * block
+    cuts = {group.start // block * block for group in parameters.groups} | {0, count}
+    edges = sorted(
+        {edge for low, high in itertools.pairwise(sorted(cuts)) for edge in range(low, high, step)}
+    )
+    buckets = [Bucket(a, b, size) for a, b in itertools.pairwise([*edges, count]) if a < b]
+    trainable = [p for p in parameters if p.trainable]
+
+    def first_of(bucket: Bucket) -> int:
+        return next(
+            number
+            for number, p in enumerate(trainable)
+            if p.offset < bucket.stop and p.offset + p.data.size > bucket.start
+        )
+
+    return sorted(buckets, key=lambda bucket: (-first_of(bucket), -bucket.start))
 
 
 def ranges_of(buckets: Sequence[Bucket], rank: int) -> list[Range]:

@@ -81,6 +81,22 @@ class Fold(Generic[T]):
             value = self._keep(value)
         self._waiting.append((node, value))
 
+    def split(self, node: Node) -> tuple[list[T], list[T]]:
+        """Tell what the next node, which is the last, leaves as it is, and what is added to it.
+
+        Returns
+        -------
+        whole : list
+            What waits on, in the order of leaves.
+        added : list
+            Each is a first half of what the node has become; the last waited longest.
+        """
+        whole, added = list(self._waiting), []
+        while whole and node.is_right and whole[-1][0] == node.left:
+            added.append(whole.pop()[1])
+            node = node.above
+        return [value for _, value in whole], added
+
     def nodes(self) -> list[tuple[Node, T]]:
         """Return what could not be added here, in the order of leaves."""
         return list(self._waiting)
