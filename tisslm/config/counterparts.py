@@ -1,6 +1,6 @@
-"""Values of other trainers' keys that are other values here, and keys that have no counterpart.
+"""Keys of other trainers whose values are written differently here, or that have no counterpart.
 
-What does not live here: keys that are only called differently (``aliases``).
+Keys that only have another name are in ``aliases``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Settings = Mapping[str, Any]
 
 
 def _named(key: str, table: Mapping[str, str]) -> dict[str, Settings]:
-    """Turn "a name here: the others' names" into "their name: settings"."""
+    """Invert a table of "our value: their values" to "their value: settings"."""
     return {word: {key: name} for name, words in table.items() for word in words.split()}
 
 
@@ -192,5 +192,5 @@ NO_COUNTERPART: Mapping[str, str] = MappingProxyType(
 
 
 def without_counterpart(key: str, value: object) -> bool:
-    """Tell whether a key of another trainer's asks for nothing: off, empty or not given."""
+    """Return True if a key without counterpart has a value that asks for nothing: off or empty."""
     return key in NO_COUNTERPART and value in (False, None, "", "none", [], {}, 0, -1)

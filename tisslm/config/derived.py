@@ -1,6 +1,6 @@
-"""Keys of other trainers that are computed from several of ours, once all sources are merged.
+"""Keys of other trainers that become ours by arithmetic with further settings, after the merge.
 
-What does not live here: keys that are only called differently (``aliases``).
+Keys that only have another name are in ``aliases``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ DERIVED = {
 
 
 def derive(tables: Tables) -> None:
-    """Replace each by the key of ours that it comes to, with a note.
+    """Replace the keys of ``DERIVED`` by our keys, computed from the merged settings, with a note.
 
     Raises
     ------
     ConfigError
-        If it is no number that can be divided so.
+        If a value is no number of at least 1, or does not divide into whole micro-batches.
     """
     training = tables.values.get("training", {})
     for key, ours in DERIVED.items():
@@ -55,7 +55,7 @@ def _number(tables: Tables, section: str, key: str, default: int) -> int:
 
 
 def _micro_batches(tables: Tables, value: Any, origin: str) -> int:
-    """Return how many micro-batches make up a step; a batch size that nobody gave gives way."""
+    """Return the micro-batches of a step; a batch size that is only a default is made to divide."""
     default = TrainingConfig.model_fields["batch_size"].default
     rows = _number(tables, "training", "batch_size", default)
     if value % rows and tables.origins.get("training.batch_size", DEFAULT_RUN) == DEFAULT_RUN:

@@ -1,11 +1,11 @@
-"""The table of metrics: every name of a metric, its words, its direction and its picture.
+"""The table of metrics: names, labels, which direction is better, and figures.
 
 The console's line, the live screen, reports, Prometheus, early stopping and the choice of
 checkpoints read it, and nothing else lists them. It stands below the contracts because a
-configuration names the best metric; who shows metrics reads it through ``tisslm.tracking.metrics``.
+configuration names the best metric; code that shows metrics uses ``tisslm.tracking.metrics``.
 
-What does not live here: how a metric is computed (``training.step_metrics``,
-``training.evaluation``, monitors), and the metrics that parts declare.
+The values are computed in ``training.step_metrics``, ``training.evaluation`` and the monitors.
+Metrics that parts declare are not in this table.
 """
 
 from __future__ import annotations
@@ -235,15 +235,15 @@ RESERVED = frozenset(
 
 
 def resolve_mode(metric: str, mode: str, own: Iterable[Metric] = ()) -> str:
-    """Return "min" or "max": what a mode means for a metric.
+    """Return "min" or "max": the direction in which a metric improves.
 
     Parameters
     ----------
     metric : str
-        One that nobody knows is better when it is less.
+        An unknown one is taken to be better when it is lower.
     mode : {"auto", "min", "max"}
     own : iterable of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
     """
     if mode != "auto":
         return mode

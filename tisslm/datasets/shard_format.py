@@ -1,6 +1,6 @@
 """The files of token shards: what is in each, to the byte, and how a manifest is read and checked.
 
-A folder of shards holds, for each split (``train``, ``valid``):
+A folder of shards holds, for each split, ``train`` or ``valid``:
 
 ``NAME-00000.bin``, ``NAME-00001.bin``, ...
     Token ids, little-endian, after 256 int32 of header. They are files of llm.c: magic 20240520 and

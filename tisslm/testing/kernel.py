@@ -1,6 +1,6 @@
 """Conformance of a compiled kernel: it does what its NumPy twin does, on any number of threads.
 
-What does not live here: the proof of the twin itself (``check_gradients``, or numbers by hand).
+The twin itself is proved by ``check_gradients``, or by numbers that were computed by hand.
 """
 
 from __future__ import annotations
