@@ -1,11 +1,12 @@
-"""Checkpoints: directories that are complete or not there, and verified before they are used.
+"""Checkpoints and run directories: a checkpoint is whole or absent, and verified before use.
 
 ``checkpoint-N/`` holds ``model.safetensors``, ``config.json`` (the model's shape),
 ``optimizer.safetensors``, ``trainer_state.json``, ``trainer.safetensors`` (the losses), the
 tokenizer when the run has one, and ``manifest.json`` with size and SHA-256 of each (``files``).
 Nothing is ever unpickled.
 
-What does not live here: what the states mean; their owners write and read them.
+The package does not interpret the states: their owners write and read them
+(``tisslm.training.snapshot``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Reading a checkpoint, after every file of it was verified.
-
-What does not live here: finding it (``finding``), and whether it fits a run (its owners).
-"""
+"""Reading a checkpoint: it is found, every file is verified, and then the contents are read."""
 
 from __future__ import annotations
 
@@ -16,18 +13,19 @@ __all__ = ["read"]
 
 
 def read(path: Where, files: Iterable[File[Any]] = FILES) -> Checkpoint:
-    """Read the checkpoint that ``find`` finds.
+    """Read the checkpoint that a path stands for.
 
     Parameters
     ----------
     path : str, Path or Found
+        As for ``find``.
     files : iterable of File
-        Which to read, where it has them. All are verified, whichever are read.
+        The files to read, as far as the checkpoint has them. All of its files are verified.
 
     Returns
     -------
     Checkpoint
-        Its arrays are read from the files when they are asked for.
+        Its arrays are read from the files when they are accessed.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Which checkpoints of a run are kept.
+"""Which checkpoints of a run are kept, and the deletion of all others.
 
-What does not live here: how one is deleted (``litter``), and what is measured (the run).
+A checkpoint is deleted in ``litter``.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Listed = Sequence[tuple[Path, Manifest]]
 
 @dataclass(frozen=True)
 class Retention:
-    """What is kept; a checkpoint that any of these wants stays.
+    """The rules by which checkpoints are kept; one that satisfies any rule stays.
 
     Attributes
     ----------
     newest : int
-        The newest so many; 0 keeps all.
+        How many of the newest to keep; 0 keeps all.
     best : int
-        So many with the best values of ``metric``.
+        How many with the best values of ``metric`` to keep.
     every : int
-        Those of steps that this divides; 0: none for that reason.
+        Checkpoints whose step is a multiple of it are kept; 0 switches this off.
     metric : str
     mode : {"auto", "min", "max"}
         Whether less or more is better.
@@ -46,7 +46,7 @@ class Retention:
 
 
 def by_metric(listed: Listed, metric: str, mode: str) -> list[Path]:
-    """Return the checkpoints that have a metric, best first; of equal ones, the earlier first."""
+    """Return the checkpoints that have a metric, best first, and ties by ascending step."""
     sign = -1.0 if resolve_mode(metric, mode) == "max" else 1.0
     found = [
         (sign * manifest.metrics[metric], manifest.step, path)
@@ -57,19 +57,18 @@ def by_metric(listed: Listed, metric: str, mode: str) -> list[Path]:
 
 
 def prune(folder: Path, retention: Retention, written: Path, *, disk: Disk = DISK) -> None:
-    """Delete the checkpoints of a folder that nothing keeps.
+    """Delete the checkpoints of a folder that no rule keeps.
 
-    ``written``, the newest in time, stays whatever its number: it was complete a moment ago, so
-    there is always one. Directories without a valid manifest are not touched.
-
-    What cannot be deleted now is tried again after the next save.
+    ``written``, the latest one, stays whatever its step: it was complete a moment ago, so there is
+    always one. Directories without a valid manifest are not touched. A checkpoint that cannot be
+    deleted now is tried again after the next save.
 
     Parameters
     ----------
     folder : Path
     retention : Retention
     written : Path
-        What ``write`` has returned just now.
+        The checkpoint that ``write`` has just returned.
     disk : Disk
     """
     if retention.newest == 0:
@@ -80,7 +79,7 @@ def prune(folder: Path, retention: Retention, written: Path, *, disk: Disk = DIS
 
 
 def _unwanted(listed: Listed, retention: Retention, written: Path) -> list[Path]:
-    """Return what nothing keeps, oldest step first."""
+    """Return the checkpoints that no rule keeps, by ascending step."""
     others = [path for path, _ in listed if path != written]
     kept = {written, *others[max(0, len(others) - retention.newest + 1) :]}
     kept.update(by_metric(listed, retention.metric, retention.mode)[: retention.best])
@@ -91,7 +90,7 @@ def _unwanted(listed: Listed, retention: Retention, written: Path) -> list[Path]
 
 
 def _listed(folder: Path) -> list[tuple[Path, Manifest]]:
-    """Return the checkpoints with their manifests, oldest step first."""
+    """Return the checkpoints with their manifests, by ascending step."""
     found, entries = [], []
     with contextlib.suppress(OSError):
         entries = list(folder.iterdir())

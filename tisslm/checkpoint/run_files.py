@@ -1,4 +1,4 @@
-"""What the files in the directory of a run are called."""
+"""Names of the files in a run directory."""
 
 from __future__ import annotations
 

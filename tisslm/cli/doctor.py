@@ -1,6 +1,6 @@
-"""``tisslm doctor``: what a bug report needs, and what is wrong here.
+"""``tisslm doctor``: facts for a bug report, and what is wrong with the installation.
 
-What does not live here: finding it out (``_machine``).
+The facts are collected in ``_machine``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""``tisslm``: the commands by name, and how errors, warnings and Ctrl-C look on a terminal.
+"""``tisslm``: the table of commands, and how errors, warnings and Ctrl-C look on a terminal.
 
-A command's module is imported when the command runs, so ``tisslm --help`` loads typer and
+Each command is a module, imported when the command runs, so ``tisslm --help`` loads typer and
 nothing else. Exit codes: 0 done, 1 error, 2 usage, 3 configuration, 4 not finite, 75 saved and to
 be started again, 130 interrupted, 141 its reader has left.
-
-What does not live here: what a command does (a file of its own each).
 """
 
 from __future__ import annotations
@@ -64,7 +62,7 @@ WRITERS = frozenset({"train", "tokenizer", "tokenize", "report"})
 
 
 class LazyCommands(TyperGroup):
-    """The group of all commands: imports one when it is called, and reports its errors."""
+    """The group of all commands: imports a command when it is called, and reports its errors."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace the stand-in that the help shows by the command itself."""
@@ -76,7 +74,7 @@ class LazyCommands(TyperGroup):
         return name, stand_in and _load(str(name)), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; what TissLM raises on purpose becomes a sentence and an exit code."""
+        """Run a command; an error of TissLM's own becomes a sentence and an exit code."""
         with _printed_warnings():
             try:
                 return super().invoke(ctx)
@@ -121,7 +119,7 @@ def _options(
 
 
 def _stand_in() -> None:
-    """Hold a command's place in the help until it is called."""
+    """Stand for a command in the help until the command is called."""
 
 
 for _name, (_, _help) in COMMANDS.items():
@@ -129,7 +127,7 @@ for _name, (_, _help) in COMMANDS.items():
 
 
 def _load(name: str) -> Any:
-    """Import a command's function and turn it into a command."""
+    """Import the function of a command and turn it into a command."""
     module, _, function = COMMANDS[name][0].partition(":")
     found = getattr(import_module(module), function)
     if not isinstance(found, typer.Typer):  # else it has commands of its own
@@ -156,7 +154,7 @@ def _fail(error: BaseException, code: int) -> NoReturn:
 
 
 def _line(message: object) -> str:
-    """Return a message as one line: each part of it is a part of a sentence of ours."""
+    """Return a message as one line, joining its lines."""
     return " ".join(visible(str(message)).split())
 
 
@@ -216,7 +214,7 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 def _without_output(code: int) -> int:
-    """Say what became of standard output, and return the exit code that follows."""
+    """Handle a standard output that has failed; return the exit code that follows."""
     output = steady(sys.stdout)
     if output is None or output.failure is None:
         return code

@@ -1,6 +1,6 @@
-"""``tisslm verify``: whether the files of checkpoints, or of token shards, are what was written.
+"""``tisslm verify``: compare the files of checkpoints or token shards with their checksums.
 
-What does not live here: comparing them (``tisslm.checkpoint``, ``tisslm.datasets.shards``).
+They are compared in ``tisslm.checkpoint.verification`` and ``tisslm.datasets.shard_checks``.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _not_in_manifest(row: Mapping[str, Any]) -> list[str]:
 
 
 def _words(problem: Mapping[str, str], kind: str) -> str:
-    """Return a problem in words; those of shards say themselves what was expected."""
+    """Return a problem in words; a problem of shards already says what was expected."""
     if kind == "shards":
         return f"{problem['file']}: {problem['got']}"
     return f"{problem['file']}: expected {problem['expected']}, got {problem['got']}"
