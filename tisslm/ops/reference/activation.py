@@ -1,6 +1,6 @@
-"""Twins of the activations: GELU with the normal distribution's own integral, and its tanh form.
+"""Twins of the activations: exact GELU, by the normal distribution function, and its tanh form.
 
-Not here: gated activations, and the fusion with the product before them (``linear.py``).
+The activation that is fused with the product before it is in ``linear.py``.
 """
 
 from __future__ import annotations
