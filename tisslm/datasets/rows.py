@@ -1,4 +1,4 @@
-"""Datasets that write their rows where they are told: arrays that are used again and again."""
+"""The base class of datasets that write their rows into given arrays, which are reused."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class RowDataset(Dataset):
         Parameters
         ----------
         i : int
-            In range; it was checked.
+            The number of a row that exists.
         row : int32 array of shape (2, T) or (3, T)
         scratch : object
             What ``scratch`` returned; its contents may be overwritten.
         """
 
     def scratch(self) -> Any:
-        """Return what ``fill`` needs beside the row; one for each thread that fills."""
+        """Return what ``fill`` needs beside the row; each thread that fills rows has its own."""
         return None
 
     def check_source(self) -> None:
-        """Raise ``DataError`` if a file that is read has changed; asked at each epoch's start."""
+        """Raise ``DataError`` if a file that is read has changed; called when an epoch starts."""
 
     def window(self, i: int) -> Window:
         """Return inputs, targets and, if ``has_starts``, starts of row ``i``: int32, shape (T,).
@@ -67,7 +67,7 @@ class RowDataset(Dataset):
         return tuple(row)
 
     def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
-        """Yield what the contract's ``batches`` does, with the rows filled in together.
+        """Yield the batches of the contract's ``batches``, with the rows filled in together.
 
         Yields
         ------
@@ -78,9 +78,9 @@ class RowDataset(Dataset):
             yield tuple(array.copy() for array in arrays)
 
     def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Window]:
-        """Yield what ``batches`` does, in two sets of arrays that take turns.
+        """Yield the batches of ``batches``, in two sets of arrays that alternate.
 
-        A subclass that defines ``batches`` is read by that.
+        If a subclass defines ``batches``, that method is used.
         """
         if type(self).batches is not RowDataset.batches:
             return self.batches(batch_size, seed, start)
@@ -112,13 +112,13 @@ class RowDataset(Dataset):
 
 
 def numbers_from(order: Sequence[int], first: int) -> Iterator[int]:
-    """Yield the numbers of an order from a place on."""
+    """Yield the numbers of an order from a position on."""
     for start in range(first, len(order), ORDER_PLACES):
         yield from take(order, start, min(start + ORDER_PLACES, len(order)))
 
 
 def take(order: Sequence[int], start: int, stop: int) -> list[int]:
-    """Return a part of an order, computed together where the order can."""
+    """Return a slice of an order, computed at once if the order has ``take``."""
     together = getattr(order, "take", None)
     if together is not None:
         return list(together(start, stop).tolist())
