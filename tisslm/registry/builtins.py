@@ -1,7 +1,6 @@
-"""The built-in parts, provided by the same hooks as a third party's.
+"""The built-in parts, registered by the same hooks as those of plugins.
 
-What does not live here: the parts. They are named by dotted path and imported when their name
-is used, so listing them costs nothing.
+Parts are named by their dotted path and imported when their name is used, so listing them is cheap.
 """
 
 from __future__ import annotations

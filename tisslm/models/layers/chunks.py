@@ -1,4 +1,4 @@
-"""How many rows a sublayer works on at a time.
+"""The chunks of rows that a sublayer processes at a time.
 
 The chunks of the loss are those of ``tisslm.contracts.chunk_rows``.
 """
@@ -16,6 +16,6 @@ CHUNK = 1024
 
 
 def chunks(rows: int) -> Iterator[slice]:
-    """Cut rows into chunks, a function of the shape alone."""
+    """Yield slices that cut rows into chunks; they depend on the shape alone."""
     for start in range(0, rows, CHUNK):
         yield slice(start, min(start + CHUNK, rows))

@@ -1,6 +1,6 @@
-"""An affine map with its parameters: y = x w^T + b.
+"""A linear map with its parameters: y = x w^T + b.
 
-The activation between two maps is the MLP's.
+The activation between two maps is in ``mlp``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class Linear:
-    """Map C channels to O outputs.
+    """A linear map of C channels to O outputs, with an optional bias.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Linear:
         self.bias = bias
 
     def bias_data(self) -> Array | None:
-        """Return the bias, or None."""
+        """Return the values of the bias, or None."""
         return None if self.bias is None else self.bias.data
 
     def forward(self, x_NC: Array, y_NO: Array) -> None:
