@@ -1,8 +1,7 @@
-"""Conformance of communicators: what ``tisslm.contracts.Communicator`` asks of every one.
+"""Conformance checks of communicators, by the contract ``tisslm.contracts.Communicator``.
 
-Every rank of the run calls the check at the same place, one rank where there is one process.
-
-What does not live here: starting processes.
+Every rank of the run makes the same call; a single process is one rank. Processes are started by
+the caller.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ def check_communicator(
     ----------
     cls : type
     options : mapping, optional
-        What it is built with. Left out: ``cls.test_options``, or its defaults.
+        Options to build it with. By default ``cls.test_options``, or its own defaults.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -39,7 +38,7 @@ def check_communicator(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"communicator {cls.__name__}", Communicator)
     checks.run(keeps_final_methods, cls)
@@ -60,7 +59,7 @@ def has_a_rank_among_its_ranks(checks: Checks, comm: Communicator) -> None:
 
 
 def sums_of_scalars_are_exact(checks: Checks, comm: Communicator) -> None:
-    """Check that whole numbers add up exactly, and that one rank changes no bit."""
+    """Check that whole numbers are summed exactly, and that a single rank changes no bit."""
     values = [1.0, -3.0, 2.0**40, 0.0]
     given = list(values)
     found = comm.sum_scalars(given)
@@ -85,7 +84,7 @@ def sums_of_gradients_are_exact(checks: Checks, comm: Communicator) -> None:
 
 
 def repeated_sums_have_the_same_bits(checks: Checks, comm: Communicator) -> None:
-    """Check that sums are added in an order that depends on nothing else."""
+    """Check that the order of summation is the same every time."""
     rng = np.random.default_rng(comm.rank)
     own = rng.standard_normal(777, dtype=np.float32)
     first, again = own.copy(), own.copy()
@@ -97,7 +96,7 @@ def repeated_sums_have_the_same_bits(checks: Checks, comm: Communicator) -> None
 
 
 def broadcast_gives_rank_0s_values(checks: Checks, comm: Communicator) -> None:
-    """Check that every rank ends with what rank 0 had."""
+    """Check that every rank ends with the values of rank 0."""
     for dtype in ("float32", "float64"):
         flat = np.full(9, 0.1 + comm.rank, dtype=dtype)
         comm.broadcast(flat)

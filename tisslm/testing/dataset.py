@@ -1,7 +1,4 @@
-"""Conformance of datasets: what ``tisslm.contracts.Dataset`` asks of every one.
-
-What does not live here: where the tokens come from.
-"""
+"""Conformance checks of datasets: they must keep the contract ``tisslm.contracts.Dataset``."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ def check_dataset(
         writes files into the folder it is given), or its defaults, with examples of ``tokens``,
         ``path`` (a text file), ``text``, ``tokenizer``, ``seq_len``, ``vocab_size``.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -55,7 +52,7 @@ def check_dataset(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"dataset {cls.__name__}", Dataset)
     checks.run(keeps_final_methods, cls)
@@ -114,13 +111,13 @@ def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
 
 
 def begins(window: Sequence[Array]) -> Array:
-    """Return where in a window a document begins, as booleans; 0 is always one."""
+    """Return a boolean for each place of a window: True where a document begins, always at 0."""
     start_T = window[2] if len(window) == 3 else np.zeros(len(window[0]), dtype=np.int32)
     return np.equal(start_T, np.arange(len(start_T)))
 
 
 def ends(window: Sequence[Array]) -> Array:
-    """Return where in a window a document has its last input: what follows it may be in none.
+    """Return a boolean for each place of a window: True at the last input of a document.
 
     These are the places before a border, and the last one that has a target: padding comes after.
     """
@@ -132,7 +129,7 @@ def ends(window: Sequence[Array]) -> Array:
 
 
 def documents_begin_where_the_starts_say(checks: Checks, make: Make) -> None:
-    """Check that each start is that of the token before, or the token's own place."""
+    """Check that each start is the token's own place, or the start of the token before."""
     dataset = make()
     count = len(dataset.window(0))
     for i in range(min(len(dataset), MANY)):
@@ -153,7 +150,7 @@ def documents_begin_where_the_starts_say(checks: Checks, make: Make) -> None:
 
 
 def no_token_is_predicted_from_another_document(checks: Checks, make: Make) -> None:
-    """Check that targets before a border are not, each of them, the token after it."""
+    """Check that not all targets before a border are the token after it."""
     dataset = make()
     targets: list[int] = []
     following: list[int] = []
@@ -173,7 +170,7 @@ def no_token_is_predicted_from_another_document(checks: Checks, make: Make) -> N
 
 
 def order_is_a_permutation(checks: Checks, make: Make) -> None:
-    """Check that every window comes once in an epoch, and that any place can be asked for alone."""
+    """Check that every window comes once in an epoch, and that places can be looked up singly."""
     dataset = make()
     n = len(dataset)
     places = range(n) if n <= 20_000 else range(0, n, n // 5000)
@@ -189,7 +186,7 @@ def order_is_a_permutation(checks: Checks, make: Make) -> None:
 
 
 def read(dataset: Dataset, batch_size: int, seed: int, start: int, count: int) -> Batches:
-    """Return some batches as arrays that stay."""
+    """Return copies of some batches."""
     stream = islice(dataset.batches(batch_size, seed, start), count)
     return [tuple(np.array(array) for array in batch) for batch in stream]
 
@@ -204,7 +201,7 @@ def same_batches(checks: Checks, got: Batches, expected: Batches, what: str) -> 
 
 
 def batches_follow_the_order_and_keep_the_last(checks: Checks, make: Make) -> None:
-    """Check that batches are the windows in the epoch's order, all of them, then the next one's."""
+    """Check that batches have all windows in the order of the epoch, then of the next one."""
     dataset = make()
     n, seed = len(dataset), 3
     for size in (1, partial_batch_size(n)):
@@ -238,7 +235,7 @@ def any_batch_can_be_the_first(checks: Checks, make: Make) -> None:
 
 
 def the_same_seed_gives_the_same_batches(checks: Checks, make: Make) -> None:
-    """Check that another instance, and one that was read before, deliver the same."""
+    """Check that another instance, and one that was read before, give the same batches."""
     dataset = make()
     size = partial_batch_size(len(dataset))
     first = read(dataset, size, 11, 0, 3)
@@ -248,7 +245,7 @@ def the_same_seed_gives_the_same_batches(checks: Checks, make: Make) -> None:
 
 
 def a_streamed_batch_is_good_until_the_next_but_one(checks: Checks, make: Make) -> None:
-    """Check that ``stream`` has the batches, and leaves one alone while the next is made."""
+    """Check that ``stream`` yields the batches, and does not change one while the next is made."""
     size = partial_batch_size(len(make()))
     expected = read(make(), size, 7, 1, 5)
     stream = make().stream(size, 7, 1)
@@ -260,7 +257,7 @@ def a_streamed_batch_is_good_until_the_next_but_one(checks: Checks, make: Make) 
 
 
 def iterating_gives_an_epoch_then_the_next(checks: Checks, make: Make) -> None:
-    """Check that ``for x, y in dataset`` uses batch_size and seed, and goes on where it stopped."""
+    """Check that ``for x, y in dataset`` uses batch_size and seed, and continues where it ended."""
     dataset = make()
     dataset.batch_size, dataset.seed = partial_batch_size(len(dataset)), 9
     per_epoch = -(-len(dataset) // dataset.batch_size)
