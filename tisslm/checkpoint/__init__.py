@@ -32,12 +32,10 @@ from tisslm.checkpoint.finding import (
     newest,
     resolve,
 )
-from tisslm.checkpoint.fitting import check_parameters
-from tisslm.checkpoint.litter import clean
 from tisslm.checkpoint.manifest import DamagedError, Manifest, Problem, read_manifest
-from tisslm.checkpoint.reading import read
+from tisslm.checkpoint.reading import check_parameters, read
 from tisslm.checkpoint.record import Checkpoint
-from tisslm.checkpoint.retention import Retention, prune
+from tisslm.checkpoint.retention import Retention, clean, prune
 from tisslm.checkpoint.tokenizer_files import read_tokenizer, tokenizer_files, tokenizer_state
 from tisslm.checkpoint.verification import problems, unlisted, verify
 from tisslm.checkpoint.writing import set_aside, write

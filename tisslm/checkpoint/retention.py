@@ -1,7 +1,4 @@
-"""Which checkpoints of a run are kept, and the deletion of all others.
-
-A checkpoint is deleted in ``litter``.
-"""
+"""Which checkpoints of a run are kept; deleting the others, and what dead processes have left."""
 
 from __future__ import annotations
 
@@ -10,13 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tisslm.checkpoint.litter import delete
-from tisslm.checkpoint.manifest import DamagedError, Manifest, read_manifest
-from tisslm.checkpoint.naming import step_of
+from tisslm.checkpoint.manifest import MANIFEST, DamagedError, Manifest, read_manifest
+from tisslm.checkpoint.naming import (
+    ASIDE,
+    OLD,
+    Temporary,
+    step_of,
+    target,
+    temporaries,
+    temporary,
+    using,
+)
+from tisslm.checkpoint.verification import verify
 from tisslm.config.metrics import resolve_mode
 from tisslm.system.durable import DISK, Disk
 
-__all__ = ["Retention", "by_metric", "prune"]
+__all__ = ["Retention", "by_metric", "clean", "delete", "prune"]
 
 Listed = Sequence[tuple[Path, Manifest]]
 
@@ -99,3 +105,56 @@ def _listed(folder: Path) -> list[tuple[Path, Manifest]]:
             with contextlib.suppress(DamagedError):
                 found.append((path, read_manifest(path)))
     return sorted(found, key=lambda item: item[1].step)
+
+
+def delete(path: Path, disk: Disk = DISK) -> None:
+    """Delete a checkpoint; it is renamed first, so that a half-deleted one is never found."""
+    doomed = temporary(path, OLD)
+    with using(doomed):
+        if doomed.exists():  # of a process that was killed with the same number
+            disk.remove(doomed, first=MANIFEST)
+        disk.rename(path, doomed)
+        disk.remove(doomed, first=MANIFEST)
+
+
+def clean(folder: Path, disk: Disk = DISK) -> None:
+    """Remove unfinished directories of dead processes, and restore a checkpoint put aside.
+
+    What cannot be removed costs space and never the run. Call it where no other process writes
+    to the folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Need not exist.
+    disk : Disk
+    """
+    if not folder.is_dir():
+        return
+    for found in list(temporaries(folder)):
+        if found.is_dead:
+            with contextlib.suppress(OSError):
+                if found.kind != ASIDE or _is_replaced(found, disk):
+                    disk.remove(found.path, first=MANIFEST)
+
+
+def _is_replaced(found: Temporary, disk: Disk) -> bool:
+    """Return True if a checkpoint that was put aside is not needed; if it is, put it back."""
+    successor = target(found.path.parent, found.step)
+    if successor.is_dir():
+        if _is_whole(successor):
+            disk.sync_directory(found.path.parent)  # the process may have died before it did
+            return True
+        if not _is_whole(found.path):
+            return True
+        delete(successor, disk)
+    disk.rename(found.path, successor)
+    return False
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        verify(path)
+    except DamagedError:
+        return False
+    return True

@@ -8,7 +8,7 @@
 5. The folder is synced. Only then is anything older deleted (``retention``).
 
 If ``checkpoint-N`` is there, it steps aside before 4 and is deleted after 5. In between, whoever
-looks for it finds it aside (``finding``), and the next save puts it back (``litter``).
+looks for it finds it aside (``finding``), and the next save puts it back (``retention``).
 
 The operations on the disk are in ``system.durable``; what the files hold is in ``files``.
 """
@@ -20,10 +20,10 @@ import math
 from itertools import takewhile
 from pathlib import Path
 
-from tisslm.checkpoint.litter import clean
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, render
 from tisslm.checkpoint.naming import ASIDE, step_of, target, temporary, using
 from tisslm.checkpoint.record import Checkpoint
+from tisslm.checkpoint.retention import clean
 from tisslm.errors import CheckpointError
 from tisslm.memory.finite import check_finite
 from tisslm.system.durable import DISK, Disk

@@ -143,4 +143,4 @@ def tisslm_communicators() -> Iterable[Entry]:
 @hookimpl
 def tisslm_models() -> Iterable[Entry]:
     """Yield the built-in model families."""
-    yield Entry("gpt2", "tisslm.models.gpt2.family:GPT2", "decoder-only, learned positions")
+    yield Entry("gpt2", "tisslm.models.gpt2:GPT2", "decoder-only, learned positions")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily
 from tisslm.contracts.part_names import name_of
-from tisslm.models.gpt2.family import GPT2
+from tisslm.models.gpt2 import GPT2
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.testing.gradients.layers import fresh_gradients, gradients_of

@@ -1,4 +1,4 @@
-"""The model family ``gpt2``, as it is registered.
+"""The family ``gpt2``: learned positions, a layer norm before each sublayer, GELU in the MLP.
 
 The model, which other families share, is in ``tisslm.models.transformer``.
 """
