@@ -46,7 +46,7 @@ class Found:
     manifest: Manifest
 
 
-#: What stands for a checkpoint where one is asked for: a path, or one that was found before.
+#: A path that stands for a checkpoint, or a checkpoint that was found before.
 Where = str | Path | Found
 
 

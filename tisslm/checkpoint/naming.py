@@ -26,7 +26,7 @@ ASIDE = "aside-"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
 _TEMPORARY = re.compile(r"\.tmp-(old-|aside-|)checkpoint-(\d{1,18})-(\d{1,18})")
 
-#: Directories that this process works on now: its number alone may be that of a dead one.
+#: Directories that this process works on now. Its process id alone may be that of a dead process.
 _in_use: set[Path] = set()
 
 

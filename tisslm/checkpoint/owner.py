@@ -28,13 +28,13 @@ __all__ = ["FILE", "Found", "Owner", "check_free", "owner_of"]
 
 FILE = ".owner.json"
 
-#: Seconds between two signs of life.
+#: Seconds between two renewals of the file.
 HEARTBEAT = 20.0
 
-#: Seconds without a sign of life after which an owner on another host counts as gone.
+#: Seconds without a renewal after which an owner on another host counts as gone.
 SILENCE = 300.0
 
-#: Seconds that a file may be without its contents: between creating and writing it.
+#: Seconds that a file may be empty, between being created and written.
 PATIENCE = 2.0
 
 

@@ -21,7 +21,7 @@ from tisslm.system.strict_toml import read_toml
 
 __all__ = ["find_run", "keeping", "known_folder", "open_run", "was_begun"]
 
-#: Keys of ``[training]`` that may differ between a run and the one that goes on with it.
+#: Keys of ``[training]`` that may differ between a run and the one that resumes it.
 _NOT_COMPARED = (
     "resume",
     "resume_from",

@@ -26,7 +26,7 @@ from tisslm.system.durable import replacing
 
 __all__ = ["CONFIG", "ENVIRONMENT", "METRICS", "SUMMARY", "RunDirectory", "metrics_file"]
 
-#: Bytes that a directory must take before a run begins in it: its small files.
+#: Free bytes that a directory needs before a run begins in it, for its small files.
 ROOM = 8192
 
 

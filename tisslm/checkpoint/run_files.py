@@ -8,5 +8,5 @@ CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
 ENVIRONMENT = "environment.json"
 
-#: What the sink ``jsonl`` calls its file.
+#: The file of the sink ``jsonl``.
 METRICS = "metrics.jsonl"

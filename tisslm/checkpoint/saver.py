@@ -37,7 +37,7 @@ Arrays = Mapping[str, NDArray[Any]]
 #: Writes the checkpoint of a step and returns its directory.
 Write = Callable[[int, Checkpoint], Path]
 
-#: Bytes per second that writing is taken to reach before anything was written.
+#: Bytes per second that writing is assumed to reach before the first save.
 ASSUMED_SPEED = 100e6
 
 

@@ -17,7 +17,7 @@ from tisslm.errors.visible import visible
 
 __all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "write_text"]
 
-#: How the cells of a column are set; only a text goes on in further lines.
+#: Styles of the cells of a column; only a text is wrapped.
 WORD: Final[Mapping[str, Any]] = {"no_wrap": True}
 NUMBER: Final[Mapping[str, Any]] = {"no_wrap": True, "justify": "right"}
 TEXT: Final[Mapping[str, Any]] = {"overflow": "fold"}

@@ -25,7 +25,7 @@ __all__ = ["LARGEST", "gradcheck"]
 #: Parameters of the largest model that is checked; NumPy twins and differences are slow.
 LARGEST = 1_000_000
 
-#: V where the configuration leaves it to the tokenizer.
+#: V, if the configuration leaves it to the tokenizer.
 VOCABULARY = 65
 
 

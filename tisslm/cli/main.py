@@ -29,7 +29,7 @@ from tisslm.system.standard_streams import OutputLost, hold_streams, steady
 
 __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 
-#: Command: where its function is, and the line that ``tisslm --help`` shows.
+#: For each command: the path of its function, and the line that ``tisslm --help`` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tisslm.cli.train:train", "Train a model on text or tokens."),
     "plan": ("tisslm.cli.plan:plan", "Show what a run will take, before it takes it."),
@@ -47,17 +47,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("tisslm.cli.doctor:doctor", "Describe this machine and this installation."),
 }
 
-#: How typer refuses a command line; it has this class from click, or from a copy of its own.
+#: The error of typer for a wrong command line: a class of click, or of typer's copy of it.
 _UsageProblem: type[BaseException] = typer.BadParameter.__mro__[2]
 
-#: Set to 1, it shows the traceback of an error, too.
+#: Environment variable; set to 1, it shows the traceback of an error, too.
 TRACEBACK_VARIABLE = "TISSLM_TRACEBACK"
 
-#: What a shell shows for a process that a signal has ended.
+#: Exit codes that a shell shows for processes ended by a signal.
 INTERRUPTED = 128 + signal.SIGINT
 READER_LEFT = 128 + signal.SIGPIPE
 
-#: Commands whose work is in files: they go on where standard output takes nothing any more.
+#: Commands whose results are files: they continue when standard output is closed.
 WRITERS = frozenset({"train", "tokenizer", "tokenize", "report"})
 
 

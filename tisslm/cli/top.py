@@ -21,10 +21,10 @@ from tisslm.tracking.terminal.screen import Screen, size_of
 
 __all__ = ["top"]
 
-#: Where runs are that no other place was chosen for.
+#: The default folder of runs.
 RUNS = Path("runs")
 
-#: Columns of a picture that is written into a file.
+#: Columns of the screen when it is written to a file.
 _FILE_COLUMNS = 80
 
 

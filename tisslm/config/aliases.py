@@ -189,7 +189,7 @@ FLAGS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 
-#: Other places that are ours, not another trainer's: read without a note.
+#: Second spellings of ours, which are read without a note.
 _OURS = frozenset({"optimizer.learning_rate", "optimizer.lr"})
 
 

@@ -47,8 +47,8 @@ _SCHEDULERS: dict[str, Settings] = {
         },
     ),
 }
-#: Another trainer's key: its values, each with the settings that it means here. Other values of
-#: ``lr_scheduler_type`` and ``optim`` are taken as names of parts; of the rest they are refused.
+#: For each key of another trainer: its values, each with the settings that it means here. Other
+#: values of ``lr_scheduler_type`` and ``optim`` are taken as names of parts; other keys have none.
 VALUES: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
     {
         "training.lr_scheduler_type": _SCHEDULERS,
@@ -83,7 +83,7 @@ VALUES: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
     }
 )
 
-#: The nearest there is, and the keys of other trainers that it stands in for.
+#: Advice that names the nearest key here, and the keys of other trainers that it is for.
 _NEAREST: tuple[tuple[str, str], ...] = (
     (
         "the kernels are compiled when TissLM is installed",
@@ -185,7 +185,7 @@ _NEAREST: tuple[tuple[str, str], ...] = (
     ),
 )
 
-#: What to say of keys that other trainers have and this one has not.
+#: Advice about keys of other trainers that have no counterpart here.
 NO_COUNTERPART: Mapping[str, str] = MappingProxyType(
     {key: advice for advice, keys in _NEAREST for key in keys.split()}
 )

@@ -16,7 +16,7 @@ from tisslm.errors import ConfigError
 
 __all__ = ["DERIVED", "derive"]
 
-#: The keys, all of ``[training]``, with what each becomes.
+#: Keys of other trainers in ``[training]``, with the key that is computed from each.
 DERIVED = {
     "global_batch_size": "gradient_accumulation_steps",
     "max_tokens": "max_steps",

@@ -36,7 +36,7 @@ class Rival:
     only: object = None
 
 
-#: Every such pair of keys.
+#: All pairs of keys that contradict or repeat each other.
 RIVALS: tuple[Rival, ...] = (
     Rival("training.epochs", "training.max_steps"),
     Rival("training.epochs", "training.max_tokens"),
@@ -57,7 +57,7 @@ RIVALS: tuple[Rival, ...] = (
     Rival("data.sources", "data.valid_path"),
 )
 
-#: Values that say nothing: they take nothing back, and leaving them out needs no note.
+#: Values that mean "not set": they drop no other setting, and dropping them needs no note.
 _SILENT: tuple[object, ...] = (-1, "", [])
 
 

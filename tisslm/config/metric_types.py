@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]+)+")
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SPECIFICATION = re.compile(r",?(\.[0-9]{1,2})?[efg%]")  # no width: a file may ask for any
 
-#: Characters of any of its texts.
+#: The most characters of any text of a metric.
 LONGEST = 200
 
 
@@ -200,7 +200,7 @@ class Family:
         return f"{self.group}/(.+)" + (f"/{self.statistic}" if self.statistic else "")
 
 
-#: Of fields that are no strings, by their annotation.
+#: Types of the fields that are no strings, by their annotation.
 _KINDS: Mapping[str, type] = {"bool": bool, "int": int}
 _WORDS = {str: "a string of at most 200 characters", int: "an integer", bool: "True or False"}
 

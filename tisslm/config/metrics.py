@@ -16,7 +16,7 @@ from tisslm.config.metric_types import Family, Figure, Metric
 
 __all__ = ["BEST", "FAMILIES", "FIGURES", "METRICS", "RESERVED", "resolve_mode"]
 
-#: The pictures of reports, in their order; training and validation loss have their own drawing.
+#: The figures of reports, in their order; training and validation loss have a drawing of their own.
 FIGURES = {
     figure.slug: figure
     for figure in (
@@ -170,7 +170,7 @@ METRICS = {
     )
 }  # fmt: skip
 
-#: What monitors measure for each parameter or place, in the order of heat maps.
+#: Families of metrics, for each parameter or place, in the order of heat maps.
 FAMILIES = (
     Family(
         "grad_norm", "parameter", "", "grad-norms", "Gradient norms",
@@ -226,7 +226,7 @@ FAMILIES = (
 #: Metrics that may be the best metric of any run.
 BEST = tuple(metric.name for metric in METRICS.values() if metric.better)
 
-#: Groups that are the Trainer's, its monitors' or its samples': a part's metric has another.
+#: Groups of the Trainer's, monitors' and samples' metrics, which those of a part may not use.
 RESERVED = frozenset(
     {metric.group for metric in METRICS.values()}
     | {family.group for family in FAMILIES}

@@ -23,7 +23,7 @@ from tisslm.errors import ConfigError
 
 __all__ = ["DEFAULT_PARTS", "SECTION_KEYS", "merge"]
 
-#: The sections that name a part, and the part when they name none.
+#: The sections that name a part, with the default part.
 DEFAULT_PARTS = {
     "tokenizer": "char",
     "optimizer": "adamw",
@@ -40,8 +40,8 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
     "log": tuple(LogSection.model_fields),
 }
 
-#: Sections whose other keys belong to what this one says, and its value where nothing is said:
-#: another value starts them afresh.
+#: For each section: the key to whose value the other keys belong, and its default. Another value
+#: drops the other keys.
 _HEADS: tuple[tuple[str, str, str | None], ...] = (
     ("model", "family", FAMILY),
     ("model", "preset", None),

@@ -31,7 +31,7 @@ from tisslm.errors.suggestions import nearest
 __all__ = ["RunConfig"]
 
 
-#: Sections that know all of their keys, unless they name a part that has its own.
+#: Sections with a fixed list of keys, unless they name a part that has keys of its own.
 _CLOSED: Mapping[str, type[Section]] = {
     "model": ModelSection,
     "data": DataSection,

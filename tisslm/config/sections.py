@@ -28,7 +28,7 @@ from tisslm.errors import ConfigError
 
 __all__ = ["FAMILY", "LogSection", "ModelSection", "Part", "check_plain", "make_part"]
 
-#: The family of models when none is named.
+#: The default family of models.
 FAMILY = "gpt2"
 
 _Size = Annotated[Count | None, Expects("an integer >= 1")]

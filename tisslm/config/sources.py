@@ -32,7 +32,7 @@ __all__ = [
 #: ``TISSLM_<SECTION>__<KEY>``; other variables that begin so are not settings.
 ENVIRONMENT_PREFIX = "TISSLM_"
 
-#: The origin of the settings that come with TissLM, which nobody has asked for.
+#: The origin of the settings that come with TissLM, and were not asked for.
 DEFAULT_RUN = "the default configuration"
 
 _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)

@@ -32,7 +32,7 @@ __all__ = [
     "StartingScale",
 ]
 
-#: What other trainers call each precision: PyTorch's and NumPy's data types, and the modes of
+#: Other trainers' names of each precision: PyTorch's and NumPy's data types, and the modes of
 #: Hugging Face, Lightning and LitGPT, and Composer. Master weights are float32 here in each.
 _PRECISIONS = {
     "fp32": "float32 f32 32 32-true",

@@ -16,13 +16,13 @@ from tisslm.errors import ConfigError
 
 __all__ = ["translated"]
 
-#: Whole tables of other trainers that are a section here.
+#: Tables of other trainers that correspond to a section here.
 TABLES: dict[tuple[str, ...], str] = {
     ("training", "lr_scheduler_kwargs"): "scheduler",
     ("optimizer", "init_args"): "optimizer",
 }
 
-#: Keys whose values may be names of ours, too.
+#: Keys whose values may also be names of parts here.
 NAMES = {
     "training.lr_scheduler_type": "scheduler.name",
     "training.optim": "optimizer.name",

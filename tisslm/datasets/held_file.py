@@ -156,7 +156,7 @@ class FileArray:
         return type(self)(self._file, self.dtype, offset, stop - start)
 
 
-#: Numbers at each end that tell whether a name still leads to the file that was mapped.
+#: How many numbers at each end are compared to tell whether a name still leads to the mapped file.
 COMPARED = 2**12
 
 

@@ -11,10 +11,10 @@ from tisslm.datasets.joined import SpanArray
 
 __all__ = ["SCAN_OFFSETS", "FileOffsets", "offsets_in"]
 
-#: Offsets that are looked at together, so that a table is never held whole.
+#: Offsets that are checked at a time, so that a table is never held whole.
 SCAN_OFFSETS = 2**20
 
-#: Offsets between two that are kept in memory: 4 KiB of the file.
+#: Distance of the offsets that are kept in memory: 4 KiB of the file.
 STRIDE = 512
 
 

@@ -13,7 +13,7 @@ __all__ = ["RowPlan", "plan_rows"]
 
 IntArray = NDArray[np.int64]
 
-#: Rows that may still take a document; beyond them the fullest is closed.
+#: The most open rows, which may still take a document; beyond that, the fullest is closed.
 OPEN_ROWS = 256
 
 

@@ -17,7 +17,7 @@ __all__ = ["RowDataset"]
 
 IntArray = NDArray[Any]
 
-#: Places in the order that are computed together: arrays of 2 KiB, which no step has to map.
+#: Positions of the order that are computed at a time: arrays of 2 KiB need no new memory map.
 ORDER_PLACES = 256
 
 

@@ -62,15 +62,15 @@ HEADER_INTS = 256
 HEADER_BYTES = 4 * HEADER_INTS
 #: Magic and version of a file by the type of its ids: those of llm.c.
 KINDS = {"uint16": (20240520, 1), "uint32": (20240801, 7)}
-#: Tokens of one file: the header counts them in an int32.
+#: The most tokens of a file: the header counts them in an int32.
 MAX_TOKENS = 2**31 - 1
 
 INDEX_MAGIC = b"TissLMix"
 INDEX_BYTES = 16
 
-#: No manifest or tokenizer is larger; a hostile file is refused before it is read.
+#: The most bytes of a manifest or tokenizer; a hostile file is refused before it is read.
 MAX_JSON = 2**28
-#: Values in it: some for each file, and the merges of a vocabulary.
+#: The most values in it: some for each file, and the merges of a vocabulary.
 MAX_VALUES = 2**24
 
 DAMAGED = Refusal(

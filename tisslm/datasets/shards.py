@@ -41,7 +41,7 @@ __all__ = [
     "shards_tokenizer",
 ]
 
-#: The tokenizer, as other libraries read it, or as its name and state.
+#: Files of the tokenizer: as other libraries read it, or its name and state.
 BPE_FILE = "tokenizer.json"
 STATE_FILE = "tokenizer_state.json"
 INDEX_SUFFIX = ".idx"

@@ -22,7 +22,7 @@ Key = TypeVar("Key", bound=Hashable)
 #: more past the caches, which saves reading what is overwritten: a third of the traffic.
 PIECES = (32 * 2**20, 256 * 2**20)
 
-#: Pieces for each thread, so that one that is held up does not hold up all.
+#: Pieces for each thread, so that a delayed thread does not delay all.
 SHARE = 4
 
 

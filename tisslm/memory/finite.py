@@ -64,7 +64,7 @@ def check_finite(arrays: Mapping[str, Array], called: str, where: str) -> None:
         )
 
 
-#: Elements that are looked at together: they and what is made of them stay in a cache.
+#: Elements that are processed at a time: they and intermediate results stay in a cache.
 BLOCK = 2**16
 #: The exponent of bfloat16, all ones in NaN and the infinities alone.
 _EXPONENT = np.uint16(0x7F80)

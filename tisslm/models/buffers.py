@@ -22,7 +22,7 @@ __all__ = ["BlockPlan", "PassBlock", "PassBuffers", "PassMemory", "PassPlan"]
 Array = NDArray[Any]
 Plan = Mapping[str, Buffer]
 
-#: The one buffer of the workspace whose bytes mean different things at different times.
+#: The buffer of the workspace whose bytes are shared.
 SHARED = "scratch.shared"
 
 

@@ -137,7 +137,7 @@ def generate(
     return list(stream(model, prompt, max_new_tokens, sampling or Sampling(), n_ids=n_ids))
 
 
-#: What a decoder puts where bytes are no UTF-8, or not yet.
+#: The character that a decoder writes for invalid or incomplete UTF-8.
 INCOMPLETE = "\ufffd"
 
 

@@ -13,10 +13,10 @@ from tisslm.errors.suggestions import did_you_mean
 
 __all__ = ["TransformerConfig"]
 
-#: Layers are built one by one, also to plan a run: far more than any model has end in a sentence.
+#: The most layers. They are built one by one, also to plan a run, so an absurd number is refused.
 MOST_LAYERS = 10_000
 
-#: Sizes are below it, so that no count of numbers exceeds what an address can have.
+#: The bound of all sizes, so that no number of elements exceeds the range of addresses.
 SIZES_END = 2**31
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tisslm.ops.watchers import Watcher as Watcher
     from tisslm.ops.watchers import watching as watching
 
-#: Where the names are that are not of ``operations``.
+#: The modules of the names that are not in ``operations``.
 _HOMES = {
     "REFERENCE_ONLY": "runtime",
     "Watcher": "watchers",

@@ -32,12 +32,12 @@ __all__ = [
     "shapes",
 ]
 
-#: Parts whose bound is multiply-adds; the others' is memory.
+#: Parts whose speed is limited by multiply-adds; the others are limited by memory.
 BY_PRODUCTS = ("products", "attention")
 
 UNIT = {"products": "GFLOP/s", "memory": "GB/s"}
 
-#: Tables of which only the rows of the batch's tokens are touched, and how often.
+#: Tables of which only the rows of the batch's tokens are accessed, and how often.
 GATHERED = {"token_VC": 1, "dtoken_VC": 2}
 
 

@@ -144,14 +144,14 @@ def engine() -> dict[str, str]:
     return {"ops": "compiled", "isa": level, "blas": core}
 
 
-#: Modules with parallel loops, whose threads can be watched.
+#: Kernel modules with parallel loops, which can be timed.
 PARALLEL = (
     "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "linear", "norm",
     "optim", "summary",
 )  # fmt: skip
 
 
-#: Files of plugins' modules, which are watched likewise.
+#: Files of the extension modules of plugins, which are timed likewise.
 _plugin_files: list[str] = []
 
 

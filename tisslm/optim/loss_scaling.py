@@ -24,8 +24,8 @@ from tisslm.memory import Parameters
 
 __all__ = ["LossScaler", "make_scaler"]
 
-#: Below a scale of 1, gradients would be made smaller than they are: what overflows there
-#: overflows by itself.
+#: The least scale. Below 1, gradients would be made smaller than they are, and an overflow is not
+#: due to scaling.
 SMALLEST = 1.0
 
 

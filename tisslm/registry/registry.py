@@ -31,7 +31,7 @@ from tisslm.system.safe_files import show
 __all__ = ["Part", "Registry", "load_registry"]
 
 
-#: How many arguments the contract hands to a part of a kind, before its options.
+#: The number of arguments that a part of a kind takes before its options.
 _HANDED = {"optimizer": 2, "scheduler": 1, "tokenizer": 1}
 
 

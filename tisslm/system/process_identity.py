@@ -20,7 +20,7 @@ from tisslm.system.strict_json import read_json
 
 __all__ = ["Identity", "is_gone", "is_of_a_dead_process"]
 
-#: Where schedulers keep the number of a job, and Slurm how often it was started again.
+#: Environment variables with the id of a job, and with the number of its restarts under Slurm.
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 _RESTARTS = "SLURM_RESTART_COUNT"
 
@@ -95,7 +95,7 @@ class Identity:
         return visible(" ".join(words.split()))  # a file says it, and a warning quotes it
 
 
-#: What the numbers of a process may be; one that is no process's could not be asked about.
+#: Ranges of the numbers of a process; the system cannot be asked about others.
 _RANGES: Mapping[str, range] = {
     "pid": range(1, 2**31),
     "ticks": range(-1, 2**63),

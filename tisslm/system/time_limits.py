@@ -19,7 +19,7 @@ __all__ = ["SLURM_SAFETY", "TimeLimit", "duration_text", "parse_duration", "time
 #: Seconds between the end of a run and the end of its Slurm job.
 SLURM_SAFETY = 10.0
 
-#: Seconds since 1970 in more digits are no time: 11 reach to the year 5138.
+#: The most digits of a time in seconds since 1970: 11 digits reach to the year 5138.
 _TIME = re.compile(r"[0-9]{1,11}")
 
 _MOST = 2**63  # seconds; an integer of any length may be given in Python

@@ -26,7 +26,7 @@ Batches = Sequence[tuple[Array, ...]]
 SEQ_LEN = 5
 TEXT = "Ein Text mit Umlauten: äöü, und 中文.\n" * 3
 
-#: Windows of a larger dataset that are looked at.
+#: The number of windows that are checked of a larger dataset.
 MANY = 60
 
 

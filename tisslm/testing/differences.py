@@ -22,9 +22,9 @@ Array = NDArray[Any]
 #: rounding of about 1e-16/h = 1e-13 of the objective.
 STEP = 1e-3
 
-#: What a backward in float64 may differ from central differences, relative to the largest element
-#: of its array: the design's figure, far above both errors of the formula and far below any wrong
-#: sign, factor or index.
+#: Largest difference of a backward in float64 from central differences, relative to the largest
+#: element of its array: far above both errors of the formula, and far below any wrong sign, factor
+#: or index.
 FLOAT64 = 1e-6
 
 

@@ -34,7 +34,7 @@ __all__ = [
 Array = NDArray[Any]
 Options = Mapping[str, Any]
 
-#: Parameters that have everything which an optimizer must heed: matrices and vectors, decay and
+#: Parameters of every kind that an optimizer must handle: matrices and vectors, decay and
 #: none, two learning rates, padding after each, and one that is frozen.
 SPECS = (
     ParameterSpec("embed.weight", (7, 5)),

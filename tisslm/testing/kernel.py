@@ -23,7 +23,7 @@ Array = NDArray[Any]
 Arguments = Mapping[str, Any]
 
 THREADS = (1, 2, 3, 5, 7)
-#: Elements before and after each array: one more than a vector of 16 floats.
+#: Guard elements before and after each array: one more than a vector of 16 floats.
 GUARD = 17
 
 

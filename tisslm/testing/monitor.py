@@ -18,12 +18,12 @@ Array = NDArray[Any]
 Make = Callable[[], Monitor]
 Seen = tuple[str, str]  # kind and site
 
-#: What a monitor may ask to be shown.
+#: The kinds of array that a monitor may want.
 WANTS = frozenset({"activations", "attention", "gradients", "updates", "weights"})
 
 PARAMETERS = {"blocks.0.mlp.up.weight": (8, 4), "blocks.0.mlp.up.bias": (8,)}
 
-#: Shapes of the arrays that a monitor is shown, by their kind and the site that they come from.
+#: Shapes of the arrays that a monitor is shown, by kind and site.
 SITES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "activations": {"embedding": (10, 12), "blocks.1.mlp.pre": (10, 48)},
     "attention": {"blocks.1.attention.entropy": (2, 3, 5)},

@@ -29,7 +29,7 @@ __all__ = ["VARIANTS", "check_optimizer"]
 Array = NDArray[Any]
 Make = Callable[..., Optimizer]
 
-#: Options that open other branches of an optimizer, tried where a class takes them.
+#: Options that reach other branches of an optimizer, tried if a class takes them.
 VARIANTS: tuple[Mapping[str, Any], ...] = (
     {"momentum": 0.9},
     {"momentum": 0.9, "nesterov": True},

@@ -15,7 +15,7 @@ __all__ = ["check_scheduler"]
 
 Make = Callable[..., Scheduler]
 
-#: What schedulers usually need, and further options that open other branches of a curve.
+#: Options that schedulers usually need, and further ones that reach other branches of a curve.
 EXAMPLES: Mapping[str, Any] = {
     "max_steps": 20,
     "total_steps": 20,

@@ -16,14 +16,14 @@ __all__ = ["check_tokenizer"]
 
 Make = Callable[[], Tokenizer]
 
-#: What a tokenizer is built from and must give back: scripts of one to four bytes a character,
+#: The text that a tokenizer is built from and must reproduce: one to four bytes per character,
 #: spaces and line ends of several kinds, a combining accent, repetition for those that learn.
 TEXT = (
     "To be, or not to be: that is the question.\n"
     "  Übergröße, naïve café, 東京の夜, русский, 🙂👍 e\u0301\t12 345,67\r\n"
 ) * 4
 
-#: Ids that are decoded one by one, from either end of the vocabulary.
+#: The number of ids that are decoded one by one, from either end of the vocabulary.
 ENDS = 300
 
 

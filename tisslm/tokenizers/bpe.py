@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BpeTokenizer"]
 
-#: Ids of a tokenizer that is trained without a wish.
+#: The default number of ids of a tokenizer that is trained.
 TRAINED_VOCABULARY = 4096
 
 LONGEST_REASON = 300  # characters of the library's words in a message
@@ -48,10 +48,10 @@ _OTHER = Refusal(
     "export it again with tokenizer.save(path)",
 )
 
-#: What is encoded once to see whether the library survives it: letters, digits, signs, white space.
+#: A text that is encoded once to find panics: letters, digits, signs, white space.
 PROBE = "It's a Test.  42, naïve\n\n\t東京 🙂 e\u0301 русский _x1 ==\r\n \u00a0end "
 
-#: Names of the token that ends a document, the first that a tokenizer has.
+#: Usual names of the token that ends a document; the first that a tokenizer has is taken.
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 

@@ -15,7 +15,7 @@ from tisslm.tokenizers.cuts import anywhere
 
 __all__ = ["CharTokenizer"]
 
-#: The first code point that takes one byte, two bytes, three and four.
+#: The first code point that takes one, two, three and four bytes in UTF-8.
 UTF8_FIRST = (0, 0x80, 0x800, 0x10000)
 
 BLOCK = 2**20  # characters encoded together: bounds the scratch memory for long texts

@@ -19,7 +19,7 @@ from typing import Any
 
 __all__ = ["AFTER_ANY", "AFTER_WORD", "anywhere", "find_cuts", "first_match"]
 
-#: Before a space or line's end that follows a letter or digit.
+#: A cut before a space or line end that follows a letter or digit.
 AFTER_WORD = re.compile(r"(?<=[^\W_])[ \n]")
 #: The same, where a letter may be taken apart into letter and mark (which is punctuation to them,
 #: and takes line ends with it).
@@ -29,7 +29,7 @@ AFTER_ANY = re.compile("(?<=[^\\s\u180e])[ \n]")
 #: The same, where a space is put in front of a text that does not begin with one.
 SPACE_AFTER_ANY = re.compile("(?<=[^\\s\u180e]) ")
 
-#: Expressions of tokenizers in wide use, with AFTER_WORD as a safe place: those of cl100k and
+#: Expressions of widely used tokenizers for which AFTER_WORD is a safe place: those of cl100k and
 #: Llama 3, of Qwen 2, and of o200k.
 _CONTRACTIONS = "'s|'t|'re|'ve|'m|'ll|'d"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -16,23 +16,23 @@ from tisslm.system.strict_json import parse_json
 
 __all__ = ["MAX_IDS", "checked_content"]
 
-#: Ids are below it: a table for each is made of a file that may have few. No tokenizer in use has
-#: more than a million.
+#: The bound of ids: the library makes a table up to the largest id, even for a small file. No
+#: tokenizer in use has more than a million.
 MAX_IDS = 2**22
 
-#: Sizes, offsets, types and lengths are below it.
+#: The bound of sizes, offsets, types and lengths.
 MAX_SIZE = 2**31
 
-#: How many times longer a text may become by all replacements, one after another.
+#: The largest factor by which all replacements, one after another, may lengthen a text.
 MAX_GROWTH = 2**12
 
-#: Values of a file: a vocabulary of a million entries, and their merges.
+#: The most values of a file: a vocabulary of a million entries, and its merges.
 MAX_VALUES = 2**24
 
-#: Where the library keeps what is done to a text, in this order.
+#: The keys of the steps that the library applies to a text, in order.
 PARTS = ("normalizer", "pre_tokenizer", "model", "post_processor", "decoder")
 
-#: What a model has most of: ids are looked at by name, and merges hold no numbers.
+#: Large parts of a model that are not searched: ids are checked by name, merges have no numbers.
 VOCABULARY = ("vocab", "merges")
 
 

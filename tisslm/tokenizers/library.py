@@ -13,7 +13,7 @@ from tisslm.errors import TissLMError
 
 __all__ = ["is_of_library", "refused_errors", "without_panic_text"]
 
-#: How what Rust writes of a panic begins.
+#: The beginning of the message that Rust prints for a panic.
 _PANIC = re.compile(rb"\n?thread [^\n]*panicked at ")
 
 _lock = threading.Lock()

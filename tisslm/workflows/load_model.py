@@ -25,7 +25,7 @@ from tisslm.system.tensor_files import kind_of
 
 __all__ = ["load_model", "load_run_config", "saved_tokenizer"]
 
-#: The files that are read for a model without its run.
+#: The files that are needed for a model without its run.
 _OF_A_MODEL = (MODEL, CONFIG, TOKENIZER, HF_TOKENIZER)
 
 

@@ -195,7 +195,7 @@ def open_shards(path: Path, options: ReadOptions) -> TokenDocuments:
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 SPLIT_ENDINGS = (*JSONL, ".bin")
 
-#: Files that are no text, and what to do with them.
+#: Suffixes of files that are not read, with advice.
 NOT_READ = {
     ".parquet": "parquet is read where the package tisslm-parquet is installed; install it",
     ".pkl": "reading such a file could run any program, so it is never read; write JSON lines",

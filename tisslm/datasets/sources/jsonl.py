@@ -27,7 +27,7 @@ FIELDS = frozenset(
     {"prompt", "completion", "messages", "role", "content", "instruction", "input", "output"}
 )
 
-#: What stands between the parts of an instruction or a chat.
+#: The text between the parts of an instruction or a chat.
 BLANK_LINE = "\n\n"
 
 

@@ -25,10 +25,10 @@ __all__ = ["MAX_LINE", "open_bytes", "open_regular", "read_lines", "read_text_bl
 #: Longest line of a file of records, in bytes; a longer one is no record but another format.
 MAX_LINE = 256 * 2**20
 
-#: Bytes that are read and decoded together.
+#: Bytes that are read and decoded at a time.
 BLOCK = 2**20
 
-#: Compressed bytes that are expanded together: at the best ratio of the format, 128 MiB.
+#: Compressed bytes that are decompressed at a time: at the best ratio of the format, 128 MiB.
 ZSTD_BLOCK = 2**12
 
 #: Largest window of a compressed stream, the format's own advice for decoders.

@@ -24,7 +24,7 @@ from tisslm.system.strict_json import parse_json
 
 __all__ = ["is_llmc", "is_nanogpt", "llmc_tokens", "nanogpt_tokens"]
 
-#: Tokens that are searched for ends of documents together.
+#: Tokens that are searched for ends of documents at a time.
 SCAN_TOKENS = 2**22
 
 HEADER_BYTES = 256 * 4

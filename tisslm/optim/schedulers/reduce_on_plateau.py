@@ -60,7 +60,7 @@ class ReduceOnPlateau(Scheduler):
 
     needs_evaluations: ClassVar[bool] = True
 
-    #: What ``tisslm.testing`` tries beside the defaults: each lowers the rate in its own way.
+    #: Options that ``tisslm.testing`` tries beside the defaults.
     test_options: ClassVar[Sequence[Mapping[str, Any]]] = (
         {},
         {"factor": 0.5, "patience": 1},

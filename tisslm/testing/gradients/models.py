@@ -25,7 +25,7 @@ __all__ = ["LogitsProblem", "StepProblem", "model_cases"]
 
 Array = NDArray[Any]
 
-#: Elements of each parameter that are moved one by one, beside a direction that moves all.
+#: Elements of each parameter that are compared one by one, beside a direction that moves all.
 ELEMENTS = 4
 
 #: The longest sequence of a pass; attention beyond it only costs time.

@@ -32,7 +32,7 @@ SPECS = (
     ParameterSpec("bias", (37,), decay=False),
 )
 
-#: The share of a loss, or of a parameter, that must not be left.
+#: The bound of the remaining share of a loss, or of a parameter.
 FALLS = 0.999
 
 DECAY = 0.1

@@ -36,8 +36,8 @@ __all__ = [
 
 Array = NDArray[Any]
 
-#: What float32 may differ from float64, relative to the largest element of an array: sums of up
-#: to 400 products round by 24 times 1e-7, and a dozen of them follow one another in a model.
+#: Largest difference of float32 from float64, relative to the largest element of an array: sums of
+#: up to 400 products round by 24 times 1e-7, and a dozen of them follow one another in a model.
 FLOAT32 = 1e-4
 
 

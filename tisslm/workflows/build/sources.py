@@ -29,10 +29,10 @@ from tisslm.datasets.text import split_text
 
 __all__ = ["PYTHON_DOCS", "RunSource", "run_sources"]
 
-#: The ``data.path`` of the text that every Python carries.
+#: The ``data.path`` that stands for the text that every Python carries.
 PYTHON_DOCS = "python-docs"
 
-#: Bytes of text from which on a note says that it should be tokenized once, ahead.
+#: From this many bytes of text on, a note advises to tokenize it once, in advance.
 LARGE_TEXT = 2**30
 
 

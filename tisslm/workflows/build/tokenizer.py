@@ -32,7 +32,7 @@ class LearnsFromTextError(ConfigError):
     """The tokenizer of a configuration must be trained on text, and the dataset has none."""
 
 
-#: Returns name and tokenizer of the checkpoint that a run goes on from, and where that is.
+#: Returns name, tokenizer and path of the checkpoint that a run resumes from.
 FindSaved = Callable[[], tuple[str, Tokenizer, Path] | None]
 
 

@@ -13,7 +13,7 @@ __all__ = ["Curve"]
 
 FloatArray = NDArray[np.float64]
 
-#: Points on each side that a smoothed one takes into account, as a share of all that were planned.
+#: Half the width of the smoothing window, as a share of the planned number of points.
 WIDTH = 0.05
 
 #: With fewer points, a slope is noise.

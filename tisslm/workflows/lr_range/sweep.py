@@ -18,7 +18,7 @@ from tisslm.workflows.lr_range.curve import Curve
 
 __all__ = ["Rates", "range_test", "sweep"]
 
-#: The decay of the running mean of losses, by which a loss that runs away is recognized.
+#: The decay of the running mean of losses, by which a diverging loss is recognized.
 KEPT = 0.8
 
 

@@ -20,7 +20,7 @@ __all__ = ["checkpoint_folder", "run_config", "trainer_of"]
 
 _REFUSAL = Refusal(ConfigError, "cannot be replayed", "give the directory of a run")
 
-#: What is said of a checkpoint that has the states of sinks and monitors, which are left out here.
+#: Pattern of the warning about states of sinks and monitors, which a replay does not have.
 _OBSERVERS = (
     r".*: has states of parts that this run is without: (?:(?:sink|monitor) [^,]*(?:, |$))+$"
 )

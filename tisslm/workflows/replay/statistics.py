@@ -21,16 +21,16 @@ __all__ = ["PlaceStatistics", "Statistics"]
 
 Array = NDArray[Any]
 
-#: Elements that are widened and looked at together.
+#: Elements that are processed at a time.
 BLOCK = 2**16
 
-#: What is shown of what a place has left, by direction.
+#: The arrays of which statistics are taken, by direction.
 SHOWN = {
     "forward": ("stream", "hidden", "qkv", "heads", "pre"),
     "backward": ("d_stream", "d_hidden"),
 }
 
-#: What another place has left: the last block, and the final norm.
+#: Arrays that belong to another place: the last block, and the final norm.
 TWICE = frozenset({("final_norm", "stream"), ("head", "hidden")})
 
 

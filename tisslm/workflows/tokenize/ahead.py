@@ -11,7 +11,7 @@ __all__ = ["ahead"]
 
 T = TypeVar("T")
 
-#: Seconds after which a thread looks whether it is still wanted.
+#: Seconds between two checks of a thread whether it is still needed.
 PATIENCE = 0.1
 
 

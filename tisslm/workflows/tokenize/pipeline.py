@@ -32,7 +32,7 @@ __all__ = ["Tokenized", "encode_parts", "n_bytes", "tokenize"]
 
 #: Characters that are encoded together; more would only take more memory.
 BATCH = 2**20
-#: Batches that wait, of text and of ids.
+#: Largest number of waiting batches, of text and of ids.
 DEPTH = 2
 
 Encoded = list[tuple[Part, NDArray[Any]]]

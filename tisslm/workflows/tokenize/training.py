@@ -20,7 +20,7 @@ from tisslm.workflows.tokenize.parts import cut_parts, read_parts
 
 __all__ = ["text_pieces", "train_bpe"]
 
-#: Pieces that wait for the trainer.
+#: Largest number of pieces that wait for the trainer.
 DEPTH = 256
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 
 __all__ = ["key", "settings"]
 
-#: What MLflow refuses within a name, and how long one may be.
+#: Characters that MLflow refuses in a name, and the greatest length of a name.
 REFUSED = re.compile(r"[^\w\-. :/]|[\t\n\r\f\v]")
 LONGEST = 250
 
-#: How long the value of a setting may be in the oldest servers.
+#: The greatest length of a setting's value on the oldest servers.
 LONGEST_VALUE = 500
 
 

@@ -12,7 +12,7 @@ __all__ = ["NAME", "read", "write"]
 
 NAME = "mlflow.json"
 
-#: More than such a file ever has; a larger one is not read.
+#: The most bytes of such a file; a larger one is not read.
 LARGEST = 65536
 
 

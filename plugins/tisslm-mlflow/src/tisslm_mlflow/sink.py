@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MlflowSink"]
 
-#: What a server takes in one request.
+#: The most metrics that a server accepts in one request.
 MOST_METRICS, MOST_SETTINGS = 1000, 100
 
 

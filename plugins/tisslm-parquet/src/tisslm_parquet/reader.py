@@ -18,13 +18,13 @@ from tisslm.errors import DataError
 
 __all__ = ["file_documents", "read_documents"]
 
-#: Bytes of a column that are read from the file together, instead of all of a row group.
+#: Bytes of a column that are read from the file at a time, instead of a whole row group.
 BUFFER = 2**20
 
-#: Rows that are decoded together where nobody says how many.
+#: The default number of rows that are decoded at a time.
 ROWS = 256
 
-#: Names of columns that are shown of a file with many.
+#: The most names of columns that a message shows.
 SHOWN = 20
 
 

@@ -25,14 +25,14 @@ from tisslm.errors import DataError
 
 __all__ = ["Families", "Series", "series"]
 
-#: What the second part of a name is, by the first: a parameter, or a place of the model.
+#: The meaning of a name's second part, by the first: a parameter, or a place of the model.
 BY = {family.group: family.by for family in FAMILIES}
 
-#: What a histogram is told by: bins that follow the data would be new series at every step.
+#: Quantiles that stand for a histogram: bins that depend on the data would be ever new series.
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
-#: Families that are no metrics.
+#: Names of families that are not metrics of the run.
 RESERVED = frozenset({"tisslm_step", "tisslm_run_info", "tisslm_max_steps", "tisslm_parameters"})
 
 

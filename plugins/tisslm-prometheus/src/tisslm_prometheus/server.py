@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 __all__ = ["Server"]
 
-#: Seconds between two looks at whether the server is to end.
+#: Seconds between two checks whether the server should end.
 POLL = 0.1
 
 

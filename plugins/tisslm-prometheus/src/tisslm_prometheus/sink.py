@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PrometheusSink"]
 
-#: Where Prometheus may be told to look (``file_sd_configs``), in the run directory.
+#: The file in the run directory that Prometheus can read (``file_sd_configs``).
 TARGETS = "prometheus.json"
 
 

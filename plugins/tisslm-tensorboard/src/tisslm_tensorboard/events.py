@@ -25,10 +25,10 @@ from tisslm.errors import DataError
 
 __all__ = ["EventFile", "file_name", "summary_value"]
 
-#: What marks a file as one of events, for TensorBoard and for ``file_name``.
+#: The part of a name that marks a file of events, for TensorBoard and for ``file_name``.
 PREFIX = "events.out.tfevents."
 
-#: The version from which a START event says what is to be forgotten.
+#: The version from which a START event makes TensorBoard drop later steps.
 VERSION = "brain.Event:2"
 
 

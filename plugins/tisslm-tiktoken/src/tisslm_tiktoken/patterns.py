@@ -13,7 +13,7 @@ from tisslm.errors import ConfigError
 
 __all__ = ["MAX_PATTERN", "PATTERNS", "check_pattern"]
 
-#: Characters of the longest pattern that is taken; the longest of tiktoken's own has 300.
+#: The most characters of a pattern; the longest of tiktoken's own has 300.
 MAX_PATTERN = 10_000
 
 _GPT2 = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""

@@ -16,10 +16,10 @@ from tisslm.errors import DataError
 
 __all__ = ["MAX_BYTES", "MAX_IDS", "format_ranks", "parse_ranks", "read_ranks"]
 
-#: Bytes of the largest file that is read; that of o200k_base, 200,000 tokens, has 3.6 MB.
+#: The most bytes of a file; that of o200k_base, 200,000 tokens, has 3.6 MB.
 MAX_BYTES = 2**26
 
-#: Ids are below it: bounds the tables that are made from a small file.
+#: The bound of ids, which limits the tables that are made from a small file.
 MAX_IDS = 2**22
 
 N_BYTES = 256

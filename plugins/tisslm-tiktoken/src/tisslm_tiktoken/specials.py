@@ -12,10 +12,10 @@ __all__ = ["END_OF_TEXT", "SpecialTokens", "add_specials"]
 
 WHERE = "tiktoken tokenizer"
 
-#: Names of the special token that ends a document, the first that a tokenizer has.
+#: Usual names of the token that ends a document; the first that a tokenizer has is taken.
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
-#: The most that are taken; tiktoken's own encodings have up to 1100.
+#: The most special tokens; tiktoken's own encodings have up to 1100.
 MAX_SPECIALS = 2**14
 
 SpecialTokens = Mapping[str, int] | Sequence[str]

@@ -30,10 +30,10 @@ __all__ = ["TiktokenTokenizer"]
 
 WHERE = "tiktoken tokenizer"
 
-#: What a pattern is tried on: letters, digits, signs, white space of several kinds and scripts.
+#: A text to try a pattern on: letters, digits, signs, white space of several kinds and scripts.
 PROBE = "It's a Test.  42, naïve\n\n\t東京 🙂 e\u0301 русский _x1 ==\r\n \u00a0end "
 
-#: What decoding writes for an id between others that no token has.
+#: The text of an id that no token has.
 UNKNOWN = "\ufffd".encode()
 
 

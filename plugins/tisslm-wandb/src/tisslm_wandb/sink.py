@@ -25,15 +25,15 @@ from tisslm_wandb.service import Service
 
 __all__ = ["WandbSink"]
 
-#: The metric that every other one is drawn over.
+#: The metric on the horizontal axis of all others.
 STEP = "global_step"
 
-#: Characters of an id, and its file in the run directory.
+#: Characters of a run id, the file that stores it in the run directory, and the most bytes of it.
 ALPHABET = string.ascii_lowercase + string.digits
 ID_FILE = "wandb-id.json"
 LARGEST = 65536
 
-#: What a crash may cost of the file of an offline run.
+#: Seconds of an offline run that a crash may lose.
 FLUSH_SECONDS = 1.0
 
 _service = Service()
