@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
-from tisslm.models.layers.chunks import CHUNK, chunks
 from tisslm.models.layers.dropout import Dropout
-from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.linear import CHUNK, Linear, chunks
 from tisslm.models.layers.precision import Precision
 
 __all__ = ["MLP"]
