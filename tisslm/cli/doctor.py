@@ -21,7 +21,8 @@ def doctor(
 ) -> None:
     """Describe this machine and this installation, and name what is wrong with them.
 
-    Versions, processor, thread count and why, kernels, BLAS pools, memory, plugins, environment.
+    It prints versions, the processor, the number of threads and its reason, kernels, BLAS pools,
+    memory, plugins and environment variables.
     """
     found = examine()
     if json:

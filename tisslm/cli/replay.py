@@ -46,12 +46,12 @@ def replay(
 ) -> None:
     """Make a step of a run again, bit for bit, from the nearest checkpoint before it.
 
-    Each step on the way is compared with metrics.jsonl and, where there is a checkpoint of the
-    last, so are the parameters. A step that was not finite is looked into: layer, operation and
-    element. Left out, the step is the last that was not applied. Nothing is written, and the run
-    may still be going on.
+    Each step on the way is compared with metrics.jsonl. If there is a checkpoint of the last step,
+    the parameters are compared with it. For a step that was not finite, the layer, operation and
+    element that failed are shown. Without --step and --file, it is the last step that was not
+    applied. Nothing is written, and the run may still be training.
 
-    The exit code is 1 if anything differs from what the run has on record.
+    The exit code is 1 if anything differs from the record of the run.
     """
     config = run_config(run)
     if step is not None and file is not None:

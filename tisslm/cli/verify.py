@@ -32,8 +32,8 @@ def verify(
 ) -> None:
     """Compare every file of a run's checkpoints, of one, or of shards, with its size and SHA-256.
 
-    The exit code is 1 if anything is damaged. A file that a checkpoint's manifest lacks is named,
-    and no damage: nothing reads it.
+    The exit code is 1 if anything is damaged. Files that are not in a checkpoint's manifest are
+    named, but are no damage, because they are never read.
     """
     if is_shards(path):
         rows, kind = [_shards_row(path)], "shards"

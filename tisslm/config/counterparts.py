@@ -48,7 +48,7 @@ _SCHEDULERS: dict[str, Settings] = {
     ),
 }
 #: For each key of another trainer: its values, each with the settings that it means here. Any other
-#: value of ``lr_scheduler_type`` and ``optim`` is the name of a part; any of another key is refused.
+#: value of ``lr_scheduler_type`` and ``optim`` is the name of a part; other keys refuse it.
 VALUES: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
     {
         "training.lr_scheduler_type": _SCHEDULERS,
