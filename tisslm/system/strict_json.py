@@ -95,8 +95,8 @@ def parse_json(
     Raises
     ------
     TissLMError
-        If the text is no JSON object, exceeds a limit, has a duplicate key, NaN or an infinity that
-        is not allowed, an integer beyond float64, or a lone surrogate.
+        If the text is no JSON object, exceeds a limit, has a duplicate key, a lone surrogate, or an
+        integer beyond float64; or, unless ``allow_nan``, NaN or any number beyond float64.
     """
     try:
         _check_size(data, max_values, max_depth)

@@ -73,8 +73,8 @@ class Curve:
     def suggestion(self) -> float | None:
         """The rate at which the smoothed loss falls most steeply by the logarithm of the rate.
 
-        Only rates below that of the least loss count. None if there are too few of them, or the
-        loss never falls.
+        Only rates up to that of the least smoothed loss count. None if the test has too few rates,
+        or the loss never falls.
         """
         if len(self.rates) < FEWEST:
             return None
