@@ -19,7 +19,7 @@ from sizes import Size
 
 from tisslm import ops
 from tisslm.contracts import chunk_rows
-from tisslm.models.layers.chunks import CHUNK
+from tisslm.models.layers.linear import CHUNK
 from tisslm.models.layers.precision import Precision
 
 __all__ = ["Case", "cases", "in_double", "reduced"]

@@ -1,11 +1,12 @@
-"""Checkpoints: directories that are complete or not there, and verified before they are used.
+"""Checkpoints and run directories: a checkpoint is whole or absent, and verified before use.
 
 ``checkpoint-N/`` holds ``model.safetensors``, ``config.json`` (the model's shape),
 ``optimizer.safetensors``, ``trainer_state.json``, ``trainer.safetensors`` (the losses), the
 tokenizer when the run has one, and ``manifest.json`` with size and SHA-256 of each (``files``).
 Nothing is ever unpickled.
 
-What does not live here: what the states mean; their owners write and read them.
+The package does not interpret the states: their owners write and read them
+(``tisslm.training.snapshot``).
 """
 
 from __future__ import annotations
@@ -31,12 +32,10 @@ from tisslm.checkpoint.finding import (
     newest,
     resolve,
 )
-from tisslm.checkpoint.fitting import check_parameters
-from tisslm.checkpoint.litter import clean
 from tisslm.checkpoint.manifest import DamagedError, Manifest, Problem, read_manifest
-from tisslm.checkpoint.reading import read
+from tisslm.checkpoint.reading import check_parameters, read
 from tisslm.checkpoint.record import Checkpoint
-from tisslm.checkpoint.retention import Retention, prune
+from tisslm.checkpoint.retention import Retention, clean, prune
 from tisslm.checkpoint.tokenizer_files import read_tokenizer, tokenizer_files, tokenizer_state
 from tisslm.checkpoint.verification import problems, unlisted, verify
 from tisslm.checkpoint.writing import set_aside, write

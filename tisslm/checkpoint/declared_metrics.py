@@ -1,7 +1,7 @@
-"""What the parts of a run declare of their metrics, kept in the run directory.
+"""The metrics that the parts of a run declare, kept in a file of the run directory.
 
-Who looks at a run later has its files and not its parts: a report, ``tisslm top``, the search for
-the best checkpoint.
+The file is for everything that looks at a run later without having its parts: a report, ``tisslm
+top``, the search for the best checkpoint.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ _UNUSABLE = Refusal(
 
 
 def plain_declarations(metrics: Iterable[Metric]) -> dict[str, Any]:
-    """Return what the file holds."""
+    """Return the metrics as the JSON value that the file holds."""
     return {"metrics": [metric.plain() for metric in metrics]}
 
 
 def declared_metrics(run: Path, refusal: Refusal = _UNUSABLE) -> tuple[Metric, ...]:
-    """Return what the parts of a run have declared; nothing of a run that has no such file.
+    """Return the metrics that the parts of a run have declared; none if the run has no such file.
 
     Parameters
     ----------
     run : Path
-        Its directory.
+        The run directory.
     refusal : Refusal
+        Makes the exception for a file that cannot be used.
 
     Raises
     ------
     TissLMError
-        The refusal's, if the file cannot be used.
+        If the file cannot be used; ``refusal`` decides which.
     """
     path = run / DECLARED
     if not path.exists():

@@ -1,11 +1,11 @@
-"""The files of a checkpoint: how each is called, written and read, and which every one has.
+"""The files of a checkpoint: their names and formats, and which of them are required.
 
 Arrays are safetensors and everything else is JSON. A byte-pair tokenizer is written as the
 ``tokenizer.json`` of the Hugging Face library, and the file's name says which tokenizer reads it.
 Any other is ``tokenizer_state.json``, with its registered name.
 
-What does not live here: what the contents mean; the owners of the states give and take them
-(``tisslm.training.snapshot``), and may have files that are not in this list.
+The contents come from the owners of the states (``tisslm.training.snapshot``), which may have
+further files that are not in this list.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class File(ABC, Generic[T]):
 
     @abstractmethod
     def blocks(self, content: T) -> Iterable[Block]:
-        """Return the bytes of a content, piece by piece.
+        """Return the bytes of the file for a content, in blocks.
 
         Raises
         ------
@@ -76,38 +76,37 @@ class File(ABC, Generic[T]):
 
     @abstractmethod
     def read(self, folder: Path) -> T:
-        """Read the content from a checkpoint.
+        """Read the content of the file in a checkpoint's directory.
 
         Raises
         ------
         CheckpointError
-            If it is no such file.
+            If the file is missing or malformed.
         """
 
 
 @dataclass(frozen=True)
 class ArraysFile(File[Arrays]):
-    """Arrays by name, as safetensors.
+    """A file of named arrays, in the safetensors format.
 
     Attributes
     ----------
     called : str
-        What messages call one of its arrays, if updates compute them: then none that is not
-        finite is saved, and a replay compares them. "" where any number may be.
+        What messages call one of its arrays, if updates compute them: such arrays are saved only if
+        they are finite, and a replay compares them. "" where any number is valid.
     slots : bool
-        Whether that holds only for arrays that belong to a parameter (``<parameter>/<slot>``);
-        what others mean, their owner knows.
+        Whether this holds only for arrays that belong to a parameter (``<parameter>/<slot>``).
     """
 
     called: str = ""
     slots: bool = False
 
     def blocks(self, content: Arrays) -> Iterable[Block]:
-        """Return the bytes of the arrays, which are not copied."""
+        """Return the bytes of the arrays, without copying them."""
         return tensor_chunks(content, self.name)
 
     def read(self, folder: Path) -> Arrays:
-        """Return the arrays, each read from the file when it is asked for."""
+        """Return the arrays as a mapping that reads each one when it is accessed."""
         return TensorFile(folder / self.name)
 
     def computed(self, content: Arrays) -> Arrays:
@@ -136,12 +135,12 @@ class _Slots(Mapping[str, Array]):
 
 @dataclass(frozen=True)
 class JsonFile(File[Mapping[str, Any]]):
-    """Plain values in a table.
+    """A JSON file with one object.
 
     Attributes
     ----------
     size, values : int
-        The most bytes, and the most values, that are read.
+        Limits on the bytes and on the number of values that are read.
     allow_nan : bool
         Whether numbers may be NaN or infinite.
     """
@@ -151,7 +150,7 @@ class JsonFile(File[Mapping[str, Any]]):
     allow_nan: bool = False
 
     def blocks(self, content: Mapping[str, Any]) -> list[Block]:
-        """Return the text, which was read once: a checkpoint must not be lost by its form."""
+        """Return the JSON text, after parsing it once: what is saved must be readable."""
         text = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
         if len(text) > self.size:
             raise _UNREADABLE(self.name, f"expected at most {self.size} bytes, got {len(text)}")
@@ -159,7 +158,7 @@ class JsonFile(File[Mapping[str, Any]]):
         return [text]
 
     def read(self, folder: Path) -> Mapping[str, Any]:
-        """Return the values."""
+        """Return the object."""
         return read_json(
             folder / self.name, self.size, max_values=self.values, allow_nan=self.allow_nan
         )

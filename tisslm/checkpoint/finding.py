@@ -1,6 +1,6 @@
-"""From a path to the checkpoint that it means: the newest or the best that verifies.
+"""Resolving a path to a checkpoint: the named one, or the newest or best one that verifies.
 
-What does not live here: what verifying is (``verification``), and which are kept (``retention``).
+Checksums are compared in ``verification``; which checkpoints are kept is decided in ``retention``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _FOUNDING_NAME = re.compile(r"checkpoint_step_(\d+)(\.bin)?")
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint whose files were compared with its manifest.
+    """A checkpoint whose files agreed with its manifest when it was looked up.
 
     Attributes
     ----------
     path : Path
-        Its directory.
+        The checkpoint's directory.
     manifest : Manifest
     """
 
@@ -46,17 +46,17 @@ class Found:
     manifest: Manifest
 
 
-#: What stands for a checkpoint where one is asked for: a path, or one that was found before.
+#: A path that stands for a checkpoint, or a checkpoint that was found before.
 Where = str | Path | Found
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, oldest step first; their files are not looked at."""
+    """Return the checkpoints of a folder by ascending step, without verifying them."""
     return [path for path in reversed(_candidates(folder)) if has_manifest(path)]
 
 
 def newest(folder: Path) -> Path | None:
-    """Return the path of what ``find_newest`` finds."""
+    """Return the path of the checkpoint that ``find_newest`` finds."""
     found = find_newest(folder)
     return None if found is None else found.path
 
@@ -78,20 +78,19 @@ def find_newest(folder: Path) -> Found | None:
 
 
 def resolve(path: Where) -> Path:
-    """Return the path of what ``find`` finds."""
+    """Return the path of the checkpoint that ``find`` finds."""
     return find(path).path
 
 
 def find(path: Where) -> Found:
-    """Find the checkpoint that a path means, and verify it.
+    """Return the checkpoint that a path stands for, verified.
 
     Parameters
     ----------
     path : str, Path or Found
-        What was found before is returned as it is, and not verified again. A path is that of a
-        checkpoint; a folder of checkpoints or a run directory (the newest that verifies is
-        taken); ``RUN/best``; or the founding name ``checkpoint_step_N.bin``, which stands for
-        ``checkpoint-N``.
+        A ``Found`` is returned unchanged, and not verified again. A path may be a checkpoint; a
+        folder of checkpoints or a run directory, of which the newest checkpoint that verifies is
+        taken; ``RUN/best``; or the founding name ``checkpoint_step_N.bin`` for ``checkpoint-N``.
 
     Warns
     -----
@@ -177,13 +176,13 @@ def _by_metric(run: Path, metric: str = "", mode: str = "") -> tuple[Path, list[
 
 
 def directories(path: Path) -> list[Path]:
-    """Return every directory that is or was to be a checkpoint, by a path: what to verify.
+    """Return every directory at a path that is, or was to become, a checkpoint; none is verified.
 
     Parameters
     ----------
     path : Path
-        One of them, a folder of them, a run directory, or ``RUN/best``: the best by its metric,
-        damaged or not.
+        A checkpoint, a folder of checkpoints, a run directory, or ``RUN/best`` (the best by its
+        metric, damaged or not).
 
     Raises
     ------
@@ -204,13 +203,13 @@ def directories(path: Path) -> list[Path]:
 
 
 def _is_one(path: Path) -> bool:
-    """Tell whether a path is that of a checkpoint, whole or not, and not of a folder of them."""
+    """Return True for a checkpoint, whole or not; False for a folder of checkpoints."""
     by_content = (path / MANIFEST).exists() or (path / TRAINER.name).exists()
     return by_content or (step_of(path.name) is not None and path.is_dir())
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """Return what may be a checkpoint, newest step first; one put aside comes after its place."""
+    """Return possible checkpoints, newest step first; one put aside follows its replacement."""
     return [path for _, _, path in sorted(_named(folder), reverse=True)]
 
 
@@ -227,7 +226,7 @@ def _named(folder: Path) -> Iterator[tuple[int, bool, Path]]:
 
 
 def _first_whole(folder: Path, candidates: Iterable[Path]) -> Found | None:
-    """Return the first that verifies; warn of those before it."""
+    """Return the first candidate that verifies; warn of those before it."""
     damaged: list[DamagedError] = []
     for path in candidates:
         try:
@@ -254,7 +253,7 @@ def _passed_over(error: DamagedError, chosen: Path) -> str:
 
 
 def _folders(path: Path) -> list[Path]:
-    """Return where the checkpoints of a path may lie."""
+    """Return the folders in which the checkpoints of a path may lie."""
     own = str(_training(path).get("checkpoint_dir", ""))
     return [path, path / "checkpoints", *([path / own] if own else [])]
 

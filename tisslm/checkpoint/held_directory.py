@@ -1,7 +1,7 @@
-"""A directory by what it is: whether a name still leads to it, and where it is now.
+"""A directory that is tracked by identity: whether a name still leads to it, and where it is now.
 
-Whoever trains for days writes by names. When somebody renames the directory, removes it, or puts
-another one in its place, the same names make a second one that has half of the run.
+A long run writes by names. When somebody renames the directory, removes it, or puts another one in
+its place, the same names create a second directory that holds half of the run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ __all__ = ["HeldDirectory"]
 
 
 class HeldDirectory:
-    """A directory that was there once.
+    """An open handle on a directory, by which it is recognized under any name.
 
-    It stays open, so that no other gets its number, until nothing refers to this object.
+    The directory stays open while this object lives, so that its inode number is not given to
+    another.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ class HeldDirectory:
     Raises
     ------
     OSError
-        If it is not there, or no directory.
+        If the path does not exist, or is no directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,14 +35,14 @@ class HeldDirectory:
         weakref.finalize(self, _close, self._handle)
 
     def is_at(self, path: Path) -> bool:
-        """Tell whether a path leads to it."""
+        """Return True if a path leads to this directory."""
         try:
             return os.path.samestat(os.stat(path), os.fstat(self._handle))
         except OSError:
             return False
 
     def find(self) -> Path | None:
-        """Return where it is now, None if it was removed or cannot be found."""
+        """Return the current path of the directory; None if it was removed or cannot be found."""
         try:
             path = Path(f"/proc/self/fd/{self._handle}").readlink()
         except OSError:

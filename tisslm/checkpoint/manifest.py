@@ -1,10 +1,10 @@
-"""The manifest: which files a checkpoint has, their sizes and SHA-256, and what was measured there.
+"""The manifest of a checkpoint: its files, their sizes and SHA-256, and the metrics of its step.
 
 It is the last file that is written, and has a checksum of its own, so a directory with a valid
-manifest was written to the end. The text is a function of the values: a manifest that says the same
-in other characters is damaged, too.
+manifest was written to the end. The text is a function of the values: a manifest with the same
+values in other characters counts as damaged.
 
-What does not live here: whether the files are as it says (``verification``).
+Whether the files agree with it is checked in ``verification``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EXPECTED_GOT = re.compile(r"expected (.+?), got (.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one file, in words."""
+    """What is wrong with one file."""
 
     file: str
     expected: str
@@ -52,7 +52,7 @@ class Problem:
 
 
 class DamagedError(CheckpointError):
-    """A directory that does not verify.
+    """A checkpoint that does not verify.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class DamagedError(CheckpointError):
 
 @dataclass(frozen=True)
 class Damage(Refusal):
-    """A refusal that is damage of the checkpoint in whose directory a file lies.
+    """A factory of exceptions that report a file as damage of its checkpoint.
 
     Attributes
     ----------
@@ -106,13 +106,13 @@ _DAMAGE = Damage(what="a manifest")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says of itself.
+    """The contents of a manifest.
 
     Attributes
     ----------
     step : int
     files : dict of str to FileRecord
-        Every file but the manifest.
+        Every file except the manifest itself, by name.
     metrics : dict of str to float
         Finite values measured at this step, such as "eval/loss".
     """
@@ -142,7 +142,7 @@ def _text(value: Mapping[str, Any]) -> bytes:
 
 
 def has_manifest(folder: Path) -> bool:
-    """Tell whether a directory has a manifest that can be used; the files are not looked at."""
+    """Return True if a directory has a valid manifest; the other files are not looked at."""
     try:
         read_manifest(folder)
     except DamagedError:
@@ -156,7 +156,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     DamagedError
-        If there is none, or none that can be used.
+        If there is no manifest, or it is not valid.
     """
     path = folder / MANIFEST
     if not os.path.lexists(path):
@@ -187,7 +187,7 @@ def _bad(folder: Path, expected: str, got: str) -> DamagedError:
 
 
 def _check_version(folder: Path, value: Mapping[str, Any]) -> None:
-    """Name a later format, before its keys are taken for damage."""
+    """Raise an error for a later format, before its unknown keys are taken for damage."""
     version = value.get("format_version")
     if value.get("format") == FORMAT and type(version) is int and version != VERSION:
         got = show(version).strip("'") + (", of a newer TissLM" if version > VERSION else "")
@@ -195,7 +195,7 @@ def _check_version(folder: Path, value: Mapping[str, Any]) -> None:
 
 
 def _from_json(value: Mapping[str, Any]) -> Manifest:
-    """Take a manifest apart; what it cannot be is a ``ValueError`` or what Python raises."""
+    """Build a manifest from JSON; wrong values raise ``ValueError`` or Python's own errors."""
     files = {str(name): _record(name, record) for name, record in value["files"].items()}
     missing = [name for name in REQUIRED if name not in files]
     if missing:

@@ -1,10 +1,10 @@
-"""What the directories in a folder of checkpoints are called, and whose the unfinished ones are.
+"""Names of the directories in a folder of checkpoints, and whose the unfinished ones are.
 
 ``checkpoint-N`` is a checkpoint. ``.tmp-checkpoint-N-PID`` is being written, ``.tmp-old-...`` being
 deleted, and ``.tmp-aside-...`` is what another of the same step is about to replace: all three are
 litter once their process is dead.
 
-What does not live here: what a directory must hold to be a checkpoint (``manifest``).
+What a directory must hold to be a checkpoint is checked in ``manifest``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ASIDE = "aside-"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
 _TEMPORARY = re.compile(r"\.tmp-(old-|aside-|)checkpoint-(\d{1,18})-(\d{1,18})")
 
-#: Directories that this process works on now: its number alone may be that of a dead one.
+#: Directories that this process works on now. Its process id alone may be that of a dead process.
 _in_use: set[Path] = set()
 
 
@@ -51,30 +51,30 @@ class Temporary:
 
     @property
     def is_dead(self) -> bool:
-        """Whether nobody works on it any more."""
+        """True if the process that made it is gone."""
         if self.pid == os.getpid():
             return self.path.absolute() not in _in_use
         return is_of_a_dead_process(self.path, self.pid)
 
 
 def target(folder: Path, step: int) -> Path:
-    """Return the directory of the checkpoint of a step."""
+    """Return the path of the checkpoint of a step."""
     return folder / f"checkpoint-{step}"
 
 
 def temporary(path: Path, kind: str = "") -> Path:
-    """Return the name of this process for a checkpoint that it writes, deletes or replaces."""
+    """Return this process's temporary path for a checkpoint that it writes, deletes or replaces."""
     return path.with_name(f".tmp-{kind}{path.name}-{os.getpid()}")
 
 
 def step_of(name: str) -> int | None:
-    """Return the step in the name of a checkpoint, or None."""
+    """Return the step in a checkpoint's name, or None if it is no such name."""
     match = _CHECKPOINT.fullmatch(name)
     return None if match is None else int(match[1])
 
 
 def temporaries(folder: Path) -> Iterator[Temporary]:
-    """Yield the unfinished directories of a folder, of living processes, too."""
+    """Yield the unfinished directories of a folder, those of living processes included."""
     for path in sorted(folder.iterdir()):
         match = _TEMPORARY.fullmatch(path.name)
         if match:
@@ -83,7 +83,7 @@ def temporaries(folder: Path) -> Iterator[Temporary]:
 
 @contextlib.contextmanager
 def using(*paths: Path) -> Iterator[None]:
-    """Keep directories of this process from being taken for litter."""
+    """Mark paths of this process as in use, so that they are not removed as litter."""
     mine = {path.absolute() for path in paths}
     _in_use.update(mine)
     try:

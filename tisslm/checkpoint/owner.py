@@ -1,10 +1,9 @@
-"""One trainer per directory: the file that says which process works in it.
+"""One trainer per directory: a file that names the process which trains in it.
 
 ``.owner.json`` is created by whoever trains and removed at the end; its time is renewed as long as
 the process lives. A file whose process is gone is recognized and taken over.
 
-What does not live here: what tells one process from another (``system.process_identity``), and
-what the owner writes (``loop``, ``run``).
+Processes are told apart in ``system.process_identity``.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ __all__ = ["FILE", "Found", "Owner", "check_free", "owner_of"]
 
 FILE = ".owner.json"
 
-#: Seconds between two signs of life.
+#: Seconds between two renewals of the file.
 HEARTBEAT = 20.0
 
-#: Seconds without a sign of life after which an owner on another host counts as gone.
+#: Seconds without a renewal after which an owner on another host counts as gone.
 SILENCE = 300.0
 
-#: Seconds that a file may be without its contents: between creating and writing it.
+#: Seconds that a file may be empty, between being created and written.
 PATIENCE = 2.0
 
 
@@ -43,7 +42,7 @@ PATIENCE = 2.0
 
 
 def _why_stale(found: Identity, own: Identity, age: float) -> str:
-    """Return why the owner that a file names is gone, "" if it may be at work."""
+    """Return why the owner named by a file is gone; "" if it may still be running."""
     if found.host == own.host and found.boot != own.boot:
         return "its machine was started again since"
     if (found.boot, found.namespace) == (own.boot, own.namespace):
@@ -54,7 +53,7 @@ def _why_stale(found: Identity, own: Identity, age: float) -> str:
 
 
 def _age(path: Path) -> float:
-    """Return the seconds since a file's last sign of life, by the clock of its file system."""
+    """Return the seconds since a file was last renewed, by the clock of its file system."""
     with tempfile.TemporaryFile(dir=path.parent) as now:
         os.utime(now.fileno())
         return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
@@ -73,7 +72,7 @@ def _refusal(path: Path, found: Identity, own: Identity) -> ConfigError:
 
 
 def _look(path: Path, own: Identity) -> str | None:
-    """Return None if nobody owns a directory, or who did until it came to its end.
+    """Return None if a directory has no owner, and otherwise the owner that is gone, and why.
 
     Raises
     ------
@@ -98,11 +97,12 @@ def _look(path: Path, own: Identity) -> str | None:
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a directory in which another trainer is at work, before anything is read for a run.
+    """Raise an error if another trainer is at work in a directory.
 
     Raises
     ------
     ConfigError
+        If there is one.
     """
     path = folder / FILE
     if path.exists():
@@ -115,7 +115,7 @@ def check_free(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """Who a directory's file names.
+    """The owner that a directory's file names.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class Found:
     gone : bool
         Whether that process has come to its end for certain.
     age : float
-        Seconds since its last sign of life, by this machine's clock.
+        Seconds since the file was last renewed, by this machine's clock.
     began : float
         When it began to train, in seconds of ``time.time``; 0 if unknown.
     """
@@ -135,7 +135,7 @@ class Found:
 
 
 def owner_of(folder: Path) -> Found | None:
-    """Return who trains in a directory, None if nobody says so; nothing is written."""
+    """Return the owner that a directory's file names, None without one; nothing is written."""
     path = folder / FILE
     identity = Identity.read(path)
     try:
@@ -157,12 +157,12 @@ def owner_of(folder: Path) -> Found | None:
 
 
 class Owner:
-    """The right to train in a directory, for this process, for the duration of a ``with`` block.
+    """The right of this process to train in a directory, for the duration of a ``with`` block.
 
     Parameters
     ----------
     folder : Path
-        It exists.
+        An existing directory.
 
     Raises
     ------
@@ -229,21 +229,21 @@ class Owner:
         self._identity = own
 
     def move(self, folder: Path) -> None:
-        """Follow a directory that has another name by now."""
+        """Continue with a directory that has been renamed."""
         self.path = folder / FILE
 
     def is_ours(self) -> bool:
-        """Tell whether the file still names this process; to a forked child it is its parent's."""
+        """Return True if the file names this process; in a forked child it names the parent."""
         own = self._identity
         return own is not None and own.pid == os.getpid() and Identity.read(self.path) == own
 
     def confirm(self) -> None:
-        """Make sure that nobody has taken the directory over.
+        """Raise an error if another process has taken the directory over.
 
         Raises
         ------
         ConfigError
-            If somebody has; a file that was only deleted is no such sign.
+            If another process has; a file that was merely deleted does not count.
         """
         if not self.is_ours() and self.path.exists():
             found = Identity.read(self.path)
@@ -261,7 +261,7 @@ class Owner:
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process after the other look at a directory's owner, where the file system can."""
+    """Hold a lock on the directory, where the file system has locks, while looking at its owner."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: the contents of its files, and what was measured."""
+"""The contents of a checkpoint in memory: what its files hold, and the metrics of its step."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a run needs to go on.
+    """The contents of a checkpoint: everything that is needed to resume a run.
 
     The arrays may be views of the run's own, or copies that a thread writes later.
 
     Attributes
     ----------
     files : mapping of File
-        Contents: arrays by name, or plain JSON values. ``checkpoint[MODEL]`` is one of them.
+        The content of each file: arrays by name, or plain JSON values. ``checkpoint[MODEL]`` is
+        that of the file ``MODEL``.
     metrics : mapping of str to float
-        What was measured at this step, such as "eval/loss", by which the best are kept. A value
-        that is not finite is left out when it is written.
+        Values measured at this step, such as "eval/loss", by which the best are kept. Those that
+        are not finite are not written.
     """
 
     files: Mapping[File[Any], Any]
@@ -40,7 +41,7 @@ class Checkpoint:
         return content
 
     def arrays(self) -> Iterator[tuple[ArraysFile, Mapping[str, NDArray[Any]]]]:
-        """Yield the files of arrays with their contents."""
+        """Yield each file of arrays with its content."""
         for file, content in self.files.items():
             if isinstance(file, ArraysFile):
                 yield file, content

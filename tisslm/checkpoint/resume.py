@@ -1,8 +1,4 @@
-"""Which directory a run works in, what it goes on from, and what it keeps.
-
-What does not live here: the files of the directory (``run``), and whether a checkpoint can be used
-(``checkpoint``).
-"""
+"""The directory of a run, the checkpoint that it resumes from, and which checkpoints it keeps."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ from tisslm.system.strict_toml import read_toml
 
 __all__ = ["find_run", "keeping", "known_folder", "open_run", "was_begun"]
 
-#: Keys of ``[training]`` that may differ between a run and the one that goes on with it.
+#: Keys of ``[training]`` that may differ between a run and the one that resumes it.
 _NOT_COMPARED = (
     "resume",
     "resume_from",
@@ -57,9 +53,9 @@ _NOT_COMPARED = (
 def open_run(
     config: TrainingConfig, settings: Mapping[str, Any]
 ) -> tuple[RunDirectory, Found | None]:
-    """Return the directory of a run, and the checkpoint that it goes on from, if any.
+    """Return the directory of a run, and the checkpoint that it resumes from, if any.
 
-    Without ``output_dir``, a run goes on in the directory that its checkpoint lies in.
+    A run without ``output_dir`` that resumes writes to the directory that its checkpoint lies in.
 
     Parameters
     ----------
@@ -73,7 +69,7 @@ def open_run(
         If the checkpoint that ``resume`` names is not there or damaged, or the run has
         checkpoints and none that verifies.
     ConfigError
-        If ``resume="auto"`` would start a run over whose checkpoints are in another folder.
+        If ``resume="auto"`` would begin a run anew although it has checkpoints in another folder.
     """
     target, folder = config.resume_target, known_folder(config, settings)
     saved: Found | None = None
@@ -92,7 +88,7 @@ def open_run(
 
 
 def _refuse_new_folder(run: RunDirectory) -> None:
-    """Make sure that a run without a checkpoint has none where its configuration had them."""
+    """Raise an error if a run without a checkpoint had checkpoints in another folder before."""
     try:
         found = read_toml(run.path / CONFIG, CHECKPOINT).get("training")
     except CheckpointError:
@@ -109,7 +105,7 @@ def _refuse_new_folder(run: RunDirectory) -> None:
 
 
 def known_folder(config: TrainingConfig, settings: Mapping[str, Any]) -> str:
-    """Return the directory of a run as far as it is known before any checkpoint is read, or "".
+    """Return the directory of a run if it is known before a checkpoint is read, otherwise "".
 
     Parameters
     ----------
@@ -132,7 +128,7 @@ def keeping(config: TrainingConfig, evaluates: bool, own: Sequence[Metric] = ())
     evaluates : bool
         Whether the run has validation data.
     own : sequence of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
 
     Raises
     ------
@@ -156,15 +152,17 @@ def keeping(config: TrainingConfig, evaluates: bool, own: Sequence[Metric] = ())
 
 
 def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Path | None:
-    """Return the newest run in ``runs/`` of this name and configuration that has a checkpoint.
+    """Return the newest run in ``runs/`` with this name and configuration that has a checkpoint.
 
-    If none has, the newest that was interrupted before its first one.
+    If none has a checkpoint, the newest such run that was interrupted before its first one is
+    returned.
 
     Parameters
     ----------
     name : str
     settings : mapping
-        The resolved configuration; where a run goes on from and writes to is not compared.
+        The resolved configuration. Keys that say where a run resumes from or writes to are not
+        compared.
     checkpoint_dir : str
     """
     wanted, empty = _comparable(settings), None
@@ -181,12 +179,12 @@ def find_run(name: str, settings: Mapping[str, Any], checkpoint_dir: str) -> Pat
 
 
 def was_begun(run: RunDirectory, settings: Mapping[str, Any]) -> bool:
-    """Tell whether a run of this configuration was killed in a directory before a checkpoint.
+    """Return True if a run of this configuration was killed in a directory before a checkpoint.
 
     Parameters
     ----------
     run : RunDirectory
-        A run that was not killed has a summary: what it has written may be all that is wanted.
+        A run that ended by itself has a summary, and gives False.
     settings : mapping
         The resolved configuration, compared as ``find_run`` does.
     """

@@ -1,7 +1,4 @@
-"""Which checkpoints of a run are kept.
-
-What does not live here: how one is deleted (``litter``), and what is measured (the run).
-"""
+"""Which checkpoints of a run are kept; deleting the others, and what dead processes have left."""
 
 from __future__ import annotations
 
@@ -10,29 +7,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tisslm.checkpoint.litter import delete
-from tisslm.checkpoint.manifest import DamagedError, Manifest, read_manifest
-from tisslm.checkpoint.naming import step_of
+from tisslm.checkpoint.manifest import MANIFEST, DamagedError, Manifest, read_manifest
+from tisslm.checkpoint.naming import (
+    ASIDE,
+    OLD,
+    Temporary,
+    step_of,
+    target,
+    temporaries,
+    temporary,
+    using,
+)
+from tisslm.checkpoint.verification import verify
 from tisslm.config.metrics import resolve_mode
 from tisslm.system.durable import DISK, Disk
 
-__all__ = ["Retention", "by_metric", "prune"]
+__all__ = ["Retention", "by_metric", "clean", "delete", "prune"]
 
 Listed = Sequence[tuple[Path, Manifest]]
 
 
 @dataclass(frozen=True)
 class Retention:
-    """What is kept; a checkpoint that any of these wants stays.
+    """The rules by which checkpoints are kept; one that satisfies any rule stays.
 
     Attributes
     ----------
     newest : int
-        The newest so many; 0 keeps all.
+        How many of the newest to keep; 0 keeps all.
     best : int
-        So many with the best values of ``metric``.
+        How many with the best values of ``metric`` to keep.
     every : int
-        Those of steps that this divides; 0: none for that reason.
+        Checkpoints whose step is a multiple of it are kept; 0 switches this off.
     metric : str
     mode : {"auto", "min", "max"}
         Whether less or more is better.
@@ -46,7 +52,7 @@ class Retention:
 
 
 def by_metric(listed: Listed, metric: str, mode: str) -> list[Path]:
-    """Return the checkpoints that have a metric, best first; of equal ones, the earlier first."""
+    """Return the checkpoints that have a metric, best first, and ties by ascending step."""
     sign = -1.0 if resolve_mode(metric, mode) == "max" else 1.0
     found = [
         (sign * manifest.metrics[metric], manifest.step, path)
@@ -57,19 +63,18 @@ def by_metric(listed: Listed, metric: str, mode: str) -> list[Path]:
 
 
 def prune(folder: Path, retention: Retention, written: Path, *, disk: Disk = DISK) -> None:
-    """Delete the checkpoints of a folder that nothing keeps.
+    """Delete the checkpoints of a folder that no rule keeps.
 
-    ``written``, the newest in time, stays whatever its number: it was complete a moment ago, so
-    there is always one. Directories without a valid manifest are not touched.
-
-    What cannot be deleted now is tried again after the next save.
+    ``written``, the latest one, stays whatever its step: it was complete a moment ago, so there is
+    always one. Directories without a valid manifest are not touched. A checkpoint that cannot be
+    deleted now is tried again after the next save.
 
     Parameters
     ----------
     folder : Path
     retention : Retention
     written : Path
-        What ``write`` has returned just now.
+        The checkpoint that ``write`` has just returned.
     disk : Disk
     """
     if retention.newest == 0:
@@ -80,7 +85,7 @@ def prune(folder: Path, retention: Retention, written: Path, *, disk: Disk = DIS
 
 
 def _unwanted(listed: Listed, retention: Retention, written: Path) -> list[Path]:
-    """Return what nothing keeps, oldest step first."""
+    """Return the checkpoints that no rule keeps, by ascending step."""
     others = [path for path, _ in listed if path != written]
     kept = {written, *others[max(0, len(others) - retention.newest + 1) :]}
     kept.update(by_metric(listed, retention.metric, retention.mode)[: retention.best])
@@ -91,7 +96,7 @@ def _unwanted(listed: Listed, retention: Retention, written: Path) -> list[Path]
 
 
 def _listed(folder: Path) -> list[tuple[Path, Manifest]]:
-    """Return the checkpoints with their manifests, oldest step first."""
+    """Return the checkpoints with their manifests, by ascending step."""
     found, entries = [], []
     with contextlib.suppress(OSError):
         entries = list(folder.iterdir())
@@ -100,3 +105,56 @@ def _listed(folder: Path) -> list[tuple[Path, Manifest]]:
             with contextlib.suppress(DamagedError):
                 found.append((path, read_manifest(path)))
     return sorted(found, key=lambda item: item[1].step)
+
+
+def delete(path: Path, disk: Disk = DISK) -> None:
+    """Delete a checkpoint; it is renamed first, so that a half-deleted one is never found."""
+    doomed = temporary(path, OLD)
+    with using(doomed):
+        if doomed.exists():  # of a process that was killed with the same number
+            disk.remove(doomed, first=MANIFEST)
+        disk.rename(path, doomed)
+        disk.remove(doomed, first=MANIFEST)
+
+
+def clean(folder: Path, disk: Disk = DISK) -> None:
+    """Remove unfinished directories of dead processes, and restore a checkpoint put aside.
+
+    What cannot be removed costs space and never the run. Call it where no other process writes
+    to the folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Need not exist.
+    disk : Disk
+    """
+    if not folder.is_dir():
+        return
+    for found in list(temporaries(folder)):
+        if found.is_dead:
+            with contextlib.suppress(OSError):
+                if found.kind != ASIDE or _is_replaced(found, disk):
+                    disk.remove(found.path, first=MANIFEST)
+
+
+def _is_replaced(found: Temporary, disk: Disk) -> bool:
+    """Return True if a checkpoint that was put aside is not needed; if it is, put it back."""
+    successor = target(found.path.parent, found.step)
+    if successor.is_dir():
+        if _is_whole(successor):
+            disk.sync_directory(found.path.parent)  # the process may have died before it did
+            return True
+        if not _is_whole(found.path):
+            return True
+        delete(successor, disk)
+    disk.rename(found.path, successor)
+    return False
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        verify(path)
+    except DamagedError:
+        return False
+    return True

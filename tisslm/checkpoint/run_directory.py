@@ -1,7 +1,6 @@
-"""The directory of a run: its name, its configuration, its summary, its checkpoints' folder.
+"""The directory of a run: its name, configuration, summary, and folder of checkpoints.
 
-What does not live here: which directory a run takes (``resume``), what a checkpoint contains,
-and the metrics that sinks write.
+Which directory a run takes is decided in ``resume``.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ from tisslm.system.durable import replacing
 
 __all__ = ["CONFIG", "ENVIRONMENT", "METRICS", "SUMMARY", "RunDirectory", "metrics_file"]
 
-#: Bytes that a directory must take before a run begins in it: its small files.
+#: Free bytes that a directory needs before a run begins in it, for its small files.
 ROOM = 8192
 
 
 def metrics_file(directory: Path, config: Mapping[str, Any]) -> Path:
-    """Return where the sink ``jsonl`` of a run writes, which may not be there.
+    """Return the path of a run's metrics.jsonl, as its configuration has it; it may not exist.
 
     Parameters
     ----------
     directory : Path
-        Of the run.
+        The run directory.
     config : mapping
-        Its configuration as a file has it; what is no path in it is not believed.
+        The run's configuration as read from its file; a value that is no path is ignored.
     """
     log = config.get("log")
     options = log.get("jsonl") if isinstance(log, Mapping) else None
@@ -48,7 +47,7 @@ def metrics_file(directory: Path, config: Mapping[str, Any]) -> Path:
 
 
 class RunDirectory:
-    """Where a run writes; made at the first write.
+    """The directory that a run writes to, created at the first write.
 
     Parameters
     ----------
@@ -61,9 +60,9 @@ class RunDirectory:
     Attributes
     ----------
     made : bool
-        Whether it is there and this run's.
+        Whether the directory exists and belongs to this run.
     known : set of str
-        The checkpoints that were there when the run was opened, and those it has written.
+        Names of the checkpoints that were there when the run was opened, and of later ones.
     """
 
     def __init__(self, path: str | Path, name: str, checkpoint_dir: str = "checkpoints") -> None:
@@ -115,7 +114,7 @@ class RunDirectory:
         )
 
     def confirm(self) -> None:
-        """Make sure that the directory still has its name: who writes by names asks before.
+        """Raise an error if the directory has no longer its name; called before writing by name.
 
         Raises
         ------
@@ -133,14 +132,14 @@ class RunDirectory:
         return "replaced by another one" if os.path.lexists(self.path) else "removed"
 
     def recover(self) -> bool:
-        """Go where the directory is now, or make it anew; tell whether either can be done.
+        """Follow a renamed directory, or create it anew; return whether either was possible.
 
-        What is found in its place is another's, and is left as it is.
+        A directory that was put in its place belongs to somebody else, and is not touched.
 
         Raises
         ------
         ConfigError
-            If it cannot be made.
+            If it cannot be created.
         """
         now = None if self._held is None else self._held.find()
         if now is not None:
@@ -152,19 +151,19 @@ class RunDirectory:
         return True
 
     def clean(self) -> None:
-        """Remove what processes that were killed have left half written; the owner may."""
+        """Remove unfinished files of processes that were killed; only the owner may call it."""
         for folder, pattern in ((self.path, ".tmp-*"), (self.checkpoints, ".tmp-probe-*")):
             for path in folder.glob(pattern):
                 with contextlib.suppress(OSError):
                     path.unlink()
 
     def refuse_strangers(self) -> None:
-        """Make sure that no other process has saved here since the run was opened.
+        """Raise an error if another process has saved here since the run was opened.
 
         Raises
         ------
         ConfigError
-            If one has: this run would go on from a state that is out of date.
+            If one has, because this run would then continue from an outdated state.
         """
         found = {path.name for path in list_checkpoints(self.checkpoints)} - self.known
         if found:
@@ -188,16 +187,16 @@ class RunDirectory:
             raise self._refusal(error) from error
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
-        """Write ``environment.json``; a disk that refuses it is told, and is no reason to fail."""
+        """Write ``environment.json``; if the disk refuses it, warn and go on."""
         self._write_json(ENVIRONMENT, facts)
 
     def write_declared(self, metrics: Sequence[Metric]) -> None:
-        """Write what parts declare of their metrics, if they do, for those who look later."""
+        """Write the metrics that parts declare, if there are any."""
         if metrics:
             self._write_json(DECLARED, plain_declarations(metrics))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write ``summary.json``; a disk that refuses it is told, and is no reason to fail."""
+        """Write ``summary.json``; if the disk refuses it, warn and go on."""
         self._write_json(SUMMARY, summary)
 
     def _write_json(self, name: str, facts: Mapping[str, Any]) -> None:
@@ -213,7 +212,7 @@ class RunDirectory:
 
 
 def _free_path(name: str) -> Path:
-    """Return ``runs/<name>-<time>``, numbered if that exists."""
+    """Return ``runs/<name>-<time>``, with a number if that exists."""
     base = Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     path, number = base, 2
     while path.exists():

@@ -1,4 +1,4 @@
-"""What the files in the directory of a run are called."""
+"""Names of the files in a run directory."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ CONFIG = "config.resolved.toml"
 SUMMARY = "summary.json"
 ENVIRONMENT = "environment.json"
 
-#: What the sink ``jsonl`` calls its file.
+#: The file of the sink ``jsonl``.
 METRICS = "metrics.jsonl"

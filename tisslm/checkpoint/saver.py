@@ -1,12 +1,9 @@
-"""Writing checkpoints while training waits, or behind its back.
+"""Writing checkpoints, either while training waits or in a background thread.
 
-A ``Saver`` is handed the state of a run and writes it by a function that it was given. The direct
-one returns when the checkpoint is on disk. The background one copies every array into memory of
-its own, which was taken before the first step, and lets a thread write the copy; training goes on
-after the time of one memory copy. Both write the same bytes.
-
-What does not live here: the files (``checkpoint``), when one is written, and what happens when
-writing fails (``loop``).
+A ``Saver`` takes the state of a run and writes it with a function that it was given. The direct
+one returns when the checkpoint is on disk. The background one copies every array to memory that it
+allocated before the first step, and a thread writes the copy: training waits for one copy in memory
+only. Both write the same bytes.
 """
 
 from __future__ import annotations
@@ -40,27 +37,27 @@ Arrays = Mapping[str, NDArray[Any]]
 #: Writes the checkpoint of a step and returns its directory.
 Write = Callable[[int, Checkpoint], Path]
 
-#: Bytes per second that writing is taken to reach before anything was written.
+#: Bytes per second that writing is assumed to reach before the first save.
 ASSUMED_SPEED = 100e6
 
 
 def is_failed_write(error: BaseException) -> bool:
-    """Tell a disk that is full, broken or not to be written from any other error."""
+    """Return True if an error means that a disk is full, broken or read-only."""
     return isinstance(error.__cause__, OSError)
 
 
 class Saver(ABC):
-    """Writes the checkpoints of a run, one after the other.
+    """The base class of savers, which write the checkpoints of a run one after the other.
 
     Parameters
     ----------
     write : callable
-        ``write(step, checkpoint)`` makes it durable and returns its directory.
+        ``write(step, checkpoint)`` writes it durably and returns its directory.
 
     Attributes
     ----------
     failures : int
-        How many of the last checkpoints in a row could not be written.
+        How many checkpoints in a row, up to the last, could not be written.
     """
 
     def __init__(self, write: Write) -> None:
@@ -70,7 +67,7 @@ class Saver(ABC):
 
     @abstractmethod
     def save(self, step: int, found: Checkpoint) -> None:
-        """Save a state; when this returns, its arrays may change.
+        """Save a state; once this has returned, its arrays may change.
 
         Raises
         ------
@@ -79,7 +76,7 @@ class Saver(ABC):
         """
 
     def wait(self) -> None:  # noqa: B027 (nothing to wait for)
-        """Return when nothing is being written.
+        """Wait until nothing is being written.
 
         Raises
         ------
@@ -88,11 +85,11 @@ class Saver(ABC):
         """
 
     def expected_seconds(self, nbytes: int) -> float:
-        """Return how long saving so many bytes will take, by the slowest save so far."""
+        """Return the expected seconds of saving ``nbytes``, by the slowest save so far."""
         return self._longest or nbytes / ASSUMED_SPEED
 
     def write_now(self, step: int, found: Checkpoint) -> Path:
-        """Write while the caller waits, after what is being written, and return the directory.
+        """Write while the caller waits, after any write in progress, and return the directory.
 
         Raises
         ------
@@ -113,7 +110,7 @@ class Saver(ABC):
 
 @final
 class DirectSaver(Saver):
-    """Writes while training waits."""
+    """A saver that writes while training waits."""
 
     def save(self, step: int, found: Checkpoint) -> None:
         """Write the checkpoint."""
@@ -121,7 +118,7 @@ class DirectSaver(Saver):
 
 
 class CheckpointCopy:
-    """Room for copies of a run's states, taken when it is made.
+    """Memory for a copy of a run's state, allocated when this object is made.
 
     Parameters
     ----------
@@ -134,11 +131,11 @@ class CheckpointCopy:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the copy."""
+        """The bytes of the copy."""
         return sum(copy.nbytes for copy in self._copies.values())
 
     def take(self, found: Checkpoint) -> Checkpoint:
-        """Return a copy of a state that shares nothing which changes; good until the next."""
+        """Return a copy of a state that shares no mutable data; valid until the next call."""
         copies = {file: self._take_arrays(file, arrays) for file, arrays in found.arrays()}
         files = {
             file: copies[file] if file in copies else _plain_copy(content)
@@ -154,7 +151,7 @@ class CheckpointCopy:
 
 @final
 class BackgroundSaver(Saver):
-    """Copies, and writes in a thread; a save waits until the one before it is written.
+    """A saver that copies the state and writes in a thread; a save waits for the one before it.
 
     Parameters
     ----------
@@ -172,11 +169,11 @@ class BackgroundSaver(Saver):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the copy."""
+        """The bytes of the copy."""
         return self._copy.nbytes
 
     def save(self, step: int, found: Checkpoint) -> None:
-        """Copy the state and begin to write it."""
+        """Copy the state and start writing the copy."""
         self.wait()
         copy = self._copy.take(found)
         self._thread = threading.Thread(
@@ -185,7 +182,7 @@ class BackgroundSaver(Saver):
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the thread, and raise what it could not."""
+        """Wait for the thread, and raise the error of its write, if any."""
         if self._thread is not None:
             self._thread.join()  # a signal may end it: then the next one waits for this thread
         self._thread = None
@@ -194,7 +191,7 @@ class BackgroundSaver(Saver):
             raise error
 
     def expected_seconds(self, nbytes: int) -> float:
-        """Return how long it takes until the next state is on disk, behind one on its way."""
+        """Return the expected seconds until the next state is on disk, after one in progress."""
         once = super().expected_seconds(nbytes)
         return once if self._thread is None or not self._thread.is_alive() else 2 * once
 
@@ -211,7 +208,7 @@ def make_saver(write: Write, like: Checkpoint, *, background: bool) -> Saver:
 
 
 def _plain_copy(value: Any) -> Any:
-    """Copy nested tables and lists; a long list of numbers in one go."""
+    """Copy nested tables and lists; a long list of numbers is copied as a whole."""
     if isinstance(value, Mapping):
         return {key: _plain_copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
 """The tokenizer of a checkpoint: its registered name and state, in one of two files.
 
-What does not live here: building a tokenizer from them (``tisslm.workflows.load_model``).
+It is built from them in ``tisslm.workflows.load_model``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HF_NAME, HF_KEY = "bpe", "tokenizer"
 
 
 def tokenizer_state(tokenizer: Tokenizer | None, registry: Registry) -> dict[str, Any] | None:
-    """Describe a tokenizer by its registered name; None if there is none, or none of that class."""
+    """Return the registered name and the state of a tokenizer, None if it has no such name."""
     if tokenizer is None:
         return None
     for part in registry.entries("tokenizer"):
@@ -41,12 +41,12 @@ def tokenizer_state(tokenizer: Tokenizer | None, registry: Registry) -> dict[str
 
 
 def tokenizer_files(described: Mapping[str, Any] | None) -> dict[File[Any], Mapping[str, Any]]:
-    """Return the file that a description of a tokenizer becomes, and its content.
+    """Return the file for a tokenizer's description, with its content.
 
     Parameters
     ----------
     described : mapping or None
-        ``{"name": ..., "state": ...}``; None becomes no file.
+        ``{"name": ..., "state": ...}``; for None the result is empty.
     """
     if described is None:
         return {}
@@ -57,7 +57,7 @@ def tokenizer_files(described: Mapping[str, Any] | None) -> dict[File[Any], Mapp
 
 
 def read_tokenizer(found: Checkpoint) -> Mapping[str, Any] | None:
-    """Return the description of a checkpoint's tokenizer, None if it has none."""
+    """Return the description of a checkpoint's tokenizer; None if it has none."""
     if HF_TOKENIZER in found.files:
         return {"name": HF_NAME, "state": {HF_KEY: found[HF_TOKENIZER]}}
     return found.files.get(TOKENIZER)

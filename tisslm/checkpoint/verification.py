@@ -1,10 +1,7 @@
-"""Whether the files of a checkpoint are what its manifest says: sizes and SHA-256.
+"""Verifying a checkpoint: comparing its files with the sizes and SHA-256 of its manifest.
 
-Files are hashed by several threads. Nothing is remembered: who has verified a checkpoint hands on
-its manifest (``finding.Found``).
-
-What does not live here: the manifest's own text (``manifest``), and what to do about damage
-(``finding``).
+Files are hashed by several threads. Results are not cached: a caller that has verified a checkpoint
+hands on a ``finding.Found``. What follows from damage is decided in ``finding``.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ def verify(folder: Path) -> Manifest:
     Raises
     ------
     DamagedError
-        If it is no checkpoint, or a file is not what it was when it was written.
+        If it is no checkpoint, or a file has changed since it was written.
     """
     manifest = read_manifest(folder)
     for problem in _compare(folder, manifest):
@@ -46,7 +43,7 @@ def verify(folder: Path) -> Manifest:
 
 
 def problems(folder: Path) -> list[Problem]:
-    """Return all that is wrong with a checkpoint, hashing every file anew."""
+    """Return everything that is wrong with a checkpoint, hashing every file."""
     try:
         manifest = read_manifest(folder)
     except DamagedError as error:
@@ -69,7 +66,7 @@ def _compare(folder: Path, manifest: Manifest) -> list[Problem]:
 
 
 def _check(path: Path, record: FileRecord) -> Problem | None:
-    """Compare one file: its size first, which costs nothing."""
+    """Compare one file with its record, the size first because it costs nothing."""
     expected = f"a file of {record.size} bytes"
     if not os.path.lexists(path):
         return Problem(path.name, expected, "none")
@@ -88,5 +85,5 @@ def _check(path: Path, record: FileRecord) -> Problem | None:
 
 
 def unlisted(folder: Path, manifest: Manifest) -> list[str]:
-    """Return the names in a checkpoint that its manifest lacks: nothing ever reads them."""
+    """Return the names in a checkpoint's directory that its manifest lacks; they are never read."""
     return sorted(set(os.listdir(folder)) - {MANIFEST, *manifest.files})

@@ -1,4 +1,4 @@
-"""The protocol of a save: after a kill, an error or a power failure at any point, a checkpoint.
+"""Writing a checkpoint: a kill, an error or a power failure at any point leaves a whole one.
 
 0. Parameters that are not finite are refused.
 1. Litter of dead processes is removed.
@@ -8,10 +8,9 @@
 5. The folder is synced. Only then is anything older deleted (``retention``).
 
 If ``checkpoint-N`` is there, it steps aside before 4 and is deleted after 5. In between, whoever
-looks for it finds it aside (``finding``), and the next save puts it back (``litter``).
+looks for it finds it aside (``finding``), and the next save puts it back (``retention``).
 
-What does not live here: single operations (``system.durable``), and what is in the files
-(``files``).
+The operations on the disk are in ``system.durable``; what the files hold is in ``files``.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ import math
 from itertools import takewhile
 from pathlib import Path
 
-from tisslm.checkpoint.litter import clean
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, render
 from tisslm.checkpoint.naming import ASIDE, step_of, target, temporary, using
 from tisslm.checkpoint.record import Checkpoint
+from tisslm.checkpoint.retention import clean
 from tisslm.errors import CheckpointError
 from tisslm.memory.finite import check_finite
 from tisslm.system.durable import DISK, Disk
@@ -42,18 +41,18 @@ def write(
     within: Path | None = None,
     disk: Disk = DISK,
 ) -> Path:
-    """Write ``folder/checkpoint-<step>``; an old one of that name is replaced at the end.
+    """Write the checkpoint ``folder/checkpoint-<step>``; one of that name is replaced at the end.
 
-    May be called from a thread; two threads must not write to the same folder at once.
+    It may be called from a thread; two threads must not write to the same folder at once.
 
     Parameters
     ----------
     folder : Path
-        Made if it is missing.
+        Created if it is missing.
     step : int
     checkpoint : Checkpoint
     within : Path, optional
-        A directory above the folder that is never made: where it is gone, nothing is written.
+        A directory above the folder that is never created: if it is gone, nothing is written.
     disk : Disk
 
     Returns
@@ -66,8 +65,8 @@ def write(
     NonFiniteError
         If a parameter, or a slot of the optimizer for one, is not finite; nothing was written.
     CheckpointError
-        If it cannot be written; checkpoints that were there before are untouched. The error of
-        the operating system is its ``__cause__``.
+        If it cannot be written; earlier checkpoints are untouched. The error of the operating
+        system is its ``__cause__``.
     """
     place = target(folder, step)
     for file, arrays in checkpoint.arrays():
@@ -92,7 +91,7 @@ def write(
 
 
 def _make_folder(folder: Path, within: Path | None, disk: Disk) -> None:
-    """Make the folder if it is missing, and have its name on the disk before the first save."""
+    """Create the folder if it is missing, and sync its entry before the first save."""
     clean(folder, disk)
     above = takewhile(lambda path: path != within, (folder, *folder.parents))
     missing = [path for path in above if not path.exists()]
@@ -116,10 +115,10 @@ def _fill(new: Path, step: int, checkpoint: Checkpoint, disk: Disk) -> None:
 
 
 def _commit(new: Path, place: Path, aside: Path, disk: Disk) -> None:
-    """Give a complete directory its name.
+    """Rename a complete directory to its final name.
 
-    If the last fsync fails, nothing is taken back: the new checkpoint is complete, and what stood
-    there stays aside, so whichever of the two names the disk keeps, one is whole.
+    If the last fsync fails, nothing is undone: the new checkpoint is complete, and the one it
+    replaces stays aside, so whichever of the two names the disk keeps, one is whole.
     """
     replaces = place.exists()
     if replaces:
@@ -136,18 +135,18 @@ def _commit(new: Path, place: Path, aside: Path, disk: Disk) -> None:
 
 
 def _discard(path: Path, disk: Disk) -> None:
-    """Remove a directory that is needed no more; a leftover costs space, never the run."""
+    """Remove a directory that is no longer needed; failure costs space and never the run."""
     with contextlib.suppress(OSError):
         if path.exists():
             disk.remove(path, first=MANIFEST)
 
 
 def set_aside(folder: Path, step: int, *, disk: Disk = DISK) -> list[Path]:
-    """Rename the checkpoints later than ``step``, which a run that starts there will not pass.
+    """Rename the checkpoints of a folder that are later than ``step``.
 
-    They are of another run in the same directory, or of a future that is being replaced, or
-    damaged. Nothing is deleted: ``checkpoint-N`` becomes ``superseded-checkpoint-N``, numbered if
-    that exists.
+    They belong to another run in the same directory, or to steps that are being replaced, or are
+    damaged; a run that starts at ``step`` would meet them. Nothing is deleted: ``checkpoint-N``
+    becomes ``superseded-checkpoint-N``, numbered if that exists.
 
     Returns
     -------

@@ -1,7 +1,6 @@
-"""What ``tisslm doctor`` finds out: facts in nested tables, and problems as sentences.
+"""The facts that ``tisslm doctor`` prints, in nested tables, and the problems, as sentences.
 
-Every function works on a broken installation, too; what cannot be found out is left out.
-What does not live here: how the facts are shown (``doctor``).
+Every function works on a broken installation, too; facts that cannot be determined are left out.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Facts = dict[str, Any]
 
 
 def examine() -> Facts:
-    """Return everything, by section; the last one is the list of problems."""
+    """Return all facts by section; the last section is the list of problems."""
     problems: list[str] = []
     sections: dict[str, Callable[[list[str]], Any]] = {
         "versions": _versions,
@@ -114,7 +113,7 @@ def _kernels(problems: list[str]) -> Facts:
 
 
 def _blas(problems: list[str]) -> list[Facts]:
-    """Describe each BLAS pool: its threads now, and when the limit of training is on."""
+    """Describe each BLAS pool: its threads now, and while the limit of training is on."""
     try:
         for module in ("numpy", "scipy.linalg.cython_blas"):
             import_module(module)
@@ -178,7 +177,7 @@ def _read(path: Path) -> str:
 
 
 def _plugins(problems: list[str]) -> Facts:
-    """List the distributions that provide parts, by what they provide; broken ones are problems."""
+    """List the distributions that provide parts, with those parts; broken ones are problems."""
     from tisslm.registry.hookspecs import KINDS
 
     try:

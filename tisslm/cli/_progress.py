@@ -1,7 +1,4 @@
-"""How far a long reading of text has come: a bar on a terminal, lines elsewhere; on stderr.
-
-What does not live here: what is done with the text.
-"""
+"""Progress of reading a long text, on stderr: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,14 +22,14 @@ INTERVAL = 10.0
 
 @final
 class TextProgress:
-    """Show bytes of text read, their rate, and a few words; a context manager.
+    """Show the bytes of text read, their rate, and a few words; a context manager.
 
     Parameters
     ----------
     what : str
-        What is done, in a word.
+        What is being done, in one word.
     total : int
-        Bytes of all the text, 0 if that is not known.
+        Bytes of the whole text, 0 if unknown.
     """
 
     def __init__(self, what: str, total: int) -> None:
@@ -57,7 +54,7 @@ class TextProgress:
             self._bar.stop()
 
     def update(self, n_bytes: int, words: str) -> None:
-        """Show that ``n_bytes`` of text are done; a line at most every ten seconds."""
+        """Show that ``n_bytes`` of text are done; without a terminal, at most every ten seconds."""
         now = time.monotonic()
         rate = f"{n_bytes / 1e6 / max(now - self._begun, 1e-9):.1f} MB/s"
         if self._bar is not None and self._task is not None:
@@ -93,7 +90,7 @@ class TextProgress:
 
 
 def plain_bytes(paths: Iterable[Path]) -> int:
-    """Return the bytes of text files, 0 if one is a folder or holds its text in another form."""
+    """Return the total bytes of text files; 0 if one is a folder or is not plain text."""
     total = 0
     for path in paths:
         if not path.is_file() or path.suffix in (".gz", ".zst", ".jsonl"):

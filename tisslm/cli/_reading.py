@@ -1,6 +1,6 @@
 """Options of the commands that read text files.
 
-What does not live here: reading them (``tisslm.datasets.sources``).
+The files are read in ``tisslm.datasets.sources``.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ OnBadRecord = Annotated[
 def read_options(
     text_field: str, document_separator: str, bad_records: str, registry: Registry
 ) -> ReadOptions:
-    r"""Return how text is read; ``\n`` and ``\t`` in a separator are a line's end and a tab.
+    r"""Return how text is read; in a separator, ``\n`` is a line feed and ``\t`` a tab.
 
     Raises
     ------
     ConfigError
-        If ``bad_records`` is another word.
+        If ``bad_records`` is none of its choices.
     """
     if bad_records not in ("error", "skip"):
         raise ConfigError(f"--bad-records: expected error or skip, got {bad_records!r}")
@@ -61,12 +61,12 @@ def read_options(
 
 
 def key_values(option: str, texts: Iterable[str]) -> dict[str, object]:
-    """Return ``key=value`` texts as a mapping; a value is TOML, or else a string.
+    """Parse ``key=value`` texts to a mapping; a value is read as TOML, and otherwise is a string.
 
     Raises
     ------
     ConfigError
-        If one has no equals sign.
+        If a text has no equals sign.
     """
     found: dict[str, object] = {}
     for text in texts:

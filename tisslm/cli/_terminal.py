@@ -1,10 +1,10 @@
-"""All that commands print: the one place where text is made visible for a terminal.
+"""Printing by commands: the one place where text is made safe to show on a terminal.
 
-Nothing that a file, a name, an exception or a model says acts on the terminal
-(``tisslm.errors.visible``). JSON is printed as it is: it has no character that could.
+Control characters of a file, a name, an exception or a model's text never act on the terminal
+(``tisslm.errors.visible``). JSON is printed unchanged, because it has none.
 
-What does not live here: where standard output leads (``system.standard_streams``), and the
-picture that takes a whole terminal (``tisslm.tracking.terminal``).
+A closed or full standard output is handled in ``system.standard_streams``; the screen that fills a
+whole terminal is in ``tisslm.tracking.terminal``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tisslm.system.launcher import find_launcher
 
 __all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "write_text"]
 
-#: How the cells of a column are set; only a text goes on in further lines.
+#: Styles of the cells of a column; only a text is wrapped.
 WORD: Final[Mapping[str, Any]] = {"no_wrap": True}
 NUMBER: Final[Mapping[str, Any]] = {"no_wrap": True, "justify": "right"}
 TEXT: Final[Mapping[str, Any]] = {"overflow": "fold"}
@@ -32,29 +32,29 @@ def say(text: str = "") -> None:
 
 
 def complain(text: str) -> None:
-    """Print lines on standard error; where nobody can read them, nothing happens."""
+    """Print lines on standard error."""
     sys.stderr.write(f"{visible(text)}\n")
     sys.stderr.flush()
 
 
 def write_text(text: str) -> None:
-    """Print a piece of a model's text: visible on a terminal, as it is into files and pipes."""
+    """Print a piece of a model's text: made visible on a terminal, unchanged elsewhere."""
     pour(visible(text) if sys.stdout.isatty() else text)
 
 
 def pour(text: str) -> None:
-    """Print a text as it is: one that was made visible, with styles of ours."""
+    """Print a text unchanged: one that was made visible before, and may have styles."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def show_table(columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows below headings, as wide as the terminal.
+    """Print rows below their headings, as wide as the terminal.
 
     Parameters
     ----------
     columns : mapping of str to mapping
-        ``WORD``, ``NUMBER`` or ``TEXT`` by heading.
+        The style of each column, ``WORD``, ``NUMBER`` or ``TEXT``, by its heading.
     rows : iterable of sequences of str
     """
     from rich.console import Console

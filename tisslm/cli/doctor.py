@@ -1,6 +1,6 @@
-"""``tisslm doctor``: what a bug report needs, and what is wrong here.
+"""``tisslm doctor``: facts for a bug report, and what is wrong with the installation.
 
-What does not live here: finding it out (``_machine``).
+The facts are collected in ``_machine``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def doctor(
 ) -> None:
     """Describe this machine and this installation, and name what is wrong with them.
 
-    Versions, processor, thread count and why, kernels, BLAS pools, memory, plugins, environment.
+    It prints versions, the processor, the number of threads and its reason, kernels, BLAS pools,
+    memory, plugins and environment variables.
     """
     found = examine()
     if json:

@@ -1,7 +1,6 @@
-"""``tisslm eval``: loss and accuracy of a trained model on its validation text or another.
+"""``tisslm eval``: loss and accuracy of a trained model, on its validation data or on others.
 
-What does not live here: the loss (``tisslm.training.evaluation``), and reading data
-(``tisslm.workflows.build.data``).
+The model is evaluated by ``tisslm.training.evaluation``.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ __all__ = ["evaluate"]
 
 @dataclass(frozen=True)
 class _Windows:
-    """What to evaluate on, what to call it, and the windows per pass."""
+    """The data to evaluate on, what messages call them, and the windows per pass."""
 
     dataset: Dataset
     name: str
@@ -82,7 +81,7 @@ def evaluate(
 
 
 def _sentence(found: Evaluation) -> str:
-    """Return what was found as a line for people, without what is not known."""
+    """Return an evaluation as a line for people; values that are unknown are left out."""
     parts = [f"loss {found.loss:.4f} nats per token", f"perplexity {found.perplexity:.2f}"]
     if found.accuracy is not None and found.top5_accuracy is not None:
         parts.append(f"accuracy {found.accuracy:.1%} (top five {found.top5_accuracy:.1%})")
@@ -94,7 +93,7 @@ def _sentence(found: Evaluation) -> str:
 def _of_run(
     place: Found, model: Model, tokenizer: Tokenizer | None, registry: Registry
 ) -> _Windows:
-    """Return what the run that a checkpoint belongs to validates on."""
+    """Return the validation data of the run that a checkpoint belongs to."""
     where = place.path
     try:
         config = load_run_config(place)
@@ -112,7 +111,7 @@ def _of_run(
 def _of_path(
     path: Path, place: Found, model: Model, tokenizer: Tokenizer | None, registry: Registry
 ) -> _Windows:
-    """Return all of a file or folder, read as the run read its data if it is still there."""
+    """Return a whole file or folder, read with the settings of the run if they are still there."""
     _check_readable(place.path, DataSection(path=str(path)), tokenizer, registry)
     try:
         section = load_run_config(place).data
@@ -126,7 +125,7 @@ def _of_path(
 def _check_readable(
     where: Path, data: DataSection, tokenizer: Tokenizer | None, registry: Registry
 ) -> None:
-    """Refuse text where there is no tokenizer to read it."""
+    """Raise an error for text if there is no tokenizer to read it."""
     if tokenizer is not None or data.name != "text":
         return
     sources = run_sources(data, formats=installed_formats(registry))
@@ -138,5 +137,5 @@ def _check_readable(
 
 
 def _plain(value: object) -> object:
-    """Return a value that JSON has: the infinities and NaN become words, as in metrics.jsonl."""
+    """Return a value that JSON has: infinities and NaN become strings, as in metrics.jsonl."""
     return plain_number(value) if isinstance(value, float) else value

@@ -1,7 +1,6 @@
-"""``tisslm generate``: text from a trained model, as it comes.
+"""``tisslm generate``: text from a trained model, printed while it is generated.
 
-What does not live here: sampling (``tisslm.models.generation``), and reading a checkpoint
-(``tisslm.workflows.load_model``).
+Tokens are sampled in ``tisslm.models.generation``.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def generate(
 
 
 def _with_whole_ends(pieces: Iterable[str]) -> Iterator[str]:
-    """Keep the two characters of a line's end together: alone, the first acts on a terminal."""
+    """Join a CR and a LF that come in two pieces: a CR alone would act on a terminal."""
     held = ""
     for piece in pieces:
         text = held + piece

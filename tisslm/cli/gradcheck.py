@@ -1,6 +1,6 @@
-"""``tisslm gradcheck``: prove every backward and every update, and show the worst element of each.
+"""``tisslm gradcheck``: check gradients and updates numerically, and show each worst element.
 
-What does not live here: the comparisons (``tisslm.testing.gradcheck``).
+The comparisons are in ``tisslm.testing.gradcheck``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["LARGEST", "gradcheck"]
 #: Parameters of the largest model that is checked; NumPy twins and differences are slow.
 LARGEST = 1_000_000
 
-#: V where the configuration leaves it to the tokenizer.
+#: V, if the configuration leaves it to the tokenizer.
 VOCABULARY = 65
 
 
@@ -66,7 +66,7 @@ def gradcheck(
 
 
 def _model_of(path: Path, registry: Registry) -> tuple[ModelFamily, ModelConfig]:
-    """Read the ``[model]`` section of a run configuration, and refuse a large one."""
+    """Read the ``[model]`` section of a run configuration; refuse a large model."""
     values = dict(RunConfig.load(path).model)
     family: ModelFamily = registry.build("model", values.pop("family", FAMILY))
     if "vocab_size" not in {**family.presets.get(values.get("preset", ""), {}), **values}:
@@ -83,7 +83,7 @@ def _model_of(path: Path, registry: Registry) -> tuple[ModelFamily, ModelConfig]
 
 
 def _print(rows: list[GradientRow]) -> None:
-    """Show a table, then the verdict."""
+    """Print a table and the verdict."""
     columns = {
         "": WORD,
         "kind": WORD,
@@ -113,7 +113,7 @@ def _cells(row: GradientRow) -> list[str]:
 
 
 def _plain(row: GradientRow) -> dict[str, Any]:
-    """Return a row as plain values; an error that is not finite as a string, as sinks do."""
+    """Return a row as plain values; errors that are not finite become strings, as in the sinks."""
     return {
         "kind": row.kind,
         "name": row.name,

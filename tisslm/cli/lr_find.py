@@ -1,6 +1,6 @@
-"""``tisslm lr-find``: a learning-rate range test of a run, which trains nothing that is kept.
+"""``tisslm lr-find``: a learning-rate range test of a run; nothing that it trains is kept.
 
-What does not live here: the test and its picture (``tisslm.workflows.lr_range``).
+The test and its figure are in ``tisslm.workflows.lr_range``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def lr_find(
 
 
 def _table(curve: Curve) -> Iterator[str]:
-    """Yield rates, losses and a bar for the smoothed one."""
+    """Yield lines with rate, loss, and a bar for the smoothed loss."""
     if not curve.rates:
         return
     low, high = min(curve.smoothed), max(curve.smoothed)

@@ -1,10 +1,8 @@
-"""``tisslm``: the commands by name, and how errors, warnings and Ctrl-C look on a terminal.
+"""``tisslm``: the table of commands, and how errors, warnings and Ctrl-C look on a terminal.
 
-A command's module is imported when the command runs, so ``tisslm --help`` loads typer and
+Each command is a module, imported when the command runs, so ``tisslm --help`` loads typer and
 nothing else. Exit codes: 0 done, 1 error, 2 usage, 3 configuration, 4 not finite, 75 saved and to
 be started again, 130 interrupted, 141 its reader has left.
-
-What does not live here: what a command does (a file of its own each).
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from tisslm.system.standard_streams import OutputLost, hold_streams, steady
 
 __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 
-#: Command: where its function is, and the line that ``tisslm --help`` shows.
+#: For each command: the path of its function, and the line that ``tisslm --help`` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tisslm.cli.train:train", "Train a model on text or tokens."),
     "plan": ("tisslm.cli.plan:plan", "Show what a run will take, before it takes it."),
@@ -52,10 +50,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("tisslm.cli.doctor:doctor", "Describe this machine and this installation."),
 }
 
-#: How typer refuses a command line; it has this class from click, or from a copy of its own.
+#: The error of typer for a wrong command line: a class of click, or of typer's copy of it.
 _UsageProblem: type[BaseException] = typer.BadParameter.__mro__[2]
 
-#: Set to 1, it shows the traceback of an error, too.
+#: Environment variable; set to 1, it shows the traceback of an error, too.
 TRACEBACK_VARIABLE = "TISSLM_TRACEBACK"
 
 #: Seconds for which a process of a launcher waits with its error for the first one to end them all.
@@ -65,12 +63,12 @@ PATIENCE = 2.0
 INTERRUPTED = 128 + signal.SIGINT
 READER_LEFT = 128 + signal.SIGPIPE
 
-#: Commands whose work is in files: they go on where standard output takes nothing any more.
+#: Commands whose results are files: they continue when standard output is closed.
 WRITERS = frozenset({"train", "tokenizer", "tokenize", "report"})
 
 
 class LazyCommands(TyperGroup):
-    """The group of all commands: imports one when it is called, and reports its errors."""
+    """The group of all commands: imports a command when it is called, and reports its errors."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace the stand-in that the help shows by the command itself."""
@@ -82,7 +80,7 @@ class LazyCommands(TyperGroup):
         return name, stand_in and _load(str(name)), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; what TissLM raises on purpose becomes a sentence and an exit code."""
+        """Run a command; an error of TissLM's own becomes a sentence and an exit code."""
         with _printed_warnings():
             try:
                 return super().invoke(ctx)
@@ -127,7 +125,7 @@ def _options(
 
 
 def _stand_in() -> None:
-    """Hold a command's place in the help until it is called."""
+    """Stand for a command in the help until the command is called."""
 
 
 for _name, (_, _help) in COMMANDS.items():
@@ -135,7 +133,7 @@ for _name, (_, _help) in COMMANDS.items():
 
 
 def _load(name: str) -> Any:
-    """Import a command's function and turn it into a command."""
+    """Import the function of a command and turn it into a command."""
     module, _, function = COMMANDS[name][0].partition(":")
     found = getattr(import_module(module), function)
     if not isinstance(found, typer.Typer):  # else it has commands of its own
@@ -167,7 +165,7 @@ def _fail(error: BaseException, code: int) -> NoReturn:
 
 
 def _line(message: object) -> str:
-    """Return a message as one line: each part of it is a part of a sentence of ours."""
+    """Return a message as one line, joining its lines."""
     return " ".join(visible(str(message)).split())
 
 
@@ -230,7 +228,7 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 def _without_output(code: int) -> int:
-    """Say what became of standard output, and return the exit code that follows."""
+    """Handle a standard output that has failed; return the exit code that follows."""
     output = steady(sys.stdout)
     if output is None or output.failure is None:
         return code

@@ -1,7 +1,6 @@
-"""``tisslm plan``: what a run will take, before it takes it.
+"""``tisslm plan``: memory, operations and time of a run, before it takes any of them.
 
-What does not live here: where the figures come from (``tisslm.training.memory_plan.planner``,
-``tisslm.workflows.speed``).
+The figures come from ``tisslm.training.memory_plan.planner`` and ``tisslm.workflows.speed``.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ def _memory(chosen: MemoryPlan, limit: MemoryLimit) -> Facts:
 def _changes(
     planner: Planner, chosen: MemoryPlan, wanted: str, kept: dict[str, MemoryPlan]
 ) -> dict[str, int]:
-    """Return the total in bytes under other settings."""
+    """Return the total bytes of the run under each of a few other settings."""
     batch = planner.config.batch_size
     found = {
         f"training.batch_size={rows}": planner.plan(wanted, rows).total
@@ -171,7 +170,7 @@ def _row(name: str, nbytes: int) -> str:
 
 
 def _layer_table(by_layer: dict[str, dict[str, int]]) -> list[str]:
-    """Write a line for each layer; equal blocks share one."""
+    """Return a line for each layer; equal blocks share one line."""
     groups: list[tuple[list[str], dict[str, int]]] = []
     for name, sizes in by_layer.items():
         kind = name.rpartition(".")[2]

@@ -1,6 +1,6 @@
-"""``tisslm plugins``: every part that can be named, and who provides it.
+"""``tisslm plugins``: every part that can be named, and the distribution that provides it.
 
-What does not live here: finding them (``tisslm.registry.discovery``, ``tisslm.registry``).
+Parts are found in ``tisslm.registry.discovery``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _cells(row: Mapping[str, str | None]) -> list[str]:
 
 
 def _rows(registry: Registry) -> list[dict[str, str | None]]:
-    """Describe every part, then every plugin left out (whose kinds and names are unknown)."""
+    """Describe every part, then every plugin that was left out, whose parts are unknown."""
     rows: list[dict[str, str | None]] = [
         {
             "kind": part.kind.name,

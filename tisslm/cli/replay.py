@@ -1,6 +1,6 @@
-"""``tisslm replay``: a step of a run made again, with what its activations are like.
+"""``tisslm replay``: make a step of a run again, and print statistics of its activations.
 
-What does not live here: making the steps (``tisslm.workflows.replay``).
+Steps are made again in ``tisslm.workflows.replay``.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def replay(
 ) -> None:
     """Make a step of a run again, bit for bit, from the nearest checkpoint before it.
 
-    Each step on the way is compared with metrics.jsonl and, where there is a checkpoint of the
-    last, so are the parameters. A step that was not finite is looked into: layer, operation and
-    element. Left out, the step is the last that was not applied. Nothing is written, and the run
-    may still be going on.
+    Each step on the way is compared with metrics.jsonl. If there is a checkpoint of the last step,
+    the parameters are compared with it. For a step that was not finite, the layer, operation and
+    element that failed are shown. Without --step and --file, it is the last step that was not
+    applied. Nothing is written, and the run may still be training.
 
-    The exit code is 1 if anything differs from what the run has on record.
+    The exit code is 1 if anything differs from the record of the run.
     """
     config = run_config(run)
     if step is not None and file is not None:
@@ -99,7 +99,7 @@ _VERDICTS = {
 
 
 def _print_step(step: ReplayedStep) -> None:
-    """Say in a line what a step was, and whether it is the run's."""
+    """Print a line about a step, and whether it equals the run's."""
     kind = "" if step.applied else ", not applied"
     verdict = _VERDICTS[step.is_same]
     if step.is_same is False:
@@ -116,7 +116,7 @@ def _print_step(step: ReplayedStep) -> None:
 
 
 def _print_statistics(rows: list[Statistics]) -> None:
-    """Show what the numbers are like, in lines that no terminal's width cuts."""
+    """Print the statistics, in lines that are never cut to the terminal's width."""
     width = max(len(f"{row.place} {row.array}") for row in rows)
     for number, row in enumerate(rows):
         if number == 0 or row.direction != rows[number - 1].direction:
@@ -130,7 +130,7 @@ def _print_statistics(rows: list[Statistics]) -> None:
 
 
 def _print(done: Replayed) -> None:
-    """Show the last step's statistics, what was found, and whether the parameters are the same."""
+    """Print the last step's statistics, the finding, and whether the parameters are equal."""
     rows = done.steps[-1].statistics if done.steps else []
     if rows:
         _print_statistics(rows)

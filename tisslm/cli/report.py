@@ -1,6 +1,6 @@
-"""``tisslm report``: a run as one page, or several compared.
+"""``tisslm report``: one run, or several compared, as one HTML page.
 
-What does not live here: what is on the page (``tisslm.tracking.report``).
+The page is made in ``tisslm.tracking.report``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""``tisslm tokenize``: text files become token shards.
+"""``tisslm tokenize``: turn text files into token shards.
 
-What does not live here: the work (``tisslm.workflows.tokenize``), and the format
-(``tisslm.datasets.shard_format``).
+The work is done in ``tisslm.workflows.tokenize``; the format is described in
+``tisslm.datasets.shard_format``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def tokenize(
 
 
 class _Watch:
-    """Count the text that a tokenizer learns from."""
+    """Count the text from which a tokenizer learns, for the progress display."""
 
     def __init__(self, progress: TextProgress) -> None:
         self._progress, self._seen = progress, 0
@@ -96,7 +96,7 @@ def _words(now: Tokenized) -> str:
 
 
 def _report(out: Path, name: str, done: Tokenized, manifest: Manifest) -> None:
-    """Say what was written, and how to train on it."""
+    """Print what was written, and the command that trains on it."""
     say(
         f"{_words(done)} ({manifest.dtype}, {name} tokenizer of {manifest.tokenizer.vocab_size} "
         f"ids) from {done.text_bytes / 1e6:,.1f} MB in {done.seconds:.1f}s | {done.rate:.1f} MB/s"

@@ -1,6 +1,6 @@
 """``tisslm tokenizer``: train a tokenizer on text files.
 
-What does not live here: the training (``tisslm.workflows.tokenize.training``).
+It is trained in ``tisslm.workflows.tokenize.training``.
 """
 
 from __future__ import annotations

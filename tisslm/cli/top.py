@@ -1,7 +1,6 @@
-"""``tisslm top``: watch a run from another terminal, by the files that it writes.
+"""``tisslm top``: watch a run from another terminal by reading the files that it writes.
 
-What does not live here: reading the run (``tisslm.tracking.terminal.attached_run``), drawing it
-(``tisslm.tracking.terminal``).
+The files are read in ``tisslm.tracking.terminal.attached_run``.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from tisslm.tracking.terminal.screen import Screen, size_of
 
 __all__ = ["top"]
 
-#: Where runs are that no other place was chosen for.
+#: The default folder of runs.
 RUNS = Path("runs")
 
-#: Columns of a picture that is written into a file.
+#: Columns of the screen when it is written to a file.
 _FILE_COLUMNS = 80
 
 
@@ -62,7 +61,7 @@ def top(
 
 
 def _watch(attached: Attached, ink: Ink, screen: Screen, keys: Keys, interval: float) -> None:
-    """Draw until somebody asks to end, or the terminal goes."""
+    """Redraw the screen until the user quits or the terminal is closed."""
     while not screen.lost:
         attached.refresh()
         size = screen.size
@@ -76,7 +75,7 @@ def _watch(attached: Attached, ink: Ink, screen: Screen, keys: Keys, interval: f
 
 
 def _print(attached: Attached, ink: Ink, terminal: bool) -> None:
-    """Write one picture, with styles on a terminal only."""
+    """Print the screen once, with styles on a terminal only."""
     columns = size_of(sys.stdout).columns if terminal else _FILE_COLUMNS
     lines = record(attached.history, attached.status(), columns, ink.glyphs)
     for line in lines:

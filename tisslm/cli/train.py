@@ -1,7 +1,6 @@
-"""``tisslm train``: a run from a configuration, ending with a sample and its path.
+"""``tisslm train``: build a run from a configuration and train it; at the end, print a sample.
 
-What does not live here: building the run (``tisslm.workflows.build.trainer``), and the loop
-(``tisslm.training.trainer``).
+The run is built in ``tisslm.workflows.build.trainer``, the loop is in ``tisslm.training.loop``.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def train(
 
 
 def _train(trainer: Trainer) -> None:
-    """Train; a run that was asked to end exits with the code for "start me again"."""
+    """Train; a run that was interrupted exits with the code that asks for another start."""
     trainer.leaving.announce = lambda line: complain(f"{line}; a second signal stops at once")
     try:
         trainer.train()
@@ -116,7 +115,7 @@ def _train(trainer: Trainer) -> None:
 
 
 def _outcome(trainer: Trainer) -> list[str]:
-    """Say why the run ended early, what was best, and whether few windows were learned."""
+    """Say why the run ended early, its best metric, and the loss of an overfitting test."""
     lines, history, best = [], trainer.loss_history, trainer.stopping.summary()
     if trainer.stopping.ended:
         lines.append(f"stopped early: {trainer.stopping.ended}")
@@ -134,14 +133,14 @@ def _outcome(trainer: Trainer) -> list[str]:
 
 
 def _dry_run(trainer: Trainer) -> None:
-    """Try what the run would do, and say what was seen."""
+    """Do a dry run, and print what it has shown."""
     for line in try_run(trainer).lines():
         say(line)
     say("dry run: nothing was written")
 
 
 def _announce(trainer: Trainer) -> None:
-    """Say in a few lines what will be trained, where it goes, and how long it may take."""
+    """Print in a few lines what will be trained, where it goes, and how long it may take."""
     named = ((trainer.dataset, "training"), (trainer.val_dataset, "validation"))
     data = [f"{len(dataset)} {name} windows" for dataset, name in named if dataset is not None]
     threads, precision = ops.thread_count(), trainer.passes.precision
@@ -179,7 +178,7 @@ def _places(trainer: Trainer) -> list[str]:
 
 
 def _show_profile(trainer: Trainer) -> None:
-    """Print where the time of the recorded steps went, if any were."""
+    """Print where the time of the recorded steps went, if any were recorded."""
     profile = trainer.profile
     if profile is None:
         return
@@ -195,7 +194,7 @@ def _interruption(trainer: Trainer) -> str:
 
 
 def _show_sample(trainer: Trainer) -> None:
-    """Print what the model writes now; a run without a tokenizer has no text."""
+    """Print a sample of the trained model's text, if the run has a tokenizer."""
     model, tokenizer = trainer.model, trainer.tokenizer
     if tokenizer is None or not model.writes_text:
         return

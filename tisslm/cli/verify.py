@@ -1,6 +1,6 @@
-"""``tisslm verify``: whether the files of checkpoints, or of token shards, are what was written.
+"""``tisslm verify``: compare the files of checkpoints or token shards with their checksums.
 
-What does not live here: comparing them (``tisslm.checkpoint``, ``tisslm.datasets.shards``).
+They are compared in ``tisslm.checkpoint.verification`` and ``tisslm.datasets.shard_checks``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def verify(
 ) -> None:
     """Compare every file of a run's checkpoints, of one, or of shards, with its size and SHA-256.
 
-    The exit code is 1 if anything is damaged. A file that a checkpoint's manifest lacks is named,
-    and no damage: nothing reads it.
+    The exit code is 1 if anything is damaged. Files that are not in a checkpoint's manifest are
+    named, but are no damage, because they are never read.
     """
     if is_shards(path):
         rows, kind = [_shards_row(path)], "shards"
@@ -118,7 +118,7 @@ def _not_in_manifest(row: Mapping[str, Any]) -> list[str]:
 
 
 def _words(problem: Mapping[str, str], kind: str) -> str:
-    """Return a problem in words; those of shards say themselves what was expected."""
+    """Return a problem in words; a problem of shards already says what was expected."""
     if kind == "shards":
         return f"{problem['file']}: {problem['got']}"
     return f"{problem['file']}: expected {problem['expected']}, got {problem['got']}"

@@ -1,7 +1,7 @@
-"""Configuration: the sections of a run, their sources, and errors that say what to do.
+"""Configuration: the sections of a run, where their values come from, and errors in one sentence.
 
-What does not live here: any use of the values. ``TrainingConfig`` is what Python users give to a
-``Trainer``; ``RunConfig`` is what ``tisslm train`` reads.
+``TrainingConfig`` is what Python users give to a ``Trainer``; ``RunConfig`` is what ``tisslm
+train`` reads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The spellings of other trainers, and what each is called here.
+"""Spellings of other trainers, and the key that each stands for here.
 
-What does not live here: the keys themselves (``training``, ``sections``), and merging layers
-(``precedence``).
+Keys whose values differ, too, are in ``counterparts``.
 
 References
 ----------
@@ -33,11 +32,11 @@ __all__ = [
 
 
 class ConfigNote(UserWarning):
-    """Something in a configuration was read as something else; nothing is wrong."""
+    """A warning that a setting was read as another one; nothing is wrong."""
 
 
 def _by_spelling(table: Mapping[str, str]) -> Mapping[str, str]:
-    """Turn "key: its spellings" into "spelling: key"."""
+    """Invert a table of "key: its spellings" to "spelling: key"."""
     pairs = {spelling: key for key, text in table.items() for spelling in text.split()}
     return MappingProxyType(pairs)
 
@@ -190,17 +189,17 @@ FLAGS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 
-#: Other places that are ours, not another trainer's: read without a note.
+#: Second spellings of ours, which are read without a note.
 _OURS = frozenset({"optimizer.learning_rate", "optimizer.lr"})
 
 
 def note(message: str, *, stacklevel: int = 2) -> None:
-    """Give a ``ConfigNote``; ``stacklevel`` counts as in ``warnings.warn``."""
+    """Warn with a ``ConfigNote``; ``stacklevel`` counts as in ``warnings.warn``."""
     warnings.warn(message, ConfigNote, stacklevel=stacklevel + 1)
 
 
 def rename(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the path that a setting has here, with a note if it was another trainer's.
+    """Return the path of a setting under our names, with a note if the name was another trainer's.
 
     Parameters
     ----------
@@ -229,9 +228,9 @@ def rename(path: tuple[str, ...]) -> tuple[str, ...]:
 def read_flag(
     path: tuple[str, ...], value: object, set_by: str = ""
 ) -> tuple[tuple[str, ...], object] | None:
-    """Return path and value that a setting has here if it is a flag of another trainer's.
+    """Translate a flag of another trainer to the setting that it stands for here.
 
-    Any other setting comes back as it is. A flag that is false says nothing: None.
+    Any other setting is returned unchanged. A flag that is false sets nothing, and gives None.
 
     Parameters
     ----------
@@ -239,7 +238,7 @@ def read_flag(
         Section and key.
     value : object
     set_by : str
-        The end of the message, if there is one.
+        Where the setting came from, as the end of an error message; may be empty.
 
     Raises
     ------
@@ -269,7 +268,7 @@ def read_flag(
 def unknown_key(
     section: str, key: str, known: Iterable[str], others: Mapping[str, Iterable[str]]
 ) -> ConfigError:
-    """Return the error for a key that a section does not have, with the nearest that it has.
+    """Return the error for a key that a section lacks; it suggests the nearest key that exists.
 
     Parameters
     ----------

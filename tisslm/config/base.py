@@ -1,7 +1,4 @@
-"""The base of the sections of a configuration: fields checked when set, errors of one sentence.
-
-What does not live here: the keys of any section (``training``, ``sections``).
-"""
+"""The base class of configuration sections: fields are checked whenever they are set."""
 
 from __future__ import annotations
 
@@ -56,16 +53,16 @@ class Section(BaseModel):
         """Raise ``ConfigError`` if an assignment contradicts what was given for another field."""
 
     def follow(self) -> None:
-        """Set fields that were not given and follow others; called after every change."""
+        """Set the fields that were not given and depend on others; called after every change."""
 
     @classmethod
     def is_open(cls, values: Mapping[str, Any]) -> bool:
-        """Whether the section takes keys beside its fields, as options of a part."""
+        """Return True if the section takes keys beside its fields, as options of a part."""
         return False
 
     @classmethod
     def own_names(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values by the names of the fields.
+        """Return the values with other trainers' spellings replaced by the fields' names.
 
         Raises
         ------

@@ -1,6 +1,6 @@
-"""Values of other trainers' keys that are other values here, and keys that have no counterpart.
+"""Keys of other trainers whose values are written differently here, or that have no counterpart.
 
-What does not live here: keys that are only called differently (``aliases``).
+Keys that only have another name are in ``aliases``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Settings = Mapping[str, Any]
 
 
 def _named(key: str, table: Mapping[str, str]) -> dict[str, Settings]:
-    """Turn "a name here: the others' names" into "their name: settings"."""
+    """Invert a table of "our value: their values" to "their value: settings"."""
     return {word: {key: name} for name, words in table.items() for word in words.split()}
 
 
@@ -47,8 +47,8 @@ _SCHEDULERS: dict[str, Settings] = {
         },
     ),
 }
-#: Another trainer's key: its values, each with the settings that it means here. Other values of
-#: ``lr_scheduler_type`` and ``optim`` are taken as names of parts; of the rest they are refused.
+#: For each key of another trainer: its values, each with the settings that it means here. Any other
+#: value of ``lr_scheduler_type`` and ``optim`` is the name of a part; other keys refuse it.
 VALUES: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
     {
         "training.lr_scheduler_type": _SCHEDULERS,
@@ -83,7 +83,7 @@ VALUES: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
     }
 )
 
-#: The nearest there is, and the keys of other trainers that it stands in for.
+#: Advice that names the nearest key here, and the keys of other trainers that it is for.
 _NEAREST: tuple[tuple[str, str], ...] = (
     (
         "the kernels are compiled when TissLM is installed",
@@ -185,12 +185,12 @@ _NEAREST: tuple[tuple[str, str], ...] = (
     ),
 )
 
-#: What to say of keys that other trainers have and this one has not.
+#: Advice about keys of other trainers that have no counterpart here.
 NO_COUNTERPART: Mapping[str, str] = MappingProxyType(
     {key: advice for advice, keys in _NEAREST for key in keys.split()}
 )
 
 
 def without_counterpart(key: str, value: object) -> bool:
-    """Tell whether a key of another trainer's asks for nothing: off, empty or not given."""
+    """Return True if a key without counterpart has a value that asks for nothing: off or empty."""
     return key in NO_COUNTERPART and value in (False, None, "", "none", [], {}, 0, -1)

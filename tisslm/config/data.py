@@ -1,6 +1,6 @@
 """``[data]``: what a run reads, as one source or several that are mixed.
 
-What does not live here: reading it (``tisslm.workflows.build.data``).
+It is read in ``tisslm.workflows.build.data``.
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ _FlagOrNone = Annotated[Flag | None, Expects("true or false")]
 
 @final
 class SourceTable(Section):
-    """One of several sources, ``[[data.sources]]``.
+    """One of several sources of data: a table ``[[data.sources]]``.
 
     Parameters
     ----------
     path : str
+        The training data, as in ``[data]``.
     weight : float, default 1.0
-        Its share of the rows is its weight by the sum of all weights.
+        The source's share of the rows is its weight divided by the sum of all weights.
     valid_path : str, default ""
+        What to validate on, as in ``[data]``.
     valid_fraction, format, text_field, document_separator, mask_prompt
-        Those of ``[data]`` where they are left out.
+        As in ``[data]``, whose values count where these are left out.
     """
 
     section: ClassVar[str] = "source"
@@ -86,7 +88,7 @@ def _sources(value: object) -> object:
 
 @final
 class DataSection(Section):
-    """What a run reads.
+    """The section ``[data]``: what a run reads.
 
     Parameters
     ----------
@@ -98,8 +100,8 @@ class DataSection(Section):
     valid_path : str, default ""
         What to validate on; "" holds out a part of the training data.
     valid_fraction : float, default 0.1
-        How much is held out if there is no ``valid_path``; 0 means no validation. Of the dataset
-        "text" only.
+        The share that is held out if there is no ``valid_path``; 0 means no validation. Only the
+        dataset "text" holds data out.
     format : str, default "auto"
         The format; "auto" finds it by the path.
     text_field : str, default "text"
@@ -115,7 +117,7 @@ class DataSection(Section):
     bad_records : {"error", "skip"}, default "error"
         Whether a record that cannot be read ends the run, or is left out and counted.
     vocab_size : int, optional
-        Of ready tokens: ids are below it.
+        The size of the vocabulary of ready tokens, whose ids are below it.
     verify : bool, default False
         Whether every file of token shards is read and its SHA-256 compared before the run begins.
     sources : list of SourceTable, default []
@@ -144,24 +146,24 @@ class DataSection(Section):
 
     @classmethod
     def is_open(cls, values: Mapping[str, Any]) -> bool:
-        """Whether the dataset is another than the built-in one for texts."""
+        """Return True if the dataset is another than "text", which has keys of its own."""
         return bool(values.get("name", "text") != "text")
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keys of another dataset than "text": those that were set, also of the fields here."""
+        """The keys that were set for another dataset than "text", with those of this class."""
         fields = self.model_dump(include=self.model_fields_set - OWN, exclude_none=True)
         return fields | (self.model_extra or {})
 
     def given(self) -> dict[str, Any]:
-        """Return the keys that say something: another dataset is told only what was set."""
+        """Return the keys with a value; for another dataset than "text", only the keys set."""
         silent = set() if self.name == "text" else type(self).model_fields.keys() - OWN
         return self.model_dump(exclude=silent - self.model_fields_set, exclude_none=True)
 
     def check(self) -> None:
-        """Raise ``ConfigError`` if a text is asked for and none named, or one in two ways.
+        """Raise ``ConfigError`` if a text is needed and none is named, or one is named in two ways.
 
-        A fraction to hold out of another dataset gives a ``ConfigNote``.
+        A ``valid_fraction`` for another dataset than "text" gives a ``ConfigNote``.
         """
         if self.name == "tokens" and "tokens" not in (self.model_extra or {}):
             raise ConfigError(

@@ -1,6 +1,6 @@
-"""Keys of other trainers that are computed from several of ours, once all sources are merged.
+"""Keys of other trainers that become ours by arithmetic with further settings, after the merge.
 
-What does not live here: keys that are only called differently (``aliases``).
+Keys that only have another name are in ``aliases``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ DERIVED = {"max_tokens": "max_steps"}
 
 
 def derive(tables: Tables) -> None:
-    """Replace each by the key of ours that it comes to, with a note.
+    """Replace the keys of ``DERIVED`` by our keys, computed from the merged settings, with a note.
 
     Raises
     ------
     ConfigError
-        If it is no number that can be divided so.
+        If a value is no number of at least 1, or does not divide into whole micro-batches.
     """
     training = tables.values.get("training", {})
     if "global_batch_size" in training:

@@ -1,7 +1,4 @@
-"""Types of settings, each with the words that say what it expects.
-
-What does not live here: any particular setting (``training``, ``sections``).
-"""
+"""Types of settings, each with the words in which its error says what was expected."""
 
 from __future__ import annotations
 
@@ -54,12 +51,12 @@ class Expects:
 
 
 def refused(message: str) -> PydanticCustomError:
-    """Return what a validator raises when its message is whole as it is."""
+    """Return the error that a validator raises when its message is already a whole sentence."""
     return PydanticCustomError("refused", "{message}", {"message": message})
 
 
 def whole(value: object) -> object:
-    """Turn an integer of NumPy, or a float such as 1e4 that is one, into an ``int``."""
+    """Turn a NumPy integer, or a float with an integer value such as 1e4, into an ``int``."""
     if isinstance(value, bool):
         return value
     if isinstance(value, Integral):
@@ -71,7 +68,7 @@ def whole(value: object) -> object:
 
 
 def number(value: object) -> object:
-    """Turn a real number of any type, but no boolean, into a ``float``."""
+    """Turn a real number of any type except bool into a ``float``."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     try:

@@ -1,7 +1,7 @@
-"""Which settings give way to which: a stronger source's word takes back what contradicts it.
+"""Which settings of weaker sources are dropped because a stronger source contradicts them.
 
-What does not live here: values that only parts, presets or data can tell to be wrong
-(``tisslm.workflows.build.settling``).
+Values that only parts, presets or data can tell to be wrong give way in
+``tisslm.workflows.build.settling``.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["RIVALS", "Rival", "drop_rivals", "start_afresh"]
 
 @dataclass(frozen=True)
 class Rival:
-    """Two keys of which one says what the other says, too, or makes it mean nothing.
+    """A pair of keys of which the first repeats the second, or makes it meaningless.
 
     Attributes
     ----------
     key : str
-        What a source gives.
+        The key that a source sets.
     gives_way : str
-        What is then left out of the weaker sources.
+        The key that is then dropped from the weaker sources.
     only : object
-        The value of the weaker that gives way; None for any.
+        The value that it must have there to be dropped; None for any.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Rival:
     only: object = None
 
 
-#: Every such pair of keys.
+#: All pairs of keys that contradict or repeat each other.
 RIVALS: tuple[Rival, ...] = (
     Rival("training.epochs", "training.max_steps"),
     Rival("training.epochs", "training.max_tokens"),
@@ -57,14 +57,14 @@ RIVALS: tuple[Rival, ...] = (
     Rival("data.sources", "data.valid_path"),
 )
 
-#: Values that say nothing: they take nothing back, and leaving them out needs no note.
+#: Values that mean "not set": they drop no other setting, and dropping them needs no note.
 _SILENT: tuple[object, ...] = (-1, "", [])
 
 
 def drop_rivals(tables: Tables, settings: Sequence[Setting]) -> None:
-    """Leave out of weaker sources what these settings contradict, with a note.
+    """Drop the settings of weaker sources that these settings contradict, with a note.
 
-    What one source gives itself stays, and is judged where the values are read.
+    Two rivals in one source both stay, and are judged where the values are read.
     """
     given = {".".join(setting.path): setting.value for setting in settings}
     for rival in RIVALS:
@@ -81,16 +81,16 @@ def drop_rivals(tables: Tables, settings: Sequence[Setting]) -> None:
 def start_afresh(
     tables: Tables, settings: Iterable[Setting], section: str, head: str, current: object
 ) -> None:
-    """Leave out the keys of a section if these settings give another value to its head.
+    """Drop the keys of a section if these settings give another value to its head.
 
     Parameters
     ----------
     tables : Tables
-        Of the weaker sources.
+        The merged settings of the weaker sources.
     settings : iterable of Setting
     section, head : str
     current : object
-        The head's value so far.
+        The head's value in the weaker sources.
     """
     new = [s.value for s in settings if s.path == (section, head)]
     if not new or new[-1] == current:
@@ -105,7 +105,7 @@ def start_afresh(
 
 
 def _leave_out(tables: Tables, section: str, keys: Iterable[str], said: str) -> None:
-    """Take keys out of the tables; say so, if there are words, and one of them said anything."""
+    """Delete keys from the tables, with a note if any of them had a value that says something."""
     values: list[Any] = []
     for key in keys:
         values.append(tables.values[section].pop(key))

@@ -1,6 +1,6 @@
-"""What is said of a metric once, for all that show it or decide by it.
+"""Records that describe metrics, for everything that shows them or decides by them.
 
-What does not live here: the metrics themselves (``metrics``).
+The built-in metrics themselves are in ``metrics``.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]+)+")
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SPECIFICATION = re.compile(r",?(\.[0-9]{1,2})?[efg%]")  # no width: a file may ask for any
 
-#: Characters of any of its texts.
+#: The most characters of any text of a metric.
 LONGEST = 200
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of a report; metrics that share it are its lines.
+    """A figure of a report; metrics with the same figure are its lines.
 
     Attributes
     ----------
     slug : str
-        Its name in files and links.
+        The name in files and links.
     title, about : str
         The heading, and a sentence below it.
     section : str
-        Of the report.
+        The section of the report that it stands in.
     log : bool
         Whether the vertical axis is logarithmic.
     smooth : bool
@@ -67,14 +67,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a run, and how it is shown and compared.
+    """A number that a run reports, and how it is shown and compared.
 
     Attributes
     ----------
     name : str
         Group and name, such as "contrastive/temperature"; what sinks get and files hold.
     label : str
-        In words, for figures.
+        The name in words, for figures.
     unit : str
         Written after the value on the live screen.
     format : str
@@ -129,31 +129,31 @@ class Metric:
 
     @property
     def group(self) -> str:
-        """The first part of its name."""
+        """The part of the name before the slash."""
         return self.name.partition("/")[0]
 
     @property
     def screen_label(self) -> str:
-        """What the live screen calls it."""
+        """The label of the live screen."""
         return self.short or self.label
 
     @property
     def of_machine(self) -> bool:
-        """Whether it tells of the machine: no decision about a model may hang on it."""
+        """True if it is about the machine: no decision about a model may depend on it."""
         return self.figure is not None and self.figure.section in ("Speed", "Memory")
 
     def plain(self) -> dict[str, Any]:
-        """Return it as plain values, for a file."""
+        """Return the fields as plain JSON values."""
         return asdict(self)
 
     @classmethod
     def of_plain(cls, found: object) -> Metric:
-        """Return the metric that ``plain`` was of.
+        """Return the metric whose ``plain`` these values are.
 
         Raises
         ------
         ConfigError
-            If the values are no metric's.
+            If the values do not describe a metric.
         """
         if not isinstance(found, Mapping) or not found.keys() <= {f.name for f in fields(cls)}:
             raise ConfigError("metric: expected the values of a declaration, got others")
@@ -169,21 +169,21 @@ class Metric:
 
 @dataclass(frozen=True)
 class Family:
-    """Metrics of one kind, one for each parameter or place of the model.
+    """Metrics of one kind, one for each parameter or each place of the model.
 
-    They are called ``<group>/<where>`` or ``<group>/<where>/<statistic>``.
+    Their names are ``<group>/<where>`` or ``<group>/<where>/<statistic>``.
 
     Attributes
     ----------
     group : str
     by : {"parameter", "place"}
-        What the middle of the name is.
+        What ``<where>`` is in the name.
     statistic : str
-        A regular expression; "" if the names have no third part.
+        A regular expression for the third part of the name; "" if there is none.
     slug, title, about : str
-        Of the heat map, where there is one: title is "" for none.
+        Name, heading and description of the heat map; an empty title means that there is none.
     scale : {"log", "share", "linear", "signed"}
-        Of its colours.
+        How values become colours.
     """
 
     group: str
@@ -196,11 +196,11 @@ class Family:
 
     @property
     def pattern(self) -> str:
-        """A regular expression for the names, whose group is the parameter or the place."""
+        """A regular expression for the names; its group is the parameter or the place."""
         return f"{self.group}/(.+)" + (f"/{self.statistic}" if self.statistic else "")
 
 
-#: Of fields that are no strings, by their annotation.
+#: Types of the fields that are no strings, by their annotation.
 _KINDS: Mapping[str, type] = {"bool": bool, "int": int}
 _WORDS = {str: "a string of at most 200 characters", int: "an integer", bool: "True or False"}
 
@@ -217,7 +217,7 @@ def _check_kinds(what: str, name: object, record: Figure | Metric) -> None:
 
 
 def _is_template(text: str) -> bool:
-    """Tell whether a text has exactly one place, and it takes a number."""
+    """Return True if a text has exactly one replacement field, and it takes a number."""
     try:
         places = [part for part in string.Formatter().parse(text) if part[1] is not None]
         if len(places) != 1 or places[0][1] or places[0][3]:

@@ -1,11 +1,11 @@
-"""The table of metrics: every name of a metric, its words, its direction and its picture.
+"""The table of metrics: names, labels, which direction is better, and figures.
 
 The console's line, the live screen, reports, Prometheus, early stopping and the choice of
 checkpoints read it, and nothing else lists them. It stands below the contracts because a
-configuration names the best metric; who shows metrics reads it through ``tisslm.tracking.metrics``.
+configuration names the best metric; code that shows metrics uses ``tisslm.tracking.metrics``.
 
-What does not live here: how a metric is computed (``training.step_metrics``,
-``training.evaluation``, monitors), and the metrics that parts declare.
+The values are computed in ``training.step_metrics``, ``training.evaluation`` and the monitors.
+Metrics that parts declare are not in this table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tisslm.config.metric_types import Family, Figure, Metric
 
 __all__ = ["BEST", "FAMILIES", "FIGURES", "METRICS", "RESERVED", "resolve_mode"]
 
-#: The pictures of reports, in their order; training and validation loss have their own drawing.
+#: The figures of reports, in their order; training and validation loss have a drawing of their own.
 FIGURES = {
     figure.slug: figure
     for figure in (
@@ -170,7 +170,7 @@ METRICS = {
     )
 }  # fmt: skip
 
-#: What monitors measure for each parameter or place, in the order of heat maps.
+#: Families of metrics, for each parameter or place, in the order of heat maps.
 FAMILIES = (
     Family(
         "grad_norm", "parameter", "", "grad-norms", "Gradient norms",
@@ -226,7 +226,7 @@ FAMILIES = (
 #: Metrics that may be the best metric of any run.
 BEST = tuple(metric.name for metric in METRICS.values() if metric.better)
 
-#: Groups that are the Trainer's, its monitors' or its samples': a part's metric has another.
+#: Groups of the Trainer's, monitors' and samples' metrics, which those of a part may not use.
 RESERVED = frozenset(
     {metric.group for metric in METRICS.values()}
     | {family.group for family in FAMILIES}
@@ -235,15 +235,15 @@ RESERVED = frozenset(
 
 
 def resolve_mode(metric: str, mode: str, own: Iterable[Metric] = ()) -> str:
-    """Return "min" or "max": what a mode means for a metric.
+    """Return "min" or "max": the direction in which a metric improves.
 
     Parameters
     ----------
     metric : str
-        One that nobody knows is better when it is less.
+        An unknown one is taken to be better when it is lower.
     mode : {"auto", "min", "max"}
     own : iterable of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
     """
     if mode != "auto":
         return mode

@@ -1,6 +1,6 @@
-"""Putting settings of several sources together: default < file < environment < command line.
+"""Merging the settings of several sources: default < file < environment < command line.
 
-What does not live here: reading the sources (``sources``), and what a valid value is (``run``).
+Sources are read in ``sources``; whether a value is valid is checked in ``run``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tisslm.errors import ConfigError
 
 __all__ = ["DEFAULT_PARTS", "SECTION_KEYS", "merge"]
 
-#: The sections that name a part, and the part when they name none.
+#: The sections that name a part, with the default part.
 DEFAULT_PARTS = {
     "tokenizer": "char",
     "optimizer": "adamw",
@@ -40,8 +40,8 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
     "log": tuple(LogSection.model_fields),
 }
 
-#: Sections whose other keys belong to what this one says, and its value where nothing is said:
-#: another value starts them afresh.
+#: For each section: the key to whose value the other keys belong, and its default. Another value
+#: drops the other keys.
 _HEADS: tuple[tuple[str, str, str | None], ...] = (
     ("model", "family", FAMILY),
     ("model", "preset", None),
@@ -62,7 +62,7 @@ _STRINGS = frozenset(
 
 
 def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
-    """Put layers together; a later one wins, key by key.
+    """Merge layers of settings; key by key, the later layer wins.
 
     A layer that names another part (or another family or preset of models) than the layers below
     it starts that section afresh, because the options there belong to the part that they were
@@ -96,7 +96,7 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
 
 
 def _canonical(layer: Sequence[Setting]) -> list[Setting]:
-    """Return the settings by the names that they have here; the last of each spelling."""
+    """Return the settings under our names; of several spellings of one key, the last one."""
     found: dict[tuple[str, ...], tuple[tuple[str, ...], Setting]] = {}
     for given in layer:
         _check_place(given)
@@ -119,7 +119,7 @@ def _canonical(layer: Sequence[Setting]) -> list[Setting]:
 
 
 def _check_place(setting: Setting) -> None:
-    """Raise unless a setting is in a section, and its number one that TOML must hold."""
+    """Raise unless a setting is in a section, and its number is one that TOML can hold."""
     if len(setting.path) == 1 and setting.value != {}:
         key = setting.path[0]
         homes = [f"{name}.{key}" for name, keys in SECTION_KEYS.items() if key in keys]
@@ -140,7 +140,7 @@ def _set_by(setting: Setting) -> str:
 
 
 def _put(tables: Tables, setting: Setting) -> None:
-    """Set one value, making the tables on its way."""
+    """Set one value, creating the tables that lead to it."""
     table: dict[str, Any] = tables.values
     for key in setting.path[:-1]:
         inner = table.get(key)

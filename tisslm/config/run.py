@@ -1,8 +1,4 @@
-"""``RunConfig``: everything that ``tisslm train`` needs to know, from all sources together.
-
-What does not live here: the sections' keys (``training``, ``sections``), reading (``sources``)
-and precedence (``precedence``).
-"""
+"""``RunConfig``: all settings of a run, merged from all sources and checked."""
 
 from __future__ import annotations
 
@@ -35,7 +31,7 @@ from tisslm.errors.suggestions import nearest
 __all__ = ["RunConfig"]
 
 
-#: Sections that know all of their keys, unless they name a part that has its own.
+#: Sections with a fixed list of keys, unless they name a part that has keys of its own.
 _CLOSED: Mapping[str, type[Section]] = {
     "model": ModelSection,
     "data": DataSection,
@@ -46,22 +42,22 @@ _CLOSED: Mapping[str, type[Section]] = {
 @final
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole run: sections of a TOML file, checked.
+    """The configuration of a whole run: the sections of a TOML file, checked.
 
     Attributes
     ----------
     model : dict
         The keys of ``TransformerConfig`` that were given, ``preset`` among them or all of
-        ``n_layer, n_head, n_embd, seq_len``; the preset "char-tiny" if none was. Of another
-        ``family`` than "gpt2": the keys of its own.
+        ``n_layer, n_head, n_embd, seq_len``; the preset "char-tiny" if none was. For another
+        ``family`` than "gpt2", the keys of that family.
     data : DataSection
     tokenizer, optimizer, scheduler, loss : Part
-        A pair of name and options. The learning rate is not among the options.
+        Pairs of name and options. The learning rate is not among the options.
     training : TrainingConfig
     log : LogSection
     said : frozenset of str
-        The settings (``"training.max_steps"``) that somebody asked for: of a file, the
-        environment or the command line. All others follow these (``changed``).
+        The settings (``"training.max_steps"``) that were asked for in a file, the environment or
+        the command line. All others are defaults, and may be adapted to these (``changed``).
     """
 
     model: dict[str, Any]
@@ -103,7 +99,7 @@ class RunConfig:
 
     @classmethod
     def from_mapping(cls, tables: Mapping[str, Any]) -> RunConfig:
-        """Build a configuration from a table for each section; no environment is looked at."""
+        """Build a configuration from one table per section; environment variables are not read."""
         return cls._from_tables(merge([table_settings(tables)]))
 
     @classmethod
@@ -149,13 +145,13 @@ class RunConfig:
         return self.log.parts(self.log.monitors)
 
     def changed(self, section: str, **values: Any) -> RunConfig:
-        """Return this configuration with other values of a section.
+        """Return a copy of this configuration with other values in one section.
 
         Parameters
         ----------
         section : str
-            ``name`` of one that names a part is the part's; another part keeps the options that
-            were asked for.
+            In a section that names a part, ``name`` is the name of the part; a new part keeps the
+            options that were asked for.
         **values
         """
         old: Any = getattr(self, section)
@@ -196,7 +192,7 @@ def default_settings() -> list[Setting]:
 
 
 def _check_keys(values: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise ``ConfigError`` for a section or a key that does not exist, with the nearest."""
+    """Raise ``ConfigError`` for an unknown section or key, suggesting the nearest known one."""
     for section, table in values.items():
         if section not in SECTION_KEYS:
             near = nearest(section, SECTION_KEYS)

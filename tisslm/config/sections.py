@@ -1,9 +1,7 @@
 """The sections of a run configuration other than ``[training]`` and ``[data]``.
 
 ``[model]`` and ``[log]`` have typed keys. ``[tokenizer]``, ``[optimizer]``,
-``[scheduler]`` and ``[loss]`` are a part's name and its options, which the part itself checks.
-
-What does not live here: putting them together (``run``).
+``[scheduler]`` and ``[loss]`` hold a part's name and its options, which the part itself checks.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from tisslm.errors import ConfigError
 
 __all__ = ["FAMILY", "LogSection", "ModelSection", "Part", "check_plain", "make_part"]
 
-#: The family of models when none is named.
+#: The default family of models.
 FAMILY = "gpt2"
 
 _Size = Annotated[Count | None, Expects("an integer >= 1")]
@@ -38,9 +36,9 @@ _SizeOrZero = Annotated[CountOrZero | None, Expects("an integer >= 0", "0 derive
 
 
 class Part(NamedTuple):
-    """A part by its registered name, and the options that it is built with.
+    """A part by its registered name, with the options that it is built with.
 
-    It is the pair that ``Trainer`` takes for an optimizer, scheduler, loss, sink or monitor.
+    This is the pair that ``Trainer`` takes for an optimizer, scheduler, loss, sink or monitor.
     """
 
     name: str
@@ -48,7 +46,7 @@ class Part(NamedTuple):
 
 
 def check_plain(where: str, value: object) -> None:
-    """Raise ``ConfigError`` unless a value is a string, number, boolean, or a list or table."""
+    """Raise ``ConfigError`` unless a value is a string, number, boolean, list or table."""
     if isinstance(value, str | int | float):
         return
     if isinstance(value, list):
@@ -65,14 +63,14 @@ def check_plain(where: str, value: object) -> None:
 
 
 def make_part(section: str, table: Mapping[str, Any], default: str) -> Part:
-    """Return the part that a section names; every key but ``name`` is an option.
+    """Return the part that a section names; all keys but ``name`` are its options.
 
     Parameters
     ----------
     section : str
     table : mapping
     default : str
-        The name when the section gives none.
+        The name if the section gives none.
     """
     options = dict(table)
     name = options.pop("name", default)
@@ -88,7 +86,7 @@ def make_part(section: str, table: Mapping[str, Any], default: str) -> Part:
 
 @final
 class ModelSection(Section):
-    """The model's shape: a preset, its size, or a preset with some values changed.
+    """The section ``[model]``: a preset, its sizes, or a preset with some values changed.
 
     Every key is optional here, and ``given`` returns those that were set; what they mean is
     documented at ``TransformerConfig``. Another family has keys of its own beside these.
@@ -116,7 +114,7 @@ class ModelSection(Section):
 
     @classmethod
     def is_open(cls, values: Mapping[str, Any]) -> bool:
-        """Take the keys of a family that is not the built-in one; it checks them itself."""
+        """Return True for another family than the built-in one, which checks its keys itself."""
         return bool(values.get("family", FAMILY) != FAMILY)
 
     def given(self) -> dict[str, Any]:
@@ -142,7 +140,7 @@ class ModelSection(Section):
 
 @final
 class LogSection(Section):
-    """Where metrics go, and what is measured beside them.
+    """The section ``[log]``: where metrics go, and what is measured beside them.
 
     Parameters
     ----------
@@ -160,7 +158,7 @@ class LogSection(Section):
 
     @classmethod
     def is_open(cls, values: Mapping[str, Any]) -> bool:
-        """Take tables, whose names are checked when they are used."""
+        """Return True: the names of the tables are checked when they are used."""
         return True
 
     def parts(self, names: Iterable[str]) -> list[Part]:
@@ -171,8 +169,8 @@ class LogSection(Section):
     def check(self) -> None:
         """Raise ``ConfigError`` for a name listed twice or a key that is no table.
 
-        A table of a part that is not listed gives a ``ConfigNote``: the command line may have
-        taken its part out.
+        A table for a part that is not listed gives a ``ConfigNote`` only, because the command line
+        may have removed the part.
         """
         for key, names in (("sinks", self.sinks), ("monitors", self.monitors)):
             for name in names:

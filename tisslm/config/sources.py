@@ -1,8 +1,7 @@
-"""Reading settings: from a TOML file, the environment and the command line.
+"""Reading settings from a TOML file, the environment and the command line.
 
 Each source becomes a list of ``Setting``, one for each value, with the words that name its
-origin in messages. What does not live here: what a setting means or which source wins
-(``precedence``), and the sections (``run``).
+origin in messages. Which source wins is decided in ``precedence``.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ __all__ = [
 #: ``TISSLM_<SECTION>__<KEY>``; other variables that begin so are not settings.
 ENVIRONMENT_PREFIX = "TISSLM_"
 
-#: The origin of the settings that come with TissLM, which nobody has asked for.
+#: The origin of the settings that come with TissLM, and were not asked for.
 DEFAULT_RUN = "the default configuration"
 
 _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
@@ -48,9 +47,10 @@ class Setting:
     path : tuple of str
         Section, key, and for nested tables more keys.
     value : object
-        As TOML reads it.
+        The value as TOML reads it.
     origin : str
-        Such as ``"run.toml"`` or ``"--set training.seed"``; empty for a mapping.
+        What messages call the source, such as ``"run.toml"`` or ``"--set training.seed"``; empty
+        for a mapping.
     text : str or None
         The words of the shell that the value was read from, for settings that are strings.
     """
@@ -63,14 +63,14 @@ class Setting:
 
 @dataclass
 class Tables:
-    """Nested tables of values, and where each came from.
+    """Nested tables of settings, with the origin of each.
 
     Attributes
     ----------
     values : dict
-        By section.
+        A table for each section.
     origins : dict of str to str
-        By ``"section.key"``.
+        What messages call the source of each ``"section.key"``.
     """
 
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        With line and column, if it is not valid TOML.
+        If it is not valid TOML; the message has line and column.
     """
     try:
         return strict_toml.parse_toml(text)
@@ -111,7 +111,7 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
 
 
 def file_settings(path: Path) -> list[Setting]:
-    """Read a TOML file in UTF-8.
+    """Read the settings of a TOML file in UTF-8.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def file_settings(path: Path) -> list[Setting]:
 
 
 def table_settings(table: Mapping[str, Any], origin: str = "") -> list[Setting]:
-    """Return one setting for each value of nested tables; an empty table is a value, too."""
+    """Return one setting for each value of nested tables; an empty table counts as a value."""
     return [Setting(path, value, origin) for path, value in _leaves(table, ())]
 
 
@@ -183,8 +183,8 @@ def override_settings(overrides: Iterable[str]) -> list[Setting]:
     Parameters
     ----------
     overrides : iterable of str
-        Such as ``"training.max_steps=100"``. The value is read as TOML; what is not valid TOML
-        is a string.
+        Texts such as ``"training.max_steps=100"``. The value is read as TOML; what is not valid
+        TOML is a string.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def override_settings(overrides: Iterable[str]) -> list[Setting]:
 
 
 def _shell_value(text: str) -> Any:
-    """Read a TOML value; a date, or what is no TOML value, stays the text that it is."""
+    """Read a TOML value; a date, or text that is no TOML value, is kept as text."""
     try:
         value = strict_toml.parse_value(text)
     except ValueError:

@@ -1,7 +1,4 @@
-"""Writing TOML: strings, numbers, booleans, lists and tables, nested as deep as they come.
-
-What does not live here: reading, which the standard library's ``tomllib`` does, and dates, which
-no setting has.
+"""Writing TOML: strings, numbers, booleans, lists and tables, to any depth.
 
 References
 ----------

@@ -1,8 +1,4 @@
-"""``TrainingConfig``: how a run trains, as the founding interface and the command line set it.
-
-What does not live here: the other sections (``sections``), reading files (``sources``), and any
-use of these values (the Trainer).
-"""
+"""``TrainingConfig``: how a run trains; the section ``[training]``."""
 
 from __future__ import annotations
 
@@ -104,7 +100,7 @@ class TrainingConfig(Section):
     batch_size : int, default 32
         Rows (windows of T tokens) per micro-batch and process.
     learning_rate : float, default 1e-4
-        The optimizer's at the start, which the scheduler varies.
+        The base learning rate of the optimizer, which the scheduler varies.
     max_grad_norm : float, default 1.0
         Gradients are scaled down to this global Euclidean norm; 0 switches that off.
     save_every : int, default 1000
@@ -112,7 +108,7 @@ class TrainingConfig(Section):
     checkpoint_dir : str, default "checkpoints"
         Relative to the run directory.
     keep_checkpoints : int, default 3
-        The newest so many are kept; 0 keeps all.
+        How many of the newest checkpoints are kept; 0 keeps all.
     resume_from : str, default ""
         A checkpoint to go on from; the founding spelling of ``resume`` with a path.
     use_mixed_precision : bool, default False
@@ -127,13 +123,14 @@ class TrainingConfig(Section):
     max_steps : int, optional
         Steps of the whole run; None or -1 leaves it to ``epochs``.
     seed : int, default 42
-        Key of every random draw, from 0 to 2^64 - 1.
+        The key of every random draw, from 0 to 2^64 - 1.
     precision : {"fp32", "bf16", "fp16", "auto"}, default "fp32"
-        Of matrix products and stored activations; parameters, gradients and the optimizer's state
-        are float32 in each. "auto" is "bf16" where the processor multiplies bf16, else "fp32".
+        The type of matrix products and stored activations; parameters, gradients and the state of
+        the optimizer are always float32. "auto" is "bf16" where the processor multiplies bf16, else
+        "fp32".
         The data types' own names and the modes of other trainers ("bf16-mixed", 16) are read, too.
     threads : int, optional
-        Threads of the kernels; None leaves it to the environment and the machine.
+        Number of threads of the kernels; None leaves it to the environment and the machine.
     output_dir : str, default ""
         The run directory; "" means ``runs/<name>-<time>``.
     name : str, default "run"
@@ -158,12 +155,12 @@ class TrainingConfig(Section):
     loss_scale_growth_interval : int, default 2000
         Steps without an overflow after which a dynamic scale is doubled.
     keep_best : int, default 0
-        So many checkpoints with the best ``best_metric`` are kept, beside the newest; with it,
-        every checkpoint is evaluated before it is written.
+        How many checkpoints with the best ``best_metric`` are kept, beside the newest. If it is not
+        0, the model is evaluated before every checkpoint is written.
     keep_every : int, default 0
-        Checkpoints of steps that this divides are never deleted; 0: none for that reason.
+        Checkpoints whose step is a multiple of it are never deleted; 0 switches that off.
     best_metric : str, default "eval/loss"
-        What "best" goes by: "eval/loss", "eval/perplexity", "eval/bpb", "eval/accuracy",
+        The metric that "best" means: "eval/loss", "eval/perplexity", "eval/bpb", "eval/accuracy",
         "eval/top5_accuracy" or "train/loss" (the mean of the last ``validation_frequency``
         updates); other trainers' "loss" and "eval_loss" are read, too.
     best_mode : {"auto", "min", "max"}, default "auto"
@@ -172,14 +169,14 @@ class TrainingConfig(Section):
         What to do about a step whose loss or gradient norm is not finite: leave it out with a
         warning, or end the run at once. It is applied in neither case.
     max_nonfinite : int, default 3
-        So many steps in a row that were left out, for whatever reason, end the run.
+        How many skipped steps in a row, for whatever reason, end the run.
     spike_action : {"off", "warn", "skip", "stop"}, default "warn"
         What to do about a step whose loss is far above those before it: nothing, warn, leave it
         out, or end the run.
     spike_window : int, default 100
         How many of the last losses it is compared with; at least 10.
     spike_threshold : float, default 10.0
-        How many deviations above their median it is far.
+        How many deviations above their median a loss is a spike.
     max_time : str or float, default ""
         How long ``train`` may take in this process: "3h30m", "90s", or a number of seconds. It
         ends early enough to save. "" means no limit but Slurm's, where there is one.
@@ -202,18 +199,18 @@ class TrainingConfig(Section):
     sample_tokens : int, default 100
         Tokens that a sample adds to its prompt.
     early_stopping_patience : int, default 0
-        So many evaluations in a row without a better ``best_metric`` end the run; 0: never.
+        How many evaluations in a row without a better ``best_metric`` end the run; 0: never.
     early_stopping_min_delta : float, default 0.0
         By how much a value must be better to count, in units of the metric.
     restore_best : bool, default False
         Whether the trainer goes back to the best checkpoint when the run is complete; with it,
         every evaluation that is the best so far is saved, and one checkpoint of it is kept.
     overfit_batches : int, default 0
-        Train on the windows of the first so many steps, over and over, and evaluate on them:
-        the loss must vanish; 0 switches that off.
+        Train on the windows of this many first steps, over and over, and evaluate on them: the
+        loss must approach 0. 0 switches that off.
     profile_steps : int, default 0
-        So many steps, after a few that warm up, are recorded kernel by kernel: ``trace.json`` in
-        the run directory opens in https://ui.perfetto.dev. 0: none.
+        How many steps, after a few to warm up, are recorded kernel by kernel: ``trace.json`` in the
+        run directory opens in https://ui.perfetto.dev. 0: none.
 
     Raises
     ------
@@ -288,7 +285,7 @@ class TrainingConfig(Section):
             raise ConfigError(_CONTRADICTION)
 
     def follow(self) -> None:
-        """Let a precision that was never given be what ``use_mixed_precision`` means."""
+        """Set a precision that was never given to what ``use_mixed_precision`` means."""
         if "precision" not in self.model_fields_set:
             self.__dict__["precision"] = "auto" if self.use_mixed_precision else "fp32"
 
@@ -330,7 +327,7 @@ class TrainingConfig(Section):
 
     @property
     def resume_target(self) -> str:
-        """What to go on from, by either spelling: "", "auto" or a path."""
+        """What the run resumes from, by either spelling: "", "auto" or a path."""
         return self.resume or self.resume_from
 
     @property

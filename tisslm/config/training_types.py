@@ -32,7 +32,7 @@ __all__ = [
     "StartingScale",
 ]
 
-#: What other trainers call each precision: PyTorch's and NumPy's data types, and the modes of
+#: Other trainers' names of each precision: PyTorch's and NumPy's data types, and the modes of
 #: Hugging Face, Lightning and LitGPT, and Composer. Master weights are float32 here in each.
 _PRECISIONS = {
     "fp32": "float32 f32 32 32-true",
@@ -53,7 +53,7 @@ def _precision(value: object) -> object:
 
 
 def _checkpointing(value: object) -> object:
-    """Read a flag, which is how other trainers have this option."""
+    """Read a boolean, as other trainers write this option."""
     if value is True or value == "true":  # the second is what a shell gives
         return "full"
     return "none" if value is False or value == "false" else value
@@ -114,7 +114,7 @@ StartingScale = Annotated[
 
 
 def _metric(value: object) -> object:
-    """Read the names that other trainers give to metrics."""
+    """Translate other trainers' names of metrics."""
     known = {"loss": "eval/loss", "val_loss": "eval/loss"}
     if isinstance(value, str) and "/" not in value:
         return known.get(value, value.replace("_", "/", 1))
@@ -122,7 +122,7 @@ def _metric(value: object) -> object:
 
 
 def _known_metric(value: str) -> str:
-    """Refuse what cannot be: a part of the run may have a metric in a group of its own."""
+    """Refuse a metric that cannot exist; a name in a group of its own may be a part's."""
     group, _, rest = value.partition("/")
     if value not in BEST and (not rest or group in RESERVED):
         raise ValueError("not a metric to go by")
@@ -159,7 +159,7 @@ OnSaveError = Annotated[Literal["continue", "stop"], Expects('"continue" or "sto
 
 
 def _prompts(value: object) -> object:
-    """Read one string as one prompt: commas belong to it."""
+    """Read one string as one prompt, commas included."""
     if isinstance(value, str):
         return [value]
     return list(value) if isinstance(value, tuple) else value

@@ -1,6 +1,6 @@
-"""Settings of other trainers become settings of ours, before keys are renamed.
+"""Translating other trainers' settings to ours by value, before keys are renamed.
 
-What does not live here: the tables (``counterparts``).
+The tables are in ``counterparts``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from tisslm.errors import ConfigError
 
 __all__ = ["translated"]
 
-#: Whole tables of other trainers that are a section here.
+#: Tables of other trainers that correspond to a section here.
 TABLES: dict[tuple[str, ...], str] = {
     ("training", "lr_scheduler_kwargs"): "scheduler",
     ("optimizer", "init_args"): "optimizer",
 }
 
-#: Keys whose values may be names of ours, too.
+#: Keys whose values may also be names of parts here.
 NAMES = {
     "training.lr_scheduler_type": "scheduler.name",
     "training.optim": "optimizer.name",
@@ -31,10 +31,10 @@ NAMES = {
 
 
 def translated(layer: Sequence[Setting]) -> Iterator[list[Setting]]:
-    """Yield what the values of other trainers imply, and then the layer without them.
+    """Yield a layer with what other trainers' values imply, then the given layer without them.
 
-    A layer of its own, so that what is given beside them is stronger: the warm-up of Hugging
-    Face's "linear" is none, unless there is one.
+    The implied settings form a weaker layer of their own, so that what is given beside them wins:
+    Hugging Face's "linear" implies no warm-up, unless one is set.
     """
     implied: list[Setting] = []
     kept: list[Setting] = []

@@ -1,4 +1,4 @@
-"""Where the tokens of a run come from: texts, documents and arrays, as rows in a keyed order."""
+"""Datasets: texts, documents and token arrays, as rows of tokens in a keyed random order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents: pieces of text with what is to be learned of them, and the same as token ids.
+"""Documents as pieces of text, marked as targets or not, and the same documents as token ids.
 
 Files are read in ``sources``, text becomes ids in ``encoding``, and rows of a fixed length are made
 in ``packed``.
@@ -31,15 +31,15 @@ IntArray = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text that stands alone: nothing in it is predicted from another document.
+    """A text that stands alone: nothing in it is predicted from another document.
 
     Attributes
     ----------
     pieces : tuple of (str, bool)
-        The text, cut where it changes whether it is to be learned: the tokens of a piece with
-        False are read and are no targets (a prompt).
+        The text in pieces, each with whether its tokens are targets; those of a piece with False
+        are only read (a prompt).
     where : str
-        What messages call it: "corpus.jsonl, line 7".
+        The name in messages, such as "corpus.jsonl, line 7".
     """
 
     pieces: tuple[tuple[str, bool], ...]
@@ -47,7 +47,7 @@ class Document:
 
     @property
     def text(self) -> str:
-        """All pieces, one after another."""
+        """The whole text: all pieces joined."""
         return "".join(text for text, _ in self.pieces)
 
 
@@ -55,28 +55,28 @@ class Source(Protocol):
     """The files that arrays are read from."""
 
     def check(self) -> None:
-        """Raise ``DataError`` if it was changed since it was opened."""
+        """Raise ``DataError`` if a file was changed since it was opened."""
 
 
 class TokenDocuments:
-    """Documents as token ids, one after another in one array.
+    """Documents as token ids, joined in one array.
 
     Parameters
     ----------
     tokens : integer array of shape (n,)
-        In memory or in files; kept as it is.
+        The ids, in memory or in files; not copied.
     offsets : int64 array or FileOffsets of shape (m + 1,)
         Document i is ``tokens[offsets[i] : offsets[i + 1]]``, at least one token.
     learn : bool or uint8 array of shape (n,), optional
-        Whether a token may be a target; left out, each may.
+        Whether each token may be a target; all may if left out.
     vocab_size : int, optional
         Ids must be below it; by default, the largest id plus one.
     checked : bool
-        Whether the ids are known to be below ``vocab_size``: to read them may take minutes.
+        Whether the ids are known to be below ``vocab_size``; reading them may take minutes.
     where : str
         What messages begin with.
     source : object, optional
-        Has ``check()``, which raises ``DataError`` if a file that is read was changed since.
+        Where the arrays are read from: its ``check()`` raises ``DataError`` if a file has changed.
 
     Raises
     ------
@@ -116,7 +116,7 @@ class TokenDocuments:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory of the arrays; those in files take none."""
+        """The bytes of the arrays that are in memory."""
         arrays = (self.tokens, self.offsets, self.learn)
         return sum(owned_bytes(array) for array in arrays if array is not None)
 
@@ -152,7 +152,7 @@ class TokenDocuments:
 
 
 def check_tokens(tokens: Any, where: str) -> Any:
-    """Refuse what is not a flat array of integers, or is empty."""
+    """Raise an error unless the tokens are a flat array of integers that is not empty."""
     array = tokens if isinstance(tokens, SpanArray) else unmapped(tokens)
     if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
         raise ShapeError(
@@ -165,7 +165,7 @@ def check_tokens(tokens: Any, where: str) -> Any:
 
 
 def check_offsets(offsets: Any, n_tokens: int, where: str) -> Any:
-    """Refuse offsets that do not rise from 0 to the number of tokens."""
+    """Raise an error unless the offsets rise from 0 to the number of tokens."""
     array = offsets if isinstance(offsets, FileOffsets) else unmapped(offsets)
     if array.ndim != 1 or array.dtype != np.int64 or len(array) < 2:
         raise ShapeError(
@@ -192,7 +192,7 @@ def check_offsets(offsets: Any, n_tokens: int, where: str) -> Any:
 
 
 def check_learn(learn: Any, n_tokens: int, where: str) -> Any:
-    """Refuse a mask of another type or length."""
+    """Raise an error for a mask of the wrong type or length."""
     array = learn if isinstance(learn, SpanArray) else unmapped(learn)
     if array.shape != (n_tokens,) or array.dtype not in (np.bool_, np.uint8):
         raise ShapeError(

@@ -1,6 +1,6 @@
-"""From documents to token ids, one document after the other, in memory.
+"""Encoding documents to token ids in memory.
 
-Ids that are too many for memory go to shards (``tisslm.workflows.tokenize``).
+Ids that do not fit in memory go to shards (``tisslm.workflows.tokenize``).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["DocumentEncoder", "encode_document", "encode_documents"]
 def encode_document(
     document: Document, tokenizer: Tokenizer, *, mask_prompt: bool = True, ended: bool = True
 ) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Turn one document into token ids, ended by the tokenizer's end of text if it has one.
+    """Encode a document to token ids, ending with the end-of-text token if there is one.
 
-    Each piece is encoded by itself, so that no token belongs to two.
+    Each piece is encoded by itself, so that no token belongs to two pieces.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def encode_document(
     -------
     ids : integer array of shape (n,)
     learn : bool array of shape (n,)
-        Whether each may be a target. The end of text is one if the last piece is.
+        Whether each token may be a target; the end of text may if the last piece may.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def encode_documents(
     mask_prompt: bool = True,
     where: str = "documents",
 ) -> TokenDocuments:
-    """Turn documents into token ids in memory: 1, 2 or 4 bytes a token by the vocabulary.
+    """Encode documents to token ids, with 1, 2 or 4 bytes per token as the vocabulary needs.
 
     Documents without a token are left out.
 
@@ -93,7 +93,7 @@ def encode_documents(
 
 
 class DocumentEncoder:
-    """Turns documents into token ids one by one, and gives them together at the end.
+    """An encoder that takes documents one by one and returns their token ids together at the end.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class DocumentEncoder:
         self._learn: _Growing | None = None  # from the first token on that is none
 
     def add(self, document: Document) -> None:
-        """Append a document; one without a token is left out."""
+        """Encode and append a document; one without a token is left out."""
         ids, learn = encode_document(
             document, self.tokenizer, mask_prompt=self.mask_prompt, ended=self.ended
         )
@@ -148,7 +148,7 @@ class DocumentEncoder:
 
 
 class _Growing:
-    """A flat array that grows at its end, in place where the system can (a large one's pages)."""
+    """A flat array that grows at its end, in place where the system can move its pages."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._array = np.empty(1024, dtype)
@@ -163,6 +163,6 @@ class _Growing:
         self.size = size
 
     def taken(self) -> NDArray[Any]:
-        """Return the array at its length; nothing can be appended after."""
+        """Return the array, cut to its length; nothing can be appended afterwards."""
         self._array.resize(self.size, refcheck=False)
         return self._array

@@ -1,4 +1,4 @@
-"""A few windows of a dataset, in the same order in every epoch."""
+"""A dataset of a few windows of another one, in the same order in every epoch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["FewWindows"]
 
 @final
 class FewWindows(Dataset):
-    """Windows of another dataset, by their numbers there.
+    """A subset of the windows of another dataset.
 
     Parameters
     ----------
     whole : Dataset
     numbers : sequence of int
-        At least one; each in ``range(len(whole))``.
+        The numbers of the windows, at least one; each in ``range(len(whole))``.
     """
 
     def __init__(self, whole: Dataset, numbers: Sequence[int]) -> None:
@@ -44,18 +44,18 @@ class FewWindows(Dataset):
         return self.whole.window(self.numbers[i])
 
     def order(self, seed: int, epoch: int) -> Sequence[int]:
-        """Return the windows as they are: each step sees the same ones in every epoch."""
+        """Return the windows in their order: every epoch has the same steps."""
         return range(len(self.numbers))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole, which is kept."""
+        """The bytes of the whole dataset, which is kept."""
         return self.whole.nbytes
 
     def state(self) -> dict[str, Any]:
-        """Return what the whole remembers."""
+        """Return the state of the whole dataset."""
         return self.whole.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Give the whole what it remembered."""
+        """Restore the state of the whole dataset."""
         self.whole.load_state(state)

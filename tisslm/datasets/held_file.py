@@ -1,7 +1,7 @@
-"""Arrays that stay in a file: each span is read when it is asked for, of the file as it was opened.
+"""Arrays in files that are kept open; each slice is read from disk when it is accessed.
 
-Nothing is mapped. Of a mapped file that another process cuts short, a look beyond the new end
-kills the process (SIGBUS), and no exception can tell of it; a read tells.
+Nothing is mapped. If another process truncates a mapped file, an access beyond the new end kills
+the process (SIGBUS), and no exception can tell of it; a read raises one.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ UNREADABLE = Refusal(DataError, "cannot be read", "check the path and its permis
 
 @final
 class HeldFile:
-    """A file that is read again and again, and must stay as it was when it was opened.
+    """A file that is read repeatedly, and must stay as it was when it was opened.
 
-    It stays open, so one that is replaced by rename, or deleted, stays as it was for whoever has
-    it open. Size and time of change are compared after every read: what was read before that is
-    what the file had at the start.
+    It is kept open, so a file that is replaced by rename, or deleted, can still be read unchanged.
+    Size and modification time are compared after every read, so that what was read is what the file
+    had at the start.
 
     Parameters
     ----------
     path : Path
     refusal : Refusal
-        For what cannot be opened or read.
+        Makes the exception for a file that cannot be opened or read.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class HeldFile:
     Raises
     ------
     TissLMError
-        The refusal's, if the file is missing, no regular file, or cannot be opened.
+        If the file is missing, no regular file, or cannot be opened; ``refusal`` decides which.
     """
 
     def __init__(self, path: Path, refusal: Refusal = UNREADABLE) -> None:
@@ -84,7 +84,7 @@ class HeldFile:
 
 @final
 class HeldFiles:
-    """Several of them.
+    """Several files that must stay as they were when they were opened.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class HeldFiles:
         self._files = files
 
     def check(self) -> None:
-        """Raise ``DataError`` if one was changed since it was opened."""
+        """Raise ``DataError`` if a file was changed since it was opened."""
         for file in self._files:
             file.check()
 
@@ -111,7 +111,7 @@ class FileArray:
     offset : int
         Bytes before the first number.
     length : int, optional
-        Numbers; by default, as many as follow.
+        How many numbers; by default, all that follow.
     """
 
     ndim = 1
@@ -131,7 +131,7 @@ class FileArray:
 
     @property
     def shape(self) -> tuple[int]:
-        """The length."""
+        """The length, as a tuple."""
         return (self._length,)
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
@@ -150,20 +150,20 @@ class FileArray:
         return found
 
     def span(self, start: int, stop: int) -> Self:
-        """Return a span of any length; nothing is read."""
+        """Return a slice of any length, without reading it."""
         start, stop = bounds(slice(start, stop), self._length)
         offset = self._offset + start * self.dtype.itemsize
         return type(self)(self._file, self.dtype, offset, stop - start)
 
 
-#: Numbers at each end that tell whether a name still leads to the file that was mapped.
+#: How many numbers at each end are compared to tell whether a name still leads to the mapped file.
 COMPARED = 2**12
 
 
 def unmapped(array: Any) -> NDArray[Any] | FileArray:
-    """Return a read-only map of a file (``numpy.memmap``) as numbers that are read from that file.
+    """Turn a read-only ``numpy.memmap`` into an array that is read from the same file.
 
-    Anything else is returned as an array, and so is a map whose file has another name by now.
+    Anything else is returned as an array, and so is a map whose file has been renamed.
     """
     plain = np.asarray(array)
     if not isinstance(array, np.memmap) or array.mode != "r" or not array.filename:

@@ -1,4 +1,4 @@
-"""Arrays that are read in spans and never held whole: files joined to one, bits as booleans."""
+"""Flat arrays that are read slice by slice and never held whole: joined arrays, and bits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["BitArray", "JoinedArray", "SpanArray"]
 
 @runtime_checkable
 class SpanArray(Protocol):
-    """What stands for a flat array that is too large, or too scattered, to be one.
+    """A flat array that is too large, or too scattered, to be an ndarray.
 
-    ``array[a:b]`` is an ndarray of the elements a to b - 1; ``span(a, b)`` stands for the same
-    without reading them.
+    ``array[a:b]`` is an ndarray of the elements a to b - 1; ``span(a, b)`` is the same slice
+    without reading it.
     """
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
+        """The type of the elements."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -32,22 +32,22 @@ class SpanArray(Protocol):
 
     @property
     def ndim(self) -> int:
-        """1."""
+        """The number of dimensions, 1."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
+        """The bytes that it takes in memory."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, part: slice) -> NDArray[Any]: ...
 
     def span(self, start: int, stop: int) -> SpanArray:
-        """Return what stands for the elements start to stop - 1."""
+        """Return the slice from start to stop - 1 without reading it."""
 
 
 def span(array: NDArray[Any] | SpanArray, start: int, stop: int) -> Any:
-    """Return a span of an array without reading it."""
+    """Return a slice of an array without reading it."""
     return array.span(start, stop) if isinstance(array, SpanArray) else array[start:stop]
 
 
@@ -62,12 +62,12 @@ def bounds(part: slice, length: int) -> tuple[int, int]:
 
 
 class JoinedArray:
-    """Flat arrays of one type, one after another, as one.
+    """Flat arrays of one type, joined to one array without copying.
 
     Parameters
     ----------
     parts : sequence of ndarray or SpanArray of shape (n_i,)
-        In memory or in files; not copied. All of one type.
+        The arrays to join, all of one type, in memory or in files; not copied.
     """
 
     def __init__(self, parts: Sequence[NDArray[Any] | SpanArray]) -> None:
@@ -85,26 +85,26 @@ class JoinedArray:
 
     @property
     def shape(self) -> tuple[int]:
-        """The length."""
+        """The length, as a tuple."""
         return (len(self),)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the parts that are in memory; those in a file take none."""
+        """The bytes of the arrays that are in memory."""
         return sum(part.nbytes for part in self._parts)
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
-        """Return a span: a view where it lies in one part, else a copy."""
+        """Return a slice: a view if it lies within one of the arrays, else a copy."""
         found = [part[a:b] for part, a, b in self._cuts(*bounds(part, len(self)))]
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def span(self, start: int, stop: int) -> JoinedArray:
-        """Return a span of any length; nothing is read."""
+        """Return a slice of any length, without reading it."""
         cuts = self._cuts(*bounds(slice(start, stop), len(self)))
         return JoinedArray([span(part, a, b) for part, a, b in cuts])
 
     def _cuts(self, start: int, stop: int) -> list[tuple[NDArray[Any] | SpanArray, int, int]]:
-        """Return the parts that a span lies in, each with the span's bounds in it."""
+        """Return the arrays that a slice touches, each with the bounds of the slice in it."""
         first = min(bisect_right(self._starts, start), len(self._parts)) - 1
         cuts: list[tuple[NDArray[Any] | SpanArray, int, int]] = []
         for number in range(first, len(self._parts)):
@@ -116,14 +116,14 @@ class JoinedArray:
 
 
 class BitArray:
-    """Booleans that are stored as bits, the lowest of a byte first.
+    """An array of booleans that are stored as bits, the lowest bit of a byte first.
 
     Parameters
     ----------
     packed : uint8 array or SpanArray of shape (ceil(n / 8),)
-        In memory or in a file; not copied.
+        The bytes, in memory or in a file; not copied.
     start, stop : int
-        Which bits.
+        The range of bits.
     """
 
     dtype = np.dtype(bool)
@@ -139,22 +139,22 @@ class BitArray:
 
     @property
     def shape(self) -> tuple[int]:
-        """The length."""
+        """The length, as a tuple."""
         return (len(self),)
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory; those in a file take none."""
+        """The bytes in memory; 0 if the bits are in a file."""
         return self._packed.nbytes
 
     def __getitem__(self, part: slice) -> NDArray[np.bool_]:
-        """Return a span as a new bool array."""
+        """Return a slice as a new bool array."""
         start, stop = (self._start + place for place in bounds(part, len(self)))
         first = start // 8
         bits = np.unpackbits(self._packed[first : -(-stop // 8)], bitorder="little")
         return bits[start - 8 * first : stop - 8 * first].view(bool)
 
     def span(self, start: int, stop: int) -> BitArray:
-        """Return a span of any length; nothing is read."""
+        """Return a slice of any length, without reading it."""
         start, stop = bounds(slice(start, stop), len(self))
         return BitArray(self._packed, self._start + start, self._start + stop)

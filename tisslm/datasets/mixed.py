@@ -1,4 +1,4 @@
-"""Several datasets read as one, each in its share."""
+"""A mixture of several datasets by weight."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class MixedDataset(RowDataset):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all datasets."""
+        """The bytes of all datasets."""
         return sum(dataset.nbytes for dataset in self.parts)
 
     def order(self, seed: int, epoch: int) -> Sequence[int]:
-        """Return which row comes when; looking at any place takes constant time.
+        """Return the row for each position of an epoch; looking one up takes constant time.
 
-        It is no permutation: of a dataset with a small share some rows are missing, and of one
-        with a large share some come again.
+        It is no permutation: rows of a dataset with a small share may be missing, and rows of one
+        with a large share may be repeated.
         """
         return _MixedOrder(self.parts, self._firsts, self._shares, seed, epoch)
 
@@ -120,9 +120,9 @@ def _has_starts(dataset: Dataset, number: int) -> bool:
 
 
 def shares(weights: Sequence[float], rows: int) -> list[int]:
-    """Divide an epoch's rows by weight: whole numbers that add up to all of them.
+    """Divide the rows of an epoch by weight, into whole numbers with the same total.
 
-    Each is its exact share rounded down, or one more for those that lost most by it.
+    Each number is the exact share rounded down, plus one for those that lost most by rounding.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def shares(weights: Sequence[float], rows: int) -> list[int]:
 
 
 def check_parts(parts: Sequence[tuple[Dataset, float]]) -> None:
-    """Refuse weights that are not positive, and datasets that do not fit each other."""
+    """Raise an error for weights that are not positive, and datasets that do not fit together."""
     if not parts:
         raise ConfigError("mixing: expected at least one dataset, got none")
     for number, (dataset, weight) in enumerate(parts):
@@ -157,12 +157,12 @@ def check_parts(parts: Sequence[tuple[Dataset, float]]) -> None:
 
 
 class _MixedOrder(Sequence[int]):
-    """The rows of one epoch, place by place.
+    """The row for each position of one epoch.
 
-    The datasets are split off one after another: of n places that remain for the datasets s, s + 1,
-    ..., dataset s takes its share k by the rule of Bresenham's line, place p if
-    ``(p + 1) * k // n > p * k // n``; it has then had ``p * k // n`` places before. The others are
-    numbered anew.
+    The datasets are split off one after another: of n positions that remain for the datasets s, s +
+    1, ..., dataset s takes its share k by the rule of Bresenham's line, position p if ``(p + 1) * k
+    // n > p * k // n``; it has then had ``p * k // n`` positions before. The others are numbered
+    anew.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class _MixedOrder(Sequence[int]):
         return found
 
     def _rows(self, number: int, start: int, stop: int) -> list[int]:
-        """Return the rows that a dataset gives at its turns ``start`` to ``stop - 1``."""
+        """Return the rows that a dataset contributes at its turns ``start`` to ``stop - 1``."""
         length = len(self._parts[number])
         turn = self._epoch * self._shares[number] + start
         end = self._epoch * self._shares[number] + stop
@@ -232,6 +232,6 @@ class _MixedOrder(Sequence[int]):
 
 
 def _seed(seed: int, number: int) -> int:
-    """Return the seed of a dataset's own order: two of the same length are shuffled apart."""
+    """Return the seed of a dataset's own order, which differs from those of the others."""
     label = f"tisslm mixed seed={seed} dataset={number}"
     return int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "little") >> 1

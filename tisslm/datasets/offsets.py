@@ -1,4 +1,4 @@
-"""Where documents begin, in a file: looked up with one read, however many there are."""
+"""The offsets of documents in a file, each looked up with one read."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tisslm.datasets.joined import SpanArray
 
 __all__ = ["SCAN_OFFSETS", "FileOffsets", "offsets_in"]
 
-#: Offsets that are looked at together, so that a table is never held whole.
+#: Offsets that are checked at a time, so that a table is never held whole.
 SCAN_OFFSETS = 2**20
 
-#: Offsets between two that are kept in memory: 4 KiB of the file.
+#: Distance of the offsets that are kept in memory: 4 KiB of the file.
 STRIDE = 512
 
 
 @final
 class FileOffsets:
-    """Rising int64 numbers in a file, with what an array of them would do for documents.
+    """Ascending int64 numbers in a file, with the interface of a sorted array.
 
-    One number in 512 is kept in memory, so that a look-up reads only what lies between two of
+    Every 512th number is kept in memory, so that a look-up reads only the numbers between two of
     them.
 
     Parameters
     ----------
     numbers : SpanArray of int64
-        Read once here.
+        The numbers; they are read once here.
     """
 
     ndim = 1
@@ -45,27 +45,27 @@ class FileOffsets:
 
     @property
     def shape(self) -> tuple[int]:
-        """The length."""
+        """The length, as a tuple."""
         return (len(self),)
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
+        """The bytes in memory."""
         return self._marks.nbytes
 
     def __getitem__(self, part: int | slice) -> Any:
-        """Read one number, or a span of them."""
+        """Read one number, or a slice."""
         if isinstance(part, slice):
             return self._numbers[part]
         place = range(len(self))[part]
         return self._numbers[place : place + 1][0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Read them all."""
+        """Read all numbers."""
         return np.asarray(self._numbers[:], dtype)
 
     def searchsorted(self, value: float) -> int:
-        """Return how many are below ``value``."""
+        """Return how many numbers are below ``value``."""
         block = int(self._marks.searchsorted(value))
         if not block:
             return 0
@@ -73,13 +73,13 @@ class FileOffsets:
         return start + int(self._numbers[start : start + STRIDE].searchsorted(value))
 
     def within(self, begin: int, end: int) -> NDArray[np.int64]:
-        """Read those of ``range(begin, end)``."""
+        """Return the numbers that are in ``range(begin, end)``."""
         first, last = self._marks.searchsorted((begin, end)).tolist()
         return offsets_in(self._numbers[max(first - 1, 0) * STRIDE : last * STRIDE], begin, end)
 
 
 def offsets_in(offsets: NDArray[np.int64] | FileOffsets, begin: int, end: int) -> NDArray[np.int64]:
-    """Return the offsets of ``range(begin, end)``, of rising ones in memory or in a file."""
+    """Return the offsets that are in ``range(begin, end)``."""
     if isinstance(offsets, FileOffsets):
         return offsets.within(begin, end)
     first, last = offsets.searchsorted((begin, end)).tolist()

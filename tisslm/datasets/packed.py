@@ -1,4 +1,4 @@
-"""Rows of a fixed length out of documents of any length.
+"""Packing documents of any length into rows of a fixed length.
 
 Which documents share a row when they are placed whole is decided in ``row_plan``.
 """
@@ -118,7 +118,7 @@ class PackedDataset(RowDataset):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tokens and of what is kept about rows; those in files take none."""
+        """The bytes of the tokens and of the tables of rows that are in memory."""
         rows = self._plan if self._numbers is None else self._numbers
         return self.documents.nbytes + (0 if rows is None else rows.nbytes)
 
@@ -133,7 +133,7 @@ class PackedDataset(RowDataset):
     # ------------------------------------------------------------------ rows
 
     def scratch(self) -> NDArray[np.bool_] | None:
-        """Return room for the targets that are not to be learned."""
+        """Return a scratch mask for the targets that are not to be learned, None if all are."""
         return None if self.documents.learn is None else np.empty(self.seq_len, bool)
 
     def fill(self, i: int, rows: Rows, place: int, scratch: Any) -> None:
@@ -195,14 +195,14 @@ class PackedDataset(RowDataset):
 
 
 def learned_rows(documents: TokenDocuments, rows: int, seq_len: int, masked: bool) -> IntArray:
-    """Return the numbers of a stream's rows that have a target, an int64 array.
+    """Return the numbers of a stream's rows that have a target, as an int64 array.
 
     Parameters
     ----------
     documents : TokenDocuments
-        Without ``learn``, every token may be one.
+        The documents; without ``learn``, every token may be a target.
     rows : int
-        How many there are.
+        How many rows there are.
     seq_len : int
     masked : bool
         Whether a document's first token is no target.

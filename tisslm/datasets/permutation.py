@@ -1,4 +1,4 @@
-"""A shuffled order that is computed, not stored: any place of any epoch in constant time."""
+"""A random order that is computed and not stored: any position of any epoch in constant time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which documents share a row when none is to be cut: a best fit over rows that are still open."""
+"""Packing whole documents into rows by best fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RowPlan", "plan_rows"]
 
 IntArray = NDArray[np.int64]
 
-#: Rows that may still take a document; beyond them the fullest is closed.
+#: The most open rows, which may still take a document; beyond that, the fullest is closed.
 OPEN_ROWS = 256
 
 
@@ -28,9 +28,9 @@ class RowPlan:
     first : int64 array of shape (rows + 1,)
         Row r has the pieces ``first[r]`` to ``first[r + 1] - 1``.
     begins : int64 array of shape (pieces,)
-        The place of a piece's first input in the tokens.
+        The index of a piece's first input in the tokens.
     lengths : int64 array of shape (pieces,)
-        Its places, at least 1; those of a row are together at most the row's.
+        The number of places of a piece, at least 1; those of a row add up to at most T.
     """
 
     first: IntArray
@@ -39,17 +39,17 @@ class RowPlan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
+        """The bytes of the arrays."""
         return self.first.nbytes + self.begins.nbytes + self.lengths.nbytes
 
     @property
     def most_pieces(self) -> int:
-        """The pieces of the row that has most."""
+        """The largest number of pieces in a row."""
         return int(np.diff(self.first).max()) if len(self.first) > 1 else 0
 
 
 def plan_rows(offsets: IntArray, seq_len: int, learn: NDArray[Any] | None = None) -> RowPlan:
-    """Place documents whole in rows, in their order; a longer one fills rows of its own first.
+    """Assign whole documents to rows, in order; a longer document first fills rows of its own.
 
     A document of n tokens takes n - 1 places, as its last token is a target only. Each goes to
     the open row where the least room is left after it; if there is none, to a new one. It is a
@@ -59,7 +59,7 @@ def plan_rows(offsets: IntArray, seq_len: int, learn: NDArray[Any] | None = None
     ----------
     offsets : int64 array of shape (m + 1,)
     seq_len : int
-        Places of a row.
+        The places of a row, T.
     learn : bool or uint8 array of shape (n,), optional
         Whether a token may be a target; a piece without one is in no row.
 

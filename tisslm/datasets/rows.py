@@ -1,4 +1,4 @@
-"""Datasets that write their rows where they are told: arrays that are used again and again."""
+"""The base class of datasets that write their rows into given arrays, which are reused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RowDataset"]
 
 IntArray = NDArray[Any]
 
-#: Places in the order that are computed together: arrays of 2 KiB, which no step has to map.
+#: Positions of the order that are computed at a time: arrays of 2 KiB need no new memory map.
 ORDER_PLACES = 256
 
 
@@ -49,11 +49,11 @@ class RowDataset(Dataset):
         """
 
     def scratch(self) -> Any:
-        """Return what ``fill`` needs beside the row; one for each thread that fills."""
+        """Return what ``fill`` needs beside the row; each thread that fills rows has its own."""
         return None
 
     def check_source(self) -> None:
-        """Raise ``DataError`` if a file that is read has changed; asked at each epoch's start."""
+        """Raise ``DataError`` if a file that is read has changed; called when an epoch starts."""
 
     def window(self, i: int) -> Rows:
         """Return row ``i``, in new int32 arrays of shape (T,).
@@ -83,7 +83,7 @@ class RowDataset(Dataset):
     def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Rows]:
         """Yield what ``batches`` does, in two sets of arrays that take turns.
 
-        A subclass that defines ``batches`` is read by that.
+        If a subclass defines ``batches``, that method is used.
         """
         if type(self).batches is not RowDataset.batches:
             return self.batches(batch_size, seed, start)
@@ -143,7 +143,7 @@ def _numbers(order: Sequence[int], firsts: range, part: range) -> Iterator[int]:
 
 
 def take(order: Sequence[int], start: int, stop: int) -> list[int]:
-    """Return a part of an order, computed together where the order can."""
+    """Return a slice of an order, computed at once if the order has ``take``."""
     together = getattr(order, "take", None)
     if together is not None:
         return list(together(start, stop).tolist())

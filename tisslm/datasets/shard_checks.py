@@ -1,6 +1,6 @@
-"""Whether the files of token shards are as they were written.
+"""Verifying the files of token shards by their checksums.
 
-What the files mean is said in ``shard_format``.
+The files are described in ``shard_format``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def verify_shards(
     ----------
     path : str or path-like
     names : collection of str, optional
-        Which files; left out, all.
+        The files to verify; all if left out.
 
     Yields
     ------

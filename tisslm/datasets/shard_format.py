@@ -1,6 +1,6 @@
-"""The files of token shards: what is in each, to the byte, and how a manifest is read and checked.
+"""The format of token shards, to the byte, and reading and checking their manifest.
 
-A folder of shards holds, for each split (``train``, ``valid``):
+A folder of shards holds, for each split, ``train`` or ``valid``:
 
 ``NAME-00000.bin``, ``NAME-00001.bin``, ...
     Token ids, little-endian, after 256 int32 of header. They are files of llm.c: magic 20240520 and
@@ -62,15 +62,15 @@ HEADER_INTS = 256
 HEADER_BYTES = 4 * HEADER_INTS
 #: Magic and version of a file by the type of its ids: those of llm.c.
 KINDS = {"uint16": (20240520, 1), "uint32": (20240801, 7)}
-#: Tokens of one file: the header counts them in an int32.
+#: The most tokens of a file: the header counts them in an int32.
 MAX_TOKENS = 2**31 - 1
 
 INDEX_MAGIC = b"TissLMix"
 INDEX_BYTES = 16
 
-#: No manifest or tokenizer is larger; a hostile file is refused before it is read.
+#: The most bytes of a manifest or tokenizer; a hostile file is refused before it is read.
 MAX_JSON = 2**28
-#: Values in it: some for each file, and the merges of a vocabulary.
+#: The most values in it: some for each file, and the merges of a vocabulary.
 MAX_VALUES = 2**24
 
 DAMAGED = Refusal(
@@ -105,12 +105,12 @@ class SplitRecord(_Record):
         ``targets`` is how many tokens may be targets.
     largest_id : int
     shard_tokens : int
-        Ids in each file but the last.
+        Number of ids in each file but the last.
     files : list of str
-        In order.
+        Names of the files with ids, in order.
     index : str
     mask : str or None
-        None where each token may be a target.
+        Name of the file with the mask; None if every token may be a target.
     """
 
     documents: _Count
@@ -135,7 +135,7 @@ class SplitRecord(_Record):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All its files."""
+        """The names of all its files."""
         return (*self.files, self.index, *((self.mask,) if self.mask else ()))
 
     def tokens_of(self, number: int) -> int:
@@ -154,19 +154,19 @@ class TokenizerRecord(_Record):
 
 
 class Manifest(_Record):
-    """``shards.json``.
+    """The contents of ``shards.json``.
 
     Attributes
     ----------
     format, version
-        What kind of folder this is.
+        Name and version of the format.
     made_by : str
         The version of TissLM that wrote it.
     dtype : "uint16" or "uint32"
     tokenizer : TokenizerRecord
     splits : dict of str to SplitRecord
     files : dict of str to FileRecord
-        Every file of the folder but this one.
+        Every file of the folder except this one.
     sources : dict of str to int
         The files that were read, and their sizes in bytes.
     """
@@ -239,7 +239,7 @@ def read_object(path: Path, limit: int = MAX_JSON) -> dict[str, Any]:
 
 
 def damaged(path: Path, reason: str) -> TissLMError:
-    """Return the error for a file of shards that is not as it was written."""
+    """Return the error for a file of shards that has changed since it was written."""
     return DAMAGED(path, reason)
 
 

@@ -1,4 +1,4 @@
-"""Token shards: a folder that ``tisslm tokenize`` wrote, read row by row and never held in memory.
+"""Token shards: a folder written by ``tisslm tokenize``, of which only the rows needed are read.
 
 The format is described in ``shard_format``.
 """
@@ -41,21 +41,21 @@ __all__ = [
     "shards_tokenizer",
 ]
 
-#: The tokenizer, as other libraries read it, or as its name and state.
+#: Files of the tokenizer: as other libraries read it, or its name and state.
 BPE_FILE = "tokenizer.json"
 STATE_FILE = "tokenizer_state.json"
 INDEX_SUFFIX = ".idx"
 
 
 def is_shards(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is a folder of token shards, or the index of one of its splits."""
+    """Return True for a folder of token shards, or the index of one of its splits."""
     path = Path(path)
     folder = path.parent if path.suffix == INDEX_SUFFIX else path
     return (folder / MANIFEST).is_file()
 
 
 def shard_splits(folder: Path) -> tuple[Path, Path | None]:
-    """Return the indexes of the splits to train on and to validate on, None without the latter."""
+    """Return the indexes of the training split and of the validation split, None without one."""
     splits = read_manifest(folder).splits
     valid = splits.get("valid")
     train = splits.get("train")
@@ -88,7 +88,7 @@ def shard_documents(
     Raises
     ------
     DataError
-        If the shards are not as they were written, or have ids that are too large.
+        If the shards have changed since they were written, or have ids that are too large.
     """
     path = Path(path)
     named = path.suffix == INDEX_SUFFIX
@@ -129,7 +129,7 @@ class TokenShards:
     Raises
     ------
     DataError
-        If it is no folder of token shards, or is not as it was written.
+        If it is no folder of token shards, or has changed since it was written.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, verify: bool = False) -> None:
@@ -145,7 +145,7 @@ class TokenShards:
 
     @property
     def vocab_size(self) -> int:
-        """Every id is below it."""
+        """The size of the vocabulary; every id is below it."""
         return self.manifest.tokenizer.vocab_size
 
     @property
@@ -154,7 +154,7 @@ class TokenShards:
         return self.manifest.tokenizer.name
 
     def documents(self, split: str = "train") -> TokenDocuments:
-        """Return the documents of a split; of their ids, nothing is read yet.
+        """Return the documents of a split, without reading their ids.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class TokenShards:
         Raises
         ------
         DataError
-            If one differs.
+            If a file differs.
         """
         record = self.manifest.splits.get(split)
         names = None if record is None else record.names

@@ -1,6 +1,6 @@
-"""Which documents are held out to validate on: whole documents, never part of one.
+"""Choosing the documents that are held out for validation; no document is divided.
 
-A single text is cut in two by ``text.split_text``.
+A single text is split in two in ``text``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ SALT = 0x5EED_0F_5B117
 
 
 class TooShortError(DataError):
-    """Data, or what is held out of them, are too short for one row.
+    """The data, or the part that is held out, are too short for one row.
 
     Attributes
     ----------
     n_tokens : int
-        How many there are.
+        How many tokens there are.
     was_split : bool
-        Whether there are more where nothing is held out.
+        Whether there would be more tokens if nothing were held out.
     """
 
     def __init__(self, message: str, n_tokens: int, *, was_split: bool) -> None:
@@ -34,7 +34,7 @@ class TooShortError(DataError):
 
 
 def is_held_out(index: int, fraction: float) -> bool:
-    """Return whether a document is to validate on, by its number alone.
+    """Return True if a document is held out for validation, by its number alone.
 
     Of each 1 / fraction documents in a row, a hash picks one; of the first ones, it is the
     second document, so that two are enough for both parts. It depends on no seed: another run
@@ -64,7 +64,7 @@ def is_held_out(index: int, fraction: float) -> bool:
 def split_documents(
     documents: TokenDocuments, fraction: float
 ) -> tuple[TokenDocuments, TokenDocuments | None]:
-    """Split ready tokens into the first documents and the last, which validate.
+    """Split ready tokens: the last documents are held out for validation.
 
     Parameters
     ----------
@@ -75,7 +75,8 @@ def split_documents(
     Returns
     -------
     train, valid : TokenDocuments
-        Views, cut between the documents that is next to the share; at least one document each.
+        Views, cut at the boundary of documents that is nearest to the share; each has at least one
+        document.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Windows over a UTF-8 text file, and how such a file is read and split."""
+"""Windows of tokens over a UTF-8 text file, and reading and splitting such a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Data = TypeVar("Data", str, list[int], NDArray[Any])
 
 
 def read_text(path: str | PathLike[str]) -> str:
-    r"""Read a UTF-8 text file, exactly: line ends stay, only a byte order mark at the start goes.
+    r"""Read a UTF-8 text file unchanged, except that a byte order mark at the start is removed.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class TextDataset(Dataset):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tokens."""
+        """The bytes of the tokens."""
         return self.tokens.nbytes
 
     def window(self, i: int) -> Rows:
@@ -186,7 +186,7 @@ class TextDataset(Dataset):
     def stream(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Rows]:
         """Yield what ``batches`` does, in two sets of arrays that take turns.
 
-        A subclass that defines ``batches`` is read by that.
+        If a subclass defines ``batches``, that method is used.
         """
         if type(self).batches is not TextDataset.batches:
             return self.batches(batch_size, seed, start)

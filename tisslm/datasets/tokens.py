@@ -74,7 +74,7 @@ class TokenDataset(RowDataset):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tokens; those mapped from a file take none of their own."""
+        """The bytes of the tokens; 0 if they are in a file."""
         return owned_bytes(self.tokens)
 
     def order(self, seed: int, epoch: int) -> KeyedPermutation:
@@ -98,7 +98,7 @@ def owned_bytes(array: NDArray[Any] | SpanArray) -> int:
 
 
 def check_layout(tokens: IntArray, seq_len: int) -> None:
-    """Refuse tokens that are not a flat array of integers with at least one window."""
+    """Raise an error unless tokens are a flat array of integers with at least one window."""
     if not isinstance(seq_len, Integral) or seq_len < 1:
         raise ConfigError(f"seq_len: expected an integer >= 1, got {seq_len!r}")
     if tokens.ndim != 1:
@@ -119,7 +119,7 @@ def check_layout(tokens: IntArray, seq_len: int) -> None:
 
 
 def check_ids(tokens: IntArray | SpanArray, vocab_size: int | None) -> int:
-    """Check every id and return the vocabulary's size, found from the ids when not given."""
+    """Check every id; return the vocabulary size, by default the largest id plus one."""
     # Ids are stored as int32 in every batch, so this bounds them when nothing else does.
     limit = 2**31 if vocab_size is None else vocab_size
     largest = 0

@@ -1,6 +1,6 @@
-"""Memory that is laid out before the first step: arenas, parameters, and the workspace.
+"""Memory that is allocated before the first step: arenas, parameters, and the workspace.
 
-Names are loaded on first use: whether arrays are finite (``finite``) is asked where no kernel is.
+Names are imported on first use, because ``finite`` is also needed where kernels cannot be loaded.
 """
 
 from __future__ import annotations

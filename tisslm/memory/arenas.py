@@ -1,4 +1,4 @@
-"""Blocks of memory that arrays are cut from, and blocks that are shapes alone."""
+"""Arenas: blocks of memory from which arrays are cut, and the same with shapes alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 def aligned(nbytes: int) -> int:
-    """Round up to a whole number of cache lines."""
+    """Round a number of bytes up to whole cache lines."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
@@ -41,7 +41,7 @@ class Arena:
     Parameters
     ----------
     nbytes : int
-        Capacity. The map is private (a shared one gets no huge pages), so memory is taken by
+        The capacity. The map is private (a shared one gets no huge pages), so memory is taken by
         the first touch, which happens here, in parallel.
     """
 
@@ -58,9 +58,9 @@ class Arena:
         ops.fill(self._block.view(np.float32), 0.0)
 
     def _advise(self, start: int) -> None:
-        """Ask for huge pages where a whole one is used, and for small ones in the rest.
+        """Ask for huge pages where whole ones fit, and for small pages in the rest.
 
-        A huge page for the last part would take up to 2 MiB more than the plan says.
+        A huge page for the last part would take up to 2 MiB more than was planned.
         """
         whole = self.nbytes // HUGE_PAGE * HUGE_PAGE
         with contextlib.suppress(OSError, AttributeError):  # a kernel without huge pages refuses
@@ -80,12 +80,12 @@ class Arena:
 
 
 class ShapeArena:
-    """The shapes of an arena without its memory: every array is one zero, seen many times.
+    """An arena without memory: every array is a single zero, broadcast to its shape.
 
     Parameters
     ----------
     nbytes : int
-        Capacity that an ``Arena`` would have.
+        The capacity that an ``Arena`` would have.
     """
 
     def __init__(self, nbytes: int) -> None:

@@ -1,4 +1,4 @@
-"""A copy of many arrays in a block of its own, made by several threads."""
+"""Copying many arrays into one block of memory, with several threads."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Key = TypeVar("Key", bound=Hashable)
 #: more past the caches, which saves reading what is overwritten: a third of the traffic.
 PIECES = (32 * 2**20, 256 * 2**20)
 
-#: Pieces for each thread, so that one that is held up does not hold up all.
+#: Pieces for each thread, so that a delayed thread does not delay all.
 SHARE = 4
 
 
 def copy_bytes(sizes: Iterable[int]) -> int:
-    """Return the bytes of the block that holds copies of arrays of so many bytes each."""
+    """Return the bytes of a block that holds copies of arrays of these sizes."""
     return sum(map(aligned, sizes))
 
 
 class ArrayCopy(Generic[Key]):
-    """Room for copies of arrays, taken and touched when it is made.
+    """Memory for copies of arrays, allocated and touched when it is made.
 
-    Arrays that are neighbours in a block of memory become neighbours here, so that they are
-    copied in one go: parameters and optimizer state are a few blocks of hundreds of arrays.
+    Arrays that are neighbours in memory become neighbours here, so that they are copied at once:
+    parameters and optimizer state are a few blocks of hundreds of arrays.
 
     Parameters
     ----------
@@ -55,17 +55,17 @@ class ArrayCopy(Generic[Key]):
             self._starts[key], start = start, start + aligned(array.nbytes)
 
     def fits(self, arrays: Mapping[Key, Array]) -> bool:
-        """Tell whether these are arrays of the names, shapes and types that there is room for."""
+        """Return True if arrays have the names, shapes and types that there is memory for."""
         return self._copies.keys() == arrays.keys() and all(
             (array.shape, array.dtype) == (self._copies[key].shape, self._copies[key].dtype)
             for key, array in arrays.items()
         )
 
     def take(self, arrays: Mapping[Key, Array]) -> Mapping[Key, Array]:
-        """Copy arrays, which ``fits`` has agreed to, and return the copies.
+        """Copy arrays for which ``fits`` is True, and return the copies.
 
-        They are good until the next call. As many threads copy as the kernels have: NumPy's copy
-        holds no lock of the interpreter, and one core alone may not use up the memory's speed.
+        They are valid until the next call. The copy uses as many threads as the kernels: NumPy
+        copies without the interpreter's lock, and a single core may not saturate the memory.
         """
         count = ops.thread_count().count
         size = min(max(self.nbytes // (SHARE * count), PIECES[0]), PIECES[1])
@@ -82,7 +82,7 @@ class ArrayCopy(Generic[Key]):
         return dict(self._copies)
 
     def _runs(self, arrays: Mapping[Key, Array]) -> Iterator[tuple[Array, Array]]:
-        """Yield (target, source): bytes of neighbours together, any other array by itself."""
+        """Yield (target, source): the bytes of neighbours together, any other array by itself."""
         run: _Run | None = None
         for key, target in self._copies.items():
             source = arrays[key]
@@ -100,14 +100,14 @@ class ArrayCopy(Generic[Key]):
 
 
 class _Run:
-    """Neighbours among the sources, whose copies lie at the same distances.
+    """Neighbouring source arrays, whose copies have the same distances.
 
     Parameters
     ----------
     first : ndarray
-        C-contiguous.
+        The first array, C-contiguous.
     start : int
-        Where its copy begins in the block.
+        Offset of its copy in the block.
     """
 
     def __init__(self, first: Array, start: int) -> None:
@@ -116,7 +116,7 @@ class _Run:
         self.nbytes = first.nbytes
 
     def takes(self, further: _Run) -> bool:
-        """Make another run a part of this one, if it follows; tell whether it did."""
+        """Append another run, if it follows this one in memory; return whether it does."""
         distance = further.address - self.address
         follows = (
             further.root is self.root
@@ -140,7 +140,7 @@ def _address(array: Array) -> int:
 
 
 def _root(array: Array) -> Array:
-    """Return the array that this one is a view of, if that is in one piece."""
+    """Return the array that this one is a view of, if that array is contiguous."""
     root = array
     while isinstance(root.base, np.ndarray):
         root = root.base
@@ -148,7 +148,7 @@ def _root(array: Array) -> Array:
 
 
 def _split(pairs: Iterable[tuple[Array, Array]], nbytes: int) -> Iterator[tuple[Array, Array]]:
-    """Cut bytes into pieces; what is no row of bytes stays whole."""
+    """Cut flat arrays of bytes into pieces; other arrays stay whole."""
     for target, source in pairs:
         if target.dtype != np.uint8 or target.ndim != 1 or not source.flags.c_contiguous:
             yield target, source
@@ -158,7 +158,7 @@ def _split(pairs: Iterable[tuple[Array, Array]], nbytes: int) -> Iterator[tuple[
 
 
 def _copy_all(pieces: deque[tuple[Array, Array]]) -> None:
-    """Copy until nobody has a piece left."""
+    """Copy pieces until none is left."""
     while True:
         try:
             target, source = pieces.popleft()

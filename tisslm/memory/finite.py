@@ -1,4 +1,4 @@
-"""Whether arrays hold finite numbers only, and the first that is not, without a copy of any."""
+"""Finding NaN and infinities in arrays, without copying any."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def first_non_finite(arrays: Mapping[str, Array]) -> str | None:
     Parameters
     ----------
     arrays : mapping of str to ndarray
-        Those that are not of a float type are finite.
+        Arrays of a type other than float count as finite.
     """
     for name in arrays:
         array = arrays[name]
@@ -40,7 +40,7 @@ def first_non_finite(arrays: Mapping[str, Array]) -> str | None:
 
 
 def check_finite(arrays: Mapping[str, Array], called: str, where: str) -> None:
-    """Refuse what must never be saved.
+    """Raise an error if an array that is to be saved has a NaN or an infinity.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def check_finite(arrays: Mapping[str, Array], called: str, where: str) -> None:
     called : str
         What the message calls one of them, before its name: "parameter".
     where : str
-        What would be written; the message begins with it.
+        The file that would be written; the message begins with it.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def check_finite(arrays: Mapping[str, Array], called: str, where: str) -> None:
         )
 
 
-#: Elements that are looked at together: they and what is made of them stay in a cache.
+#: Elements that are processed at a time: they and intermediate results stay in a cache.
 BLOCK = 2**16
 #: The exponent of bfloat16, all ones in NaN and the infinities alone.
 _EXPONENT = np.uint16(0x7F80)
@@ -72,14 +72,14 @@ _EXPONENT = np.uint16(0x7F80)
 
 @dataclass(frozen=True)
 class Spot:
-    """Where an array is not finite.
+    """The first element of an array that is not finite.
 
     Attributes
     ----------
     index : tuple of int
         The index of the first such element, in the order of memory.
     value : float
-        NaN or an infinity.
+        Its value, NaN or an infinity.
     count, size : int
         How many elements are not finite, and how many there are.
     """

@@ -27,19 +27,19 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """A parameter before it has memory.
+    """The description of a parameter, which needs no memory.
 
     Attributes
     ----------
     name : str
-        Dotted, such as ``blocks.0.mlp.up.weight``.
+        The dotted name, such as ``blocks.0.mlp.up.weight``.
     shape : tuple of int
     decay : bool
         Whether weight decay applies: to matrices, not to biases and norms.
     lr_scale : float
-        Multiplies the learning rate for this parameter.
+        Factor on the learning rate of this parameter.
     trainable : bool
-        A frozen parameter has data but no gradient.
+        Whether it is trained; a frozen parameter has no gradient.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Parameter:
 
     @property
     def grad(self) -> Array:
-        """The gradient; zeros where nothing was added since ``zero_grad``."""
+        """The gradient; zeros if nothing was added since ``zero_grad``."""
         grad, accumulate = self.grad_to_write()
         if not accumulate:
             grad[...] = 0.0
@@ -91,9 +91,9 @@ class Parameter:
 
 
 def grads_to_write(weight: Parameter, bias: Parameter | None) -> tuple[Array, Array | None, bool]:
-    """Return the gradients of two parameters that one kernel writes, and whether it adds to both.
+    """Return the gradients of two parameters that one kernel writes, and whether to add to them.
 
-    Where only one was written since ``zero_grad``, the other is zeroed, so that one flag is right
+    If only one was written since ``zero_grad``, the other is set to zero, so that one flag is right
     for both.
     """
     dw, add_w = weight.grad_to_write()
@@ -107,7 +107,7 @@ def grads_to_write(weight: Parameter, bias: Parameter | None) -> tuple[Array, Ar
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """A contiguous run of the flat arenas whose parameters share decay and lr_scale."""
+    """A contiguous part of the flat arenas whose parameters share decay and lr_scale."""
 
     start: int
     stop: int
@@ -116,7 +116,7 @@ class ParameterGroup:
 
     @property
     def slice(self) -> slice:
-        """The run as an index of the flat arrays."""
+        """The part as an index of the flat arrays."""
         return slice(self.start, self.stop)
 
 
@@ -130,8 +130,8 @@ class Parameters:
         64-byte boundary, and the padding between them is always zero.
     dtype : {float32, float64}
     arena : type
-        Where the flat arrays come from; with ``ShapeArena`` they have shapes and no memory, which
-        is what plans are made with.
+        Where the flat arrays are allocated; with ``ShapeArena`` they have shapes and no memory, as
+        plans need.
 
     Attributes
     ----------
@@ -223,7 +223,7 @@ class Parameters:
 
     @property
     def count(self) -> int:
-        """Number of trainable scalars, padding left out."""
+        """The number of trainable scalars, without padding."""
         return sum(int(p.data.size) for p in self if p.trainable)
 
     @property
@@ -236,7 +236,7 @@ class Parameters:
 
     @property
     def has_memory(self) -> bool:
-        """Whether there are values, and not shapes alone."""
+        """True if there are values, and not shapes alone."""
         return self._arena is Arena
 
     def grad_norm(self) -> float:
@@ -246,7 +246,7 @@ class Parameters:
         return ops.global_norm(self.grad, self._norm_parts)
 
     def zero_grad(self) -> None:
-        """Mark every gradient as fresh, in constant time."""
+        """Mark all gradients as zero, in constant time."""
         self.generation += 1
         self.part += 1
 
@@ -263,15 +263,15 @@ class Parameters:
         return {p.name: p.data for p in self}
 
     def by_parameter(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Cut arrays that lie flat like ``data`` into views named ``<parameter>/<array>``.
+        """Cut arrays with the layout of ``data`` into views named ``<parameter>/<array>``.
 
-        Padding is left out: how long it is depends on the type, so flat arrays of two types have
-        other lengths and the same views.
+        Padding is left out: its length depends on the type, so flat arrays of two types differ in
+        length and have the same views.
 
         Parameters
         ----------
         arrays : mapping of str to ndarray
-            Flat is what has a last axis of P. Others keep their names, and come first.
+            Arrays whose last axis has length P are cut. Others keep their names, and come first.
         """
         found = {n: a for n, a in arrays.items() if a.shape[-1:] != self.data.shape}
         flat = {name: array for name, array in arrays.items() if name not in found}

@@ -1,4 +1,4 @@
-"""Activations and scratch: the buffers that the layers' plans ask for, in one block."""
+"""The workspace: one block of memory with all activations and scratch buffers of a pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 class Workspace:
-    """Buffers for activations and scratch, made once for the largest pass, viewed by smaller ones.
+    """Named buffers for activations and scratch, made for the largest pass, shared by smaller ones.
 
     Parameters
     ----------
@@ -34,15 +34,15 @@ class Workspace:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all buffers."""
+        """The bytes of all buffers."""
         return sum(self.sizes.values())
 
     def fits(self, sizes: Mapping[str, int]) -> bool:
-        """Tell whether buffers of these sizes can be viewed in this workspace."""
+        """Return True if every buffer of these sizes fits in the buffer of that name."""
         return all(self.sizes.get(name, -1) >= n for name, n in sizes.items())
 
     def view(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return the front of a buffer as an array of this shape and type."""
+        """Return the beginning of a buffer as an array of this shape and type."""
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         array: Array = self._blocks[name][:nbytes].view(dtype).reshape(shape)
         return array

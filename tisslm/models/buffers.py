@@ -1,10 +1,8 @@
-"""The arrays of a forward and backward pass, planned from shapes and made before it runs.
+"""The buffers of a forward and backward pass, planned from shapes and allocated before it runs.
 
-Arrays that do not live at the same time lie on the same bytes, in one shared block: the chunk of
-logits and the model's other scratch; the scratch of each layer; and, beside that, what the
-recomputed block at hand has saved. Everything else has bytes of its own.
-
-What does not live here: what the arrays mean; the model and its layers know.
+Buffers that are not in use at the same time share bytes, in one block: the chunk of logits and the
+model's other scratch; the scratch of each layer; and, beside that, what the block that is being
+recomputed has saved. Every other buffer has bytes of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ __all__ = ["BlockPlan", "PassBlock", "PassBuffers", "PassMemory", "PassPlan"]
 Array = NDArray[Any]
 Plan = Mapping[str, Buffer]
 
-#: The one buffer of the workspace whose bytes mean different things at different times.
+#: The buffer of the workspace whose bytes are shared.
 SHARED = "scratch.shared"
 
 
@@ -46,12 +44,12 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class PassPlan:
-    """Every buffer of a pass of one shape.
+    """All buffers of a pass of one shape.
 
     Attributes
     ----------
     own : mapping of str to Buffer
-        What the model itself needs. Its scratch must hold nothing while a layer runs.
+        Buffers of the model itself. Its scratch is overwritten while a layer runs.
     blocks : sequence of BlockPlan
     """
 
@@ -59,11 +57,11 @@ class PassPlan:
     blocks: Sequence[BlockPlan]
 
     def sizes(self) -> dict[str, int]:
-        """Return the bytes of every buffer by name; their sum is what the workspace takes.
+        """Return the bytes of every buffer by name; the workspace takes their sum.
 
         Saved buffers of the layers in kept blocks are ``layers.<i>.<name>``, a recomputed block's
-        stream is ``layers.<i>.stream`` with its first layer's number, all that shares bytes is
-        ``scratch.shared``, and the model's own have their names.
+        stream is ``layers.<i>.stream`` with its first layer's number, the shared bytes are
+        ``scratch.shared``, and the model's own buffers have their names.
         """
         sizes = {name: b.nbytes for name, b in self.own.items() if b.kind == "saved"}
         first = 0
@@ -79,13 +77,13 @@ class PassPlan:
         return sizes
 
     def shared_size(self) -> int:
-        """Bytes of the shared block: the most that lives in it at one time."""
+        """Return the bytes of the shared block: the most that is in use at one time."""
         layers = [_extent(_of_kind(plan, "scratch")) for b in self.blocks for plan in b.layers]
         head = _extent(_of_kind(self.own, "scratch"))
         return max(head, self.recomputed_size() + max(layers, default=0))
 
     def recomputed_size(self) -> int:
-        """Bytes of the shared block's front, where the recomputed block at hand saves."""
+        """Return the bytes at the front of the shared block where a recomputed block saves."""
         again = [block for block in self.blocks if block.stream is not None]
         saved = [[_extent(_of_kind(plan, "saved")) for plan in block.layers] for block in again]
         return max(map(sum, saved), default=0)
@@ -100,13 +98,13 @@ class PassBlock:
 
 
 class PassBuffers:
-    """Views of a workspace for one shape (B, T).
+    """The buffers of a pass of one shape (B, T), as views of a workspace.
 
     Attributes
     ----------
     own : dict of str to ndarray
     saved, scratch : list of dict of str to ndarray
-        One for each layer. Those of recomputed blocks lie on the same bytes.
+        The buffers of each layer. Those of recomputed blocks share bytes.
     blocks : list of PassBlock
     """
 
@@ -120,7 +118,7 @@ class PassBuffers:
         self.blocks = [self._add(block, plan.recomputed_size()) for block in plan.blocks]
 
     def _add(self, block: BlockPlan, scratch: int) -> PassBlock:
-        """View the buffers of a block; scratch begins at this byte of the shared ones."""
+        """View the buffers of a block; its scratch begins at this byte of the shared block."""
         first, offset = len(self.saved), 0
         for i, plan in enumerate(block.layers, first):
             saved = _of_kind(plan, "saved")
@@ -140,7 +138,7 @@ class PassBuffers:
         return {name: view(prefix + name, b.shape, b.dtype) for name, b in plan.items()}
 
     def _cut(self, plan: Plan, offset: int) -> dict[str, Array]:
-        """Lay buffers one after the other on the shared bytes, each on a cache line of its own."""
+        """View buffers one after the other in the shared block, each aligned to a cache line."""
         arrays = {}
         for name, b in plan.items():
             arrays[name] = self._shared[offset : offset + b.nbytes].view(b.dtype).reshape(b.shape)
@@ -149,12 +147,12 @@ class PassBuffers:
 
 
 class PassMemory:
-    """The buffers of each shape that a model's passes have had, on one workspace.
+    """The buffers for each shape of a model's passes, on one workspace.
 
     Attributes
     ----------
     workspace : Workspace or None
-        As large as the largest pass so far.
+        The memory, as large as the largest pass so far needed.
     """
 
     def __init__(self) -> None:
@@ -168,7 +166,7 @@ class PassMemory:
         return self._passes[shape]
 
     def make(self, batch: int, time: int, plan: PassPlan) -> None:
-        """Make the buffers of a shape; if the workspace is too small, a new one takes its place."""
+        """Make the buffers for a shape; a workspace that is too small is replaced."""
         sizes = plan.sizes()
         if self.workspace is None or not self.workspace.fits(sizes):
             old = {} if self.workspace is None else self.workspace.sizes
@@ -183,6 +181,6 @@ def _of_kind(plan: Plan, kind: str) -> dict[str, Buffer]:
 
 
 def _extent(plan: Plan) -> int:
-    """Bytes of these buffers, one after the other."""
+    """Return the bytes of these buffers, one after the other."""
     buffers: Iterable[Buffer] = plan.values()
     return sum(aligned(buffer.nbytes) for buffer in buffers)

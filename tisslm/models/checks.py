@@ -1,6 +1,6 @@
-"""What a model refuses: parameters, token ids, starts of documents and gradients that are none.
+"""Checks of a model's inputs: parameters, token ids, starts of documents, and gradients.
 
-What does not live here: ids beyond the vocabulary; the embedding finds them as it reads them.
+Ids beyond the vocabulary are found by ``layers.embedding``, which reads them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Array = NDArray[Any]
 
 
 def check_parameters(parameters: Parameters, specs: Iterable[ParameterSpec], dtype: str) -> None:
-    """Refuse parameters that are not those of a model's shape.
+    """Raise an error unless parameters have the names, shapes and type of a model.
 
     Raises
     ------
     ShapeError
-        With the first one that differs, or is missing, or is one too many.
+        If a parameter differs, is missing, or is superfluous; the message names the first.
     """
     found = {p.name: p.shape for p in parameters}
     for spec in specs:
@@ -40,12 +40,12 @@ def check_parameters(parameters: Parameters, specs: Iterable[ParameterSpec], dty
 
 
 def check_tokens(x: Array, seq_len: int, vocab_size: int) -> None:
-    """Refuse what are not token ids of shape (B, T) with T up to ``seq_len``.
+    """Raise an error unless x is an array of token ids of shape (B, T) with T up to ``seq_len``.
 
     Raises
     ------
     ShapeError
-        If they are no such array.
+        If it is no such array.
     DataError
         If an id does not fit 32 bits.
     """
@@ -62,21 +62,21 @@ def check_tokens(x: Array, seq_len: int, vocab_size: int) -> None:
 
 
 def check_starts(start: Array, shape: tuple[int, ...]) -> None:
-    """Refuse what does not say where in its row the document of each token begins.
+    """Raise an error unless ``start`` says where in its row the document of each token begins.
 
     Parameters
     ----------
     start : ndarray
-        Each is its own position, where a document begins, or the one before it.
+        Each element is its own position, where a document begins, or equals the element before it.
     shape : tuple of int
         (B, T) of the tokens.
 
     Raises
     ------
     ShapeError
-        If it is no integer array of that shape.
+        If it is no integer array of this shape.
     DataError
-        If an element is something else.
+        If an element is neither.
     """
     is_array = isinstance(start, np.ndarray)
     if not is_array or start.shape != shape or start.dtype.kind not in "iu":
@@ -92,7 +92,7 @@ def check_starts(start: Array, shape: tuple[int, ...]) -> None:
 
 
 def _wrong_start(start_T: Array, row: int) -> DataError:
-    """Name the first start of a row that is neither its position nor the one before it."""
+    """Return the error for the first start in a row that does not fit its position."""
     right = (start_T == np.arange(len(start_T))) | (start_T == np.roll(start_T, 1))
     right[0] = start_T[0] == 0
     time = int(np.argmin(right))
@@ -104,12 +104,12 @@ def _wrong_start(start_T: Array, row: int) -> DataError:
 
 
 def gradient_rows(d_logits: Array, shape: tuple[int, int, int], dtype: str) -> Array:
-    """Return the rows of a gradient by the logits, shape (N, V), each after the other in memory.
+    """Return a gradient by the logits as a contiguous array of shape (N, V).
 
     Raises
     ------
     ShapeError
-        If its shape or type is another.
+        If it has another shape or type.
     """
     if d_logits.shape != shape or d_logits.dtype != dtype:
         raise ShapeError(

@@ -1,6 +1,6 @@
-"""Decoding token by token: with what each layer keeps of earlier tokens, or by forward alone.
+"""Decoding token by token, with a cache for each layer, or with ``forward`` alone.
 
-What does not live here: how the next token is chosen, and what a layer keeps.
+The next token is chosen in ``generation``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LayerCache = Mapping[str, Array]
 
 
 class Decoded(Protocol):
-    """A model whose layers decode: what ``TransformerDecoder`` asks of it."""
+    """What ``TransformerDecoder`` needs of a model."""
 
     embedding: Embedding
     head: Head
@@ -37,11 +37,11 @@ class Decoded(Protocol):
         """The sublayers in order."""
 
     def last_logits(self, x: Array, caches: Sequence[LayerCache] = ()) -> Array:
-        """Return the logits after the last token, and fill the layers' caches."""
+        """Return the logits after the last token, filling the caches of the layers."""
 
 
 def make_caches(layers: list[Layer], batch: int, context: int) -> list[LayerCache]:
-    """Make the arrays that each layer keeps of B sequences of up to ``context`` tokens."""
+    """Make the cache of each layer for B sequences of up to ``context`` tokens."""
     return [
         {name: np.zeros(b.shape, b.dtype) for name, b in layer.cache_plan(batch, context).items()}
         for layer in layers
@@ -50,12 +50,12 @@ def make_caches(layers: list[Layer], batch: int, context: int) -> list[LayerCach
 
 @final
 class TransformerDecoder(Decoder):
-    """Sequences that a Transformer continues, with the keys and values of earlier tokens kept.
+    """A decoder that keeps the keys and values of earlier tokens.
 
     Parameters
     ----------
     model : Decoded
-        Such as a ``Transformer``.
+        The model, such as a ``Transformer``.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class TransformerDecoder(Decoder):
         self._caches: list[LayerCache] = []
 
     def prefill(self, tokens_BT: Array) -> Array:
-        """Start anew from prompts of one length and return the logits after them, (B, V)."""
+        """Start from prompts of one length, and return the logits after them, of shape (B, V)."""
         model = self.model
         self._caches = []  # whose memory the new ones may take
         caches = make_caches(model.layers, len(tokens_BT), model.seq_len)
@@ -80,7 +80,7 @@ class TransformerDecoder(Decoder):
 
     @property
     def full(self) -> bool:
-        """Whether the context has no room for another token."""
+        """True if the context has no room for another token."""
         return self.length >= self.model.seq_len
 
     def step(self, ids_B: Array) -> Array:
@@ -99,9 +99,9 @@ class TransformerDecoder(Decoder):
 
 @final
 class ContextDecoder(Decoder):
-    """Sequences that any model continues: each token runs ``forward`` on the whole context.
+    """A decoder for any model, which runs ``forward`` on the whole context for each token.
 
-    Slow, and right for whatever ``forward`` computes: a model of one's own has text at once by
+    It is slow, and correct whatever ``forward`` computes: a new model can write text at once by
     ``def decoder(self): return ContextDecoder(self)``.
 
     Parameters
@@ -114,14 +114,14 @@ class ContextDecoder(Decoder):
         self._tokens_BT: Array = np.empty((0, 0), np.int64)
 
     def prefill(self, tokens_BT: Array) -> Array:
-        """Start anew from prompts of one length and return the logits after them, (B, V)."""
+        """Start from prompts of one length, and return the logits after them, of shape (B, V)."""
         self._tokens_BT = np.array(tokens_BT)
         logits_BTV, _ = self.model.forward(self._tokens_BT)
         return np.ascontiguousarray(logits_BTV[:, -1])
 
     @property
     def full(self) -> bool:
-        """Whether the context has no room for another token."""
+        """True if the context has no room for another token."""
         return bool(self._tokens_BT.shape[1] >= self.model.seq_len)
 
     def step(self, ids_B: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What a model writes after a prompt: tokens drawn one by one, and the text that they are."""
+"""Generating text: sampling tokens one by one, and decoding them to text."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """How the next token is chosen from the logits.
 
     Parameters
     ----------
     temperature : float
-        Divides the logits; 0 always takes the most probable token.
+        Divisor of the logits; 0 always takes the most probable token.
     top_k : int
-        Only the k most probable tokens stay; 0 keeps all.
+        Only the k most probable tokens are kept; 0 keeps all.
     top_p : float
-        Only the most probable tokens that together reach this probability stay; 1 keeps all.
+        Only the most probable tokens that together reach this probability are kept; 1 keeps all.
     seed : int
-        Key of the draws, from 0 to 2^64 - 1.
+        Key of the random numbers, from 0 to 2^64 - 1.
 
     References
     ----------
@@ -63,7 +63,7 @@ class Sampling:
             raise ConfigError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
 
     def choose(self, logits_V: Array, uniform: float) -> int:
-        """Return the token that a uniform number in [0, 1) picks."""
+        """Return the token that a uniform random number in [0, 1) selects."""
         if self.temperature == 0.0:
             return int(np.argmax(logits_V))
         scaled = logits_V.astype(np.float64) / self.temperature
@@ -93,11 +93,11 @@ def stream(
     model : Model
         One that ``writes_text``.
     prompt : sequence of int
-        At least one id; of a longer one than ``model.seq_len``, the end is used.
+        At least one id. If it is longer than ``model.seq_len``, only its end is used.
     max_new_tokens : int
     sampling : Sampling
     n_ids : int, optional
-        Only ids below it are chosen: a model may have more than its tokenizer.
+        Only ids below it are chosen: a model may have more ids than its tokenizer.
 
     Notes
     -----
@@ -137,15 +137,15 @@ def generate(
     return list(stream(model, prompt, max_new_tokens, sampling or Sampling(), n_ids=n_ids))
 
 
-#: What a decoder puts where bytes are no UTF-8, or not yet.
+#: The character that a decoder writes for invalid or incomplete UTF-8.
 INCOMPLETE = "\ufffd"
 
 
 def opening(tokenizer: Tokenizer) -> list[int]:
-    """Return the ids to begin with when there is no prompt.
+    """Return the ids to begin with if there is no prompt.
 
-    The end of a text, after which another begins; where the tokenizer has no such token, a line's
-    end, or else the first id.
+    They are the end of text, after which a new text begins; if the tokenizer has no such token, a
+    line feed, or else the first id.
     """
     end = tokenizer.end_of_text
     if end is not None:
@@ -157,17 +157,17 @@ def opening(tokenizer: Tokenizer) -> list[int]:
 
 
 def pieces(tokenizer: Tokenizer, prompt: Sequence[int], new: Iterable[int]) -> Iterator[str]:
-    """Yield the text of new ids as soon as it is certain; together it is all of it.
+    """Yield the text of new ids as soon as it is certain; joined, the pieces are the whole text.
 
-    Each piece is what an id adds to the text of the ids just before it, because some tokenizers
-    write an id differently at the start of a text. A character of several tokens waits for the
-    last one.
+    Each piece is the text that an id adds to that of the ids just before it, because some
+    tokenizers decode an id differently at the start of a text. A character of several tokens is
+    yielded after the last one.
 
     Parameters
     ----------
     tokenizer : Tokenizer
     prompt : sequence of int
-        What the new ids follow.
+        The ids before the new ones.
     new : iterable of int
     """
     ids = list(prompt)
@@ -192,7 +192,7 @@ def sample(
     max_new_tokens: int,
     sampling: Sampling,
 ) -> Iterator[str]:
-    """Yield the text that a model writes after a prompt, piece by piece, without the prompt."""
+    """Yield the text that a model generates after a prompt, in pieces, without the prompt."""
     ids = tokenizer.encode(prompt) if prompt else opening(tokenizer)
     new = stream(model, ids, max_new_tokens, sampling, n_ids=tokenizer.vocab_size)
     return pieces(tokenizer, ids, new)

@@ -1,8 +1,7 @@
-"""The top of the model: final norm, output projection and loss, chunk by chunk.
+"""The head of the model: final norm, output projection and loss, chunk by chunk.
 
 The logits of the whole batch are never stored in training: each chunk of rows is projected,
 turned into its gradient by the loss, and multiplied back before the next one.
-What does not live here: the formula of any loss.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ Observers = tuple[PassObserver, ...]
 
 
 class Head:
-    """Project the normalized stream to logits.
+    """Final norm and output projection of a model.
 
     Parameters
     ----------
     norm : Norm
     project : Linear
-        C to V; with tied embeddings its weight is the token embedding.
+        The map from C to V; with tied embeddings its weight is the token embedding.
     precision : Precision
     """
 
@@ -44,7 +43,7 @@ class Head:
         self.chunk = chunk_rows(self.vocab)
 
     def plan(self, rows: int) -> dict[str, Buffer]:
-        """Name the buffers: statistics, the normalized stream and one chunk of logits."""
+        """Return the buffers: statistics, the normalized stream and one chunk of logits."""
         stream, stored = self.precision.stream, self.precision.stored
         part = min(rows, self.chunk)
         plan = {
@@ -58,7 +57,7 @@ class Head:
         return plan
 
     def chunks(self, rows: int) -> Iterator[slice]:
-        """Cut rows into the chunks that every path uses, so that all have the same bits."""
+        """Yield the chunks of rows; all paths use the same ones, and so have the same bits."""
         for start in range(0, rows, self.chunk):
             yield slice(start, min(start + self.chunk, rows))
 
@@ -93,7 +92,7 @@ class Head:
         dh_NC: Array | None,
         observers: Observers = (),
     ) -> float:
-        """Return the sum of the rows' losses; with ``dh_NC``, leave the gradients too.
+        """Return the sum of the rows' losses; with ``dh_NC``, also compute the gradients.
 
         ``dh_NC`` receives the gradient by the normalized stream, not yet by the stream itself.
         """
@@ -133,7 +132,7 @@ class Head:
         dh_NC: Array,
         observers: Observers,
     ) -> None:
-        """Backward of some rows, given the gradient by their logits."""
+        """Compute the backward of some rows from the gradient by their logits."""
         enter(observers, "head", "backward")
         d_logits_NV = self._as_stored(d_logits_NV, own)
         self.project.backward_weight(d_logits_NV, own["hidden"][rows])
@@ -141,7 +140,7 @@ class Head:
         leave(observers, "head", "backward", {"d_hidden": dh_NC[rows]})
 
     def _as_stored(self, d_logits_NV: Array, own: Mapping[str, Array]) -> Array:
-        """Return the gradient in the type that products take."""
+        """Return the gradient in the type of matrix products."""
         if not self.precision.mixed:
             return d_logits_NV
         rounded = own["d_logits"][: len(d_logits_NV)]

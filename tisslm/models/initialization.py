@@ -1,7 +1,4 @@
-"""The parameters of a transformer: names, shapes, and first values.
-
-What does not live here: the layers that use them.
-"""
+"""The parameters of a transformer: names, shapes, and initial values."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ BLOCK = 2**18  # numbers that are drawn at once
 
 
 def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
-    """Name every parameter of the model, in the order of the forward pass.
+    """Yield the specification of every parameter, in the order of the forward pass.
 
     Weight decay applies to matrices, embeddings included, and not to biases and norms.
     """
@@ -54,10 +51,10 @@ def _linear(name: str, outputs: int, inputs: int, bias: bool) -> Iterator[Parame
 
 
 def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> None:
-    """Draw the first values: normal with deviation 0.02, residual projections 0.02/sqrt(2 L).
+    """Draw initial values: normal with deviation 0.02, residual projections 0.02/sqrt(2 L).
 
-    Norm weights are 1 and biases 0. Each parameter has a stream of its own, keyed by the seed
-    and its name, so that no value depends on which other parameters exist.
+    Norm weights are 1 and biases 0. Each parameter has a random stream of its own, keyed by the
+    seed and its name, so that no value depends on which other parameters exist.
 
     References
     ----------
@@ -75,7 +72,7 @@ def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> 
 
 
 def _draw_normal(parameter: Parameter, seed: int, deviation: float) -> None:
-    """Fill a parameter from its stream, a block at a time: a second copy would be the peak."""
+    """Fill a parameter from its random stream, block by block: a whole copy would be the peak."""
     key = [seed % 2**64, zlib.crc32(parameter.name.encode())]
     generator = np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
     flat = parameter.data.reshape(-1)

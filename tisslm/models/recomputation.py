@@ -1,11 +1,11 @@
-"""Activation checkpointing: which blocks are computed again in backward, and the pass itself.
+"""Activation checkpointing: which blocks are recomputed in backward, and running the passes.
 
 A kept block leaves what its backward needs in buffers of its own. A recomputed one leaves only the
 residual stream at its input; its backward first runs its forward again from there, into buffers
 that all recomputed blocks share, without the last product, which no backward reads. Dropout is
 keyed by the pass and not drawn in turn, so the second forward has the bits of the first.
 
-What does not live here: where the buffers lie (``buffers``), and how ``"auto"`` is chosen.
+The buffers are laid out in ``buffers``; ``"auto"`` is resolved in ``training.memory_plan``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _EXPECTED = '"none", "full" or "every=N" with N >= 1'
 
 @dataclass(frozen=True)
 class Recomputation:
-    """Every how many blocks one is computed again in backward; 0 for none.
+    """Which blocks are recomputed in backward: every N-th, or none.
 
     Attributes
     ----------
     every : int
-        1 recomputes all blocks; N those numbered N-1, 2N-1, and so on, so that a larger N keeps
-        more and recomputes less. An N above the number of blocks recomputes none.
+        0 recomputes no block, 1 all blocks, and N those numbered N-1, 2N-1, and so on: a larger N
+        keeps more and recomputes less. An N above the number of blocks recomputes none.
 
     References
     ----------
@@ -55,7 +55,7 @@ class Recomputation:
         Raises
         ------
         ConfigError
-            For anything else; ``"auto"`` must be resolved before it comes here.
+            For any other text; ``"auto"`` must have been resolved before.
         """
         if text == "auto":
             raise ConfigError(
@@ -71,7 +71,7 @@ class Recomputation:
         return cls(int(found[1]))
 
     def takes(self, block: int) -> bool:
-        """Tell whether block number ``block``, counted from 0, is computed again."""
+        """Return True if the block with this number, from 0, is recomputed."""
         return self.every > 0 and (block + 1) % self.every == 0
 
 
@@ -90,17 +90,17 @@ def run_forward(
     Parameters
     ----------
     layers : sequence of (str, Layer)
-        With their names.
+        The layers with their names.
     h_NC : ndarray of shape (N, C), IN/OUT
     buffers : PassBuffers
     ctx : PassContext
     gradient : bool
-        Whether a backward may follow; without, recomputed blocks leave nothing.
+        Whether a backward may follow; if not, recomputed blocks save nothing.
     observers : tuple of PassObserver
-        Told of each layer when its saved buffers are filled: those of a recomputed block hold
-        until the next block only.
+        Notified of each layer when its saved buffers are filled; those of a recomputed block are
+        valid until the next block only.
     caches : sequence of mappings of str to ndarray
-        One for each layer, which keeps there what decoding needs of these tokens; left out, none.
+        A cache for each layer, filled for decoding; none if left out.
     """
     for block in buffers.blocks:
         if gradient and block.stream is not None:
@@ -124,7 +124,7 @@ def run_backward(
 ) -> None:
     """Turn the gradient by the last block's output into that by the first one's input, in place.
 
-    What recomputed blocks left of the stream is used up: their second forward runs on it.
+    The saved streams of recomputed blocks are overwritten: their second forward runs on them.
     """
     for block in reversed(buffers.blocks):
         if block.stream is not None:
@@ -144,7 +144,7 @@ def _recompute(
     ctx: PassContext,
     observers: tuple[PassObserver, ...],
 ) -> None:
-    """Run a block again from its stream for what it saves; the block's output is not wanted."""
+    """Run the forward of a block again from its saved stream; only what it saves is needed."""
     for i in numbers:
         (name, layer), saved, scratch = layers[i], buffers.saved[i], buffers.scratch[i]
         enter(observers, name, "recompute")

@@ -1,7 +1,6 @@
-"""What a transformer consists of: embedding, blocks and head, over one set of parameters.
+"""The parts of a transformer: embedding, blocks and head, over one set of parameters.
 
-What does not live here: names and first values of the parameters (``initialization``), the pass
-through the parts (``transformer``), and where buffers lie (``buffers``).
+The pass through the parts is in ``transformer``.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["Stack"]
 
 @dataclass(frozen=True)
 class Stack:
-    """The parts of a model, in the order that a pass runs them.
+    """The parts of a transformer, in the order in which a pass runs them.
 
     Attributes
     ----------
@@ -36,7 +35,7 @@ class Stack:
     precision : Precision
     embedding : Embedding
     blocks : list of tuple of Layer
-        Attention and MLP: what activation checkpointing keeps or computes again as a whole.
+        Attention and MLP of each block; activation checkpointing keeps or recomputes whole blocks.
     head : Head
     """
 
@@ -50,7 +49,7 @@ class Stack:
     def build(
         cls, config: TransformerConfig, parameters: Parameters, precision: Precision
     ) -> Stack:
-        """Make the parts for one way to run passes; parameters are those of ``config``."""
+        """Make the parts over the parameters of ``config``, for one precision."""
         make = _Builder(config, parameters, precision)
         blocks: list[tuple[Layer, ...]] = [
             (make.attention(i), make.mlp(i)) for i in range(config.n_layer)
@@ -59,7 +58,7 @@ class Stack:
 
     @property
     def layers(self) -> list[tuple[str, Layer]]:
-        """All layers of all blocks, with the names that their parameters begin with."""
+        """All layers of all blocks, each with the prefix of its parameters' names."""
         parts = ("attention", "mlp")
         return [
             (f"blocks.{i}.{part}", layer)
@@ -68,7 +67,7 @@ class Stack:
         ]
 
     def plan(self, batch: int, time: int, recomputation: Recomputation) -> PassPlan:
-        """Name every buffer of a pass of shape (B, T)."""
+        """Return the plan of all buffers of a pass of shape (B, T)."""
         rows, dtype = batch * time, self.precision.stream
         stream = Buffer((rows, self.config.n_embd), dtype, "saved")
         own = {
@@ -90,7 +89,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class _Builder:
-    """Make layers from parameters by name. Site 0 of dropout is the embedding's."""
+    """Makes layers from parameters by name. Site 0 of dropout is the embedding's."""
 
     config: TransformerConfig
     parameters: Parameters

@@ -1,8 +1,7 @@
-"""A decoder-only transformer: passes through its parts, over one workspace.
+"""The decoder-only transformer: forward and backward passes through its parts.
 
-What does not live here: sizes and presets (``transformer_config``), names and first values of the
-parameters (``initialization``), the parts and their buffers (``stack``, ``buffers``), what a pass
-refuses (``checks``), token-by-token decoding (``decoding``), anything about training.
+Sizes and presets are in ``transformer_config``, parameters and their initial values in
+``initialization``, the parts in ``stack``, decoding in ``decoding``.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Cache:
-    """What backward needs of a forward pass; good until the next one."""
+    """What backward needs of a forward pass; valid until the next pass."""
 
     generation: int
     ctx: PassContext
@@ -51,11 +50,11 @@ class Transformer(Model):
     ----------
     config : TransformerConfig
     seed : int
-        Of the first values, and of every dropout mask.
+        Seed of the initial values and of every dropout mask.
     dtype : {"float32", "float64"}
-        float64 runs the NumPy twins: slow, and the measure of everything else.
+        Type of the parameters. float64 runs the NumPy twins, slowly, as a reference for float32.
     parameters : Parameters, optional
-        Used as they are, such as those of a checkpoint; left out, new ones with first values.
+        Parameters to use unchanged, such as those of a checkpoint; initialized ones if left out.
 
     Examples
     --------
@@ -104,16 +103,16 @@ class Transformer(Model):
 
     @classmethod
     def of_shapes(cls, config: TransformerConfig, dtype: str = "float32") -> Transformer:
-        """Return a model without memory: the shapes and plans of the real one, and no passes."""
+        """Return a model without memory, which has shapes and plans but cannot run passes."""
         shapes = Parameters(parameter_specs(config), dtype, arena=ShapeArena)
         return cls(config, dtype=dtype, parameters=shapes)
 
     # ------------------------------------------------------------------ preparation
 
     def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
-        """Fix how later passes are run; parameters and gradients are left as they are.
+        """Choose how later passes are run; parameters and gradients are left unchanged.
 
-        The workspace is dropped, and a cache of an earlier ``forward`` is stale.
+        The workspace is dropped, and a cache of an earlier ``forward`` becomes invalid.
 
         Parameters
         ----------
@@ -126,13 +125,13 @@ class Transformer(Model):
         Raises
         ------
         ConfigError
-            For any other value; nothing is changed then.
+            For any other value; nothing is then changed.
         """
         recomputation = Recomputation.parse(activation_checkpointing)
         self._fix(Precision.of(precision, self.dtype), recomputation)
 
     def _fix(self, precision: Precision, recomputation: Recomputation) -> None:
-        """Build the parts for one way to run passes, and forget the passes that were."""
+        """Build the parts for a precision, and drop the buffers of earlier passes."""
         self.precision = precision
         self._recomputation = recomputation
         self._stack = stack = Stack.build(self.config, self.parameters, precision)
@@ -144,16 +143,16 @@ class Transformer(Model):
 
     @property
     def vocab_size(self) -> int:
-        """V: the number of token ids."""
+        """V, the number of token ids."""
         return self.config.vocab_size
 
     @property
     def seq_len(self) -> int:
-        """The longest T that the model takes."""
+        """The longest T that the model accepts."""
         return self.config.seq_len
 
     def flops_per_token(self, time: int) -> int:
-        """Count a training step's operations per token: 6 P + 6 L C T, causal half counted."""
+        """Return a training step's operations per token: 6 P + 6 L C T, causal half counted."""
         config = self.config
         return 6 * self.parameters.count + 6 * config.n_layer * config.n_embd * time
 
@@ -167,15 +166,16 @@ class Transformer(Model):
     ) -> dict[str, int]:
         """Return the bytes of every activation and scratch buffer of a pass, by name.
 
-        ``layers.<i>.<name>`` is what a layer of a kept block saves, ``layers.<i>.stream`` the
-        stream before a recomputed block, and ``scratch.shared`` holds what does not live at the
-        same time: the chunk of logits, and the layers' scratch with the recomputed block at hand.
+        ``layers.<i>.<name>`` is saved by a layer of a kept block, ``layers.<i>.stream`` is the
+        stream before a recomputed block, and ``scratch.shared`` holds what is not in use at the
+        same time: the chunk of logits, and the layers' scratch with the block that is being
+        recomputed.
 
         Parameters
         ----------
         batch, time : int
         precision, activation_checkpointing : str, optional
-            As for ``prepare``; left out, what it was told. Nothing is changed.
+            As for ``prepare``; by default, the values it was called with. Nothing is changed.
 
         Raises
         ------
@@ -192,12 +192,12 @@ class Transformer(Model):
 
     @property
     def n_head(self) -> int:
-        """H: heads of attention in a block."""
+        """H, the number of attention heads in a block."""
         return self.config.n_head
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the keys and values of one sequence of ``seq_len`` tokens."""
+        """The bytes of keys and values for one sequence of ``seq_len`` tokens."""
         plans = [layer.cache_plan(1, self.seq_len) for layer in self.layers]
         return sum(buffer.nbytes for plan in plans for buffer in plan.values())
 
@@ -207,7 +207,7 @@ class Transformer(Model):
 
     @property
     def thread_scratch(self) -> int:
-        """Bytes of the kernels' scratch, for all threads together."""
+        """The bytes of the kernels' scratch, of all threads together."""
         return ops.thread_scratch_bytes(*self._scratch_shape)
 
     @property
@@ -224,11 +224,11 @@ class Transformer(Model):
 
     @property
     def layer_names(self) -> list[str]:
-        """Name the layers of ``plan`` as their parameters are named."""
+        """The names of the layers in ``plan``, which are those of their parameters."""
         return [name for name, _ in self._layers]
 
     def _buffers(self, batch: int, time: int) -> PassBuffers:
-        """Return the buffers of a shape; a larger one than before makes a new workspace."""
+        """Return the buffers of a shape; a workspace that is too small is replaced."""
         if (batch, time) not in self._memory:
             if not self.parameters.has_memory:
                 raise ShapeError(
@@ -313,7 +313,7 @@ class Transformer(Model):
         Raises
         ------
         ShapeError, DataError
-            If x are no token ids, or start is no such array.
+            If x has no token ids, or start is no such array.
         """
         now = (self.parameters.updates, self.parameters.generation)
         since, used = self._drawn_rows
@@ -327,13 +327,13 @@ class Transformer(Model):
         return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
 
     def last_logits(self, x: Array, caches: Sequence[Mapping[str, Array]] = ()) -> Array:
-        """Compute the logits after the last token alone, without a cache for ``backward``.
+        """Compute only the logits after the last token, without a cache for ``backward``.
 
         Parameters
         ----------
         x : integer ndarray of shape (B, T)
         caches : sequence of mappings of str to ndarray
-            One for each layer, with the arrays of its ``cache_plan``, filled for decoding.
+            A cache for each layer, with the arrays of its ``cache_plan``; it is filled.
 
         Returns
         -------
@@ -347,13 +347,13 @@ class Transformer(Model):
         return logits
 
     def backward(self, d_logits: Array, cache: Cache) -> None:
-        """Add the gradients of all parameters.
+        """Add the gradients of all parameters, given the gradient by the logits.
 
         Parameters
         ----------
         d_logits : ndarray of shape (B, T, V), the model's dtype
         cache : Cache
-            Of the last ``forward``.
+            The cache of the last ``forward``.
         """
         ctx = cache.ctx
         rows = gradient_rows(d_logits, (ctx.batch, ctx.time, self.vocab_size), self.dtype)

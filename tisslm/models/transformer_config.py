@@ -1,7 +1,4 @@
-"""The shape of a transformer: sizes, options and named presets.
-
-What does not live here: how the sublayers are computed, and anything about training.
-"""
+"""The configuration of a transformer: sizes, options and named presets."""
 
 from __future__ import annotations
 
@@ -16,35 +13,35 @@ from tisslm.errors.suggestions import did_you_mean
 
 __all__ = ["TransformerConfig"]
 
-#: Layers are built one by one, also to plan a run: far more than any model has end in a sentence.
+#: The most layers. They are built one by one, also to plan a run, so an absurd number is refused.
 MOST_LAYERS = 10_000
 
-#: Sizes are below it, so that no count of numbers exceeds what an address can have.
+#: The bound of all sizes, so that no number of elements exceeds the range of addresses.
 SIZES_END = 2**31
 
 
 class TransformerConfig(BaseModel):
-    """Configure a decoder-only transformer.
+    """The sizes and options of a decoder-only transformer.
 
     Parameters
     ----------
     n_layer, n_head, n_embd : int
         L, H and C; C is a multiple of H.
     seq_len : int
-        The longest T.
+        The longest T, in tokens.
     vocab_size : int
-        V.
+        V, the number of token ids.
     n_kv_head : int, optional
         K, a divisor of H; left out, H.
     n_hidden : int, optional
         F, the width of the MLP; left out, 4 C.
     dropout : float
-        Probability, applied to embedding, attention probabilities and sublayer outputs.
+        Dropout probability of embedding, attention probabilities and sublayer outputs.
     bias : bool
         Whether linear maps and norms have a bias.
     activation : {"gelu", "gelu_tanh"}
     norm_eps : float
-        Added to the variance.
+        Constant that is added to the variance.
     tie_embeddings : bool
         Whether the output matrix is the token embedding.
     """
@@ -74,7 +71,7 @@ class TransformerConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:
-        """Derive the sizes that were left out; integers may be of NumPy."""
+        """Derive the sizes that were left out; convert integers of NumPy."""
         if isinstance(values, dict):
             values = {key: _as_int(value) for key, value in values.items()}
             if _left_out(values.get("n_kv_head")):
@@ -97,10 +94,11 @@ class TransformerConfig(BaseModel):
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> TransformerConfig:
-        """Build a named configuration, with some values replaced.
+        """Return a named configuration, with some values replaced.
 
-        The preset's numbers of heads and channels follow those that are given: heads become the
-        most that divide ``n_embd``, channels the nearest multiple of ``n_head``.
+        The numbers of heads and channels of the preset are adapted to those that are given: heads
+        become the largest number that divides ``n_embd``, channels the nearest multiple of
+        ``n_head``.
 
         Examples
         --------
@@ -116,22 +114,22 @@ class TransformerConfig(BaseModel):
         return cls(**{**PRESETS[name], **_following(PRESETS[name], overrides), **overrides})
 
     def values(self) -> dict[str, Any]:
-        """Return every setting as plain JSON values, from which an equal one is built."""
+        """Return all settings as plain JSON values; they build an equal configuration."""
         return self.model_dump()
 
     @property
     def head_size(self) -> int:
-        """D: channels of one head."""
+        """D, the channels of one head."""
         return self.n_embd // self.n_head
 
     @property
     def qkv_size(self) -> int:
-        """E: channels of queries, keys and values together."""
+        """E, the channels of queries, keys and values together."""
         return (self.n_head + 2 * self.n_kv_head) * self.head_size
 
 
 def _following(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, int]:
-    """Return a preset's heads and channels that fit those that are given; what is wrong stays."""
+    """Return a preset's heads and channels, adapted to those given; wrong values are kept."""
     sizes = {
         key: value
         for key in ("n_kv_head", "n_head", "n_embd")
@@ -154,12 +152,12 @@ def _as_int(value: object) -> object:
 
 
 def _left_out(value: object) -> bool:
-    """Whether a size is to be derived: None or 0 were given, or nothing."""
+    """Return True if a size is to be derived: it is None or 0, or was not given."""
     return value is None or (value == 0 and type(value) is int)
 
 
 def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """Say the first problem in one sentence: where, expected, got, what to do."""
+    """Return the first problem in one sentence: where, what was expected, what came, what to do."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":

@@ -1,7 +1,7 @@
-"""Every operation on arrays, with the threads and scratch of its kernels.
+"""Operations on arrays: each runs a compiled kernel on all threads, or its NumPy twin.
 
-Formulas and shapes are documented with the NumPy twins, in ``tisslm.ops.reference``. The kernels
-are loaded with the first name that is asked for: ``tisslm doctor`` works where they cannot be.
+Formulas and shapes are documented with the twins, in ``tisslm.ops.reference``. The kernels are
+loaded when the first operation is accessed, so that ``tisslm doctor`` works where they cannot be.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tisslm.ops.watchers import Watcher as Watcher
     from tisslm.ops.watchers import watching as watching
 
-#: Where the names are that are not of ``operations``.
+#: The modules of the names that are not in ``operations``.
 _HOMES = {
     "REFERENCE_ONLY": "runtime",
     "Watcher": "watchers",

@@ -1,11 +1,10 @@
-"""How much an operation of ``tisslm.ops`` has to do: its operations and its least traffic.
+"""The floating-point operations and the least memory traffic of a call of an operation.
 
-Both are read off the arrays of a call, by the names that its twin gives them. Traffic is each
-array once, and twice where it is read and written, as if caches held nothing between two calls and
-everything within one. So a kernel whose arrays fit in a cache may go beyond the memory's bound.
+Both follow from the arrays of a call, by the names that its twin gives them. Traffic counts each
+array once, and twice if it is read and written, as if caches held nothing between two calls and
+everything within one. So a kernel whose arrays fit in a cache may exceed the bandwidth of memory.
 
-What does not live here: time (``profiling``), and what a model counts for a whole step
-(``Model.flops_per_token``).
+A model counts the operations of a whole step by itself (``Model.flops_per_token``).
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ __all__ = [
     "shapes",
 ]
 
-#: Parts whose bound is multiply-adds; the others' is memory.
+#: Parts whose speed is limited by multiply-adds; the others are limited by memory.
 BY_PRODUCTS = ("products", "attention")
 
 UNIT = {"products": "GFLOP/s", "memory": "GB/s"}
 
-#: Tables of which only the rows of the batch's tokens are touched, and how often.
+#: Tables of which only the rows of the batch's tokens are accessed, and how often.
 GATHERED = {"token_VC": 1, "dtoken_VC": 2}
 
 
 def operations() -> dict[str, Callable[..., None]]:
-    """Return every operation of this process by the twin's name, those of plugins too."""
+    """Return every registered operation by its name, those of plugins included."""
     import tisslm.ops.operations  # noqa: F401 (the built-in ones register as they are loaded)
 
     return {name: operation.run for name, operation in OPERATIONS.items()}
@@ -55,12 +54,12 @@ def part_of(operation: str) -> str:
 
 
 def bound_of(part: str) -> str:
-    """Return what a part cannot be faster than: "products" or "memory"."""
+    """Return what limits the speed of a part: "products" or "memory"."""
     return "products" if part in BY_PRODUCTS else "memory"
 
 
 def named(operation: str, args: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a call's arguments by the names that the twin gives them."""
+    """Return the arguments of a call by their names in the twin."""
     return dict(zip(_names(OPERATIONS[operation].twin), args, strict=False))
 
 
@@ -70,9 +69,10 @@ def _names(twin: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def flops(operation: str, arguments: Mapping[str, Any]) -> int:
-    """Count the multiply-adds of a call, as two each: products, and attention's causal half.
+    """Count the floating-point operations of a call: two for each multiply-add.
 
-    What backward computes once more counts nothing.
+    Only matrix products and the causal half of attention are counted; what backward computes a
+    second time is not.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def nbytes(operation: str, arguments: Mapping[str, Any]) -> int:
 
 
 def is_read_and_written(operation: str, name: str, arguments: Mapping[str, Any]) -> bool:
-    """Tell whether a call writes to an array and reads what was there."""
+    """Return True if a call overwrites an array after reading it."""
     mark = OPERATIONS[operation].marks.written.get(name, False)
     return bool(arguments.get(mark)) if isinstance(mark, str) else mark
 
@@ -133,7 +133,7 @@ def _traffic(operation: str, name: str, array: Any, arguments: Mapping[str, Any]
 
 
 def shapes(arguments: Mapping[str, Any]) -> str:
-    """Say the arrays of a call for reading: ``x_NC 64x384, w_OC 65x384``; bf16 as uint16."""
+    """Describe the arrays of a call: ``x_NC 64x384, w_OC 65x384``; bf16 appears as uint16."""
     return ", ".join(
         f"{name} {'x'.join(map(str, value.shape))}"
         + ("" if value.dtype == np.float32 else f" {value.dtype}")

@@ -1,7 +1,6 @@
-"""The kernels of this process: loaded once, with their threads, their scratch, and what they are.
+"""The compiled kernels of this process: loading them, their threads and scratch memory.
 
-What does not live here: the operations (``ops``), and how many threads a machine is good for
-(``threads``).
+How many threads a machine gets is decided in ``threads``.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ if os.environ.get("TISSLM_OPS", "") not in ("", "reference"):
 
 
 def compiled(module: str) -> Any:
-    """Import a kernel module, or say how to get it."""
+    """Import a compiled kernel module; if it is missing, the error says how to build it."""
     try:
         return importlib.import_module(f"tisslm._kernels.{module}")
     except ModuleNotFoundError as error:
@@ -56,7 +55,7 @@ def compiled(module: str) -> Any:
 
 
 class _Pool:
-    """The process's threads: how many, why, and their scratch."""
+    """The threads of the process: their number, the reason for it, and their scratch memory."""
 
     def __init__(self) -> None:
         self.chosen = threads.resolve_threads()
@@ -71,12 +70,12 @@ class _Pool:
         self.lock = threading.Lock()  # the old one may be held by a thread that is not here
 
     def scratch_floats(self, floats: int) -> tuple[int, int]:
-        """Return the float32 of each thread and of the block, if each thread needs ``floats``."""
+        """Return the sizes of one thread's scratch and of the whole, in float32 numbers."""
         floats = -(-max(floats, self._scratch_floats) // 16) * 16
         return floats, floats * self.chosen.count + 16
 
     def reserve(self, floats: int) -> None:
-        """Make sure that every thread has ``floats`` float32 of scratch."""
+        """Allocate scratch, unless every thread has room for ``floats`` float32 numbers already."""
         floats, whole = self.scratch_floats(floats)
         block = np.zeros(whole, dtype=np.float32)
         start = (-block.ctypes.data % 64) // 4
@@ -110,12 +109,12 @@ if not REFERENCE_ONLY:
 
 
 def set_threads(requested: int | None = None) -> threads.ThreadCount:
-    """Choose the number of threads for every kernel of this process; results do not depend on it.
+    """Set the number of threads of all kernels in this process; results do not depend on it.
 
     Parameters
     ----------
     requested : int, optional
-        From 1 to 64; None asks the environment and the machine.
+        From 1 to 64; None takes it from the environment or the machine.
     """
     with pool.lock:
         pool.chosen = threads.resolve_threads(requested)
@@ -130,7 +129,7 @@ def thread_count() -> threads.ThreadCount:
 
 
 def engine() -> dict[str, str]:
-    """Name what the bits of a result depend on: level of the kernels and, with BLAS, its core."""
+    """Return what the bits of a result depend on: the kernels' level and, with BLAS, its core."""
     if REFERENCE_ONLY:
         return {"ops": "reference", "numpy": np.__version__}
     level = str(compiled("isa").name())
@@ -145,38 +144,38 @@ def engine() -> dict[str, str]:
     return {"ops": "compiled", "isa": level, "blas": core}
 
 
-#: Modules with parallel loops, whose threads can be watched.
+#: Kernel modules with parallel loops, which can be timed.
 PARALLEL = (
     "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "linear", "norm",
     "optim", "summary",
 )  # fmt: skip
 
 
-#: Files of plugins' modules, which are watched likewise.
+#: Files of the extension modules of plugins, which are timed likewise.
 _plugin_files: list[str] = []
 
 
 def watch_also(file: str) -> None:
-    """Have the parallel loops of another extension module stamped, whenever others are."""
+    """Register another extension module, whose parallel loops are timed like the kernels'."""
     if file not in _plugin_files:
         _plugin_files.append(file)
 
 
 def watch_regions(table: NDArray[np.int64] | None) -> bool:
-    """Have every thread stamp when it begins and ends its share of a kernel's parallel loop.
+    """Record for every thread when it begins and ends its share of each parallel loop.
 
     Parameters
     ----------
     table : ndarray of int64, or None
-        Room for R regions, threads for each T, the count of regions (the reader's to set to 0),
-        then R x T pairs of begin and end in the nanoseconds of ``time.perf_counter_ns``; 0 and 0
-        where a thread took no part. The format is that of ``_kernels/c/regions.c``. None: no more
-        stamps.
+        Where to record. It begins with R, the number of regions that it has room for, T, the number
+        of threads of each, and the count of regions so far, which the reader sets to 0. R x T pairs
+        follow: begin and end in the nanoseconds of ``time.perf_counter_ns``, both 0 where a thread
+        took no part (``_kernels/c/regions.c``). None ends the recording.
 
     Returns
     -------
     bool
-        Whether there will be stamps: the twins, and a build without OpenMP, have no threads.
+        Whether times will be recorded: the twins, and a build without OpenMP, have no threads.
     """
     watch = [] if REFERENCE_ONLY else [_watch_function(compiled(m).__file__) for m in PARALLEL]
     if not watch or None in watch:
@@ -198,7 +197,7 @@ def _watch_function(file: str) -> Any:
 
 
 def multiplies_bf16() -> bool:
-    """Tell whether this processor multiplies bfloat16 itself, so that bf16 is also faster."""
+    """Return True if this processor has instructions that multiply bfloat16."""
     return not REFERENCE_ONLY and bool(compiled("isa").multiplies_pairs())
 
 
@@ -206,12 +205,12 @@ _peaks: dict[tuple[str, int], float] = {}
 
 
 def peak_gflops(precision: str, seconds: float = 0.1) -> float | None:
-    """Measure how fast all threads together multiply and add in registers, once per process.
+    """Measure the peak rate of multiply-adds in registers on all threads, once per process.
 
     Parameters
     ----------
     precision : {"fp32", "bf16", "fp16"}
-        Of the operands; those that the processor does not multiply are widened, and so float32's.
+        Type of the operands. Types that the processor does not multiply are widened to float32.
     seconds : float
         How long it may take.
 
@@ -241,7 +240,7 @@ def _pass_floats(time: int, head_size: int, group: int, channels: int, stored: s
 
 
 def reserve_scratch(time: int, head_size: int, group: int, channels: int, stored: str) -> None:
-    """Make the threads' scratch for the passes of a model, once before the first of a shape.
+    """Allocate the threads' scratch for the passes of a model, before the first pass of a shape.
 
     Parameters
     ----------
@@ -271,7 +270,7 @@ def refuse_fork(where: str) -> None:
     Parameters
     ----------
     where : str
-        What message begins with.
+        What the message begins with.
     """
     if pool.forked and not REFERENCE_ONLY:
         raise TissLMError(

@@ -1,10 +1,8 @@
-"""How many threads the kernels use, and the rule that BLAS uses one.
+"""The number of threads of the kernels, and the limit of BLAS to one thread.
 
 One thread pool works on every array: OpenMP's. BLAS brings pools of its own (SciPy's wheel one,
 NumPy's another); two pools that spin against each other cost up to ten times, so both are limited
 to one thread when the first model is built, and ``blas_threads`` lifts that for a while.
-
-What does not live here: the loops themselves.
 """
 
 from __future__ import annotations
@@ -33,12 +31,12 @@ class ThreadCount:
 
 
 def resolve_threads(requested: int | None = None) -> ThreadCount:
-    """Decide the number of threads: asked for, or from the environment, or from the machine.
+    """Choose the number of threads: as requested, else by the environment, else by the machine.
 
     Parameters
     ----------
     requested : int, optional
-        What the user set (``training.threads``); it wins over ``TISSLM_NUM_THREADS``.
+        The value of ``training.threads``, which wins over ``TISSLM_NUM_THREADS``.
 
     Returns
     -------
@@ -74,7 +72,7 @@ def _limited_count(count: int, reason: str) -> ThreadCount:
 def _first_of_levels(text: str) -> int:
     """Return the outermost level of ``OMP_NUM_THREADS``, such as 8 of "8,1".
 
-    The variable is for every OpenMP program of a server, so more than 64 is no mistake.
+    The variable holds for every OpenMP program of a server, so more than 64 is not an error.
     """
     first = text.split(",")[0].strip()
     if not (first.isascii() and first.isdigit() and int(first)):

@@ -1,9 +1,7 @@
-"""Who is told of every op: profiles, and the search for the op that made the first NaN.
+"""Watchers, which are called before and after every operation: profiles, and the search for NaN.
 
-``ops`` calls a watcher around each kernel or twin. There is one list for the process, as there is
-one pool of threads; it is empty outside of ``watching``, and an op then costs one test more.
-
-What does not live here: the ops, and any watcher.
+There is one list of them for the process, as there is one pool of threads. It is empty outside of
+``watching``; the cost of an operation is then one test.
 """
 
 from __future__ import annotations
@@ -16,29 +14,29 @@ __all__ = ["Watcher", "watchers", "watching"]
 
 
 class Watcher:
-    """Is told before and after each op; the base does nothing.
+    """The base class of watchers; its methods do nothing.
 
-    What a method raises goes to whoever called the op.
+    An exception of a method is raised to the caller of the operation.
     """
 
     def before(self, op: str, args: tuple[Any, ...]) -> None:
-        """Look at an op that is about to run: its name, its arrays and numbers in order."""
+        """Look at an operation that is about to run, by its name and its positional arguments."""
 
     def after(self, op: str, args: tuple[Any, ...]) -> None:
-        """Look at an op that has run; its results are in arrays of ``args``."""
+        """Look at an operation that has run; its results are in arrays of ``args``."""
 
 
 _watchers: tuple[Watcher, ...] = ()
 
 
 def watchers() -> tuple[Watcher, ...]:
-    """Return those that are told now, in the order in which they came."""
+    """Return the watchers that are called now, in the order in which they were added."""
     return _watchers
 
 
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """Tell a watcher of every op of this process for a while.
+    """Have a watcher called for every operation of this process, within a ``with`` block.
 
     Parameters
     ----------

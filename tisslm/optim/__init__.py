@@ -1,6 +1,6 @@
-"""From logits to an update: losses, optimizers, schedulers, the scale of fp16's gradients.
+"""From logits to an update: losses, optimizers, schedulers, and loss scaling for fp16.
 
-The classes are loaded on first use (PEP 562): the scale of gradients needs none of them.
+The classes are imported on first use (PEP 562), because loss scaling needs none of them.
 """
 
 from __future__ import annotations

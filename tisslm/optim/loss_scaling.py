@@ -1,12 +1,10 @@
-"""Loss scaling: gradients that fp16 would round to zero are computed as a multiple of themselves.
+"""Loss scaling: fp16 gradients are multiplied by a factor, so that small ones do not become zero.
 
     s g = d(s L) / dp,   ||g|| = ||s g|| / s,   update with (clip / s) (s g)
 
-s rides on the weights of the targets and is divided out of the loss that is reported; the
-optimizer's pending factor takes it out of the gradients, so no pass is added. s is a power of two:
-multiplying by it changes no bit of a mantissa.
-
-What does not live here: when a step is skipped (``Trainer``), and the fp16 kernels.
+The weights of the targets are multiplied by s, and the reported loss is divided by it. The pending
+factor of the optimizer takes it out of the gradients, so no pass over them is added. s is a power
+of two: multiplying by it changes no bit of a mantissa.
 
 References
 ----------
@@ -26,27 +24,27 @@ from tisslm.memory import Parameters
 
 __all__ = ["LossScaler", "make_scaler"]
 
-#: Below a scale of 1, gradients would be made smaller than they are: what overflows there
-#: overflows by itself.
+#: The least scale. Below 1, gradients would be made smaller than they are, and an overflow is not
+#: due to scaling.
 SMALLEST = 1.0
 
 
 class LossScaler:
-    """The scale of the loss, and of the gradients that are there now.
+    """The scale of the loss, and of the current gradients.
 
     Parameters
     ----------
     parameters : Parameters
-        Whose gradients are scaled.
+        The parameters whose gradients are scaled.
     scale : float, default 1.0
-        A power of two.
+        The initial scale, a power of two.
     growth_interval : int, optional
         Updates without an overflow after which the scale doubles; None fixes the scale.
 
     Attributes
     ----------
     scale : float
-        What the next gradients are multiplied by.
+        The factor on the next gradients.
     good_updates : int
         Updates since the scale last changed.
     """
@@ -64,13 +62,13 @@ class LossScaler:
 
     @property
     def dynamic(self) -> bool:
-        """Whether an overflow lowers the scale."""
+        """True if an overflow lowers the scale."""
         return self.growth_interval is not None
 
     # ------------------------------------------------------------------ gradients
 
     def begin(self) -> float:
-        """Return the scale for gradients that are about to be added, the same until zero_grad."""
+        """Return the scale for gradients that are about to be added, fixed until zero_grad."""
         if self._generation != self.parameters.generation:
             self._generation, self._current = self.parameters.generation, self.scale
         self._norm = None
@@ -78,11 +76,11 @@ class LossScaler:
 
     @property
     def current(self) -> float:
-        """What the gradients are multiplied by now; 1 if ``begin`` was not called for them."""
+        """The factor on the current gradients; 1 if ``begin`` was not called for them."""
         return self._current if self._generation == self.parameters.generation else 1.0
 
     def norm(self) -> float:
-        """Compute the Euclidean norm of all gradients together, the scale divided out."""
+        """Compute the Euclidean norm of all gradients, with the scale divided out."""
         self._norm = self.parameters.grad_norm() / self.current
         return self._norm
 
@@ -90,7 +88,7 @@ class LossScaler:
 
     @property
     def stuck(self) -> str:
-        """What to do about an overflow that no lower scale would avoid; "" where one may."""
+        """What to do about an overflow that no lower scale would avoid; "" if one may."""
         if self.dynamic and self.scale > SMALLEST:
             return ""
         if self.dynamic or self.scale == SMALLEST:
@@ -98,9 +96,9 @@ class LossScaler:
         return f'Lower training.loss_scale = {self.scale:g} or set it to "dynamic"'
 
     def admit(self) -> bool:
-        """Tell whether the gradients are finite, and move the scale accordingly.
+        """Return True if the gradients are finite, and adapt the scale.
 
-        What ``Optimizer.step`` asks before an update.
+        ``Optimizer.step`` calls it before an update.
 
         Raises
         ------
@@ -124,7 +122,7 @@ class LossScaler:
         Raises
         ------
         NonFiniteError
-            If the scale is fixed, or was 1 already.
+            If the scale is fixed, or is already 1.
         """
         if not self.dynamic:
             raise NonFiniteError(
@@ -148,7 +146,7 @@ class LossScaler:
         return {"scale": self.scale, "good_updates": self.good_updates}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state`` returned; a fixed scale stays what it is set to."""
+        """Restore what ``state`` returned; a fixed scale keeps its value."""
         if self.dynamic and state:
             self.scale, self.good_updates = float(state["scale"]), int(state["good_updates"])
 
@@ -161,7 +159,7 @@ def make_scaler(parameters: Parameters, config: TrainingConfig, precision: str) 
     parameters : Parameters
     config : TrainingConfig
     precision : str
-        Resolved.
+        The precision that was chosen, not "auto".
     """
     if precision != "fp16":
         return LossScaler(parameters)

@@ -1,7 +1,4 @@
-"""State arrays of an optimizer: flat, laid out like the parameters, and seen by name.
-
-Not here: what the arrays mean, which each optimizer's file says.
-"""
+"""The state arrays of an optimizer: flat like the parameters, and accessible by name."""
 
 from __future__ import annotations
 
@@ -18,21 +15,21 @@ Array = NDArray[Any]
 
 
 class Slots:
-    """Zeroed arenas of shape (P,), one for each slot, and the number of updates made.
+    """State arrays of shape (P,), zero at first, and the number of updates made.
 
     Parameters
     ----------
     parameters : Parameters
-        Their flat data gives shape, dtype and the places of the named views.
+        Parameters whose flat data determines shape, dtype and the named views.
     *names : str
-        Slots, such as ``"m"`` and ``"v"``.
+        Names of the arrays, such as ``"m"`` and ``"v"``.
 
     Attributes
     ----------
     flat : dict of str to ndarray of shape (P,)
-        The arenas by slot.
+        The arrays by name.
     step : ndarray of shape (1,), int64
-        Updates made; an array, so that it is saved and loaded like the rest.
+        Number of updates; an array, so that it is saved and loaded like the others.
     """
 
     def __init__(self, parameters: Parameters, *names: str) -> None:
@@ -42,7 +39,7 @@ class Slots:
         self.step: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
 
     def part(self, name: str, where: slice) -> Array | None:
-        """Return a contiguous part of a slot, or None if there is no such slot."""
+        """Return a slice of a state array, or None if there is no array of that name."""
         flat_P = self.flat.get(name)
         return None if flat_P is None else flat_P[where]
 

@@ -1,8 +1,4 @@
-"""How far an update moves the parameters, from sums that its kernels leave on their way.
-
-What does not live here: the sums (``ops.adam_update`` and its like), and when they are wanted
-(``tisslm.training.step``).
-"""
+"""The norm of an update, from sums that the kernels of the optimizers compute in passing."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ __all__ = ["Movement"]
 class Movement:
     """Euclidean norms of an update and of the parameters before it, without a copy of them.
 
-    An optimizer that is given one hands ``part(group)`` to the kernel of each group, which writes
+    The optimizer hands ``part(group)`` to the kernel of each group, which writes
     two partial sums for every 16384 elements; adding these takes microseconds.
 
     Parameters
@@ -53,11 +49,11 @@ class Movement:
 
     @staticmethod
     def planned(parameters: Parameters) -> int:
-        """Return the bytes that it takes for these parameters."""
+        """Return the bytes that the sums take for these parameters."""
         return 16 * sum(_rows(parameters.groups))
 
     def part(self, group: ParameterGroup) -> NDArray[Any]:
-        """Return the array of shape (K, 2), float64, that the update of a group is to fill."""
+        """Return the float64 array of shape (K, 2) for the sums of a group's update."""
         return self._parts[group.start]
 
     def _all(self) -> NDArray[Any]:
@@ -79,7 +75,7 @@ class Movement:
 
     @property
     def ratio(self) -> float:
-        """Norm of the update over norm of the parameters; NaN where these are zero."""
+        """The norm of the update over that of the parameters; NaN where these are zero."""
         size = self.parameter_norm
         return self.update_norm / size if size else math.nan
 

@@ -1,7 +1,7 @@
-"""Names become parts: the hooks, the plugins that answer them, and the look-up.
+"""The registry of parts: hooks, plugin discovery, and looking parts up by name.
 
-Names are loaded on first use: a plugin's hook module, which every run imports, needs ``hookspecs``
-alone, and no NumPy.
+Names are imported on first use: a plugin's hook module, which every run imports, needs only
+``hookspecs``, and no NumPy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The built-in parts, provided by the same hooks as a third party's.
+"""The built-in parts, registered by the same hooks as those of plugins.
 
-What does not live here: the parts. They are named by dotted path and imported when their name
-is used, so listing them costs nothing.
+Parts are named by their dotted path and imported when their name is used, so listing them is cheap.
 """
 
 from __future__ import annotations
@@ -144,4 +143,4 @@ def tisslm_communicators() -> Iterable[Entry]:
 @hookimpl
 def tisslm_models() -> Iterable[Entry]:
     """Yield the built-in model families."""
-    yield Entry("gpt2", "tisslm.models.gpt2.family:GPT2", "decoder-only, learned positions")
+    yield Entry("gpt2", "tisslm.models.gpt2:GPT2", "decoder-only, learned positions")

@@ -1,12 +1,11 @@
 """Finding plugins: the built-in parts, then every distribution with a ``tisslm`` entry point.
 
-A distribution that cannot be imported is kept in a list, silently, so that it stops only the
-run that names one of its parts. One that was imported but breaks the agreement (a hook that
-does not exist, a wrong signature) is an error at once, because its author can only learn of it
-here.
+A distribution that cannot be imported is recorded silently, so that it stops only a run that names
+one of its parts. One that can be imported but is wrong (a hook that does not exist, a wrong
+signature) is an error at once, because its author can only learn of it here.
 
-What does not live here: what the hooks yield, and any name or clash (``registry``). Nothing is
-loaded when this module is imported, and there is no manager at module level.
+Nothing is loaded when this module is imported, and there is no manager at module level. Names that
+clash are found in ``registry``.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ DISABLE_VARIABLE = "TISSLM_DISABLE_PLUGINS"
 
 @dataclass(frozen=True)
 class Provider:
-    """The distribution that a part comes from; as text, ``name version``."""
+    """The distribution that provides a part; as text, ``name version``."""
 
     distribution: str
     version: str
@@ -52,7 +51,7 @@ class Provider:
 
     @property
     def remedy(self) -> str:
-        """How to go on without it, as the end of a message."""
+        """How to continue without it, as the end of a message."""
         return f"set {DISABLE_VARIABLE}={self.distribution}"
 
 
@@ -64,9 +63,9 @@ class LeftOut:
     ----------
     provider : Provider
     failed_at : str
-        What it could not be: ``"imported"`` or, if a hook raised, ``"asked for its parts"``.
+        What failed: it could not be ``"imported"`` or, if a hook raised, ``"asked for its parts"``.
     exception : BaseException or None
-        What it raised; None if it is switched off by the environment.
+        The exception; None if the plugin is disabled by the environment.
     """
 
     provider: Provider
@@ -89,14 +88,14 @@ class LeftOut:
 
 @final
 class PluginManager(pluggy.PluginManager):
-    """pluggy's manager, which also knows who registered what.
+    """pluggy's manager, which also records the distribution of each plugin.
 
     Attributes
     ----------
     providers : dict of str to Provider
-        By the name under which a plugin is registered.
+        The distribution of each plugin, by the name under which it is registered.
     left_out : list of LeftOut
-        Installed, but broken or switched off.
+        Installed plugins that are broken or disabled.
     """
 
     def __init__(self) -> None:

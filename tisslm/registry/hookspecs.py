@@ -4,8 +4,7 @@ One hook for each kind of part, each a function without arguments that returns `
 records. This module loads pluggy and nothing else, so that a plugin's hook module, which every
 run imports, stays light. The examples begin with ``from tisslm import Entry, hookimpl``.
 
-What does not live here: finding plugins (``plugins``), and turning names into objects
-(``registry``).
+Plugins are found in ``discovery``; names are looked up in ``registry``.
 """
 
 from __future__ import annotations
@@ -53,24 +52,24 @@ class Entry:
     Parameters
     ----------
     name : str
-        snake_case; what users write in a configuration. It never changes meaning: new
-        behaviour gets a new name.
+        The name in configurations, in snake_case. It never changes its meaning: new behaviour gets
+        a new name.
     target : class or str
-        The class that keeps the contract of the hook's kind, or where it is, as
-        ``"module:attribute"``, which is imported when the name is used.
+        The class, which keeps the contract of the hook's kind; or its path, ``"module:attribute"``,
+        which is imported when the name is used.
     description : str
-        One line, shown by ``tisslm plugins``.
+        A line that ``tisslm plugins`` shows.
     endings : tuple of str
-        Of a dataset: how the names of files end that ``documents`` reads, such as ``.parquet``.
-        Every command that takes texts then takes such files.
+        For a dataset: suffixes of the files that ``documents`` reads, such as ``.parquet``. Every
+        command that takes texts then takes such files.
     documents : str
-        With ``endings``: where the function is, as ``"module:attribute"``, that takes a path and
+        With ``endings``: the path, ``"module:attribute"``, of a function that takes a path and
         ``tisslm.datasets.ReadOptions`` and yields ``tisslm.datasets.Document``.
 
     Raises
     ------
     PluginError
-        If a field is not as above.
+        If a field has another form.
     """
 
     name: str
@@ -120,10 +119,10 @@ class Kind:
     Attributes
     ----------
     name : str
-        Singular, as in messages and in configuration sections.
+        The name in messages and in configuration sections, in the singular.
     hook : str
     contract : str
-        A class of ``tisslm.contracts``, by name: importing it would load NumPy here.
+        The name of a class in ``tisslm.contracts``, whose import would load NumPy.
     """
 
     name: str

@@ -1,11 +1,11 @@
-"""The registry: where a name meets a class, and a class its options.
+"""The registry: looking up parts by name, and building them with options.
 
-Every complaint about a part is made here, with the distribution that provides it.
+All errors about a part are raised here, and name the distribution that provides it. Plugins are
+found in ``discovery``.
 
-What does not live here: finding plugins (``plugins``), and the parts themselves. There is no
-registry at module level: ``load_registry`` makes a new one (a few milliseconds, to read the
-installed distributions' metadata), which whoever needs it hands on. A hidden cache would make
-the answer depend on who asked first, and tests on their order.
+There is no registry at module level: ``load_registry`` makes a new one (in a few milliseconds, to
+read the metadata of the installed distributions), which its callers hand on. A hidden cache would
+make results depend on the first caller, and tests on their order.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from tisslm.system.safe_files import show
 __all__ = ["Part", "Registry", "load_registry"]
 
 
-#: How many arguments the contract hands to a part of a kind, before its options.
+#: The number of arguments that a part of a kind takes before its options.
 _HANDED = {"optimizer": 2, "scheduler": 1, "tokenizer": 1}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A registered part: what it is, and who provides it."""
+    """A registered part, and the distribution that provides it."""
 
     kind: Kind
     entry: Entry
@@ -48,7 +48,7 @@ class Part:
 
     @property
     def class_name(self) -> str:
-        """What the class is called, which is not imported for that."""
+        """The name of the class, found without importing it."""
         target = self.entry.target
         path = target if isinstance(target, str) else getattr(target, "__name__", "")
         return re.split("[:.]", path)[-1]
@@ -90,18 +90,18 @@ class Part:
 
 
 def load_registry() -> Registry:
-    """Find every installed part; the errors are those of ``load_plugins`` and ``Registry``."""
+    """Return a registry of all installed parts; raise what ``load_plugins`` and ``Registry`` do."""
     return Registry(load_plugins())
 
 
 @final
 class Registry:
-    """Every part that can be named, by kind.
+    """All parts that can be named, by kind.
 
     Parameters
     ----------
     manager : PluginManager
-        What ``load_plugins`` returned.
+        The result of ``load_plugins``.
 
     Attributes
     ----------
@@ -147,16 +147,16 @@ class Registry:
         )
 
     def entries(self, kind: str) -> tuple[Part, ...]:
-        """Return the parts of a kind (``"optimizer"``, ...), in the order of their names."""
+        """Return the parts of a kind (``"optimizer"``, ...), sorted by name."""
         return tuple(part for _, part in sorted(self._of_kind(kind).items()))
 
     def part(self, kind: str, name: str) -> Part:
-        """Return what is known about a name, without importing its class.
+        """Return the part of a name, without importing its class.
 
         Raises
         ------
         PluginError
-            If there is none: with the known names, the nearest, and the plugins left out.
+            If there is none; the message has the known names and the plugins left out.
         """
         parts = self._of_kind(kind)
         if name in parts:
@@ -169,7 +169,7 @@ class Registry:
         )
 
     def get(self, kind: str, name: str) -> type[Any]:
-        """Return the class that a name stands for, importing it now.
+        """Import and return the class of a name.
 
         Raises
         ------
@@ -186,21 +186,21 @@ class Registry:
         defaults: Mapping[str, object] | None = None,
         via: str | None = None,
     ) -> Any:
-        """Make the part that ``spec`` describes.
+        """Build the part that ``spec`` describes.
 
         Parameters
         ----------
         kind : str
             ``"optimizer"``, ``"scheduler"``, ... (the keys of ``tisslm.registry.hookspecs.KINDS``).
         spec : str, (str, mapping) or object
-            A name, a name with options, or an object that keeps the contract, which is
-            returned as it is.
+            A name, a name with options, or an object that keeps the contract, which is returned
+            unchanged.
         *args
-            What the contract hands to every part of the kind: parameters and learning rate
-            for an optimizer, the optimizer for a scheduler.
+            The arguments that every part of the kind takes: parameters and learning rate for an
+            optimizer, the optimizer for a scheduler.
         defaults : mapping of str to object, optional
-            Options that the run knows better than the user; each is passed if the part takes
-            an option of that name and the user left it out.
+            Options with values from the run, such as ``max_steps``; each is passed if the part
+            takes it and the user left it out.
         via : str, optional
             A class method to call in place of the constructor (``"from_text"``).
 
@@ -259,7 +259,7 @@ class Registry:
 
 
 def _entries_of(implementation: pluggy.HookImpl, kind: Kind, provider: Provider) -> list[Entry]:
-    """Ask one plugin, so that it is known who yields what."""
+    """Return the entries that one plugin yields for a kind."""
     where, remedy = f"{provider}, {kind.hook}", f"Mend it or {provider.remedy}"
     if implementation.wrapper or implementation.hookwrapper:
         raise PluginError(
@@ -292,7 +292,7 @@ def _name_and_options(kind: str, spec: object) -> tuple[str, dict[str, object]]:
 
 
 def _options(maker: Any, n_given: int) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Return the options that a callable takes beyond ``n_given`` arguments, and if any will do."""
+    """Return the options that a callable takes after ``n_given`` arguments, and if any do."""
     parameters = inspect.signature(maker).parameters.values()
     by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     free = by_position[n_given:] + [p for p in parameters if p.kind is p.KEYWORD_ONLY]

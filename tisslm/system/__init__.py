@@ -1,1 +1,1 @@
-"""The machine and its files: reading within limits, writing that lasts, processes and memory."""
+"""The machine and its files: reading within limits, durable writing, processes and memory."""

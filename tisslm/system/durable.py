@@ -1,12 +1,9 @@
-"""Writing that outlives a power failure, and files that are there whole or not at all.
+"""Durable, atomic writing: files that survive a power failure, and are whole or absent.
 
-A file that was written, a name that was given and a directory that was made are on the disk only
-after an fsync: of the file, and of the directory that has the name. Everything that changes a
-folder of checkpoints goes through one object, ``DISK``. A test replaces it by one that keeps a
-record, and looks at every state that a power failure may leave. A single file goes through
-``replacing`` or ``write_new_file``.
-
-What does not live here: in which order checkpoints are written (``writing``, ``litter``).
+What was written, renamed or created is on the disk only after an fsync: of the file, and of the
+directory that has its name. Everything that changes a folder of checkpoints goes through one
+object, ``DISK``; a test replaces it by one that keeps a record, and looks at every state that a
+power failure may leave. Single files are written with ``replacing`` or ``write_new_file``.
 
 References
 ----------
@@ -46,21 +43,21 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file must be: ``size`` in bytes, and its ``sha256`` in hexadecimal."""
+    """The expected ``size`` of a file in bytes, and its ``sha256`` in hexadecimal."""
 
     size: int
     sha256: str
 
 
 class Disk:
-    """Make, write, sync, rename and remove; whatever fails raises ``OSError``.
+    """Operations on the disk: make, write, sync, rename, remove. Failures raise ``OSError``.
 
-    Nothing is tried again. After an fsync that failed, the pages are dropped and the next one may
+    No operation is retried. After an fsync that failed, the pages are dropped and the next one may
     report success, so a file whose fsync failed is lost.
     """
 
     def make_directory(self, path: Path) -> None:
-        """Make one directory, which must not be there."""
+        """Create a directory, which must not exist."""
         path.mkdir()
 
     def write_file(self, path: Path, blocks: Iterable[Block]) -> FileRecord:
@@ -76,8 +73,8 @@ class Disk:
         Returns
         -------
         FileRecord
-            Size and SHA-256 of what was to be written, computed on the way: what the disk made of
-            it is compared when it is read.
+            Size and SHA-256 of the blocks, computed while they are written. The file is compared
+            with them when it is read.
         """
         handle = os.open(path, _CREATE, 0o666)
         try:
@@ -101,7 +98,7 @@ class Disk:
                     os.posix_fadvise(handle, position, size, os.POSIX_FADV_DONTNEED)
 
     def sync_directory(self, path: Path) -> None:
-        """Wait until the names in a directory are on the disk."""
+        """Wait until the entries of a directory are on the disk."""
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(handle)
@@ -109,13 +106,14 @@ class Disk:
             os.close(handle)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Give a directory another name in the same folder, at once for whoever looks."""
+        """Rename a directory within its folder, atomically."""
         old.rename(new)
 
     def remove(self, path: Path, first: str) -> None:
-        """Delete a directory with all that is in it; of a symbolic link to one, the link alone.
+        """Delete a directory with its contents; of a symbolic link, only the link.
 
-        The file of the name ``first`` goes first: a checkpoint without its manifest is none.
+        The file named ``first`` is deleted first: without its manifest, a directory is no
+        checkpoint.
         """
         if path.is_symlink():
             self._unlink(path)
@@ -142,14 +140,14 @@ _AHEAD = 8  # blocks that may wait to be hashed: bounds the memory of arrays cop
 
 
 class Digest:
-    """The SHA-256 of blocks in order; large ones are hashed by a thread of its own.
+    """The SHA-256 of a sequence of blocks; large blocks are hashed in another thread.
 
     A block must not change before ``finish`` has returned.
 
     Attributes
     ----------
     size : int
-        Bytes so far.
+        Bytes that were added so far.
     """
 
     def __init__(self) -> None:
@@ -183,14 +181,14 @@ class Digest:
         self._waiting.append(self._thread.submit(self._hash.update, block))
 
     def finish(self) -> str:
-        """Wait for all blocks and return the digest in hexadecimal."""
+        """Wait until all blocks are hashed, and return the digest in hexadecimal."""
         while self._waiting:
             self._waiting.popleft().result()
         return self._hash.hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on disk."""
+    """Wait until a file is on the disk."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -199,13 +197,13 @@ def sync(path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """Return the name under which this process writes a file; a run removes what a kill left."""
+    """Return the temporary name of a file for this process; a later run removes leftovers."""
     return path.absolute().with_name(f".tmp-{path.name}-{os.getpid()}")
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file anew, which takes the place of the old one whole or not at all.
+    """Write a new version of a file, which replaces the old one atomically.
 
     A reader sees the old file or the new one, and so does the disk after a power failure. If the
     block raises anything, nothing is left behind.
@@ -213,7 +211,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises
     ------
     OSError
-        If the disk refuses it; what was there is untouched.
+        If the disk refuses it; the old file is then untouched.
     """
     temporary = _temporary(path)
     try:
@@ -230,7 +228,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_new_file(path: Path, text: str) -> None:
-    """Write a text file that appears when it is whole.
+    """Write a new text file atomically.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""How much memory a run may take: what the user allows, or what the machine has left.
+"""How much memory a run may use: the limit of the user, or what is left on the machine.
 
-What a run needs is counted in ``tisslm.training.memory_plan``.
+The memory that a run needs is computed in ``tisslm.training.memory_plan``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNLIMITED = 2**62
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """Bytes that may still be taken, and in words where the limit comes from."""
+    """Bytes that may still be allocated, and where the limit comes from, in words."""
 
     nbytes: int
     source: str
@@ -53,7 +53,7 @@ def parse_size(value: object, where: str = "training.memory_limit") -> int:
     Raises
     ------
     ConfigError
-        If it is no such size.
+        If the value is no such size.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def parse_size(value: object, where: str = "training.memory_limit") -> int:
 
 
 def size_text(nbytes: float) -> str:
-    """Write a number of bytes with the binary unit that suits it, such as ``2.36 GiB``."""
+    """Format a number of bytes with a suitable binary unit, such as ``2.36 GiB``."""
     size, unit = float(nbytes), "B"
     for further in ("KiB", "MiB", "GiB", "TiB"):
         if abs(size) < 1024:
@@ -85,13 +85,13 @@ def size_text(nbytes: float) -> str:
 
 
 def resolve_limit(setting: object) -> MemoryLimit:
-    """Return what a run may still take under ``training.memory_limit``.
+    """Return the memory that a run may still allocate under ``training.memory_limit``.
 
     Parameters
     ----------
     setting : str, int or float
-        "" asks the machine. A size counts for the whole process, so what this process holds
-        already is taken off.
+        "" means what the machine has left. A size holds for the whole process, so the memory that
+        it has already is subtracted.
     """
     if setting == "":
         return memory_left()
@@ -102,7 +102,7 @@ def resolve_limit(setting: object) -> MemoryLimit:
 
 
 def resident() -> int:
-    """Return the resident memory of this process in bytes, without a file's buffer of 8 KiB."""
+    """Return the resident memory of this process in bytes, without allocating a read buffer."""
     handle = os.open("/proc/self/statm", os.O_RDONLY)
     try:
         pages = int(os.read(handle, 128).split()[1])
@@ -112,14 +112,14 @@ def resident() -> int:
 
 
 def memory_left(root: Path = Path("/")) -> MemoryLimit:
-    """Return the least of what the machine and each control group above this process have left.
+    """Return the least memory that the machine or a control group of this process has left.
 
-    Page cache counts as left: the kernel gives it back.
+    The page cache counts as free, because the kernel gives it back.
 
     Parameters
     ----------
     root : Path
-        Where ``proc`` and ``sys`` are.
+        The folder that holds ``proc`` and ``sys``.
     """
     left = [MemoryLimit(_available(root / "proc/meminfo"), "what the machine has left")]
     for folder, limit, used, cache in _groups(root):
@@ -145,7 +145,7 @@ def _available(meminfo: Path) -> int:
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
-    """Yield the folder of each control group above this process, and its files' names."""
+    """Yield each control group above this process: its folder, and the names of its files."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""A process, told from every other one, also on other machines and after a restart.
+"""Identifying a process uniquely, across machines and restarts.
 
-What it means that a process is there is decided in ``tisslm.checkpoint.owner``.
+What follows from a process being alive or gone is decided in ``tisslm.checkpoint.owner``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tisslm.system.strict_json import read_json
 
 __all__ = ["Identity", "is_gone", "is_of_a_dead_process"]
 
-#: Where schedulers keep the number of a job, and Slurm how often it was started again.
+#: Environment variables with the id of a job, and with the number of its restarts under Slurm.
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 _RESTARTS = "SLURM_RESTART_COUNT"
 
@@ -33,12 +33,12 @@ _CLOCK_SLACK = 2.0  # seconds that a file system's clock may differ from the mac
 
 @dataclass(frozen=True)
 class Identity:
-    """A process, told from every other one.
+    """What distinguishes a process from every other one.
 
     Attributes
     ----------
     host, boot, namespace : str
-        Name of the machine, its boot id, and the space of process ids.
+        Name of the machine, its boot id, and its namespace of process ids.
     pid : int
     ticks : int
         Start of the process, in clock ticks since boot.
@@ -63,7 +63,7 @@ class Identity:
 
     @classmethod
     def own(cls) -> Identity:
-        """Describe this process."""
+        """Return the identity of this process."""
         job = next((os.environ[name] for name in _JOBS if os.environ.get(name)), "")
         restart = os.environ.get(_RESTARTS, "")
         return cls(
@@ -80,7 +80,7 @@ class Identity:
 
     @classmethod
     def read(cls, path: Path) -> Identity | None:
-        """Return what a file says, None if it says nothing of the kind."""
+        """Read an identity from a file; return None if it has none."""
         try:
             found = read_json(path, MAX_BYTES)
         except TissLMError:
@@ -95,7 +95,7 @@ class Identity:
         return visible(" ".join(words.split()))  # a file says it, and a warning quotes it
 
 
-#: What the numbers of a process may be; one that is no process's could not be asked about.
+#: Ranges of the numbers of a process; the system cannot be asked about others.
 _RANGES: Mapping[str, range] = {
     "pid": range(1, 2**31),
     "ticks": range(-1, 2**63),
@@ -104,14 +104,14 @@ _RANGES: Mapping[str, range] = {
 
 
 def _fits(name: str, value: object) -> bool:
-    """Tell whether a value of a file may be the field of an identity."""
+    """Return True if a value from a file is valid for a field of an identity."""
     if name in _RANGES:
         return type(value) is int and value in _RANGES[name]
     return isinstance(value, str)
 
 
 def _command() -> str:
-    """Return the command line, short, and as text also where its bytes are none."""
+    """Return the command line, shortened, with undecodable bytes replaced."""
     text = shlex.join(sys.argv)[:_COMMAND]
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -131,7 +131,7 @@ def _namespace() -> str:
 
 
 def _start_ticks(pid: int) -> int:
-    """Return when a process was started, 0 if that cannot be known, -1 if it has ended."""
+    """Return the start time of a process, 0 if it is unknown, -1 if the process has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
         state, *rest = fields.rpartition(")")[2].split()
@@ -141,13 +141,14 @@ def _start_ticks(pid: int) -> int:
 
 
 def is_gone(pid: int, ticks: int = 0) -> bool:
-    """Tell whether a process of this machine has ended.
+    """Return True if a process of this machine has ended.
 
     Parameters
     ----------
     pid : int
     ticks : int
-        Its start; 0 if that is not known: a number that was given again is then not told.
+        The start time of the process in clock ticks. With 0, another process that got the same
+        number later is taken for it.
     """
     try:
         os.kill(pid, 0)
@@ -160,9 +161,9 @@ def is_gone(pid: int, ticks: int = 0) -> bool:
 
 
 def is_of_a_dead_process(path: Path, pid: int) -> bool:
-    """Tell whether the process whose number a file's name has is no more.
+    """Return True if the process whose id is in a file's name has ended.
 
-    A number may have been given again: who made the file cannot have begun after it.
+    The id may have been reused: the process that made the file cannot have started after it.
     """
     if is_gone(pid):
         return True

@@ -1,11 +1,11 @@
-"""Files that may come from anyone: regular files only, read within limits, refused in one sentence.
+"""Reading untrusted files: regular files only, within limits, with errors of one sentence.
 
-A checkpoint is passed around, and can be cut, mixed up or made to harm. A name never leads to a
-device, to a FIFO that nobody writes to or, where files of a checkpoint are read, out of its
-directory by a link; and reading never takes more memory than its caller allows.
+Checkpoints are passed around, and may be truncated, mixed up or malicious. A path never leads to a
+device, to a FIFO without a writer or, for files of a checkpoint, out of its directory by a link;
+and reading never takes more memory than its caller allows.
 
-What does not live here: what a file means (``strict_json``, ``strict_toml``, ``tensor_files``), and
-texts that a user names to train on, which have messages of their own (``streams``).
+Contents are parsed in ``strict_json``, ``strict_toml`` and ``tensor_files``; texts to train on are
+read in ``streams``.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _SHOWN = 60  # characters of a name that a message repeats
 
 @dataclass(frozen=True)
 class Refusal:
-    """How a file that cannot be used is refused.
+    """A factory of the exceptions for files that cannot be used.
 
     Attributes
     ----------
     error : type of TissLMError
     verdict : str
-        What the reason means, such as "the checkpoint is damaged or incomplete".
+        The conclusion, such as "the checkpoint is damaged or incomplete".
     advice : str
-        What to do, such as "use an earlier one".
+        What the user should do, such as "use an earlier one".
     """
 
     error: type[TissLMError]
@@ -57,7 +57,7 @@ CHECKPOINT = Refusal(
 
 
 def show(text: object) -> str:
-    """Return what a file calls something, quoted and short, with no character that acts."""
+    """Quote a text from a file, shortened, with control characters escaped."""
     name = text if isinstance(text, str) else repr(text)
     return ascii(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
 
@@ -74,9 +74,10 @@ _KINDS = {
 
 
 def open_at_once(path: str | os.PathLike[str], *, follow: bool = True) -> int:
-    """Open what a path names for reading, without waiting; return its descriptor.
+    """Open a path for reading without blocking, and return the file descriptor.
 
-    Opening a FIFO that nobody writes to would wait for ever. The caller looks at what it has got.
+    A plain open of a FIFO without a writer would block for ever. The caller must check what kind of
+    file it has got.
 
     Parameters
     ----------
@@ -96,15 +97,15 @@ def open_at_once(path: str | os.PathLike[str], *, follow: bool = True) -> int:
 
 
 class RegularFile:
-    """A regular file, opened for reading once: later reads are of the same file, whatever its name.
+    """A regular file that is opened once for reading; renaming it does not affect later reads.
 
-    It is closed by ``close``, at the end of a ``with`` block, or when nothing refers to it.
+    It is closed by ``close``, at the end of a ``with`` block, or when it is garbage-collected.
 
     Parameters
     ----------
     path : str or Path
     refusal : Refusal
-        For every error of this file.
+        Makes the exception for every error of this file.
     follow : bool
         Whether the last part of the path may be a symbolic link.
 
@@ -112,12 +113,12 @@ class RegularFile:
     ----------
     path : Path
     size : int
-        Bytes, when it was opened.
+        Size in bytes when it was opened.
 
     Raises
     ------
     TissLMError
-        The refusal's, if the file is missing, no regular file, or cannot be opened.
+        If the file is missing, no regular file, or cannot be opened; ``refusal`` decides which.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class RegularFile:
         self.size, self._stored = found.st_size, found.st_blocks * _SECTOR
 
     def close(self) -> None:
-        """Close the file; reading is over."""
+        """Close the file."""
         self._close()
 
     def __enter__(self) -> RegularFile:
@@ -152,7 +153,7 @@ class RegularFile:
         self.close()
 
     def status(self) -> os.stat_result:
-        """Return what the file is now, whatever its name: size, times, links.
+        """Return the current size, times and links of the file.
 
         Raises
         ------
@@ -215,12 +216,12 @@ class RegularFile:
         return data
 
     def is_hollow(self) -> bool:
-        """Tell a file that is larger than the memory and takes next to nothing of the disk."""
+        """Return True for a sparse file that is larger than the memory of the machine."""
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return self.size > memory and self._stored < self.size // 64
 
     def sha256(self) -> str:
-        """Return the SHA-256 of all bytes, in hexadecimal; memory is 1 MiB.
+        """Return the SHA-256 of all bytes in hexadecimal, using 1 MiB of memory.
 
         Raises
         ------
@@ -236,7 +237,7 @@ class RegularFile:
 
 
 def _close(handle: int) -> None:
-    """Close a file that was read: an error then says nothing of what was read."""
+    """Close a file after reading; an error then says nothing about what was read."""
     with contextlib.suppress(OSError):
         os.close(handle)
 

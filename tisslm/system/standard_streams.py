@@ -1,9 +1,9 @@
-"""The standard streams of a process, which may be closed, full, or read by nobody any more.
+"""Standard streams that never break a program, even if they are closed, full, or have no reader.
 
-Closed ones lead nowhere, as ``/dev/null`` does, and no file that is opened later gets their
-numbers. One that fails at a write leads nowhere from then on, so nothing else fails by it: no print
-of a plugin, no thread that draws, no flush when Python ends. Whether the first failure ends the
-command is the command's to say.
+Closed streams are replaced by ``/dev/null``, so that no file opened later gets their numbers. A
+stream that fails at a write discards everything from then on, so that nothing else fails because of
+it: no print of a plugin, no thread that draws, no flush at exit. Whether the first failure ends a
+command is decided by the command.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ __all__ = ["OutputLost", "Steady", "hold_streams", "steady"]
 
 
 class OutputLost(Exception):  # noqa: N818 - no fault of the program
-    """Standard output does not take what the command is there to show: it ends here."""
+    """Standard output has failed, and the command exists only to write to it."""
 
 
 @final
 class Steady(io.RawIOBase):
-    """A handle that is written whole, and that fails once at most.
+    """A raw stream that writes whole buffers, and fails at most once.
 
     Attributes
     ----------
     needed : bool
-        Whether ``OutputLost`` is raised where a write fails; else nothing happens.
+        Whether a failed write raises ``OutputLost``; if not, it is ignored.
     failure : OSError, optional
-        Why nothing is written any more.
+        The error of the first failed write, after which nothing is written.
     """
 
     def __init__(self, handle: int, *, needed: bool) -> None:
@@ -39,24 +39,24 @@ class Steady(io.RawIOBase):
         self.failure: OSError | None = None
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """Return the handle."""
+        """Return the file descriptor."""
         return self._handle
 
     def isatty(self) -> bool:
-        """Tell whether it is a terminal."""
+        """Return True if it is a terminal."""
         return os.isatty(self._handle)
 
     def write(self, data: Any, /) -> int:
-        """Write all of a buffer, or find out that nobody takes it.
+        """Write the whole buffer, or discard it after a failure.
 
         Raises
         ------
         OutputLost
-            If it is needed, at the first failure.
+            At the first failure, if ``needed`` is set.
         """
         left = memoryview(data).cast("B")
         size = len(left)
@@ -81,9 +81,9 @@ class Steady(io.RawIOBase):
 
 
 def hold_streams() -> None:
-    """Make the standard streams of this process such as a program may rely on.
+    """Replace the standard streams of this process by ones that never break it.
 
-    A character that their encoding lacks is written as its escape.
+    Characters that an encoding lacks are written as escapes.
     """
     for handle in range(3):
         try:
@@ -128,7 +128,7 @@ def _held(stream: TextIO | None, *, needed: bool) -> TextIO:
 
 
 def steady(stream: TextIO) -> Steady | None:
-    """Return what is below a stream that ``hold_streams`` has made, None of another one."""
+    """Return the raw stream below one that ``hold_streams`` has made, None for any other."""
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)
     return raw if isinstance(raw, Steady) else None

@@ -1,9 +1,9 @@
-"""JSON from files that may come from anyone: one object, read strictly and within limits.
+"""Strict JSON for untrusted files: one object, parsed within limits.
 
-Bytes, values and depth are bounded before anything is built of a text. A key that comes twice, on
-which readers disagree, is refused, and so are numbers that float64 does not have.
+Bytes, values and depth are bounded before anything is built. Duplicate keys, about which readers
+disagree, are refused, and so are numbers that float64 cannot hold.
 
-Files are opened by ``safe_files``.
+Files are opened in ``safe_files``.
 
 References
 ----------
@@ -40,20 +40,20 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _RefusedError(ValueError):
-    """A reason to refuse a text, raised inside the parser."""
+    """Raised inside the parser to refuse a text."""
 
 
 def read_json(
     path: str | os.PathLike[str], limit: int, refusal: Refusal = CHECKPOINT, **limits: Any
 ) -> dict[str, Any]:
-    """Read a file of one JSON object.
+    """Read a file that holds one JSON object.
 
     Parameters
     ----------
     path : str or Path
         The path of a regular file; a symbolic link is refused.
     limit : int
-        Bytes that the file may have.
+        The most bytes that the file may have.
     refusal : Refusal
     **limits
         The keyword arguments of ``parse_json``.
@@ -61,7 +61,7 @@ def read_json(
     Raises
     ------
     TissLMError
-        The refusal's, if the file cannot be read or ``parse_json`` refuses it.
+        If the file cannot be read, or ``parse_json`` refuses it.
     """
     with RegularFile(path, refusal) as file:
         return parse_json(file.read(limit), path, refusal, **limits)
@@ -82,22 +82,21 @@ def parse_json(
     ----------
     data : bytes
     path : str or Path
-        Where they come from, for messages.
+        The file that the data are from, for messages.
     refusal : Refusal
     max_values : int
-        Commas and opening brackets that the text may have: what bounds the memory of the result
+        The most commas and opening brackets of the text, which bounds the memory of the result
         (about 60 bytes for each).
     max_depth : int
-        Objects and lists inside each other.
+        The deepest nesting of objects and lists.
     allow_nan : bool
-        Whether NaN and the infinities may be there, as Python writes them.
+        Whether NaN and infinities are allowed, as Python writes them.
 
     Raises
     ------
     TissLMError
-        The refusal's, if the text is no JSON object, exceeds a limit, has a key twice in an object,
-        NaN or a number beyond float64 that are not allowed, an integer beyond float64, or half of a
-        surrogate pair.
+        If the text is no JSON object, exceeds a limit, has a duplicate key, a lone surrogate, or an
+        integer beyond float64; or, unless ``allow_nan``, NaN or any number beyond float64.
     """
     try:
         _check_size(data, max_values, max_depth)
@@ -125,7 +124,7 @@ def parse_json(
 
 
 def _check_size(data: bytes | bytearray, max_values: int, max_depth: int) -> None:
-    """Count commas and brackets before anything is built of them."""
+    """Count commas and brackets, and the depth, before anything is built."""
     opened = data.count(b"[") + data.count(b"{")
     if opened + data.count(b",") > max_values:  # those in strings, too: a bound, not a count
         raise _RefusedError(f"expected JSON of at most {max_values} values, got more")
@@ -163,7 +162,7 @@ def _finite(text: str) -> float:
 
 
 def _in_range(text: str) -> int:
-    """Return an integer that float64 has, so that no use of it may overflow."""
+    """Return an integer within the range of float64, so that no later conversion overflows."""
     digits = len(text.removeprefix("-"))
     if digits > _LONGEST or not math.isfinite(float(text)):
         raise _RefusedError(f"expected an integer that float64 has, got one of {digits} digits")
@@ -176,9 +175,9 @@ def _kind(value: object) -> str:
 
 
 def plain_number(number: float) -> float | str:
-    """Return a number, or "NaN", "Infinity" or "-Infinity", for which JSON has no numbers.
+    """Return a finite number unchanged, others as "NaN", "Infinity" or "-Infinity", as JSON needs.
 
-    ``float()`` reads the words back in Python, ``Number()`` in JavaScript.
+    ``float()`` reads these words in Python, ``Number()`` in JavaScript.
     """
     if math.isfinite(number):
         return number
@@ -186,7 +185,7 @@ def plain_number(number: float) -> float | str:
 
 
 def read_number(value: object) -> float | None:
-    """Return a number, or what ``plain_number`` has made of one; None for anything else.
+    """Invert ``plain_number``; return None for anything that it cannot have returned.
 
     Examples
     --------

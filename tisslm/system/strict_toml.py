@@ -1,7 +1,7 @@
-"""TOML from files that may come from anyone: read within limits.
+"""TOML for untrusted files: parsed within limits.
 
-The standard library's parser is written in Python, and takes time in proportion to the square of a
-dotted key's length. A configuration has some hundred lines, and keys of two or three parts.
+The standard library's parser takes time quadratic in the length of a dotted key. Real
+configurations have some hundred lines, and keys of two or three parts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """Parse what stands behind an equals sign, as in a shell's ``key=value``.
+    """Parse a TOML value, as in a shell's ``key=value``.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def parse_value(text: str) -> Any:
 
 
 def _check_integers(value: Any) -> None:
-    """Refuse integers of more than 64 bits, as TOML asks: hexadecimal ones may have any length."""
+    """Raise an error for integers of more than 64 bits; hexadecimal ones may have any length."""
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             _check_integers(inner)
@@ -70,12 +70,12 @@ def _check_integers(value: Any) -> None:
 
 
 def read_toml(path: str | os.PathLike[str], refusal: Refusal) -> dict[str, Any]:
-    """Read a regular file of TOML in UTF-8; a symbolic link to one will do.
+    """Read a regular file of TOML in UTF-8; a symbolic link is followed.
 
     Raises
     ------
     TissLMError
-        The refusal's, if it cannot be read or ``parse_toml`` refuses it.
+        If it cannot be read, or ``parse_toml`` refuses it; ``refusal`` decides which.
     """
     with RegularFile(path, refusal, follow=True) as file:
         data = file.read(LARGEST_TOML)

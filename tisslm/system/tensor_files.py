@@ -1,12 +1,12 @@
-"""Arrays in safetensors files, written from where they lie and read one at a time.
+"""Arrays in safetensors files, written without copies and read one at a time.
 
 A file is the length of its header, the header in JSON and the arrays' bytes. Nothing in it is
-believed: the header is parsed within limits, and each array must have a known type, a shape that
-fits its bytes, and follow the one before, up to the end of the file. Reading is by read(2), not by
-mapping: a file that is cut meanwhile, or a disk that fails, is an error then and not a signal that
-ends the process.
+trusted: the header is parsed within limits, and each array must have a known type, a shape that
+fits its bytes, and follow the one before, up to the end of the file. Files are read with read(2)
+and not mapped: a file that is truncated meanwhile, or a disk that fails, is then an error and not a
+signal that ends the process.
 
-Which arrays a checkpoint has, and where its files lie, is known to ``tisslm.checkpoint``.
+The files of a checkpoint are defined in ``tisslm.checkpoint.files``.
 
 References
 ----------
@@ -69,10 +69,10 @@ class StreamedArrays(Mapping[str, Array]):
 def tensor_chunks(
     arrays: Mapping[str, Array], where: str = "safetensors file"
 ) -> Iterator[bytes | memoryview]:
-    """Return the bytes of a safetensors file, piece by piece, header first.
+    """Return the bytes of a safetensors file in pieces, header first.
 
     Wide types come first, so that each array is aligned to its type. Contiguous arrays are not
-    copied: the pieces, of 8 MiB at most, are views of them.
+    copied: the pieces, of at most 8 MiB, are views of them.
 
     Parameters
     ----------
@@ -83,8 +83,7 @@ def tensor_chunks(
     Raises
     ------
     CheckpointError
-        At once, if an array has a type that the format does not have, or the header would be one
-        that ``TensorFile`` refuses.
+        If an array has a type that the format lacks, or ``TensorFile`` would refuse the header.
     """
     names = sorted(arrays, key=lambda name: (-kind_of(arrays, name)[1].itemsize, name))
     text = _header(arrays, names, where)
@@ -131,7 +130,7 @@ def _header(arrays: Mapping[str, Array], names: Sequence[str], where: str) -> by
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Where an array lies: offsets in bytes after the header."""
+    """The place of an array: offsets in bytes after the header."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -142,22 +141,22 @@ class _Entry:
 class TensorFile(StreamedArrays):
     """The arrays of a file by name, each read when it is asked for, and not kept.
 
-    The file is open as long as this lives, so what was checked at first is what is read, although
-    its name may be given to another file or be removed.
+    The file is kept open, so what is read is the file that was checked, even if it is renamed or
+    removed.
 
     Parameters
     ----------
     path : str or Path
         The path of a regular file.
     refusal : Refusal
-        For every error of this file.
+        Makes the exception for every error of this file.
     follow : bool
         Whether the last part of the path may be a symbolic link.
 
     Raises
     ------
     TissLMError
-        The refusal's, if the file cannot be read, or is no whole file of this format.
+        If the file cannot be read, or is no complete file of this format.
     """
 
     def __init__(
@@ -204,11 +203,11 @@ def kind_of(arrays: Mapping[str, Array], name: str) -> Kind:
 
 
 class _BadHeaderError(ValueError):
-    """A reason to refuse a header."""
+    """Raised to refuse a header."""
 
 
 def _read_header(file: RegularFile) -> tuple[int, dict[str, Any]]:
-    """Return where the data begin, and the header."""
+    """Return the offset of the data, and the header."""
     if file.size < 8:
         raise _BadHeaderError(f"expected a header's length of 8 bytes, got {file.size} bytes")
     length_ = bytearray(8)
@@ -265,12 +264,12 @@ def _entry(name: str, value: object) -> _Entry:
 
 
 def _are_counts(value: object) -> bool:
-    """Tell a list of integers from 0 to 2^63 - 1; True and 1.0 are none."""
+    """Return True for a list of integers from 0 to 2^63 - 1; True and 1.0 are none."""
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
 
 
 def _check_offsets(entries: Mapping[str, _Entry], size: int) -> None:
-    """Check that the arrays cover the data without holes, overlaps and remainder."""
+    """Check that the arrays cover the data without gaps, overlaps or remainder."""
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != end:

@@ -1,6 +1,6 @@
-"""How long a process may train: what the user allows, and when its job ends.
+"""Time limits of a process: what the user allows, and when its Slurm job ends.
 
-What a run does about it is decided in ``tisslm.training.interruption``.
+A run acts on them in ``tisslm.training.interruption``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["SLURM_SAFETY", "TimeLimit", "duration_text", "parse_duration", "time
 #: Seconds between the end of a run and the end of its Slurm job.
 SLURM_SAFETY = 10.0
 
-#: Seconds since 1970 in more digits are no time: 11 reach to the year 5138.
+#: The most digits of a time in seconds since 1970: 11 digits reach to the year 5138.
 _TIME = re.compile(r"[0-9]{1,11}")
 
 _MOST = 2**63  # seconds; an integer of any length may be given in Python
@@ -40,7 +40,7 @@ def parse_duration(value: object, where: str = "training.max_time") -> float:
     Raises
     ------
     ConfigError
-        If it is no such duration, or not positive.
+        If the value is no such duration, or not positive.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def parse_duration(value: object, where: str = "training.max_time") -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration in the largest unit of which there are two.
+    """Format a duration in the largest unit of which it has at least two.
 
     Examples
     --------
@@ -82,14 +82,14 @@ def duration_text(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """A time at which the process must be gone.
+    """A time by which the process must have ended.
 
     Attributes
     ----------
     end : float
-        On the clock of ``time.monotonic``, in seconds.
+        The time in seconds of ``time.monotonic``.
     words : str
-        What sets it.
+        Where the limit comes from.
     safety : float
         Seconds that are kept free before the end.
     """
@@ -109,8 +109,8 @@ def time_limits(
     max_time : float or str
         ``training.max_time``; "" is no limit.
     environment : mapping, optional
-        Where Slurm's ``SLURM_JOB_END_TIME`` (seconds since 1970) is looked up; left out, the
-        process's. One that is past or no number is another job's, and no limit.
+        Where ``SLURM_JOB_END_TIME`` (seconds since 1970) is looked up; that of the process if left
+        out. A value that is past, or no number, is ignored.
     """
     environment = os.environ if environment is None else environment
     now, found = time.monotonic(), []

@@ -1,11 +1,11 @@
-"""Conformance checks for parts, and gradient checks: for our tests, and for a plugin's own.
+"""Conformance checks and gradient checks of parts, for our tests and for those of plugins.
 
-Each ``check_<kind>`` takes a class, asserts what the contract of its kind says, and returns a
-``Report`` that tells how many assertions ran; ``check_all`` does so for everything registered.
+Each ``check_<kind>`` takes a class, asserts what the contract of its kind demands, and returns a
+``Report`` with the number of assertions; ``check_all`` does so for every registered part.
 ``check_gradients`` compares every backward with central differences in float64, and float32 with
 float64. ``docs/testing-plugins.md`` shows how a plugin's tests use them.
 
-What does not live here: pytest, or any other runner; a failed check is an exception.
+They need no test runner; a failed check is an exception.
 """
 
 from __future__ import annotations

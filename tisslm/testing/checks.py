@@ -1,7 +1,4 @@
-"""What every conformance check is made of: assertions that are counted, and the report of them.
-
-What does not live here: what any kind of part must do (one file a kind).
-"""
+"""The base of all conformance checks: assertions that are counted, and the report."""
 
 from __future__ import annotations
 
@@ -23,19 +20,19 @@ Array = NDArray[Any]
 
 
 class ConformanceError(PluginError, AssertionError):
-    """A part does not do what its contract says; test runners show it as a failed assertion."""
+    """A part breaks its contract; test runners show it as a failed assertion."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """How much was checked.
+    """The result of a conformance check that found no failure.
 
     Attributes
     ----------
     name : str
         The part, such as ``optimizer 'adamw' (tisslm 0.1.0)``.
     n_assertions : int
-        Assertions that ran, and held; at least 1.
+        The number of assertions that were made, all of which held; at least 1.
     """
 
     name: str
@@ -46,7 +43,7 @@ class Report:
 
 
 class Checks:
-    """Counts the assertions made about one part, and names it where one fails.
+    """A counter of the assertions about one part, which names the part when one fails.
 
     Parameters
     ----------
@@ -55,7 +52,7 @@ class Checks:
     contract : type
         The class of ``tisslm.contracts`` that the part keeps.
     see : str, optional
-        Where a message sends its reader, if not to the contract.
+        What a message refers its reader to, if not to the contract.
     """
 
     def __init__(self, part: str, contract: type[Any], see: str = "") -> None:
@@ -69,15 +66,16 @@ class Checks:
     def run(
         self, prop: Callable[..., None], *args: Any, options: Mapping[str, Any] | None = None
     ) -> None:
-        """Check one property; an exception of the part becomes a failure of it.
+        """Check a property; an exception of the part counts as a failure.
 
         Parameters
         ----------
         prop : callable
-            Called with this object and ``args``; its name, with spaces, is the property.
+            A function that is called with this object and ``args``. Its name, with spaces, is the
+            property in messages.
         *args
         options : mapping, optional
-            What the part is built with, for messages.
+            The options that the part was built with, for messages.
         """
         self._property = prop.__name__.strip("_").replace("_", " ")
         self._options = options or {}
@@ -126,7 +124,7 @@ class Checks:
         self.that(wrong.size == 0, f"finite {what}", f"{wrong[:1]} among {values.size} values")
 
     def raises(self, kind: type[Exception], call: Callable[[], object], what: str) -> None:
-        """Assert that a call is refused by an exception of a kind."""
+        """Assert that a call raises an exception of a class."""
         try:
             call()
         except kind:
@@ -135,7 +133,7 @@ class Checks:
             self.fail(f"{kind.__name__} for {what}", "no exception")
 
     def fail(self, expected: object, got: object) -> NoReturn:
-        """Raise the error that names part, property, what was expected and what came."""
+        """Raise the error that names the part, the property, what was expected and what came."""
         raise ConformanceError(self._message(expected, got))
 
     def _message(self, expected: object, got: object) -> str:
@@ -146,12 +144,12 @@ class Checks:
         )
 
     def report(self) -> Report:
-        """Return how many assertions ran.
+        """Return the number of assertions that were made.
 
         Raises
         ------
         ConformanceError
-            If none did.
+            If none was made.
         """
         if self.n_assertions == 0:
             self.fail("at least one assertion", "none, so nothing was checked")
@@ -159,7 +157,7 @@ class Checks:
 
 
 def keeps_final_methods(checks: Checks, cls: type[Any]) -> None:
-    """Methods that the contract marks as final are those of the contract."""
+    """Check that methods which the contract marks as final are not overridden."""
     checks.that(
         isinstance(cls, type) and issubclass(cls, checks.contract),
         f"a subclass of tisslm.contracts.{checks.contract.__name__}",
@@ -172,7 +170,7 @@ def keeps_final_methods(checks: Checks, cls: type[Any]) -> None:
 
 
 def own_metrics_are_declared(checks: Checks, make: Callable[[], Stateful], *_: object) -> None:
-    """Check that ``metrics`` gives numbers which ``declares`` names, and is only a question."""
+    """Check that ``metrics`` gives numbers named in ``declares``, and changes no state."""
     part = make()
     checks.same(all(isinstance(one, Metric) for one in part.declares), True, "declares")
     found = dict(part.metrics())
@@ -185,7 +183,7 @@ def own_metrics_are_declared(checks: Checks, make: Callable[[], Stateful], *_: o
 def _first_difference(
     got: Array, expected: Array, what: str, near: Array | None = None
 ) -> tuple[str, str]:
-    """Say what was expected and what came at the first place where two arrays differ."""
+    """Return what was expected and what came at the first place where two arrays differ."""
     if got.shape != expected.shape or got.size == 0:
         return what, "another"
     differs = np.asarray(got != expected if near is None else ~np.asarray(near))

@@ -1,4 +1,4 @@
-"""Conformance of communicators: what ``tisslm.contracts.Communicator`` asks of every one.
+"""Conformance checks of communicators, by the contract ``tisslm.contracts.Communicator``.
 
 Every rank of the run calls the check at the same place, one rank where there is one process. A rank
 may see what it gets, not what others do: what one finds wrong, it alone reports.
@@ -40,9 +40,9 @@ def check_communicator(
     ----------
     cls : type
     options : mapping, optional
-        What it is built with. Left out: ``cls.test_options``, or its defaults.
+        Options to build it with. By default ``cls.test_options``, or its own defaults.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def check_communicator(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"communicator {cls.__name__}", Communicator)
     checks.run(keeps_final_methods, cls)

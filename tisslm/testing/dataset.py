@@ -1,7 +1,4 @@
-"""Conformance of datasets: what ``tisslm.contracts.Dataset`` asks of every one.
-
-What does not live here: where the tokens come from.
-"""
+"""Conformance checks of datasets: they must keep the contract ``tisslm.contracts.Dataset``."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ Batches = Sequence[Rows]
 SEQ_LEN = 5
 TEXT = "Ein Text mit Umlauten: äöü, und 中文.\n" * 3
 
-#: Windows of a larger dataset that are looked at.
+#: The number of windows that are checked of a larger dataset.
 MANY = 60
 
 
@@ -47,7 +44,7 @@ def check_dataset(
         writes files into the folder it is given), or its defaults, with examples of ``tokens``,
         ``path`` (a text file), ``text``, ``tokenizer``, ``seq_len``, ``vocab_size``.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -56,7 +53,7 @@ def check_dataset(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"dataset {cls.__name__}", Dataset)
     checks.run(keeps_final_methods, cls)
@@ -155,7 +152,7 @@ def ends(window: Rows) -> Array:
 
 
 def documents_begin_where_the_starts_say(checks: Checks, make: Make) -> None:
-    """Check that each start is that of the token before, or the token's own place."""
+    """Check that each start is the token's own place, or the start of the token before."""
     dataset = make()
     for i in range(min(len(dataset), MANY)):
         window = dataset.window(i)
@@ -171,7 +168,7 @@ def documents_begin_where_the_starts_say(checks: Checks, make: Make) -> None:
 
 
 def no_token_is_predicted_from_another_document(checks: Checks, make: Make) -> None:
-    """Check that targets before a border are not, each of them, the token after it."""
+    """Check that not all targets before a border are the token after it."""
     dataset = make()
     targets: list[int] = []
     following: list[int] = []
@@ -191,7 +188,7 @@ def no_token_is_predicted_from_another_document(checks: Checks, make: Make) -> N
 
 
 def order_is_a_permutation(checks: Checks, make: Make) -> None:
-    """Check that every window comes once in an epoch, and that any place can be asked for alone."""
+    """Check that every window comes once in an epoch, and that places can be looked up singly."""
     dataset = make()
     n = len(dataset)
     places = range(n) if n <= 20_000 else range(0, n, n // 5000)
@@ -237,7 +234,7 @@ def same_rows(checks: Checks, got: Rows, expected: Rows, what: str) -> None:
 
 
 def batches_follow_the_order_and_keep_the_last(checks: Checks, make: Make) -> None:
-    """Check that batches are the windows in the epoch's order, all of them, then the next one's."""
+    """Check that batches have all windows in the order of the epoch, then of the next one."""
     dataset = make()
     n, seed = len(dataset), 3
     for size in (1, partial_batch_size(n)):
@@ -272,7 +269,7 @@ def any_batch_can_be_the_first(checks: Checks, make: Make) -> None:
 
 
 def the_same_seed_gives_the_same_batches(checks: Checks, make: Make) -> None:
-    """Check that another instance, and one that was read before, deliver the same."""
+    """Check that another instance, and one that was read before, give the same batches."""
     dataset = make()
     size = partial_batch_size(len(dataset))
     first = read(checks, dataset, size, 11, 0, 3)
@@ -282,7 +279,7 @@ def the_same_seed_gives_the_same_batches(checks: Checks, make: Make) -> None:
 
 
 def a_streamed_batch_is_good_until_the_next_but_one(checks: Checks, make: Make) -> None:
-    """Check that ``stream`` has the batches, and leaves one alone while the next is made."""
+    """Check that ``stream`` yields the batches, and does not change one while the next is made."""
     size = partial_batch_size(len(make()))
     expected = read(checks, make(), size, 7, 1, 5)
     stream = make().stream(size, 7, 1)
@@ -295,7 +292,7 @@ def a_streamed_batch_is_good_until_the_next_but_one(checks: Checks, make: Make) 
 
 
 def iterating_gives_an_epoch_then_the_next(checks: Checks, make: Make) -> None:
-    """Check that ``for x, y in dataset`` uses batch_size and seed, and goes on where it stopped."""
+    """Check that ``for x, y in dataset`` uses batch_size and seed, and continues where it ended."""
     dataset = make()
     dataset.batch_size, dataset.seed = partial_batch_size(len(dataset)), 9
     per_epoch = -(-len(dataset) // dataset.batch_size)

@@ -1,6 +1,4 @@
-"""Central differences of fourth order, and the largest error among many comparisons.
-
-What does not live here: what is differentiated.
+"""Central differences of fourth order, and the largest error of many comparisons.
 
 References
 ----------
@@ -24,23 +22,23 @@ Array = NDArray[Any]
 #: rounding of about 1e-16/h = 1e-13 of the objective.
 STEP = 1e-3
 
-#: What a backward in float64 may differ from central differences, relative to the largest element
-#: of its array: the design's figure, far above both errors of the formula and far below any wrong
-#: sign, factor or index.
+#: Largest difference of a backward in float64 from central differences, relative to the largest
+#: element of its array: far above both errors of the formula, and far below any wrong sign, factor
+#: or index.
 FLOAT64 = 1e-6
 
 
 class Tally:
-    """The largest error of many comparisons, and where it was.
+    """The largest error of many comparisons, and where it occurred.
 
     Attributes
     ----------
     error : float
-        Largest absolute difference relative to the largest expected value of its array; inf
-        where a value is NaN, or where everything expected is zero, so that nothing is tested.
+        Largest absolute difference, relative to the largest expected value of its array; inf if a
+        value is NaN, or if all expected values are zero, so that nothing is tested.
     worst : str
     n_checked : int
-        Numbers that were compared.
+        How many numbers were compared.
     """
 
     def __init__(self) -> None:
@@ -56,7 +54,7 @@ class Tally:
         label : str
         got, expected : array_like of the same shape
         scale : float
-            Size of what the values are sums of, where these may cancel to zero.
+            The size of the terms whose sums the values are, if these may cancel to zero.
         """
         got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
         if got.shape != expected.shape or got.size == 0:
@@ -77,12 +75,12 @@ class Tally:
         self._keep(float(errors[index]), f"{text}: {values}")
 
     def keep(self, error: float, text: str) -> None:
-        """Count an error that was measured elsewhere."""
+        """Count an error that was computed elsewhere."""
         self.n_checked += 1
         self._keep(math.inf if math.isnan(error) else error, text)
 
     def fail(self, text: str) -> None:
-        """Count something that is wrong whatever the numbers are."""
+        """Count a failure that is independent of the numbers."""
         self._keep(math.inf, text)
 
     def _keep(self, error: float, text: str) -> None:
@@ -101,8 +99,8 @@ def compare_with_differences(
 ) -> None:
     """Compare a gradient with central differences of an objective.
 
-    Element by element for up to ``limit`` elements, the largest of the gradient and random ones;
-    and along one random direction, to which every element of ``x`` contributes.
+    Up to ``limit`` elements are compared one by one, the largest of the gradient and random ones;
+    and then the derivative along one random direction, to which every element of ``x`` contributes.
 
     Parameters
     ----------
@@ -110,7 +108,7 @@ def compare_with_differences(
     label : str
         Name of ``x``.
     objective : callable
-        Reads ``x``, whose elements are moved in place and put back.
+        A function of ``x``, whose elements are changed in place and restored.
     x : ndarray of float64
     gradient : ndarray of the same shape
     limit : int

@@ -1,7 +1,4 @@
-"""The checks of every kind of part, run over what is registered, built in or installed.
-
-What does not live here: what any kind must do (one file a kind).
-"""
+"""Running the conformance checks of every registered part, built in or installed."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ def check_part(part: Part) -> Report:
     Parameters
     ----------
     part : Part
-        Of ``registry.entries(kind)``.
+        A part from ``registry.entries(kind)``.
 
     Returns
     -------
@@ -53,7 +50,7 @@ def check_part(part: Part) -> Report:
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     PluginError
         If the class cannot be imported or lacks a method.
     """
@@ -61,22 +58,22 @@ def check_part(part: Part) -> Report:
 
 
 def check_all(registry: Registry | None = None) -> list[Report]:
-    """Check every registered part, and every installed plugin for being one at all.
+    """Check every registered part, and that every installed plugin can be loaded.
 
     Parameters
     ----------
     registry : Registry, optional
-        Left out, everything that is installed.
+        The parts to check; every installed one if left out.
 
     Returns
     -------
     list of Report
-        One for each part.
+        A report for each part.
 
     Raises
     ------
     ConformanceError
-        If any part fails; the message has a line for each one that does.
+        If any part fails; the message has a line for each of them.
     """
     registry = load_registry() if registry is None else registry
     reports: list[Report] = []

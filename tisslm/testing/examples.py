@@ -1,11 +1,9 @@
-"""Options that parts are built with when they are checked, and arrays to check them on.
+"""Options with which parts are built when they are checked, and arrays to check them on.
 
-A class may say itself how: ``test_options``, a sequence of mappings, each a set of options, or a
-static method that makes files in a folder and returns such a sequence. A class without it is built
-with its defaults, with examples for options that have none, and again with some well-known options
-switched on.
-
-What does not live here: what the parts must do.
+A class may declare its options: ``test_options`` is a sequence of mappings, each a set of options,
+or a static method that makes files in a folder and returns such a sequence. A class without it is
+built with its defaults, with examples for options that have none, and again with some well-known
+options switched on.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ __all__ = [
 Array = NDArray[Any]
 Options = Mapping[str, Any]
 
-#: Parameters that have everything which an optimizer must heed: matrices and vectors, decay and
+#: Parameters of every kind that an optimizer must handle: matrices and vectors, decay and
 #: none, two learning rates, padding after each, and one that is frozen.
 SPECS = (
     ParameterSpec("embed.weight", (7, 5)),
@@ -48,7 +46,7 @@ SPECS = (
 
 
 def option_names(maker: Callable[..., Any], n_given: int) -> dict[str, inspect.Parameter]:
-    """Return the options that a callable takes beyond its first ``n_given`` arguments."""
+    """Return the options that a callable takes after its first ``n_given`` arguments."""
     parameters = list(inspect.signature(maker).parameters.values())
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: p for p in parameters[n_given:] if p.kind in kinds}
@@ -64,7 +62,7 @@ def option_sets(
     folder: Path | None = None,
     variants: Sequence[Options] = (),
 ) -> list[dict[str, Any]]:
-    """Return the sets of options to build a class with.
+    """Return the sets of options with which a class is built.
 
     Parameters
     ----------
@@ -72,13 +70,13 @@ def option_sets(
     given : mapping, optional
         The caller's options; they are then the only set.
     maker : callable, optional
-        What takes the options, if it is not the class.
+        The callable that takes the options, if it is not the class.
     n_given : int
-        Arguments that the contract hands over before the options.
+        The number of arguments that come before the options.
     examples : mapping, optional
         Values for options without a default, or whose default is None.
     folder : Path, optional
-        Where ``test_options`` may make files; only datasets are given one.
+        Where ``test_options`` may create files; only datasets get one.
     variants : sequence of mappings
         Further sets, each used if the class takes all of its options.
 
@@ -139,7 +137,7 @@ def set_gradients(parameters: Parameters, seed: int) -> None:
 
 
 def train(optimizer: Optimizer, seeds: Iterable[int], movement: UpdateMeter | None = None) -> None:
-    """Make one update for each seed of a gradient."""
+    """Make one update for each seed, with random gradients."""
     for seed in seeds:
         optimizer.zero_grad()
         set_gradients(optimizer.parameters, seed)

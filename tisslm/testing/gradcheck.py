@@ -1,6 +1,6 @@
 """Gradient checks of everything that has a backward or an update, built in or installed.
 
-What does not live here: the things that are checked (``tisslm.testing.gradients``).
+The problems that are checked are in ``tisslm.testing.gradients``.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ def check_gradients(
 ) -> list[GradientRow]:
     """Compare every backward with central differences in float64, and float32 with float64.
 
-    Four-point central differences prove the NumPy twins, and the wiring of layers and models
-    over them; float32, where the compiled kernels run, is compared with float64 at sizes that
-    reach every branch of a kernel. Optimizers must go downhill, decay must shrink, and both types
-    must agree. A part that raises is a row that failed.
+    Four-point central differences verify the NumPy twins, and layers and models that are made of
+    them; float32, where the compiled kernels run, is compared with float64 at sizes that reach
+    every branch of a kernel. Optimizers must lower a loss, decay must shrink parameters, and both
+    types must agree. A part that raises an exception gives a row that failed.
 
     Parameters
     ----------
     component : str, optional
-        A name or a kind (kernel, layer, head, loss, model, optimizer); left out, everything.
+        A name or a kind (kernel, layer, head, loss, model, optimizer); everything if left out.
     registry : Registry, optional
-        Where losses and optimizers come from; left out, everything that is installed.
+        The losses and optimizers to check; every installed one if left out.
     model : ModelConfig, optional
-        Check the model of this shape alone, in place of tiny ones. It is made in both types, so it
-        should be small.
+        Check only the model of this configuration, in place of tiny ones. It is built in both
+        types, so it should be small.
     family : ModelFamily, optional
-        What makes it; left out, the family of Transformers.
+        The family of the model; that of Transformers if left out.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""Conformance of losses that need hidden states (``needs = "hidden"``).
+"""Conformance checks of losses that need hidden states (``needs = "hidden"``).
 
-What does not live here: losses over logits (``loss``).
+Losses over logits are checked in ``loss``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def example(dtype: str) -> tuple[Array, Batch]:
 
 
 def whole_gives_a_loss_and_a_gradient(checks: Checks, make: Make) -> None:
-    """Check for a finite number and an array like the hidden states, which are only read."""
+    """Check for a finite number and an array like the hidden states, which are not changed."""
     for dtype in DTYPES:
         hidden, batch = example(dtype)
         before = hidden.copy()
@@ -54,7 +54,7 @@ def whole_gives_a_loss_and_a_gradient(checks: Checks, make: Make) -> None:
 
 
 def the_gradient_is_that_of_central_differences(checks: Checks, make: Make) -> None:
-    """Check every element in float64, to 1e-6 of the largest."""
+    """Check every element of the gradient in float64, to 1e-6 of the largest."""
     hidden, batch = example("float64")
     loss = make()
     gradient = np.array(loss.whole(hidden, batch)[1])
@@ -83,7 +83,7 @@ def loss_and_gradient_are_linear_in_the_weights(checks: Checks, make: Make) -> N
 
 
 def float32_and_float64_agree(checks: Checks, make: Make) -> None:
-    """Check that loss and gradient of both types are the same numbers."""
+    """Check that loss and gradient are the same numbers in both types."""
     results = [make().whole(*example(dtype)) for dtype in DTYPES]
     checks.close(results[0][0], results[1][0], "loss in float32", BOTH_TYPES)
     checks.close(results[0][1], results[1][1], "gradient in float32", BOTH_TYPES)

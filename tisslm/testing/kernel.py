@@ -1,6 +1,6 @@
-"""Conformance of a compiled kernel: it does what its NumPy twin does, on any number of threads.
+"""Conformance checks of a compiled kernel: it agrees with its NumPy twin on any number of threads.
 
-What does not live here: the proof of the twin itself (``check_gradients``, or numbers by hand).
+The twin itself is proved by ``check_gradients``, or by numbers that were computed by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 Arguments = Mapping[str, Any]
 
 THREADS = (1, 2, 3, 5, 7)
-#: Elements before and after each array: one more than a vector of 16 floats.
+#: Guard elements before and after each array: one more than a vector of 16 floats.
 GUARD = 17
 
 
@@ -33,12 +33,12 @@ def check_kernel(operation: Callable[..., None], *cases: Arguments, tolerance: f
     Parameters
     ----------
     operation : callable
-        What ``tisslm.ops.register`` returned.
+        The result of ``tisslm.ops.register``.
     *cases : mapping of str to object
-        Arguments by the twin's names, float arrays in float32. Give sizes of 1, odd ones, and
-        some above what a thread takes at once.
+        Arguments by their names in the twin, with float arrays in float32. Give sizes of 1, odd
+        sizes, and some that are larger than the share of a thread.
     tolerance : float
-        How far the kernel may be from the twin in float64, as a share of the largest element.
+        The largest difference from the twin in float64, relative to the largest element.
 
     Returns
     -------
@@ -47,10 +47,10 @@ def check_kernel(operation: Callable[..., None], *cases: Arguments, tolerance: f
     Raises
     ------
     ConformanceError
-        If the kernel differs from its twin or between numbers of threads, writes to an array
-        that is not marked as written, or beyond one.
+        If the kernel differs from its twin or between numbers of threads, or writes beyond an array
+        or to one that is not marked as written.
     PluginError
-        If there is no kernel to be checked (``TISSLM_OPS=reference``), or no such operation.
+        If there is no kernel to check (``TISSLM_OPS=reference``), or no such operation.
     """
     known = OPERATIONS.get(getattr(operation, "__name__", ""))
     if known is None or known.run is not operation or ops.REFERENCE_ONLY:
@@ -104,7 +104,7 @@ def _written(operation: Operation, case: Arguments) -> list[str]:
 
 
 def _run(checks: Checks, operation: Operation, case: Arguments, n_threads: int) -> dict[str, Any]:
-    """Run the kernel on guarded copies; those that it may not write to are read-only."""
+    """Run the kernel on guarded copies of arrays; those that it must not write are read-only."""
     ops.set_threads(n_threads)
     placed: dict[str, Any] = dict(case)
     guarded: dict[str, Array] = {}

@@ -1,7 +1,6 @@
-"""Conformance of layers: what ``tisslm.contracts.Layer`` asks of every sublayer.
+"""Conformance checks of layers: they must keep the contract ``tisslm.contracts.Layer``.
 
-What does not live here: embeddings and heads, which are no layers; ``gradients`` checks those of
-the built-in model.
+Embeddings and heads of the built-in models are checked in ``gradients``.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ ROUNDING = 1e-12
 def check_layer(
     make: MakeLayer, *, channels: int, shape: tuple[int, int] = (2, 5), name: str = ""
 ) -> Report:
-    """Check that a layer keeps its contract, in float64 and, against it, in float32.
+    """Check that a layer keeps its contract, in float64 and in float32.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ def check_layer(
     shape : tuple of int
         B and T of the pass.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -51,7 +50,7 @@ def check_layer(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"layer {type(make('float64')[0]).__name__}", Layer)
     checks.run(keeps_final_methods, type(make("float64")[0]))
@@ -66,7 +65,7 @@ def check_layer(
 
 
 def plan_names_buffers(checks: Checks, problem: Problem) -> None:
-    """Check that every buffer is saved or scratch, and that a smaller pass needs no larger one."""
+    """Check that every buffer is saved or scratch, and that a smaller pass needs no more bytes."""
     layer = problem().layer
     whole, small = layer.plan((2, 5)), layer.plan((1, 3))
     for name, buffer in whole.items():
@@ -76,7 +75,7 @@ def plan_names_buffers(checks: Checks, problem: Problem) -> None:
 
 
 def gradients_are_those_of_central_differences(checks: Checks, problem: Problem) -> None:
-    """Check the stream's and every parameter's in float64, with dropout on and off."""
+    """Check the gradients by the stream and all parameters in float64, with and without dropout."""
     for train in (True, False):
         tally = Tally()
         differentiate(tally, problem(train=train))
@@ -85,7 +84,7 @@ def gradients_are_those_of_central_differences(checks: Checks, problem: Problem)
 
 
 def float32_and_float64_agree(checks: Checks, problem: Problem) -> None:
-    """Check that outputs and gradients of both types are the same numbers."""
+    """Check that outputs and gradients are the same numbers in both types."""
     tally = Tally()
     compare_types(tally, problem("float32"), problem("float64"))
     checks.n_assertions += tally.n_checked
@@ -105,7 +104,7 @@ def a_pass_repeats_to_the_bit(checks: Checks, problem: Problem) -> None:
 
 
 def parameter_gradients_accumulate(checks: Checks, problem: Problem) -> None:
-    """Check that a second backward adds to the parameters' gradients, and after zero_grad not."""
+    """Check that a second backward adds to the parameters' gradients, except after zero_grad."""
     one = problem()
     single = {k: np.array(v) for k, v in one.gradients().items()}
     one.pass_backward()

@@ -1,6 +1,6 @@
-"""Conformance of losses over logits: what ``tisslm.contracts.Loss`` asks of every one.
+"""Conformance checks of losses over logits: they must keep the contract ``tisslm.contracts.Loss``.
 
-What does not live here: losses that need hidden states (``hidden_loss``), and what a loss means.
+Losses that need hidden states are checked in ``hidden_loss``.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def check_loss(
     ----------
     cls : type
     options : mapping, optional
-        What it is built with. Left out: ``cls.test_options``, or its defaults.
+        Options to build it with. By default ``cls.test_options``, or its own defaults.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def check_loss(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"loss {cls.__name__}", Loss)
     checks.run(keeps_final_methods, cls)
@@ -69,7 +69,7 @@ def check_loss(
 
 
 def example(dtype: str = "float64", n_rows: int = 9, vocab: int = 13) -> Tile:
-    """Return logits, targets (rows 1 and 6 have none) and weights that differ."""
+    """Return logits, targets (none in rows 1 and 6) and weights that differ."""
     rng = np.random.default_rng(n_rows * vocab)
     logits_NV = normal(rng, (n_rows, vocab), 2.0).astype(dtype)
     targets_N = rng.integers(0, vocab, n_rows, dtype=np.int32)
@@ -80,19 +80,19 @@ def example(dtype: str = "float64", n_rows: int = 9, vocab: int = 13) -> Tile:
 
 
 def both(loss: Loss, logits: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-    """Return the losses and the gradient of a tile, and leave the arguments alone."""
+    """Return the losses and the gradient of a tile, without changing the arguments."""
     gradient = logits.copy()
     losses = loss.tile(gradient, targets.copy(), weights.copy())
     return np.array(losses), gradient  # the next call may write them again
 
 
 def needs_logits_or_hidden(checks: Checks, cls: type[Loss]) -> None:
-    """Check that the class says what it works on."""
+    """Check that ``needs`` is "logits" or "hidden"."""
     checks.that(cls.needs in ("logits", "hidden"), "needs 'logits' or 'hidden'", repr(cls.needs))
 
 
 def a_tile_gives_one_loss_a_row(checks: Checks, make: Make) -> None:
-    """Check that losses are finite and of the logits' type, and that the rest is only read."""
+    """Check that losses are finite and of the logits' type, and that inputs are not changed."""
     for dtype in DTYPES:
         logits, targets, weights = example(dtype)
         given = targets.copy(), weights.copy()
@@ -106,7 +106,7 @@ def a_tile_gives_one_loss_a_row(checks: Checks, make: Make) -> None:
 
 
 def the_gradient_is_that_of_central_differences(checks: Checks, make: Make) -> None:
-    """Check every logit in float64, to 1e-6 of the largest element."""
+    """Check the gradient by every logit in float64, to 1e-6 of the largest element."""
     for vocab in (2, 13):
         logits, targets, weights = example(vocab=vocab)
         loss = make()
@@ -143,7 +143,7 @@ def losses_and_gradient_are_linear_in_the_weights(checks: Checks, make: Make) ->
 
 
 def rows_do_not_see_each_other(checks: Checks, make: Make) -> None:
-    """Check that a row alone has the loss and the gradient that it has among others."""
+    """Check that loss and gradient of a row do not depend on the other rows."""
     logits, targets, weights = example()
     losses, gradient = both(make(), logits, targets, weights)
     for rows in (slice(0, 1), slice(2, 6), slice(5, None)):
@@ -194,7 +194,7 @@ def forward_and_backward_are_those_of_the_tile(checks: Checks, make: Make) -> No
 
 
 def the_same_tile_gives_the_same_bits(checks: Checks, make: Make) -> None:
-    """Check that nothing is kept between tiles, and nothing is drawn."""
+    """Check that no state is kept between tiles, and nothing is random."""
     loss = make()
     first = both(loss, *example("float32"))
     both(loss, *example("float32", n_rows=8, vocab=5))
@@ -204,7 +204,7 @@ def the_same_tile_gives_the_same_bits(checks: Checks, make: Make) -> None:
 
 
 def float32_and_float64_agree(checks: Checks, make: Make) -> None:
-    """Check that losses and gradient of both types are the same numbers."""
+    """Check that losses and gradient are the same numbers in both types."""
     for vocab in (3, 203):
         exact = both(make(), *example("float64", vocab=vocab))
         rounded = both(make(), *example("float32", vocab=vocab))

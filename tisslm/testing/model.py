@@ -1,6 +1,6 @@
-"""Conformance of model families: what ``tisslm.contracts.ModelFamily`` and ``Model`` ask of each.
+"""Conformance checks of model families, by ``tisslm.contracts.ModelFamily`` and ``Model``.
 
-What does not live here: whether gradients are right; ``gradients`` compares them with differences.
+Gradients are compared with differences in ``gradients``.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from tisslm.testing.checks import Checks, Report, keeps_final_methods
 
 __all__ = ["check_model"]
 
-#: A small shape, in the keys that most families have; each takes those that it knows.
+#: Small sizes, under the keys that most families have; each family gets those that it takes.
 SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 8, "seq_len": 12, "vocab_size": 11}
 
 
 def check_model(
     cls: type[ModelFamily], *, options: Mapping[str, Any] | None = None, name: str = ""
 ) -> Report:
-    """Check that a family of models keeps its contract, and so do the models that it builds.
+    """Check that a family of models, and the models that it builds, keep their contracts.
 
     Parameters
     ----------
     cls : type
     options : mapping, optional
-        Settings of a small model for ``configure``. Left out: each of ``cls.test_options``, or
-        those of n_layer, n_head, n_embd, seq_len and vocab_size that the family takes.
+        Settings of a small model for ``configure``. By default, each of ``cls.test_options``, or
+        small values of n_layer, n_head, n_embd, seq_len and vocab_size, as far as the family takes
+        them.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def check_model(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"model {cls.__name__}", ModelFamily)
     checks.run(keeps_final_methods, cls)
@@ -81,7 +82,7 @@ def _batch(model: Model, rows: int = 2) -> Batch:
 
 
 def settings_come_back(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
-    """Check that ``values`` are plain JSON, and that ``configure`` makes an equal shape of them."""
+    """Check that ``values`` are plain JSON, and ``configure`` builds an equal configuration."""
     values = json.loads(json.dumps(config.values()))
     again = family.configure(**values)
     checks.same(again.values(), config.values(), "the settings of configure(**values)")
@@ -90,7 +91,7 @@ def settings_come_back(checks: Checks, family: ModelFamily, config: ModelConfig)
 
 
 def unknown_settings_are_refused(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
-    """Check that a key which no family has is a TissLMError."""
+    """Check that an unknown key is a TissLMError."""
     checks.raises(
         TissLMError, lambda: family.configure(**config.values(), no_such_key=1), "an unknown key"
     )
@@ -99,7 +100,7 @@ def unknown_settings_are_refused(checks: Checks, family: ModelFamily, config: Mo
 def models_have_the_named_parameters(
     checks: Checks, family: ModelFamily, config: ModelConfig
 ) -> None:
-    """Check that a model has the parameters that the family names, with first values."""
+    """Check that a model has the parameters that its family names, with initial values."""
     named = [(spec.name, spec.shape) for spec in family.parameters(config)]
     model = family.build(config, seed=5)
     found = [(p.name, p.shape) for p in model.parameters]
@@ -111,7 +112,7 @@ def models_have_the_named_parameters(
 
 
 def given_parameters_are_used(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
-    """Check that ``build`` leaves parameters which it is given as they are."""
+    """Check that ``build`` uses given parameters unchanged."""
     given = Parameters(family.parameters(config), "float32")
     given.data[...] = 0.0
     model = family.build(config, parameters=given)
@@ -122,7 +123,7 @@ def given_parameters_are_used(checks: Checks, family: ModelFamily, config: Model
 def shapes_are_planned_without_memory(
     checks: Checks, family: ModelFamily, config: ModelConfig
 ) -> None:
-    """Check that a model on shapes alone plans as the real one does."""
+    """Check that a model without memory has the same plan as the real one."""
     shapes = Parameters(family.parameters(config), "float32", arena=ShapeArena)
     planned = dict(family.build(config, parameters=shapes).plan(2, config.seq_len))
     real = dict(family.build(config).plan(2, config.seq_len))
@@ -131,7 +132,7 @@ def shapes_are_planned_without_memory(
 
 
 def both_ways_to_a_gradient_agree(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
-    """Check that ``step_loss`` gives what forward, loss, and backward give one by one."""
+    """Check that ``step_loss`` gives the same as forward, loss and backward one by one."""
     model, loss = family.build(config, seed=1, dtype="float64"), CrossEntropy()
     batch = _batch(model)
     model.parameters.zero_grad()
@@ -162,7 +163,7 @@ def gradients_are_added(checks: Checks, family: ModelFamily, config: ModelConfig
 def nothing_is_seen_from_later_tokens(
     checks: Checks, family: ModelFamily, config: ModelConfig
 ) -> None:
-    """Check that logits do not depend on what comes after them."""
+    """Check that logits do not depend on later tokens."""
     model = family.build(config, seed=2, dtype="float64")
     x_BT = _batch(model).x_BT
     whole, _ = model.forward(x_BT)
@@ -175,7 +176,7 @@ def nothing_is_seen_from_later_tokens(
 
 
 def decoding_is_the_whole_pass(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
-    """Check that token by token the logits are those of the whole text, where text is written."""
+    """Check that decoding gives the logits of a forward over the whole text, if text is written."""
     model = family.build(config, seed=2, dtype="float64")
     checks.that(model.writes_text in (True, False), "writes_text to be a flag", model.writes_text)
     if not model.writes_text:

@@ -1,7 +1,4 @@
-"""Conformance of monitors: what ``tisslm.contracts.Monitor`` asks of every one.
-
-What does not live here: what any monitor measures.
-"""
+"""Conformance checks of monitors: they must keep the contract ``tisslm.contracts.Monitor``."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ Array = NDArray[Any]
 Make = Callable[[], Monitor]
 Seen = tuple[str, str]  # kind and site
 
-#: What a monitor may ask to be shown.
+#: The kinds of array that a monitor may want.
 WANTS = frozenset({"activations", "attention", "gradients", "updates", "weights"})
 
 PARAMETERS = {"blocks.0.mlp.up.weight": (8, 4), "blocks.0.mlp.up.bias": (8,)}
 
-#: Shapes of the arrays that a monitor is shown, by their kind and the site that they come from.
+#: Shapes of the arrays that a monitor is shown, by kind and site.
 SITES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "activations": {"embedding": (10, 12), "blocks.1.mlp.pre": (10, 48)},
     "attention": {"blocks.1.attention.entropy": (2, 3, 5)},
@@ -45,9 +42,9 @@ def check_monitor(
     ----------
     cls : type
     options : mapping, optional
-        What it is built with. Left out: ``cls.test_options``, or its defaults.
+        Options to build it with. By default ``cls.test_options``, or its own defaults.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -56,7 +53,7 @@ def check_monitor(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"monitor {cls.__name__}", Monitor)
     checks.run(keeps_final_methods, cls)
@@ -79,7 +76,7 @@ def wants_what_there_is(checks: Checks, cls: type[Monitor]) -> None:
 
 
 def show(monitor: Monitor, arrays: Mapping[Seen, Array]) -> None:
-    """Show read-only views of arrays to a monitor: those that it wants, kind after kind."""
+    """Show a monitor read-only views of the arrays that it wants, one kind after the other."""
     turned = ""
     for (kind, site), array in arrays.items():
         if kind in monitor.wants:
@@ -102,7 +99,7 @@ def arrays_of(dtype: str, seed: int = 0) -> dict[Seen, Array]:
 
 
 def only_looks(checks: Checks, make: Make) -> None:
-    """Check that ``observe`` changes no bit of what it is shown, contiguous or not."""
+    """Check that ``observe`` changes no bit of the arrays, contiguous or not."""
     for dtype in ("float32", "float64"):
         arrays = arrays_of(dtype)
         wide = normal(np.random.default_rng(1), (6, 10)).astype(dtype)
@@ -117,7 +114,7 @@ def only_looks(checks: Checks, make: Make) -> None:
 
 
 def looks_at_any_number(checks: Checks, make: Make) -> None:
-    """Check that infinities and NaN are looked at: it is then that a monitor is wanted most."""
+    """Check that infinities and NaN are accepted: monitors are needed most when they occur."""
     for bad in (np.nan, np.inf, -np.inf):
         monitor, arrays = make(), arrays_of("float32")
         for array in arrays.values():
@@ -128,7 +125,7 @@ def looks_at_any_number(checks: Checks, make: Make) -> None:
 
 
 def takes_pieces(checks: Checks, make: Make) -> None:
-    """Check that activations in pieces, as passes show them, have the metrics of the whole."""
+    """Check that activations shown in pieces, as passes do, have the metrics of the whole."""
     whole, pieces = make(), make()
     arrays = arrays_of("float32")
     show(whole, arrays)
@@ -144,7 +141,7 @@ def _in_rows(seen: Seen) -> bool:
 
 
 def metrics_have_names(checks: Checks, make: Make) -> None:
-    """Check that ``metrics`` is a mapping whose keys are text, also if nothing was seen."""
+    """Check that ``metrics`` is a mapping with text as keys, also if nothing was observed."""
     monitor = make()
     for shown in (False, True, False):
         if shown:
@@ -166,7 +163,7 @@ def metrics_are_values(checks: Checks, make: Make) -> None:
 
 
 def keeps_no_view(checks: Checks, make: Make) -> None:
-    """Check that what is written to the arrays after the call does not change the metrics."""
+    """Check that writing to the arrays after the call does not change the metrics."""
     first, second = make(), make()
     arrays = arrays_of("float32")
     show(first, arrays)
@@ -189,7 +186,7 @@ def same_metrics(
 
 
 def _arrays(value: object) -> list[Array]:
-    """Return a metric's value as arrays."""
+    """Return the value of a metric as arrays."""
     if isinstance(value, Histogram):
         moments = np.array([value.total, value.squares])
         return [np.asarray(value.counts), np.asarray(value.edges), moments]
@@ -197,7 +194,7 @@ def _arrays(value: object) -> list[Array]:
 
 
 def metrics_are_those_since_the_last_call(checks: Checks, make: Make) -> None:
-    """Check that the same arrays give the same metrics in a later step."""
+    """Check that the same arrays give the same metrics at a later step."""
     monitor = make()
     results = []
     for seed in (0, 1, 0):

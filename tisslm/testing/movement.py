@@ -1,6 +1,6 @@
-"""Conformance of what an optimizer tells about its updates.
+"""Conformance checks of the norm that an optimizer measures of its updates.
 
-What does not live here: the updates themselves (``optimizer``).
+The updates themselves are checked in ``optimizer``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["movement_is_how_far_the_parameters_moved"]
 def movement_is_how_far_the_parameters_moved(
     checks: Checks, make: Callable[..., Optimizer]
 ) -> None:
-    """Check that a meter is filled, if it is said to be, and that filling it moves nothing."""
+    """Check that a meter is filled if the optimizer declares it, and that it changes no update."""
     for dtype in ("float32", "float64"):
         optimizer, alone = make(make_parameters(dtype)), make(make_parameters(dtype))
         parameters = optimizer.parameters

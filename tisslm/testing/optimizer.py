@@ -1,7 +1,4 @@
-"""Conformance of optimizers: what ``tisslm.contracts.Optimizer`` asks of every one.
-
-What does not live here: the formula of any optimizer; its own tests have numbers by hand.
-"""
+"""Conformance checks of optimizers: they must keep the contract ``tisslm.contracts.Optimizer``."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ __all__ = ["VARIANTS", "check_optimizer"]
 Array = NDArray[Any]
 Make = Callable[..., Optimizer]
 
-#: Options that open other branches of an optimizer, tried where a class takes them.
+#: Options that reach other branches of an optimizer, tried if a class takes them.
 VARIANTS: tuple[Mapping[str, Any], ...] = (
     {"momentum": 0.9},
     {"momentum": 0.9, "nesterov": True},
@@ -57,10 +54,10 @@ def check_optimizer(
     ----------
     cls : type
     options : mapping, optional
-        What it is built with beyond parameters and learning rate. Left out:
+        Options to build it with beyond parameters and learning rate. Left out:
         ``cls.test_options``, or its defaults and well-known options one after another.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -69,7 +66,7 @@ def check_optimizer(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"optimizer {cls.__name__}", Optimizer)
     checks.run(keeps_final_methods, cls)
@@ -91,14 +88,14 @@ def check_optimizer(
 
 
 def options_are_keyword_only(checks: Checks, cls: type[Optimizer]) -> None:
-    """Check the signature: ``cls(parameters, lr, 0.9)`` would not say which option it sets."""
+    """Check that options are keyword-only: ``cls(parameters, lr, 0.9)`` would not name one."""
     options = option_names(cls, 2)
     loose = [name for name, p in options.items() if p.kind is not p.KEYWORD_ONLY]
     checks.that(not loose, "options after a * in the signature", f"{loose} before it")
 
 
 def starts_at_the_learning_rate_given(checks: Checks, make: Make) -> None:
-    """Check that the constructor hands parameters and lr to the base class, and moves nothing."""
+    """Check that the constructor passes parameters and lr on, and changes no parameter."""
     parameters = make_parameters("float32")
     before = parameters.data.copy()
     optimizer = make(parameters, 0.03)
@@ -108,14 +105,14 @@ def starts_at_the_learning_rate_given(checks: Checks, make: Make) -> None:
 
 
 def lowers_a_quadratic(checks: Checks, make: Make) -> None:
-    """Check that ``sum (p - target)^2 / 2`` falls well below its start in 60 updates."""
+    """Check that ``sum (p - target)^2 / 2`` falls well below its initial value in 60 updates."""
     for dtype in DTYPES:
         start, end = descend(make(make_parameters(dtype)), 60)
         checks.that(end < 0.9 * start, f"a loss below 0.9 of {start:.6g} ({dtype})", f"{end:.6g}")
 
 
 def never_touches_the_gradients(checks: Checks, make: Make) -> None:
-    """Check that ``step`` reads the gradients and leaves every bit."""
+    """Check that ``step`` reads the gradients and changes no bit of them."""
     for dtype in DTYPES:
         optimizer = make(make_parameters(dtype))
         for seed in range(2):
@@ -146,7 +143,7 @@ def moves_the_parameters_but_not_frozen_ones_or_padding(checks: Checks, make: Ma
 
 
 def a_learning_rate_of_zero_moves_nothing(checks: Checks, make: Make) -> None:
-    """Check that with lr 0 neither gradient nor decay moves anything, and a later rate does."""
+    """Check that with lr 0 neither gradient nor decay changes parameters, and later rates do."""
     parameters = make_parameters("float32")
     optimizer = make(parameters)
     before = parameters.data.copy()
@@ -170,7 +167,7 @@ def lr_scale_multiplies_the_learning_rate(checks: Checks, make: Make) -> None:
 
 
 def decay_shrinks_what_decays_and_nothing_else(checks: Checks, make: Make) -> None:
-    """Check that without gradients weight_decay pulls matrices to zero and leaves the rest."""
+    """Check that without gradients weight_decay shrinks matrices and nothing else."""
     for dtype in DTYPES:
         parameters = make_parameters(dtype)
         before = {p.name: p.data.copy() for p in parameters}
@@ -186,7 +183,7 @@ def decay_shrinks_what_decays_and_nothing_else(checks: Checks, make: Make) -> No
 
 
 def both_ways_of_clipping_give_the_same_bits(checks: Checks, make: Make) -> None:
-    """Check that a pending scale is a scaled arena, and holds for one update."""
+    """Check that a pending scale equals scaling the gradients, and holds for one update."""
     for dtype in DTYPES:
         pending, apart = make(make_parameters(dtype)), make(make_parameters(dtype))
         for seed, scale in enumerate((0.123456789, 1.0, 0.7)):
@@ -208,7 +205,7 @@ def both_ways_of_clipping_give_the_same_bits(checks: Checks, make: Make) -> None
 
 
 def a_gradient_that_nobody_wrote_is_zero(checks: Checks, make: Make) -> None:
-    """Check that after zero_grad, which writes nothing, an update does not see old gradients."""
+    """Check that after zero_grad, which writes nothing, an update ignores old gradients."""
     stale, fresh = make(make_parameters("float32")), make(make_parameters("float32"))
     for optimizer in (stale, fresh):
         train(optimizer, range(1))
@@ -223,7 +220,7 @@ def a_gradient_that_nobody_wrote_is_zero(checks: Checks, make: Make) -> None:
 
 
 def state_names_are_those_of_the_contract(checks: Checks, make: Make) -> None:
-    """Check that state is numeric arrays named ``<parameter>/<slot>`` or ``<slot>``."""
+    """Check that the state has numeric arrays named ``<parameter>/<slot>`` or ``<slot>``."""
     optimizer = make(make_parameters("float32"))
     train(optimizer, range(1))
     state = optimizer.state()
@@ -238,7 +235,7 @@ def state_names_are_those_of_the_contract(checks: Checks, make: Make) -> None:
 
 
 def a_restored_state_goes_on_with_the_same_bits(checks: Checks, make: Make) -> None:
-    """Check that three updates after loading are those of the run that was saved."""
+    """Check that three updates after loading equal those of the run that was saved."""
     for dtype in DTYPES:
         whole = make(make_parameters(dtype))
         train(whole, range(3))
@@ -258,7 +255,7 @@ def a_restored_state_goes_on_with_the_same_bits(checks: Checks, make: Make) -> N
 
 
 def a_state_that_does_not_fit_is_refused(checks: Checks, make: Make) -> None:
-    """Check that unknown and missing names are a CheckpointError, and change nothing."""
+    """Check that unknown and missing names raise a CheckpointError, and change nothing."""
     optimizer = make(make_parameters("float32"))
     train(optimizer, range(1))
     before = copied(optimizer.state())
@@ -272,7 +269,7 @@ def a_state_that_does_not_fit_is_refused(checks: Checks, make: Make) -> None:
 
 
 def float32_and_float64_agree(checks: Checks, make: Make) -> None:
-    """Check that the same gradients move parameters of both types alike."""
+    """Check that the same gradients give the same updates in both types."""
     moved = []
     for dtype in DTYPES:
         optimizer = make(make_parameters(dtype))

@@ -1,7 +1,4 @@
-"""Conformance of schedulers: what ``tisslm.contracts.Scheduler`` asks of every one.
-
-What does not live here: the shape of any curve; each scheduler's own tests know it.
-"""
+"""Conformance checks of schedulers: they must keep the contract ``tisslm.contracts.Scheduler``."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ __all__ = ["check_scheduler"]
 
 Make = Callable[..., Scheduler]
 
-#: What schedulers usually need, and further options that open other branches of a curve.
+#: Options that schedulers usually need, and further ones that reach other branches of a curve.
 EXAMPLES: Mapping[str, Any] = {
     "max_steps": 20,
     "total_steps": 20,
@@ -41,10 +38,10 @@ LR = 0.1
 
 
 class Idle(Optimizer):
-    """Only has a learning rate."""
+    """An optimizer that only has a learning rate."""
 
     def update(self, grad_scale: float) -> None:
-        """Leave the parameters as they are."""
+        """Leave the parameters unchanged."""
 
 
 def check_scheduler(
@@ -56,11 +53,11 @@ def check_scheduler(
     ----------
     cls : type
     options : mapping, optional
-        What it is built with beyond the optimizer. Left out: ``cls.test_options``, or its
+        Options to build it with beyond the optimizer. Left out: ``cls.test_options``, or its
         defaults, with ``max_steps=20`` and the like where there are none. Learning rates among
         the options must suit a base rate of 0.1.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -69,7 +66,7 @@ def check_scheduler(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"scheduler {cls.__name__}", Scheduler)
     checks.run(keeps_final_methods, cls)
@@ -86,7 +83,7 @@ def check_scheduler(
 
 
 def curve(scheduler: Scheduler, last: int) -> list[float]:
-    """Return the rates of steps 0 to ``last``, asked for in order."""
+    """Return the rates of steps 0 to ``last``, computed in order."""
     return [float(scheduler.lr_at(step)) for step in range(last + 1)]
 
 
@@ -99,7 +96,7 @@ def applies_the_first_rate_when_built(checks: Checks, make: Make, last: int) -> 
 
 
 def rates_are_finite_and_not_negative(checks: Checks, make: Make, last: int) -> None:
-    """Check that every rate can be applied, also after the end of the run."""
+    """Check that every rate is finite and not negative, also after the end of the run."""
     scheduler = make()
     for step in (*range(last + 1), 10**6):
         rate = scheduler.lr_at(step)
@@ -108,7 +105,7 @@ def rates_are_finite_and_not_negative(checks: Checks, make: Make, last: int) -> 
 
 
 def lr_at_is_a_pure_function(checks: Checks, make: Make, last: int) -> None:
-    """Check for the same value twice, in any order, from any instance; asking applies nothing."""
+    """Check that ``lr_at`` gives the same in any order, from any instance, and applies nothing."""
     scheduler = make()
     expected = curve(scheduler, last)
     applied = scheduler.optimizer.get_lr()
@@ -132,7 +129,7 @@ def step_applies_the_rate(checks: Checks, make: Make, last: int) -> None:
 
 
 def a_restored_state_gives_the_same_rates(checks: Checks, make: Make, last: int) -> None:
-    """Check that the state goes through JSON, and that observed metrics then count as before."""
+    """Check that the state survives JSON, and that observed metrics then count as before."""
     scheduler = make()
     for step in range(1, 6):
         scheduler.step(step)

@@ -1,7 +1,4 @@
-"""Conformance of sinks: what ``tisslm.contracts.Sink`` asks of every one.
-
-What does not live here: any file format; each sink's own tests read theirs back.
-"""
+"""Conformance checks of sinks: they must keep the contract ``tisslm.contracts.Sink``."""
 
 from __future__ import annotations
 
@@ -35,10 +32,10 @@ def check_sink(
     ----------
     cls : type
     options : mapping, optional
-        What it is built with. Left out: ``cls.test_options``, or its defaults, with a stream in
-        memory where one is open. A sink that talks to a service needs options to stay offline.
+        Options to build it with. By default ``cls.test_options``, or its own defaults, with a
+        stream in memory if it takes one. A sink of a service needs options to stay offline.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -47,7 +44,7 @@ def check_sink(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"sink {cls.__name__}", Sink)
     checks.run(keeps_final_methods, cls)
@@ -64,7 +61,7 @@ def check_sink(
 
 
 def run_info(directory: Path, resumed_step: int = 0) -> RunInfo:
-    """Describe a run in a directory."""
+    """Return the description of a run in a directory."""
     config = {"training": {"seed": 1, "learning_rate": 1e-3}, "model": {"preset": "char-tiny"}}
     return RunInfo(
         directory,
@@ -113,7 +110,7 @@ def sizes(directory: Path) -> dict[Path, int]:
 
 
 def accepts_floats(checks: Checks, cls: type[Sink]) -> None:
-    """Check that ``accepts`` is a frozenset of types, float among them."""
+    """Check that ``accepts`` is a frozenset of types that contains float."""
     kinds = cls.accepts
     checks.that(isinstance(kinds, frozenset), "accepts to be a frozenset", type(kinds).__name__)
     checks.that(float in kinds, "float in accepts", kinds)
@@ -121,7 +118,7 @@ def accepts_floats(checks: Checks, cls: type[Sink]) -> None:
 
 
 def opens_writes_and_closes(checks: Checks, make: Make, directory: Path) -> None:
-    """Check that a run of a few steps goes through, with names in any script."""
+    """Check that a run of a few steps can be written, with names in any script."""
     note = directory / "note.txt"
     note.write_text("not the sink's", encoding="utf-8")
     session(make, run_info(directory), range(1, LAST_STEP + 1))
@@ -130,7 +127,7 @@ def opens_writes_and_closes(checks: Checks, make: Make, directory: Path) -> None
 
 
 def takes_numbers_that_are_not_finite(checks: Checks, make: Make, directory: Path) -> None:
-    """Check that a run that diverges is logged to its end."""
+    """Check that a run that diverges can be logged to its end."""
     values = (float("nan"), float("inf"), float("-inf"), np.float32("nan"))
     with opened(make, run_info(directory)) as sink:
         for step, value in enumerate(values):
@@ -139,14 +136,14 @@ def takes_numbers_that_are_not_finite(checks: Checks, make: Make, directory: Pat
 
 
 def a_run_without_steps_leaves_no_trouble(checks: Checks, make: Make, directory: Path) -> None:
-    """Check that it can be closed at once, as after an error before the first step."""
+    """Check that the sink can be closed at once, as after an error before the first step."""
     for resumed_step in (0, 3):
         session(make, run_info(directory, resumed_step), range(0))
         checks.that(directory.is_dir(), "the run directory to stay", "none")
 
 
 def goes_on_after_a_resume(checks: Checks, make: Make, directory: Path) -> None:
-    """Check that steps 5 and 6 of a run resumed from 4 come after what was there."""
+    """Check that steps 5 and 6 of a run resumed from 4 follow the earlier ones."""
     session(make, run_info(directory), range(1, 6))
     before = sizes(directory)
     session(make, run_info(directory, resumed_step=4), range(5, LAST_STEP + 1))
@@ -159,7 +156,7 @@ def goes_on_after_a_resume(checks: Checks, make: Make, directory: Path) -> None:
 
 
 def a_new_run_keeps_what_an_earlier_one_wrote(checks: Checks, make: Make, directory: Path) -> None:
-    """Check that a shorter run in the same directory does not write over a longer one."""
+    """Check that a shorter run in the same directory does not overwrite a longer one."""
     session(make, run_info(directory), range(1, LAST_STEP + 1))
     before = sum(sizes(directory).values())
     session(make, run_info(directory), range(1, 2))
@@ -182,7 +179,7 @@ def two_runs_do_not_share_anything(checks: Checks, make: Make, directory: Path) 
 
 
 def takes_every_kind_that_it_accepts(checks: Checks, make: Make, directory: Path) -> None:
-    """Check histograms and texts, odd ones too, where the sink says that it takes them."""
+    """Check histograms and texts, odd ones included, if the sink accepts them."""
     values: dict[type, tuple[object, ...]] = {
         Histogram: (
             Histogram.of(np.linspace(-1.0, 1.0, 100)),

@@ -1,7 +1,4 @@
-"""Conformance of tokenizers: what ``tisslm.contracts.Tokenizer`` asks of every one.
-
-What does not live here: which tokens a text should be cut into.
-"""
+"""Conformance checks of tokenizers: they must keep the contract ``tisslm.contracts.Tokenizer``."""
 
 from __future__ import annotations
 
@@ -19,14 +16,14 @@ __all__ = ["check_tokenizer"]
 
 Make = Callable[[], Tokenizer]
 
-#: What a tokenizer is built from and must give back: scripts of one to four bytes a character,
+#: The text that a tokenizer is built from and must reproduce: one to four bytes per character,
 #: spaces and line ends of several kinds, a combining accent, repetition for those that learn.
 TEXT = (
     "To be, or not to be: that is the question.\n"
     "  Übergröße, naïve café, 東京の夜, русский, 🙂👍 e\u0301\t12 345,67\r\n"
 ) * 4
 
-#: Ids that are decoded one by one, from either end of the vocabulary.
+#: The number of ids that are decoded one by one, from either end of the vocabulary.
 ENDS = 300
 
 
@@ -43,13 +40,13 @@ def check_tokenizer(
     ----------
     cls : type
     options : mapping, optional
-        What ``from_text`` takes beside the text. Left out: ``cls.test_options``, or its defaults,
-        with ``vocab_size=300`` where that is open.
+        Options of ``from_text``. By default ``cls.test_options``, or its own defaults, with
+        ``vocab_size=300`` where that has none.
     text : str, optional
-        What the tokenizer is built from and must give back whole. Left out: ``cls.test_text``,
+        The text that the tokenizer is built from and must reproduce. By default ``cls.test_text``,
         or a text in several scripts.
     name : str, optional
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -58,7 +55,7 @@ def check_tokenizer(
     Raises
     ------
     ConformanceError
-        At the first assertion that does not hold.
+        At the first assertion that fails.
     """
     checks = Checks(name or f"tokenizer {cls.__name__}", Tokenizer)
     checks.run(keeps_final_methods, cls)
@@ -116,7 +113,7 @@ def an_array_has_the_same_ids(checks: Checks, make: Make, text: str) -> None:
 
 
 def a_batch_and_a_cut_text_have_the_same_ids(checks: Checks, make: Make, text: str) -> None:
-    """Check ``encode_batch``, and that the ids of a text cut by ``find_cut`` are those of it."""
+    """Check ``encode_batch``, and that a text cut by ``find_cut`` has the ids of the whole."""
     tokenizer = make()
     parts = pieces(text)
     batch = [array.tolist() for array in tokenizer.encode_batch(parts)]
@@ -144,7 +141,7 @@ def bytes_are_those_of_the_text(checks: Checks, make: Make, text: str) -> None:
 
 
 def every_id_decodes(checks: Checks, make: Make, text: str) -> None:
-    """Check that any id below vocab_size, which a model may sample, becomes some text."""
+    """Check that every id below vocab_size, which a model may sample, decodes to some text."""
     tokenizer = make()
     size = tokenizer.vocab_size
     for i in sorted({*range(min(size, ENDS)), *range(max(0, size - ENDS), size)}):
@@ -153,7 +150,7 @@ def every_id_decodes(checks: Checks, make: Make, text: str) -> None:
 
 
 def end_of_text_is_an_id_or_none(checks: Checks, make: Make, text: str) -> None:
-    """Check that the id which ends documents is in the vocabulary, the same every time."""
+    """Check that the id that ends documents is in the vocabulary, the same every time."""
     tokenizer = make()
     end = tokenizer.end_of_text
     known = end is None or (isinstance(end, int) and 0 <= end < tokenizer.vocab_size)

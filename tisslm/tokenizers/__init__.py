@@ -1,4 +1,4 @@
-"""Reversible maps between text and token ids: bytes, characters, byte pairs."""
+"""Tokenizers, which map text to token ids and back: bytes, characters, byte pairs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Byte pairs by the Hugging Face tokenizers library: read a tokenizer.json, or train one.
+"""Byte-pair tokenizers of the Hugging Face library, read from a tokenizer.json or trained.
 
-Training is in ``bpe_training``. The library is imported when a tokenizer is built.
+They are trained in ``bpe_training``. The library is imported when a tokenizer is built.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BpeTokenizer"]
 
-#: Ids of a tokenizer that is trained without a wish.
+#: The default number of ids of a tokenizer that is trained.
 TRAINED_VOCABULARY = 4096
 
 LONGEST_REASON = 300  # characters of the library's words in a message
@@ -48,19 +48,18 @@ _OTHER = Refusal(
     "export it again with tokenizer.save(path)",
 )
 
-#: What is encoded once to see whether the library survives it: letters, digits, signs, white space.
+#: A text that is encoded once to find panics: letters, digits, signs, white space.
 PROBE = "It's a Test.  42, naïve\n\n\t東京 🙂 e\u0301 русский _x1 ==\r\n \u00a0end "
 
-#: Names of the token that ends a document, the first that a tokenizer has.
+#: Usual names of the token that ends a document; the first that a tokenizer has is taken.
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 
 class BpeTokenizer(Tokenizer):
-    """A tokenizer that a tokenizer.json describes.
+    """A tokenizer that is described by a tokenizer.json.
 
-    Encoding is plain: truncation and padding that the file asks for are switched off, and no
-    special tokens are put around a text. Special tokens within the text become their ids, and
-    decoding writes them out.
+    Truncation and padding that the file asks for are switched off, and no special tokens are put
+    around a text. Special tokens within the text become their ids, and decoding writes them out.
 
     Parameters
     ----------
@@ -121,11 +120,10 @@ class BpeTokenizer(Tokenizer):
         path : str or path-like, optional
             A tokenizer.json to read instead of training.
         vocab_size : int, optional
-            Number of ids wanted, with the 256 bytes and the special tokens; a short text may
-            not have pairs enough to reach it. 4096 if neither this nor ``path`` is given, which
-            exclude each other.
+            Number of ids wanted, including the 256 bytes and the special tokens; a short text may
+            have too few pairs to reach it. It excludes ``path``; 4096 if neither is given.
         min_frequency : int
-            A pair seen fewer times is not merged.
+            Pairs that occur less often are not merged.
         special_tokens : sequence of str
             Tokens with the first ids, such as ``<|endoftext|>``.
 
@@ -154,12 +152,12 @@ class BpeTokenizer(Tokenizer):
         min_frequency: int = 2,
         special_tokens: Sequence[str] = (),
     ) -> BpeTokenizer:
-        """Train on many texts, of which none is kept, or read the tokenizer at ``path``.
+        """Train on many texts without keeping them, or read the tokenizer at ``path``.
 
         Parameters
         ----------
         texts : iterable of str
-            Read once, and not at all when ``path`` is given. No pair goes across two.
+            The texts, read once, or never when ``path`` is given. Pairs do not cross texts.
         path, vocab_size, min_frequency, special_tokens
             As for ``from_text``.
 
@@ -185,12 +183,12 @@ class BpeTokenizer(Tokenizer):
 
     @property
     def end_of_text(self) -> int | None:
-        """The id of ``<|endoftext|>``, or of what other tokenizers call it; None without one."""
+        """The id of ``<|endoftext|>`` or of another usual end token; None if there is none."""
         ids = (self._inner.token_to_id(name) for name in END_OF_TEXT)
         return next((number for number in ids if number is not None), None)
 
     def encode(self, text: str) -> list[int]:
-        """Turn text into token ids.
+        """Encode a text to token ids.
 
         Raises
         ------
@@ -217,14 +215,14 @@ class BpeTokenizer(Tokenizer):
         )
 
     def encode_array(self, text: str) -> NDArray[Any]:
-        """Turn text into an array of shape (n,) of the smallest unsigned type that holds V."""
+        """Encode a text to an array of shape (n,) of the smallest unsigned type that holds V."""
         return np.asarray(self.encode(text), dtype=self._id_type)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[Any]]:
-        """Turn each text into an array as ``encode_array`` does, on all cores.
+        """Encode each text as ``encode_array`` does, on all cores.
 
-        The library's threads take a text each, and share nothing but words that they have met;
-        texts of a few thousand characters keep them busy. ``RAYON_NUM_THREADS`` limits them, and
+        Each thread of the library takes one text at a time; texts of a few thousand characters keep
+        the threads busy. ``RAYON_NUM_THREADS`` limits their number, and
         ``TOKENIZERS_PARALLELISM=false`` switches them off.
         """
         for text in texts:
@@ -234,7 +232,7 @@ class BpeTokenizer(Tokenizer):
         return [np.array(one.ids, dtype=self._id_type) for one in encoded]
 
     def count_bytes(self, ids: NDArray[Any]) -> int:
-        """Count the bytes of the tokens; decode them where the vocabulary is not byte-level."""
+        """Count the bytes of the tokens; they are decoded if the vocabulary is not byte-level."""
         if self._lengths_V is None:
             description = json.loads(self._inner.to_str())
             self._lengths_V = token_bytes(self._inner, description, self.end_of_text)
@@ -243,11 +241,11 @@ class BpeTokenizer(Tokenizer):
         return int(self._lengths_V[id_array(ids, self._vocab_size, "bpe tokenizer")].sum())
 
     def find_cut(self, text: str, start: int) -> int:
-        """Return the first safe place from ``start`` on: before a space or a line's end."""
+        """Return the first safe place to cut from ``start`` on: before a space or a line end."""
         return first_match(self._cuts, text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Turn token ids into text, with U+FFFD where bytes are no UTF-8.
+        """Decode token ids to text, with U+FFFD where bytes are not valid UTF-8.
 
         Raises
         ------
@@ -265,7 +263,7 @@ class BpeTokenizer(Tokenizer):
         return text
 
     def state(self) -> dict[str, Any]:
-        """Return ``{"tokenizer": content}``; the content, written as JSON, is a tokenizer.json."""
+        """Return ``{"tokenizer": content}``, the content of a tokenizer.json."""
         return {"tokenizer": json.loads(self._inner.to_str())}
 
     @classmethod
@@ -315,7 +313,7 @@ def parse(content: str, where: str) -> tokenizers.Tokenizer:
 
 
 def _try(inner: tokenizers.Tokenizer) -> None:
-    """Encode and decode once, which finds parts that panic; a text may well be refused."""
+    """Encode and decode once, to find parts that panic; refusing the text is no error."""
     try:
         ids = inner.encode_batch_fast([PROBE], add_special_tokens=False)[0].ids
         inner.decode(ids, skip_special_tokens=False)
@@ -324,6 +322,6 @@ def _try(inner: tokenizers.Tokenizer) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the words of an error of the library, short."""
+    """Return the message of an error of the library in one short line."""
     text = " ".join(str(error).split())
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."

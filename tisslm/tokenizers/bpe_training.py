@@ -1,4 +1,4 @@
-"""Training a byte-level tokenizer of byte pairs, by the Hugging Face tokenizers library."""
+"""Training a byte-level BPE tokenizer with the Hugging Face tokenizers library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ N_BYTES = 256
 
 
 def check_options(vocab_size: int, min_frequency: int, special_tokens: Sequence[str]) -> None:
-    """Refuse options that the library would crash on, or take for something else."""
+    """Raise an error for options on which the library would crash, or which it would misread."""
     names = [] if isinstance(special_tokens, str) else list(special_tokens)
     if isinstance(special_tokens, str) or not all(isinstance(n, str) and n for n in names):
         raise ConfigError(
@@ -65,7 +65,7 @@ def train(
 
 
 def text_blocks(texts: Iterable[str]) -> Iterator[str]:
-    """Yield texts in blocks that are handed to the trainer one by one."""
+    """Yield the texts in blocks of the size that the trainer is given at a time."""
     for text in texts:
         utf8_bytes(text, "bpe tokenizer")
         for start in range(0, len(text), BLOCK):

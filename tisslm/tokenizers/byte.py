@@ -1,4 +1,4 @@
-"""A token for each byte of the text's UTF-8 form: nothing to learn, nothing unknown."""
+"""The byte tokenizer: one token for each byte of a text's UTF-8 encoding."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["ByteTokenizer"]
 
 
 class ByteTokenizer(Tokenizer):
-    """The 256 bytes as ids; it takes no options.
+    """A tokenizer whose ids are the 256 bytes; it has no options.
 
-    Bytes that are no UTF-8, as a model may sample them, decode to U+FFFD.
+    Bytes that are not valid UTF-8, as a model may sample them, decode to U+FFFD.
     """
 
     @property
@@ -27,7 +27,7 @@ class ByteTokenizer(Tokenizer):
         return 256
 
     def encode(self, text: str) -> list[int]:
-        """Turn text into the list of its UTF-8 bytes.
+        """Encode a text to the list of its UTF-8 bytes.
 
         Raises
         ------
@@ -37,19 +37,19 @@ class ByteTokenizer(Tokenizer):
         return list(utf8_bytes(text, "byte tokenizer"))
 
     def encode_array(self, text: str) -> NDArray[Any]:
-        """Turn text into a read-only uint8 array of shape (n,), the bytes themselves."""
+        """Encode a text to a read-only uint8 array of shape (n,), its UTF-8 bytes."""
         return np.frombuffer(utf8_bytes(text, "byte tokenizer"), dtype=np.uint8)
 
     def count_bytes(self, ids: NDArray[Any]) -> int:
-        """Count the bytes of token ids: one each."""
+        """Return the number of ids: each stands for one byte."""
         return int(ids.size)
 
     def find_cut(self, text: str, start: int) -> int:
-        """Return the first place from ``start`` on within the text: each character is alone."""
+        """Return the first place to cut from ``start`` on: characters are encoded independently."""
         return anywhere(text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Turn bytes into text, with U+FFFD where they are no UTF-8.
+        """Decode bytes to text, with U+FFFD where they are not valid UTF-8.
 
         Raises
         ------

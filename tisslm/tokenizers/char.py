@@ -1,4 +1,4 @@
-"""A token for each distinct character of the training text."""
+"""The character tokenizer: one token for each distinct character of the training text."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tisslm.tokenizers.cuts import anywhere
 
 __all__ = ["CharTokenizer"]
 
-#: The first code point that takes one byte, two bytes, three and four.
+#: The first code point that takes one, two, three and four bytes in UTF-8.
 UTF8_FIRST = (0, 0x80, 0x800, 0x10000)
 
 BLOCK = 2**20  # characters encoded together: bounds the scratch memory for long texts
 
 
 class CharTokenizer(Tokenizer):
-    """The distinct characters (code points) of a text as ids, in the order of code points.
+    """A tokenizer whose ids are the distinct code points of a text, in ascending order.
 
     Parameters
     ----------
     characters : str
-        The characters to know; order and repetition do not matter.
+        The vocabulary; order and repetition do not matter.
 
     Attributes
     ----------
     characters : str
-        Id i is character i of it.
+        The vocabulary in the order of the ids.
 
     Raises
     ------
@@ -63,9 +63,9 @@ class CharTokenizer(Tokenizer):
         Parameters
         ----------
         text : str
-            All characters of it are known.
+            A text whose characters become the vocabulary.
         characters : str
-            Further characters to know, whether or not the text has them.
+            Further characters of the vocabulary.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class CharTokenizer(Tokenizer):
     def from_texts(  # type: ignore[override]
         cls, texts: Iterable[str], *, characters: str = ""
     ) -> CharTokenizer:
-        """Build the tokenizer for many training texts, read one at a time; as ``from_text``."""
+        """Build the tokenizer for many training texts, read one at a time."""
         found: set[str] = set()
         for text in texts:
             found.update(text)
@@ -96,11 +96,11 @@ class CharTokenizer(Tokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids: one for each distinct character."""
+        """The number of ids: one for each distinct character."""
         return len(self.characters)
 
     def encode(self, text: str) -> list[int]:
-        """Turn text into the list of its characters' ids.
+        """Encode a text to the list of its characters' ids.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class CharTokenizer(Tokenizer):
         return ids
 
     def encode_array(self, text: str) -> NDArray[Any]:
-        """Turn text into an array of shape (n,) of the smallest unsigned type that holds V.
+        """Encode a text to an array of shape (n,) of the smallest unsigned type that holds V.
 
         Raises
         ------
@@ -136,16 +136,16 @@ class CharTokenizer(Tokenizer):
         )
 
     def count_bytes(self, ids: NDArray[Any]) -> int:
-        """Count the bytes of the characters' UTF-8 form."""
+        """Count the bytes of the characters in UTF-8."""
         codes = self._codes_V[id_array(ids, self.vocab_size, "char tokenizer")]
         return int(sum((codes >= first).sum() for first in UTF8_FIRST))
 
     def find_cut(self, text: str, start: int) -> int:
-        """Return the first place from ``start`` on within the text: each character is alone."""
+        """Return the first place to cut from ``start`` on: characters are encoded independently."""
         return anywhere(text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Turn ids into text.
+        """Decode ids to text.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class CharTokenizer(Tokenizer):
         Raises
         ------
         CheckpointError
-            If the state is not one that ``state()`` returned: its order is the ids' meaning.
+            If ``state()`` cannot have returned the state: its order defines the ids.
         """
         characters = state.get("characters")
         if not isinstance(characters, str) or not characters or not is_increasing(characters):
@@ -183,5 +183,5 @@ def code_points(text: str) -> NDArray[Any]:
 
 
 def is_increasing(text: str) -> bool:
-    """Tell whether each character's code point is above that of the one before."""
+    """Return True if the code points of a text are strictly increasing."""
     return bool(np.all(np.diff(code_points(text).astype(np.int64)) > 0))

@@ -1,4 +1,4 @@
-"""What every tokenizer asks of its input: text that is Unicode, ids that exist."""
+"""Checks of the input of every tokenizer: text must be valid Unicode, ids must exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["id_array", "utf8_bytes"]
 
 
 def utf8_bytes(text: str, where: str) -> bytes:
-    """Return the UTF-8 bytes of a text.
+    """Encode a text in UTF-8.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def utf8_bytes(text: str, where: str) -> bytes:
 
 
 def id_array(ids: Any, vocab_size: int, where: str) -> NDArray[Any]:
-    """Return ids as a one-dimensional integer array whose every value is in the vocabulary.
+    """Return ids as a one-dimensional integer array, after checking that all are in the vocabulary.
 
     Parameters
     ----------

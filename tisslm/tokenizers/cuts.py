@@ -1,4 +1,4 @@
-r"""Where a text may be cut so that its parts, encoded alone, have the ids of the whole.
+r"""Where a text may be cut so that encoding its parts separately gives the ids of the whole.
 
 A tokenizer of the tokenizers library first finds added tokens, then normalizes, then splits the
 text into words; a model turns each word into ids, and never looks at two. So a place is safe if no
@@ -19,7 +19,7 @@ from typing import Any
 
 __all__ = ["AFTER_ANY", "AFTER_WORD", "anywhere", "find_cuts", "first_match"]
 
-#: Before a space or line's end that follows a letter or digit.
+#: A cut before a space or line end that follows a letter or digit.
 AFTER_WORD = re.compile(r"(?<=[^\W_])[ \n]")
 #: The same, where a letter may be taken apart into letter and mark (which is punctuation to them,
 #: and takes line ends with it).
@@ -29,7 +29,7 @@ AFTER_ANY = re.compile("(?<=[^\\s\u180e])[ \n]")
 #: The same, where a space is put in front of a text that does not begin with one.
 SPACE_AFTER_ANY = re.compile("(?<=[^\\s\u180e]) ")
 
-#: Expressions of tokenizers in wide use, with AFTER_WORD as a safe place: those of cl100k and
+#: Expressions of widely used tokenizers for which AFTER_WORD is a safe place: those of cl100k and
 #: Llama 3, of Qwen 2, and of o200k.
 _CONTRACTIONS = "'s|'t|'re|'ve|'m|'ll|'d"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -44,7 +44,7 @@ KNOWN_SPLITS = {
 
 
 def find_cuts(tokenizer: Mapping[str, Any]) -> re.Pattern[str] | None:
-    """Return an expression whose matches begin at safe places.
+    """Return a regular expression whose matches begin at safe places to cut.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def anywhere(text: str, start: int) -> int:
 
 
 def is_gpt2(splitting: Mapping[str, Any]) -> bool:
-    """Tell whether words are found by the expression of GPT-2."""
+    """Return True if words are split by the expression of GPT-2."""
     return splitting.get("type") == "ByteLevel" and splitting.get("use_regex", True) is True
 
 
 def is_known(splitting: Mapping[str, Any]) -> bool:
-    """Tell whether words are found by another expression of which safe places are known."""
+    """Return True if words are split by another expression with known safe places."""
     steps = splitting.get("pretokenizers", ())
     if splitting.get("type") != "Sequence" or len(steps) != 2:
         return False
@@ -101,6 +101,6 @@ def is_known(splitting: Mapping[str, Any]) -> bool:
 
 
 def first_match(cuts: re.Pattern[str] | None, text: str, start: int) -> int:
-    """Return the first place from ``start`` on at which an expression matches, -1 if none."""
+    """Return the first position from ``start`` on at which the expression matches, -1 if none."""
     found = None if cuts is None else cuts.search(text, max(start, 1))
     return -1 if found is None else found.start()

@@ -1,7 +1,8 @@
-"""What of a tokenizer.json is looked at before the tokenizers library is.
+"""Checks of a tokenizer.json before it is given to the tokenizers library.
 
-The library makes tables as long as the largest id and texts as long as its rules say, and a number
-that is too large, or a size of 0, ends the process or a thread of it: no exception can tell of it.
+The library allocates tables as long as the largest id, and texts as long as its rules demand. A
+number that is too large, or a size of 0, ends the process or a thread of it, and no exception can
+report that.
 """
 
 from __future__ import annotations
@@ -15,41 +16,41 @@ from tisslm.system.strict_json import parse_json
 
 __all__ = ["MAX_IDS", "checked_content"]
 
-#: Ids are below it: a table for each is made of a file that may have few. No tokenizer in use has
-#: more than a million.
+#: The bound of ids: the library makes a table up to the largest id, even for a small file. No
+#: tokenizer in use has more than a million.
 MAX_IDS = 2**22
 
-#: Sizes, offsets, types and lengths are below it.
+#: The bound of sizes, offsets, types and lengths.
 MAX_SIZE = 2**31
 
-#: How many times longer a text may become by all replacements, one after another.
+#: The largest factor by which all replacements, one after another, may lengthen a text.
 MAX_GROWTH = 2**12
 
-#: Values of a file: a vocabulary of a million entries, and their merges.
+#: The most values of a file: a vocabulary of a million entries, and its merges.
 MAX_VALUES = 2**24
 
-#: Where the library keeps what is done to a text, in this order.
+#: The keys of the steps that the library applies to a text, in order.
 PARTS = ("normalizer", "pre_tokenizer", "model", "post_processor", "decoder")
 
-#: What a model has most of: ids are looked at by name, and merges hold no numbers.
+#: Large parts of a model that are not searched: ids are checked by name, merges have no numbers.
 VOCABULARY = ("vocab", "merges")
 
 
 def checked_content(content: str, where: str, refusal: Refusal) -> dict[str, Any]:
-    """Parse the content of a tokenizer.json, and check what may not be left to the library.
+    """Parse the content of a tokenizer.json, and check the numbers that the library would trust.
 
     Parameters
     ----------
     content : str
     where : str
-        The file, or what else messages begin with.
+        The file, or another name with which messages begin.
     refusal : Refusal
 
     Raises
     ------
     TissLMError
-        The refusal's, if it is no strict JSON, an id or a size is out of bounds, or its rules make
-        texts many times longer.
+        If it is no strict JSON, an id or a size is out of bounds, or its rules make texts many
+        times longer; ``refusal`` decides which error.
     """
     found = parse_json(
         content.encode("utf-8", "surrogatepass"), where, refusal, max_values=MAX_VALUES
@@ -61,7 +62,7 @@ def checked_content(content: str, where: str, refusal: Refusal) -> dict[str, Any
 
 
 def _id_reason(found: Mapping[str, Any]) -> str:
-    """Return what is wrong with the ids of the vocabulary and the added tokens, "" for nothing."""
+    """Return what is wrong with the ids of the vocabulary and the added tokens, or ""."""
     model, added = found.get("model"), found.get("added_tokens")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     ids = dict(vocabulary) if isinstance(vocabulary, dict) else {}
@@ -85,7 +86,7 @@ def _size_reason(found: Mapping[str, Any]) -> str:
 
 
 def _numbers(value: Any, path: str) -> Iterator[tuple[str, str, int]]:
-    """Yield place, last key and value of each integer in nested JSON but the vocabulary."""
+    """Yield place, last key and value of each integer in nested JSON, except the vocabulary."""
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, dict):
         items = value.items()
@@ -100,7 +101,7 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _growth_reason(found: Mapping[str, Any]) -> str:
-    """Return whether the replacements together make a text too long."""
+    """Return a message if the replacements together make a text too long, or ""."""
     growth = math.prod(factor for part in PARTS for factor in _growths(found.get(part)))
     if growth > MAX_GROWTH:
         return f"expected replacements that make a text at most {MAX_GROWTH} times longer, got more"
@@ -108,7 +109,7 @@ def _growth_reason(found: Mapping[str, Any]) -> str:
 
 
 def _growths(part: Any) -> Iterator[float]:
-    """Yield how many times longer each replacement within a part makes a text, at the most."""
+    """Yield the largest factor by which each replacement within a part lengthens a text."""
     if isinstance(part, list):
         for step in part:
             yield from _growths(step)
@@ -121,7 +122,7 @@ def _growths(part: Any) -> Iterator[float]:
 
 
 def _growth(pattern: Any, content: Any) -> float:
-    """Return how many times longer a replacement makes a text; an expression may match nothing."""
+    """Return the factor by which a replacement lengthens a text; a pattern may match nothing."""
     new = len(content.encode()) if isinstance(content, str) else 0
     old = pattern.get("String") if isinstance(pattern, dict) else None
     return max(1.0, new / len(old.encode())) if isinstance(old, str) and old else 1.0 + new

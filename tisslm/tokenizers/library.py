@@ -1,4 +1,4 @@
-"""Errors of a library of tokenizers in Rust: bare exceptions, and panics, which are none."""
+"""Handling errors of a tokenizer library written in Rust: bare exceptions and panics."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from tisslm.errors import TissLMError
 
 __all__ = ["is_of_library", "refused_errors", "without_panic_text"]
 
-#: How what Rust writes of a panic begins.
+#: The beginning of the message that Rust prints for a panic.
 _PANIC = re.compile(rb"\n?thread [^\n]*panicked at ")
 
 _lock = threading.Lock()
 
 
 def is_of_library(error: BaseException) -> bool:
-    """Tell an exception, or a panic of Rust, from what is to end the program or asks it to."""
+    """Return True for an exception or a panic of the library, False for a request to exit."""
     # Its class derives from BaseException and has no public name.
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 @contextlib.contextmanager
 def refused_errors(refusal: Callable[[BaseException], TissLMError]) -> Iterator[None]:
-    """Turn what a library raises in a ``with`` block into an error of ours.
+    """Turn errors of a library within a ``with`` block into errors of ours.
 
     Parameters
     ----------
     refusal : callable
-        Returns the error to raise for the library's.
+        Returns the error to raise for an error of the library.
 
     Raises
     ------
     TissLMError
-        The refusal's. Running out of memory, an interrupt, and errors of ours stay what they are.
+        The result of ``refusal``. MemoryError, interrupts and errors of ours are raised unchanged.
     """
     try:
         yield
@@ -51,10 +51,11 @@ def refused_errors(refusal: Callable[[BaseException], TissLMError]) -> Iterator[
 
 @contextlib.contextmanager
 def without_panic_text() -> Iterator[None]:
-    """Keep from standard error what Rust writes there of a panic, within a ``with`` block.
+    """Keep the text of a Rust panic from standard error, within a ``with`` block.
 
-    What others have written meanwhile follows at its end; if the block raises, it is left out
-    from where the panic begins. The whole process's standard error is held, so this is for moments.
+    What others have written meanwhile follows at its end; if the block raises, everything from the
+    beginning of the panic is dropped. The standard error of the whole process is held, so the block
+    must be short.
     """
     with _lock, os.fdopen(os.memfd_create("tisslm-stderr"), "rb") as held:
         try:

@@ -1,4 +1,4 @@
-"""How many bytes each token of a byte-level vocabulary stands for."""
+"""The number of bytes of each token in a byte-level vocabulary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["token_bytes"]
 def token_bytes(
     inner: tokenizers.Tokenizer, description: Mapping[str, Any], end_of_text: int | None
 ) -> NDArray[Any]:
-    """Return the bytes of every id; nothing where tokens are not written byte by byte.
+    """Return the number of bytes of every id; an empty array if tokens are not byte-level.
 
     A byte-level vocabulary writes each byte as one character; a token with any other character
     stands for its own UTF-8 form, which is how the library decodes it.

@@ -1,1 +1,1 @@
-"""What a command does, from Python."""
+"""Programs made of the library's pieces: what each command does, callable from Python."""

@@ -1,11 +1,11 @@
-"""A run tried without leaving a trace: two steps, an evaluation, and room for what it would write.
+"""Trying a run without leaving a trace: two updates, an evaluation, and a look at the disk.
 
-Two updates are made, the second of which is timed; the first windows of the validation data are
-evaluated; what a checkpoint takes is compared with what the disk has. Sinks are built and not
-opened, since opening may begin a run elsewhere.
+The second update is timed; the first windows of the validation data are evaluated; the size of
+checkpoints is compared with the free space of the disk. Sinks are built and not opened, since
+opening may begin a run on a server.
 
-What does not live here: the memory of a run before it takes any (``training.memory_plan``), and
-its speed without its data (``speed``).
+The memory of a run is predicted in ``training.memory_plan``, its speed without its data in
+``speed``.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ SMALL_FILES = 2**16
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a try of a run has shown.
+    """What a dry run has measured.
 
     Attributes
     ----------
     losses : tuple of float
-        Of the updates, in nats.
+        Losses of the updates, in nats.
     step_seconds : float
-        Of the last update.
+        Duration of the last update.
     tokens : int
-        Of one update.
+        Tokens in one update.
     remaining : int
-        Updates that the run has to make.
+        Updates that the run has still to make.
     validation_loss : float or None
-        Of the first windows; None without validation data.
+        Mean loss of the first windows; None without validation data.
     evaluation_seconds : float
-        Of one evaluation of the run, as far as the first ones tell.
+        Expected duration of one evaluation, extrapolated from the first windows.
     evaluations : int
-        How many the run will make.
+        How many evaluations the run will make.
     checkpoint_bytes, free_bytes : int
-        What a checkpoint takes, and what the disk of the run directory has.
+        Size of a checkpoint, and free space on the disk of the run directory.
     kept : int
         Checkpoints that will be on the disk at once, the one being written included.
     """
@@ -72,11 +72,11 @@ class DryRun:
 
     @property
     def run_seconds(self) -> float:
-        """Expected duration of the run, without its checkpoints."""
+        """The expected duration of the run, without writing checkpoints."""
         return self.remaining * self.step_seconds + self.evaluations * self.evaluation_seconds
 
     def lines(self) -> list[str]:
-        """Say it in a few lines."""
+        """Return a summary in a few lines."""
         losses = ", ".join(f"{loss:.4f}" for loss in self.losses)
         rate = self.tokens / self.step_seconds
         found = [f"steps: loss {losses}; {self.step_seconds:.3g} s a step, {rate:,.0f} tokens/s"]
@@ -96,17 +96,17 @@ class DryRun:
 
 
 def dry_run(trainer: Trainer) -> DryRun:
-    """Try a run, and write nothing; the trainer is used up.
+    """Try a run without writing anything; the trainer cannot be used afterwards.
 
     Parameters
     ----------
     trainer : Trainer
-        Built, and not trained.
+        A trainer that has made no step.
 
     Raises
     ------
     ConfigError
-        If there is no dataset, or the run directory cannot be made or written.
+        If there is no dataset, or the run directory cannot be created or written.
     NonFiniteError, SpikeError
         If the run would stop at one of the first steps.
     """
@@ -142,7 +142,7 @@ def _steps(trainer: Trainer, batches: Iterator[Rows]) -> tuple[tuple[float, ...]
 
 
 def _evaluate(trainer: Trainer) -> tuple[float | None, float]:
-    """Evaluate the first windows; return their loss, and the seconds of one of the run's."""
+    """Evaluate the first windows; return their loss, and the expected seconds of one evaluation."""
     whole, rows = trainer.val_dataset, trainer.config.batch_size
     if whole is None:
         return None, 0.0
@@ -153,7 +153,7 @@ def _evaluate(trainer: Trainer) -> tuple[float | None, float]:
 
 
 def _evaluations(trainer: Trainer, remaining: int) -> int:
-    """Return how often the run will evaluate: on the way, before saves that compare, at the end."""
+    """Return how many evaluations the run will make: on the way, before saves, and at the end."""
     config, first = trainer.config, trainer.current_step
     if trainer.val_dataset is None or not remaining:
         return 0
@@ -167,7 +167,7 @@ def _multiples(every: int, first: int, last: int) -> Iterable[int]:
 
 
 def _kept(trainer: Trainer, remaining: int) -> int:
-    """Return how many checkpoints of the run will be there at once, at most."""
+    """Return the largest number of checkpoints that will be on the disk at once."""
     config, first = trainer.config, trainer.current_step
     last = first + remaining
     rhythms = [config.save_every]
@@ -185,7 +185,7 @@ def _checkpoint_bytes(trainer: Trainer) -> int:
 
 
 def _room(path: Path) -> int:
-    """Return the free bytes where the run directory is or will be."""
+    """Return the free bytes on the disk where the run directory is or will be."""
     there = path.absolute()
     while not there.exists():
         there = there.parent

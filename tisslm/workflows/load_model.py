@@ -1,7 +1,6 @@
-"""Models from checkpoints: their shape, parameters and tokenizer, and the run they come from.
+"""Loading a model and its tokenizer from a checkpoint, and the configuration of its run.
 
-What does not live here: the files of a checkpoint (``checkpoint``), and training on
-(``Trainer.load_checkpoint``).
+The files of a checkpoint are read in ``checkpoint``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tisslm.system.tensor_files import kind_of
 
 __all__ = ["load_model", "load_run_config", "saved_tokenizer"]
 
-#: The files that are read for a model without its run.
+#: The files that are needed for a model without its run.
 _OF_A_MODEL = (MODEL, CONFIG, TOKENIZER, HF_TOKENIZER)
 
 
@@ -38,23 +37,23 @@ def load_model(
     Parameters
     ----------
     path : str, Path or Found
-        Whatever ``tisslm.checkpoint.find`` understands: a checkpoint, or a run directory.
+        A checkpoint or a run directory, as for ``tisslm.checkpoint.find``.
     registry : Registry, optional
-        Where the names of family and tokenizer are looked up; left out, every installed part.
+        Where the names of family and tokenizer are looked up; every installed part if left out.
 
     Returns
     -------
     model : Model
-        Of the checkpoint's family, in the data type of the checkpoint.
+        A model of the checkpoint's family and data type.
     tokenizer : Tokenizer or None
         None if the checkpoint has none.
 
     Raises
     ------
     CheckpointError
-        If the checkpoint is missing, damaged, or not one of its family.
+        If the checkpoint is missing, damaged, or does not fit its family.
     PluginError
-        If the family or the tokenizer is one that is not installed.
+        If the family or the tokenizer is not installed.
     """
     registry = load_registry() if registry is None else registry
     place = checkpoint.find(path)
@@ -73,7 +72,7 @@ def load_model(
 
 
 def _model(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Model:
-    """Build the model of a checkpoint on the parameters that it holds."""
+    """Build the model of a checkpoint on the arrays that the checkpoint holds."""
     config, saved = found[CONFIG], found[MODEL]
     values = dict(config)
     name = values.pop("family", None)
@@ -101,7 +100,7 @@ def _model(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Mod
 
 
 def _family(name: object, registry: Registry, where: Path) -> ModelFamily:
-    """Return the family of a checkpoint, which names it as ``[model] family`` does."""
+    """Return the model family that a checkpoint names."""
     if not isinstance(name, str):
         raise CheckpointError(
             f"{where / CONFIG.name}: family: expected the name of a family of models, got "
@@ -118,7 +117,7 @@ def _family(name: object, registry: Registry, where: Path) -> ModelFamily:
 
 
 def _check_sizes(specs: Iterable[ParameterSpec], arrays: Mapping[str, Any], where: Path) -> None:
-    """Compare sizes with the arrays before any memory is taken: a file can say what it likes."""
+    """Compare the sizes of a configuration with the arrays, before memory is allocated by it."""
     for spec in specs:  # one after another, however many layers the file says
         found = kind_of(arrays, spec.name)[0] if spec.name in arrays else None
         if found != spec.shape:
@@ -145,7 +144,7 @@ def _tokenizer(saved: Mapping[str, Any], registry: Registry, where: Path) -> Tok
 
 
 def saved_tokenizer(config: RunConfig, registry: Registry) -> tuple[str, Tokenizer, Path] | None:
-    """Return name and tokenizer of the checkpoint that a run will go on from, and where that is.
+    """Return name, tokenizer and path of the checkpoint that a run will resume from.
 
     Parameters
     ----------
@@ -155,7 +154,7 @@ def saved_tokenizer(config: RunConfig, registry: Registry) -> tuple[str, Tokeniz
     Returns
     -------
     tuple or None
-        None if the run begins anew, or its checkpoint has no tokenizer.
+        None if the run does not resume, or its checkpoint has no tokenizer.
 
     Raises
     ------
@@ -182,7 +181,7 @@ def load_run_config(path: checkpoint.Where) -> RunConfig:
     Raises
     ------
     CheckpointError
-        If there is none beside the checkpoint, or it cannot be used.
+        If the configuration is not beside the checkpoint, or cannot be used.
     """
     where = checkpoint.find(path).path.absolute()
     for folder in where.parents:

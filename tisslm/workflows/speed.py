@@ -1,11 +1,9 @@
-"""How fast a run will be, from about two seconds of training steps of its shape.
+"""Predicting how fast a run will be, from about two seconds of training steps of its shape.
 
-Models with one and with two blocks, of the run's width, length and vocabulary, make passes; their
-difference is what a block costs. Where the run's rows would take too long, fewer are timed, and
-one alone, and the line through both is followed. The update is measured apart, because its cost
-depends on the parameters and not on the rows.
-
-What does not live here: the memory of a run (``training.memory_plan``).
+Passes of models with one and with two blocks, of the run's width, length and vocabulary, are timed;
+the difference is the time of a block. Where the run's rows would take too long, fewer rows are
+timed, and one row alone, and the line through both is extrapolated. The update is timed separately,
+because its time depends on the parameters and not on the rows.
 """
 
 from __future__ import annotations
@@ -38,16 +36,16 @@ REPEATS = 2  # calls that are timed; the fastest counts
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured, and what follows for the run.
+    """The measured speed of a run.
 
     Attributes
     ----------
     tokens_per_second : float
-        Of whole updates.
+        Tokens per second in whole updates.
     step_seconds : float
-        One update.
+        Duration of an update.
     measured_rows : int
-        Rows of the passes that were timed.
+        Rows in each pass that was timed.
     """
 
     tokens_per_second: float
@@ -66,7 +64,7 @@ def measure(
     precision: str = "fp32",
     checkpointing: str = "none",
 ) -> Speed | None:
-    """Time passes and updates of small models, and add them up to an update of the run.
+    """Time passes and updates of small models, and compute the time of an update of the run.
 
     Parameters
     ----------
@@ -74,12 +72,12 @@ def measure(
     shape : ModelConfig
     config : TrainingConfig
     parts : (optimizer, loss)
-        Names, or pairs of name and options.
+        A name, or a pair of name and options, for each.
     registry : Registry
     limit : MemoryLimit
-        What may be taken; a measurement that does not fit is not made.
+        The memory that may be used; a measurement that does not fit is not made.
     precision, checkpointing : str
-        How passes are run.
+        Precision and activation checkpointing of the passes.
 
     Returns
     -------
@@ -120,9 +118,10 @@ def measure(
 
 
 def _growth(alone: float, together: float, rows: int, wanted: int) -> float:
-    """Return how much longer ``wanted`` rows take than ``rows``, by the line through one and these.
+    """Return the factor from the time of ``rows`` rows to that of ``wanted``, by a line.
 
-    A pass has a part that does not grow with the rows, such as the packing of weights.
+    The line goes through the times of one row and of ``rows`` rows: a pass has a part that does not
+    grow with the rows, such as the packing of weights.
     """
     if rows == 1 or rows == wanted:
         return wanted / rows
@@ -143,7 +142,7 @@ def _pass(model: Model, loss: Loss, rows: int) -> Callable[[], object]:
 
 
 def _update(optimizer: Optimizer) -> Callable[[], object]:
-    """One update with the check before it; the gradients are those of the last pass."""
+    """Return a function that makes one update, with the check before it, on the last gradients."""
 
     def run() -> None:
         optimizer.parameters.grad_norm()
@@ -154,7 +153,7 @@ def _update(optimizer: Optimizer) -> Callable[[], object]:
 
 
 def _fastest(run: Callable[[], object]) -> float:
-    """Return the shortest time of a few calls; the first counts only if it is long."""
+    """Return the shortest time of a few calls; the first call counts only if it is long."""
     best = np.inf
     for repeat in range(1 + REPEATS):
         start = time.perf_counter()

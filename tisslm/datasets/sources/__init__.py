@@ -1,4 +1,4 @@
-"""Where data come from: files and folders of text, of records, and of ready tokens."""
+"""Sources of data: files and folders of text, of JSON records, and of ready tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formats that data may have, in one table, and how a path finds its own.
+"""The table of data formats, and finding the format of a path.
 
 A format gives documents of text or ready tokens; a new one is one more line of ``FORMATS``.
 """
@@ -32,7 +32,7 @@ def read_documents(
     format: str = "auto",  # noqa: A002
     options: ReadOptions | None = None,
 ) -> Iterator[Document]:
-    """Yield the documents of a file or folder, one by one, in an order that is always the same.
+    """Yield the documents of a file or folder one by one, always in the same order.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def find_format(
 
 
 def advice(path: Path) -> str:
-    """Return what to do with a file of a kind that is not read here."""
+    """Return advice for a file of a kind that is not read."""
     return NOT_READ[path.suffix]
 
 
@@ -130,12 +130,12 @@ def advice(path: Path) -> str:
 
 
 def split_files(path: str | PathLike[str]) -> tuple[Path, Path | None]:
-    """Return what to train on and what to validate on, where both are there by name.
+    """Return the training path and the validation path, if the names of files tell them apart.
 
     In a folder these are ``train.jsonl`` and ``valid.jsonl`` (also ``val`` or ``validation``, also
-    ``.gz`` or ``.zst``), or ``train.bin`` and ``val.bin``; of token shards they are the indexes of
-    the splits. Beside a ``.bin`` file with "train" in its name, it is the file with "val" there.
-    Any other path is returned as it is.
+    ``.gz`` or ``.zst``), or ``train.bin`` and ``val.bin``; in token shards they are the indexes of
+    the splits. Beside a ``.bin`` file with "train" in its name, it is the file with "val" instead.
+    Any other path is returned unchanged, with None.
     """
     given = Path(path)
     if given.is_dir() and is_shards(given):
@@ -161,8 +161,8 @@ def folder_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
 def folder_files(path: Path, options: ReadOptions) -> Iterator[tuple[Path, Format]]:
     """Yield every file below a folder with its format, in the order of their paths.
 
-    Files and folders with a name that begins with a dot are passed over; one without text is a bad
-    record.
+    Files and folders whose name begins with a dot are skipped; a file that is no text counts as a
+    bad record.
     """
     files = 0
     if not path.is_dir():
@@ -195,7 +195,7 @@ def open_shards(path: Path, options: ReadOptions) -> TokenDocuments:
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 SPLIT_ENDINGS = (*JSONL, ".bin")
 
-#: Files that are no text, and what to do with them.
+#: Suffixes of files that are not read, with advice.
 NOT_READ = {
     ".parquet": "parquet is read where the package tisslm-parquet is installed; install it",
     ".pkl": "reading such a file could run any program, so it is never read; write JSON lines",

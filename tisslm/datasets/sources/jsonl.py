@@ -27,7 +27,7 @@ FIELDS = frozenset(
     {"prompt", "completion", "messages", "role", "content", "instruction", "input", "output"}
 )
 
-#: What stands between the parts of an instruction or a chat.
+#: The text between the parts of an instruction or a chat.
 BLANK_LINE = "\n\n"
 
 
@@ -64,11 +64,11 @@ def jsonl_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
 
 
 class _TwiceError(Exception):
-    """A field that is read is there twice, raised inside the parser."""
+    """Raised inside the parser when a field that is read occurs twice."""
 
 
 def _parser(text_field: str) -> json.JSONDecoder:
-    """Return a parser that refuses a field of text that is there twice: readers disagree on it."""
+    """Return a parser that refuses a text field that occurs twice: readers disagree about it."""
     fields = FIELDS | {text_field}
 
     def one(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _parse(
 
 
 def record_pieces(record: Mapping[str, Any], where: str, text_field: str = "text") -> Pieces:
-    r"""Return a record's text in pieces, each with whether it is to be learned.
+    r"""Return the text of a record in pieces, each with a flag: True if it is to be learned.
 
     The first of these that the record has:
 
@@ -210,7 +210,7 @@ def _chat(messages: object, where: str) -> list[tuple[str, bool]]:
 
 
 def _check_unicode(text: str, where: str) -> None:
-    """Refuse lone surrogates: JSON can write them, no tokenizer can take them."""
+    """Raise an error for lone surrogates, which JSON can write and no tokenizer can take."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -221,7 +221,7 @@ def _check_unicode(text: str, where: str) -> None:
 
 
 def _kind(value: object) -> str:
-    """Return what JSON calls the type of a value."""
+    """Return the name that JSON has for the type of a value."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""How sources are read: what a user may choose, and what becomes of a record that is bad."""
+"""Options of reading sources, and the handling of bad records."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["BadRecords", "Format", "ReadOptions"]
 
 
 class BadRecords:
-    """What becomes of a record that cannot be read: an error, or left out and counted.
+    """The policy for records that cannot be read: raise an error, or leave out and count.
 
     Parameters
     ----------
     policy : {"error", "skip"}
     quiet : bool
-        Whether ``report`` says nothing, for all but one of several readings.
+        Whether ``report`` does nothing; set for all but one of several readings.
 
     Attributes
     ----------
     skipped : int
-        How many were left out.
+        How many records were left out.
     first : str
-        The message of the first of them.
+        The message about the first of them.
     """
 
     def __init__(self, policy: Literal["error", "skip"] = "error", *, quiet: bool = False) -> None:
@@ -38,7 +38,7 @@ class BadRecords:
         self.first = ""
 
     def refuse(self, message: str) -> None:
-        """Raise, or count.
+        """Raise an error about a record, or count it, by the policy.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class BadRecords:
         self.first = self.first or message
 
     def report(self, where: str) -> None:
-        """Warn once of all that were left out."""
+        """Warn once about all records that were left out."""
         if self.skipped and not self.quiet:
             records = "record" if self.skipped == 1 else "records"
             warnings.warn(
@@ -62,24 +62,24 @@ class BadRecords:
 
 @dataclass(frozen=True)
 class Format:
-    """One format: what it is called, how it is recognized, and who reads it.
+    """A data format: its name, how it is recognized, and the functions that read it.
 
     Attributes
     ----------
     name : str
         The value of ``data.format``.
     what : str
-        What it is, in a few words.
+        A description in a few words.
     recognizes : callable
-        Whether a path has it; asked in the order of the table.
+        Returns whether a path has this format; called in the order of the table.
     documents : callable, optional
-        Yields the documents of a path: the format has text.
+        Yields the documents of a path, if the format has text.
     tokens : callable, optional
-        Returns the tokens of a path: the format has ids. Exactly one of the two is given.
+        Returns the tokens of a path, if the format has ids. Exactly one of the two is given.
     valid : callable, optional
         Returns the tokens of a path that are held out to validate on, None if it has none.
     tokenizer : callable, optional
-        Returns name and state of the tokenizer that made the tokens, None if a path says none.
+        Returns name and state of the tokenizer that made the tokens, None if they are unknown.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Format:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What may be chosen about reading documents.
+    """Options of reading documents.
 
     Attributes
     ----------
@@ -102,12 +102,12 @@ class ReadOptions:
     document_separator : str
         What stands between two documents in a text file; "" makes the file one document.
     bad : BadRecords
-        Where bad records go.
+        What happens to bad records.
     vocab_size : int or None
-        For ready tokens: the ids must be below it. None takes what the file says.
+        For ready tokens: the ids must be below it. None takes the value in the file.
     end_of_text : int or None
-        For ready tokens without offsets: the id that ends a document. None takes what the format
-        says; where it says nothing, all is one document.
+        For ready tokens without offsets: the id that ends a document. None takes the id that the
+        format has; if it has none, all tokens are one document.
     verify : bool
         For token shards: whether every file is read and its SHA-256 compared.
     formats : tuple of Format

@@ -1,6 +1,6 @@
-"""Bytes, lines and text of a file that may be compressed, read in pieces of bounded size.
+"""Reading the bytes, lines or text of a file that may be compressed, in bounded memory.
 
-What the lines mean is known to ``jsonl`` and ``text``.
+Lines are parsed in ``jsonl``, texts are cut into documents in ``text``.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["MAX_LINE", "open_bytes", "open_regular", "read_lines", "read_text_bl
 #: Longest line of a file of records, in bytes; a longer one is no record but another format.
 MAX_LINE = 256 * 2**20
 
-#: Bytes that are read and decoded together.
+#: Bytes that are read and decoded at a time.
 BLOCK = 2**20
 
-#: Compressed bytes that are expanded together: at the best ratio of the format, 128 MiB.
+#: Compressed bytes that are decompressed at a time: at the best ratio of the format, 128 MiB.
 ZSTD_BLOCK = 2**12
 
 #: Largest window of a compressed stream, the format's own advice for decoders.
@@ -37,7 +37,7 @@ ZSTD_WINDOW = 2**27
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """Open a file, expanding ``.gz`` and ``.zst``; errors of reading become ``DataError``.
+    """Open a file, decompressing ``.gz`` and ``.zst``; errors of reading become ``DataError``.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def damaged(path: Path, reason: str) -> DataError:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Yield number from 1, offset and bytes of each line, without a byte order mark at the start.
+    """Yield number (from 1), offset and bytes of each line, without a byte order mark.
 
     Raises
     ------
@@ -128,9 +128,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 def read_text_blocks(path: Path) -> Iterator[str]:
-    """Yield a UTF-8 text file in pieces of about a million characters, exactly as it is.
+    """Yield a UTF-8 text file in pieces of about a million characters, unchanged.
 
-    Line ends stay; only a byte order mark at the start goes. A file of any size is read in
+    Line ends stay; only a byte order mark at the start is removed. A file of any size is read in
     bounded memory.
 
     Raises
@@ -161,7 +161,7 @@ def read_text_blocks(path: Path) -> Iterator[str]:
 
 
 def not_utf8(path: object, byte: int, offset: int, line: int) -> DataError:
-    """Return the error for a byte that is no UTF-8."""
+    """Return the error for a byte that is not valid UTF-8."""
     return DataError(
         f"{path}: expected UTF-8 text, got byte 0x{byte:02x} at offset {offset} (line {line}); "
         "convert the file, for example with iconv -t UTF-8"
@@ -169,7 +169,7 @@ def not_utf8(path: object, byte: int, offset: int, line: int) -> DataError:
 
 
 class _ZstdStream(io.RawIOBase):
-    """The expanded bytes of a ``.zst`` file of one or more frames."""
+    """The decompressed bytes of a ``.zst`` file of one or more frames."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         try:
@@ -191,7 +191,7 @@ class _ZstdStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with the next expanded bytes; 0 is the end."""
+        """Fill a buffer with the next decompressed bytes; 0 means the end."""
         while not self._expanded:
             self._packed = self._packed or self._file.read(ZSTD_BLOCK)
             if not self._packed:

@@ -1,4 +1,4 @@
-"""Documents of text files: one for each file, or as many as a separator makes."""
+"""Documents of text files: one per file, or one between each two separators."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def text_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
     ----------
     path : Path
     options : ReadOptions
-        With a ``document_separator``, the text between two of them is a document, exactly; parts
-        without a character are none. Without, the file is one document.
+        With a ``document_separator``, each text between two of them that is not empty is a
+        document, unchanged. Without one, the file is one document.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def _documents(path: Path, separator: str) -> Iterator[Document]:
 
 
 def _parts(path: Path, separator: str) -> Iterator[str]:
-    """Yield what stands between separators; all of the file without one."""
+    """Yield the texts between separators, or the whole file without one."""
     if not separator:
         yield "".join(read_text_blocks(path))
         return

@@ -1,4 +1,4 @@
-"""Token files of nanoGPT and llm.c, read as they are.
+"""Reading the token files of nanoGPT and llm.c.
 
 References
 ----------
@@ -24,7 +24,7 @@ from tisslm.system.strict_json import parse_json
 
 __all__ = ["is_llmc", "is_nanogpt", "llmc_tokens", "nanogpt_tokens"]
 
-#: Tokens that are searched for ends of documents together.
+#: Tokens that are searched for ends of documents at a time.
 SCAN_TOKENS = 2**22
 
 HEADER_BYTES = 256 * 4
@@ -36,7 +36,7 @@ _BAD_META = Refusal(
 
 
 class _Variant(NamedTuple):
-    """One kind of llm.c's files: version, type of a token, and the tokenizer's two numbers."""
+    """A variant of llm.c's files: version, type of a token, and the tokenizer's two numbers."""
 
     version: int
     dtype: str
@@ -53,12 +53,12 @@ EVALUATION_MAGIC = 20240522
 
 
 def is_nanogpt(path: Path) -> bool:
-    """Return whether a path may be nanoGPT's: those files have no header, so any ``.bin``."""
+    """Return True for any ``.bin`` file: nanoGPT's files have no header."""
     return path.suffix == ".bin" and path.is_file()
 
 
 def is_llmc(path: Path) -> bool:
-    """Return whether a ``.bin`` file begins with one of llm.c's magic numbers."""
+    """Return True if a ``.bin`` file begins with one of llm.c's magic numbers."""
     if not is_nanogpt(path):
         return False
     with open_regular(path) as file:
@@ -67,10 +67,11 @@ def is_llmc(path: Path) -> bool:
 
 
 def nanogpt_tokens(path: Path, options: ReadOptions) -> TokenDocuments:
-    """Open a file of nanoGPT's: uint16, little-endian, without a header.
+    """Open a nanoGPT file: uint16 ids, little-endian, without a header.
 
-    The vocabulary is that of ``options``, or ``vocab_size`` of a ``meta.json`` beside the file, or
-    else the largest id plus one. A ``meta.pkl`` is never read: such a file can run programs.
+    The vocabulary size is that of ``options``, or ``vocab_size`` of a ``meta.json`` beside the
+    file, or else the largest id plus one. A ``meta.pkl`` is never read: such a file can run
+    programs.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def nanogpt_tokens(path: Path, options: ReadOptions) -> TokenDocuments:
 
 
 def llmc_tokens(path: Path, options: ReadOptions) -> TokenDocuments:
-    """Open a file of llm.c's: 256 int32 (magic, version, number of tokens), then the ids.
+    """Open an llm.c file: 256 int32 (magic, version, number of tokens), then the ids.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def llmc_tokens(path: Path, options: ReadOptions) -> TokenDocuments:
 
 
 def _open(path: Path) -> HeldFile:
-    """Open a file of tokens, which is not empty."""
+    """Open a file of tokens, which must not be empty."""
     held = HeldFile(path)
     if not held.size:
         raise DataError(f"{path}: expected token ids, got an empty file")
@@ -135,7 +136,7 @@ def _open(path: Path) -> HeldFile:
 def _documents(
     held: HeldFile, tokens: FileArray, vocab_size: int | None, end_of_text: int | None
 ) -> TokenDocuments:
-    """Cut tokens after each end of text; without one, all of them are one document."""
+    """Cut tokens after each end of text; without that id, they are one document."""
     ends = [np.zeros(1, np.int64)]
     for start in range(0, len(tokens), SCAN_TOKENS) if end_of_text is not None else ():
         part = tokens[start : start + SCAN_TOKENS]
@@ -148,7 +149,7 @@ def _documents(
 
 
 def _meta_vocab_size(path: Path) -> int | None:
-    """Return the vocabulary that ``meta.json`` says, None without one."""
+    """Return the vocabulary size in ``meta.json``, None without that file."""
     meta = path.with_name("meta.json")
     if not os.path.lexists(meta):
         if path.with_name("meta.pkl").is_file():

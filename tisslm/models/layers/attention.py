@@ -1,7 +1,7 @@
 """The attention sublayer: h += dropout(out(attend(qkv(norm(h))))).
 
-The decoding step with its cache is here too, since it shares the projections.
-Positions are not: they enter with the embedding.
+The decoding step with its cache is here, too, since it shares the projections. Positions enter with
+the embedding.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
-from tisslm.models.layers.chunks import CHUNK, chunks
 from tisslm.models.layers.dropout import Dropout
-from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.linear import CHUNK, Linear, chunks
 from tisslm.models.layers.precision import Precision
 
 __all__ = ["Attention"]
@@ -33,12 +32,12 @@ class Attention(Layer):
     ----------
     norm : Norm
     qkv : Linear
-        C to (H + 2K) D channels: queries, keys, values.
+        The map from C to (H + 2K) D channels: queries, keys, values.
     out : Linear
-        H D to C.
+        The map from H D to C channels.
     n_head, n_kv_head : int
     attention_dropout, dropout : Dropout
-        On the probabilities, and on the sublayer's output.
+        Dropout of the probabilities, and of the sublayer's output.
     precision : Precision
 
     References
@@ -70,7 +69,7 @@ class Attention(Layer):
         self.scale = 1.0 / math.sqrt(self.head_size)
 
     def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
-        """Name the buffers; saved are x, q, k, v, the heads' output and the log-sum-exp."""
+        """Return the buffers; saved are x, q, k, v, the heads' output and the log-sum-exp."""
         batch, time = shape
         rows = batch * time
         part = min(rows, CHUNK)
@@ -99,7 +98,7 @@ class Attention(Layer):
         scratch: Mapping[str, Array],
         ctx: PassContext,
     ) -> None:
-        """Add attention to the stream."""
+        """Add the attention to the residual stream."""
         n = len(h_NC)
         qkv_NE, heads_NC = saved["qkv"].reshape(n, -1), saved["heads"].reshape(n, -1)
         for rows in chunks(n):
@@ -129,7 +128,7 @@ class Attention(Layer):
         scratch: Mapping[str, Array],
         ctx: PassContext,
     ) -> None:
-        """Replace the gradient by that of the sublayer's input."""
+        """Replace the gradient by the output with that by the input of the sublayer."""
         n = len(dh_NC)
         d_heads, d_qkv = scratch["d_heads"], scratch["d_qkv"]
         dy_NC = dh_NC
@@ -162,7 +161,7 @@ class Attention(Layer):
         saved: Mapping[str, Array],
         scratch: Mapping[str, Array],
     ) -> None:
-        """From the gradient of queries, keys and values to that of some rows of the stream."""
+        """Compute the gradient by some rows of the stream from that by queries, keys and values."""
         normed, d_normed = (scratch[name][: len(dh_NC)] for name in ("normed", "d_normed"))
         x_NC = saved["x"][rows]
         self.norm.recompute(x_NC, normed, saved, rows)
@@ -171,13 +170,13 @@ class Attention(Layer):
         self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
     def cache_plan(self, batch: int, context: int) -> dict[str, Buffer]:
-        """Name the keys and values of earlier tokens, each of shape (B, K, S, D)."""
+        """Return the buffers for keys and values of earlier tokens, each of shape (B, K, S, D)."""
         dtype = str(self.qkv.weight.data.dtype)
         buffer = Buffer((batch, self.n_kv_head, context, self.head_size), dtype, "saved")
         return {"keys": buffer, "values": buffer}
 
     def fill_cache(self, cache: Mapping[str, Array], saved: Mapping[str, Array], time: int) -> None:
-        """Keep the keys and values of a prompt."""
+        """Store the keys and values of a prompt."""
         qkv = ops.widen(saved["qkv"])
         heads = qkv.reshape(*qkv.shape[:2], -1, self.head_size).transpose(0, 2, 1, 3)
         first = self.n_head
@@ -186,7 +185,7 @@ class Attention(Layer):
             first += self.n_kv_head
 
     def decode(self, h_BC: Array, cache: Mapping[str, Array], position: int) -> None:
-        """Add the attention of one new token per sequence, and keep its key and value."""
+        """Add the attention of one new token per sequence, and store its key and value."""
         normed = np.empty_like(h_BC)
         qkv = np.empty((len(h_BC), self.qkv.weight.shape[0]), h_BC.dtype)
         heads = np.empty((len(h_BC), self.out.weight.shape[1]), h_BC.dtype)

@@ -1,7 +1,7 @@
-"""Dropout at one site of the model, keyed so that nothing needs to be kept for backward.
+"""Dropout at one site of the model; its mask is drawn from a key again in backward, not stored.
 
-The dropout of attention probabilities takes its key from here, and is applied by the attention
-kernel to its tiles.
+Dropout of attention probabilities takes its key from here; the attention kernel applies it to its
+tiles.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Array = NDArray[Any]
 
 
 class Dropout:
-    """Set each element to zero with probability p, and scale the others by 1 / (1 - p).
+    """Dropout: set each element to zero with probability p, and scale the others by 1 / (1 - p).
 
     Parameters
     ----------
     p : float
     site : int
-        A number that no other place of the model has: part of the key of every draw.
+        The number of the site, unique in the model; part of the key of every draw.
 
     References
     ----------
@@ -41,11 +41,11 @@ class Dropout:
         return (self.p if ctx.train else 0.0, ctx.seed, ctx.update, self.site, ctx.first_row)
 
     def active(self, ctx: PassContext) -> bool:
-        """Tell whether this pass drops anything here."""
+        """Return True if this pass drops anything here."""
         return ctx.train and self.p > 0.0
 
     def in_place(self, x_NC: Array, ctx: PassContext) -> None:
-        """Apply the mask to an activation, or to a gradient: the map is its own backward."""
+        """Apply the mask to an activation or a gradient: the map is its own backward."""
         if self.active(ctx):
             ops.dropout_forward(x_NC, x_NC, ctx.time, *self.key(ctx))
 

@@ -1,6 +1,6 @@
-"""The bottom of the model: token and position embeddings, and dropout on their sum.
+"""The embedding of tokens and positions, with dropout on the sum.
 
-The output projection is the head's, even when it shares the token matrix.
+The output projection is in ``head``, even if it shares the token matrix.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ Array = NDArray[Any]
 
 
 class Embedding:
-    """Start the residual stream: h[b, t] = token[x[b, t]] + position[t - start[b, t]].
+    """Start of the residual stream: h[b, t] = token[x[b, t]] + position[t - start[b, t]].
 
-    Positions count from the beginning of a token's document; start is 0 where a row is one.
+    Positions count from the beginning of a token's document; start is 0 where a row is one
+    document.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class Embedding:
         self.dropout = dropout
 
     def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
-        """Name the scratch of the counting sort."""
+        """Return the scratch buffers of the counting sort."""
         batch, time = shape
         keys = max(self.token.shape[0], time)
         return {
@@ -49,7 +50,7 @@ class Embedding:
         }
 
     def forward(self, tokens_BT: Array, h_NC: Array, ctx: PassContext) -> None:
-        """Write the embeddings to ``h_NC``; an id outside the vocabulary is a DataError."""
+        """Write the embeddings to ``h_NC``; an id outside the vocabulary raises DataError."""
         position = None if self.position is None else self.position.data
         try:
             ops.embedding_forward(tokens_BT, self.token.data, position, h_NC, ctx.start_BT)
@@ -64,7 +65,7 @@ class Embedding:
             h_BC += self.position.data[position]
 
     def _bad_id(self, tokens_BT: Array) -> DataError:
-        """Name the first id outside the vocabulary."""
+        """Return the error that names the first id outside the vocabulary."""
         vocab = self.token.shape[0]
         row, time = np.argwhere((tokens_BT < 0) | (tokens_BT >= vocab))[0]
         return DataError(

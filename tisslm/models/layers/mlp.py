@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
-from tisslm.models.layers.chunks import CHUNK, chunks
 from tisslm.models.layers.dropout import Dropout
-from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.linear import CHUNK, Linear, chunks
 from tisslm.models.layers.precision import Precision
 
 __all__ = ["MLP"]
@@ -26,13 +25,13 @@ Array = NDArray[Any]
 
 @final
 class MLP(Layer):
-    """Two linear maps with an activation between, on the residual stream.
+    """The MLP sublayer: two linear maps with an activation between them.
 
     Parameters
     ----------
     norm : Norm
     up, down : Linear
-        C to F and F to C.
+        The maps from C to F and from F to C.
     activation : int
         A code of ``ops.ACTIVATIONS``.
     dropout : Dropout
@@ -56,7 +55,7 @@ class MLP(Layer):
         self.precision = precision
 
     def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
-        """Name the buffers; saved are x and the pre-activation."""
+        """Return the buffers; saved are x and the pre-activation."""
         rows = shape[0] * shape[1]
         stream, stored = self.precision.stream, self.precision.stored
         hidden, channels = self.up.weight.shape
@@ -81,7 +80,7 @@ class MLP(Layer):
         scratch: Mapping[str, Array],
         ctx: PassContext,
     ) -> None:
-        """Add the MLP to the stream."""
+        """Add the MLP to the residual stream."""
         dropped = self.dropout.active(ctx)
         for rows in chunks(len(h_NC)):
             act = self._activate(rows, h_NC, saved, scratch)
@@ -95,7 +94,7 @@ class MLP(Layer):
     def _activate(
         self, rows: slice, h_NC: Array, saved: Mapping[str, Array], scratch: Mapping[str, Array]
     ) -> Array:
-        """Normalize and project some rows; return their activation."""
+        """Normalize and project some rows, and return their activation."""
         n = rows.stop - rows.start
         normed, act = scratch["normed"][:n], scratch["act"][:n]
         self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
@@ -116,7 +115,7 @@ class MLP(Layer):
         scratch: Mapping[str, Array],
         ctx: PassContext,
     ) -> None:
-        """Replace the gradient by that of the sublayer's input."""
+        """Replace the gradient by the output with that by the input of the sublayer."""
         dy_NC = dh_NC
         if self.precision.mixed or self.dropout.active(ctx):
             dy_NC = scratch["branch"]
@@ -132,7 +131,7 @@ class MLP(Layer):
         saved: Mapping[str, Array],
         scratch: Mapping[str, Array],
     ) -> None:
-        """Backward of some rows; ``dy_NC`` may be ``dh_NC``, which is overwritten last."""
+        """Compute the backward of some rows; ``dy_NC`` may be ``dh_NC``, which is written last."""
         normed, d_normed, act, d_pre = (
             scratch[name][: len(dh_NC)] for name in ("normed", "d_normed", "act", "d_pre")
         )
@@ -152,7 +151,7 @@ class MLP(Layer):
         scratch: Mapping[str, Array],
         ctx: PassContext,
     ) -> None:
-        """Leave what ``forward`` saves, without the product that no backward reads: ``down``'s."""
+        """Compute what ``forward`` saves, without the product with ``down``, which is not saved."""
         for rows in chunks(len(h_NC)):
             self._activate(rows, h_NC, saved, scratch)
 

@@ -1,4 +1,4 @@
-"""Layer normalization inside a sublayer: statistics are kept, outputs are computed again."""
+"""Layer normalization inside a sublayer: statistics are saved, outputs are recomputed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 @final
 class LayerNorm(Norm):
-    """Normalize each row: y = (x - mean) / sqrt(var + eps) * gamma + beta.
+    """Layer normalization of each row: y = (x - mean) / sqrt(var + eps) * gamma + beta.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class LayerNorm(Norm):
         self.eps = eps
 
     def plan(self, rows: int, dtype: str, at_once: int | None = None) -> dict[str, Buffer]:
-        """Name the statistics (saved) and the partial sums (scratch).
+        """Return the buffers: the statistics (saved) and the partial sums (scratch).
 
         ``at_once`` is how many rows one call of ``backward`` gets, all of them if left out.
         """
@@ -64,7 +64,8 @@ class LayerNorm(Norm):
     ) -> None:
         """Write the normalized rows to ``y_NC`` and the statistics to ``saved``.
 
-        ``x_NC`` receives the stream as it is kept for backward; it is what is normalized.
+        ``x_NC`` receives the stream as it is stored for backward; these stored values are
+        normalized.
         """
         ops.layer_norm_forward(
             h_NC,
@@ -78,20 +79,20 @@ class LayerNorm(Norm):
         )
 
     def apply(self, h_BC: Array, y_BC: Array) -> None:
-        """Write the normalized rows to ``y_BC``; the statistics are thrown away."""
+        """Write the normalized rows to ``y_BC`` and discard the statistics."""
         mean_B, rstd_B = (np.empty(len(h_BC), h_BC.dtype) for _ in range(2))
         ops.layer_norm_forward(
             h_BC, self.gamma.data, self._bias(), None, y_BC, mean_B, rstd_B, self.eps
         )
 
     def statistics(self, saved: Mapping[str, Array]) -> dict[str, Array]:
-        """Return mean and reciprocal deviation of each row."""
+        """Return mean and reciprocal standard deviation of each row."""
         return {name: saved[name] for name in ("norm_mean", "norm_rstd")}
 
     def recompute(
         self, x_NC: Array, y_NC: Array, saved: Mapping[str, Array], rows: slice = slice(None)
     ) -> None:
-        """Write the bits that ``forward`` wrote for these rows, from what it kept."""
+        """Write the same bits for these rows as ``forward``, from what it saved."""
         ops.layer_norm_apply(
             x_NC,
             self.gamma.data,
@@ -111,7 +112,7 @@ class LayerNorm(Norm):
         scratch: Mapping[str, Array],
         rows: slice = slice(None),
     ) -> None:
-        """Write dx, with the residual's gradient ``dres_NC`` added; accumulate gamma and beta."""
+        """Write dx, with the residual gradient ``dres_NC`` added; accumulate gamma's and beta's."""
         dgamma, dbeta, accumulate = grads_to_write(self.gamma, self.beta)
         ops.layer_norm_backward(
             dy_NC,

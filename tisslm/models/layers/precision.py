@@ -1,6 +1,7 @@
-"""In which types a pass computes: of the residual stream, and of what is stored and multiplied.
+"""The types of a pass: of the residual stream, and of stored activations and products.
 
-``training.precision`` chooses the type, and ``tisslm.optim.loss_scaling`` keeps gradients in range.
+``training.precision`` chooses the types; gradients of fp16 are kept in range in
+``tisslm.optim.loss_scaling``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _STORED = {"fp32": "float32", "bf16": "uint16", "fp16": "float16"}
 
 @dataclass(frozen=True)
 class Precision:
-    """The types of one pass.
+    """The data types of a pass.
 
     Attributes
     ----------
@@ -39,12 +40,12 @@ class Precision:
 
     @classmethod
     def of(cls, name: str, dtype: str) -> Precision:
-        """Return the types of a named precision for a model of a dtype.
+        """Return the types of a named precision, for a model with parameters of ``dtype``.
 
         Raises
         ------
         ConfigError
-            If the name is unknown, or the model is one of float64.
+            If the name is unknown, or a mixed precision is asked of a float64 model.
         """
         if name not in _STORED:
             raise ConfigError(
@@ -62,5 +63,5 @@ class Precision:
 
     @property
     def mixed(self) -> bool:
-        """Whether storing an activation rounds it."""
+        """True if storing an activation rounds it."""
         return self.stream != self.stored

@@ -1,6 +1,6 @@
-"""Twins of the activations: GELU with the normal distribution's own integral, and its tanh form.
+"""Twins of the activations: exact GELU, by the normal distribution function, and its tanh form.
 
-Not here: gated activations, and the fusion with the product before them (``linear.py``).
+The activation that is fused with the product before it is in ``linear.py``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ GELU_TANH = 1
 TANH_SCALE = math.sqrt(2 / math.pi)
 TANH_CUBIC = 0.044715
 
-#: From here on the gate of either form is 0 or 1, and its slope 0. The square and the cube of what
-#: lies further out may be infinite.
+#: Beyond this magnitude, the gate of either form is 0 or 1 and its slope 0, and the square or cube
+#: of x may be infinite.
 REACH = 1000
 
 

@@ -1,10 +1,8 @@
-"""Twins of causal multi-head attention: forward, backward, and one decoding step.
+"""Twins of causal multi-head attention: forward, backward, entropy, and one decoding step.
 
 Whole score matrices are formed and masked; the kernels work in tiles and keep only the
 log-sum-exp. Letters beside the usual ones: G = H/K query heads share a key-value head
 (head h reads h // G), E = (H + 2K) D, S = length of the cache.
-
-Not here: the projections before and after, and rotary positions.
 
 References
 ----------
@@ -147,16 +145,17 @@ def attention_entropy(
 ) -> None:
     """Compute the entropy of each query's probabilities, ``sum over its keys of -P log P``.
 
-    With ``P = exp(scale q k^T - lse)`` that is ``sum of P (lse - scale q k^T)``. Dropout is left
-    out: it is of the probabilities themselves.
+    With ``P = exp(scale q k^T - lse)``, this is ``sum of P (lse - scale q k^T)``. The probabilities
+    are those before dropout.
 
     Parameters
     ----------
     qkv_BTE : ndarray of shape (B, T, (H + 2K) D), IN
     lse_BHT : ndarray of shape (B, H, T), IN
-        What forward left.
+        What forward has written.
     entropy_BHT : ndarray of shape (B, H, T), OUT
-        In nats, from 0 (one key has all) to the logarithm of the number of keys that t sees.
+        In nats, from 0 (one key has probability 1) to the logarithm of the number of keys that the
+        query sees.
     start_BT : ndarray of int32 of shape (B, T) or None, IN
     n_head, n_kv_head, scale
         As in forward.
@@ -219,7 +218,7 @@ def _join(out_BTC: Array, heads_BKGTD: Array) -> None:
 
 
 def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Array:
-    """Scores, -inf for keys that come later or belong to another document."""
+    """Return the scores, with -inf for keys that come later or belong to another document."""
     score = q @ k.swapaxes(-1, -2) * scale
     unseen = np.triu(np.ones(score.shape[-2:], dtype=bool), 1)
     if start_BT is not None:

@@ -7,7 +7,7 @@ never formed: it would be rounded at the size of the logits. With ``top = max_j 
 of -100 is none: its loss and its gradient are zero whatever the logits hold. Every row is a
 function of that row alone, and loss and gradient are linear in its weight.
 
-Not here: means over targets (the caller's weights make them), and the chunks of rows.
+Means over targets are made by the caller's weights.
 """
 
 from __future__ import annotations
@@ -177,14 +177,14 @@ def softmax_gradient(
 ) -> None:
     """Compute ``dz_j = coefficient exp(z_j - top) / total - target_coefficient [j = t]``.
 
-    The gradient of any loss that is a function of ``lse`` and of the target's logit.
+    This is the gradient of any loss that is a function of ``lse`` and of the target's logit.
 
     Parameters
     ----------
     logits_NV : ndarray of shape (N, V), IN/OUT
         Logits z, overwritten by dz.
     top_N, total_N : ndarray of shape (N,), IN
-        What ``exp_sum`` gave for these logits.
+        What ``exp_sum`` has computed for these logits.
     targets_N : ndarray of shape (N,), integer, IN
         Nothing is subtracted where the target is outside [0, V).
     coefficient_N, target_coefficient_N : ndarray of shape (N,), IN
@@ -235,6 +235,6 @@ def _first_bad_row(targets_N: Array, n_classes: int) -> int:
 
 
 def _targets(targets_N: Array) -> tuple[Array, tuple[Array, Array]]:
-    """Return which rows have a target, and the index of every row's target logit (0 if none)."""
+    """Return a mask of the rows with a target, and an index of each row's target logit, or 0."""
     real_N = targets_N != NO_TARGET
     return real_N, (np.arange(len(targets_N)), np.where(real_N, targets_N, 0))

@@ -1,10 +1,10 @@
-"""Twins of dropout and the residual addition, and the counter-based generator behind them.
+"""Twins of dropout and of the residual addition, and the counter-based generator of their masks.
 
 Every draw is a pure function of (seed, update, site, sample, element), so that the same numbers
 come out for any number of threads, ranks or micro-batches. ``__all__`` names the kernels' twins;
 the generator below them is for the twins and their tests.
 
-Not here: the dropout of attention probabilities (``attention.py``), which uses the same generator.
+The dropout of attention probabilities, with the same generator, is in ``attention.py``.
 
 References
 ----------

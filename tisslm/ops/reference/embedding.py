@@ -1,7 +1,4 @@
-"""Twins of the token and position embedding.
-
-Not here: rotary positions, and the output matrix that may be tied to the token table.
-"""
+"""Twins of the embedding of tokens and positions."""
 
 from __future__ import annotations
 
@@ -61,7 +58,7 @@ def embedding_backward(
     accumulate_position: bool,
     start_BT: Array | None,
 ) -> None:
-    """Sum dh over the places of each token, and over those of each position.
+    """Sum the rows of dh that belong to each token, and those that belong to each position.
 
     ``dtoken[v] (+)= sum of dh[b, t] with tokens[b, t] = v``, and
     ``dposition[p] (+)= sum of dh[b, t] with t - start[b, t] = p``.

@@ -1,7 +1,7 @@
 """Twins of the matrix products: the linear map, forward and backward, and the plain product.
 
-Activations (x, y, dy, dx) may be stored in any type of ``storage.py``.
-Not here: activations themselves (``activation.py``); their fusion with the product is.
+Activations (x, y, dy, dx) may be stored in any type of ``storage.py``. Activations by themselves
+are in ``activation.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Twins of layer normalization: forward, recomputation from saved statistics, backward.
-
-Not here: root-mean-square normalization.
-"""
+"""Twins of layer normalization: forward, recomputation from saved statistics, backward."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@ Arrays are flat and may be any contiguous part of an arena. An update reads the 
 ``g' = g grad_scale``, rounded to the array's type first: scaling the arena beforehand therefore
 gives the same bits. Elements whose parameter, gradient and state are zero (padding) stay zero.
 
-Not here: the loop over parameter groups, bias corrections as a function of the step, and any
-choice of options (``tisslm.optim.optimizers``).
+Parameter groups and the bias corrections of a step are handled in ``tisslm.optim.optimizers``.
 """
 
 from __future__ import annotations
@@ -243,10 +242,10 @@ def squared_norm(x_P: Array, partial_K: Array) -> None:
 
 
 def _measure_move(before_P: Array | None, p_P: Array, moved_K2: Array | None) -> None:
-    """Compute how far ``p`` has moved, if it is asked for.
+    """Compute how far ``p`` has moved, unless ``moved_K2`` is None.
 
-    ``moved_K2`` gets two sums of squares of each block of 16384 elements, in float64: of what the
-    elements have changed by, rounding included, and of the elements before.
+    ``moved_K2`` gets two sums of squares for each block of 16384 elements, in float64: of the
+    changes of the elements, rounding included, and of the elements before the update.
     """
     if before_P is None or moved_K2 is None:
         return

@@ -1,4 +1,4 @@
-"""How activations are stored: float32 or float64 as they are, bfloat16 and float16 in two bytes.
+"""Storage types of activations: float32 and float64, and bfloat16 and float16 in two bytes.
 
 NumPy has no bfloat16; an array of uint16 holds its bits, the upper half of a float32. Twins widen
 what they read and round what they write, to the nearest and ties to even.
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 def widen(x: Array) -> Array:
-    """Return the values of an array in a type that has arithmetic.
+    """Return the values of an array in a type with arithmetic: float32 for two-byte types.
 
     Parameters
     ----------

@@ -1,7 +1,4 @@
-"""Twin of the summary of an array: what monitors say of activations.
-
-Not here: what the numbers of several blocks or arrays come to together.
-"""
+"""Twin of the summary of an array: sums, extremes and counts, from which monitors compute."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The built-in losses over next-token logits: one file and one final class each.
+"""The built-in losses of next-token prediction: a module and a final class each.
 
-What does not live here: means over targets and chunks of rows (``Loss`` in
-``tisslm.contracts``), and the arithmetic (``tisslm.ops``).
+Means over targets and chunks of rows are handled in ``contracts.optimization``; the arithmetic is
+in ``tisslm.ops``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The check that every loss makes before its kernel runs, and the array that it fills each time.
-
-Not here: the values of targets, which the kernels check.
-"""
+"""Checking the arrays of a loss before its kernel runs, and the array for its results."""
 
 from __future__ import annotations
 
@@ -18,12 +15,12 @@ Array = NDArray[Any]
 
 
 class RowLosses:
-    """The losses of a tile's rows, in one array that is kept from tile to tile.
+    """The losses of a tile's rows, in an array that is reused from tile to tile.
 
     Parameters
     ----------
     where : str
-        The loss, such as ``"loss focal"``, for messages.
+        The name of the loss in messages, such as ``"loss focal"``.
     """
 
     def __init__(self, where: str) -> None:
@@ -42,12 +39,12 @@ class RowLosses:
         Returns
         -------
         ndarray of shape (N,), same dtype as the logits
-            Not initialized; good until the next call.
+            Not initialized; valid until the next call.
 
         Raises
         ------
         ShapeError
-            If an array is anything else; kernels read memory without looking.
+            If an array has another type or shape, which kernels do not check.
         """
         _check(self._where, logits_NV, targets_N, weights_N)
         rows = len(logits_NV)

@@ -1,7 +1,6 @@
 """Softmax cross-entropy, the loss of language modeling.
 
-Not here: smoothed targets (``label_smoothing.py``), and the arithmetic
-(``ops.cross_entropy_tile``).
+Smoothed targets are in ``label_smoothing.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Cross-entropy in which targets that are predicted well count less.
-
-Not here: weights per class, and the arithmetic (``ops.focal_tile``).
-"""
+"""Focal loss: cross-entropy in which targets that are already predicted well count less."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ class Focal(Loss):
     Parameters
     ----------
     gamma : float
-        gamma >= 0: how much less; 0 is plain cross-entropy.
+        The exponent, gamma >= 0; 0 is plain cross-entropy.
 
     Raises
     ------

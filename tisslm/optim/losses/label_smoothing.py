@@ -1,7 +1,4 @@
-"""Cross-entropy to targets that leave some probability to every token.
-
-Not here: the arithmetic (``ops.cross_entropy_tile``).
-"""
+"""Label smoothing: cross-entropy to targets that give every token some probability."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ class LabelSmoothing(Loss):
     Parameters
     ----------
     smoothing : float
-        In [0, 1): probability that is spread evenly; 0 is plain cross-entropy.
+        Probability in [0, 1) that is spread over all tokens; 0 is plain cross-entropy.
 
     Raises
     ------

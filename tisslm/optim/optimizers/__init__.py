@@ -1,10 +1,10 @@
-"""The built-in optimizers: one file and one final class each, over flat arenas.
+"""The built-in optimizers: a module and a final class each, over flat arenas.
 
-A group of parameters that does not decay (biases and norms, as the model says) is left out of
-``weight_decay``; its ``lr_scale`` multiplies the learning rate.
+``weight_decay`` does not apply to groups of parameters without decay (biases and norms, as the
+model specifies). The ``lr_scale`` of a group multiplies its learning rate.
 
-What does not live here: learning rates over time (``tisslm.optim.schedulers``), and clipping
-(``Optimizer.scale_next_step`` in ``tisslm.contracts``).
+Learning rates over time are in ``tisslm.optim.schedulers``; clipping is
+``Optimizer.scale_next_step`` of ``tisslm.contracts``.
 """
 
 from __future__ import annotations

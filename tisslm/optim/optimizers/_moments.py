@@ -1,7 +1,4 @@
-"""The update that Adam and AdamW share, from running means of the gradient and of its square.
-
-Not here: options and their defaults, and where weight decay enters.
-"""
+"""The update of Adam and AdamW, from running means of the gradient and of its square."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ __all__ = ["update_by_moments"]
 
 
 class _Moments(Protocol):
-    """An optimizer with these options."""
+    """An optimizer with the options of Adam."""
 
     parameters: Parameters
     beta1: float
@@ -31,7 +28,7 @@ class _Moments(Protocol):
 def update_by_moments(
     optimizer: _Moments, slots: Slots, grad_scale: float, *, decoupled: bool
 ) -> None:
-    """Apply one update, group by group of the flat arenas, and count it in ``slots.step``."""
+    """Make one update, group by group of the flat arenas, and count it in ``slots.step``."""
     parameters = optimizer.parameters
     data_P, grad_P = parameters.data, parameters.grad
     t, moved = int(slots.step[0]) + 1, optimizer.movement

@@ -1,6 +1,6 @@
-"""Adam: steps scaled by running means of the gradient and of its square.
+"""Adam: updates scaled by running means of the gradient and of its square.
 
-Not here: the decoupled weight decay (``adamw.py``), and the arithmetic (``ops.adam_update``).
+The decoupled weight decay is in ``adamw.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Adam"]
 
 @final
 class Adam(Optimizer):
-    """Step by the mean gradient over the root of the mean square gradient.
+    """Update by the mean gradient over the root of the mean square gradient.
 
     ``d = g + weight_decay p``; ``m = beta1 m + (1 - beta1) d``; ``v = beta2 v + (1 - beta2) d^2``;
     ``p = p - lr (m / c1) / (sqrt(v / c2) + eps)``, with ``c = 1 - beta^t`` in update t (from 1).
@@ -31,9 +31,9 @@ class Adam(Optimizer):
     lr : float
         Learning rate.
     beta1, beta2 : float
-        In [0, 1): how much of each running mean is kept.
+        Decay rates of the two running means, in [0, 1).
     eps : float
-        At least 1e-30; keeps the quotient finite.
+        Constant in the denominator, at least 1e-30.
     weight_decay : float
         L2 penalty, for parameters that decay (matrices by default).
 
@@ -72,7 +72,7 @@ class Adam(Optimizer):
         self._slots = Slots(parameters, "m", "v")
 
     def update(self, grad_scale: float) -> None:
-        """Apply one update, group by group of the flat arenas."""
+        """Make one update, group by group of the flat arenas."""
         update_by_moments(self, self._slots, grad_scale, decoupled=False)
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -1,7 +1,4 @@
-"""AdamW: Adam whose weight decay is a term of the step, not of the gradient.
-
-Not here: the arithmetic (``ops.adam_update``).
-"""
+"""AdamW: Adam with decoupled weight decay, which is added to the update, not to the gradient."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ __all__ = ["AdamW"]
 
 @final
 class AdamW(Optimizer):
-    """Step by Adam's rule, and shrink the parameters by ``lr weight_decay`` of themselves.
+    """Update by Adam's rule, and shrink parameters by the fraction ``lr weight_decay``.
 
     ``m = beta1 m + (1 - beta1) g``; ``v = beta2 v + (1 - beta2) g^2``;
     ``p = p - lr ((m / c1) / (sqrt(v / c2) + eps) + weight_decay p)``, with ``c = 1 - beta^t`` in
@@ -32,9 +29,9 @@ class AdamW(Optimizer):
     lr : float
         Learning rate.
     beta1, beta2 : float
-        In [0, 1): how much of each running mean is kept.
+        Decay rates of the two running means, in [0, 1).
     eps : float
-        At least 1e-30; keeps the quotient finite.
+        Constant in the denominator, at least 1e-30.
     weight_decay : float
         Decay per update in units of the learning rate, for parameters that decay (matrices by
         default).
@@ -74,7 +71,7 @@ class AdamW(Optimizer):
         self._slots = Slots(parameters, "m", "v")
 
     def update(self, grad_scale: float) -> None:
-        """Apply one update, group by group of the flat arenas."""
+        """Make one update, group by group of the flat arenas."""
         update_by_moments(self, self._slots, grad_scale, decoupled=True)
 
     def state(self) -> dict[str, NDArray[Any]]:

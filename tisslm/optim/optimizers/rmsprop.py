@@ -1,7 +1,4 @@
-"""RMSprop: steps scaled by the running root mean square of the gradient.
-
-Not here: the arithmetic, which is ``ops.rmsprop_update``.
-"""
+"""RMSprop: updates scaled by the running root mean square of the gradient."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ __all__ = ["RMSprop"]
 
 @final
 class RMSprop(Optimizer):
-    """Step by the gradient over its running root mean square, or standard deviation.
+    """Update by the gradient over its running root mean square, or standard deviation.
 
     ``d = g + weight_decay p``; ``square = alpha square + (1 - alpha) d^2``;
     ``s = d / (sqrt(square) + eps)``; ``b = momentum b + s``; ``p = p - lr b``. With ``centered``,
@@ -32,9 +29,9 @@ class RMSprop(Optimizer):
     lr : float
         Learning rate.
     alpha : float
-        In [0, 1): how much of each running mean is kept.
+        Decay rate of the running means, in [0, 1).
     eps : float
-        At least 1e-30; keeps the quotient finite.
+        Constant in the denominator, at least 1e-30.
     weight_decay : float
         L2 penalty, for parameters that decay (matrices by default).
     momentum : float
@@ -86,7 +83,7 @@ class RMSprop(Optimizer):
         self._slots = Slots(parameters, *names)
 
     def update(self, grad_scale: float) -> None:
-        """Apply one update, group by group of the flat arenas."""
+        """Make one update, group by group of the flat arenas."""
         data_P, grad_P = self.parameters.data, self.parameters.grad
         moved = self.movement
         for group in self.parameters.groups:

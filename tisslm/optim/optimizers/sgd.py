@@ -1,7 +1,4 @@
-"""Stochastic gradient descent, with momentum and Nesterov's form of it.
-
-Not here: the arithmetic, which is ``ops.sgd_update``.
-"""
+"""Stochastic gradient descent, with momentum and Nesterov momentum."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ __all__ = ["SGD"]
 
 @final
 class SGD(Optimizer):
-    """Step against the gradient, or against a decaying sum of gradients.
+    """Update by the gradient, or by a decaying sum of gradients.
 
     ``d = g + weight_decay p``; ``b = momentum b + d`` (at first ``b = d``); ``p = p - lr b``, or
     ``p = p - lr (d + momentum b)`` with ``nesterov``.
@@ -77,7 +74,7 @@ class SGD(Optimizer):
         self._slots = Slots(parameters, *(["momentum"] if self.momentum else []))
 
     def update(self, grad_scale: float) -> None:
-        """Apply one update, group by group of the flat arenas."""
+        """Make one update, group by group of the flat arenas."""
         data_P, grad_P = self.parameters.data, self.parameters.grad
         moved = self.movement
         for group in self.parameters.groups:

@@ -2,10 +2,7 @@
 
 ``lr_at(s)`` is the rate of the update that follows ``s`` updates, so the first update of a run
 has ``lr_at(0)`` and the last of ``max_steps`` has ``lr_at(max_steps - 1)``.
-``ReduceOnPlateau`` alone has a memory, of the evaluations so far.
-
-What does not live here: when a scheduler is called (the Trainer, after each update), and the
-learning rate that all of them start from (the optimizer's).
+Only ``ReduceOnPlateau`` has a state: the evaluations so far.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The curves that schedulers share: a linear warm-up, and the fall that follows it.
-
-Not here: options (``tisslm.contracts.options``), and which curve a name stands for.
-"""
+"""Curves of schedulers: a linear warm-up, and the decay that follows it."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ def warmup_then(
     Parameters
     ----------
     fall : callable
-        From 1 at 0 to 0 at 1.
+        The shape of the decay: a function with value 1 at 0, and 0 at 1.
     step : int
         s, the number of updates made.
     base_lr, min_lr : float

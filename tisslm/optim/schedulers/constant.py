@@ -1,7 +1,4 @@
-"""The constant learning rate.
-
-Not here: a warm-up to it (``warmup_linear`` with ``min_lr`` equal to the learning rate).
-"""
+"""The constant learning rate."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The learning rate that falls along half a cosine.
-
-Not here: restarts, and a warm-up unless one is asked for (``warmup_cosine.py``).
-"""
+"""The learning rate that decays along half a cosine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The learning rate that falls by the same factor at every update.
-
-Not here: a floor under it.
-"""
+"""The learning rate that decays exponentially."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ class ExponentialDecay(Scheduler):
     ----------
     optimizer : Optimizer
     gamma : float
-        In (0, 1].
+        The factor, in (0, 1].
 
     Raises
     ------

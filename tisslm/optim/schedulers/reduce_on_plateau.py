@@ -1,6 +1,6 @@
-"""The learning rate that falls when evaluations have stopped getting better.
+"""The learning rate that is reduced when evaluations stop improving.
 
-Not here: ending the run then (``training.early_stopping_patience``).
+A run is ended in this case by ``training.early_stopping_patience``.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ class ReduceOnPlateau(Scheduler):
     ----------
     optimizer : Optimizer
     factor : float
-        In (0, 1].
+        The factor, in (0, 1].
     patience : int
-        Evaluations without an improvement that lower the rate, at least 1. PyTorch's scheduler
-        lowers it at the one after as many.
+        Number of evaluations in a row without an improvement after which the rate is lowered, at
+        least 1. PyTorch's scheduler lowers it one evaluation later.
     metric : str
-        Of the evaluations, such as "eval/loss".
+        A metric of the evaluations, such as "eval/loss".
     mode : {"auto", "min", "max"}
         Whether less or more is better; "auto" is "max" for accuracies, else "min".
     min_delta : float
         By how much a value must be better to count, in units of the metric.
     cooldown : int
-        Evaluations after a reduction that are not counted.
+        Number of evaluations after a reduction that are not counted.
     min_lr : float
         The rate is never lowered below it.
     warmup_steps : int
@@ -60,7 +60,7 @@ class ReduceOnPlateau(Scheduler):
 
     needs_evaluations: ClassVar[bool] = True
 
-    #: What ``tisslm.testing`` tries beside the defaults: each lowers the rate in its own way.
+    #: Options that ``tisslm.testing`` tries beside the defaults.
     test_options: ClassVar[Sequence[Mapping[str, Any]]] = (
         {},
         {"factor": 0.5, "patience": 1},
@@ -103,12 +103,12 @@ class ReduceOnPlateau(Scheduler):
         return float(rate)
 
     def observe(self, metrics: Mapping[str, float]) -> None:
-        """Count an evaluation; the rate follows at the next ``step``.
+        """Count an evaluation; the rate changes at the next ``step``.
 
         Raises
         ------
         ConfigError
-            If it does not have the metric.
+            If the evaluation lacks the metric.
         """
         if self.metric not in metrics:
             raise ConfigError(
@@ -133,7 +133,7 @@ class ReduceOnPlateau(Scheduler):
         return gain > self.min_delta
 
     def state(self) -> dict[str, Any]:
-        """Return the best value, and what was counted."""
+        """Return the best value and the counts."""
         return {
             "best": self._best,
             "reductions": self._reductions,
@@ -142,7 +142,7 @@ class ReduceOnPlateau(Scheduler):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state`` returned."""
+        """Restore what ``state`` returned."""
         best = state["best"]
         reductions, waited, resting = (
             count(f"{_NAME}: {name}", state[name]) for name in ("reductions", "waited", "resting")

@@ -1,7 +1,4 @@
-"""The learning rate that falls in stairs.
-
-Not here: stairs of unequal length.
-"""
+"""The learning rate that decays in steps of equal length."""
 
 from __future__ import annotations
 
@@ -23,9 +20,9 @@ class StepDecay(Scheduler):
     ----------
     optimizer : Optimizer
     step_size : int or float
-        Updates at each rate; or a fraction of ``max_steps``, below 1.
+        Number of updates at each rate; or a fraction of ``max_steps``, below 1.
     gamma : float
-        In (0, 1].
+        The factor, in (0, 1].
     max_steps : int, optional
         Updates of the run, for a fraction; the Trainer fills it in when it is left out.
 

@@ -1,7 +1,4 @@
-"""The learning rate that rises in a line, then falls along half a cosine.
-
-Not here: the same curve without a warm-up by default (``cosine.py``).
-"""
+"""The learning rate that rises linearly, then decays along half a cosine."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ __all__ = ["WarmupCosine"]
 
 @final
 class WarmupCosine(Scheduler):
-    """Raise the learning rate in a line, then lower it along half a cosine.
+    """Raise the learning rate linearly, then lower it along half a cosine.
 
     ``lr_at(s) = base_lr (s + 1) / (W + 1)`` for s < W = ``warmup_steps``; from there
     ``min_lr + (base_lr - min_lr) (1 + cos(pi x)) / 2``, ``x = (s - W) / (max_steps - W)``.

@@ -1,7 +1,4 @@
-"""The learning rate that rises in a line, then falls in a line.
-
-Not here: a flat part between the two.
-"""
+"""The learning rate that rises linearly, then decays linearly."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ __all__ = ["WarmupLinear"]
 
 @final
 class WarmupLinear(Scheduler):
-    """Raise the learning rate in a line, then lower it in a line.
+    """Raise the learning rate linearly, then lower it linearly.
 
     ``lr_at(s) = base_lr (s + 1) / (W + 1)`` for s < W = ``warmup_steps``; from there
     ``min_lr + (base_lr - min_lr) (1 - x)``, ``x = (s - W) / (max_steps - W)``.

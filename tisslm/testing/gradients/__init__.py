@@ -1,4 +1,1 @@
-"""The backward passes that ``check_gradients`` compares: kernels, layers, losses, models, updates.
-
-What does not live here: the door to them (``tisslm.testing.gradcheck``).
-"""
+"""The problems of ``check_gradients``: kernels, layers, losses, models, optimizers."""

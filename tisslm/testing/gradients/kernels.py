@@ -1,6 +1,6 @@
-"""Every pair of kernels with a backward, as a problem.
+"""Every kernel with a backward, as a problem for the gradient checks.
 
-What does not live here: the losses over tiles, which ``losses`` takes from the registry.
+Kernels of losses are checked with the registered losses, in ``losses``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class KernelProblem(Problem):
     ----------
     values : dict of str to ndarray
     forward : callable
-        Returns the outputs.
+        A function that returns the outputs.
     backward : callable
-        Takes the gradients of the outputs, returns those of the values.
+        A function from the gradients of the outputs to those of the values.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class KernelProblem(Problem):
 
 
 def kernel_cases() -> list[Case]:
-    """Return a case for each kernel and each of its forms."""
+    """Return a case for each kernel and each of its variants."""
     made: dict[str, Callable[[str, bool], Problem]] = {
         "linear": linear,
         "linear_residual": linear_residual,
@@ -76,17 +76,17 @@ def kernel_cases() -> list[Case]:
 
 
 def empty(dtype: str, *shape: int) -> Array:
-    """Return an array full of NaN, so that what a kernel leaves unwritten shows."""
+    """Return an array full of NaN, which reveals elements that a kernel does not write."""
     return np.full(shape, np.nan, dtype=dtype)
 
 
 def ones(dtype: str, *shape: int) -> Array:
-    """Return an array that a kernel is to add to."""
+    """Return an array of ones, to which a kernel is to add."""
     return np.ones(shape, dtype=dtype)
 
 
 def linear(dtype: str, large: bool) -> Problem:
-    """Make ``y = x w^T + b``; the sums and panels of the large one are cut into blocks."""
+    """Make ``y = x w^T + b``; the large one has sums and panels that are cut into blocks."""
     n, c, o = (400, 390, 270) if large else (5, 4, 3)
     x, w, b = (draw(k, s).astype(dtype) for k, s in (("x", (n, c)), ("w", (o, c)), ("b", (o,))))
 
@@ -108,7 +108,7 @@ def linear(dtype: str, large: bool) -> Problem:
 
 
 def linear_residual(dtype: str, large: bool) -> Problem:
-    """Make ``h + x w^T + b``, added in the product's own tile: h passes its gradient on."""
+    """Make ``h + x w^T + b``, computed in the tile of the product; h passes its gradient on."""
     n, c, o = (400, 390, 270) if large else (5, 4, 3)
     shapes = {"h_NO": (n, o), "x_NC": (n, c), "w_OC": (o, c), "b_O": (o,)}
     values = {name: draw(name[0], shape).astype(dtype) for name, shape in shapes.items()}
@@ -130,7 +130,7 @@ def linear_residual(dtype: str, large: bool) -> Problem:
 
 
 def layer_norm(dtype: str, large: bool, *, bias: bool) -> Problem:
-    """Make a layer norm: with bias and beside a residual connection, or without both."""
+    """Make a layer norm: with bias and a residual connection, or without both."""
     n, c = (130, 300) if large else (4, 6)
     x = (0.5 + draw("x", (n, c))).astype(dtype)
     values = {"x_NC": x, "gamma_C": (1 + draw("gamma", (c,), 0.25)).astype(dtype)}
@@ -172,7 +172,7 @@ def layer_norm(dtype: str, large: bool, *, bias: bool) -> Problem:
 
 
 def activation(dtype: str, large: bool, *, code: int) -> Problem:
-    """Make an activation, whose gradient may overwrite the one that it comes from."""
+    """Make an activation, whose gradient may overwrite the gradient by its output."""
     shape = (37, 301) if large else (3, 7)
     x = draw("x", shape, 2.0).astype(dtype)
 
@@ -191,7 +191,7 @@ def activation(dtype: str, large: bool, *, code: int) -> Problem:
 
 
 def embedding(dtype: str, large: bool, *, documents: bool) -> Problem:
-    """Make both tables; tokens repeat, and positions beyond the pass get nothing."""
+    """Make the embedding; tokens repeat, and positions beyond the pass get no gradient."""
     (b, t), v, c = ((3, 50), 33, 72) if large else ((2, 5), 4, 3)
     tokens = np.random.default_rng(0).integers(0, v, (b, t), dtype=np.int32)
     token, position = draw("token", (v, c)).astype(dtype), draw("position", (t + 2, c))
@@ -222,7 +222,7 @@ def embedding(dtype: str, large: bool, *, documents: bool) -> Problem:
 def attention(
     dtype: str, large: bool, *, n_kv_head: int, p: float, documents: bool = False
 ) -> Problem:
-    """Make causal attention over three tiles of keys, the last one short."""
+    """Make causal attention over three tiles of keys, of which the last is short."""
     n_head, size = 4, 40 if large else 2
     b, t = (2, 140) if large else (2, 4)
     qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
@@ -264,7 +264,7 @@ def dropout(dtype: str, large: bool) -> Problem:
 
 
 def residual(dtype: str, large: bool) -> Problem:
-    """Make ``h + dropout(y) + z``: the gradient reaches h and z as it is, and y masked."""
+    """Make ``h + dropout(y) + z``: h and z get the gradient unchanged, y gets it masked."""
     (b, t), c = ((3, 5), 300) if large else ((2, 3), 5)
     h, y, z = (draw(name, (b * t, c)).astype(dtype) for name in "hyz")
 
@@ -283,7 +283,7 @@ def residual(dtype: str, large: bool) -> Problem:
 
 
 def softmax_gradient(dtype: str, large: bool) -> Problem:
-    """Make ``a lse - b z_t``, of which losses that plugins write are made."""
+    """Make ``a lse - b z_t``, the form of losses that plugins write."""
     n, v = (20, 203) if large else (4, 5)
     z, a, b = (draw(k, s).astype(dtype) for k, s in (("z", (n, v)), ("a", (n,)), ("b", (n,))))
     targets = np.random.default_rng(1).integers(0, v, n, dtype=np.int32)

@@ -1,6 +1,6 @@
-"""The sublayers and the embedding of the built-in models, as problems.
+"""The sublayers and the embedding of the built-in models, as problems for the gradient checks.
 
-What does not live here: the head, which is nothing without a loss (``losses``).
+The head, which needs a loss, is in ``losses``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEED, UPDATE, FIRST_ROW = 5, 3, 1
 
 
 def buffers(plan: Mapping[str, Buffer], kind: str) -> dict[str, Array]:
-    """Make the planned buffers of a kind, full of NaN, so that what is not written shows."""
+    """Make the planned buffers of a kind, full of NaN, which reveals unwritten elements."""
     chosen = {name: b for name, b in plan.items() if b.kind == kind}
     arrays = {name: np.zeros(b.shape, b.dtype) for name, b in chosen.items()}
     for array in arrays.values():
@@ -42,7 +42,7 @@ def buffers(plan: Mapping[str, Buffer], kind: str) -> dict[str, Array]:
 
 
 def fresh_gradients(parameters: Parameters) -> None:
-    """Mark gradients as fresh over NaN: the first contribution must overwrite all of it."""
+    """Fill gradients with NaN and mark them as zero: the first contribution must overwrite them."""
     parameters.grad_arena[...] = np.nan
     parameters.zero_grad()
 
@@ -53,7 +53,7 @@ def gradients_of(parameters: Parameters) -> dict[str, Array]:
 
 
 def context(shape: tuple[int, int], train: bool, documents: bool = False) -> PassContext:
-    """Describe a pass in the middle of a run."""
+    """Return the context of a pass in the middle of a run."""
     start = starts(*shape) if documents else None
     return PassContext(*shape, train, SEED, UPDATE, FIRST_ROW, start)
 
@@ -66,7 +66,7 @@ class LayerProblem(Problem):
     ----------
     layer : Layer
     parameters : Parameters
-        Those of the layer; their values are drawn anew.
+        The parameters of the layer, whose values are drawn anew.
     channels : int
         C of the stream.
     shape : tuple of int
@@ -122,7 +122,7 @@ class LayerProblem(Problem):
 
 @final
 class EmbeddingProblem(Problem):
-    """Both tables of the embedding, with dropout on their sum."""
+    """The embedding of tokens and positions, with dropout on the sum."""
 
     def __init__(self, dtype: str, large: bool, *, documents: bool = False) -> None:
         shape, vocab, channels = ((3, 50), 33, 72) if large else ((2, 5), 4, 3)
@@ -155,7 +155,7 @@ class EmbeddingProblem(Problem):
 
 
 def layer_cases() -> list[Case]:
-    """Return a case for each sublayer and each of its forms, dropout on."""
+    """Return a case for each sublayer and each of its variants, with dropout."""
     made: dict[str, Callable[[str, bool], Problem]] = {
         "embedding": EmbeddingProblem,
         "embedding_documents": partial(EmbeddingProblem, documents=True),
@@ -169,7 +169,7 @@ def layer_cases() -> list[Case]:
 
 
 def affine(name: str, outputs: int, inputs: int, bias: bool) -> Iterator[ParameterSpec]:
-    """Name the parameters of a linear map, or with ``outputs`` 0 of a norm."""
+    """Yield the parameters of a linear map, or those of a norm if ``outputs`` is 0."""
     yield ParameterSpec(f"{name}.weight", (outputs, inputs) if outputs else (inputs,))
     if bias:
         yield ParameterSpec(f"{name}.bias", (outputs or inputs,))

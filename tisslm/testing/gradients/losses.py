@@ -1,6 +1,6 @@
-"""Every registered loss as a problem: by its tile, and below the model's head.
+"""Every registered loss as a problem for the gradient checks: by its tile, and below the head.
 
-What does not live here: the rest of a loss's contract (``tisslm.testing.loss``).
+The other checks of a loss are in ``tisslm.testing.loss``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MakeLoss = Callable[[], Loss]
 
 
 def targets_and_weights(n_rows: int, vocab: int, dtype: Any) -> tuple[Array, Array]:
-    """Return targets, every fifth of them -100, and weights that differ."""
+    """Return targets, of which every fifth is -100, and weights that differ."""
     rng = np.random.default_rng(n_rows)
     targets_N = rng.integers(0, vocab, n_rows, dtype=np.int32)
     targets_N[2::5] = IGNORE_INDEX
@@ -59,7 +59,7 @@ class TileProblem(Problem):
         self.values = {"logits_NV": self.logits}
 
     def weights(self, name: str, like: Array) -> Array:
-        """Count each loss once; what rows count is in the tile's own weights."""
+        """Return ones: the tile has its own weights."""
         return np.ones_like(like)
 
     def outputs(self) -> Mapping[str, Array]:
@@ -68,7 +68,7 @@ class TileProblem(Problem):
         return {"losses_N": losses_N}
 
     def gradients(self) -> Mapping[str, Array]:
-        """Return the gradient of their sum."""
+        """Return the gradient of the sum of the losses."""
         gradient = self.logits.copy()
         self.loss.tile(gradient, self.targets, self.counts)
         return {"logits_NV": gradient}
@@ -105,7 +105,7 @@ class HeadProblem(Problem):
         self.values = {"stream": self.stream, **{p.name: p.data for p in get}}
 
     def weights(self, name: str, like: Array) -> Array:
-        """Count the loss once."""
+        """Return one, the weight of the loss."""
         return np.ones_like(like)
 
     def _run(self, gradient: bool) -> tuple[float, Array]:
@@ -133,7 +133,7 @@ class HeadProblem(Problem):
         return {"loss": np.asarray(self._run(False)[0])}
 
     def gradients(self) -> Mapping[str, Array]:
-        """Run forward and backward; a loss on hidden states leaves the projection alone."""
+        """Run forward and backward; a loss on hidden states does not use the projection."""
         fresh_gradients(self.parameters)
         stream = self._run(True)[1]
         found = {"stream": stream, **gradients_of(self.parameters)}

@@ -1,6 +1,6 @@
-"""Whole models as problems: every parameter, through both paths of the backward.
+"""Whole models as problems for the gradient checks: every parameter, by both backward paths.
 
-What does not live here: the sublayers one by one (``layers``).
+Single sublayers are in ``layers``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily
 from tisslm.contracts.part_names import name_of
-from tisslm.models.gpt2.family import GPT2
+from tisslm.models.gpt2 import GPT2
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.testing.gradients.layers import fresh_gradients, gradients_of
@@ -25,7 +25,7 @@ __all__ = ["LogitsProblem", "StepProblem", "model_cases"]
 
 Array = NDArray[Any]
 
-#: Elements of each parameter that are moved one by one, beside a direction that moves all.
+#: Elements of each parameter that are compared one by one, beside a direction that moves all.
 ELEMENTS = 4
 
 #: The longest sequence of a pass; attention beyond it only costs time.
@@ -37,14 +37,14 @@ Make = Callable[..., Model]
 
 
 def tokens(vocab_size: int, batch: int, time: int, name: str) -> Array:
-    """Draw ids of shape (B, T)."""
+    """Draw token ids of shape (B, T)."""
     rng = np.random.default_rng(abs(int(1e6 * draw(name, (1,))[0])))
     return rng.integers(0, vocab_size, (batch, time), dtype=np.int32)
 
 
 @final
 class StepProblem(Problem):
-    """The loss of two micro-batches, a longer and a shorter one, by ``step_loss``.
+    """The loss of two micro-batches of different length, computed by ``step_loss``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class StepProblem(Problem):
             self.batches.append(Batch(x, aims.reshape(x.shape), counts.reshape(x.shape), start))
 
     def weights(self, name: str, like: Array) -> Array:
-        """Count the loss once."""
+        """Return one, the weight of the loss."""
         return np.ones_like(like)
 
     def _run(self, gradient: bool) -> float:
@@ -92,7 +92,7 @@ class StepProblem(Problem):
 
 @final
 class LogitsProblem(Problem):
-    """All logits, by ``forward`` and ``backward``, as a custom loop uses them.
+    """All logits, computed by ``forward`` and ``backward`` as in a custom loop.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class LogitsProblem(Problem):
         Given ``dtype``, returns the model; dropout is not applied.
     dtype : str
     time : int
-        T.
+        T of the batch.
     """
 
     def __init__(self, make: Make, dtype: str, time: int) -> None:
@@ -122,7 +122,7 @@ class LogitsProblem(Problem):
 
 
 def gpt2(large: bool) -> TransformerConfig:
-    """Return a model of the GPT-2 family: biases, tied matrix, dropout."""
+    """Return a model of the GPT-2 family: with biases, tied embeddings and dropout."""
     sizes = (64, 203, 80) if large else (8, 11, 9)
     channels, vocab, seq_len = sizes
     return TransformerConfig(
@@ -136,7 +136,7 @@ def gpt2(large: bool) -> TransformerConfig:
 
 
 def other(large: bool) -> TransformerConfig:
-    """Return a model with everything that ``gpt2`` has not."""
+    """Return a model with every option that ``gpt2`` lacks."""
     sizes = (64, 203, 80) if large else (8, 11, 9)
     channels, vocab, seq_len = sizes
     return TransformerConfig(
@@ -177,7 +177,7 @@ def _logits(dtype: str, large: bool, family: ModelFamily, config: ModelConfig | 
 def model_cases(
     config: ModelConfig | None = None, family: ModelFamily | None = None
 ) -> Iterator[Case]:
-    """Yield a case for each path, of a tiny Transformer or of the model that is given."""
+    """Yield a case for each backward path, of a tiny Transformer or of the given model."""
     family = GPT2() if family is None else family
     name = "transformer" if isinstance(family, GPT2) else name_of(family)
     step = partial(_step, family=family, config=config)

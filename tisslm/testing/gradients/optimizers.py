@@ -1,6 +1,6 @@
-"""Every registered optimizer: which way it goes, and float32 against float64.
+"""Checks of every registered optimizer: the direction of its updates, and float32 against float64.
 
-What does not live here: the rest of an optimizer's contract (``tisslm.testing.optimizer``).
+The other checks of an optimizer are in ``tisslm.testing.optimizer``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SPECS = (
     ParameterSpec("bias", (37,), decay=False),
 )
 
-#: The share of a loss, or of a parameter, that must not be left.
+#: The bound of the remaining share of a loss, or of a parameter.
 FALLS = 0.999
 
 DECAY = 0.1
@@ -48,7 +48,7 @@ def optimizer_rows(registry: Registry, component: str | None = None) -> list[Gra
     ----------
     registry : Registry
     component : str, optional
-        The name of one.
+        The name of one optimizer; all if left out.
     """
     rows: list[GradientRow] = []
     for part in registry.entries("optimizer"):
@@ -80,7 +80,7 @@ def _rows_of(part: Part, cls: type[Optimizer], options: Mapping[str, Any]) -> It
 
 
 def _falls(cls: type[Optimizer], options: Mapping[str, Any]) -> Tally:
-    """Measure what is left of a quadratic after 20 updates, in both types."""
+    """Measure the remaining share of a quadratic loss after 20 updates, in both types."""
     tally = Tally()
     for dtype in ("float32", "float64"):
         start, end = descend(cls(make_parameters(dtype, SPECS), LR, **options), 20)
@@ -89,7 +89,7 @@ def _falls(cls: type[Optimizer], options: Mapping[str, Any]) -> Tally:
 
 
 def _decays(cls: type[Optimizer], options: Mapping[str, Any]) -> Tally:
-    """Measure what is left of the largest decaying element, the gradients being zero."""
+    """Measure the remaining share of the largest decaying element, with zero gradients."""
     tally = Tally()
     for dtype in ("float32", "float64"):
         parameters = make_parameters(dtype, SPECS)
@@ -103,7 +103,7 @@ def _decays(cls: type[Optimizer], options: Mapping[str, Any]) -> Tally:
 
 
 def _agrees(cls: type[Optimizer], options: Mapping[str, Any]) -> Tally:
-    """Compare what three updates with clipping change, and the state, in both types."""
+    """Compare the changes by three updates with clipping, and the state, in both types."""
     results = []
     for dtype in ("float32", "float64"):
         parameters = make_parameters(dtype, SPECS)

@@ -1,9 +1,7 @@
-"""A function with a hand-written backward, and the two ways in which it is proved.
+"""Gradient checks of a function with a hand-written backward.
 
-In float64 the twins' backward is compared with central differences of their forward; then float32,
-where the compiled kernels run, with float64 on the same numbers.
-
-What does not live here: any function (``kernels``, ``layers``, ``losses``, ``models``).
+In float64, the backward of the NumPy twins is compared with central differences of their forward;
+then float32, where the compiled kernels run, is compared with float64 on the same numbers.
 """
 
 from __future__ import annotations
@@ -38,14 +36,14 @@ __all__ = [
 
 Array = NDArray[Any]
 
-#: What float32 may differ from float64, relative to the largest element of an array: sums of up
-#: to 400 products round by 24 times 1e-7, and a dozen of them follow one another in a model.
+#: Largest difference of float32 from float64, relative to the largest element of an array: sums of
+#: up to 400 products round by 24 times 1e-7, and a dozen of them follow one another in a model.
 FLOAT32 = 1e-4
 
 
 @dataclass(frozen=True)
 class GradientRow:
-    """The outcome of one comparison.
+    """The result of one comparison.
 
     Attributes
     ----------
@@ -54,16 +52,16 @@ class GradientRow:
     kind : str
         kernel, layer, loss, model or optimizer.
     what : str
-        What was compared with what.
+        What was compared.
     error : float
-        Largest error relative to the largest element of its array; for the rows about an
-        optimizer's direction, the share of a loss that is left.
+        Largest error relative to the largest element of its array; for the direction of an
+        optimizer, the remaining share of a loss.
     worst : str
-        Where the error was: array, index, expected and got.
+        Where the error was: array, index, expected value and value.
     tolerance : float
-        What the error must be below.
+        The bound of the error.
     n_checked : int
-        Numbers that were compared.
+        How many numbers were compared.
     """
 
     name: str
@@ -76,17 +74,17 @@ class GradientRow:
 
     @property
     def passed(self) -> bool:
-        """Whether something was compared, and the error is below the tolerance."""
+        """True if something was compared, and the error is below the tolerance."""
         return self.n_checked > 0 and self.error < self.tolerance
 
 
 class Problem(ABC):
-    """Outputs as a function of named values, and a backward for a weighted sum of them.
+    """Outputs as a function of named values, and the gradient of a weighted sum of them.
 
     Attributes
     ----------
     values : mapping of str to ndarray
-        What the outputs depend on; the arrays themselves, so that moving an element counts.
+        The arrays that the outputs depend on; changing an element changes the outputs.
     """
 
     values: Mapping[str, Array]
@@ -97,13 +95,13 @@ class Problem(ABC):
 
     @abstractmethod
     def gradients(self) -> Mapping[str, Array]:
-        """Run forward and backward; return the gradient of ``objective`` by name of a value.
+        """Run forward and backward; return the gradient of ``objective`` by each value.
 
-        A name followed by a space and a remark is the same gradient, computed another way.
+        A name followed by a space and a remark is the same gradient, computed in another way.
         """
 
     def weights(self, name: str, like: Array) -> Array:
-        """Return what each element of an output counts in the objective."""
+        """Return the weight of each element of an output in the objective."""
         return draw(f"weights of {name}", like.shape).astype(like.dtype)
 
     def objective(self) -> float:
@@ -122,7 +120,7 @@ class Case:
         ``make(dtype, large)``: small enough for central differences, or large enough for every
         branch of a compiled kernel, tiles, tails and all.
     limit : int
-        Elements of each array that are moved one by one.
+        How many elements of each array are compared one by one.
     """
 
     name: str
@@ -132,7 +130,7 @@ class Case:
 
 
 def rows_of(case: Case) -> list[GradientRow]:
-    """Prove a case in both ways."""
+    """Check a case in both ways."""
     return [difference_row(case), type_row(case)]
 
 
@@ -184,14 +182,14 @@ def compare_types(tally: Tally, rounded: Problem, exact: Problem) -> None:
 
 
 def draw(name: str, shape: tuple[int, ...], size: float = 1.0) -> Array:
-    """Draw normal numbers that depend on a name and a shape alone; float32 holds them exactly."""
+    """Draw normal numbers that depend only on a name and a shape; float32 holds them exactly."""
     return normal(np.random.default_rng(zlib.crc32(name.encode())), shape, size)
 
 
 def draw_values(parameters: Parameters) -> None:
-    """Give parameters values under which every gradient has a size that can be measured.
+    """Set parameters to values for which every gradient is large enough to measure.
 
-    Matrices keep the size of what they are applied to, vectors are near 1, biases near 0.
+    Matrices preserve the size of their inputs, vectors are near 1, biases near 0.
     """
     for parameter in parameters:
         drawn = draw(parameter.name, parameter.shape)
@@ -204,7 +202,7 @@ def draw_values(parameters: Parameters) -> None:
 
 
 def starts(batch: int, time: int) -> Array:
-    """Return ``start_BT`` of rows with a document of one token and others, not alike."""
+    """Return ``start_BT`` for rows with several documents, one of a single token, all different."""
     begins = np.array([[0, 1, time // 3, 2 * time // 3 + b % 2] for b in range(batch)])
     reached = begins[:, :, None] <= np.arange(time)
     found: Array = np.where(reached, begins[:, :, None], 0).max(axis=1).astype(np.int32)

@@ -1,1 +1,1 @@
-"""A configuration becomes a Trainer."""
+"""Building a Trainer from a configuration."""

@@ -1,7 +1,6 @@
 """From ``[data]`` to datasets: sources are read, split, tokenized, packed into rows and mixed.
 
-What does not live here: each of these steps (``datasets``), which tokenizer a run has
-(``tokenizer``), and the keys (``config``).
+The sources are found in ``sources``, the tokenizer of a run in ``tokenizer``.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = ["RunData", "load_data", "load_file", "load_validation"]
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run reads.
+    """The datasets and the tokenizer of a run.
 
     Attributes
     ----------
@@ -56,7 +55,7 @@ class RunData:
 def load_data(
     config: RunConfig, seq_len: int, registry: Registry, find_saved: FindSaved = no_saved
 ) -> RunData:
-    """Read what ``[data]`` names, as rows of ``seq_len`` tokens.
+    """Read the data of a run, as rows of ``seq_len`` tokens.
 
     Parameters
     ----------
@@ -65,8 +64,8 @@ def load_data(
         T of the model.
     registry : Registry
     find_saved : callable
-        Returns the tokenizer of the checkpoint that the run goes on from; asked only if that of
-        the configuration cannot be had.
+        Returns the tokenizer of the checkpoint that the run resumes from; called only if the
+        tokenizer of the configuration cannot be built.
 
     Raises
     ------
@@ -94,20 +93,21 @@ def load_data(
 def load_validation(
     config: RunConfig, tokenizer: Tokenizer | None, seq_len: int, registry: Registry
 ) -> Dataset | None:
-    """Return what a run validates on, None if nothing.
+    """Return the validation data of a run, None if it has none.
 
     Parameters
     ----------
     config : RunConfig
     tokenizer : Tokenizer or None
-        That of the model.
+        The tokenizer of the model.
     seq_len : int
     registry : Registry
 
     Raises
     ------
     DataError
-        If it cannot be read, there is no tokenizer to read it, or it is tokens of another.
+        If the data cannot be read, there is no tokenizer to read them, or they are tokens of
+        another tokenizer.
     """
     if config.data.name != "text":
         path = config.data.valid_path
@@ -138,7 +138,7 @@ def load_file(
     data: DataSection | None = None,
     registry: Registry | None = None,
 ) -> Dataset:
-    """Return the rows of one file or folder, whole.
+    """Return the rows of one whole file or folder.
 
     Parameters
     ----------
@@ -147,14 +147,14 @@ def load_file(
         None for ready tokens.
     seq_len : int
     data : DataSection, optional
-        How to read and pack it (but for the format); left out, by the defaults.
+        How to read and pack it, except for the format; the defaults if left out.
     registry : Registry, optional
-        Whose plugins' formats are read, too.
+        The registry whose plugins' formats are known, too.
 
     Raises
     ------
     DataError
-        If it cannot be read, is too short for one row, or is tokens of another tokenizer.
+        If the path cannot be read, is too short for one row, or has tokens of another tokenizer.
     """
     kept = set(DataSection.model_fields) - {"name", "path", "valid_path", "format", "sources"}
     values = {} if data is None else data.model_dump(include=kept, exclude_none=True)
@@ -172,9 +172,9 @@ def load_file(
 
 @dataclass(frozen=True)
 class _Half:
-    """What a source trains or validates on, what to call it, and what to add to a message.
+    """The training or the validation documents of a source, with words for messages about them.
 
-    ``was_split`` says whether it is a part of one whole.
+    ``was_split`` tells whether the documents are a part of the source's one path.
     """
 
     documents: TokenDocuments | None
@@ -187,7 +187,7 @@ class _Half:
 def _halves(
     source: RunSource, tokenizer: Tokenizer | None, vocab_size: int | None, *, train: bool = True
 ) -> list[_Half]:
-    """Read what a source trains on (unless ``train`` is False) and what it validates on."""
+    """Read the training (unless ``train`` is False) and validation documents of a source."""
     options = source.options(vocab_size, None if tokenizer is None else tokenizer.end_of_text)
     found = list(source.tokens(options, train=train))
     if tokenizer is not None:
@@ -208,7 +208,7 @@ def _halves(
 
 
 def _share_vocabulary(parts: Iterable[Sequence[_Half]]) -> None:
-    """Give ready tokens without a tokenizer one vocabulary: the largest that any needs."""
+    """Give ready tokens without a tokenizer a common vocabulary: the largest that any needs."""
     documents = [half.documents for part in parts for half in part if half.documents is not None]
     largest = max(found.vocab_size for found in documents)
     for found in documents:
@@ -216,7 +216,7 @@ def _share_vocabulary(parts: Iterable[Sequence[_Half]]) -> None:
 
 
 def _rows(half: _Half, data: DataSection, seq_len: int) -> Dataset:
-    """Cut documents into rows; a text that is one document, into windows that are all full.
+    """Cut documents into rows; a text that is one document, into full windows.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def _windows(documents: TokenDocuments | None, name: str, seq_len: int) -> Token
 
 
 def _mixed(parts: Sequence[tuple[Dataset, float]]) -> Dataset:
-    """Return the one dataset that there is, or several mixed."""
+    """Return the only dataset, or a mixture of several."""
     return parts[0][0] if len(parts) == 1 else MixedDataset(parts)
 
 
@@ -259,7 +259,7 @@ def _mixed(parts: Sequence[tuple[Dataset, float]]) -> Dataset:
 def _other_data(
     config: RunConfig, seq_len: int, registry: Registry, find_saved: FindSaved
 ) -> RunData:
-    """Build a dataset of another name; it is validated on ``data.valid_path`` only."""
+    """Build a dataset with another name than "text"; only ``data.valid_path`` validates it."""
     tokenizer = None
     if _takes_tokenizer(config, registry):
         tokenizer = tokenizer_without_text(config, registry, find_saved)

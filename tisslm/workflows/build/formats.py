@@ -1,6 +1,6 @@
-"""Files that plugins read: each format of the installed datasets, recognized by how a name ends.
+"""File formats of plugins: every installed dataset names the suffixes of the files that it reads.
 
-What does not live here: the built-in formats (``tisslm.datasets.sources``).
+The built-in formats are in ``tisslm.datasets.sources``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["installed_formats"]
 
 
 def installed_formats(registry: Registry) -> tuple[Format, ...]:
-    """Return the formats of the datasets that say which files they read.
+    """Return the formats of the installed datasets that declare which files they read.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ def _ends(endings: tuple[str, ...], path: Path) -> bool:
 
 
 def _read(part: Part, path: Path, options: ReadOptions) -> Iterator[Document]:
-    """Import what reads the files, and read one.
+    """Import the reader of a format, and read a file with it.
 
     Raises
     ------
     PluginError
-        If it cannot be imported.
+        If the reader cannot be imported.
     """
     module, _, attribute = part.entry.documents.partition(":")
     try:

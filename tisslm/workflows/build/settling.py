@@ -1,10 +1,9 @@
-"""Values that nobody asked for follow those that somebody did, or give way to them, with a note.
+"""Adapting defaults and presets to the settings that were asked for, with a note.
 
 Defaults and presets are guesses: where a setting that was asked for contradicts one, the guess is
-replaced. Here is what only parts, presets and data can tell; a setting that takes back a weaker
-source's is ``config.giving_way``.
-
-What does not live here: anything that was asked for. That is carried out as it is, or refused.
+replaced. What was asked for is carried out unchanged, or refused. This module handles what only
+parts, presets and data can tell; settings that contradict those of a weaker source are handled in
+``config.giving_way``.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ __all__ = ["read_data", "settle_names", "settle_sizes"]
 
 
 def settle_names(config: RunConfig, registry: Registry) -> RunConfig:
-    """Let the parts that nobody named be those that take the options that somebody gave.
+    """Choose the parts that nobody named by the options that were given for them.
 
     Raises
     ------
     ConfigError
-        If several parts take them.
+        If several parts take the options.
     """
     for section in DEFAULT_PARTS:
         config = _settle_name(config, section, registry)
@@ -62,7 +61,7 @@ def _settle_name(config: RunConfig, section: str, registry: Registry) -> RunConf
 
 
 def _options(registry: Registry, section: str, name: str) -> frozenset[str]:
-    """Return the options of a part; none of one that cannot be imported."""
+    """Return the names of a part's options; none for a part that cannot be imported."""
     try:
         return registry.options(section, name)
     except PluginError:
@@ -70,18 +69,18 @@ def _options(registry: Registry, section: str, name: str) -> frozenset[str]:
 
 
 def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily, ModelConfig]:
-    """Return the model's family and its shape, with a vocabulary of 1 where none is given.
+    """Return the model's family and configuration, with a vocabulary of 1 if none is given.
 
     Parameters
     ----------
     model : dict
-        The keys of ``[model]``; a preset's heads and channels follow those that are among them.
+        The keys of ``[model]``. Values of a preset are adapted to the other keys.
     registry : Registry
 
     Raises
     ------
     ConfigError
-        If they do not fit each other.
+        If the keys do not fit each other.
     """
     values = {"vocab_size": 1, **model}
     family: ModelFamily = registry.get("model", values.pop("family", FAMILY))()
@@ -97,7 +96,9 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
 def read_data(
     config: RunConfig, seq_len: int, registry: Registry
 ) -> tuple[RunConfig, int, RunData]:
-    """Read the data; the tokenizer, what is held out and the length of rows give way to them.
+    """Read the data of a run; where defaults do not fit the data, adapt them and read again.
+
+    The tokenizer, the validation fraction and the length of rows may be adapted.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def read_data(
 def _shortened(
     config: RunConfig, seq_len: int, error: TooShortError
 ) -> tuple[RunConfig, int, str] | None:
-    """Return what the next try is made with, and the note on it; None if nothing gives way."""
+    """Return the arguments of the next try and a note on it; None if nothing can be adapted."""
     held_out = [config.data.valid_fraction, *(s.valid_fraction for s in config.data.sources)]
     if error.was_split and "data.valid_fraction" not in config.said and not any(held_out[1:]):
         reason = str(error).partition("; ")[0]

@@ -1,6 +1,6 @@
-"""The sources that ``[data]`` names: what of each is to train on, and what to validate on.
+"""The sources named by ``[data]``: the training and the validation documents of each.
 
-What does not live here: reading a format (``datasets.sources``), and tokens (``data``).
+Formats are read in ``datasets.sources``; documents become rows in ``data``.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from tisslm.datasets.text import split_text
 
 __all__ = ["PYTHON_DOCS", "RunSource", "run_sources"]
 
-#: The ``data.path`` of the text that every Python carries.
+#: The ``data.path`` that stands for the text that every Python carries.
 PYTHON_DOCS = "python-docs"
 
-#: Bytes of text from which on a note says that it should be tokenized once, ahead.
+#: From this many bytes of text on, a note advises to tokenize it once, in advance.
 LARGE_TEXT = 2**30
 
 
 @dataclass(frozen=True)
 class Place:
-    """A path and how it is read; no format means the text that comes with Python.
+    """A path and how it is read; without a format, it is the text that comes with Python.
 
     Attributes
     ----------
     path : str
     format : Format or None
     is_one_text : bool
-        Whether it is one text, which is cut by characters and not ended by an end of text.
+        Whether it is one text, which is split by characters and gets no end-of-text token.
     """
 
     path: str
@@ -64,12 +64,12 @@ class Place:
 
     @property
     def has_text(self) -> bool:
-        """Whether it has text to tokenize, and not ready tokens."""
+        """True if it has text to tokenize, False if it has ready tokens."""
         return self.format is None or self.format.documents is not None
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of the files of text, 0 for ready tokens."""
+        """The bytes of the text files, 0 for ready tokens."""
         if self.format is None or not self.has_text:
             return 0
         path = Path(self.path)
@@ -91,15 +91,15 @@ class Place:
 
 @dataclass(frozen=True)
 class RunSource:
-    """One source of a run.
+    """One source of a run's data.
 
     Attributes
     ----------
     train : Place
     valid : Place or None
-        What to validate on, where it is apart.
+        The validation data, if they have a path of their own.
     valid_fraction : float
-        How much of ``train`` is held out where it is not.
+        The share of ``train`` that is held out if they have not.
     text_field, document_separator, bad_records
         As in ``DataSection``.
     mask_prompt : bool
@@ -107,11 +107,11 @@ class RunSource:
     verify : bool
         Whether the files of token shards are read and compared with their SHA-256.
     weight : float
-        Its share, by the sum of all weights.
+        The share of the rows is the weight divided by the sum of all weights.
     whole : bool
-        Whether messages call the data by their path alone, because all of it is read.
+        Whether messages name the data by their path alone, because all of it is read.
     formats : tuple of Format
-        Of plugins.
+        Formats of plugins.
     """
 
     train: Place
@@ -128,22 +128,22 @@ class RunSource:
 
     @property
     def has_text(self) -> bool:
-        """Whether there is text to learn a tokenizer from."""
+        """True if there is text to train a tokenizer on."""
         return self.train.has_text
 
     @property
     def reads_text(self) -> bool:
-        """Whether any of it is text, which a tokenizer must read."""
+        """True if any of the data is text, for which a tokenizer is needed."""
         return self.has_text or (self.valid is not None and self.valid.has_text)
 
     @property
     def holds_out(self) -> bool:
-        """Whether there is to be something to validate on."""
+        """True if there will be validation data."""
         return self.valid is not None or self.valid_fraction > 0
 
     @property
     def names(self) -> tuple[str, str]:
-        """What messages call the data to train on and those to validate on."""
+        """The names of training and validation data in messages."""
         train = self.train.path if self.whole else f"{self.train.path}, training part"
         if self.valid is not None:
             return train, self.valid.path
@@ -151,12 +151,12 @@ class RunSource:
 
     @property
     def one_text(self) -> tuple[bool, bool]:
-        """Whether each of the two is one text."""
+        """Two flags: the training data are one text, and the validation data are."""
         return self.train.is_one_text, (self.valid or self.train).is_one_text
 
     @property
     def valid_advice(self) -> str:
-        """What to add to a message about what is validated on."""
+        """What to append to a message about the validation data."""
         if self.valid is not None:
             return ""
         return (
@@ -167,7 +167,7 @@ class RunSource:
     def options(
         self, vocab_size: int | None = None, end_of_text: int | None = None, *, quiet: bool = False
     ) -> ReadOptions:
-        """Return how to read it; ``quiet`` for all readings but one."""
+        """Return the options of reading; ``quiet`` is for all readings but one."""
         return ReadOptions(
             self.text_field,
             self.document_separator,
@@ -179,7 +179,7 @@ class RunSource:
         )
 
     def said_tokenizers(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-        """Yield path, tokenizer's name and its state for all ready tokens that say theirs."""
+        """Yield path, tokenizer name and tokenizer state of ready tokens that record them."""
         for place in (self.train, self.valid):
             if place is None or place.format is None or place.format.tokenizer is None:
                 continue
@@ -192,13 +192,13 @@ class RunSource:
     def documents(
         self, options: ReadOptions, *, train: bool = True
     ) -> Iterator[tuple[Document, bool]]:
-        """Yield the documents of text, each with whether it is to validate on.
+        """Yield the documents of text, each with a flag that is True for validation.
 
         Parameters
         ----------
         options : ReadOptions
         train : bool
-            Whether those to train on are wanted; else some may be left out.
+            Whether the training documents are wanted; if not, they may be left out.
         """
         if self.train.is_one_text and self.valid is None:
             yield from self._parts
@@ -213,7 +213,7 @@ class RunSource:
     def tokens(
         self, options: ReadOptions, *, train: bool = True
     ) -> tuple[TokenDocuments | None, TokenDocuments | None]:
-        """Return the ready tokens to train on and to validate on; None where there is text."""
+        """Return the ready tokens for training and for validation; None where there is text."""
         if self.valid is not None:
             wanted = train and not self.train.has_text
             return (
@@ -231,7 +231,7 @@ class RunSource:
 
     @cached_property
     def _parts(self) -> list[tuple[Document, bool]]:
-        """One text, cut in two by characters; read once."""
+        """The two parts of a text that is split by characters; it is read once."""
         (document,) = self.train.documents(self.options())
         halves = split_text(document.text, self.valid_fraction)
         return [
@@ -244,7 +244,7 @@ class RunSource:
 def run_sources(
     data: DataSection, *, whole: bool = False, formats: tuple[Format, ...] = ()
 ) -> list[RunSource]:
-    """Return the sources of a run, one unless ``data.sources`` has more.
+    """Return the sources of a run: one, unless ``data.sources`` lists several.
 
     Parameters
     ----------
@@ -252,14 +252,14 @@ def run_sources(
     whole : bool
         Whether to read all of ``data.path`` and hold nothing out.
     formats : tuple of Format
-        Of plugins (``tisslm.workflows.build.formats``).
+        Formats of plugins (``tisslm.workflows.build.formats``).
 
     Raises
     ------
     ConfigError
-        If there is no format of a given name.
+        If a format is unknown.
     DataError
-        If a path is not there, or is never read.
+        If a path does not exist, or is never read.
     """
     own = data.model_dump(exclude={"sources"})
     tables = [source.model_dump(exclude_none=True) for source in data.sources] or [{}]

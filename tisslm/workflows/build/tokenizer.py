@@ -1,6 +1,6 @@
-"""The tokenizer of a run: that of ready tokens, one of the configuration, or a checkpoint's.
+"""The tokenizer of a run: that of ready tokens, of the configuration, or of a checkpoint.
 
-What does not live here: the sources (``sources``), and encoding them (``data``).
+The texts are encoded in ``data``.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ __all__ = [
 
 
 class LearnsFromTextError(ConfigError):
-    """The tokenizer of a configuration learns from a text, and the dataset gives none."""
+    """The tokenizer of a configuration must be trained on text, and the dataset has none."""
 
 
-#: Returns name and tokenizer of the checkpoint that a run goes on from, and where that is.
+#: Returns name, tokenizer and path of the checkpoint that a run resumes from.
 FindSaved = Callable[[], tuple[str, Tokenizer, Path] | None]
 
 
 def no_saved() -> None:
-    """Return None: there is no checkpoint to go on from."""
+    """Return None: there is no checkpoint to resume from."""
 
 
 def run_tokenizer(
@@ -46,10 +46,10 @@ def run_tokenizer(
     registry: Registry,
     find_saved: FindSaved = no_saved,
 ) -> Tokenizer | None:
-    """Return the tokenizer that made ready tokens, or one for the texts.
+    """Return the tokenizer with which ready tokens were made, or one for the texts.
 
-    For ready tokens that say nothing of their tokenizer it is that of the configuration if it
-    needs no text, and else none.
+    For ready tokens that do not record their tokenizer, it is that of the configuration, unless it
+    has to be trained; otherwise None.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def run_tokenizer(
     sources : iterable of RunSource
     registry : Registry
     find_saved : callable
-        Asked only if the configuration's tokenizer cannot be had.
+        Called only if the configuration's tokenizer cannot be built.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def run_tokenizer(
         If the configuration names another tokenizer than the ready tokens, or there is a text
         and nothing to read it with.
     DataError
-        If a tokenizer cannot be had, or ready tokens were made with different ones.
+        If a tokenizer cannot be built, or ready tokens were made with different ones.
     """
     sources, part = list(sources), config.tokenizer
     said = _said_tokenizer(sources, registry)
@@ -84,14 +84,14 @@ def run_tokenizer(
 def tokenizer_without_text(
     config: RunConfig, registry: Registry, find_saved: FindSaved = no_saved
 ) -> Tokenizer:
-    """Return the configuration's tokenizer, which must not learn from a text.
+    """Return the configuration's tokenizer, which must not need training on text.
 
     Raises
     ------
     LearnsFromTextError
-        If it does.
+        If it must be trained.
     DataError
-        If it cannot be had.
+        If it cannot be built.
     """
     try:
         return _learned(config.tokenizer, iter(()), registry, find_saved)
@@ -103,11 +103,12 @@ def tokenizer_without_text(
 
 
 def check_made_with(sources: Iterable[RunSource], tokenizer: Tokenizer) -> None:
-    """Refuse ready tokens that say that they were made with another tokenizer than this one.
+    """Raise an error for ready tokens that were made with another tokenizer.
 
     Raises
     ------
     DataError
+        If any was.
     """
     for source in sources:
         for path, name, state in source.said_tokenizers():
@@ -125,7 +126,7 @@ def check_made_with(sources: Iterable[RunSource], tokenizer: Tokenizer) -> None:
 def _said_tokenizer(
     sources: Iterable[RunSource], registry: Registry
 ) -> tuple[str, Tokenizer] | None:
-    """Return a name for the tokenizer that made ready tokens, and the tokenizer, the same for all.
+    """Return the tokenizer with which all ready tokens were made, and a name for it.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def _said_tokenizer(
 def _check_named(
     named: Part, said: str, made: Tokenizer, registry: Registry, find_saved: FindSaved
 ) -> None:
-    """Refuse another tokenizer than the one that made ready tokens; the default names none.
+    """Raise an error if the configuration names another tokenizer than made the ready tokens.
 
     Raises
     ------
@@ -175,7 +176,7 @@ def _check_named(
 
 
 def _refuse_text(part: Part, sources: Iterable[RunSource]) -> None:
-    """Refuse a text to validate on beside ready tokens whose tokenizer nobody knows."""
+    """Raise an error for validation text beside ready tokens whose tokenizer is unknown."""
     for source in sources:
         if source.valid is not None and source.valid.has_text:
             raise ConfigError(
@@ -191,10 +192,10 @@ def _refuse_text(part: Part, sources: Iterable[RunSource]) -> None:
 
 
 def learning_texts(sources: Iterable[RunSource]) -> Iterator[str]:
-    """Yield the texts to train on, with each character that only held-out texts have at the end.
+    """Yield the texts to train a tokenizer on; last, each character that only held-out texts have.
 
-    What a tokenizer learns from frequencies must not come from held-out text; shown once, a
-    character can be encoded by a tokenizer of characters.
+    Frequencies must not come from held-out text; but a character that is shown once can be encoded
+    by a tokenizer of characters.
     """
     known: set[str] = set()
     held_out: set[str] = set()
@@ -213,7 +214,7 @@ def learning_texts(sources: Iterable[RunSource]) -> Iterator[str]:
 
 
 class _Texts:
-    """Texts, and whether any was asked for."""
+    """An iterable of texts that records whether it was iterated."""
 
     def __init__(self, texts: Iterator[str]) -> None:
         self._texts = texts
@@ -230,7 +231,7 @@ class _Texts:
 def _learned(
     part: Part, texts: Iterator[str], registry: Registry, find_saved: FindSaved
 ) -> Tokenizer:
-    """Build a tokenizer from texts, or take a checkpoint's if what it was made from is gone."""
+    """Train a tokenizer on texts, or take the checkpoint's if its sources are gone."""
     asked = _Texts(texts)
     try:
         return _built(part, asked, registry)
@@ -247,7 +248,7 @@ def _learned(
 
 
 def _built(part: Part, texts: _Texts, registry: Registry) -> Tokenizer:
-    """Build a tokenizer from texts; one that learns nothing does not read them."""
+    """Build a tokenizer; the texts are read only if it is trained on them."""
     cls = registry.get("tokenizer", part.name)
     overrides = {
         name: getattr(cls, name).__func__ is not getattr(Tokenizer, name).__func__

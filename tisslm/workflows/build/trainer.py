@@ -1,8 +1,4 @@
-"""From a configuration to a Trainer: data, model, parts.
-
-What does not live here: reading configurations (``config``) and data (``data``), which values
-follow others (``settling``), and what any part does.
-"""
+"""Building a Trainer from a configuration: its data, its model and its parts."""
 
 from __future__ import annotations
 
@@ -33,12 +29,12 @@ __all__ = [
 
 
 class ReadRun(NamedTuple):
-    """All of a run but what takes memory.
+    """A run whose configuration is settled and whose data are read, without its model.
 
     Attributes
     ----------
     config : RunConfig
-        With the values that follow from others.
+        With defaults adapted to what was asked for (``tisslm.workflows.build.settling``).
     family : ModelFamily
     shape : ModelConfig
     data : RunData
@@ -57,7 +53,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     ----------
     config : RunConfig
     registry : Registry, optional
-        Where names are looked up; left out, every installed part.
+        Where names are looked up; every installed part if left out.
 
     Returns
     -------
@@ -68,9 +64,9 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     ConfigError, PluginError
         If a setting does not fit its part, the text or another setting, or a name is unknown.
     DataError
-        If the text cannot be used.
+        If the data cannot be used.
     CheckpointError
-        If the run is to go on from a checkpoint that does not fit.
+        If the run resumes from a checkpoint that does not fit.
     """
     registry = load_registry() if registry is None else registry
     communicator = _find_ranks(registry)
@@ -109,9 +105,9 @@ def _find_ranks(registry: Registry) -> Communicator:
 
 
 def read_run(config: RunConfig, registry: Registry) -> ReadRun:
-    """Return a run's configuration as it is carried out, the shape of its model, and its data.
+    """Read the data of a run, and settle its configuration and the shape of its model.
 
-    What nobody asked for follows what somebody did, with a note (``tisslm.workflows.build.settling``).
+    Defaults are adapted to what was asked for, with a note (``tisslm.workflows.build.settling``).
 
     Raises
     ------
@@ -141,7 +137,7 @@ def plan_run(read: ReadRun, registry: Registry) -> Planner:
 
 
 def _check_names(config: RunConfig, registry: Registry) -> None:
-    """Look every name up, so that a wrong one is found before a long text is read."""
+    """Look up all names, so that a wrong one is found before a long text is read."""
     for kind in ("tokenizer", "optimizer", "scheduler", "loss"):
         registry.part(kind, getattr(config, kind).name)
     for kind, parts in (("sink", config.sinks), ("monitor", config.monitors)):

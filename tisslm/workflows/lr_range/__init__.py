@@ -1,9 +1,7 @@
-"""Learning-rate range tests: train a little at rates that rise, and look where the loss falls.
+"""Learning-rate range tests: train a few steps at rising rates, and see where the loss falls.
 
-``range_test`` leaves a trainer as it was. ``Curve`` has rates, losses and what they suggest,
-``write_plot`` draws it.
-
-What does not live here: choosing a rate for you; ``training.learning_rate`` stays what it is.
+``range_test`` leaves a trainer as it was. ``Curve`` has the rates, the losses and a suggested rate;
+``write_plot`` draws it. ``training.learning_rate`` is never changed by a test.
 
 References
 ----------

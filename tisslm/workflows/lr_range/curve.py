@@ -1,7 +1,4 @@
-"""What a range test has seen, and the rates that it suggests.
-
-What does not live here: training (``sweep``), and drawing (``plot``).
-"""
+"""The result of a range test: losses by learning rate, and the rate that they suggest."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ __all__ = ["Curve"]
 
 FloatArray = NDArray[np.float64]
 
-#: Points on each side that a smoothed one takes into account, as a share of all that were planned.
+#: Half the width of the smoothing window, as a share of the planned number of points.
 WIDTH = 0.05
 
 #: With fewer points, a slope is noise.
@@ -30,13 +27,13 @@ class Curve:
     Attributes
     ----------
     rates : tuple of float
-        Ascending.
+        The learning rates, ascending.
     losses : tuple of float
         The loss of the batch after the update with each rate, in nats; all are finite.
     planned : int
-        Rates that there would have been had the loss not run away.
+        How many rates there would have been if the loss had not diverged.
     first_loss : float
-        Of the first batch, before any update.
+        Loss of the first batch, before any update.
     """
 
     rates: tuple[float, ...]
@@ -46,15 +43,16 @@ class Curve:
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss ran away before the highest rate."""
+        """True if the loss diverged before the highest rate."""
         return len(self.rates) < self.planned
 
     @cached_property
     def smoothed(self) -> tuple[float, ...]:
-        """The losses averaged with their neighbours, by weights that fall in a line.
+        """The losses, each averaged with its neighbours by triangular weights.
 
         With w points on each side: ``sum_j (w + 1 - |j|) loss_(i + j)`` over those that exist,
-        divided by the sum of their weights. Symmetric, so that it does not shift the curve.
+        divided by the sum of their weights. The window is symmetric, so that the curve is not
+        shifted.
         """
         if not self.losses:
             return ()
@@ -68,15 +66,15 @@ class Curve:
 
     @property
     def least(self) -> float | None:
-        """The rate at which the smoothed loss is least; above it, training gets worse."""
+        """The rate at which the smoothed loss is least; at higher rates, training gets worse."""
         return self.rates[int(np.argmin(self.smoothed))] if self.rates else None
 
     @property
     def suggestion(self) -> float | None:
-        """The rate at which the smoothed loss falls fastest by the logarithm of the rate.
+        """The rate at which the smoothed loss falls most steeply by the logarithm of the rate.
 
-        Looked for before the least loss. None if there are too few points before it, or the loss
-        never falls.
+        Only rates up to that of the least smoothed loss count. None if the test has too few rates,
+        or the loss never falls.
         """
         if len(self.rates) < FEWEST:
             return None

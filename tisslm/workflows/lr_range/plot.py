@@ -1,7 +1,4 @@
-"""The picture of a range test: loss by learning rate, as SVG or PNG.
-
-What does not live here: the numbers (``curve``).
-"""
+"""The figure of a range test: loss by learning rate, as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -23,12 +20,12 @@ RAW, SMOOTH, CHOSEN, LEAST = "#b3b3b3", "#0072b2", "#d55e00", "#009e73"
 
 
 def check_plot(path: Path) -> None:
-    """Refuse a picture that could not be written, before anything is computed for it.
+    """Raise an error if a figure could not be written, before anything is computed for it.
 
     Raises
     ------
     ConfigError
-        If its name has no known ending, its folder is not there, or Matplotlib is not installed.
+        If the suffix is unknown, the folder does not exist, or Matplotlib is not installed.
     """
     if path.suffix.lower() not in KINDS:
         raise ConfigError(
@@ -45,13 +42,13 @@ def check_plot(path: Path) -> None:
 
 
 def write_plot(curve: Curve, path: str | Path, *, title: str = "") -> None:
-    """Draw losses, smoothed losses and the rates that stand out.
+    """Draw the losses, the smoothed losses, and the rates of the least loss and the suggestion.
 
     Parameters
     ----------
     curve : Curve
     path : str or Path
-        Its ending says which kind of picture: .svg or .png.
+        Its suffix is the format: .svg or .png.
     title : str
 
     Raises

@@ -1,9 +1,7 @@
-"""Training at rates that rise, and putting everything back.
+"""Training at rising learning rates, and restoring the trainer.
 
 Each step is one of the run: the same batches, micro-batches, precision, loss, clipping and
-optimizer; only the schedule is replaced. Nothing is reported, saved or refused.
-
-What does not live here: what follows from the losses (``curve``).
+optimizer; only the schedule is replaced. Nothing is reported or saved, and no step is skipped.
 """
 
 from __future__ import annotations
@@ -20,26 +18,27 @@ from tisslm.workflows.lr_range.curve import Curve
 
 __all__ = ["Rates", "range_test", "sweep"]
 
-#: The decay of the running mean of losses, by which a loss that runs away is recognized.
+#: The decay of the running mean of losses, by which a diverging loss is recognized.
 KEPT = 0.8
 
 
 @dataclass(frozen=True)
 class Rates:
-    """The rates of a range test, which rise by equal factors.
+    """The learning rates of a range test, each a constant multiple of the one before.
 
     Attributes
     ----------
     lowest, highest : float
     steps : int
-        How many, at least 2.
+        Number of rates, at least 2.
     stop_factor : float
-        The test ends where the running mean of the loss is so many times its least, above 1.
+        The test ends when the running mean of the loss exceeds this multiple of its least value;
+        above 1.
 
     Raises
     ------
     ConfigError
-        If they are out of range.
+        If a value is out of range.
     """
 
     lowest: float = 1e-6
@@ -70,10 +69,10 @@ class Rates:
 def range_test(
     trainer: Trainer, rates: Rates | None = None, *, on_step: Callable[[], None] | None = None
 ) -> Curve:
-    """Train at rates that rise, from where the trainer is, and put everything back.
+    """Train at rising rates from the current state of the trainer, and restore that state.
 
-    All that a checkpoint has is copied before and put back after, also if an error ends the test;
-    that takes as much memory once more.
+    Everything that a checkpoint holds is copied before and restored after, also if an error ends
+    the test; the copy needs as much memory again.
 
     Parameters
     ----------
@@ -98,7 +97,7 @@ def range_test(
 def sweep(
     trainer: Trainer, rates: Rates | None = None, *, on_step: Callable[[], None] | None = None
 ) -> Curve:
-    """Do what ``range_test`` does, with a trainer that is not needed afterwards: no copy is made.
+    """Run a range test with a trainer that is not needed afterwards: no copy is made.
 
     Parameters and errors are those of ``range_test``.
     """
@@ -124,7 +123,7 @@ def sweep(
 
 
 class _RunningMean:
-    """The mean of the losses so far, older ones counting less, and its least value."""
+    """The exponential running mean of the losses, and its least value so far."""
 
     def __init__(self) -> None:
         self._sum = self._weight = 0.0

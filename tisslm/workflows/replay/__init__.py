@@ -1,10 +1,7 @@
-"""Steps of a run made again, bit for bit, from the nearest checkpoint before them.
+"""Replaying steps of a run, bit for bit, from the nearest checkpoint before them.
 
-``replay`` does it with a trainer, ``trainer_of`` builds that trainer from a run directory. Nothing
-is written, and the run may still be going on.
-
-What does not live here: what a step does (``tisslm.training.trainer``), and how a fault is found
-(``tisslm.training.nonfinite``).
+``replay`` makes the steps with a trainer; ``trainer_of`` builds that trainer from a run directory.
+Nothing is written, and the run may still be training.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The trainer of a run, built from its directory, to make its steps again and to write nothing.
-
-What does not live here: making the steps (``execution``).
-"""
+"""Building the trainer that replays a run from the run's directory, without writing anything."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ __all__ = ["checkpoint_folder", "run_config", "trainer_of"]
 
 _REFUSAL = Refusal(ConfigError, "cannot be replayed", "give the directory of a run")
 
-#: What is said of a checkpoint that has the states of sinks and monitors, which are left out here.
+#: Pattern of the warning about states of sinks and monitors, which a replay does not have.
 _OBSERVERS = (
     r".*: has states of parts that this run is without: (?:(?:sink|monitor) [^,]*(?:, |$))+$"
 )
@@ -35,7 +32,7 @@ def run_config(run: Path) -> RunConfig:
     Raises
     ------
     ConfigError
-        If there is none, or the run was composed in Python.
+        If the directory has none, or the run was composed in Python.
     """
     path = run / CONFIG
     if not path.is_file():
@@ -52,7 +49,7 @@ def run_config(run: Path) -> RunConfig:
 
 
 def checkpoint_folder(config: RunConfig, run: Path) -> Path:
-    """Return where the checkpoints of a run are."""
+    """Return the folder of a run's checkpoints."""
     return run / config.training.checkpoint_dir
 
 
@@ -64,17 +61,17 @@ def trainer_of(
     Parameters
     ----------
     config : RunConfig
-        Of the run.
+        Configuration of the run.
     run : Path
-        Its directory, of which nothing is changed.
+        The run directory; nothing in it is changed.
     start : Found or None
-        A checkpoint of the run.
+        A checkpoint of the run; None for the start of the run.
     registry : Registry, optional
 
     Returns
     -------
     Trainer
-        Without sinks and monitors.
+        A trainer without sinks and monitors.
     """
     settings = {
         "output_dir": str(run),
@@ -90,7 +87,7 @@ def trainer_of(
 
 
 def _resume(config: RunConfig, run: Path, start: Found | None) -> dict[str, str]:
-    """Return what the trainer goes on from: a checkpoint of the run, or what the run began with."""
+    """Return the settings by which the trainer resumes: from a checkpoint, or as the run did."""
     if start is not None:
         return {"resume": str(start.path), "resume_from": ""}
     target = config.training.resume_target

@@ -1,7 +1,6 @@
-"""Make steps of a run again, and compare each with what the run has on record.
+"""Replaying steps of a run, and comparing each with the run's record.
 
-What does not live here: reading the record (``record``, ``incident_file``), building the trainer
-(``building``), and what a step does (``tisslm.training.step``).
+The record is read in ``record`` and ``incident_file``, the trainer is built in ``building``.
 """
 
 from __future__ import annotations
@@ -38,23 +37,23 @@ def replay(
     metrics: Path | None = None,
     on_step: OnStep | None = None,
 ) -> Replayed:
-    """Make the steps of a run again, from the nearest checkpoint up to one of them.
+    """Replay the steps of a run from the nearest checkpoint up to one of them.
 
     Parameters
     ----------
     trainer : Trainer
-        Composed as the run's was, before its first step or at the checkpoint.
+        A trainer composed like the run's, before its first step or at the checkpoint.
     step : int, optional
         Number of the update to make, from 1.
     file : path, optional
-        Of a step that was not applied, ``nonfinite-step-N.json``, instead of ``step``: the same
-        window meets the same parameters, and the search for what failed is made again.
+        The file of a step that was not applied, ``nonfinite-step-N.json``, instead of ``step``: the
+        same batch meets the same parameters, and the search for the failing operation is repeated.
     run : path, optional
-        Directory of the run; left out, the trainer's.
+        Directory of the run; the trainer's if left out.
     metrics : Path, optional
-        File of the sink ``jsonl``; left out, ``metrics.jsonl`` in the directory.
+        File of the sink ``jsonl``; ``metrics.jsonl`` in the directory if left out.
     on_step : callable, optional
-        Called with each step when it is made.
+        Called with each step after it was made.
 
     Returns
     -------
@@ -65,9 +64,9 @@ def replay(
     ConfigError
         If there is no dataset or no such step, or both or neither of step and file are given.
     CheckpointError
-        If the steps before cannot be made again.
+        If the steps before it cannot be replayed.
     NonFiniteError, SpikeError
-        If the run ended at a step before, too.
+        If an earlier step stops the replay, as it stopped the run.
     """
     folder = trainer.run.path if run is None else Path(run)
     incident = None if file is None else read_incident(Path(file))
@@ -99,7 +98,7 @@ def replay(
 def _go_to(
     trainer: Trainer, start: checkpoint.Found | None, step: int, incident: RecordedIncident | None
 ) -> None:
-    """Put the trainer where the replay begins."""
+    """Bring the trainer to the state where the replay begins."""
     at = 0 if start is None else start.manifest.step
     if start is not None and trainer.current_step != at:
         trainer.load_checkpoint(start)
@@ -117,13 +116,13 @@ def _go_to(
 
 
 def _not_recurring(folder: Path, target: RecordedIncident | None) -> set[int]:
-    """Return the batches that the run left out for a fault which does not come again."""
+    """Return the batches that the run skipped for a fault that did not occur a second time."""
     found = {one.position for one in known_incidents(folder) if one.recurs is False}
     return found - {target.position} if target is not None else found
 
 
 class _Replay:
-    """The steps that are made, and what comes of them."""
+    """A replay in progress: it makes the steps and collects the results."""
 
     def __init__(
         self, trainer: Trainer, record: Record, left_out: set[int], on_step: OnStep | None
@@ -144,7 +143,7 @@ class _Replay:
                 return
 
     def to_incident(self, incident: RecordedIncident) -> None:
-        """Make the steps before one that was not applied, and look into that."""
+        """Make the steps before one that was not applied, and examine that one."""
         state = self.trainer.state
         if incident.arrays is None:
             for rows in self._batches():
@@ -195,7 +194,7 @@ class _Replay:
             self.tell_schedule(step)
 
     def tell_schedule(self, step: int) -> None:
-        """Tell a schedule with memory of the evaluation that the run made after a step."""
+        """Tell a schedule with memory the result of the run's evaluation after a step."""
         scheduler = self.trainer.scheduler
         metrics = self.record.evaluations.get(step)
         if metrics is None or type(scheduler).observe is Scheduler.observe:
@@ -248,7 +247,7 @@ class _Replay:
     # ------------------------------------------------------------------ comparing
 
     def compare(self, path: Path) -> None:
-        """Compare what updates compute with a checkpoint of the same step."""
+        """Compare the arrays that updates compute with those in a checkpoint of the same step."""
         session = self.trainer.session
         try:
             differences = session.snapshot.differences(path, session.state)
@@ -259,9 +258,9 @@ class _Replay:
 
 
 def _same_finding(finding: Finding, incident: RecordedIncident) -> bool | None:
-    """Tell whether what is found is what the run found, None if either search came to nothing.
+    """Return True if the finding is that of the run, None if either search found nothing.
 
-    A message is not compared.
+    Messages are not compared.
     """
     if incident.recurs is None or finding.recurs is None:
         return None

@@ -1,6 +1,6 @@
-"""The file that says which step was not applied, read back.
+"""Reading the file of a step that was not applied.
 
-What does not live here: writing it (``tisslm.training.incidents``).
+It is written in ``tisslm.training.incidents``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NAME = re.compile(r"(?:nonfinite|spike)-step-(\d{1,18})(?:-(\d{1,9}))?\.json")
 
 @dataclass(frozen=True)
 class RecordedIncident:
-    """A step that was not applied, as the run has it on record.
+    """A step that was not applied, as recorded by the run.
 
     Attributes
     ----------
@@ -47,10 +47,10 @@ class RecordedIncident:
         What the step was made of, if that was not the dataset's; integers are int64, other numbers
         float64.
     finding : mapping or None
-        What the search has found, as in the file.
+        The result of the search for the failing operation, as in the file.
     expected : tuple of float
-        Loss and gradient norm that a replay comes to: those of the second pass, if the fault was
-        none any more in it.
+        Loss and gradient norm that a replay should have: those of the second pass, if the fault did
+        not occur in it.
     """
 
     kind: str
@@ -64,13 +64,13 @@ class RecordedIncident:
 
     @property
     def recurs(self) -> bool | None:
-        """Whether it failed again at once; None if that is not known."""
+        """True if the step failed again when it was repeated at once; None if unknown."""
         found = None if self.finding is None else self.finding.get("recurs")
         return found if isinstance(found, bool) else None
 
 
 def incident_files(run: Path) -> list[Path]:
-    """Return the files of the steps that a run has not applied, in the order of the steps."""
+    """Return the files of the steps that a run did not apply, by ascending step."""
     named = [(_NAME.fullmatch(path.name), path) for path in run.glob("*-step-*.json")]
     found = [(int(m[1]), int(m[2] or 1), path) for m, path in named if m]
     return [path for _, _, path in sorted(found)]
@@ -82,7 +82,7 @@ def read_incident(path: Path) -> RecordedIncident:
     Raises
     ------
     DataError
-        If it cannot be read or is no such file.
+        If it cannot be read, or is no such file.
     """
     value = read_file(path)
     if value.get("kind") not in ("nonfinite", "spike"):
@@ -106,7 +106,7 @@ def read_incident(path: Path) -> RecordedIncident:
 
 
 def known_incidents(run: Path) -> list[RecordedIncident]:
-    """Read all files of steps that were not applied; those that cannot be read are left out."""
+    """Read all files of steps that were not applied; unreadable ones are left out."""
     found = []
     for path in incident_files(run):
         try:

@@ -1,7 +1,4 @@
-"""What came of a replay: its steps beside the run's record, and whether all is the same.
-
-What does not live here: making the steps (``execution``).
-"""
+"""The result of a replay: its steps beside the run's record, and whether they are equal."""
 
 from __future__ import annotations
 
@@ -17,27 +14,27 @@ __all__ = ["Replayed", "ReplayedStep", "same_number"]
 
 
 def same_number(first: float, second: float) -> bool:
-    """Tell whether two numbers are equal, or both NaN."""
+    """Return True if two numbers are equal, or both NaN."""
     return first == second or (math.isnan(first) and math.isnan(second))
 
 
 @dataclass(frozen=True)
 class ReplayedStep:
-    """One step, made again.
+    """A step that was replayed.
 
     Attributes
     ----------
     step : int
-        Number of the update, or that it would have been.
+        Number of the update, or the number that it would have had.
     position : int
         Number of its batch in the order of the run, from 0.
     loss, grad_norm : float
     learning_rate : float
-        Of the update.
+        Learning rate of the update.
     applied : bool
-        Whether an update was made of it.
+        Whether the parameters were updated.
     recorded_loss, recorded_grad_norm : float or None
-        As the run has them on record; None if it has none.
+        The values in the run's record; None if it has none.
     statistics : list of Statistics
     """
 
@@ -53,13 +50,13 @@ class ReplayedStep:
 
     @property
     def is_same(self) -> bool | None:
-        """Whether loss and norm are those on record, bit for bit; None if there are none."""
+        """True if loss and norm equal the recorded ones bit for bit; None if none are recorded."""
         pairs = ((self.loss, self.recorded_loss), (self.grad_norm, self.recorded_grad_norm))
         known = [(ours, theirs) for ours, theirs in pairs if theirs is not None]
         return all(same_number(*pair) for pair in known) if known else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the fields as plain JSON values."""
         value: dict[str, Any] = {
             name: plain_number(value) if isinstance(value, float) else value
             for name, value in vars(self).items()
@@ -70,7 +67,7 @@ class ReplayedStep:
 
 @dataclass
 class Replayed:
-    """A replay.
+    """The result of a replay.
 
     Attributes
     ----------
@@ -78,13 +75,13 @@ class Replayed:
         The checkpoint that it began from, "" for the start of the run.
     steps : list of ReplayedStep
     finding : Finding or None
-        Of a step that was not finite in the run: where it fails now.
+        Where a step that was not finite in the run fails now.
     fault_is_same : bool or None
-        Whether that is what the run found; None if there was nothing to find.
+        Whether that equals the finding of the run; None if there was none.
     checkpoint : str
-        That of the last step, which the replay was compared with; "" if there is none.
+        The checkpoint of the last step, with which the replay was compared; "" if there is none.
     differences : list of str
-        Names of its arrays that are not the same bit for bit.
+        Names of the arrays in it that are not equal bit for bit.
     """
 
     start: str = ""
@@ -96,12 +93,12 @@ class Replayed:
 
     @property
     def is_same(self) -> bool:
-        """Whether nothing that could be compared differs."""
+        """True if nothing that could be compared differs."""
         steps = all(step.is_same is not False for step in self.steps)
         return steps and self.fault_is_same is not False and not self.differences
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the fields as plain JSON values."""
         return {
             "start": self.start,
             "steps": [step.as_json() for step in self.steps],

@@ -1,7 +1,4 @@
-"""What a run has on record of its steps: metrics.jsonl, and the losses in its checkpoints.
-
-What does not live here: writing either (``tisslm.tracking.sinks``, ``tisslm.checkpoint``).
-"""
+"""The recorded values of a run's steps, from metrics.jsonl and the losses in its checkpoints."""
 
 from __future__ import annotations
 
@@ -26,12 +23,12 @@ _STEP = re.compile(rb'\{\s*"step":\s*(\d{1,18})')
 
 @dataclass
 class Record:
-    """What is known of the steps of a run.
+    """Recorded values of the steps of a run.
 
     Attributes
     ----------
     losses, grad_norms : dict of int to float
-        By step.
+        The values, by step.
     evaluations : dict of int to dict of str to float
         The metrics of evaluations, by step.
     """
@@ -42,17 +39,17 @@ class Record:
 
 
 def read_record(metrics: Path, checkpoints: Path, first: int, last: int) -> Record:
-    """Read what is known of some steps.
+    """Read the recorded values of a range of steps.
 
     Parameters
     ----------
     metrics : Path
-        The file of the sink ``jsonl``; it need not be there. Damaged lines are passed over.
+        The file of the sink ``jsonl``; it may be missing. Damaged lines are skipped.
     checkpoints : Path
         Folder of the run's checkpoints: the newest that verifies has the losses of all steps before
         it.
     first, last : int
-        Steps.
+        Range of steps, both included.
     """
     record = Record()
     for step, loss in _history(checkpoints, first, last):
@@ -65,7 +62,7 @@ def read_record(metrics: Path, checkpoints: Path, first: int, last: int) -> Reco
 
 
 def _take(record: Record, line: bytearray, first: int, last: int) -> None:
-    """Add a line of metrics.jsonl to the record, if it is one of these steps."""
+    """Add a line of metrics.jsonl to the record, if its step is in the range."""
     begin = _STEP.match(line)
     if begin is None or not first <= int(begin[1]) <= last:
         return
@@ -84,7 +81,7 @@ def _take(record: Record, line: bytearray, first: int, last: int) -> None:
 
 
 def _history(checkpoints: Path, first: int, last: int) -> list[tuple[int, float]]:
-    """Return the losses that the newest checkpoint has of some steps."""
+    """Return the losses of a range of steps from the newest checkpoint."""
     try:
         found = checkpoint.find_newest(checkpoints)
         if found is None:

@@ -1,7 +1,4 @@
-"""Which checkpoint a replay begins from: the nearest before the step that can be used.
-
-What does not live here: what a checkpoint holds (``tisslm.checkpoint``).
-"""
+"""Choosing the checkpoint from which a replay begins."""
 
 from __future__ import annotations
 
@@ -21,16 +18,16 @@ def find_start(checkpoints: Path, step: int, position: int | None = None) -> Fou
     Parameters
     ----------
     checkpoints : Path
-        Folder.
+        Folder of the run's checkpoints.
     step : int
         Number of the update, from 1.
     position : int, optional
-        Number of its batch: a checkpoint that has it behind it cannot be used, either.
+        Number of the step's batch: a checkpoint that is beyond it cannot be used, either.
 
     Warns
     -----
     RuntimeWarning
-        If one was passed over because it is damaged.
+        If a damaged checkpoint was skipped.
     """
     for path in reversed(checkpoint.list_checkpoints(checkpoints)):
         try:

@@ -1,6 +1,6 @@
-"""Statistics of activations and of their gradients, taken at each place of a step's passes.
+"""Statistics of activations and of their gradients at each place of a step's passes.
 
-What does not live here: monitors, which are parts of a run (``tisslm.tracking.monitors``).
+Monitors, which measure during training, are in ``tisslm.tracking.monitors``.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ __all__ = ["PlaceStatistics", "Statistics"]
 
 Array = NDArray[Any]
 
-#: Elements that are widened and looked at together.
+#: Elements that are processed at a time.
 BLOCK = 2**16
 
-#: What is shown of what a place has left, by direction.
+#: The arrays of which statistics are taken, by direction.
 SHOWN = {
     "forward": ("stream", "hidden", "qkv", "heads", "pre"),
     "backward": ("d_stream", "d_hidden"),
 }
 
-#: What another place has left: the last block, and the final norm.
+#: Arrays that belong to another place: the last block, and the final norm.
 TWICE = frozenset({("final_norm", "stream"), ("head", "hidden")})
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the numbers at one place are like.
+    """Statistics of the numbers at one place.
 
     Attributes
     ----------
     place, direction, array : str
-        Such as "blocks.0.mlp", "forward", "stream".
+        Where they were taken, such as "blocks.0.mlp", "forward", "stream".
     mean, std, absmax : float
-        Of the finite numbers, over all micro-batches: mean, standard deviation, largest magnitude.
+        Mean, standard deviation and largest magnitude of the finite numbers of all micro-batches.
     zeros : float
-        Share of all numbers that are zero.
+        Fraction of all numbers that are zero.
     n_non_finite, n : int
         How many numbers are not finite, and how many there are.
     """
@@ -61,7 +61,7 @@ class Statistics:
     n: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the fields as plain JSON values."""
         return {
             name: plain_number(value) if isinstance(value, float) else value
             for name, value in asdict(self).items()
@@ -70,7 +70,7 @@ class Statistics:
 
 @dataclass
 class _Sums:
-    """Sums over the finite numbers of an array that comes in parts."""
+    """Running sums over the finite numbers of an array that comes in parts."""
 
     n: int = 0
     finite: int = 0
@@ -105,7 +105,7 @@ class _Sums:
 
 
 class PlaceStatistics(PassObserver):
-    """Takes statistics of what each place leaves; a forward that is run again is left out.
+    """An observer that takes statistics at each place of a pass; recomputed forwards are left out.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class PlaceStatistics(PassObserver):
         self._sums: dict[tuple[str, str, str], _Sums] = {}
 
     def leave(self, place: str, direction: str, arrays: Mapping[str, Array]) -> None:
-        """Add what a place has left."""
+        """Add the arrays that a place has written."""
         for name in SHOWN.get(direction, ()):
             if name in arrays and (place, name) not in TWICE:
                 self._sums.setdefault((place, direction, name), _Sums()).add(arrays[name])

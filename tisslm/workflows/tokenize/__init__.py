@@ -1,4 +1,4 @@
-"""From text to token shards and tokenizers, in bounded memory.
+"""Making token shards and tokenizers from text, in bounded memory.
 
 Shards are read in ``tisslm.datasets.shards``.
 """

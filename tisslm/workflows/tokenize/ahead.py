@@ -1,4 +1,4 @@
-"""Values of an iterator that a thread computes ahead, a few at a time."""
+"""Computing the next values of an iterator in a thread, ahead of their use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["ahead"]
 
 T = TypeVar("T")
 
-#: Seconds after which a thread looks whether it is still wanted.
+#: Seconds between two checks of a thread whether it is still needed.
 PATIENCE = 0.1
 
 
 class _End:
-    """What follows the last value: nothing, or what was raised."""
+    """The end of the values, with the exception that was raised, if any."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -25,7 +25,7 @@ class _End:
 def ahead(values: Iterable[T], depth: int) -> Generator[T]:
     """Yield the values of an iterator while a thread computes the next ones.
 
-    At most ``depth`` values wait, and one is being computed. What the iterator raises is raised
+    At most ``depth`` values wait, and one is being computed. An exception of the iterator is raised
     here, after the values before it. Closing the generator ends the thread.
 
     Parameters
@@ -65,7 +65,7 @@ def _fill(values: Iterable[T], waiting: queue.Queue[T | _End], stopped: threadin
 
 
 def _put(value: T | _End, waiting: queue.Queue[T | _End], stopped: threading.Event) -> bool:
-    """Wait for room; False if nobody reads any more."""
+    """Wait for room in the queue and put a value; return False if nobody reads any more."""
     while not stopped.is_set():
         try:
             waiting.put(value, timeout=PATIENCE)

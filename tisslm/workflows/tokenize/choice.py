@@ -1,4 +1,4 @@
-"""Which tokenizer a command means: a file, a folder that has one, or a registered name."""
+"""Resolving the option ``--tokenizer``: a file, a folder with a tokenizer, or a registered name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def choose_tokenizer(
     registry: Registry,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, Tokenizer]:
-    """Return the registered name and the tokenizer that ``--tokenizer`` means.
+    """Return the tokenizer that ``--tokenizer`` stands for, and its registered name.
 
     Parameters
     ----------
@@ -42,13 +42,13 @@ def choose_tokenizer(
         A ``tokenizer.json``, a folder with one or with a ``tokenizer_state.json`` (token shards, a
         checkpoint), or a registered name.
     chosen : mapping of str to object
-        Options of a tokenizer by name.
+        Options of a tokenizer that is chosen by name.
     paths : sequence of Path
-        What a tokenizer that learns from text reads; read once more after that.
+        The texts on which a tokenizer is trained, if it has to be; they are read again later.
     options : ReadOptions
     registry : Registry
     progress : callable
-        Called with each part of text that is read.
+        Called with each part of the text while it is read.
 
     Raises
     ------
@@ -81,12 +81,12 @@ def choose_tokenizer(
 
 
 def load_tokenizer(path: Path, registry: Registry) -> tuple[str, Tokenizer]:
-    """Return the registered name and the tokenizer of a file, or of a folder that has one.
+    """Return registered name and tokenizer of a file, or of a folder that has one.
 
     Raises
     ------
     DataError
-        If there is none.
+        If there is none, or it cannot be used.
     """
     if not path.is_dir():
         return "bpe", BpeTokenizer(path=path)

@@ -1,10 +1,10 @@
-"""A folder of token shards that is written aside and appears when it is complete.
+"""A folder of token shards that is written under another name and renamed when complete.
 
-Everything goes to ``.tmp-shards-NAME-<pid>`` beside it. When all is on disk, ``shards.json``
-follows, and then the folder gets its name: an interrupted run leaves nothing that looks whole, and
-what it may have left aside is removed by the next.
+Everything is written to ``.tmp-shards-NAME-<pid>`` beside it. When all is on disk, ``shards.json``
+follows, and then the folder gets its name: an interrupted run leaves nothing that looks complete,
+and its leftovers are removed by the next run.
 
-The content of the files is written by ``split_writer`` and described in
+The files are written in ``split_writer``; their format is described in
 ``tisslm.datasets.shard_format``.
 """
 
@@ -44,12 +44,12 @@ TEMPORARY = ".tmp-shards-"
 
 @final
 class ShardFolder:
-    """Write a folder of token shards; a context manager.
+    """A folder of token shards that is being written; a context manager.
 
     Parameters
     ----------
     path : Path
-        Must not exist, or be an empty folder.
+        Where the folder will be; nothing but an empty folder may be there.
     tokenizer : Tokenizer
     name : str
         The tokenizer's registered name.
@@ -59,9 +59,9 @@ class ShardFolder:
     Raises
     ------
     ConfigError
-        If there is something at ``path``, or ``shard_tokens`` is out of bounds.
+        If ``path`` is taken, or ``shard_tokens`` is out of bounds.
     DataError
-        If the folder cannot be made.
+        If the folder cannot be created.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ShardFolder:
             raise self._failed(error) from error
 
     def split(self, name: str) -> SplitWriter:
-        """Return the writer of a split, made when it is first asked for."""
+        """Return the writer of a split, created at the first call."""
         if name not in self._splits:
             size = self._tokenizer.vocab_size
             self._splits[name] = SplitWriter(
@@ -115,7 +115,7 @@ class ShardFolder:
         Parameters
         ----------
         sources : iterable of Path
-            The files that were read, for the manifest.
+            The files that were read, to be named in the manifest.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class ShardFolder:
         )
 
     def _write_tokenizer(self) -> None:
-        """Write byte pairs as other libraries read them, other tokenizers as name and state."""
+        """Write a byte-pair tokenizer as tokenizer.json, any other as its name and state."""
         state = self._tokenizer.state()
         if self._name == "bpe":
             write_json(self._temporary / BPE_FILE, state["tokenizer"])
@@ -168,12 +168,12 @@ class ShardFolder:
 
 
 def check_new(path: Path) -> None:
-    """Refuse a path at which there is something, unless it is an empty folder.
+    """Raise an error if a path is taken by anything but an empty folder.
 
     Raises
     ------
     ConfigError
-        If there is.
+        If the path is taken.
     """
     if path.is_dir() and not any(path.iterdir()):
         return
@@ -192,7 +192,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_litter(parent: Path, name: str) -> None:
-    """Remove what runs for the same folder left aside, if their process is no more."""
+    """Remove what dead processes that wrote the same folder have left."""
     pattern = re.compile(re.escape(f"{TEMPORARY}{name}-") + r"(\d+)")
     for path in parent.iterdir():
         found = pattern.fullmatch(path.name)

@@ -1,6 +1,6 @@
-"""The text of sources in parts of bounded size, whatever the size of a document.
+"""Reading the text of sources in parts of bounded size, however long a document is.
 
-Formats are known to ``tisslm.datasets.sources``; encoding is done in ``pipeline``.
+Formats are defined in ``tisslm.datasets.sources``; parts are encoded in ``pipeline``.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Part:
     learn : bool
         Whether its tokens may be targets.
     ends_piece : bool
-        Whether what follows is encoded apart from it.
+        Whether the text after it is encoded separately.
     ends : bool
         Whether the document ends with it.
     where : str
-        What messages call it.
+        The name of its place in messages.
     """
 
     text: str
@@ -95,8 +95,8 @@ def _format_parts(path: Path, found: Format, options: ReadOptions) -> Iterator[P
 def text_parts(path: Path, options: ReadOptions) -> Iterator[Part]:
     """Yield the documents of a text file in parts as they are read.
 
-    They are those that ``text_documents`` yields whole: one, or what stands between separators
-    and is not empty.
+    They are the documents that ``text_documents`` yields whole: one, or the non-empty texts between
+    separators.
     """
     separator, found, begun, line = options.document_separator, False, False, 1
     try:
@@ -121,7 +121,7 @@ def text_parts(path: Path, options: ReadOptions) -> Iterator[Part]:
 
 
 def separated(blocks: Iterable[str], separator: str) -> Iterator[tuple[str, bool]]:
-    """Yield text, and whether a separator or the end follows; separators are left out."""
+    """Yield pieces of text, each with a flag: True if a separator or the end follows it."""
     if not separator:
         for block in blocks:
             yield block, False
@@ -143,10 +143,10 @@ def separated(blocks: Iterable[str], separator: str) -> Iterator[tuple[str, bool
 
 
 def cut_parts(parts: Iterable[Part], find_cut: FindCut) -> Iterator[Part]:
-    """Yield the same text in pieces that are encoded alone.
+    """Yield the same text in pieces that can be encoded one by one.
 
-    Pieces end where a part asks for it, and at places that are safe; so their ids, one after
-    another, are those of the whole.
+    A piece ends where a part asks for it, and at places where cutting does not change the ids; so
+    the ids of the pieces, joined, are those of the whole.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def cut_parts(parts: Iterable[Part], find_cut: FindCut) -> Iterator[Part]:
 
 
 def _next_cut(text: str, start: int, n_held: int, find_cut: FindCut) -> int:
-    """Return where the piece that is being made ends within a part, -1 if it goes on."""
+    """Return where the current piece ends within a part, -1 if it goes on."""
     least = start + max(PIECE - n_held, 1)
     if least >= len(text):
         return -1

@@ -1,10 +1,10 @@
-"""Text in, token shards out: reading, encoding and writing at the same time, in bounded memory.
+"""From text to token shards: reading, encoding and writing at the same time, in bounded memory.
 
 One thread reads and cuts the text, one encodes it (the tokenizers library then uses all cores, and
-holds no interpreter lock), and the caller's writes. A few batches wait between them, so memory does
-not grow with the text or with a document.
+holds no interpreter lock), and the caller's thread writes. A few batches wait between them, so
+memory does not grow with the text or with a document.
 
-Files and their names are chosen by ``folder``; ``tokenizers.cuts`` knows where text may be cut.
+Files are named in ``folder``; where text may be cut is decided in ``tokenizers.cuts``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Tokenized", "encode_parts", "n_bytes", "tokenize"]
 
 #: Characters that are encoded together; more would only take more memory.
 BATCH = 2**20
-#: Batches that wait, of text and of ids.
+#: Largest number of waiting batches, of text and of ids.
 DEPTH = 2
 
 Encoded = list[tuple[Part, NDArray[Any]]]
@@ -40,16 +40,16 @@ Encoded = list[tuple[Part, NDArray[Any]]]
 
 @dataclass
 class Tokenized:
-    """How far tokenizing has come.
+    """The progress of tokenizing.
 
     Attributes
     ----------
     documents, tokens : int
-        Written so far.
+        Numbers written so far.
     text_bytes : int
-        Bytes of the text in UTF-8.
+        Bytes of the text read so far, in UTF-8.
     seconds : float
-        Since the start.
+        Time since the start.
     """
 
     documents: int = 0
@@ -59,7 +59,7 @@ class Tokenized:
 
     @property
     def rate(self) -> float:
-        """Millions of bytes of text a second."""
+        """Millions of bytes of text per second."""
         return self.text_bytes / 1e6 / max(self.seconds, 1e-9)
 
 
@@ -74,7 +74,7 @@ def tokenize(
 ) -> Tokenized:
     """Encode the documents of files and folders, and write them to a folder of shards.
 
-    Each document is ended by the tokenizer's end of text, where it has one. Documents without a
+    Each document ends with the end-of-text token, if the tokenizer has one. Documents without a
     token are left out.
 
     Parameters
@@ -82,13 +82,13 @@ def tokenize(
     paths : sequence of Path
     tokenizer : Tokenizer
     folder : ShardFolder
-        Entered, and not yet finished.
+        A folder that was entered, and is not finished.
     options : ReadOptions
     valid_fraction : float
-        Share of the documents that go to the split ``valid``: the same ones that a run on the text
+        The share of the documents that go to the split ``valid``: those that a run on the text
         would hold out.
     progress : callable
-        Called now and then with how far it has come.
+        Called from time to time with the progress.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def tokenize(
 
 
 def encode_parts(parts: Iterable[Part], tokenizer: Tokenizer) -> Generator[Encoded]:
-    """Yield pieces with their ids, many at a time; reading and encoding have a thread each.
+    """Yield pieces with their ids; reading and encoding have a thread each, and work in batches.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _encoded(batches: Any, tokenizer: Tokenizer) -> Iterator[Encoded]:
 
 
 def _encode_one(part: Part, tokenizer: Tokenizer) -> NDArray[Any]:
-    """Encode a piece by itself, to say where it is if it is refused."""
+    """Encode a single piece, so that an error says where it is."""
     try:
         return tokenizer.encode_array(part.text)
     except DataError as error:
@@ -161,7 +161,7 @@ def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 
 class _Documents:
-    """Pieces become documents, each in its split."""
+    """Assembles encoded pieces to documents, and writes each to its split."""
 
     def __init__(
         self, folder: ShardFolder, end_of_text: int | None, fraction: float, done: Tokenized
@@ -172,7 +172,7 @@ class _Documents:
         self.has_valid = False
 
     def add(self, part: Part, ids: NDArray[Any]) -> None:
-        """Append a piece, and end the document if it is the last."""
+        """Append a piece; end the document if the piece is its last."""
         self._done.text_bytes += n_bytes(part.text)
         self._write(ids, part)
         if not part.ends:
@@ -198,5 +198,5 @@ class _Documents:
 
 
 def n_bytes(text: str) -> int:
-    """Return how many bytes a text has in UTF-8."""
+    """Return the length of a text in UTF-8 bytes."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -1,6 +1,6 @@
-"""One split of token shards, written as its tokens come: ids, document offsets, learn mask.
+"""Writing one split of token shards as its tokens come: ids, document offsets, learn mask.
 
-The folder, its manifest, and making it durable are the business of ``folder``.
+The folder is completed, with its manifest, in ``folder``.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ KEPT = 2**16  # offsets, and tokens of the mask, that are collected
 
 @final
 class SplitWriter:
-    """Write one split; memory does not grow with it.
+    """A writer of one split, whose memory does not grow with the split.
 
     Parameters
     ----------
     folder : Path
     name : str
-        What the names of the files begin with.
+        The prefix of the file names.
     dtype : numpy.dtype
         The type of the ids in the files.
     vocab_size : int
@@ -58,13 +58,13 @@ class SplitWriter:
         self.documents = 0
 
     def add(self, ids: NDArray[Any], learn: bool) -> None:
-        """Append the next tokens of the document that is being written.
+        """Append tokens to the current document.
 
         Parameters
         ----------
         ids : integer array of shape (n,)
         learn : bool
-            Whether they may be targets.
+            Whether the tokens may be targets.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class SplitWriter:
         self.tokens += len(ids)
 
     def end_document(self) -> int:
-        """End the document and return how many tokens it has; one without any is none."""
+        """End the current document and return its number of tokens; an empty one is not counted."""
         length = self.tokens - self._document_start
         if length:
             self._document_start = self.tokens
@@ -95,7 +95,7 @@ class SplitWriter:
         return length
 
     def finish(self) -> SplitRecord:
-        """Complete the files and return what the manifest says of them."""
+        """Complete the files and return their record for the manifest."""
         self._end_file()
         self._index.finish()
         masked = self._mask.finish()
@@ -111,13 +111,13 @@ class SplitWriter:
         )
 
     def close(self) -> None:
-        """Close the files as they are; for a run that failed."""
+        """Close the files without completing them, after an error."""
         for file in (self._file, self._index.file, self._mask.file):
             if file is not None:
                 file.close()
 
     def _write(self, ids: NDArray[Any]) -> None:
-        """Write ids into as many files as they need."""
+        """Write ids, starting new files as needed."""
         while len(ids):
             if self._file is None or self._in_file == self._shard_tokens:
                 self._end_file()
@@ -135,7 +135,7 @@ class SplitWriter:
         self._in_file = 0
 
     def _end_file(self) -> None:
-        """Write the number of ids, which is known now, into the header."""
+        """Write the final number of ids into the header, and close the file."""
         if self._file is not None:
             self._file.seek(0)
             self._file.write(header(self._dtype.name, self._in_file))
@@ -144,7 +144,7 @@ class SplitWriter:
 
 
 class _OffsetFile:
-    """The index: the offset of each document's end, after a 0."""
+    """The file of document offsets: 0, then the end of each document."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -165,7 +165,7 @@ class _OffsetFile:
         self._offsets.clear()
 
     def finish(self) -> None:
-        """Write the rest, and the number of offsets, which is known now."""
+        """Write the remaining offsets, and their number."""
         self._flush()
         self.file.seek(0)
         self.file.write(index_header(self._written))
@@ -173,7 +173,7 @@ class _OffsetFile:
 
 
 class _MaskFile:
-    """A bit for each token; the file is made when the first token is no target."""
+    """The file with one bit per token; created when the first token is no target."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -197,7 +197,7 @@ class _MaskFile:
             self._flush()
 
     def _begin(self) -> None:
-        """Write ones for all tokens so far; those of the last byte wait."""
+        """Write ones for all tokens so far, except for the bits of an incomplete byte."""
         self.file = self.path.open("xb", buffering=BUFFER)
         whole, rest = divmod(self._tokens, 8)
         for start in range(0, whole, BUFFER):
@@ -212,7 +212,7 @@ class _MaskFile:
         self._pending, self._n_pending = [bits[cut:]], len(bits) - cut
 
     def finish(self) -> int:
-        """Write the rest and return how many tokens are no targets."""
+        """Write the last byte and return how many tokens are no targets."""
         if self.file is not None:
             self._flush(last=True)
             self.file.close()

@@ -1,9 +1,8 @@
-"""Train a byte-pair tokenizer on files of any size.
+"""Training a byte-pair tokenizer on files of any size.
 
-The trainer of the tokenizers library counts words, and keeps one count for each distinct one; the
-text goes by in pieces that are cut where it would split them anyway.
-
-The tokenizer itself is in ``tisslm.tokenizers``.
+The trainer of the tokenizers library keeps one count for each distinct word; it gets the text in
+pieces that are cut where it would split words anyway. The tokenizer itself is in
+``tisslm.tokenizers``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from tisslm.workflows.tokenize.parts import cut_parts, read_parts
 
 __all__ = ["text_pieces", "train_bpe"]
 
-#: Pieces that wait for the trainer.
+#: Largest number of pieces that wait for the trainer.
 DEPTH = 256
 
 
@@ -40,12 +39,12 @@ def train_bpe(
     ----------
     paths : sequence of Path
     vocab_size : int
-        Number of ids wanted, with the 256 bytes and the special tokens.
+        Number of ids wanted, including the 256 bytes and the special tokens.
     options : ReadOptions
     min_frequency : int
-        A pair seen fewer times is not merged.
+        Pairs that occur less often are not merged.
     special_tokens : sequence of str
-        Tokens with the first ids. The first of the usual names among them ends documents.
+        Tokens that get the first ids. The first among them with a usual name ends documents.
     progress : callable
         Called with each piece of text that the trainer takes.
 
@@ -74,7 +73,7 @@ def train_bpe(
 
 
 def text_pieces(paths: Iterable[Path], options: ReadOptions) -> Iterator[str]:
-    """Yield all text in pieces that GPT-2's splitting cuts anyway."""
+    """Yield all text in pieces, cut only where GPT-2's pre-tokenization splits it."""
     find_cut = partial(first_match, AFTER_ANY)
     for part in cut_parts(read_parts(paths, options), find_cut):
         yield part.text

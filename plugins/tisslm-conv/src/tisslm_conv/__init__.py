@@ -1,4 +1,4 @@
-"""The plugin's hook module: it names the family, and imports nothing heavy."""
+"""The hook module of the plugin: it names the model family, and imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ __all__ = ["ConvConfig"]
 
 @dataclass(frozen=True)
 class ConvConfig:
-    """The shape of a model.
+    """The configuration of a causal convolution model.
 
     Parameters
     ----------
@@ -32,5 +32,5 @@ class ConvConfig:
                 raise ConfigError(f"model.{field.name}: expected an integer >= 1, got {value!r}")
 
     def values(self) -> dict[str, Any]:
-        """Return every setting as plain JSON values."""
+        """Return all settings as plain JSON values."""
         return asdict(self)

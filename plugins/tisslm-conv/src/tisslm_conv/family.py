@@ -1,4 +1,4 @@
-"""The family ``causal_conv``: settings, parameters, and how a model is built."""
+"""The model family ``causal_conv``: configuration, parameters, and building a model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["CausalConv"]
 
 @final
 class CausalConv(ModelFamily):
-    """Token embeddings, dilated causal convolutions, and the embeddings as output matrix."""
+    """Token embeddings, dilated causal convolutions, and the embeddings again as output matrix."""
 
     def configure(self, /, **values: Any) -> ConvConfig:
-        """Return the shape that the keys of ``[model]`` describe."""
+        """Return the configuration for the keys of ``[model]``."""
         known = [field.name for field in fields(ConvConfig)]
         for key in values:
             if key not in known:
@@ -31,7 +31,7 @@ class CausalConv(ModelFamily):
         return ConvConfig(**values)
 
     def parameters(self, config: ConvConfig) -> Iterator[ParameterSpec]:
-        """Name every parameter: matrices decay, biases do not."""
+        """Yield the specification of every parameter; weight decay applies to matrices."""
         channels = config.n_embd
         yield ParameterSpec("embedding.weight", (config.vocab_size, channels))
         for i in range(config.n_layer):
@@ -47,7 +47,7 @@ class CausalConv(ModelFamily):
         dtype: str = "float32",
         parameters: Parameters | None = None,
     ) -> ConvModel:
-        """Return a model, on given parameters or on new ones with first values."""
+        """Return a model, on the given parameters or on new ones with initial values."""
         if parameters is not None:
             return ConvModel(config, seed, parameters)
         made = ConvModel(config, seed, Parameters(self.parameters(config), dtype))
@@ -55,5 +55,5 @@ class CausalConv(ModelFamily):
         return made
 
     def with_layers(self, config: ConvConfig, n_layer: int) -> ConvConfig:
-        """Return the shape with another number of layers."""
+        """Return the configuration with another number of layers."""
         return replace(config, n_layer=n_layer)

@@ -1,4 +1,4 @@
-"""The model: forward and backward by hand, in NumPy."""
+"""The causal convolution model, with a hand-written forward and backward in NumPy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 class Cache(NamedTuple):
-    """What backward needs: which forward it was, the tokens, and each layer's input and output."""
+    """What backward needs: the number of the forward, the tokens, each layer's input and output."""
 
     number: int
     tokens: Array
@@ -41,9 +41,9 @@ class ConvModel(Model):
     ----------
     config : ConvConfig
     seed : int
-        Of the first values.
+        Seed of the initial values.
     parameters : Parameters
-        Those that the family names.
+        The parameters that the family specifies.
 
     References
     ----------
@@ -61,7 +61,7 @@ class ConvModel(Model):
 
     @property
     def vocab_size(self) -> int:
-        """V: the number of token ids."""
+        """V, the number of token ids."""
         return self.config.vocab_size
 
     @property
@@ -71,11 +71,11 @@ class ConvModel(Model):
 
     @property
     def layer_names(self) -> list[str]:
-        """Name the layers as their parameters are named."""
+        """The names of the layers, which are those of their parameters."""
         return [f"layers.{i}" for i in range(self.config.n_layer)]
 
     def flops_per_token(self, time: int) -> int:
-        """Count 6 operations for each parameter, forward and backward."""
+        """Count 6 operations per parameter, for forward and backward."""
         return 6 * self.parameters.count
 
     def plan(
@@ -86,7 +86,7 @@ class ConvModel(Model):
         precision: str | None = None,
         activation_checkpointing: str | None = None,
     ) -> dict[str, int]:
-        """Return the bytes of what a pass keeps: each layer's input and output, and the logits."""
+        """Return the bytes that a pass keeps: each layer's input and output, and the logits."""
         item = self.parameters.dtype.itemsize
         rows = batch * time
         kept = {
@@ -203,7 +203,7 @@ def _rows(a_BTW: Array) -> Array:
 
 
 def _later(h_BTC: Array, distance: int) -> Array:
-    """Return what stood ``distance`` tokens before, zeros at the beginning."""
+    """Return the stream shifted by ``distance`` tokens, with zeros at the beginning."""
     moved = np.zeros_like(h_BTC)
     moved[:, distance:] = h_BTC[:, :-distance]
     return moved

@@ -1,4 +1,4 @@
-"""Extras for TissLM: the hooks that name them. The parts are in ``wsd.py`` and ``z_loss.py``."""
+"""The hook module of the extras plugin. Its parts are in ``wsd.py`` and ``z_loss.py``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The learning rate that rises, stays, and falls only at the end of the run.
-
-What does not live here: falls that begin after the rise (``tisslm.optim.schedulers``).
-"""
+"""WSD (warm-up, stable, decay): a learning rate that falls only at the end of the run."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ SHAPES: Mapping[str, Callable[[float], float]] = MappingProxyType(
 
 @final
 class WSD(Scheduler):
-    """Raise the learning rate in a line, keep it, and lower it in the last updates.
+    """Raise the learning rate linearly, keep it, and lower it in the last updates.
 
     With W = ``warmup_steps``, D = ``decay_steps`` and S = ``max_steps - D``:
     ``lr_at(s) = base_lr (s + 1) / (W + 1)`` for s < W; ``base_lr`` until S; from there

@@ -1,7 +1,4 @@
-"""Cross-entropy with a penalty on the logarithm of the softmax normalizer.
-
-What does not live here: the sums over the vocabulary (``tisslm.ops``).
-"""
+"""Cross-entropy with a penalty on the logarithm of the softmax normalizer."""
 
 from __future__ import annotations
 
@@ -96,7 +93,7 @@ class ZLoss(Loss):
 
 
 def _check(logits_NV: NDArray[Any], targets_N: NDArray[Any], weights_N: NDArray[Any]) -> None:
-    """Refuse what the kernels cannot read."""
+    """Raise an error for arrays that the kernels cannot read."""
     rows, dtype = logits_NV.shape[:1], logits_NV.dtype
     fits = (
         logits_NV.ndim == 2

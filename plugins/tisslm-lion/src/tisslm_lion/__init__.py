@@ -1,4 +1,4 @@
-"""Lion for TissLM: the hook that names it. The optimizer is in ``lion.py``."""
+"""The hook module of the Lion plugin. The optimizer is in ``lion.py``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Lion: step by the sign of an interpolation between momentum and gradient.
-
-What does not live here: clipping and schedules, which the Trainer and schedulers do.
-"""
+"""Lion: update by the sign of an interpolation between momentum and gradient."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ lion_update = ops.register(
 
 @final
 class Lion(Optimizer):
-    """Move every element by the learning rate, by the sign of momentum mixed with gradient.
+    """Change every element by the learning rate, by the sign of momentum mixed with gradient.
 
     ``c = beta1 m + (1 - beta1) g``; ``p = p - lr (sign(c) + weight_decay p)``;
     ``m = beta2 m + (1 - beta2) g``.
@@ -76,7 +73,7 @@ class Lion(Optimizer):
         self._slots = Slots(parameters, "momentum")
 
     def update(self, grad_scale: float) -> None:
-        """Apply one update, group by group of the flat arenas."""
+        """Make one update, group by group of the flat arenas."""
         data_P, grad_P = self.parameters.data, self.parameters.grad
         for group in self.parameters.groups:
             part = group.slice

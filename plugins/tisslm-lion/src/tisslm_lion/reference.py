@@ -1,7 +1,4 @@
-"""The NumPy twin of Lion's kernel: the formula, and what runs for float64.
-
-What does not live here: groups of parameters and options (``lion``).
-"""
+"""The NumPy twin of Lion's kernel, which also runs for float64."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Names and values that MLflow takes, made of ours.
-
-What does not live here: the client (``sink``).
-"""
+"""Turning names of metrics and settings into names and values that MLflow accepts."""
 
 from __future__ import annotations
 
@@ -12,19 +9,19 @@ from collections.abc import Iterator, Mapping
 
 __all__ = ["key", "settings"]
 
-#: What MLflow refuses within a name, and how long one may be.
+#: Characters that MLflow refuses in a name, and the greatest length of a name.
 REFUSED = re.compile(r"[^\w\-. :/]|[\t\n\r\f\v]")
 LONGEST = 250
 
-#: How long the value of a setting may be in the oldest servers.
+#: The greatest length of a setting's value on the oldest servers.
 LONGEST_VALUE = 500
 
 
 def key(name: str) -> str:
-    """Return a name that MLflow takes: the same where it may be, else one that nothing else gets.
+    """Return a name that MLflow accepts: unchanged if possible, else changed to a unique one.
 
-    What is refused becomes ``_``, and the name ends in a checksum of the original, so that two
-    names stay two.
+    Characters that MLflow refuses become ``_``, and a checksum of the original is appended, so that
+    two names stay distinct.
     """
     parts = [re.sub(r"^\.{1,2}$|^$", "_", part) for part in REFUSED.sub("_", name).split("/")]
     clean = "/".join(parts)
@@ -34,7 +31,7 @@ def key(name: str) -> str:
 
 
 def settings(config: Mapping[str, object]) -> dict[str, str]:
-    """Return nested settings as flat texts: ``{"training.seed": "1"}``; long ones are cut."""
+    """Return nested settings as flat texts, ``{"training.seed": "1"}``; long ones are cut."""
     return {key(name): _text(value) for name, value in _flat(config, "")}
 
 

@@ -1,7 +1,4 @@
-"""Which MLflow run a run directory belongs to, as a small file in it.
-
-What does not live here: MLflow itself (``sink``).
-"""
+"""The file in a run directory that names its MLflow run, by which a resumed run finds it."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ __all__ = ["NAME", "read", "write"]
 
 NAME = "mlflow.json"
 
-#: More than such a file ever has; a larger one is not read.
+#: The most bytes of such a file; a larger one is not read.
 LARGEST = 65536
 
 
 def read(directory: Path, tracking_uri: str) -> str | None:
-    """Return the id of the run of a directory, None if it has none on this server.
+    """Return the id of a directory's MLflow run, None if it has none on this server.
 
     Raises
     ------
     ConfigError
-        If the file is there and cannot be understood.
+        If the file exists and cannot be read.
     """
     path = directory / NAME
     try:
@@ -47,7 +44,7 @@ def read(directory: Path, tracking_uri: str) -> str | None:
 
 
 def write(directory: Path, tracking_uri: str, run_id: str) -> None:
-    """Remember the run of a directory; the file is there whole or not at all."""
+    """Write the id of a directory's MLflow run, atomically."""
     path = directory / NAME
     temporary = directory / f".{NAME}.tmp"
     record = {"tracking_uri": tracking_uri, "run_id": run_id}

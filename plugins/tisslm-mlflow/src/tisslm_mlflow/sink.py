@@ -1,7 +1,6 @@
-"""The sink ``mlflow``: a run of an MLflow server, or of a store of files in the run directory.
+"""The sink ``mlflow``: a run on an MLflow server, or in a file store in the run directory.
 
-What does not live here: names that MLflow takes (``names``), and the file by which a resumed run
-finds its MLflow run (``run_file``).
+Names are adapted in ``names``; a resumed run finds its MLflow run by ``run_file``.
 
 References
 ----------
@@ -27,20 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = ["MlflowSink"]
 
-#: What a server takes in one request.
+#: The most metrics that a server accepts in one request.
 MOST_METRICS, MOST_SETTINGS = 1000, 100
 
 
 @final
 class MlflowSink(Sink):
-    """Write numbers as metrics of an MLflow run, its settings as parameters.
+    """Write numbers as metrics of an MLflow run, and the settings as its parameters.
 
     MLflow has no histograms and no texts with a step, so these are artifacts: one file of all
     histograms a step, ``histograms/step-00000100.json``, in the form of ``metrics.jsonl``, and
     ``sample/1/step-00000100.txt``. Every call waits for the server; MLflow's own settings
     (``MLFLOW_HTTP_REQUEST_TIMEOUT``, ``MLFLOW_HTTP_REQUEST_MAX_RETRIES``) say how long.
 
-    A resumed run goes on with the MLflow run that ``mlflow.json`` in its directory names. MLflow
+    A resumed run continues the MLflow run that ``mlflow.json`` in its directory names. MLflow
     cannot delete values, so steps that were made again have two, of which the later one counts.
 
     Parameters
@@ -50,7 +49,7 @@ class MlflowSink(Sink):
         environment variable ``MLFLOW_TRACKING_URI``, and without that files in ``mlruns`` of the
         run directory.
     experiment : str, default "tisslm"
-        Made if it is not there.
+        The experiment, created if it does not exist.
     tags : mapping of str to str, optional
     """
 
@@ -84,12 +83,12 @@ class MlflowSink(Sink):
         self._outer: BaseException | None = None
 
     def open(self, run: RunInfo) -> None:
-        """Find the MLflow run of a resumed run, or begin one.
+        """Continue the MLflow run of a resumed run, or begin one.
 
         Raises
         ------
         ConfigError
-            If the server does not answer as it should, or the run to go on with is gone.
+            If the server does not answer properly, or the run to continue is gone.
         """
         self.close()
         self._outer = sys.exc_info()[1]
@@ -116,7 +115,7 @@ class MlflowSink(Sink):
         Raises
         ------
         DataError
-            If a metric is of no kind that the sink takes, or the server does not take it.
+            If the sink does not accept the type of a metric, or the server refuses it.
         """
         from mlflow.entities import Metric
 
@@ -140,7 +139,7 @@ class MlflowSink(Sink):
             ) from error
 
     def close(self) -> None:
-        """End the MLflow run: as failed if an exception is on its way, as finished otherwise."""
+        """End the MLflow run: as failed if an exception is being raised, else as finished."""
         client, self._client = self._client, None
         if client is None:
             return
@@ -163,7 +162,7 @@ class MlflowSink(Sink):
         return self._client
 
     def _begin(self, client: MlflowClient, run: RunInfo) -> str:
-        """Make a run with its settings and tags, and the experiment if it is not there."""
+        """Create a run with its settings and tags, and the experiment if it does not exist."""
         from mlflow.entities import Param
 
         found = client.get_experiment_by_name(self._experiment)
@@ -179,7 +178,7 @@ class MlflowSink(Sink):
     def _write_histograms(
         self, client: MlflowClient, step: int, histograms: Mapping[str, Histogram]
     ) -> None:
-        """Write the histograms of a step to one file, with those that it had before."""
+        """Write the histograms of a step to one file, keeping those that it had before."""
         last, known = self._histograms
         record: dict[str, object] = dict(known) if last == step else {"step": step}
         for name, value in histograms.items():
@@ -194,7 +193,7 @@ class MlflowSink(Sink):
 
 
 def _client(uri: str) -> MlflowClient:
-    """Return a client that tells nobody but the server of itself."""
+    """Return a client that contacts nobody but the server."""
     # MLflow reports its own use to its makers unless it is told not to; a user may ask for it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if uri.startswith("file:"):  # MLflow 3.17 and later want to be asked for files
@@ -214,7 +213,7 @@ def _go_on(client: MlflowClient, run_id: str) -> str:
 
 
 def _by_kind(metrics: Mapping[str, object]) -> dict[type, dict[str, Any]]:
-    """Sort metrics by what they are; numbers become floats."""
+    """Group metrics by type; numbers become floats."""
     found: dict[type, dict[str, Any]] = {float: {}, Histogram: {}, Text: {}}
     for name, value in metrics.items():
         if isinstance(value, Real):

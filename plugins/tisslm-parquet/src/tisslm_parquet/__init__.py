@@ -1,4 +1,4 @@
-"""The parquet dataset for TissLM: the hook that names it. The class is in ``dataset.py``."""
+"""The hook module of the parquet plugin. The dataset is in ``dataset.py``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Rows over the documents of parquet files: read once, kept as token ids.
+"""The dataset ``parquet``: documents of parquet files, read once and kept as token ids.
 
-What does not live here: reading (``reader``), and packing, which ``tisslm`` does.
+Files are read in ``reader``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ParquetDataset(PackedDataset):
     path : str, path-like, or sequence of them
         A file, a folder (all ``*.parquet`` below it), or a pattern such as ``data/*.parquet``.
     tokenizer : Tokenizer
-        Its end-of-text token, where it has one, ends each document.
+        The tokenizer; its end-of-text token, if it has one, ends each document.
     seq_len : int
         T, at least 1.
     column : str
@@ -44,9 +44,9 @@ class ParquetDataset(PackedDataset):
     mask_prompt : bool
         Whether prompts are read without being learned.
     bad_records : {"error", "skip"}
-        What becomes of rows that are null, empty or no UTF-8; skipped ones are counted.
+        What happens to rows that are null, empty or not UTF-8; skipped ones are counted.
     batch_rows : int
-        Rows that are decoded together: bounds the memory while files are read.
+        How many rows are decoded at a time, which bounds the memory while files are read.
     batch_size, seed : int, optional
         What iteration over the dataset uses; the Trainer fills them in when left out.
 
@@ -92,7 +92,7 @@ class ParquetDataset(PackedDataset):
         )
 
     def _read(self, column: str, batch_rows: int, where: str) -> Iterator[Document]:
-        """Yield the documents of all files; say at the end how many rows were bad."""
+        """Yield the documents of all files; warn at the end how many rows were bad."""
         found = False
         for file in self.files:
             for document in read_documents(file, column, self.bad, batch_rows=batch_rows):
@@ -124,7 +124,7 @@ class ParquetDataset(PackedDataset):
 
 
 def check_options(column: str, bad_records: str, batch_rows: int) -> None:
-    """Refuse options that nothing later would refuse by name."""
+    """Raise an error for options that nothing later would refuse by name."""
     if not isinstance(column, str) or not column:
         raise ConfigError(f"dataset parquet: column: expected a column's name, got {column!r}")
     if bad_records not in ("error", "skip"):

@@ -1,7 +1,4 @@
-"""Which files a path means: one, all of a folder, or those of a pattern; always in one order.
-
-What does not live here: reading them.
-"""
+"""Resolving paths to parquet files: a file, a folder or a pattern, always in the same order."""
 
 from __future__ import annotations
 
@@ -19,21 +16,21 @@ Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
 def find_files(paths: Paths) -> list[Path]:
-    """Return the parquet files that are meant, each once.
+    """Return the parquet files of paths, each once.
 
     Parameters
     ----------
     paths : str, path-like, or sequence of them
-        Each a file, a folder (all ``*.parquet`` in it and below it, in the order of their paths;
-        names that begin with a dot or an underscore are passed over), or a pattern with ``*``,
-        ``?``, ``[...]`` or ``**``.
+        Each is a file, a folder (all ``*.parquet`` below it, in the order of their paths; names
+        that begin with a dot or an underscore are skipped), or a pattern with ``*``, ``?``,
+        ``[...]`` or ``**``.
 
     Raises
     ------
     ConfigError
-        If it is none of these.
+        If ``paths`` is none of these.
     DataError
-        If a path is missing or stands for no parquet file.
+        If a path does not exist, or has no parquet file.
     """
     given = [paths] if isinstance(paths, str | PathLike) else paths
     if not isinstance(given, Sequence) or not given or not all(_is_path(path) for path in given):
@@ -79,5 +76,5 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _is_shown(name: str) -> bool:
-    """Whether a name is no hidden one, nor one of those that writers leave beside their data."""
+    """Return True unless a name is hidden, or one of those that writers leave beside their data."""
     return not name.startswith((".", "_"))

@@ -1,6 +1,6 @@
-"""Rows of a parquet file as documents, a few at a time.
+"""Reading the rows of a parquet file as documents, a few at a time.
 
-What does not live here: which files (``files``), tokens and rows of a fixed length (``dataset``).
+Files are found in ``files``; documents become rows of tokens in ``dataset``.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tisslm.errors import DataError
 
 __all__ = ["file_documents", "read_documents"]
 
-#: Bytes of a column that are read from the file together, instead of all of a row group.
+#: Bytes of a column that are read from the file at a time, instead of a whole row group.
 BUFFER = 2**20
 
-#: Rows that are decoded together where nobody says how many.
+#: The default number of rows that are decoded at a time.
 ROWS = 256
 
-#: Names of columns that are shown of a file with many.
+#: The most names of columns that a message shows.
 SHOWN = 20
 
 
 def file_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
-    """Yield the documents of a file for the commands that take texts; ``text_field`` is a column.
+    """Yield the documents of a file for commands that take texts; ``text_field`` is the column.
 
     Raises
     ------
@@ -51,9 +51,9 @@ def read_documents(
         The column of the text. A file without it may have the columns that ``record_pieces``
         knows: prompt and completion, messages, or instruction, input and output.
     bad : BadRecords
-        Where rows go that are null, empty or no UTF-8.
+        What happens to rows that are null, empty or not UTF-8.
     batch_rows : int
-        Rows that are decoded together.
+        How many rows are decoded at a time.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def open_file(path: Path) -> pq.ParquetFile:
 def read_batches(
     file: pq.ParquetFile, path: Path, group: int, columns: Sequence[str], batch_rows: int
 ) -> Iterator[Any]:
-    """Yield a row group's columns, a few rows at a time; errors say which group it is."""
+    """Yield columns of a row group, a few rows at a time; errors name the group."""
     batches = file.iter_batches(
         batch_size=batch_rows, row_groups=[group], columns=list(columns), use_threads=False
     )
@@ -121,7 +121,7 @@ def read_batches(
 
 
 def _value(batch: Any, name: str, i: int, where: str) -> Any:
-    """Return one value as Python has it: a str, None, or a list of messages."""
+    """Return one value as a Python object: a str, None, or a list of messages."""
     try:
         return batch.column(name)[i].as_py()
     except UnicodeDecodeError as error:
@@ -140,12 +140,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def find_columns(schema: pa.Schema, column: str, path: Path) -> list[str]:
-    """Return the columns to read, whose types fit.
+    """Return the columns to read, after checking their types.
 
     Raises
     ------
     DataError
-        If there are none, one comes twice, or has another type.
+        If there are none, or one occurs twice or has another type.
     """
     names = list(schema.names)
     choices = [[column], ["prompt", "completion"], ["messages"], ["instruction", "output"]]
@@ -172,9 +172,9 @@ def find_columns(schema: pa.Schema, column: str, path: Path) -> list[str]:
 
 
 def _is_text(found: pa.DataType) -> bool:
-    """Whether values are texts; a dictionary has each different one once.
+    """Return True if values are texts, which may be dictionary-encoded.
 
-    A column without a type is one of nulls, which are bad rows and no bad column.
+    A column without a type has only nulls, which are bad rows and no bad column.
     """
     if pa.types.is_dictionary(found):
         found = found.value_type
@@ -188,7 +188,7 @@ def _is_text(found: pa.DataType) -> bool:
 
 
 def _is_chat(found: pa.DataType) -> bool:
-    """Whether values are lists of messages with role and content."""
+    """Return True if values are lists of messages with role and content."""
     if not (pa.types.is_list(found) or pa.types.is_large_list(found)):
         return False
     item = found.value_type

@@ -1,4 +1,4 @@
-"""Prometheus for TissLM: the hook that names the sink. The class is in ``sink.py``."""
+"""The hook module of the Prometheus plugin. The sink is in ``sink.py``."""
 
 from __future__ import annotations
 

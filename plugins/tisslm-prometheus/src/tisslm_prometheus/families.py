@@ -1,10 +1,8 @@
-"""The latest metrics of a run as families of Prometheus, made when somebody scrapes.
+"""The latest metrics of a run as Prometheus metric families, built at each scrape.
 
-A name such as ``train/loss`` becomes the gauge ``tisslm_train_loss``. Where a name has a parameter
-or a place in it (``grad_norm/<parameter>``, ``activation/<place>/mean``), that is a label, so that
-one query shows all of them.
-
-What does not live here: the HTTP server (``sink``).
+A name such as ``train/loss`` becomes the gauge ``tisslm_train_loss``. If a name contains a
+parameter or a place (``grad_norm/<parameter>``, ``activation/<place>/mean``), that becomes a label,
+so that one query shows all of them.
 
 References
 ----------
@@ -27,32 +25,32 @@ from tisslm.errors import DataError
 
 __all__ = ["Families", "Series", "series"]
 
-#: What the second part of a name is, by the first: a parameter, or a place of the model.
+#: The meaning of a name's second part, by the first: a parameter, or a place of the model.
 BY = {family.group: family.by for family in FAMILIES}
 
-#: What a histogram is told by: bins that follow the data would be new series at every step.
+#: Quantiles that stand for a histogram: bins that depend on the data would be ever new series.
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
-#: Families that are no metrics.
+#: Names of families that are not metrics of the run.
 RESERVED = frozenset({"tisslm_step", "tisslm_run_info", "tisslm_max_steps", "tisslm_parameters"})
 
 
 class Series(NamedTuple):
-    """The family that a metric belongs to, and its labels there."""
+    """The metric family of a metric, and its labels."""
 
     family: str
     labels: tuple[tuple[str, str], ...]
 
 
 def series(name: str, *, statistic: bool = True) -> Series:
-    """Return where a metric goes.
+    """Return the metric family and the labels for the name of a metric.
 
     Parameters
     ----------
     name : str
     statistic : bool
-        Whether the last of three parts, such as "mean", belongs to the family.
+        Whether the last of three parts, such as "mean", is part of the family's name.
 
     Examples
     --------
@@ -73,12 +71,12 @@ def _identifier(name: str) -> str:
 
 
 def _utf8(text: str) -> str:
-    """Return a text that can be sent: half a character, as in odd paths, becomes its number."""
+    """Return a text that can be encoded: lone surrogates, as in odd paths, become their number."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def quantiles(histogram: Histogram) -> dict[float, float]:
-    """Return values below which the given shares lie, as if each bin were filled evenly."""
+    """Return the quantiles of a histogram, as if the values in each bin were spread evenly."""
     ends = np.concatenate([[0.0], np.cumsum(histogram.counts, dtype=np.float64)])
     if not ends[-1]:
         return {}
@@ -86,7 +84,7 @@ def quantiles(histogram: Histogram) -> dict[float, float]:
 
 
 class Families:
-    """What a scrape gets: the last value of every metric, and the step of each group.
+    """The data of a scrape: the last value of every metric, and the step of each group.
 
     Parameters
     ----------
@@ -100,12 +98,12 @@ class Families:
         self._steps: dict[str, int] = {}
 
     def update(self, step: int, metrics: Mapping[str, object]) -> None:
-        """Take the metrics of one step; a scrape sees all of them or none.
+        """Set the metrics of one step; a scrape sees all of them or none.
 
         Raises
         ------
         DataError
-            If a metric is of no kind that the sink takes.
+            If the sink does not accept the type of a metric.
         """
         found: dict[str, float | Histogram] = {}
         for name, value in metrics.items():
@@ -145,7 +143,7 @@ class Families:
             yield family
 
     def _of_metrics(self, values: Mapping[str, float | Histogram]) -> Iterator[Any]:
-        """Yield gauges and summaries; what would be two things of one name gets a number."""
+        """Yield gauges and summaries; a name that would be used twice gets a number."""
         families: dict[str, Any] = {}
         taken: set[Series] = set()
         for name, value in values.items():
@@ -163,12 +161,12 @@ class Families:
 
     @staticmethod
     def _is_other(family: str, kind: str, families: Mapping[str, Any]) -> bool:
-        """Tell whether a family is the run's own, or of another kind."""
+        """Return True if a family has the name of one of the run's own, or another kind."""
         return family in RESERVED or (family in families and families[family].type != kind)
 
 
 def _add(family: Any, labels: dict[str, str], value: float | Histogram) -> None:
-    """Add a gauge's value, or a summary of a histogram, to a family."""
+    """Add a value to a gauge, or a histogram to a summary."""
     if not isinstance(value, Histogram):
         family.add_sample(family.name, labels, value)
         return

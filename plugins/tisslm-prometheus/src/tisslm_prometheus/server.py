@@ -2,8 +2,6 @@
 
 The client library has one, too; this one asks no name server for the name of its address, and
 ends within a tenth of a second.
-
-What does not live here: what a scrape gets (``families``).
 """
 
 from __future__ import annotations
@@ -18,49 +16,49 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 __all__ = ["Server"]
 
-#: Seconds between two looks at whether the server is to end.
+#: Seconds between two checks whether the server should end.
 POLL = 0.1
 
 
 class _Handler(WSGIRequestHandler):
-    """One request; its line of a log is left out."""
+    """A handler of one request that writes no log."""
 
     #: Seconds that a client may be silent.
     timeout = 10
 
     def log_message(self, *args: Any) -> None:
-        """Write nothing: scrapes come every few seconds."""
+        """Write nothing, because scrapes come every few seconds."""
 
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):
-    """A thread for each request, none of which keeps the process."""
+    """A server with a thread for each request; no thread keeps the process alive."""
 
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Bind without looking up the address's name."""
+        """Bind without looking up the name of the address."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away."""
+        """Ignore clients that have disconnected."""
 
 
 class Server:
-    """Listen and answer until it is closed.
+    """An HTTP server that answers scrapes until it is closed.
 
     Parameters
     ----------
     host : str
     port : int
-        0 takes one that is free.
+        The port; 0 chooses a free one.
     registry : CollectorRegistry
 
     Raises
     ------
     OSError
-        If nothing can listen there.
+        If the address cannot be listened at.
     """
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
@@ -78,7 +76,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where it listens, such as ``127.0.0.1:9464``."""
+        """The address that it listens at, such as ``127.0.0.1:9464``."""
         host, port = self._server.server_address[:2]
         return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
 

@@ -1,6 +1,6 @@
-"""The sink ``prometheus``: the latest metrics over HTTP, while the run goes on.
+"""The sink ``prometheus``: the latest metrics over HTTP, while the run trains.
 
-What does not live here: what a scrape gets (``families``).
+Metric families are built in ``families``.
 
 References
 ----------
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PrometheusSink"]
 
-#: Where Prometheus may be told to look (``file_sd_configs``), in the run directory.
+#: The file in the run directory that Prometheus can read (``file_sd_configs``).
 TARGETS = "prometheus.json"
 
 
@@ -34,7 +34,7 @@ class PrometheusSink(Sink):
 
     ``train/loss`` is the gauge ``tisslm_train_loss{run="..."}``; ``grad_norm/<parameter>`` and
     ``activation/<place>/mean`` have the parameter and the place as a label; a histogram is a
-    summary with five quantiles. ``tisslm_step{group="train"}`` says of which step the values are.
+    summary with five quantiles. ``tisslm_step{group="train"}`` is the step of the values.
 
     The server is a thread that waits for scrapes; it ends with the run, and the values with it.
     While it is there, ``prometheus.json`` in the run directory has its address, in the form that
@@ -43,7 +43,7 @@ class PrometheusSink(Sink):
     Parameters
     ----------
     port : int, default 9464
-        0 takes one that is free.
+        The port; 0 chooses a free one.
     host : str, default "127.0.0.1"
         The address that the server listens at; "0.0.0.0" lets other machines scrape.
     """
@@ -67,7 +67,7 @@ class PrometheusSink(Sink):
 
     @property
     def address(self) -> str:
-        """Where the server listens, such as ``127.0.0.1:9464``; empty while it is closed."""
+        """The address that the server listens at, such as ``127.0.0.1:9464``; "" if closed."""
         return self._server.address if self._server is not None else ""
 
     def open(self, run: RunInfo) -> None:
@@ -108,12 +108,12 @@ class PrometheusSink(Sink):
             ) from None
 
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
-        """Replace what the next scrape gets.
+        """Set the metrics for the next scrape.
 
         Raises
         ------
         DataError
-            If a metric is of no kind that the sink takes.
+            If the sink does not accept the type of a metric.
         """
         if self._families is None:
             raise DataError("sink prometheus: it is not open; call open first")

@@ -1,4 +1,4 @@
-"""TensorBoard for TissLM: the hook that names the sink. The class is in ``sink.py``."""
+"""The hook module of the TensorBoard plugin. The sink is in ``sink.py``."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""TensorBoard's records: numbers, histograms and texts as protobuf events, and files of them.
+"""Numbers, histograms and texts as TensorBoard events (protobuf), and files of them.
 
 Numbers are float32, the form that every reader shows: TensorBoard's data server, the default, finds
 no points in series of float64. The file is written by the calling thread; ``EventFileWriter`` of
 TensorBoard has a thread of its own, and loads TensorFlow where that is installed.
-
-What does not live here: resuming, and where the files are (``sink``).
 """
 
 from __future__ import annotations
@@ -27,15 +25,15 @@ from tisslm.errors import DataError
 
 __all__ = ["EventFile", "file_name", "summary_value"]
 
-#: What marks a file as one of events, for TensorBoard and for ``file_name``.
+#: The part of a name that marks a file of events, for TensorBoard and for ``file_name``.
 PREFIX = "events.out.tfevents."
 
-#: The version from which a START event says what is to be forgotten.
+#: The version from which a START event makes TensorBoard drop later steps.
 VERSION = "brain.Event:2"
 
 
 def summary_value(name: str, value: object) -> Any:
-    """Return one metric as a ``Summary.Value``.
+    """Return a metric as a ``Summary.Value``.
 
     Parameters
     ----------
@@ -45,7 +43,7 @@ def summary_value(name: str, value: object) -> Any:
     Raises
     ------
     DataError
-        If it is of no such kind.
+        If the value has another type.
     """
     tag = _utf8(name)
     if isinstance(value, Histogram):
@@ -66,7 +64,7 @@ def summary_value(name: str, value: object) -> Any:
 
 
 def _text_metadata() -> Any:
-    """Say that a tensor belongs to the dashboard of texts."""
+    """Return the metadata that assigns a tensor to the dashboard of texts."""
     return summary_pb2.SummaryMetadata(
         plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name="text"),
         data_class=summary_pb2.DATA_CLASS_TENSOR,
@@ -74,10 +72,10 @@ def _text_metadata() -> Any:
 
 
 def _histogram(value: Histogram) -> Any:
-    """Return counts and edges without loss, the least edge as ``min``.
+    """Return the counts and edges of a histogram without loss, with the least edge as ``min``.
 
-    TensorBoard draws from ``min`` to ``max``, so where bins at the ends are empty these are the
-    edges of those that are not, and the least edge is the limit of one more empty bin.
+    TensorBoard draws from ``min`` to ``max``. If bins at the ends are empty, these are the edges of
+    the bins that are not, and the least edge is the limit of one more empty bin.
     """
     limits = np.asarray(value.edges, dtype=np.float64).tolist()
     counts = [float(count) for count in value.counts]
@@ -101,11 +99,11 @@ def _utf8(text: str) -> str:
 
 
 def file_name(folder: Path) -> str:
-    """Return a name that sorts after those of the event files that are there.
+    """Return a file name that sorts after those of the existing event files.
 
-    TensorBoard reads the files of a folder in the order of their names, which begin with the
-    second in which they were made; a run that is resumed within one second, on another host or
-    after a clock was set back must still come last.
+    TensorBoard reads the files of a folder in the order of their names, which begin with the second
+    in which they were created; the file of a run that is resumed within one second, on another host
+    or after a clock was set back must still come last.
     """
     seconds = [int(time.time())]
     for path in folder.glob(f"{PREFIX}*"):
@@ -116,13 +114,13 @@ def file_name(folder: Path) -> str:
 
 
 class EventFile:
-    """One file of events, open for writing.
+    """A file of events, open for writing.
 
     Parameters
     ----------
     path : Path
     first_step : int
-        What files that sort before say of this step and later ones is forgotten by the reader.
+        The reader drops events of this step and later ones from files that sort before this one.
     """
 
     def __init__(self, path: Path, first_step: int) -> None:
@@ -140,7 +138,7 @@ class EventFile:
             raise
 
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
-        """Append the metrics of one step as one event; it is with the system on return."""
+        """Append the metrics of a step as one event, and flush it to the system."""
         values = [summary_value(name, value) for name, value in metrics.items()]
         self._append(step=int(step), summary=summary_pb2.Summary(value=values))
         self._file.flush()

@@ -1,6 +1,6 @@
 """The sink ``tensorboard``: event files in the run directory.
 
-What does not live here: the form of the events (``events``).
+The format of the events is in ``events``.
 
 References
 ----------
@@ -58,12 +58,12 @@ class TensorBoardSink(Sink):
         self._file: EventFile | None = None
 
     def open(self, run: RunInfo) -> None:
-        """Begin a file; that of a new run begins with the configuration, as a text.
+        """Create a file; that of a new run begins with the configuration, as a text.
 
         Raises
         ------
         ConfigError
-            If it cannot be made.
+            If the file cannot be created.
         """
         from tisslm_tensorboard.events import EventFile, file_name
 
@@ -89,7 +89,7 @@ class TensorBoardSink(Sink):
         Raises
         ------
         DataError
-            If a metric is of no kind that the sink takes, or the file can no longer be written.
+            If the sink does not accept the type of a metric, or the file can no longer be written.
         """
         try:
             self._opened().write(step, metrics)
@@ -102,7 +102,7 @@ class TensorBoardSink(Sink):
         Raises
         ------
         DataError
-            If it can no longer be written.
+            If the file can no longer be written.
         """
         try:
             self._opened().sync()
@@ -110,7 +110,7 @@ class TensorBoardSink(Sink):
             raise self._write_error(error) from None
 
     def close(self) -> None:
-        """Close the file; nothing is left to be written."""
+        """Close the file, in which everything has been written."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # write has reported it
                 self._file.close()

@@ -1,4 +1,4 @@
-"""The tiktoken tokenizer for TissLM: the hook that names it. The class is in ``tokenizer.py``."""
+"""The hook module of the tiktoken plugin. The tokenizer is in ``tokenizer.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Where a text may be cut so that its parts, encoded alone, have the ids of the whole.
+r"""Where a text may be cut so that encoding its parts separately gives the ids of the whole.
 
 tiktoken first finds special tokens, then takes the rest apart by its pattern, and merges bytes
 within a piece only. So a place is safe if no special token and no piece goes across it, and no
@@ -6,8 +6,6 @@ piece before it looks beyond it; ``tisslm.tokenizers.cuts`` says why the express
 such places. The patterns of tiktoken match what those of the Hugging Face library do, where it
 comes to white space after a letter or digit. (``\s++$`` looks at the text's end, but only from
 white space.)
-
-What does not live here: the patterns themselves (``patterns``).
 """
 
 from __future__ import annotations
@@ -25,20 +23,20 @@ _PLACES = {"gpt2": AFTER_ANY, "cl100k_base": AFTER_WORD, "o200k_base": AFTER_WOR
 
 
 def find_cuts(pattern: str, special_tokens: Iterable[str]) -> re.Pattern[str] | None:
-    """Return an expression whose matches begin at safe places.
+    """Return a regular expression whose matches begin at safe places to cut.
 
     Parameters
     ----------
     pattern : str
-        What texts are taken apart by.
+        The regular expression that splits texts.
     special_tokens : iterable of str
-        Those that become their id within a text.
+        The special tokens that are recognized within a text.
 
     Returns
     -------
     re.Pattern or None
-        None where no safe place is known: a pattern of the user's own, or a special token with
-        white space in it.
+        None if no safe place is known, for a pattern of the user's own or a special token with
+        white space.
     """
     if any(re.search(r"\s", token) for token in special_tokens):
         return None

@@ -1,6 +1,6 @@
-"""Encodings that tiktoken knows by name, whose ranks it downloads once and keeps.
+"""Encodings that tiktoken knows by name, whose ranks it downloads once and caches.
 
-What does not live here: files of ranks that a user has.
+Files of ranks are read in ``ranks``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["NamedEncoding", "named_encoding"]
 
 
 class NamedEncoding(NamedTuple):
-    """What makes an encoding: ranks by token, pattern, and special tokens with their ids."""
+    """An encoding: ranks by token, pattern, and special tokens with their ids."""
 
     ranks: dict[bytes, int]
     pattern: str
@@ -21,20 +21,20 @@ class NamedEncoding(NamedTuple):
 
 
 def named_encoding(name: str, pattern: str | None = None) -> NamedEncoding:
-    """Return the encoding of a name, which may have to be downloaded.
+    """Return the encoding with a name; its ranks may have to be downloaded.
 
     Parameters
     ----------
     name : str
     pattern : str, optional
-        Refused: a named encoding has its own.
+        Not allowed: a named encoding has its own.
 
     Raises
     ------
     ConfigError
         If tiktoken does not know the name, or a pattern is given.
     DataError
-        If its ranks can be neither found nor downloaded.
+        If the ranks can be neither found nor downloaded.
     """
     import tiktoken
 

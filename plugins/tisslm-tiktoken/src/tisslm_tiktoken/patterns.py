@@ -1,9 +1,7 @@
-"""The patterns that well-known encodings cut a text by, before pairs of bytes are merged.
+"""Regular expressions by which well-known encodings split a text before merging byte pairs.
 
-A file of ranks does not say how texts are to be cut, and another pattern gives other tokens, so
-a pattern has to be named. These are those of tiktoken.
-
-What does not live here: files of ranks.
+A file of ranks does not record how texts are split, and another pattern gives other tokens, so the
+pattern must be named. These are the patterns of tiktoken.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from tisslm.errors import ConfigError
 
 __all__ = ["MAX_PATTERN", "PATTERNS", "check_pattern"]
 
-#: Characters of the longest pattern that is taken; the longest of tiktoken's own has 300.
+#: The most characters of a pattern; the longest of tiktoken's own has 300.
 MAX_PATTERN = 10_000
 
 _GPT2 = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -62,12 +60,12 @@ PATTERNS: Mapping[str, str] = MappingProxyType(
 
 
 def check_pattern(pattern: str | None) -> str:
-    """Return the pattern that is meant, which may be named by its encoding.
+    """Return the pattern, which may be given by the name of its encoding.
 
     Raises
     ------
     ConfigError
-        If it is left out, empty or too long.
+        If the pattern is missing, empty or too long.
     """
     if not isinstance(pattern, str) or not 0 < len(pattern) <= MAX_PATTERN:
         shown = f"{len(pattern)} characters" if isinstance(pattern, str) else repr(pattern)

@@ -1,9 +1,7 @@
-"""The ``.tiktoken`` format: a token in base64 and its rank in each line.
+"""Reading and writing the ``.tiktoken`` format: a token in base64 and its rank in each line.
 
-A rank is both the token's id and its place in the order of merges. The same text is what a
-checkpoint keeps, so that one parser reads both, with the same limits.
-
-What does not live here: special tokens and patterns, which such a file does not have.
+A rank is both the token's id and its place in the order of merges. Checkpoints store the same text,
+so that one parser reads both, with the same limits.
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ from tisslm.errors import DataError
 
 __all__ = ["MAX_BYTES", "MAX_IDS", "format_ranks", "parse_ranks", "read_ranks"]
 
-#: Bytes of the largest file that is read; that of o200k_base, 200,000 tokens, has 3.6 MB.
+#: The most bytes of a file; that of o200k_base, 200,000 tokens, has 3.6 MB.
 MAX_BYTES = 2**26
 
-#: Ids are below it: bounds the tables that are made from a small file.
+#: The bound of ids, which limits the tables that are made from a small file.
 MAX_IDS = 2**22
 
 N_BYTES = 256
@@ -33,7 +31,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     Raises
     ------
     DataError
-        If it cannot be read, is no ordinary file, is larger than ``MAX_BYTES``, or is not in the
+        If the file cannot be read, is no regular file, is larger than ``MAX_BYTES``, or has another
         format.
     """
     try:
@@ -60,19 +58,19 @@ def read_ranks(path: Path) -> dict[bytes, int]:
 
 
 def parse_ranks(content: str, where: str) -> dict[bytes, int]:
-    """Turn the content of a ``.tiktoken`` file into tokens and their ranks.
+    """Parse the content of a ``.tiktoken`` file to tokens and their ranks.
 
     Parameters
     ----------
     content : str
     where : str
-        What messages begin with: the file.
+        The name of the file, with which messages begin.
 
     Raises
     ------
     DataError
-        If a line is not as it should be, a token or a rank comes twice, or one of the 256 single
-        bytes is missing, without which there are texts that have no tokens.
+        If a line is malformed, a token or a rank occurs twice, or one of the 256 single bytes is
+        missing, without which some texts have no tokens.
     """
     if len(content) > MAX_BYTES:
         raise DataError(
@@ -134,6 +132,6 @@ def _parse_line(line: str, where: str) -> tuple[bytes, int]:
 
 
 def format_ranks(ranks: Mapping[bytes, int]) -> str:
-    """Return the content of the ``.tiktoken`` file of these ranks, in their order."""
+    """Return ranks as the content of a ``.tiktoken`` file, in their order."""
     ordered = sorted(ranks.items(), key=lambda item: item[1])
     return "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ordered)

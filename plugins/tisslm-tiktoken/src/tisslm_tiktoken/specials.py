@@ -1,7 +1,4 @@
-"""Special tokens: texts with an id of their own, which no merge of bytes makes.
-
-What does not live here: ranks and patterns.
-"""
+"""Special tokens: texts with an id of their own, which no merge of bytes gives."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ __all__ = ["END_OF_TEXT", "SpecialTokens", "add_specials"]
 
 WHERE = "tiktoken tokenizer"
 
-#: Names of the special token that ends a document, the first that a tokenizer has.
+#: Usual names of the token that ends a document; the first that a tokenizer has is taken.
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
-#: The most that are taken; tiktoken's own encodings have up to 1100.
+#: The most special tokens; tiktoken's own encodings have up to 1100.
 MAX_SPECIALS = 2**14
 
 SpecialTokens = Mapping[str, int] | Sequence[str]
@@ -27,21 +24,21 @@ SpecialTokens = Mapping[str, int] | Sequence[str]
 def add_specials(
     ranks: Mapping[bytes, int], known: Mapping[str, int], more: SpecialTokens
 ) -> dict[str, int]:
-    """Return all special tokens with their ids, each its own.
+    """Return all special tokens with their ids, after checking that these are unique.
 
     Parameters
     ----------
     ranks : mapping of bytes to int
-        The other tokens.
+        The ordinary tokens.
     known : mapping of str to int
-        Special tokens that there are already.
+        Special tokens of the encoding.
     more : mapping of str to int, or sequence of str
-        Further ones; a sequence gets the ids after the largest.
+        Further special tokens; those of a sequence get the ids after the largest.
 
     Raises
     ------
     ConfigError
-        If a text or an id is refused, or is another token's.
+        If a text or an id is invalid, or belongs to another token.
     """
     first = max([*ranks.values(), *known.values()]) + 1
     if not _are_texts(more):
@@ -73,7 +70,7 @@ def add_specials(
 
 
 def _are_texts(names: object) -> bool:
-    """Whether all are different texts that are not empty and have a UTF-8 form."""
+    """Return True if all names are different, not empty, and valid Unicode."""
     if isinstance(names, str) or not isinstance(names, Mapping | Sequence):
         return False
     return (
@@ -84,7 +81,7 @@ def _are_texts(names: object) -> bool:
 
 
 def _check_prefixes(specials: Mapping[str, int]) -> None:
-    """Refuse one that begins another: which of them a text has would be left to chance."""
+    """Raise an error if one special token is a prefix of another, which would be ambiguous."""
     # what begins with a text comes right after it in the order of code points
     for text, other in itertools.pairwise(sorted(specials)):
         if other.startswith(text):

@@ -1,6 +1,6 @@
-"""Byte pairs by tiktoken: a named encoding, or the ranks of a file.
+"""The tokenizer ``tiktoken``: a named encoding, or the ranks of a file.
 
-What does not live here: the format of files (``ranks``), and training, which tiktoken does not do.
+The format of files is in ``ranks``.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = ["TiktokenTokenizer"]
 
 WHERE = "tiktoken tokenizer"
 
-#: What a pattern is tried on: letters, digits, signs, white space of several kinds and scripts.
+#: A text to try a pattern on: letters, digits, signs, white space of several kinds and scripts.
 PROBE = "It's a Test.  42, naïve\n\n\t東京 🙂 e\u0301 русский _x1 ==\r\n \u00a0end "
 
-#: What decoding writes for an id between others that no token has.
+#: The text of an id that no token has.
 UNKNOWN = "\ufffd".encode()
 
 
 class TiktokenTokenizer(Tokenizer):
-    """A tokenizer of tiktoken, which gives the ids that tiktoken gives.
+    """A byte-pair tokenizer that gives the same ids as tiktoken.
 
-    It carries its ranks, its pattern and its special tokens in its state, so that a checkpoint
-    needs neither the file nor the network again.
+    Its state contains ranks, pattern and special tokens, so that a checkpoint needs neither the
+    file nor the network again.
 
     Parameters
     ----------
@@ -53,21 +53,21 @@ class TiktokenTokenizer(Tokenizer):
     ranks : str, optional
         The content of such a file. Exactly one of the three must be given.
     pattern : str, optional
-        The regular expression whose matches are the pieces that pairs are merged in, or the name
-        of an encoding whose pattern is meant. Needed, and only taken, with ``path`` or ``ranks``.
+        The regular expression that splits a text into the pieces in which pairs are merged, or the
+        name of the encoding that has it. Required with ``path`` or ``ranks``, and only with them.
     special_tokens : mapping of str to int, or sequence of str
-        Special tokens with their ids, in addition to those of ``encoding``; a sequence gets the
-        ids after the largest. ``<|endoftext|>`` (or ``<|end_of_text|>``, ``</s>``, ``<eos>``) is
-        what ends a document.
+        Special tokens with their ids, in addition to those of ``encoding``; those of a sequence get
+        the ids after the largest. ``<|endoftext|>`` (or ``<|end_of_text|>``, ``</s>``, ``<eos>``)
+        ends a document.
     encode_special : bool
-        Whether a special token within a text becomes its id; otherwise it is text like any other.
+        Whether special tokens within a text are recognized; if not, they are ordinary text.
 
     Raises
     ------
     ConfigError
         If an option is missing, given twice or refused, or a pattern cannot be used.
     DataError
-        If the file cannot be used, or the named encoding cannot be had.
+        If the file cannot be used, or the named encoding cannot be loaded.
 
     References
     ----------
@@ -122,7 +122,7 @@ class TiktokenTokenizer(Tokenizer):
         self._build()
 
     def _build(self) -> None:
-        """Make tiktoken's encoder, and tables of the bytes of each id; try the pattern."""
+        """Build tiktoken's encoder and the tables of bytes by id; try the pattern."""
         try:
             self._inner = tiktoken.Encoding(
                 "tisslm",
@@ -155,7 +155,7 @@ class TiktokenTokenizer(Tokenizer):
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], **options: Any) -> TiktokenTokenizer:
-        """Build the tokenizer; no text is read, as there is nothing to learn."""
+        """Build the tokenizer; the texts are not read, because there is nothing to train."""
         return cls(**options)
 
     @property
@@ -165,18 +165,18 @@ class TiktokenTokenizer(Tokenizer):
 
     @property
     def end_of_text(self) -> int | None:
-        """The id of ``<|endoftext|>``, or of what other encodings call it; None without one."""
+        """The id of ``<|endoftext|>`` or of another usual end token; None if there is none."""
         return next(
             (id_ for n in END_OF_TEXT if (id_ := self.special_tokens.get(n)) is not None), None
         )
 
     def encode(self, text: str) -> list[int]:
-        """Turn text into token ids; the errors are those of ``encode_array``."""
+        """Encode a text to token ids; the errors are those of ``encode_array``."""
         ids: list[int] = self.encode_array(text).tolist()
         return ids
 
     def encode_array(self, text: str) -> NDArray[Any]:
-        """Turn text into an array of shape (n,) of the smallest unsigned type that holds V - 1.
+        """Encode a text to an array of shape (n,) of the smallest unsigned type that holds V - 1.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class TiktokenTokenizer(Tokenizer):
         return ids.astype(self._dtype)
 
     def count_bytes(self, ids: NDArray[Any]) -> int:
-        """Count the bytes of the tokens; that which ends a document has none.
+        """Count the bytes of the tokens; the end-of-text token has none.
 
         Raises
         ------
@@ -216,11 +216,11 @@ class TiktokenTokenizer(Tokenizer):
         return int(self._n_bytes_V[known if end is None else known[known != end]].sum())
 
     def find_cut(self, text: str, start: int) -> int:
-        """Return the first safe place from ``start`` on, -1 if the pattern is not a known one."""
+        """Return the first safe place to cut from ``start`` on, -1 if the pattern is unknown."""
         return first_match(self._cuts, text, start)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Turn token ids into text, with U+FFFD where bytes are no UTF-8 or an id is no token's.
+        """Decode token ids to text, with U+FFFD for invalid UTF-8 and ids without a token.
 
         Raises
         ------

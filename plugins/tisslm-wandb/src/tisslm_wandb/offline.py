@@ -1,9 +1,7 @@
-"""Reading back what an offline run of W&B has written.
+"""Reading the files that an offline W&B run has written.
 
 wandb itself reads these files only to upload them. They are a log in the form of LevelDB, whose
 records are wandb's own protobuf messages.
-
-What does not live here: writing (``sink``).
 
 References
 ----------
@@ -31,12 +29,12 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
 def files(directory: Path) -> list[Path]:
-    """Return the files of a run directory's sessions, in the order in which they began."""
+    """Return the files of a run directory's sessions, in the order of their start."""
     return sorted(Path(directory).glob("wandb/offline-run-*/run-*.wandb"), key=_began)
 
 
 def _began(path: Path) -> float:
-    """Return the time in the record of the run, which is the first; infinity without one."""
+    """Return the start time in the first record of a file; infinity without one."""
     from wandb.proto import wandb_internal_pb2
 
     for content in _records(path):
@@ -47,7 +45,7 @@ def _began(path: Path) -> float:
 
 
 def history(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what was logged, one mapping for each call of ``log``, as plain JSON values.
+    """Yield the logged metrics, one mapping for each call of ``log``, as plain JSON values.
 
     Parameters
     ----------
@@ -57,7 +55,8 @@ def history(path: Path) -> Iterator[dict[str, Any]]:
     Raises
     ------
     DataError
-        If it is no such file, or damaged before its end; what a crash has cut off is left out.
+        If it is no such file, or damaged before its end; a record that a crash has cut off is left
+        out.
     """
     from wandb.proto import wandb_internal_pb2
 
@@ -68,7 +67,7 @@ def history(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _plain(items: Any) -> dict[str, Any]:
-    """Return the items of one call; those of a histogram or a file are a mapping of their own."""
+    """Return the items of one call; those of a histogram or a file are a nested mapping."""
     found: dict[str, Any] = {}
     for item in items:
         *above, name = item.nested_key or [item.key]
@@ -80,7 +79,7 @@ def _plain(items: Any) -> dict[str, Any]:
 
 
 def _records(path: Path) -> Iterator[bytes]:
-    """Put the parts of records together."""
+    """Yield whole records, joined from their fragments."""
     data = path.read_bytes()
     if not data:  # a run that has just begun
         return

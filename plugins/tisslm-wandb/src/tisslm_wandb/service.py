@@ -1,7 +1,4 @@
-"""The process that W&B leaves its work to: begun for the first sink, ended after the last.
-
-What does not live here: what is written (``sink``).
-"""
+"""The background process of W&B: started for the first sink, ended after the last."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ CACHE = "WANDB_CACHE_DIR"
 
 
 class Service:
-    """wandb, imported and used by this package alone, or shared with others of this process."""
+    """The module wandb and its process, which other code of this process may also use."""
 
     def __init__(self) -> None:
         self._users = 0
@@ -38,7 +35,7 @@ class Service:
         return wandb
 
     def leave(self) -> None:
-        """End the process and its threads after the last user, unless somebody else has a run."""
+        """End the process and its threads after the last user, unless other code has a run."""
         self._users -= 1
         import wandb
 

@@ -1,6 +1,6 @@
-"""The sink ``wandb``: a run of Weights & Biases, in files unless a network is asked for.
+"""The sink ``wandb``: a Weights & Biases run, written to files unless it is set to be online.
 
-What does not live here: the process that W&B starts (``service``).
+The process that W&B starts is handled in ``service``.
 
 References
 ----------
@@ -25,15 +25,15 @@ from tisslm_wandb.service import Service
 
 __all__ = ["WandbSink"]
 
-#: The metric that every other one is drawn over.
+#: The metric on the horizontal axis of all others.
 STEP = "global_step"
 
-#: Characters of an id, and its file in the run directory.
+#: Characters of a run id, the file that stores it in the run directory, and the most bytes of it.
 ALPHABET = string.ascii_lowercase + string.digits
 ID_FILE = "wandb-id.json"
 LARGEST = 65536
 
-#: What a crash may cost of the file of an offline run.
+#: Seconds of an offline run that a crash may lose.
 FLUSH_SECONDS = 1.0
 
 _service = Service()
@@ -56,9 +56,9 @@ class WandbSink(Sink):
     project : str, default "tisslm"
     mode : {"offline", "online"}, default "offline"
     entity : str, optional
-        The team or user that the run belongs to.
+        The team or user to which the run belongs.
     group : str, optional
-        What runs are shown together by.
+        The group under which runs are shown together.
     tags : sequence of str, optional
     """
 
@@ -124,12 +124,12 @@ class WandbSink(Sink):
         self._run.define_metric("*", step_metric=STEP)
 
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
-        """Hand the metrics of one step to wandb, which writes them behind the run's back.
+        """Pass the metrics of one step to wandb, which writes them in the background.
 
         Raises
         ------
         DataError
-            If a metric is of no kind that the sink takes.
+            If the sink does not accept the type of a metric.
         """
         if self._run is None:
             raise DataError("sink wandb: it is not open; call open first")
@@ -139,9 +139,9 @@ class WandbSink(Sink):
         self._run.log({STEP: int(step), **values})
 
     def close(self) -> None:
-        """End the W&B run, as failed if an exception is on its way, and wait until it is written.
+        """End the W&B run, as failed if an exception is being raised, and wait until it is written.
 
-        Online, wandb uploads what is left first.
+        Online, wandb first uploads what is left.
         """
         run, self._run = self._run, None
         if run is None:
@@ -154,7 +154,7 @@ class WandbSink(Sink):
 
 
 def _settings(wandb: Any, mode: str, directory: str) -> Any:
-    """Return settings by which wandb watches nothing, and writes at once and nowhere but here."""
+    """Return settings with which wandb observes nothing, and writes at once and only here."""
     quiet: dict[str, Any] = {
         "console": "off",
         "silent": True,
@@ -174,7 +174,7 @@ def _settings(wandb: Any, mode: str, directory: str) -> Any:
 
 
 def _value(name: str, value: object) -> object:
-    """Return a metric as wandb takes it."""
+    """Return a metric in the type that wandb takes."""
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
@@ -196,7 +196,7 @@ def _value(name: str, value: object) -> object:
 
 
 def _run_id(run: RunInfo) -> str:
-    """Return the id of the run's earlier sessions, or a new one, which is kept in a file."""
+    """Return the run id of earlier sessions, or a new one, which is stored in a file."""
     path = run.directory / ID_FILE
     known = _read_id(path) if run.goes_on else None
     if known is not None:
@@ -213,12 +213,12 @@ def _run_id(run: RunInfo) -> str:
 
 
 def _read_id(path: Path) -> str | None:
-    """Return the id of a file, None if there is none.
+    """Return the run id in a file, None if there is no file.
 
     Raises
     ------
     ConfigError
-        If it is there and holds no id.
+        If the file exists and has no id.
     """
     try:
         with path.open("rb") as file:

@@ -1,6 +1,6 @@
-"""The family ``gpt2``, as it is registered.
+"""The family ``gpt2``: learned positions, a layer norm before each sublayer, GELU in the MLP.
 
-What does not live here: the model (``tisslm.models.transformer``), which other families share.
+The model, which other families share, is in ``tisslm.models.transformer``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["GPT2"]
 
 @final
 class GPT2(ModelFamily):
-    """Decoder-only transformers of the GPT-2 kind.
+    """Decoder-only transformers like GPT-2.
 
     References
     ----------
@@ -30,14 +30,14 @@ class GPT2(ModelFamily):
     presets = PRESETS
 
     def configure(self, /, **values: Any) -> TransformerConfig:
-        """Return the shape that settings describe; ``preset`` names one that others change."""
+        """Return the configuration for settings; ``preset`` names one that other keys override."""
         preset = values.pop("preset", None)
         if preset is None:
             return TransformerConfig(**values)
         return TransformerConfig.preset(preset, **values)
 
     def parameters(self, config: TransformerConfig) -> Iterable[ParameterSpec]:
-        """Name every parameter, in the order of the forward pass."""
+        """Return the specification of every parameter, in the order of the forward pass."""
         return parameter_specs(config)
 
     def build(
@@ -48,9 +48,9 @@ class GPT2(ModelFamily):
         dtype: str = "float32",
         parameters: Parameters | None = None,
     ) -> Transformer:
-        """Return a Transformer of this shape."""
+        """Return a Transformer with this configuration."""
         return Transformer(config, seed=seed, dtype=dtype, parameters=parameters)
 
     def with_layers(self, config: TransformerConfig, n_layer: int) -> TransformerConfig:
-        """Return the shape with another number of blocks."""
+        """Return the configuration with another number of blocks."""
         return config.model_copy(update={"n_layer": n_layer})
