@@ -24,6 +24,8 @@ INTEGER = "input should be a valid integer"
         ({"n_kv_head": False}, f"model.n_kv_head: {INTEGER}, got False"),
         ({"n_kv_head": ""}, f"model.n_kv_head: {INTEGER}, got ''"),
         ({"n_hidden": False}, f"model.n_hidden: {INTEGER}, got False"),
+        ({"norm": "batch"}, "model.norm: expected one of layer, got 'batch'"),
+        ({"norm": 1}, "model.norm: input should be a valid string, got 1"),
         ({"n_hidden": -4}, "model.n_hidden: input should be greater than or equal to 0, got -4"),
         ({"dropout": "0.1"}, "model.dropout: input should be a valid number, got '0.1'"),
         ({"dropout": False}, "model.dropout: input should be a valid number, got False"),
