@@ -12,6 +12,7 @@ MODULES = sorted(path.stem for path in KERNELS.glob("*.pyx"))
 # How plugins' kernels are compiled, too; there is no package to import yet.
 BUILDING = runpy.run_path(str(Path("tisslm", "ops", "building.py")))
 COMPILE = list(BUILDING["COMPILE"])
+CYTHON = Path("build", "cython")
 # Every finding ends the process, and the report names lines. -O1, since the four levels of every
 # kernel take some minutes to optimize further once they are instrumented.
 SANITIZE = (
@@ -45,13 +46,28 @@ def extension(name: str, openmp: list[str]) -> Extension:
     )
 
 
+def write_view() -> None:
+    """Tell Cython what tiss.h says; a file that says it already stays as old as it is."""
+    view, made = (
+        CYTHON / "tiss.pxi",
+        BUILDING["cython_view"]((KERNELS / "c" / "tiss.h").read_text()),
+    )
+    if not view.is_file() or view.read_text() != made:
+        CYTHON.mkdir(parents=True, exist_ok=True)
+        view.write_text(made)
+
+
 def main() -> None:
     """Run setuptools with the extension table."""
     openmp = BUILDING["openmp_flags"]()
+    write_view()
     extensions = [extension(name, openmp) for name in MODULES]
     setup(
         ext_modules=cythonize(
-            extensions, build_dir="build/cython", compiler_directives=BUILDING["DIRECTIVES"]
+            extensions,
+            build_dir=str(CYTHON),
+            compiler_directives=BUILDING["DIRECTIVES"],
+            include_path=[str(CYTHON)],
         ),
         options=OPTIONS,
     )

@@ -1,6 +1,7 @@
 """The calls that the benchmark of kernels makes: every operation of a step, at a size's shapes.
 
-This one table knows the operations' arguments; whoever changes a signature changes it here.
+This one table knows the operations' arguments; whoever changes a signature changes it here. Those
+of norms are taken from what their classes call.
 
 What does not live here: verification, time, how much work a call is.
 """
@@ -20,7 +21,11 @@ from sizes import Size
 from tisslm import ops
 from tisslm.contracts import chunk_rows
 from tisslm.models.layers.linear import CHUNK
+from tisslm.memory import Parameters
+from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.precision import Precision
+from tisslm.ops.cost import named
+from tisslm.ops.door import OPERATIONS
 
 __all__ = ["Case", "cases", "in_double", "reduced"]
 
@@ -175,25 +180,41 @@ def attention(draw: Draw, size: Size) -> Iterator[Case]:
     yield Case("attention_backward", shape, (dout, qkv, out, lse, dqkv, *options), (4,))
 
 
+class Noting(ops.Watcher):
+    """Keeps each call as it is about to be made: the operation and copies of its arguments."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def before(self, op: str, args: tuple[Any, ...]) -> None:
+        kept = (arg.copy() if isinstance(arg, np.ndarray) else arg for arg in args)
+        self.calls.append((op, tuple(kept)))
+
+    def cases(self, shape: str) -> Iterator[Case]:
+        """Return the calls; what is compared is what the twin's docstring marks as written."""
+        for op, args in self.calls:
+            written = OPERATIONS[op].marks.written
+            out = (i for i, name in enumerate(named(op, args)) if name in written)
+            yield Case(op, shape, args, tuple(out))
+
+
 def norms(draw: Draw, size: Size) -> Iterator[Case]:
-    """Layer norm forward, from saved statistics, and backward with the residual's gradient."""
+    """What each norm calls: forward, again from what it kept, backward with the residual's."""
     rows, width = size.tokens, size.n_embd
-    shape = f"{rows}x{width}"
-    h, gamma, beta = draw.normal(rows, width), draw.normal(width), draw.normal(width)
-    x, y = draw.low_empty(rows, width), draw.low_empty(rows, width)
-    mean, rstd = draw.empty(rows), draw.empty(rows)
-    yield Case("layer_norm_forward", shape, (h, gamma, beta, x, y, mean, rstd, EPS), (3, 4, 5, 6))
-    x, mean, rstd = x.copy(), mean.copy(), rstd.copy()
-    ops.layer_norm_forward(h, gamma, beta, x, y.copy(), mean, rstd, EPS)
-    yield Case("layer_norm_apply", shape, (x, gamma, beta, mean, rstd, y.copy()), (5,))
-    dy, dres, dx = draw.normal(rows, width), draw.normal(rows, width), draw.empty(rows, width)
-    dgamma, dbeta, partial = (
-        draw.empty(width),
-        draw.empty(width),
-        draw.empty(2, -(-rows // 64), width),
-    )
-    arguments = (dy, x, gamma, mean, rstd, dres, dx, dgamma, dbeta, partial, False)
-    yield Case("layer_norm_backward", shape, arguments, (6, 7, 8))
+    for kind in NORMS.values():
+        parameters = Parameters(kind.parameters("norm", width, True))
+        for parameter in parameters:
+            parameter.data[...] = draw.normal(width)
+        norm = kind.over(parameters, "norm", EPS)
+        arrays = {name: draw.empty(*b.shape) for name, b in norm.plan(rows, "float32").items()}
+        h, dy, dres = (draw.normal(rows, width) for _ in range(3))
+        x, y, dx = draw.low_empty(rows, width), draw.low_empty(rows, width), draw.empty(rows, width)
+        noting = Noting()
+        with ops.watching(noting):
+            norm.forward(h, x, y, arrays)
+            norm.recompute(x, y, arrays)
+            norm.backward(dy, x, dres, dx, arrays, arrays)
+        yield from noting.cases(f"{rows}x{width}")
 
 
 def elementwise(draw: Draw, size: Size) -> Iterator[Case]:

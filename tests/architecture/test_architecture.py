@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tisslm.registry import builtins
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tisslm"
 KERNELS = PACKAGE / "_kernels"
@@ -103,6 +105,28 @@ def test_optim_hands_on_every_built_in_optimizer_scheduler_and_loss():
 
     rooms = (losses, optimizers, schedulers)
     assert sorted(optim.__all__) == sorted(name for room in rooms for name in room.__all__)
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        "optim.optimizers",
+        "optim.schedulers",
+        "optim.losses",
+        "tracking.sinks",
+        "tracking.monitors",
+        "training.communicators",
+    ],
+)
+def test_every_file_of_a_kind_has_a_name_in_configurations_and_a_public_one(room):
+    """A class that is forgotten in ``builtins.py``, or where it is exported, is named here."""
+    package = import_module(f"tisslm.{room}")
+    files = {path.stem for path in Path(package.__path__[0]).glob("[!_]*.py")}
+    entries = getattr(builtins, f"tisslm_{room.rpartition('.')[2]}")()
+    targets = [str(entry.target).removeprefix(f"{package.__name__}.") for entry in entries]
+    assert {target.partition(":")[0] for target in targets} == files
+    if room.startswith("optim."):
+        assert {target.partition(":")[2] for target in targets} == set(package.__all__)
 
 
 #: Ways to run what a file says. ``np.load`` refuses pickles unless it is told not to.

@@ -60,12 +60,9 @@ def test_a_peer_that_cannot_start_is_named(tmp_path):
 def test_kernels(tmp_path):
     found = figures(tmp_path, "kernels", "--rounds", "1", "--threads", "1", "--kernel", "norm")
     kernels = {row["kernel"] for row in found["results"]}
-    assert kernels == {
-        "layer_norm_forward",
-        "layer_norm_apply",
-        "layer_norm_backward",
-        "squared_norm",
-    }
+    ours = {"layer_norm_forward", "layer_norm_apply", "layer_norm_backward", "squared_norm"}
+    assert ours <= kernels
+    assert all("norm" in name for name in kernels)
     assert all(row["rate"] > 0 and row["unit"] == "GB/s" for row in found["results"])
     assert found["left_out"] == {}
 

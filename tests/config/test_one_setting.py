@@ -97,6 +97,7 @@ MODEL: dict[str, tuple[Any, ...]] = {
     "dropout": (0, 0.1, 0.5),
     "bias": (True, False, "true"),
     "activation": ("gelu", "gelu_tanh", "gelu"),
+    "norm": ("layer", "layer", "layer"),
     "norm_eps": (1e-6, 1e-5, 1e-3),
     "tie_embeddings": (True, False, "true"),
 }

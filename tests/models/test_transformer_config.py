@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tisslm.errors import ConfigError
+from tisslm.models.layers.norm import NORMS
 from tisslm.models.transformer_config import TransformerConfig
 
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 16, "seq_len": 8, "vocab_size": 11}
@@ -24,6 +25,8 @@ INTEGER = "input should be a valid integer"
         ({"n_kv_head": False}, f"model.n_kv_head: {INTEGER}, got False"),
         ({"n_kv_head": ""}, f"model.n_kv_head: {INTEGER}, got ''"),
         ({"n_hidden": False}, f"model.n_hidden: {INTEGER}, got False"),
+        ({"norm": "batch"}, f"model.norm: expected one of {', '.join(NORMS)}, got 'batch'"),
+        ({"norm": 1}, "model.norm: input should be a valid string, got 1"),
         ({"n_hidden": -4}, "model.n_hidden: input should be greater than or equal to 0, got -4"),
         ({"dropout": "0.1"}, "model.dropout: input should be a valid number, got '0.1'"),
         ({"dropout": False}, "model.dropout: input should be a valid number, got False"),

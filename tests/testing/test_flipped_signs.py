@@ -41,9 +41,16 @@ from tisslm.testing.gradients.kernels import kernel_cases
 from tisslm.testing.gradients.layers import layer_cases
 from tisslm.testing.gradients.losses import loss_cases
 from tisslm.testing.gradients.models import model_cases
+from tisslm.testing.gradients.norms import norm_cases
 from tisslm.testing.gradients.problem import Case, difference_row, type_row
 
-CASES = [*kernel_cases(), *layer_cases(), *loss_cases(load_registry()), *model_cases()]
+CASES = [
+    *kernel_cases(),
+    *norm_cases(),
+    *layer_cases(),
+    *loss_cases(load_registry()),
+    *model_cases(),
+]
 
 
 def found(row: Callable[[Case], GradientRow], names: str) -> bool:

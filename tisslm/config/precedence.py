@@ -51,7 +51,7 @@ _HEADS: tuple[tuple[str, str, str | None], ...] = (
 
 _STRINGS = frozenset(
     {f"{section}.name" for section in DEFAULT_PARTS}
-    | {"model.family", "model.preset", "model.activation"}
+    | {"model.family", "model.preset", "model.activation", "model.norm"}
     | {
         f"{cls.section}.{key}"
         for cls in (TrainingConfig, DataSection)

@@ -109,6 +109,7 @@ class ModelSection(Section):
     dropout: Annotated[Fraction | None, Expects("a number in [0, 1)")] = None
     bias: Annotated[Flag | None, Expects("true or false")] = None
     activation: Annotated[Text | None, Expects("a string")] = None
+    norm: Annotated[Text | None, Expects("a string")] = None
     norm_eps: Annotated[PositiveNumber | None, Expects("a finite number > 0")] = None
     tie_embeddings: Annotated[Flag | None, Expects("true or false")] = None
 

@@ -123,7 +123,7 @@ class Norm(ABC):
 
     @abstractmethod
     def plan(self, rows: int, dtype: str, at_once: int | None = None) -> Mapping[str, Buffer]:
-        """Name the buffers for N rows.
+        """Name the buffers for N rows; each name begins with ``norm_``.
 
         Parameters
         ----------

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tisslm.memory import Parameter, Parameters, ParameterSpec
+from tisslm.models.layers.norm import NORMS
 from tisslm.models.transformer_config import TransformerConfig
 
 __all__ = ["initialize", "parameter_specs"]
@@ -21,27 +22,21 @@ def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
 
     Weight decay applies to matrices, embeddings included, and not to biases and norms.
     """
-    channels, hidden = config.n_embd, config.n_hidden
+    channels, hidden, norm = config.n_embd, config.n_hidden, NORMS[config.norm]
     yield ParameterSpec("embedding.token.weight", (config.vocab_size, channels))
     yield ParameterSpec("embedding.position.weight", (config.seq_len, channels))
     for i in range(config.n_layer):
         attention, mlp = f"blocks.{i}.attention", f"blocks.{i}.mlp"
         inner = config.n_head * config.head_size
-        yield from _norm(f"{attention}.norm", channels, config.bias)
+        yield from norm.parameters(f"{attention}.norm", channels, config.bias)
         yield from _linear(f"{attention}.qkv", config.qkv_size, channels, config.bias)
         yield from _linear(f"{attention}.out", channels, inner, config.bias)
-        yield from _norm(f"{mlp}.norm", channels, config.bias)
+        yield from norm.parameters(f"{mlp}.norm", channels, config.bias)
         yield from _linear(f"{mlp}.up", hidden, channels, config.bias)
         yield from _linear(f"{mlp}.down", channels, hidden, config.bias)
-    yield from _norm("final_norm", channels, config.bias)
+    yield from norm.parameters("final_norm", channels, config.bias)
     if not config.tie_embeddings:
         yield ParameterSpec("head.weight", (config.vocab_size, channels))
-
-
-def _norm(name: str, channels: int, bias: bool) -> Iterator[ParameterSpec]:
-    yield ParameterSpec(f"{name}.weight", (channels,), decay=False)
-    if bias:
-        yield ParameterSpec(f"{name}.bias", (channels,), decay=False)
 
 
 def _linear(name: str, outputs: int, inputs: int, bias: bool) -> Iterator[ParameterSpec]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tisslm import ops
-from tisslm.contracts import Buffer, Layer
+from tisslm.contracts import Buffer, Layer, Norm
 from tisslm.memory import Parameters
 from tisslm.models.buffers import BlockPlan, PassPlan
 from tisslm.models.head import Head
@@ -17,7 +17,7 @@ from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
-from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.precision import Precision
 from tisslm.models.recomputation import Recomputation
 from tisslm.models.transformer_config import TransformerConfig
@@ -95,10 +95,8 @@ class _Builder:
     parameters: Parameters
     precision: Precision
 
-    def _norm(self, name: str) -> LayerNorm:
-        get = self.parameters
-        bias = get[f"{name}.bias"] if self.config.bias else None
-        return LayerNorm(get[f"{name}.weight"], bias, self.config.norm_eps)
+    def _norm(self, name: str) -> Norm:
+        return NORMS[self.config.norm].over(self.parameters, name, self.config.norm_eps)
 
     def _linear(self, name: str) -> Linear:
         get = self.parameters

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tisslm.config.presets import PRESETS
 from tisslm.errors import ConfigError
 from tisslm.errors.suggestions import did_you_mean
+from tisslm.models.layers.norm import NORMS
 
 __all__ = ["TransformerConfig"]
 
@@ -40,6 +41,8 @@ class TransformerConfig(BaseModel):
     bias : bool
         Whether linear maps and norms have a bias.
     activation : {"gelu", "gelu_tanh"}
+    norm : {"layer"}
+        One of ``tisslm.models.layers.norm.NORMS``.
     norm_eps : float
         Constant that is added to the variance.
     tie_embeddings : bool
@@ -59,6 +62,7 @@ class TransformerConfig(BaseModel):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     bias: bool = True
     activation: Literal["gelu", "gelu_tanh"] = "gelu"
+    norm: str = "layer"
     norm_eps: float = Field(default=1e-5, gt=0.0, allow_inf_nan=False)
     tie_embeddings: bool = True
 
@@ -86,6 +90,8 @@ class TransformerConfig(BaseModel):
             raise ValueError(
                 f"n_embd: expected a multiple of n_head = {self.n_head}, got {self.n_embd}"
             )
+        if self.norm not in NORMS:
+            raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {self.norm!r:.200}")
         if self.n_kv_head < 1 or self.n_head % self.n_kv_head:
             raise ValueError(
                 f"n_kv_head: expected a divisor of n_head = {self.n_head}, got {self.n_kv_head}"

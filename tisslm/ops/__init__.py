@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tisslm.ops.door import register as register
-    from tisslm.ops.operations import *  # noqa: F403 (one list of operations is enough)
+    from tisslm.ops.operations import *  # noqa: F403 (what is more than its twin, at last)
+    from tisslm.ops.reference.activation import *  # noqa: F403 (an operation has its arguments)
+    from tisslm.ops.reference.attention import *  # noqa: F403
+    from tisslm.ops.reference.cross_entropy import *  # noqa: F403
+    from tisslm.ops.reference.dropout import *  # noqa: F403
+    from tisslm.ops.reference.embedding import *  # noqa: F403
+    from tisslm.ops.reference.linear import *  # noqa: F403
+    from tisslm.ops.reference.norm import *  # noqa: F403
+    from tisslm.ops.reference.optim import *  # noqa: F403
+    from tisslm.ops.reference.summary import *  # noqa: F403
     from tisslm.ops.runtime import REFERENCE_ONLY as REFERENCE_ONLY
     from tisslm.ops.runtime import engine as engine
     from tisslm.ops.runtime import multiplies_bf16 as multiplies_bf16
@@ -47,14 +56,18 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES and find_spec(f"tisslm.ops.{name}") is not None:
         return import_module(f"tisslm.ops.{name}")  # a module, which loads no kernel by itself
-    home = _HOMES.get(name, "operations")
-    module = import_module(f"tisslm.ops.{home}")
-    if home == "operations" and name not in module.__all__:
-        raise AttributeError(f"module 'tisslm.ops' has no attribute {name!r}")
-    found = getattr(module, name)
+    if name in _HOMES:
+        found = getattr(import_module(f"tisslm.ops.{_HOMES[name]}"), name)
+    else:
+        operations = import_module("tisslm.ops.operations")
+        own = name in operations.__all__
+        found = getattr(operations, name) if own else operations.BUILT_IN.get(name)
+        if found is None:
+            raise AttributeError(f"module 'tisslm.ops' has no attribute {name!r}")
     globals()[name] = found  # looked up once: operations are called many times a step
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOMES, *import_module("tisslm.ops.operations").__all__])
+    operations = import_module("tisslm.ops.operations")
+    return sorted({*_HOMES, *operations.__all__, *operations.BUILT_IN})

@@ -6,6 +6,7 @@ Imports nothing of TissLM: its own ``setup.py`` reads this file before there is 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -14,7 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COMPILE", "DIRECTIVES", "WATCHED", "kernel_extensions", "openmp_flags"]
+__all__ = [
+    "COMPILE",
+    "DIRECTIVES",
+    "WATCHED",
+    "cython_view",
+    "kernel_extensions",
+    "openmp_flags",
+]
 
 COMPILE = [
     "-O3",
@@ -46,6 +54,43 @@ PROBE = """\
 #endif
 int main(void) { return 0; }
 """
+
+
+_CONSTANT = re.compile(r"^#define (TISS_\w+) [\d(]", re.MULTILINE)
+_LIST = re.compile(r"^#define (\w+_FUNCTIONS)\([^)]*\)(.*)$", re.MULTILINE)
+_FUNCTION = re.compile(r"F\((?:T, )?(\w+), (\w+), (\([^()]*\))\)")
+_STRUCT = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
+_MEMBERS = re.compile(r"(\w+_FUNCTIONS)\([^)]*\)")
+
+
+def cython_view(header: str) -> str:
+    """Write what Cython has to be told of ``tiss.h``, which it cannot read: structs and constants.
+
+    Parameters
+    ----------
+    header : str
+        The text of ``tiss.h``. Its lists of functions become members of the structs that name them.
+
+    Returns
+    -------
+    str
+        Declarations for ``isa.pxd`` to include.
+    """
+    text = re.sub(r"/\*.*?\*/", "", header.replace("\\\n", " "), flags=re.DOTALL)
+    members = {
+        name: "".join(f"{result} (*{f}){given};" for result, f, given in _FUNCTION.findall(listed))
+        for name, listed in _LIST.findall(text)
+    }
+    lines = ["from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t", ""]
+    lines += ['cdef extern from "c/tiss.h":', "    enum:"]
+    lines += [f"        {name}" for name in _CONSTANT.findall(text)]
+    for body, struct in _STRUCT.findall(text):
+        lines += ["", f"    ctypedef struct {struct}:"]
+        declared = _MEMBERS.sub(lambda found: members[found[1]], body).split(";")
+        for declaration in filter(None, (" ".join(one.split()) for one in declared)):
+            called = " noexcept nogil" if "(*" in declaration else ""
+            lines.append(f"        {declaration}{called}")
+    return "\n".join(lines) + "\n"
 
 
 def openmp_flags() -> list[str]:

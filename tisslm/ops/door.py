@@ -29,18 +29,18 @@ P = ParamSpec("P")
 
 _KERNEL_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
-#: Parts of a training step, by the beginning of an operation's name; the first that fits counts.
-PARTS = {
-    "products": ("linear_", "matmul"),
-    "monitors": ("summarize", "attention_entropy"),
-    "attention": ("attention_",),
-    "norms": ("layer_norm", "rms_norm", "norm_"),
-    "activation": ("activation_",),
-    "loss": ("cross_entropy", "focal", "exp_sum", "softmax_gradient", "target_rank"),
-    "embedding": ("embedding_",),
-    "residual": ("residual_", "dropout_"),
-    "optimizer": ("adam_", "sgd_", "rmsprop_", "squared_norm", "add", "scale", "fill"),
-}
+#: Parts of a training step, and of what is done beside it.
+PARTS = (
+    "products",
+    "monitors",
+    "attention",
+    "norms",
+    "activation",
+    "loss",
+    "embedding",
+    "residual",
+    "optimizer",
+)
 OTHER = "other kernels"
 
 OnCode = Callable[[int], Exception]
@@ -98,7 +98,7 @@ def register(
         Turns a positive code into an exception.
     part : str, optional
         Part of a training step that a profile counts it to: products, monitors, attention, norms,
-        activation, loss, embedding, residual or optimizer.
+        activation, loss, embedding, residual or optimizer; left out, none of these.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def register(
     name = twin.__name__
     _check(name, twin, part)
     op = _door(name, twin, _load(twin, kernel), on_code)
-    OPERATIONS[name] = Operation(op, twin, part or _part_by_name(name), marks_of(twin))
+    OPERATIONS[name] = Operation(op, twin, part or OTHER, marks_of(twin))
     return op
 
 
@@ -140,10 +140,6 @@ def _load(twin: Callable[..., Any], kernel: str | None) -> Callable[..., Any] | 
         return plugin_kernel(twin, kernel)
     module = compiled(twin.__module__.rpartition(".")[2])
     return getattr(module, twin.__name__)  # type: ignore[no-any-return]
-
-
-def _part_by_name(name: str) -> str:
-    return next((part for part, starts in PARTS.items() if name.startswith(starts)), OTHER)
 
 
 def _door(

@@ -1,9 +1,10 @@
 """The built-in operations: compiled kernels for float32, NumPy twins for float64.
 
-Each function has the arguments of its twin in ``tisslm.ops.reference``, where formula and shapes
-are documented; arrays are C-contiguous and results go into arguments. Activations may be stored as
-float16, or as uint16 with the bits of bfloat16. float64 always runs the twin, and
-``TISSLM_OPS=reference`` makes everything run it (a build without kernels, or a doubt about one).
+Each public function of a module of ``tisslm.ops.reference`` is one, with the arguments of this
+twin, where formula and shapes are documented; arrays are C-contiguous and results go into
+arguments. Activations may be stored as float16, or as uint16 with the bits of bfloat16. float64
+always runs the twin, and ``TISSLM_OPS=reference`` makes everything run it (a build without kernels,
+or a doubt about one).
 
 What does not live here: any computation, any check that a layer can do better because it knows the
 name of what is wrong, and what is put around a kernel (``door``).
@@ -12,6 +13,7 @@ name of what is wrong, and what is put around a kernel (``door``).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,45 +34,14 @@ from tisslm.ops.reference import summary as _summary
 
 __all__ = [
     "ACTIVATIONS",
+    "BUILT_IN",
     "NORM_BLOCK",
-    "activation_backward",
-    "activation_forward",
-    "adam_update",
-    "add",
-    "attention_backward",
-    "attention_decode",
-    "attention_entropy",
-    "attention_forward",
-    "cross_entropy_tile",
-    "dropout_backward",
-    "dropout_forward",
-    "embedding_backward",
-    "embedding_forward",
-    "exp_sum",
-    "fill",
-    "focal_tile",
     "global_norm",
-    "layer_norm_apply",
-    "layer_norm_backward",
-    "layer_norm_forward",
-    "linear_activation_forward",
-    "linear_backward_input",
-    "linear_backward_weight",
-    "linear_forward",
-    "linear_residual_forward",
     "matmul",
     "narrow",
     "norm_of_parts",
     "norm_parts",
     "norm_parts_bytes",
-    "residual_forward",
-    "rmsprop_update",
-    "scale",
-    "sgd_update",
-    "softmax_gradient",
-    "squared_norm",
-    "summarize",
-    "target_rank",
     "widen",
 ]
 
@@ -92,12 +63,37 @@ def _bad_target(code: int) -> DataError:
     )
 
 
-linear_forward = register(_linear.linear_forward)
-linear_residual_forward = register(_linear.linear_residual_forward)
-linear_activation_forward = register(_linear.linear_activation_forward)
-linear_backward_input = register(_linear.linear_backward_input)
-linear_backward_weight = register(_linear.linear_backward_weight)
-_matmul = register(_linear.matmul)
+#: The modules of twins, by the part of a training step that a profile counts their operations to.
+_MODULES = {
+    "products": _linear,
+    "norms": _norm,
+    "activation": _activation,
+    "embedding": _embedding,
+    "attention": _attention,
+    "residual": _dropout,
+    "loss": _cross_entropy,
+    "optimizer": _optim,
+    "monitors": _summary,
+}
+#: Operations of another part than their module's.
+_ELSEWHERE = {"attention_entropy": "monitors"}
+
+#: What a positive code of a kernel means.
+_ON_CODE = {
+    "embedding_forward": _bad_token,
+    "cross_entropy_tile": _bad_target,
+    "focal_tile": _bad_target,
+    "target_rank": _bad_target,
+}
+
+#: An operation for every public function of a twin's module.
+BUILT_IN: dict[str, Callable[..., None]] = {
+    name: register(
+        getattr(module, name), on_code=_ON_CODE.get(name), part=_ELSEWHERE.get(name, part)
+    )
+    for part, module in _MODULES.items()
+    for name in module.__all__
+}
 
 
 def matmul(a_MK: NDArray[Any], b_KN: NDArray[Any], c_MN: NDArray[Any]) -> None:
@@ -126,53 +122,18 @@ def matmul(a_MK: NDArray[Any], b_KN: NDArray[Any], c_MN: NDArray[Any]) -> None:
             "matmul: expected C-contiguous a (M, K), b (K, N) and c (M, N) of one float type, "
             f"got {shapes}"
         )
-    _matmul(a_MK, b_KN, c_MN)
-
-
-layer_norm_forward = register(_norm.layer_norm_forward)
-layer_norm_apply = register(_norm.layer_norm_apply)
-layer_norm_backward = register(_norm.layer_norm_backward)
-
-activation_forward = register(_activation.activation_forward)
-activation_backward = register(_activation.activation_backward)
-
-embedding_forward = register(_embedding.embedding_forward, on_code=_bad_token)
-embedding_backward = register(_embedding.embedding_backward)
-
-attention_forward = register(_attention.attention_forward)
-attention_backward = register(_attention.attention_backward)
-attention_decode = register(_attention.attention_decode)
-attention_entropy = register(_attention.attention_entropy)
-
-dropout_forward = register(_dropout.dropout_forward)
-dropout_backward = register(_dropout.dropout_backward)
-residual_forward = register(_dropout.residual_forward)
+    BUILT_IN["matmul"](a_MK, b_KN, c_MN)
 
 
 def narrow(x_NC: NDArray[Any], y_NC: NDArray[Any]) -> None:
     """Write ``x`` to ``y``, rounded to the type of ``y``."""
-    dropout_forward(x_NC, y_NC, len(x_NC), 0.0, 0, 0, 0, 0)
+    BUILT_IN["dropout_forward"](x_NC, y_NC, len(x_NC), 0.0, 0, 0, 0, 0)
 
 
 def widen(x: NDArray[Any]) -> NDArray[Any]:
     """Return the values of an array of any storage type in float32 or float64."""
     return _storage.widen(x)
 
-
-cross_entropy_tile = register(_cross_entropy.cross_entropy_tile, on_code=_bad_target)
-focal_tile = register(_cross_entropy.focal_tile, on_code=_bad_target)
-exp_sum = register(_cross_entropy.exp_sum)
-softmax_gradient = register(_cross_entropy.softmax_gradient)
-target_rank = register(_cross_entropy.target_rank, on_code=_bad_target)
-
-sgd_update = register(_optim.sgd_update)
-adam_update = register(_optim.adam_update)
-rmsprop_update = register(_optim.rmsprop_update)
-fill = register(_optim.fill)
-add = register(_optim.add)
-scale = register(_optim.scale)
-squared_norm = register(_optim.squared_norm)
-summarize = register(_summary.summarize)
 
 NORM_BLOCK = 16384  # elements of one partial sum; the same number as in the kernel
 
@@ -204,7 +165,7 @@ def global_norm(x_P: NDArray[Any], partial_K: NDArray[Any] | None = None) -> flo
     partial_K = norm_parts(x_P) if partial_K is None else partial_K
     if not x_P.size:
         return 0.0
-    squared_norm(x_P, partial_K)
+    BUILT_IN["squared_norm"](x_P, partial_K)
     return norm_of_parts(partial_K)
 
 

@@ -13,6 +13,7 @@ from tisslm.testing.gradients.kernels import kernel_cases
 from tisslm.testing.gradients.layers import layer_cases
 from tisslm.testing.gradients.losses import loss_cases
 from tisslm.testing.gradients.models import model_cases
+from tisslm.testing.gradients.norms import norm_cases
 from tisslm.testing.gradients.optimizers import optimizer_rows
 from tisslm.testing.gradients.problem import GradientRow, rows_of
 
@@ -65,7 +66,8 @@ def check_gradients(
         cases = list(model_cases(model, family))
         optimizers = False
     else:
-        cases = [*kernel_cases(), *layer_cases(), *loss_cases(registry), *model_cases()]
+        cases = [*kernel_cases(), *norm_cases(), *layer_cases()]
+        cases += [*loss_cases(registry), *model_cases()]
         optimizers = True
     chosen = [case for case in cases if component in (None, case.name, case.kind)]
     names = {part.entry.name for part in registry.entries("optimizer")} | {"optimizer"}

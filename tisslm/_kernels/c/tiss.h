@@ -49,8 +49,8 @@ typedef struct {
     const int32_t *start;   /* where the document of each token begins, or NULL: one document */
 } tiss_attention;
 
-/* The functions of a level, each written once: the structs below, the tables of level.inc and, by a
- * test, the view of isa.pxd follow these two lists. F is given the result, the name and the arguments.
+/* The functions of a level, each written once: the structs below, the tables of level.inc and
+ * Cython's view (isa.pxd) follow these two lists. F is given the result, the name and the arguments.
  *
  * What depends on how activations are stored, for the storage T; `void *` is an array of that type. */
 #define TISS_ROW_FUNCTIONS(F, T)                                                                  \

@@ -1,20 +1,35 @@
-"""Layer normalization inside a sublayer: statistics are saved, outputs are recomputed."""
+"""The norms of a sublayer, by name: statistics are kept, outputs are computed again.
+
+A norm is a class of ``Norm`` that names its parameters and is built over them, and a line of
+``NORMS``: the key ``model.norm`` chooses among these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, final
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Norm
-from tisslm.memory import Parameter, grads_to_write
+from tisslm.memory import Parameter, Parameters, ParameterSpec, grads_to_write
 
-__all__ = ["LayerNorm"]
+__all__ = ["NORMS", "LayerNorm", "NormKind"]
 
 Array = NDArray[Any]
+
+
+class NormKind(Protocol):
+    """What a class of ``NORMS`` has beside the contract of a norm: it can be built by name."""
+
+    def parameters(self, name: str, channels: int, bias: bool) -> Iterator[ParameterSpec]:
+        """Name the parameters of a norm over C channels; ``bias`` is whether it may have one."""
+
+    def over(self, parameters: Parameters, name: str, eps: float) -> Norm:
+        """Build a norm over those of its parameters that there are."""
 
 
 @final
@@ -37,6 +52,20 @@ class LayerNorm(Norm):
         self.gamma = gamma
         self.beta = beta
         self.eps = eps
+
+    @staticmethod
+    def parameters(name: str, channels: int, bias: bool) -> Iterator[ParameterSpec]:
+        """Name gamma, and beta if there is to be one; weight decay leaves both alone."""
+        yield ParameterSpec(f"{name}.weight", (channels,), decay=False)
+        if bias:
+            yield ParameterSpec(f"{name}.bias", (channels,), decay=False)
+
+    @classmethod
+    def over(cls, parameters: Parameters, name: str, eps: float) -> LayerNorm:
+        """Build the norm over its parameters."""
+        has_bias = f"{name}.bias" in parameters
+        beta = parameters[f"{name}.bias"] if has_bias else None
+        return cls(parameters[f"{name}.weight"], beta, eps)
 
     def plan(self, rows: int, dtype: str, at_once: int | None = None) -> dict[str, Buffer]:
         """Return the buffers: the statistics (saved) and the partial sums (scratch).
@@ -127,3 +156,7 @@ class LayerNorm(Norm):
             scratch["norm_partial"],
             accumulate,
         )
+
+
+#: The norms of the built-in family, by what ``model.norm`` calls them.
+NORMS: Mapping[str, NormKind] = MappingProxyType({"layer": LayerNorm})

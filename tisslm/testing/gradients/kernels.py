@@ -1,6 +1,7 @@
 """Every kernel with a backward, as a problem for the gradient checks.
 
-Kernels of losses are checked with the registered losses, in ``losses``.
+What does not live here: norms (``norms``), and the losses over tiles, which ``losses`` takes from
+the registry.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.testing.gradients.problem import Case, Problem, draw, starts
 
-__all__ = ["kernel_cases"]
+__all__ = ["KernelProblem", "empty", "kernel_cases"]
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -59,8 +60,6 @@ def kernel_cases() -> list[Case]:
     made: dict[str, Callable[[str, bool], Problem]] = {
         "linear": linear,
         "linear_residual": linear_residual,
-        "layer_norm": partial(layer_norm, bias=True),
-        "layer_norm_unbiased": partial(layer_norm, bias=False),
         "gelu": partial(activation, code=ops.ACTIVATIONS["gelu"]),
         "gelu_tanh": partial(activation, code=ops.ACTIVATIONS["gelu_tanh"]),
         "embedding": partial(embedding, documents=False),
@@ -125,48 +124,6 @@ def linear_residual(dtype: str, large: bool) -> Problem:
         ops.linear_backward_input(dy, w, dx)
         ops.linear_backward_weight(dy, x, dw, db, False)
         return {"h_NO": dy, "x_NC": dx, "w_OC": dw, "b_O": db}
-
-    return KernelProblem(values, forward, backward)
-
-
-def layer_norm(dtype: str, large: bool, *, bias: bool) -> Problem:
-    """Make a layer norm: with bias and a residual connection, or without both."""
-    n, c = (130, 300) if large else (4, 6)
-    x = (0.5 + draw("x", (n, c))).astype(dtype)
-    values = {"x_NC": x, "gamma_C": (1 + draw("gamma", (c,), 0.25)).astype(dtype)}
-    if bias:
-        values["beta_C"] = draw("beta", (c,)).astype(dtype)
-    gamma, beta = values["gamma_C"], values.get("beta_C")
-    mean, rstd, kept = empty(dtype, n), empty(dtype, n), empty(dtype, n, c)
-
-    def forward() -> Arrays:
-        y = empty(dtype, n, c)
-        ops.layer_norm_forward(x, gamma, beta, kept, y, mean, rstd, 1e-5)
-        return {"y_NC": y, "stream_NC": x.copy()} if bias else {"y_NC": y}
-
-    def once(d: Arrays, start: Array, accumulate: bool) -> Arrays:
-        dx, dgamma, dbeta = empty(dtype, n, c), start.copy(), start.copy() if bias else None
-        partial_2KC = empty(dtype, 2, -(-n // 64), c)
-        ops.layer_norm_backward(
-            d["y_NC"],
-            kept,
-            gamma,
-            mean,
-            rstd,
-            d.get("stream_NC"),
-            dx,
-            dgamma,
-            dbeta,
-            partial_2KC,
-            accumulate,
-        )
-        found = {"x_NC": dx, "gamma_C": dgamma}
-        return found if dbeta is None else {**found, "beta_C": dbeta}
-
-    def backward(d: Arrays) -> Arrays:
-        found = once(d, empty(dtype, c), False)
-        more = once(d, ones(dtype, c), True)
-        return {**found, **{f"{k} (added)": more[k] - 1 for k in found if k != "x_NC"}}
 
     return KernelProblem(values, forward, backward)
 

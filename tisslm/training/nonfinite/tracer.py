@@ -170,7 +170,7 @@ class Tracer(ops.Watcher, PassObserver):
             return first + index[0], index[1]
         if letters == "BHT":
             return first + index[0], index[2]
-        if _has_rows(operand) or operand in _STREAMS:
+        if _has_rows(operand) or operand in _STREAMS or operand.startswith(_STATISTICS):
             done = self._done.get(self._key(op), 0) if len(array) < self._rows * self._time else 0
             row, token = divmod(done + index[0], self._time)
             return first + row, token
@@ -187,7 +187,10 @@ class Tracer(ops.Watcher, PassObserver):
 
 
 #: What a place leaves with a row for each token of a micro-batch.
-_STREAMS = frozenset({"stream", "d_stream", "x", "pre", "norm_mean", "norm_rstd"})
+_STREAMS = frozenset({"stream", "d_stream", "x", "pre"})
+
+#: How the names of a norm's buffers begin: of those that a place leaves, each has a number a row.
+_STATISTICS = "norm_"
 
 
 def _has_rows(operand: str) -> bool:
