@@ -66,7 +66,7 @@ class Components:
     scaler : LossScaler
         Its scale is 1 unless the precision is fp16.
     own : OwnMetrics
-        What parts measure of themselves.
+        The metrics that parts give of themselves.
     """
 
     model: Model
