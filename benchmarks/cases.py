@@ -20,8 +20,8 @@ from sizes import Size
 
 from tisslm import ops
 from tisslm.contracts import chunk_rows
-from tisslm.models.layers.linear import CHUNK
 from tisslm.memory import Parameters
+from tisslm.models.layers.linear import CHUNK
 from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.precision import Precision
 from tisslm.ops.cost import named

@@ -106,7 +106,7 @@ def steps_per_epoch(dataset: Dataset | None, config: TrainingConfig) -> int:
     Parameters
     ----------
     dataset : Dataset or None
-        Without one, there are none.
+        Of None, the count is 0.
     config : TrainingConfig
     """
     return 0 if dataset is None else -(-len(dataset) // config.rows_per_update)

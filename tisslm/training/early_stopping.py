@@ -5,8 +5,8 @@ which says what ``restore_best`` goes back to, and the last that was better by m
 ``early_stopping_min_delta``, from which patience counts. Both are a function of the evaluations
 alone, and are kept in checkpoints; so a run that is cut and goes on decides as the whole one.
 
-What does not live here: evaluating and ending the run (``loop``), and which checkpoints are kept
-(``checkpoint``).
+The run is evaluated and ended by ``loop``; which checkpoints are kept is decided in
+``tisslm.checkpoint``.
 
 References
 ----------
@@ -50,19 +50,19 @@ class Standing:
     Attributes
     ----------
     metric : str
-        What is compared.
+        The name of the metric that is compared.
     mode : {"min", "max"}
-        Whether less or more is better.
+        "min" if a smaller value is better, "max" if a larger one is.
     best : float or None
         The best value; None before the first that is finite.
     best_step : int
-        Its step; of equal values, the first.
+        The step after which the best value was measured; of equal values, the first one's.
     bar : float or None
-        The value that the next must pass by more than ``early_stopping_min_delta``.
+        The value that the next one must beat by more than ``early_stopping_min_delta``.
     waited : int
-        Evaluations since then that did not.
+        How many evaluations in a row have not beaten ``bar``.
     looked : int
-        The step of the last look.
+        The step of the last evaluation that was looked at.
     """
 
     metric: str
@@ -91,7 +91,7 @@ class Stopping:
         ``best_metric``, ``best_mode``, and the settings of early stopping. Patience may be
         changed at any time; the metric is that of the start.
     own : sequence of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
 
     Attributes
     ----------
@@ -112,9 +112,9 @@ class Stopping:
         Parameters
         ----------
         step : int
-            After which it was made.
+            The number of updates after which it was made.
         metrics : mapping
-            A value that is not finite is no improvement.
+            Its values by name; one that is not finite is no improvement.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class Stopping:
 
     @property
     def due(self) -> bool:
-        """Whether the run is to end: so many evaluations in a row were no better."""
+        """Whether the run is to end, because patience is used up."""
         patience = self.config.early_stopping_patience
         return 0 < patience <= self.standing.waited
 
@@ -245,10 +245,10 @@ def _parse(saved: object, where: Path) -> Standing:
 
 
 def recent_loss(losses: Sequence[float], config: TrainingConfig) -> float:
-    """Return what the run goes by as ``train/loss``, of the losses of all updates so far.
+    """Return the value of ``train/loss`` that a run is steered by.
 
-    The mean over the updates since the last look, ``validation_frequency`` of them: the loss of
-    one batch says too little. Without looks, that of the last update.
+    It is the mean over the updates since the last look, ``validation_frequency`` of them, because
+    the loss of one batch says too little. Where a run never looks, it is the last update's loss.
     """
     window = losses[-max(1, config.validation_frequency) :]
     return math.fsum(window) / len(window)
@@ -261,7 +261,7 @@ def check_metric(config: TrainingConfig, own: Sequence[Metric]) -> None:
     ----------
     config : TrainingConfig
     own : sequence of Metric
-        What parts declare that can be asked at any step.
+        The metrics of parts that can be asked for at any step.
 
     Raises
     ------
@@ -292,7 +292,7 @@ def check_bytes(config: TrainingConfig, has_tokenizer: bool) -> None:
     ----------
     config : TrainingConfig
     has_tokenizer : bool
-        Whether the run has one, which counts the bytes.
+        Whether the run has a tokenizer, which counts the bytes.
 
     Raises
     ------
@@ -314,7 +314,7 @@ def check_evaluations(config: TrainingConfig, needs_evaluations: bool, evaluates
     ----------
     config : TrainingConfig
     needs_evaluations : bool
-        Of the scheduler.
+        Whether the scheduler needs them.
     evaluates : bool
         Whether the run has validation data.
 

@@ -1,4 +1,4 @@
-"""What a model knows of held-out windows, and who is told of it in a run."""
+"""Evaluation: loss and accuracy on held-out windows, and who is told of them in a run."""
 
 from __future__ import annotations
 
@@ -258,10 +258,10 @@ def evaluate_now(
     Parameters
     ----------
     parts : Components
-        The schedule is not told a loss that is not finite.
+        The schedule among them is not told a loss that is not finite.
     config : TrainingConfig
     state : TrainerState
-        Which keeps what was found.
+        It keeps what was found.
     stopping : Stopping
     check : callable
         Called before each batch; what it raises ends the evaluation.

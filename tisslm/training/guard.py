@@ -1,4 +1,4 @@
-"""Whether a step may be applied: its loss and gradients are finite, and its loss is no spike.
+"""The guard decides whether a step may be applied: all is finite, and the loss is no spike.
 
 It is asked between the gradients and the update, so what is refused has changed no parameter.
 
@@ -7,8 +7,8 @@ It is asked between the gradients and the update, so what is refused has changed
 over the last losses l_i. Neither a trend over the window nor a few earlier spikes move the median
 far, which a mean would follow. d is the standard deviation of normal noise.
 
-What does not live here: what follows from a refusal (``incidents``), and overflows that a loss
-scale explains (``step``). There is no state: the losses are in every checkpoint.
+It keeps no state: the losses are in every checkpoint. What follows from a refusal is in
+``incidents``; an overflow that a smaller loss scale may mend is found in ``step``, before.
 
 References
 ----------
@@ -34,7 +34,7 @@ LEAST = 1e-3
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to become of a step.
+    """The decision about a step.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Verdict:
     kind : {"", "nonfinite", "spike"}
         What is wrong with the step; "" if nothing is.
     what : str
-        The same in the words of a message.
+        The words of a message for what is wrong.
     stop : bool
         Whether the run is to end, where the update may not be made.
     """
@@ -66,9 +66,9 @@ def judge(
     Parameters
     ----------
     loss : float
-        Of the step, in nats.
+        The loss of the step, in nats.
     norm : float
-        Of its gradients, without the loss scale.
+        The norm of its gradients, without the loss scale.
     history : sequence of float
         The losses of the updates so far.
     config : TrainingConfig
@@ -103,9 +103,9 @@ class Spike:
     Attributes
     ----------
     median, deviation : float
-        Of the window, in nats.
+        Median and deviation of the losses before it, in nats.
     distance : float
-        Of the loss from the median, in deviations.
+        How far the loss is above the median, in deviations.
     """
 
     median: float
@@ -116,18 +116,20 @@ class Spike:
 def find_spike(
     history: Sequence[float], loss: float, *, window: int, threshold: float
 ) -> Spike | None:
-    """Tell whether a loss is a spike; none is before there are ``window`` losses.
+    """Return how far a loss is above the others if it is a spike, else None.
+
+    No loss is a spike before there are ``window`` of them.
 
     Parameters
     ----------
     history : sequence of float
         The losses of the updates so far, in nats.
     loss : float
-        Of the step that may be applied next; finite.
+        The loss of the step that may be applied next; finite.
     window : int
-        How many of the last losses to compare with.
+        How many of the last losses it is compared with.
     threshold : float
-        In deviations.
+        How many deviations above the median a spike is.
     """
     if len(history) < window:
         return None

@@ -1,8 +1,8 @@
-"""What is known of a step that was not applied: its samples, where it failed, how to see it again.
+"""Incidents: what is known of a step that was not applied, as a message and as a file.
 
-What does not live here: which steps are not applied, and whether the run goes on (``guard``),
-the search for what failed (``nonfinite``), and making the step again
-(``tisslm.workflows.replay``).
+The message and the file name the step's samples, where it failed, and how to make it again. Which
+steps are not applied is decided in ``guard``; what failed is searched for in ``nonfinite``; steps
+are made again by ``tisslm.workflows.replay``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ NOT_ONE = Refusal(
 
 @dataclass(frozen=True)
 class IncidentContext:
-    """Where the run stands that a step was refused in.
+    """The position and the files of the run in which a step was refused.
 
     Attributes
     ----------
@@ -98,16 +98,17 @@ class Incident:
     windows : list of int or None
         Numbers of the dataset's windows; None if the arrays were not this batch of the dataset.
     rows : int
-        Of the arrays.
+        How many rows the step had.
     seed, rows_per_update : int
     checkpoint : str or None
-        What to start from, in the run directory; None is the start of the run.
+        The checkpoint in the run directory to start a replay from; None is the start of the run.
     file : str
         Name of the file in the run directory that says all this.
     command : str or None
-        What makes the same step again; None if the run was not made from a configuration.
+        The command that makes the same step again; None if the run was not made from a
+        configuration.
     python : list of str
-        The same, for a trainer that is built as in the run.
+        Lines of Python that make it again, for a trainer that is built as in the run.
     arrays : dict of str to list, or None
         ``x``, ``y`` and ``start`` of the step, where ``windows`` is None.
     finding : Finding or None
@@ -132,7 +133,7 @@ class Incident:
 
     @property
     def samples(self) -> str:
-        """Which rows it had, in the words of a message."""
+        """The rows of the step, in the words of a message."""
         if self.windows is None:
             return f"rows 0 to {self.rows - 1} of the arrays given to train_step"
         shown = ", ".join(map(str, self.windows[:SHOWN]))
@@ -160,7 +161,7 @@ class Incident:
         Parameters
         ----------
         directory : Path
-            Of the run; nothing is written where there is none.
+            The run directory; nothing is written where there is none.
         """
         path = directory / self.file
         value = {
@@ -194,7 +195,7 @@ def set_aside(directory: Path, position: int) -> None:
     Parameters
     ----------
     directory : Path
-        Of the run.
+        The run directory.
     position : int
         Number of the next batch; files that cannot be read are left alone.
     """
@@ -223,7 +224,7 @@ def batch_windows(dataset: Dataset, rows: int, seed: int, position: int) -> list
     ----------
     dataset : Dataset
     rows : int
-        Of a batch.
+        How many rows a batch has.
     seed : int
     position : int
         Number of the batch, from 0, over all epochs.
@@ -248,7 +249,7 @@ def describe(
     context : IncidentContext
     kind : {"nonfinite", "spike"}
     made_of : Rows
-        Those of the step.
+        The rows of the step.
     loss, norm : float
     finding : Finding, optional
     """
@@ -363,9 +364,9 @@ def tell_refusal(
     incident : Incident
     verdict : Verdict
     number, limit : int
-        Of refused steps in a row, this one included; and how many end the run.
+        How many steps in a row were refused, this one included, and how many end the run.
     file : Path or None
-        What the incident was written to.
+        The file that the incident was written to.
     stuck : str
         What to do about a loss scale that cannot be lowered, "" if it can.
     precision : {"fp32", "bf16", "fp16"}

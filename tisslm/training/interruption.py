@@ -5,8 +5,7 @@ that is left, where it may stop: between steps, between micro-batches, between t
 evaluation, and while it waits for data. There ``Leave`` is raised; what was begun is dropped, and
 the state of the last update is saved.
 
-What does not live here: what limits the time (``time_limits``); what is saved, and how (``loop``,
-``checkpoint.saver``).
+What is saved then, and how, is in ``loop`` and ``checkpoint.saver``.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ __all__ = [
     "leave_at_once",
 ]
 
-#: What a process exits with when it has saved its run and wants to be started again: EX_TEMPFAIL
-#: of sysexits.h, "try again later".
+#: Exit code of a process that has saved its run and wants to be started again: EX_TEMPFAIL of
+#: sysexits.h, "try again later".
 EXIT_CODE = 75
 
 #: Open MPI hands on SIGUSR1 and SIGUSR2 alone, Slurm what it is told, people press Ctrl-C, and a
@@ -46,7 +45,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal
 #: group, in which a launcher may hand it on.
 ECHO = 0.5
 
-#: What a save may take longer than the longest so far.
+#: Factor by which the next save may take longer than the longest so far.
 SAVE_RESERVE = 1.25
 
 
@@ -70,7 +69,7 @@ def _silent(_: str) -> None:
 
 
 class Leaving:
-    """Whether a run is to end, and the places where it may.
+    """Keeps what asks a run to end, and ends it where it may.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ class Leaving:
     Attributes
     ----------
     announce : callable
-        Told in one line that the run is about to end, and why.
+        It is told in one line that the run is about to end, and why.
     save_seconds : callable
         Returns how long a save is expected to take.
     progressed : bool

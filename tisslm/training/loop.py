@@ -1,8 +1,6 @@
 """A run from its first step to its last: batches, reports, evaluations, checkpoints, summary.
 
-What does not live here: what a step does (``step``), what ends a run early
-(``interruption``), what an evaluation tells whom (``evaluation``), how checkpoints get to the disk
-(``checkpoint.saver``).
+What a step does is in ``step``, what ends a run early in ``interruption`` and ``early_stopping``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Texts that a model writes on the way, so that people see what a loss means.
-
-What does not live here: when they are due (``loop``), and choosing tokens (``generate``).
-"""
+"""Texts that a model writes while it is trained, so that people see what a loss means."""
 
 from __future__ import annotations
 

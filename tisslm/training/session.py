@@ -1,10 +1,9 @@
-"""A run that is composed: its parts, its position, and what acts on them.
+"""The session: everything that a run consists of once it is composed.
 
 Only the loop is given the whole of it, and what stands above the Trainer takes it from there;
 everything below gets what it needs.
 
-What does not live here: composing it (``trainer``), and the way from the first step to the last
-(``loop``).
+A session is made in ``composition``, and led from the first step to the last by ``loop``.
 """
 
 from __future__ import annotations
@@ -143,12 +142,12 @@ class Session:
         Parameters
         ----------
         rows : Rows
-            With arrays of shape (B, T).
+            Those of the whole update, with arrays of shape (B, T).
 
         Raises
         ------
         ShapeError, DataError, NonFiniteError
-            As ``Step.make``.
+            Where ``Step.make`` raises them.
         NonFiniteError, SpikeError
             If the step was refused, and the run is to stop at it.
         """

@@ -1,6 +1,6 @@
-"""Where a run stands, as the JSON of a checkpoint, and whether it stands there as before.
+"""The position of a run: its counts and losses, and how they are written to a checkpoint.
 
-What does not live here: the states of parts; each part returns its own.
+The states of parts are not among them; each part returns its own.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-#: Room is laid out for so many losses before the first step, 8 MiB at most.
+#: The most losses for which memory is taken before the first step (8 MiB).
 MOST_PLANNED = 2**20
-#: And for so many at least.
+#: The fewest.
 LEAST = 1024
 
 
@@ -107,7 +107,7 @@ class TrainerState:
     clipped : int
         Updates since the last line of metrics whose gradients were clipped.
     reported_step, sampled_step : int
-        Of the last line of metrics, and of the last samples.
+        The steps of the last line of metrics and of the last samples.
     loss_history : LossHistory
         The loss of every update; not in the JSON, but an array of its own.
     evaluation : dict
@@ -140,9 +140,9 @@ class TrainerState:
         Parameters
         ----------
         loss : float
-            In nats.
+            The loss of the update, in nats.
         clipped : bool
-            Whether its gradients were.
+            Whether its gradients were clipped.
         """
         self.step += 1
         self.refused_in_a_row = 0

@@ -3,8 +3,8 @@
 A step returns what it did, and leaves nothing behind but the parameters, the optimizer's state and
 the position.
 
-What does not live here: the passes (the model), the arithmetic of the update (the optimizer),
-whether a step may be applied (``guard``), and what follows if it may not (``incidents``).
+Whether a step may be applied is decided in ``guard``, and what follows if it may not is in
+``incidents``.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ class StepResult:
     Attributes
     ----------
     loss : float
-        Over the real targets of all processes, in nats, without the loss scale.
+        The mean over the real targets of all processes, in nats, without the loss scale.
     grad_norm : float
-        Of its gradients, without the loss scale and before clipping.
+        The norm of the gradients, without the loss scale and before clipping.
     learning_rate : float
-        What the update was made with, or would have been.
+        The rate that the update was made with, or would have been made with.
     applied : bool
         Whether an update was made.
     clipped : bool
-        Whether its gradients were.
+        Whether its gradients were clipped.
     observed : mapping
-        What the monitors found, if they looked.
+        The metrics of the monitors, if they looked.
     parameter_norm, update_ratio : float or None
-        Norm of the parameters before the update, and of the update over it; None unless the step
-        is logged and the optimizer tells.
+        The norm of the parameters before the update, and the norm of the update divided by it;
+        None unless the step is logged and the optimizer measures them.
     refused : Verdict or None
         Why no update was made, where the guard refused it; an overflow under the loss scale is no
         refusal.
@@ -99,7 +99,7 @@ class Step:
     parts : Components
     config : TrainingConfig
     precision : {"fp32", "bf16", "fp16"}
-        Of the passes.
+        The precision of the passes.
     monitoring : Monitoring
     check : callable
         Called before each micro-batch; what it raises drops the step.
@@ -142,7 +142,7 @@ class Step:
         Raises
         ------
         ShapeError, DataError
-            As ``gradients``.
+            Where ``gradients`` raises them.
         NonFiniteError
             If gradients overflow, and no smaller loss scale is left.
         """
@@ -156,9 +156,9 @@ class Step:
         Parameters
         ----------
         rows : Rows
-            As for ``make``.
+            The rows of the whole update, with arrays of shape (B, T).
         loss : Loss, optional
-            Left out, the run's.
+            The loss that is differentiated; by default, the run's.
 
         Returns
         -------
@@ -224,7 +224,7 @@ class Step:
         passed : Passed
             What the passes that left them came to.
         state : TrainerState
-            As for ``make``.
+            The position, which an update moves on.
         """
         parts, config = self.parts, self.config
         loss, norm = passed.loss, parts.scaler.norm()
@@ -264,9 +264,9 @@ class Step:
         Parameters
         ----------
         norm : float
-            Of the gradients without the loss scale.
+            The norm of the gradients, without the loss scale.
         movement : UpdateMeter, optional
-            What measures how far the parameters move.
+            It measures how far the parameters move.
 
         Returns
         -------
@@ -285,14 +285,14 @@ class Step:
         Parameters
         ----------
         max_norm : float
-            0 limits nothing.
+            The largest norm that is let through; 0 limits nothing.
         norm : float
-            Of the gradients without the loss scale.
+            The norm of the gradients, without the loss scale.
 
         Returns
         -------
         bool
-            Whether it limits the norm.
+            Whether the factor makes the gradients smaller.
         """
         factor = max_norm / (norm + CLIP_EPS) if max_norm > 0.0 else 1.0
         factor = factor if factor < 1.0 else 1.0

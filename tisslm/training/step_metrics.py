@@ -1,7 +1,6 @@
 """The metrics of a training step, by the names that sinks get, and what a run sums up at its end.
 
-What does not live here: when a line is due (``loop``), the metrics of evaluations (``evaluation``)
-and of monitors (``tracking.sink_group``).
+The metrics of evaluations are in ``evaluation``, those of monitors in ``tracking.monitoring``.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ class StepMetrics:
     ----------
     parts : Components
     precision : {"fp32", "bf16", "fp16"}
-        Of the passes.
+        The precision of the passes.
     max_grad_norm : float
-        0 clips nothing.
+        The norm to which gradients are clipped; 0 if they are not.
     steps_per_epoch : int
     planned : int
         Bytes that the run is planned to take.
@@ -80,7 +79,7 @@ class StepMetrics:
         waited : float
             Seconds until the batch was there.
         took : float
-            Seconds of all of it.
+            Seconds of the whole step.
         """
         self.rate.add(math.prod(shape), took)
         self.samples += shape[0]
@@ -89,13 +88,13 @@ class StepMetrics:
         self._waited, self._took = waited, took
 
     def line(self, result: StepResult, state: TrainerState) -> dict[str, Any]:
-        """Return the metrics of the step that was added last, an update.
+        """Return the metrics of the step that was added last, which made an update.
 
         Parameters
         ----------
         result : StepResult
         state : TrainerState
-            After it.
+            The position after the step.
         """
         return {
             "train/loss": result.loss,
@@ -152,7 +151,7 @@ class StepMetrics:
         seconds : float
             Duration of this process's part of the run; rates are over all of it.
         tokens_seen : int
-            Of the whole run.
+            Tokens of the whole run.
         """
         return {
             "tokens_per_second": self.rate.overall,

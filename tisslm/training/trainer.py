@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 
 class _Shown(Generic[T]):
-    """Something of the session that the Trainer shows, and that cannot be exchanged there.
+    """An attribute of the Trainer that shows something of its session, and cannot be assigned.
 
     Parameters
     ----------
     get : callable
-        Returns it.
+        It returns the value, given the session.
     """
 
     def __init__(self, get: Callable[[Session], T]) -> None:
@@ -87,8 +87,8 @@ class Trainer:
     registry : Registry, optional
         Where names are looked up; left out, every installed part.
     plan : RunPlan, optional
-        What was settled before the model took its memory, for these parts; ``monitors`` are those
-        that it has built. Left out, the run is planned here.
+        What was settled for these parts before the model took its memory; ``monitors`` are then
+        those that it has built. Left out, the run is planned here.
 
     Attributes
     ----------
@@ -100,7 +100,8 @@ class Trainer:
     max_steps : int
         Updates of the whole run.
     loss_scale : float
-        What the gradients of the next step are multiplied by; 1 unless the precision is fp16.
+        The factor by which the gradients of the next step are multiplied; 1 unless the precision
+        is fp16.
     skipped_steps : int
         Steps that made no update: their gradients overflowed under the loss scale, or they were
         not finite, or a spike.
@@ -115,7 +116,7 @@ class Trainer:
         The best evaluation so far, and whether the run is to end for want of a better one:
         ``stopping.summary()``, ``stopping.ended``.
     profile : tisslm.tracking.profiling.Profile or None
-        What ``config.profile_steps`` has recorded.
+        The steps that ``config.profile_steps`` has recorded.
     run : RunDirectory
     retention : tisslm.checkpoint.Retention
         Which checkpoints are kept.

@@ -1,9 +1,7 @@
-"""What a memory plan consists of, and the items of each part of a run.
+"""A memory plan, and the items that each part of a run adds to it.
 
-Each is asked of the code that will take the memory: the model's parameters, its ``plan``, the
-optimizer's ``state``.
-
-What does not live here: the plan of a whole run (``planner``).
+The size of each item is asked of the code that will take the memory: the model's parameters, its
+``plan``, the optimizer's ``state``. ``planner`` puts the plan of a whole run together.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ __all__ = [
     "sampling_items",
 ]
 
-#: What memory is for, in the order of tables. Where a model lets the chunk of logits and the
+#: The purposes of memory, in the order of tables. Where a model lets the chunk of logits and the
 #: layers' scratch share bytes, all of that is "scratch".
 FAMILIES = (
     "parameters",
@@ -69,7 +67,7 @@ class Item:
         Where in the model, such as ``blocks.0.mlp``; "" for what belongs to no layer.
     nbytes : int
     exists : bool
-        Whether it was taken already.
+        Whether the memory was taken already.
     """
 
     family: str
@@ -198,7 +196,7 @@ def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
     ----------
     model : Model
     state : iterable of Item
-        Of the optimizer.
+        The items of the optimizer's state.
     """
     slots = [item.nbytes for item in state]
     sizes = (n for owner in owners.OWNERS for n in owner.planned(model.parameters, slots))

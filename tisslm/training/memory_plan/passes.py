@@ -1,8 +1,4 @@
-"""How the passes of a run are made, with nothing left to decide.
-
-What does not live here: how a precision is computed (the model and its kernels), and what is
-computed again so that a run fits its memory (``memory_plan``).
-"""
+"""How the passes of a run are made once "auto" is settled: precision, activation checkpointing."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ __all__ = ["Passes", "resolve_precision"]
 
 
 class Passes(NamedTuple):
-    """How passes are run; what ``Model.prepare`` is told.
+    """How passes are run, as ``Model.prepare`` is told.
 
     Attributes
     ----------
@@ -35,7 +31,7 @@ def resolve_precision(wanted: str) -> str:
     ----------
     wanted : str
         One of these, or "auto": bf16 where the kernels in use multiply bf16, which halves the
-        time of a product and the memory of what is kept; elsewhere fp32.
+        time of a matrix product and the memory of activations; elsewhere fp32.
     """
     if wanted != "auto":
         return wanted

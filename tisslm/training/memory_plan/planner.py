@@ -1,9 +1,7 @@
 """The memory of a whole run, known before any of it is taken, and whether it fits.
 
-The model may be one of shapes (``Transformer.of_shapes``).
-
-What does not live here: the items of a plan (``memory_plan``), how much memory there is
-(``memory_limit``), and how fast a run will be (``workflows.speed``).
+The model may be one of shapes (``Transformer.of_shapes``). ``tisslm.system.memory_limit`` tells how
+much memory there is.
 """
 
 from __future__ import annotations
@@ -40,20 +38,20 @@ CHECKPOINTING = ("none", "every=8", "every=4", "every=3", "every=2", "full")
 
 
 class RunPlan(NamedTuple):
-    """What was settled before a run takes any memory.
+    """What is settled before a run takes any memory.
 
     Attributes
     ----------
     passes : Passes
-        How its passes are run, which its model is still to be told.
+        How passes are run; the model is still to be told.
     nbytes : int
-        What it is planned to take, beyond the interpreter and its libraries.
+        Bytes that the run is planned to take, beyond the interpreter and its libraries.
     imports : int
-        What these held when it was planned.
+        Bytes that the interpreter and its libraries held when the run was planned.
     time : int
         T of a training pass.
     monitors : tuple of Monitor
-        All of the run's, built.
+        All monitors of the run, built.
     """
 
     passes: Passes
@@ -71,7 +69,7 @@ class Planner:
     Parameters
     ----------
     model : Model
-        With memory or without.
+        A model with memory or one of shapes.
     config : TrainingConfig
     optimizer : str, (str, dict) or Optimizer
     registry : Registry
@@ -79,12 +77,12 @@ class Planner:
         Training data first.
     precision : {"fp32", "bf16", "fp16"}
     monitors : iterable of parts
-        Without those that the configuration adds.
+        Those that were asked for, without those that the configuration adds.
 
     Attributes
     ----------
     monitors : tuple of Monitor
-        All of the run's, built: it takes one to know what it wants.
+        All monitors of the run; they are built, since only an object tells what it wants.
     """
 
     def __init__(

@@ -1,11 +1,13 @@
-"""Where a number that is not finite came from: a failed window is run again, every op checked.
+"""The search for where a number that is not finite came from.
+
+The rows of the failed step are run again, and every operation is checked.
 
 A pass has the same bits whenever it is run, so the second one fails where the first one did, and
-nothing has to be looked at in the first. ``investigate`` runs it, ``Tracer`` looks before and after
-each op, and a ``Fault`` says what was found.
+the first one need not be watched. ``investigate`` runs it, ``Tracer`` looks before and after each
+operation, and a ``Fault`` says what was found.
 
-What does not live here: which steps are refused (``tisslm.training.guard``), and what is written
-about one (``tisslm.training.incidents``).
+Which steps are refused is decided in ``tisslm.training.guard``; what is written about one is in
+``tisslm.training.incidents``.
 """
 
 from __future__ import annotations

@@ -23,11 +23,11 @@ class Finding:
     recurs : bool or None
         Whether loss or gradients were not finite again; None if the pass could not be made.
     loss, grad_norm : float
-        Of the second pass.
+        Loss and gradient norm of the second pass.
     fault : Fault or None
         The first number that is not finite.
     remark : str
-        What else is to be said, such as why the pass could not be made.
+        Anything else that a message says, such as why the pass could not be made.
     """
 
     recurs: bool | None
@@ -71,9 +71,11 @@ _NOWHERE = (
     "every array that an operation read or wrote is finite: sums over them are not, or it came "
     "from another process of the run"
 )
-#: What was not finite: a result of an op; a parameter where an op reads it; an array that an op
-#: reads, though no op has made it so; what a part of a pass has left, though no op has; a
-#: gradient after the passes, though no op has; the optimizer's state.
+#: The kinds of arrays in which the number may be found first. "output": a result of an operation.
+#: "parameter": a parameter that an operation reads. "operand": another array that an operation
+#: reads. "left": an array that a part of the model leaves. "gradient": a parameter's gradient after
+#: the passes. "state": the optimizer's state. For "operand", "left" and "gradient", no operation
+#: has made the number.
 Kind = Literal["output", "parameter", "operand", "left", "gradient", "state"]
 
 
@@ -86,29 +88,30 @@ class Fault:
     kind : str
         One of ``Kind``.
     place : str
-        Named as the parameters are, such as "blocks.0.mlp"; "" if the model does not announce its
-        passes.
+        The part of the model, named as its parameters are, such as "blocks.0.mlp"; "" if the model
+        does not announce its passes.
     direction : {"forward", "backward", "recompute", "update", ""}
         "recompute" is a forward that activation checkpointing runs again in backward.
     op : str
-        That made the number, or that read it first; "" if none is known.
+        The operation that made the number, or that read it first; "" if none is known.
     operand : str
-        The op's name for the array; letters are those of docs/notation.md.
+        The operation's name for the array; letters are those of docs/notation.md.
     name : str
-        Of the parameter, or ``<parameter>/<slot>`` of the optimizer's state; "" for activations.
+        The name of the parameter, or ``<parameter>/<slot>`` for the optimizer's state; "" for
+        activations.
     index : tuple of int
-        In that array; for activations in a chunk of rows, from the chunk's first.
+        Where in that array the number is; in a chunk of rows, counted from the chunk's first.
     value : float
     count, size : int
         How many of the array's elements are not finite, and how many it has.
     micro_batch : int or None
-        From 0, within the step.
+        The number of the micro-batch within the step, from 0.
     row, token : int or None
-        Of the step's arrays (row x of the window, position t), where the index says so.
+        The row of the step and the position in it, where the index tells them.
     window : int or None
-        Number of the dataset's window that this row is.
+        The number of the dataset's window that this row is.
     after : str
-        What had left the array finite, where that is known.
+        The operation that had left the array finite, where it is known.
     """
 
     kind: Kind

@@ -1,7 +1,6 @@
-"""Run a failed window again, with every op checked, and say where it fails.
+"""Run the passes of a failed step again, with every operation checked, and say where they fail.
 
-What does not live here: the checks (``tracer``), and the window's passes, which the caller hands in
-as a function.
+The checks are in ``tracer``; the passes are a function that the caller hands in.
 """
 
 from __future__ import annotations
@@ -41,27 +40,29 @@ def investigate(
     rows: int,
     time: int,
 ) -> Finding:
-    """Run a window's passes again and find the first number that is not finite.
+    """Run the passes of a step again and find the first number that is not finite.
 
-    Nothing of the run changes but the gradients, which are those of the window once more.
+    Nothing of the run changes but the gradients, which are those of the step once more.
 
     Parameters
     ----------
     model : Model
     loss : Loss
     optimizer : Optimizer
-        As they were before the window: no update was made of it.
+        All three are as they were before the step, since it made no update.
     rerun : callable
-        Leaves the gradients of the window by the loss that it is given, and returns the value.
+        It runs the passes with the loss that it is given, leaves the gradients, and returns the
+        value of the loss.
     norm : callable
-        Returns the norm of those gradients.
+        It returns the norm of those gradients.
     rows, time : int
-        B of a micro-batch, and T.
+        B and T of a micro-batch.
 
     Returns
     -------
     Finding
-        Also where the pass cannot be made, for an error in it must hide nothing.
+        There is one even where the passes cannot be run: an error in the search must not hide what
+        is known of the step.
     """
     parameters, kept = model.parameters, _state(loss)
     tracer = Tracer(parameters, rows, time)

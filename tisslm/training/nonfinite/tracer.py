@@ -1,10 +1,7 @@
-"""Look before and after each op of a pass, and keep the first number that is not finite.
+"""Look before and after each operation of a pass, and keep the first number that is not finite.
 
-An op whose inputs were finite and whose output is not has made it. An input that is not finite came
-from outside of the ops: it is a parameter, or an array that something else has written to.
-
-What does not live here: what runs the pass (``investigation``), and which operands an op has
-(``operands``).
+An operation whose inputs were finite and whose output is not has made it. An input that is not
+finite came from elsewhere: it is a parameter, or an array that something else has written to.
 """
 
 from __future__ import annotations
@@ -31,14 +28,14 @@ Array = NDArray[Any]
 
 
 class Tracer(ops.Watcher, PassObserver):
-    """Watches the ops of a window's passes.
+    """Watches the operations of a step's passes.
 
     Parameters
     ----------
     parameters : Parameters
-        Of the model, by whose memory operands are named.
+        The model's; an operand that lies in their memory is named by them.
     rows, time : int
-        Of a micro-batch.
+        B and T of a micro-batch.
 
     Attributes
     ----------
@@ -69,7 +66,7 @@ class Tracer(ops.Watcher, PassObserver):
         self._place, self._direction = place, direction
 
     def leave(self, place: str, direction: str, arrays: Mapping[str, Array]) -> None:
-        """Look at what a place has left, which need not have come from an op."""
+        """Look at the arrays that a place leaves, which need not come from an operation."""
         names = ("d_stream", "d_hidden") if direction == "backward" else tuple(arrays)
         self._look("left", "", ((name, arrays[name]) for name in names if name in arrays))
 
@@ -97,7 +94,7 @@ class Tracer(ops.Watcher, PassObserver):
         self._look("operand", op, operands)
 
     def made(self, op: str, operands: Iterable[tuple[str, Array]]) -> None:
-        """Look at what it has written, and count the rows that it is done with.
+        """Look at what something has computed, and count the rows that are done.
 
         Parameters
         ----------

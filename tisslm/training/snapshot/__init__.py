@@ -1,6 +1,6 @@
 """Everything that a run needs to go on: taken from its owners, and given back to them.
 
-What does not live here: files on the disk (``checkpoint``), and when one is written (``loop``).
+How it is written to files is in ``tisslm.checkpoint``, and when in ``tisslm.training.loop``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the bits of a run depend on, beside its parts and their options."""
+"""The conditions of a run: what its bits depend on beside its parts and their options."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Conditions"]
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which a run is made.
+    """The conditions under which a run is made.
 
     Attributes
     ----------
     parts : Components
     config : TrainingConfig
     precision : {"fp32", "bf16", "fp16"}
-        Of the passes.
+        The precision of the passes.
     scheduler : mapping
         The schedule's settings.
     """

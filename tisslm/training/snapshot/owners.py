@@ -1,9 +1,8 @@
-"""Who owns which files of a checkpoint: model, tokenizer, trainer, optimizer.
+"""The owners of a checkpoint's files: model, tokenizer, trainer, optimizer.
 
 Whatever else a checkpoint is to have is one more owner, in ``OWNERS``: saving (at once or from a
-copy), planning that copy, resuming, and trials that put everything back go through the list.
-
-What does not live here: how a file is written and read (``tisslm.checkpoint.files``).
+copy), planning that copy, resuming, and trials that put everything back go through the list. How a
+file is written and read is in ``tisslm.checkpoint.files``.
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ Contents = Mapping[File[Any], Any]
 
 @dataclass(frozen=True)
 class Owned:
-    """What owners take states from, and give them back to.
+    """The parts of a run that owners take states from and give states back to.
 
     Attributes
     ----------
     parts : Components
     conditions : Conditions
     stopping : Stopping
-        Whose standing is a part of the state.
+        Its standing is a part of the state.
     registry : Registry
-        By which a tokenizer is named.
+        It knows the registered name of a tokenizer.
     """
 
     parts: Components
@@ -86,7 +85,7 @@ class StateOwner(ABC):
         Parameters
         ----------
         parameters : Parameters
-            Of the model, with memory or without.
+            The model's, with memory or without.
         slots : sequence of int
             Bytes of each array of the optimizer's state.
         """
@@ -118,7 +117,7 @@ class StateOwner(ABC):
         """
 
     def read(self, found: Checkpoint) -> Contents:
-        """Return its contents of a checkpoint that was checked, in memory.
+        """Read the contents of its files into memory, from a checkpoint that was checked.
 
         Parameters
         ----------
@@ -135,11 +134,11 @@ class StateOwner(ABC):
         Parameters
         ----------
         found : Checkpoint
-            In memory.
+            Its contents are in memory.
         state : TrainerState
             The position that the run goes to.
         where : Path
-            For messages.
+            Its directory, for messages.
 
         Raises
         ------

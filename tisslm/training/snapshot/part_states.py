@@ -1,6 +1,6 @@
-"""The states of parts with a memory: loss, datasets, monitors and sinks.
+"""The states of parts that keep one from step to step: loss, datasets, monitors and sinks.
 
-What does not live here: the states of optimizer and scheduler (``owners``).
+Those of optimizer and scheduler are in ``owners``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def load_part_states(
     where : Path
         The checkpoint.
     registry : Registry
-        By which states that nobody takes are named.
+        It knows the names of parts, for messages about states that no part of the run takes.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The state of a run, taken from all owners and given back to them.
 
-What does not live here: which files there are, and what is in them (``owners``).
+Which files there are, and what is in them, is in ``owners``.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Snapshot:
     Parameters
     ----------
     conditions : Conditions
-        With the parts of the run.
+        They have the parts of the run, too.
     stopping : Stopping
-        Whose standing is a part of the state.
+        Its standing is a part of the state.
     registry : Registry
-        By which a tokenizer is named.
+        It knows the registered name of a tokenizer.
     """
 
     def __init__(self, conditions: Conditions, stopping: Stopping, registry: Registry) -> None:
@@ -133,9 +133,9 @@ class Snapshot:
         Parameters
         ----------
         taken : Checkpoint
-            Of this very run.
+            A copy of what this run has given.
         where : Path
-            What messages call it.
+            The name of it in messages.
         room : int
             How many losses there will be.
         """
