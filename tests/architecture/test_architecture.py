@@ -115,7 +115,7 @@ def test_optim_hands_on_every_built_in_optimizer_scheduler_and_loss():
         "optim.losses",
         "tracking.sinks",
         "tracking.monitors",
-        "training.communicators",
+        "training.ranks.communicators",
     ],
 )
 def test_every_file_of_a_kind_has_a_name_in_configurations_and_a_public_one(room):

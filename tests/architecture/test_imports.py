@@ -118,7 +118,7 @@ def called(tree: ast.Module) -> set[str]:
 )
 def test_there_is_one_way_to_make_a_step(call, homes):
     """Training, dry run, range test and replay have the session open the data and make steps."""
-    library = ("tisslm.datasets.", "tisslm.testing.")
+    library = ("tisslm.datasets.", "tisslm.testing.", "tisslm.contracts.data")
     callers = {
         name.removeprefix("tisslm.")
         for name, tree in figures.modules().items()

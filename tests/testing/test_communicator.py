@@ -8,7 +8,7 @@ import pytest
 from thread_ranks import ThreadCommunicator, run_ranks
 
 from tisslm.testing import check_communicator
-from tisslm.training.ranks.local import LocalCommunicator
+from tisslm.training.ranks.communicators.local import LocalCommunicator
 
 HERE = threading.local()
 

@@ -135,7 +135,7 @@ def tisslm_communicators() -> Iterable[Entry]:
     """Yield the built-in communicators."""
     yield Entry(
         "local",
-        "tisslm.training.ranks.local:LocalCommunicator",
+        "tisslm.training.ranks.communicators.local:LocalCommunicator",
         "one process, nothing to send",
     )
 

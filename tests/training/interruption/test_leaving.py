@@ -15,7 +15,7 @@ import pytest
 from tisslm.errors import ConfigError
 from tisslm.system.time_limits import SLURM_SAFETY, parse_duration, time_limits
 from tisslm.training.interruption import SIGNALS, Leave, Leaving, leave_at_once
-from tisslm.training.ranks.local import LocalCommunicator
+from tisslm.training.ranks.communicators.local import LocalCommunicator
 
 
 def kill(number: int) -> None:

@@ -13,7 +13,7 @@ from tisslm.memory import Parameters, ParameterSpec
 from tisslm.optim.optimizers.adamw import AdamW
 from tisslm.optim.optimizers.sgd import SGD
 from tisslm.training.ranks import layout
-from tisslm.training.ranks.local import LocalCommunicator
+from tisslm.training.ranks.communicators.local import LocalCommunicator
 from tisslm.training.ranks.reduction import waiting_arrays
 from tisslm.training.ranks.share import Share
 from tisslm.training.ranks.shared import make_reduction

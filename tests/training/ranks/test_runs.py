@@ -13,7 +13,7 @@ from thread_ranks import run_ranks
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.errors import ConfigError
-from tisslm.training.ranks.local import LocalCommunicator
+from tisslm.training.ranks.communicators.local import LocalCommunicator
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "seq_len": 16, "vocab_size": 23}
 STEPS, PARTS = 7, 8

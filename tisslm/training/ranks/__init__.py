@@ -1,5 +1,4 @@
 """The ranks of a run: whose rows are whose, in which order gradients are added, who updates what.
 
-Communicators, which only move bytes between ranks, are found by name; nothing is imported until one
-is used.
+What moves bytes between ranks is a communicator (``communicators``).
 """

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tisslm.training.ranks.local import LocalCommunicator
+from tisslm.training.ranks.communicators.local import LocalCommunicator
 
 
 def test_it_is_the_only_rank() -> None:

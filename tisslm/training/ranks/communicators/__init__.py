@@ -1,0 +1,1 @@
+"""Communicators, found by name; nothing is imported until one is used."""
