@@ -10,8 +10,9 @@ from typing import Any
 
 from tisslm.config.metric_types import Metric
 from tisslm.config.metrics import METRICS
+from tisslm.system.quantities import duration_text
 from tisslm.tracking.report.markup import Markup, join, table, tag
-from tisslm.tracking.report.numbers import duration_text, number_text
+from tisslm.tracking.report.numbers import number_text
 from tisslm.tracking.report.reading import Run
 from tisslm.tracking.report.series import Series
 

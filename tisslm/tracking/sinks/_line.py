@@ -10,8 +10,9 @@ from typing import Any
 
 from tisslm.config.metric_types import Metric
 from tisslm.contracts.metric_values import Text
+from tisslm.system.quantities import duration_text
 from tisslm.tracking.metrics import line_text, lookup
-from tisslm.tracking.terminal.words import duration, printable
+from tisslm.tracking.terminal.words import printable
 
 __all__ = ["describe", "describe_evaluation", "describe_samples", "position"]
 
@@ -41,7 +42,7 @@ def describe(metrics: Mapping[str, Any], eta: float | None, own: Iterable[Metric
         if name in metrics and known.line and known.group != "eval"
     ]
     if eta is not None:
-        parts.append(f"eta {duration(eta)}")
+        parts.append(f"eta {duration_text(eta)}")
     return " | ".join(parts)
 
 
