@@ -39,7 +39,7 @@ def lookup(own: Iterable[Metric] = ()) -> dict[str, Metric]:
     Parameters
     ----------
     own : iterable of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
     """
     return METRICS | {metric.name: metric for metric in own}
 

@@ -1,7 +1,4 @@
-"""What a report says in words and tables: the summary, samples, configuration, environment.
-
-What does not live here: figures.
-"""
+"""What a report says in words and tables: the summary, samples, configuration, environment."""
 
 from __future__ import annotations
 
@@ -128,7 +125,7 @@ def samples(run: Run, level: int = 3) -> Markup:
     ----------
     run : Run
     level : int
-        Of the prompts' headings.
+        The level of the prompts' headings.
     """
     blocks = []
     names = [name for name in run.metrics.texts if run.metrics.texts[name]]

@@ -1,7 +1,4 @@
-"""Numbers as a reader wants them: short, and told apart.
-
-What does not live here: where they are shown.
-"""
+"""Numbers as a reader wants them: short, and told apart."""
 
 from __future__ import annotations
 

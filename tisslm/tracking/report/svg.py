@@ -40,11 +40,11 @@ def inline(document: str, slug: str, label: str, extra: str = "") -> Markup:
     Parameters
     ----------
     document : str
-        As ``Canvas.as_svg`` returns it.
+        An SVG document of ``Canvas.as_svg``.
     slug : str
-        What makes its ids unique on the page.
+        A name that is put before its ids, which must be unique on the page.
     label : str
-        What it shows, for those who do not see it.
+        A text for readers who do not see the figure.
     extra : str
         More classes of the element.
     """

@@ -1,6 +1,6 @@
 """A progress bar on a terminal, drawn by rich.
 
-What does not live here: the words (``_line``). rich is imported when a bar is made.
+rich is imported when a bar is made.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Bar:
     total : int
         Step at which the bar is full; 0 if that is not known.
     completed : int
-        Where it begins.
+        The step at which the bar begins.
     own : sequence of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
     """
 
     def __init__(

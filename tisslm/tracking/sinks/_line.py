@@ -1,7 +1,4 @@
-"""Metrics as one line of text for people.
-
-What does not live here: where and when it is shown (``console``).
-"""
+"""Metrics as one line of text for people."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ def describe(metrics: Mapping[str, Any], eta: float | None, own: Iterable[Metric
     eta : float, optional
         Seconds that the run will still take.
     own : iterable of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
     """
     parts = [
         line_text(known, metrics[name])

@@ -1,7 +1,4 @@
-"""What the sinks that write files share: numbers as text, and files that go on after a resume.
-
-What does not live here: any one format (``jsonl``, ``csv``).
-"""
+"""What the sinks that write files share: numbers as text, and files that go on after a resume."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """The sink ``csv``: one row a step, one column a metric, in the run directory.
 
-What does not live here: reading the file back.
-
 References
 ----------
 RFC 4180, https://www.rfc-editor.org/rfc/rfc4180 (with line feeds alone)

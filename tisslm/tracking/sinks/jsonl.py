@@ -1,6 +1,6 @@
 """The sink ``jsonl``: one JSON object a line, in the run directory.
 
-What does not live here: reading the file back.
+What does not live here: reading the lines (``metric_lines``).
 
 References
 ----------

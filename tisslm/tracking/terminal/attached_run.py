@@ -2,8 +2,6 @@
 
 Nothing is written, so any run that can be read can be watched, on a shared disk also from another
 machine.
-
-What does not live here: how it is drawn (``tisslm.tracking.terminal``).
 """
 
 from __future__ import annotations

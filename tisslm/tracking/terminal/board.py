@@ -36,17 +36,17 @@ class Status:
     Attributes
     ----------
     name : str
-        Of the run.
+        The name of the run.
     state : str
-        In a word or a few: "running", "completed", "no sign of life for 2m10s".
+        A word or a few, such as "running", "completed", "no sign of life for 2m10s".
     style : {"good", "warn", "bad"}
-        How the state looks.
+        The style in which the state is drawn.
     max_steps : int
         0 if unknown.
     elapsed, left : float, optional
         Seconds.
     note : str
-        Anything else, in a few words.
+        A remark for the upper right corner, such as where the run is.
     """
 
     name: str

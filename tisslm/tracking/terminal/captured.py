@@ -1,8 +1,6 @@
 """What a process writes on its terminal while a picture is on it: kept, and written afterwards.
 
 Only streams that lead to a terminal are replaced; what goes to a file goes there as ever.
-
-What does not live here: the picture that shows the lines meanwhile.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def plot(points: Points, marks: Points, columns: int, rows: int, glyphs: Glyphs)
     points, marks : sequence of (x, y)
         Finite, x ascending.
     columns, rows : int
-        Of the whole picture with its labels.
+        The size of the whole picture with its labels.
     glyphs : Glyphs
 
     Returns

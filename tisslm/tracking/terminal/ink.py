@@ -1,7 +1,5 @@
 """What a terminal can show: its characters, and its colours.
 
-What does not live here: what is drawn with them.
-
 References
 ----------
 NO_COLOR, https://no-color.org
@@ -27,7 +25,7 @@ class Glyphs:
     Attributes
     ----------
     braille : bool
-        Whether curves are drawn in dots of a quarter of a cell's height and half its width.
+        True if curves are drawn in dots of a quarter of a cell's height and half its width.
     done, left : str
         A bar, as far as it is filled and beyond.
     dash, axis, tick, corner : str
