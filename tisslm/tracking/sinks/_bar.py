@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast, final
 from tisslm.config.metric_types import Metric
 from tisslm.tracking.sinks._forgiving import Forgiving
 from tisslm.tracking.sinks._line import describe, position
+from tisslm.tracking.terminal.ink import leads_to_terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,8 +53,8 @@ class Bar:
             get_renderable=self._draw,
             console=self._console,
             refresh_per_second=_REFRESHES_PER_SECOND,
-            redirect_stdout=_is_terminal(sys.stdout),  # what goes to a file is to stay there
-            redirect_stderr=_is_terminal(sys.stderr),
+            redirect_stdout=leads_to_terminal(sys.stdout),  # what goes to a file is to stay there
+            redirect_stderr=leads_to_terminal(sys.stderr),
         )
         self._live.start()
 
@@ -91,10 +92,3 @@ class Bar:
             return line
         line.add_row(self._position, bar)
         return Group(line, words)
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    try:
-        return stream is not None and stream.isatty()
-    except ValueError:  # a closed stream
-        return False
