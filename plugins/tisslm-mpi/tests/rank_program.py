@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -50,12 +51,12 @@ def no_threads() -> None:
     refused()
 
 
-def loop(comm: MPICommunicator, at: int, event) -> None:
-    """Train, so to say: 40 steps, and something happens to rank 1 in the middle."""
+def loop(comm: MPICommunicator, at: int, event, among=(1,)) -> None:
+    """Train, so to say: 40 steps, and something happens to some ranks in the middle."""
     own = np.ones(1 << 16, np.float32)
     received = [np.empty_like(own) for _ in range(comm.size)]
     for step in range(40):
-        if step == at and comm.rank == 1:
+        if step == at and comm.rank in among:
             event()
         comm.beat(f"step {step}")
         comm.share(own, received)
@@ -74,6 +75,12 @@ def fail_in_a_thread() -> None:
 
 def stand_still() -> None:
     time.sleep(60)
+
+
+def suspend() -> None:
+    """Stop for twice the time-out, as a batch system stops a whole job to let another run."""
+    subprocess.Popen(["sh", "-c", f"sleep {2 * STALL}; kill -CONT {os.getpid()}"])
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def work_long(comm: MPICommunicator) -> None:
@@ -107,6 +114,8 @@ def main(mode: str) -> None:
             time.sleep(1.5)  # others end before
     elif mode == "long":
         loop(comm, 20, lambda: work_long(comm))
+    elif mode == "suspended":
+        loop(comm, 20, suspend, among=range(comm.size))
     elif mode == "abort":
         loop(comm, 20, lambda: comm.abort(75))
     elif mode == "all_exit3":
