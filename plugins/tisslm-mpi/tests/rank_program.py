@@ -77,14 +77,18 @@ def stand_still() -> None:
     time.sleep(60)
 
 
-def suspend() -> None:
-    """Stop for twice the time-out, as a batch system stops a whole job to let another run."""
-    subprocess.Popen(["sh", "-c", f"sleep {2 * STALL}; kill -CONT {os.getpid()}"])
-    os.kill(os.getpid(), signal.SIGSTOP)
+def suspend(comm: MPICommunicator) -> None:
+    """Be stopped for twice the time-out in the next call, in which rank 1 comes later than that."""
+    if comm.rank == 1:
+        work_long(comm, 2 * STALL + 2)
+        return
+    this = os.getpid()
+    script = f"sleep 0.5; kill -STOP {this}; sleep {2 * STALL}; kill -CONT {this}"
+    subprocess.Popen(["sh", "-c", script])
 
 
-def work_long(comm: MPICommunicator) -> None:
-    for n in range(30):
+def work_long(comm: MPICommunicator, seconds: float = 3.0) -> None:
+    for n in range(int(seconds / 0.1)):
         comm.beat(f"saving {n}")
         time.sleep(0.1)
 
@@ -115,7 +119,7 @@ def main(mode: str) -> None:
     elif mode == "long":
         loop(comm, 20, lambda: work_long(comm))
     elif mode == "suspended":
-        loop(comm, 20, suspend, among=range(comm.size))
+        loop(comm, 20, lambda: suspend(comm), among=range(comm.size))
     elif mode == "abort":
         loop(comm, 20, lambda: comm.abort(75))
     elif mode == "all_exit3":

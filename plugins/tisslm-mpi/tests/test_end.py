@@ -25,7 +25,7 @@ def test_a_rank_that_works_for_long_and_says_so_is_waited_for(mpi):
     assert "tisslm:" not in ended.output
 
 
-def test_a_job_that_was_suspended_goes_on(mpi):
+def test_ranks_that_were_stopped_for_a_while_blame_nobody(mpi):
     ended = mpi.run(3, "suspended", STALL="2")
     assert ended.code == 0, ended.output
     assert ended.output.count("done") == 3
