@@ -271,6 +271,7 @@ class Session:
     def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
         """Write a state that was taken before; the thread of ``saving`` may be who calls."""
         self.run.confirm()
+        self.parts.communicator.beat("a checkpoint")
         path = checkpoint.write(self.run.checkpoints, step, found, within=self.run.path)
         self.run.known.add(path.name)
         checkpoint.prune(self.run.checkpoints, self.retention, path)
