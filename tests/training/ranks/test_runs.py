@@ -13,6 +13,7 @@ from thread_ranks import run_ranks
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.errors import ConfigError
+from tisslm.training.ranks import layout
 from tisslm.training.ranks.communicators.local import LocalCommunicator
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "seq_len": 16, "vocab_size": 23}
@@ -28,7 +29,8 @@ def tokens(windows: int, seed: int) -> np.ndarray:
 
 def make(communicator, directory, **settings):
     """Build the trainer of a rank."""
-    model = Transformer(TransformerConfig(**SHAPE, dropout=0.1), seed=5)
+    shape = settings.pop("shape", SHAPE)
+    model = Transformer(TransformerConfig(**shape, dropout=0.1), seed=5)
     config = {
         "max_steps": STEPS,
         "batch_size": 2,
@@ -175,3 +177,22 @@ def test_more_parts_than_micro_batches_are_refused(tmp_path):
 def test_fewer_micro_batches_than_ranks_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"at least a micro-batch of batch_size = 2 rows for"):
         run_ranks(3, lambda rank: make(rank, tmp_path, global_batch_size=4, reduction_parts=None))
+
+
+def test_gradients_go_out_while_the_last_backward_pass_goes_on(tmp_path, monkeypatch):
+    """Seen in the trace of rank 0: the first bucket is there before the embedding's gradient is."""
+    monkeypatch.setattr(layout, "BUCKET_BYTES", 16384 * 4)
+    shape = {**SHAPE, "n_embd": 64}
+
+    def go(rank):
+        settings = {"profile_steps": 1, "max_steps": 5, "reduction_parts": None}
+        return train(rank, tmp_path / "run", shape=shape, **settings)
+
+    run_ranks(2, go)
+    trace = json.loads((tmp_path / "run" / "trace.json").read_text())["traceEvents"]
+    names = {e["tid"]: e["args"]["name"] for e in trace if e["name"] == "thread_name"}
+    buckets = [e for e in trace if e["name"] == "bucket"]
+    assert {names[e["tid"]] for e in buckets} == {"exchange"}
+    assert len(buckets) > 3
+    last_backward = max(e["ts"] for e in trace if e["name"] == "embedding backward")
+    assert min(e["ts"] + e["dur"] for e in buckets) < last_backward
