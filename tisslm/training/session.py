@@ -30,6 +30,7 @@ from tisslm.training.incidents import IncidentContext, describe, tell_refusal
 from tisslm.training.interruption import Leaving
 from tisslm.training.memory_plan.passes import Passes
 from tisslm.training.ranks.agreement import rows_of_all
+from tisslm.training.ranks.findings import first_finding
 from tisslm.training.ranks.placing import Place
 from tisslm.training.ranks.states import lead
 from tisslm.training.samples import Sampler
@@ -163,6 +164,9 @@ class Session:
         """Look into a refused step, note it down, count it, and tell it."""
         nonfinite, context = verdict.kind == "nonfinite", self._incident_context()
         finding = self.step.investigate(rows) if nonfinite else None
+        if finding is not None:
+            share = self.parts.reduction.share
+            finding = first_finding(self.parts.communicator, finding, share)
         rows = rows_of_all(self.parts.communicator, rows)
         incident = describe(context, verdict.kind, rows, result.loss, result.grad_norm, finding)
         file = incident.write(self.run.path) if self.run.made else None

@@ -12,7 +12,9 @@ import pytest
 from thread_ranks import run_ranks
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm.contracts import Loss
 from tisslm.errors import ConfigError
+from tisslm.optim.losses import CrossEntropy
 from tisslm.training.ranks import layout
 from tisslm.training.ranks.communicators.local import LocalCommunicator
 
@@ -196,3 +198,55 @@ def test_gradients_go_out_while_the_last_backward_pass_goes_on(tmp_path, monkeyp
     assert len(buckets) > 3
     last_backward = max(e["ts"] for e in trace if e["name"] == "embedding backward")
     assert min(e["ts"] + e["dur"] for e in buckets) < last_backward
+
+
+class BreaksAtARow(Loss):
+    """Cross-entropy, but NaN where a target is the id that one row alone has."""
+
+    def __init__(self):
+        self._loss = CrossEntropy()
+
+    def tile(self, logits_NV, targets_N, weights_N, *, gradient=True):
+        losses_N = self._loss.tile(logits_NV, targets_N, weights_N, gradient=gradient)
+        if (targets_N == 22).any():
+            losses_N[:] = np.nan
+        return losses_N
+
+
+def broken(communicator, directory):
+    """Make the trainer of a rank, some of whose rows make the loss NaN."""
+    ids = tokens(WINDOWS, 1) % 22
+    ids[13 * 16 + 3] = 22
+    model = Transformer(TransformerConfig(**SHAPE), seed=5)
+    config = TrainingConfig(
+        max_steps=5,
+        batch_size=2,
+        global_batch_size=16,
+        reduction_parts=4,
+        save_every=0,
+        validation_frequency=0,
+        output_dir=str(directory),
+        threads=1,
+    )
+    dataset = TokenDataset(ids, 16, vocab_size=23)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = Trainer(
+            model, "sgd", BreaksAtARow(), dataset=dataset, sinks=(), communicator=communicator,
+            config=config,
+        )  # fmt: skip
+        trainer.train()
+    return trainer.state.step, trainer.skipped_steps, trainer.model.parameters.data.tobytes()
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_step_that_fails_on_one_rank_is_refused_by_all_and_noted_once(tmp_path, size):
+    expected = broken(LocalCommunicator(), tmp_path / "alone")
+    found = run_ranks(size, lambda rank: broken(rank, tmp_path / "run"))
+    assert expected[1] > 0
+    assert found == [expected] * size
+    noted = sorted(path.name for path in (tmp_path / "alone").glob("nonfinite-*"))
+    assert sorted(path.name for path in (tmp_path / "run").glob("nonfinite-*")) == noted
+    for name in noted:
+        alone, several = (json.loads((tmp_path / at / name).read_text()) for at in ("alone", "run"))
+        assert several == alone
