@@ -13,10 +13,12 @@ from thread_ranks import run_ranks
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.contracts import Loss
-from tisslm.errors import ConfigError
+from tisslm.errors import ConfigError, ShapeError
 from tisslm.optim.losses import CrossEntropy
 from tisslm.training.ranks import layout
 from tisslm.training.ranks.communicators.local import LocalCommunicator
+from tisslm.workflows.dry_run import dry_run
+from tisslm.workflows.lr_range.sweep import range_test
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "seq_len": 16, "vocab_size": 23}
 STEPS, PARTS = 7, 8
@@ -250,3 +252,65 @@ def test_a_step_that_fails_on_one_rank_is_refused_by_all_and_noted_once(tmp_path
     for name in noted:
         alone, several = (json.loads((tmp_path / at / name).read_text()) for at in ("alone", "run"))
         assert several == alone
+
+
+def test_the_best_is_kept_and_gone_back_to_on_all_ranks(tmp_path):
+    settings = {
+        "keep_best": 1,
+        "restore_best": True,
+        "early_stopping_patience": 2,
+        "validation_frequency": 1,
+        "learning_rate": 0.3,
+        "max_steps": 12,
+        "save_every": 1,
+    }
+    expected = train(LocalCommunicator(), tmp_path / "alone", **settings)
+    assert len(expected[1]) < 12
+    found = run_ranks(3, lambda rank: train(rank, tmp_path / "run", **settings))
+    assert found == [expected] * 3
+    assert files(tmp_path / "run") == files(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("precision", ["fp16"])
+def test_overflows_lower_the_scale_on_all_ranks(tmp_path, precision):
+    settings = {"precision": precision, "loss_scale_init": 2**24, "learning_rate": 1e-3}
+    expected = train(LocalCommunicator(), tmp_path / "alone", **settings)
+    assert expected[4] < 2**24
+    found = run_ranks(3, lambda rank: train(rank, tmp_path / "run", **settings))
+    assert found == [expected] * 3
+
+
+def test_a_custom_loop_gives_each_rank_its_rows(tmp_path):
+    """``train_step`` takes the rows of the rank's share, and refuses any others on all ranks."""
+    expected = make(LocalCommunicator(), tmp_path / "alone")
+    rows = next(expected.dataset.batches(16, 3))
+    loss = expected.train_step(rows.x, rows.y)
+
+    def step(rank, first=0):
+        trainer = make(rank, tmp_path / "run")
+        own = trainer.session.parts.reduction.share.own_rows
+        part = rows.part(own.start + first, own.stop)
+        return trainer.train_step(part.x, part.y), trainer.model.parameters.data.copy()
+
+    for found, data in run_ranks(3, step):
+        assert found == loss
+        assert np.array_equal(data, expected.model.parameters.data)
+    message = r"train_step: expected 4 of the 13 rows of this update on rank 0 of 3, got 3"
+    with pytest.raises(ShapeError, match=message):
+        run_ranks(3, lambda rank: step(rank, 1))
+
+
+def test_a_dry_run_is_that_of_one_rank(tmp_path):
+    expected = dry_run(make(LocalCommunicator(), tmp_path / "run"))
+    for found in run_ranks(2, lambda rank: dry_run(make(rank, tmp_path / "run"))):
+        assert (found.losses, found.tokens, found.validation_loss, found.checkpoint_bytes) == (
+            expected.losses,
+            expected.tokens,
+            expected.validation_loss,
+            expected.checkpoint_bytes,
+        )
+
+
+def test_a_range_test_is_made_by_one_process(tmp_path):
+    with pytest.raises(ConfigError, match="range test: expected one process, got 2 ranks; start"):
+        run_ranks(2, lambda rank: range_test(make(rank, tmp_path / "run")))
