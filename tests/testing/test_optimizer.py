@@ -33,6 +33,17 @@ class Right(Optimizer):
         return {f"{name}/buffer": array for name, array in self.buffers.items()}
 
 
+class GoesByTheNorm(Right):
+    """Divides by the norm of a whole tensor, and does not say that it needs one."""
+
+    def move(self, p, g, lr):
+        super().move(p, g / (np.linalg.norm(g) / np.sqrt(g.size) + g.dtype.type(1e-3)), lr)
+
+
+class SaysItNeedsWholeTensors(GoesByTheNorm):
+    elementwise = False
+
+
 class Uphill(Right):
     def move(self, p, g, lr):
         super().move(p, -g, lr)
@@ -186,6 +197,7 @@ class MovesWhenMeasured(Right):
 
 
 WRONG = [
+    (GoesByTheNorm, "pieces are updated as in the whole"),
     (MeasuresNothing, "movement is how far the parameters moved"),
     (MovesWhenMeasured, "movement is how far the parameters moved"),
     (Uphill, "lowers a quadratic"),

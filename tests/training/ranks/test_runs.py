@@ -15,6 +15,7 @@ from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, Transform
 from tisslm.contracts import Loss
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.optim.losses import CrossEntropy
+from tisslm.optim.optimizers import SGD
 from tisslm.training.ranks import layout
 from tisslm.training.ranks.communicators.local import LocalCommunicator
 from tisslm.workflows.dry_run import dry_run
@@ -171,6 +172,13 @@ def test_an_optimizer_of_the_whole_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="optimizer: 2 ranks share out the parameters"):
         run_ranks(2, build)
+
+
+def test_an_optimizer_that_needs_whole_parameters_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(SGD, "elementwise", False)
+    make(LocalCommunicator(), tmp_path, optimizer="sgd")
+    with pytest.raises(ConfigError, match="optimizer sgd: it needs whole parameters, which 2 rank"):
+        run_ranks(2, lambda rank: make(rank, tmp_path, optimizer="sgd"))
 
 
 def test_more_parts_than_micro_batches_are_refused(tmp_path):
