@@ -227,6 +227,10 @@ WRONG = [
 ]
 
 
+def test_one_that_says_that_it_needs_whole_tensors_is_not_asked_for_pieces():
+    assert check_optimizer(SaysItNeedsWholeTensors).n_assertions > 100
+
+
 def test_a_right_optimizer_passes_and_is_counted():
     report = check_optimizer(Right)
     assert report.name == "optimizer Right"
