@@ -81,9 +81,8 @@ def run(
     one, shared = (statistics.median(speeds) for speeds in found.values())
     print(describe())
     for name, speeds in found.items():
-        print(
-            f"{name}: {statistics.median(speeds):,.0f} tokens/s ({min(speeds):,.0f} to {max(speeds):,.0f})"
-        )
+        middle, low, high = statistics.median(speeds), min(speeds), max(speeds)
+        print(f"{name}: {middle:,.0f} tokens/s ({low:,.0f} to {high:,.0f})")
     print(f"ratio {shared / one:.3f}, {preset}, {precision}, {rows} rows, {cores} threads in all")
     write_json(json_file, {"load_before": load, "tokens_per_second": found, "ratio": shared / one})
 
