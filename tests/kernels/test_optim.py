@@ -134,6 +134,13 @@ def test_a_gradient_scaled_beforehand_gives_the_same_bits(run_kernel, normal, ma
     assert all(actual[name].tobytes() == expected[name].tobytes() for name in names)
 
 
+@pytest.mark.parametrize("P", [1, 15, 4097, 3 * 16384 + 77])
+def test_a_sum_has_the_bits_of_numpys(run_kernel, normal, P):
+    x_P, y_P = normal(0, P), normal(1, P)
+    actual, _ = run_kernel("optim", "add", {"x_P": x_P, "y_P": y_P}, {"x_P"})
+    assert actual["x_P"].tobytes() == (x_P + y_P).tobytes()
+
+
 @every_case
 def test_padding_stays_zero(run_kernel, normal, make, options):
     function, arguments = make(normal, 33, **options)
