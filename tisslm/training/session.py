@@ -158,6 +158,7 @@ class Session:
             self._refuse(rows, result, result.refused)
         state.tokens_seen += result.rows * rows.x.shape[1]
         state.epoch = state.position // max(1, self.steps_per_epoch)
+        self.snapshot.note(result, state)
         return result
 
     def _refuse(self, rows: Rows, result: StepResult, verdict: Verdict) -> None:
