@@ -1,14 +1,17 @@
 """For all tests of the repository: no time limits, and surroundings that are the same everywhere.
 
-A machine that is busy must not fail a test, and none is there to measure time. A shell that starts
-the tests in the background makes them, and every process that they start, deaf to SIGINT. And what
-a terminal, a CI or a batch system says of itself in the environment changes what the code under
-test prints and writes, so a test that is about such a variable sets it.
+A machine that is busy must not fail a test, and none is there to measure time. Whoever starts the
+tests hands down to them, and to every process that they start, which signals are ignored or held
+back (a shell in the background: SIGINT and SIGQUIT; ``nohup``: SIGHUP), the rights that new files
+do not get, and how many may be open. And what a terminal, a CI or a batch system says of itself in
+the environment changes what the code under test prints and writes, so a test that is about such a
+variable sets it.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 
 from hypothesis import settings
@@ -16,8 +19,17 @@ from hypothesis import settings
 settings.register_profile("tisslm", deadline=None)
 settings.load_profile("tisslm")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # ignored by the interpreter itself
+_SHELL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}  # between a shell and its terminal
+for number in signal.valid_signals() - _PYTHON - _SHELL:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        heard = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, heard)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
+os.umask(0o022)
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+files = 1024 if most == resource.RLIM_INFINITY else min(1024, most)
+resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
 
 _TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 _JOB = ("CI", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
@@ -29,6 +41,7 @@ _LAUNCHER = (
     "PALS_RANKID",
     "SLURM_PROCID",
 )
-for name in (*_TERMINAL, *_JOB, *_LAUNCHER):
+_PYTHON_SAYS = ("PYTHONWARNINGS",)  # to processes that a test starts, and whose warnings it reads
+for name in (*_TERMINAL, *_JOB, *_LAUNCHER, *_PYTHON_SAYS):
     os.environ.pop(name, None)
 os.environ["TERM"] = "xterm"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from tisslm import Trainer
 from tisslm.checkpoint import newest
 from tisslm.system.durable import Disk
+from tisslm.tracking.processor import ProcessorUse
 
 #: Metrics of the machine and not of the run.
 OF_THE_MACHINE = (
@@ -70,6 +72,12 @@ class Places:
             call = self.watch(method, getattr(Disk, method))
             # a plain function, so that it is a method of every disk
             monkeypatch.setattr(Disk, method, lambda *a, _call=call, **k: _call(*a, **k))
+        # The processors' use, which comes once half a second has passed, is the one metric that
+        # comes when the clock says so: csv's header then grows, by a rename. Here, at the second
+        # report, so that two runs make the same calls however fast they are.
+        reports = itertools.count(1)
+        use = {"system/cpu_percent": 50.0}
+        monkeypatch.setattr(ProcessorUse, "metrics", lambda _: use if next(reports) > 1 else {})
 
 
 def metric_lines(run: Path) -> list[dict[str, Any]]:

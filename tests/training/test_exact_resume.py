@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tisslm_lion.lion import Lion
 
 from tisslm import TokenDataset
 from tisslm.registry import load_registry
+from tisslm.training.session import Session
 
 STEPS = 11
 SETTINGS = {
@@ -105,13 +107,29 @@ def test_interrupted_at_every_place_a_run_leaves_the_same_files(interrupt, make)
     assert len(places) > 40
     for number in range(1, len(places) + 1):
         folder = f"at{number}"
-        interrupt(folder, number, **config)
+        _, names = interrupt(folder, number, **config)
+        where = f"before call {number}, {places[number - 1]}"
+        assert names[:number] == places[:number], where
         again = make(folder, **config)
         again.train()
-        where = f"before call {number}, {places[number - 1]}"
         assert not differences(whole.run.path, again.run.path), where
         left = sorted(path.name for path in again.run.checkpoints.iterdir())
         assert left == ["checkpoint-3"], where
+
+
+def test_a_run_makes_the_same_calls_however_long_they_take(interrupt, monkeypatch):
+    """Otherwise a number of a call is not the same place in two runs."""
+    config = {"max_steps": 3, "save_every": 2, "validation_frequency": 2}
+    _, places = interrupt("quick", 0, **config)
+    real = Session.train_step
+
+    def train_step(session, rows):
+        time.sleep(0.6 if session.state.step == 1 else 0.0)
+        return real(session, rows)
+
+    monkeypatch.setattr(Session, "train_step", train_step)
+    _, others = interrupt("slow", 0, **config)
+    assert others == places
 
 
 def call(places, name, number):
@@ -163,6 +181,7 @@ def check(interrupt, make, set_threads=None, **config):
     second = window + [i for i, name in enumerate(places[window:], 1) if name == "step_loss"][1]
     threads(3)
     first, names = interrupt("again", second, **config)
+    assert names[:second] == places[:second]
     assert (names[second - 1], first.current_step) == ("step_loss", 6)
     threads(1)
     again = make("again", **config)

@@ -332,10 +332,11 @@ def test_cut_anywhere_a_steered_run_makes_the_same_decisions(make, monkeypatch):
     assert rates[:6] == [0.03] * 4 + [0.015] * 2
     for number in range(1, len(calls) + 1, 3):
         folder = f"at{number}"
-        run_to(make, monkeypatch, folder, number, **STEERED)
+        _, names = run_to(make, monkeypatch, folder, number, **STEERED)
+        where = f"before call {number}, {calls[number - 1]}"
+        assert names[:number] == calls[:number], where
         again = make(folder, **STEERED)
         again.train()
-        where = f"before call {number}, {calls[number - 1]}"
         assert not differences(whole.run.path, again.run.path), where
         assert summary(again)["stopped_by"] == summary(whole)["stopped_by"], where
         assert again.current_step == whole.current_step, where

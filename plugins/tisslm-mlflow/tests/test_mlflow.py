@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ class Store:
 
     def artifact(self, path: str) -> str:
         (run,) = self.runs()
-        root = Path(run.info.artifact_uri.removeprefix("file://"))
+        root = Path(unquote(run.info.artifact_uri.removeprefix("file://")))
         return (root / path).read_text(encoding="utf-8")
 
 

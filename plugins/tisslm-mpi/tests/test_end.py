@@ -78,6 +78,8 @@ def test_a_rank_that_stands_still_is_named_with_the_stacks_of_all(mpi, mode):
     assert re.search(WAITING + CULPRIT + said[mode], ended.output), ended.output
     assert " in loop\n" in ended.output
     stacks = re.findall(r"rank (\d) on \S+ of 3: stacks of its threads", ended.output)
+    if mode == "stop":  # Open MPI's launcher wakes it to end it, and it may come to tell its own
+        stacks = [rank for rank in stacks if rank != "1"]
     assert sorted(stacks) == (["0", "2"] if mode == "stop" else ["0", "1", "2"])
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from browser import missing, opened
@@ -100,7 +101,7 @@ def test_no_error_and_no_request(show: Show, browser: Any, pages: dict[str, str]
     browser.execute_script("window.scrollTo(0, document.body.scrollHeight)")
     assert browser.get_log("browser") == []
     assert requests(browser) == {pages[name]}
-    assert len(Path(pages[name].removeprefix("file://")).read_bytes()) < 3_000_000
+    assert len(Path(unquote(pages[name].removeprefix("file://"))).read_bytes()) < 3_000_000
 
 
 DRAWN = """

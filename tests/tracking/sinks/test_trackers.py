@@ -14,6 +14,7 @@ import tomllib
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def of_mlflow(directory: Path) -> tuple[Found, Found, Found]:
         for name in run.data.metrics
         for metric in client.get_metric_history(run.info.run_id, name)
     }
-    root = Path(run.info.artifact_uri.removeprefix("file://"))
+    root = Path(unquote(run.info.artifact_uri.removeprefix("file://")))
     texts = {
         (int(path.stem.removeprefix("step-")), str(path.parent.relative_to(root))): path.read_text()
         for path in root.rglob("step-*.txt")
