@@ -88,6 +88,15 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing(
     assert files() == before
 
 
+def test_without_the_plugin_it_is_said_once(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TISSLM_DISABLE_PLUGINS", "all")
+    monkeypatch.setenv("TISSLM_OVERSUBSCRIBE", "1")
+    result = cli("launch", "-n", "2")
+    assert (result.code, result.out) == (3, "")
+    assert result.err.startswith("error: unknown communicator 'mpi'. Known: local ")
+    assert result.err.count("\n") == 1
+
+
 def test_the_parent_has_neither_kernels_nor_mpi() -> None:
     program = (
         "import sys; from tisslm.cli import launch; "

@@ -15,11 +15,13 @@ from tisslm.checkpoint.finding import list_checkpoints
 from tisslm.checkpoint.naming import step_of
 from tisslm.config import RunConfig
 from tisslm.errors import ConfigError
+from tisslm.registry import load_registry
 from tisslm.system.launched import Note
+from tisslm.system.launcher import COMMUNICATOR
 from tisslm.training.interruption import EXIT_CODE
 from tisslm.workflows.launch.asking import Asking
 from tisslm.workflows.launch.job import INTERRUPTED, Ended, run_job
-from tisslm.workflows.launch.library import find_mpi
+from tisslm.workflows.launch.library import MPI, find_mpi
 from tisslm.workflows.launch.ranks import count_ranks
 
 __all__ = ["launch"]
@@ -86,6 +88,8 @@ def launch(
     ------
     ConfigError
         If the configuration is wrong, ranks are too many, or there is no MPI for them.
+    PluginError
+        If the plugin with their communicator is missing.
     """
     given = list(overrides)
     if max_restarts < 0:
@@ -99,7 +103,7 @@ def launch(
         arguments += ["--set", override]
     asking = Asking()
     with asking.armed():
-        mpi = find_mpi() if count > 1 else None
+        mpi = _find_mpi() if count > 1 else None
         restarts = _Restarts(
             arguments,
             resume,
@@ -107,6 +111,12 @@ def launch(
             announce,
         )
         return restarts.run(asking, max_restarts, pause)
+
+
+def _find_mpi() -> MPI:
+    """Return the MPI of the ranks, if there is a communicator for them; else each would say so."""
+    load_registry().part("communicator", COMMUNICATOR)
+    return find_mpi()
 
 
 @dataclass(frozen=True)
