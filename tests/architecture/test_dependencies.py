@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from tisslm.cli._machine import LIBRARIES
+from tisslm.cli.doctor.machine import LIBRARIES
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))

@@ -100,7 +100,7 @@ def test_a_wrong_variable_is_a_problem_not_an_error(
 
 
 def test_a_missing_library_is_a_problem(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tisslm.cli._machine.LIBRARIES", ("numpy", "no-such-library"))
+    monkeypatch.setattr("tisslm.cli.doctor.machine.LIBRARIES", ("numpy", "no-such-library"))
     assert facts(cli)["problems"] == [
         "no-such-library is not installed; run 'pip install tisslm' again"
     ]

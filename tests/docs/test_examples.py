@@ -161,6 +161,7 @@ def commands(page: Path) -> list[list[str]]:
     shown = "".join(re.findall(r"^```sh.*?\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
     shown += "".join(re.findall(r"^    ((?:tisslm|make|python) .*\n)", text, flags=re.MULTILINE))
     shown += "".join(f"{line}\n" for line in re.findall(r"`(tisslm [a-z][^`]*)`", text))
+    shown = shown.replace("\\\n", " ")  # a command that goes on in the next line
     return [words for line in shown.splitlines() if (words := shlex.split(line, comments=True))]
 
 

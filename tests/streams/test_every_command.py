@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CALLS: dict[str, tuple[str, ...]] = {
     "train": ("train", "SETTINGS", "--set", "training.output_dir=OUT"),
     "train --dry-run": ("train", "SETTINGS", "--dry-run"),
+    "launch": ("launch", "-n", "1", "SETTINGS", "--set", "training.output_dir=OUT"),
     "plan": ("plan", "SETTINGS", "--no-measure"),
     "lr-find": ("lr-find", "SETTINGS", "--steps", "5"),
     "tokenizer": ("tokenizer", "train", "text.txt", "--vocab-size", "280", "--out", "OUT"),
@@ -58,7 +59,7 @@ FAILURES: dict[tuple[str, ...], tuple[int, str]] = {
 
 def is_done(name: str, out: Path) -> bool:
     """Tell whether a command that writes has written all of it."""
-    if name == "train":
+    if name in ("train", "launch"):
         lines = (out / "metrics.jsonl").read_text().splitlines()
         steps = {line["step"] for line in map(json.loads, lines) if "train/loss" in line}
         summary = json.loads((out / "summary.json").read_text())

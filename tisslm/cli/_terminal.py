@@ -16,17 +16,8 @@ from typing import Any, Final
 from tisslm.errors.visible import visible
 from tisslm.system.launcher import find_launcher
 
-__all__ = [
-    "NUMBER",
-    "TEXT",
-    "WORD",
-    "complain",
-    "pour",
-    "remark",
-    "say",
-    "show_table",
-    "write_text",
-]
+__all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "tell"]
+__all__ += ["write_text"]
 
 #: Styles of the cells of a column; only a text is wrapped.
 WORD: Final[Mapping[str, Any]] = {"no_wrap": True}
@@ -39,6 +30,13 @@ def say(text: str = "") -> None:
     launcher = find_launcher()
     if launcher is None or launcher.rank == 0:
         pour(f"{visible(text)}\n")
+
+
+def tell(text: str) -> None:
+    """Print lines on standard error; of the processes of a launcher, the first speaks for all."""
+    launcher = find_launcher()
+    if launcher is None or launcher.rank == 0:
+        complain(text)
 
 
 def complain(text: str) -> None:

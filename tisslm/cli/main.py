@@ -27,6 +27,7 @@ from typer.core import TyperGroup
 from tisslm.cli._terminal import complain, say
 from tisslm.errors import ConfigError, NonFiniteError, PluginError, SpikeError, TissLMError
 from tisslm.errors.visible import visible
+from tisslm.system.launched import take_streams
 from tisslm.system.launcher import find_launcher
 from tisslm.system.standard_streams import OutputLost, hold_streams, steady
 
@@ -35,6 +36,7 @@ __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 #: For each command: the path of its function, and the line that ``tisslm --help`` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tisslm.cli.train:train", "Train a model on text or tokens."),
+    "launch": ("tisslm.cli.launch:launch", "Train on several ranks of this machine."),
     "plan": ("tisslm.cli.plan:plan", "Show what a run will take, before it takes it."),
     "lr-find": ("tisslm.cli.lr_find:lr_find", "Try learning rates that rise on a run."),
     "tokenizer": ("tisslm.cli.tokenizer:app", "Train a tokenizer on text files."),
@@ -47,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("tisslm.cli.verify:verify", "Compare checkpoints or shards with what was written."),
     "gradcheck": ("tisslm.cli.gradcheck:gradcheck", "Compare every gradient with differences."),
     "plugins": ("tisslm.cli.plugins:plugins", "List every part and who provides it."),
-    "doctor": ("tisslm.cli.doctor:doctor", "Describe this machine and this installation."),
+    "doctor": ("tisslm.cli.doctor.command:doctor", "Describe this machine and this installation."),
 }
 
 #: The error of typer for a wrong command line: a class of click, or of typer's copy of it.
@@ -64,7 +66,7 @@ INTERRUPTED = 128 + signal.SIGINT
 READER_LEFT = 128 + signal.SIGPIPE
 
 #: Commands whose results are files: they continue when standard output is closed.
-WRITERS = frozenset({"train", "tokenizer", "tokenize", "report"})
+WRITERS = frozenset({"train", "launch", "tokenizer", "tokenize", "report"})
 
 
 class LazyCommands(TyperGroup):
@@ -204,6 +206,7 @@ def main(args: Sequence[str] | None = None) -> None:
     args : sequence of str, optional
         ``sys.argv[1:]`` if left out.
     """
+    take_streams()
     hold_streams()
     sys.exit(_without_output(_run(args)))
 

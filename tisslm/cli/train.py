@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tisslm import checkpoint, ops
-from tisslm.cli._terminal import remark, say
+from tisslm.cli._terminal import say, tell
 from tisslm.config import RunConfig
 from tisslm.models.generation import Sampling, sample
+from tisslm.system.launched import Note, leave_note
 from tisslm.system.time_limits import time_limits
 from tisslm.training.interruption import EXIT_CODE, Leave, leave_at_once
 from tisslm.training.trainer import Trainer
@@ -80,13 +82,16 @@ def train(
         with leave_at_once():
             trainer = build_trainer(RunConfig.load(config, overrides))
             _announce(trainer)
+        note = Note(str(trainer.run.path), str(trainer.run.checkpoints))
+        leave_note(note)
     except Leave as leave:
-        remark(f"{leave.reason}: stopped before the first step; the same command starts again")
+        tell(f"{leave.reason}: stopped before the first step; the same command starts again")
         raise typer.Exit(EXIT_CODE) from None
     if dry_run:
         _dry_run(trainer)
         return
     _train(trainer)
+    leave_note(replace(note, complete=True))
     with suppress(Leave), leave_at_once():  # the run is done: a signal has only this to end
         _show_sample(trainer)
     for line in _outcome(trainer):
@@ -99,16 +104,16 @@ def train(
 
 def _train(trainer: Trainer) -> None:
     """Train; a run that was interrupted exits with the code that asks for another start."""
-    trainer.leaving.announce = lambda line: remark(f"{line}; a second signal stops at once")
+    trainer.leaving.announce = lambda line: tell(f"{line}; a second signal stops at once")
     try:
         trainer.train()
     except KeyboardInterrupt:
-        remark(_interruption(trainer))
+        tell(_interruption(trainer))
         raise typer.Exit(130) from None
     finally:
         _show_profile(trainer)
     if trainer.stopped:
-        remark(f"saved at step {trainer.current_step}; the same command with --resume auto goes on")
+        tell(f"saved at step {trainer.current_step}; the same command with --resume auto goes on")
         raise typer.Exit(EXIT_CODE)
 
 

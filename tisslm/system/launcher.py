@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from tisslm.errors import ConfigError
 
-__all__ = ["Launcher", "check_size", "find_launcher", "refuse"]
+__all__ = ["COMMUNICATOR", "Launcher", "check_size", "find_launcher", "refuse"]
 
 #: Names of a launcher's variables: rank and size. The first pair that a process has is its own:
 #: mpiexec may start its ranks by srun, one task a machine, and then they have variables of both.
@@ -27,6 +27,9 @@ _VARIABLES = (
     ("mpiexec", "PALS_RANKID", "PALS_SIZE"),
     ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
+
+#: Name of the communicator by which processes of every launcher find one another.
+COMMUNICATOR = "mpi"
 
 #: For how long the other processes of a launcher wait for the first one's message to end them all.
 _PATIENCE = 5.0
@@ -51,7 +54,7 @@ class Launcher:
     name: str
     rank: int
     size: int
-    communicator: str = "mpi"
+    communicator: str = COMMUNICATOR
 
 
 def find_launcher(environment: Mapping[str, str] = os.environ) -> Launcher | None:

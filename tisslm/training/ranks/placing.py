@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tisslm import ops
 from tisslm.contracts import Communicator
 from tisslm.errors import ConfigError
 from tisslm.ops.threads import resolve_threads
+from tisslm.system.processors import cores_of, may_share_cores
 from tisslm.training.ranks.agreement import all_say
 
-__all__ = ["OVERSUBSCRIBE", "Place", "place_ranks"]
-
-#: Set to 1, it lets ranks share cores: tests have more ranks than a machine has cores.
-OVERSUBSCRIBE = "TISSLM_OVERSUBSCRIBE"
+__all__ = ["Place", "place_ranks"]
 
 
 class Place(NamedTuple):
@@ -60,15 +57,15 @@ def place_ranks(communicator: Communicator, threads: int | None) -> list[Place]:
     asked = _asked(threads)
     own = {
         "host": socket.gethostname(),
-        "cores": _cores(os.sched_getaffinity(0)),
-        "machine": len(_cores(range(os.cpu_count() or 1))),
+        "cores": cores_of(os.sched_getaffinity(0)),
+        "machine": len(cores_of(range(os.cpu_count() or 1))),
         "threads": asked,
         "process": os.getpid(),
     }
     told = all_say(communicator, own)
     if len({(one["host"], one["process"]) for one in told}) == 1:
         return []  # ranks that are threads of one process have one pool
-    if os.environ.get(OVERSUBSCRIBE) != "1":
+    if not may_share_cores():
         for rank, one in enumerate(told):
             _check(rank, one, [other for other in told if other["host"] == one["host"]])
     places = [_place(rank, told) for rank in range(len(told))]
@@ -119,18 +116,3 @@ def _place(rank: int, told: Sequence[dict[str, Any]]) -> Place:
         cores = cores[first:stop]
     processors = frozenset(processor for core in cores for processor in core)
     return Place(one["host"], processors, one["threads"] or (len(cores) if cores else 1))
-
-
-def _cores(processors: Iterable[int]) -> list[list[int]]:
-    """Return processors by the core that they are of, cores of one memory side by side."""
-    found: dict[tuple[int, str], list[int]] = {}
-    for number in sorted(processors):
-        system = Path(f"/sys/devices/system/cpu/cpu{number}")
-        nodes = [int(path.name[4:]) for path in system.glob("node[0-9]*")]
-        try:
-            siblings = (system / "topology" / "thread_siblings_list").read_text().strip()
-        except OSError:  # a system that does not tell: each is a core
-            siblings = str(number)
-        found.setdefault((min(nodes, default=0), siblings), []).append(number)
-    order = sorted(found, key=lambda key: (key[0], found[key]))
-    return [found[key] for key in order]

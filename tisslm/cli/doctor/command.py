@@ -1,6 +1,6 @@
 """``tisslm doctor``: facts for a bug report, and what is wrong with the installation.
 
-The facts are collected in ``_machine``.
+The facts are collected in ``machine``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._machine import examine
 from tisslm.cli._terminal import say
+from tisslm.cli.doctor.machine import examine
 
 __all__ = ["doctor"]
 

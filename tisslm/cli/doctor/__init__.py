@@ -1,0 +1,1 @@
+"""``tisslm doctor``: the command, and the facts that it shows."""
