@@ -45,13 +45,6 @@ def complain(text: str) -> None:
     sys.stderr.flush()
 
 
-def remark(text: str) -> None:
-    """Print lines on standard error; of the processes of a launcher, the first speaks for all."""
-    launcher = find_launcher()
-    if launcher is None or launcher.rank == 0:
-        complain(text)
-
-
 def write_text(text: str) -> None:
     """Print a piece of a model's text: made visible on a terminal, unchanged elsewhere."""
     pour(visible(text) if sys.stdout.isatty() else text)
