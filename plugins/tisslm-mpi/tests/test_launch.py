@@ -100,11 +100,19 @@ class Launched:
     """Launches the run in a folder of its own, beside the one that is whole."""
 
     def __init__(self, folder, library):
-        self.folder, self.library = folder, library
+        self.folder, self.library, self.started = folder, library, []
 
     def start(self, *more):
         arguments = ("launch", "-n", "2", "run.toml", "--set", "training.output_dir=run", *more)
-        return start(self.folder, *arguments, library=self.library)
+        self.started.append(start(self.folder, *arguments, library=self.library))
+        return self.started[-1]
+
+    def close(self):
+        """End what a test that failed has left."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate(timeout=HANGS)
 
     def at_work(self, process, beyond=-1):
         """Wait until a checkpoint beyond a step is there, and return its step."""
@@ -122,7 +130,9 @@ class Launched:
 def launched(mpi, whole, tmp_path):
     for name in ("text.txt", "run.toml"):
         (tmp_path / name).write_text((whole / name).read_text())
-    return Launched(tmp_path, mpi.library)
+    found = Launched(tmp_path, mpi.library)
+    yield found
+    found.close()
 
 
 def ranks_of(process):
@@ -221,7 +231,7 @@ def test_ranks_whose_launcher_was_killed_save_and_leave(launched):
     ranks = ranks_of(process)
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(ranks, timeout=30)
+    _, alive = psutil.wait_procs(ranks, timeout=HANGS)
     assert not alive
     assert not (launched.folder / "run/.owner.json").exists()  # they have left, and were not killed
     assert not (launched.folder / f"run/checkpoints/checkpoint-{STEPS}").exists()
