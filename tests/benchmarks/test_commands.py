@@ -124,6 +124,18 @@ def test_tokenizing(tmp_path):
     assert found["peak_rss_bytes"] >= found["before_rss_bytes"] > 0
 
 
+def test_network(tmp_path):
+    path = tmp_path / "figures.json"
+    done = run("network", "--rounds", "2", "--bytes", "1,1000", "--json", str(path))
+    assert "local: 1 ranks on 1 machines" in done.stdout
+    found = json.loads(path.read_text())["results"]
+    sizes = [("barrier", 1)]
+    sizes += [(c, n) for c in ("all_gather", "share", "exchange", "broadcast") for n in (1, 1000)]
+    assert [(row["call"], row["bytes"]) for row in found] == sizes
+    assert all(row["microseconds"] > 0 and row["sent_gb_per_s"] == 0 for row in found)
+    assert "--bytes: expected sizes from 1" in run("network", "--bytes", "0", code=2).stderr
+
+
 @pytest.mark.parametrize(
     "name", ["train_step", "kernels", "threads", "memory", "profile_step", "document_mask"]
 )

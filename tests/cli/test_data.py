@@ -240,7 +240,7 @@ def test_much_text_gets_a_note(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.warns(ConfigNote) as caught:
         load(path="d")
     assert [str(w.message) for w in caught] == [
-        "d: 0.0 GiB of text are tokenized at each start and held as tokens in memory; tisslm "
+        "d: 1.678 KiB of text are tokenized at each start and held as tokens in memory; tisslm "
         "tokenize makes token shards of them once, which stay on the disk"
     ]
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tisslm.system.quantities import size_text
+
 if TYPE_CHECKING:
     from conftest import Cli, Files
 
@@ -21,7 +23,7 @@ def test_a_run_that_was_trained(cli: Cli, train: Cli, folder: Path) -> None:
     result = cli("report", "run")
     size = (folder / "run/report.html").stat().st_size
     assert (result.code, result.err) == (0, "")
-    assert result.out == f"report: run/report.html ({size / 1e6:.2f} MB)\n"
+    assert result.out == f"report: run/report.html ({size_text(size)})\n"
     text = (folder / "run/report.html").read_text("utf-8")
     for part in ("figure-loss", "figure-grad-norms", "model.n_embd", "kernels.isa"):
         assert part in text

@@ -258,7 +258,7 @@ def test_progress_in_lines(cli, monkeypatch):
     result = cli("tokenize", "text.txt", "--out", "s")
     assert result.code == 0
     reading, *_, tokenizing = result.err.splitlines()
-    assert reading.startswith("reading: 0 of 0 MB | ")
+    assert reading.startswith("reading: 0.0 MB of 0.0 MB | ")
     assert reading.endswith(" MB/s | learning")
     n_tokens = len(Path("text.txt").read_text())
     assert tokenizing.endswith(f" MB/s | 1 documents | {n_tokens:,} tokens")

@@ -66,7 +66,7 @@ def test_the_newest_run_is_taken_without_a_name(cli: Cli, run: Path) -> None:
 def test_a_run_at_work_says_so_and_when_it_will_end(cli: Cli, run: Path) -> None:
     with Owner(run):
         result = cli("top", "runs/mine", "--once")
-        assert re.fullmatch(r"running  \ds  runs/mine", state(result.out))
+        assert re.fullmatch(r"running  [\d.]+s  runs/mine", state(result.out))
         assert result.out.splitlines()[1].endswith(" 20.0%  eta 40s")
         os.utime(run / FILE, (time.time() - 130, time.time() - 130))
         assert state(cli("top", "runs/mine").out).startswith("no sign of life for 2m1")

@@ -183,7 +183,55 @@ def test_a_file_that_is_cut_or_gone(folder):
     path.unlink()
     assert message(folder) == damaged(folder, "train-00001.bin", "No such file or directory")
     path.mkdir()
-    assert message(folder) == damaged(folder, "train-00001.bin", "it is no regular file")
+    assert message(folder) == damaged(
+        folder, "train-00001.bin", "expected a regular file, got a directory"
+    )
+
+
+def swap(path, content):
+    """Put another file in the place of one, by rename."""
+    other = path.with_name("other")
+    other.write_bytes(content)
+    other.replace(path)
+
+
+def test_what_is_verified_is_the_file_whose_size_was_compared(folder, monkeypatch):
+    """Also if its name leads to another one from between the look and the reading on."""
+    path = folder / "train-00000.bin"
+    content = path.read_bytes()
+    inode = path.stat().st_ino
+
+    def swapping(look):
+        def swapped(*arguments, **options):
+            found = look(*arguments, **options)
+            if found.st_ino == inode:
+                swap(path, bytes(len(content)))
+            return found
+
+        return swapped
+
+    for name in ("stat", "fstat"):
+        monkeypatch.setattr(os, name, swapping(getattr(os, name)))
+    assert dict(verify_shards(folder))["train-00000.bin"] == ""
+    monkeypatch.undo()
+    assert path.read_bytes() != content
+    assert dict(verify_shards(folder))["train-00000.bin"] != ""
+
+
+def test_files_that_were_replaced_since_the_folder_was_opened_are_looked_at_again(folder):
+    path = folder / "train-00000.bin"
+    shards = TokenShards(folder)
+    swap(path, np.full(256, 7, "<i4").tobytes() + path.read_bytes()[1024:])
+    with pytest.raises(DataError, match="its header says magic, version and tokens"):
+        shards.documents()
+
+
+def test_a_fifo_in_the_place_of_a_file_is_not_waited_for(folder):
+    path = folder / "train-00000.bin"
+    path.unlink()
+    os.mkfifo(path)
+    assert message(folder) == damaged(folder, path.name, "expected a regular file, got a FIFO")
+    assert dict(verify_shards(folder))[path.name] == "it is no regular file"
 
 
 def test_a_header_of_something_else(folder):

@@ -64,6 +64,7 @@ def test_a_world_of_one_is_refused_where_several_were_started():
     check_size(None, 1)
     check_size(Launcher("srun", 0, 8), 8)
     check_size(Launcher("srun", 0, 1), 1)
+    check_size(Launcher("srun", 0, 2), 4)  # two jobs in one world, say
     with pytest.raises(ConfigError) as caught:
         check_size(Launcher("srun", 0, 8), 1)
     assert str(caught.value) == (

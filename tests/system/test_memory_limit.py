@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tisslm.errors import ConfigError
-from tisslm.system.memory_limit import memory_left, parse_size, resident, resolve_limit, size_text
+from tisslm.system.memory_limit import memory_left, parse_size, resident, resolve_limit
 
 GIB = 2**30
 
@@ -69,11 +69,6 @@ def test_a_number_of_bytes_is_itself(n):
 def test_what_is_no_size_is_refused(wrong):
     with pytest.raises(ConfigError, match=r"training\.memory_limit: expected a size such as '8G"):
         parse_size(wrong)
-
-
-def test_sizes_are_written_in_the_unit_that_suits():
-    found = [size_text(n) for n in (12, 2048, 3 * 2**20, 2.5 * GIB, 2**42)]
-    assert found == ["12 B", "2 KiB", "3 MiB", "2.5 GiB", "4 TiB"]
 
 
 def put(root: Path, **files: str) -> None:

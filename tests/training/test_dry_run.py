@@ -90,10 +90,10 @@ def test_a_run_that_goes_on_has_less_before_it(make):
 def test_the_lines_say_what_was_seen(make):
     found = dry_run.DryRun((4.25, 4.125), 0.5, 1000, 100, 4.0, 30.0, 2, 2**30, 2**31, 3)
     assert found.lines() == [
-        "steps: loss 4.2500, 4.1250; 0.5 s a step, 2,000 tokens/s",
-        "evaluation: loss 4.0000 of the first windows; about 30.0 seconds each, 2 times",
+        "steps: loss 4.2500, 4.1250; 500 ms a step, 2,000 tokens/s",
+        "evaluation: loss 4.0000 of the first windows; about 30s each, 2 times",
         "checkpoints: 1 GiB each, 3 at once; the disk has 2 GiB, which is too little",
-        "the run: 100 steps, about 110.0 seconds",
+        "the run: 100 steps, about 1m50s",
     ]
     alone = dry_run.dry_run(make(valid=False))
     assert (alone.validation_loss, alone.evaluations) == (None, 0)

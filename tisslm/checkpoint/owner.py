@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tisslm.errors import ConfigError
 from tisslm.system.process_identity import Identity, is_gone
+from tisslm.system.quantities import duration_text
 
 __all__ = ["FILE", "Found", "Owner", "check_free", "owner_of"]
 
@@ -49,7 +50,7 @@ def _why_stale(found: Identity, own: Identity, age: float) -> str:
         return "it has ended" if is_gone(found.pid, found.ticks) else ""
     if found.job and found.job == own.job and found.restart < own.restart:
         return "its job was started again"
-    return f"no sign of life for {age:.0f} s" if age > SILENCE else ""
+    return f"no sign of life for {duration_text(age)}" if age > SILENCE else ""
 
 
 def _age(path: Path) -> float:

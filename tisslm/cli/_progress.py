@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
 from tisslm.cli._terminal import complain
+from tisslm.system.quantities import megabytes_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -56,14 +57,14 @@ class TextProgress:
     def update(self, n_bytes: int, words: str) -> None:
         """Show that ``n_bytes`` of text are done; without a terminal, at most every ten seconds."""
         now = time.monotonic()
-        rate = f"{n_bytes / 1e6 / max(now - self._begun, 1e-9):.1f} MB/s"
+        rate = f"{megabytes_text(n_bytes / max(now - self._begun, 1e-9))}/s"
         if self._bar is not None and self._task is not None:
             done = min(n_bytes, self._total) if self._total else n_bytes
             self._bar.update(self._task, completed=done, words=f"{rate} | {words}")
         elif now - self._shown >= INTERVAL:
             self._shown = now
-            of = f" of {self._total / 1e6:,.0f}" if self._total else ""
-            complain(f"{self._what}: {n_bytes / 1e6:,.0f}{of} MB | {rate} | {words}")
+            of = f" of {megabytes_text(self._total)}" if self._total else ""
+            complain(f"{self._what}: {megabytes_text(n_bytes)}{of} | {rate} | {words}")
 
     def _make_bar(self) -> tuple[Progress, TaskID]:
         from rich.console import Console

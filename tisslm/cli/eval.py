@@ -19,6 +19,7 @@ from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Model, Tokenizer
 from tisslm.errors import CheckpointError
 from tisslm.registry import Registry, load_registry
+from tisslm.system.quantities import duration_text
 from tisslm.system.strict_json import plain_number
 from tisslm.training.evaluation import Evaluation
 from tisslm.training.evaluation import evaluate as evaluate_model
@@ -87,7 +88,7 @@ def _sentence(found: Evaluation) -> str:
         parts.append(f"accuracy {found.accuracy:.1%} (top five {found.top5_accuracy:.1%})")
     if found.bpb is not None:
         parts.append(f"{found.bpb:.4f} bits per byte")
-    return " | ".join([*parts, f"{found.targets} targets", f"{found.seconds:.1f}s"])
+    return " | ".join([*parts, f"{found.targets} targets", f"{duration_text(found.seconds)}"])
 
 
 def _of_run(

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._terminal import complain, say
+from tisslm.system.quantities import size_text
 from tisslm.tracking.report import write_report
 
 __all__ = ["report"]
@@ -42,4 +43,4 @@ def report(
         complain(f"warning: {problem}")
     if written.figures:
         say(f"figures: {len(written.figures)} files in {written.figures[0].parent}")
-    say(f"report: {written.page} ({written.page.stat().st_size / 1e6:.2f} MB)")
+    say(f"report: {written.page} ({size_text(written.page.stat().st_size)})")

@@ -17,6 +17,7 @@ from tisslm.cli._terminal import complain, say
 from tisslm.datasets.shard_format import Manifest
 from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
+from tisslm.system.quantities import duration_text, megabytes_text
 from tisslm.workflows.tokenize import ShardFolder, Tokenized, check_new, choose_tokenizer, n_bytes
 from tisslm.workflows.tokenize import tokenize as write_shards
 
@@ -99,7 +100,8 @@ def _report(out: Path, name: str, done: Tokenized, manifest: Manifest) -> None:
     """Print what was written, and the command that trains on it."""
     say(
         f"{_words(done)} ({manifest.dtype}, {name} tokenizer of {manifest.tokenizer.vocab_size} "
-        f"ids) from {done.text_bytes / 1e6:,.1f} MB in {done.seconds:.1f}s | {done.rate:.1f} MB/s"
+        f"ids) from {megabytes_text(done.text_bytes)} in {duration_text(done.seconds)} "
+        f"| {done.rate:.1f} MB/s"
     )
     for split, record in manifest.splits.items():
         masked = record.tokens - record.targets

@@ -16,6 +16,7 @@ from tisslm.cli._reading import Inputs, OnBadRecord, Separator, TextField, read_
 from tisslm.cli._terminal import complain, say
 from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
+from tisslm.system.quantities import duration_text, megabytes_text
 from tisslm.workflows.tokenize import n_bytes, train_bpe, write_new_file
 
 __all__ = ["app"]
@@ -76,7 +77,7 @@ def train(
         raise typer.Exit(130) from None
     seconds = time.monotonic() - begun
     say(
-        f"{found.vocab_size} ids from {seen / 1e6:,.1f} MB in {seconds:.1f}s"
+        f"{found.vocab_size} ids from {megabytes_text(seen)} in {duration_text(seconds)}"
         + ("" if found.vocab_size >= vocab_size else "; the text has no more pairs to merge")
     )
     say(f"tokenizer: {out}")

@@ -18,7 +18,7 @@ from tisslm.datasets.shard_checks import verify_shards
 from tisslm.datasets.shard_format import read_manifest
 from tisslm.datasets.shards import is_shards
 from tisslm.errors import CheckpointError
-from tisslm.system.memory_limit import size_text
+from tisslm.system.quantities import size_text
 from tisslm.system.safe_files import show
 
 __all__ = ["verify"]

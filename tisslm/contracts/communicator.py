@@ -85,7 +85,7 @@ class Communicator(ABC):
         """
         self.exchange([own] * self.size, received)
 
-    def beat(self, what: str) -> None:  # noqa: B027 (nothing watches)
+    def beat(self, what: str) -> None:  # noqa: B027 (nobody need know)
         """Take notice that this rank goes on, though it calls nothing else here for a while.
 
         A communicator may end a run in which no rank does anything; the default does nothing.

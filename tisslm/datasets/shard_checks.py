@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tisslm.datasets.shard_format import read_manifest
+from tisslm.system.safe_files import open_at_once
 
 __all__ = ["file_digest", "verify_shards"]
-
-BLOCK = 2**22
 
 
 def verify_shards(
@@ -48,12 +47,13 @@ def verify_shards(
 
 def _problem(path: Path, size: int, sha256: str) -> str:
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return "it is no regular file"
-        if status.st_size != size:
-            return f"{status.st_size} bytes, its manifest says {size}"
-        found = file_digest(path)
+        with os.fdopen(open_at_once(path), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return "it is no regular file"
+            if status.st_size != size:
+                return f"{status.st_size} bytes, its manifest says {size}"
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return error.strerror or str(error)
     return "" if found == sha256 else "its SHA-256 differs from the manifest's"
@@ -61,8 +61,5 @@ def _problem(path: Path, size: int, sha256: str) -> str:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@ The format is described in ``shard_format``.
 from __future__ import annotations
 
 import os
-import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +136,10 @@ class TokenShards:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
         self.splits = tuple(self.manifest.splits)
-        self._check_sizes()
+        for name in self.manifest.files:
+            self._held(name)
         for split in self.manifest.splits.values():
-            self._check_split(split)
+            self._check_split(split, self._held)
         self.tokenizer_state = self._read_tokenizer()
         if verify:
             self.verify()
@@ -167,9 +168,8 @@ class TokenShards:
                 f"{self.path}: expected a split {split!r}, got {', '.join(self.splits)}; make the "
                 "shards with --valid-fraction"
             )
-        held = {name: HeldFile(self.path / name, DAMAGED) for name in record.names}
-        for name, file in held.items():
-            self._check_file(name, file.size)
+        held = {name: self._held(name) for name in record.names}
+        self._check_split(record, held.__getitem__)  # the names may lead to other files by now
         dtype = np.dtype(self.manifest.dtype).newbyteorder("<")
         learn = None
         if record.mask is not None:
@@ -198,34 +198,33 @@ class TokenShards:
             if problem:
                 raise damaged(self.path / name, problem)
 
-    def _check_sizes(self) -> None:
-        for name in self.manifest.files:
-            path = self.path / name
-            try:
-                status = os.stat(path)
-            except OSError as error:
-                raise damaged(path, error.strerror or str(error)) from error
-            if not stat.S_ISREG(status.st_mode):
-                raise damaged(path, "it is no regular file")
-            self._check_file(name, status.st_size)
-
-    def _check_file(self, name: str, size: int) -> None:
+    def _held(self, name: str) -> HeldFile:
+        """Open a file, which must have the size that the manifest says."""
+        file = HeldFile(self.path / name, DAMAGED)
         expected = self.manifest.files[name].bytes
-        if size != expected:
-            raise damaged(self.path / name, f"{size} bytes, its manifest says {expected}")
+        if file.size != expected:
+            raise damaged(self.path / name, f"{file.size} bytes, its manifest says {expected}")
+        return file
 
-    def _check_split(self, split: SplitRecord) -> None:
-        """Compare the headers and the sizes that follow from the counts."""
+    def _check_split(self, split: SplitRecord, held: Callable[[str], HeldFile]) -> None:
+        """Compare the headers and the sizes that follow from the counts.
+
+        Parameters
+        ----------
+        split : SplitRecord
+        held : callable
+            Returns the open file of a name.
+        """
         width = np.dtype(self.manifest.dtype).itemsize
         for number, name in enumerate(split.files):
             n_tokens = split.tokens_of(number)
             self._check_size(name, HEADER_BYTES + width * n_tokens)
-            start = np.fromfile(self.path / name, dtype="<i4", count=HEADER_INTS)
+            start = FileArray(held(name), "<i4", length=HEADER_INTS)[:]
             check_header(self.path / name, start, self.manifest.dtype, n_tokens)
         self._check_size(split.index, INDEX_BYTES + 8 * (split.documents + 1))
-        with (self.path / split.index).open("rb") as file:
-            if file.read(INDEX_BYTES) != index_header(split.documents + 1):
-                raise damaged(self.path / split.index, "it does not begin as an index does")
+        start = FileArray(held(split.index), np.uint8, length=INDEX_BYTES)[:]
+        if start.tobytes() != index_header(split.documents + 1):
+            raise damaged(self.path / split.index, "it does not begin as an index does")
         if split.mask is not None:
             self._check_size(split.mask, -(-split.tokens // 8))
         if split.largest_id >= self.vocab_size:

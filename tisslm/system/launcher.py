@@ -90,7 +90,7 @@ def check_size(launcher: Launcher | None, size: int) -> None:
     ConfigError
         On the first process; the others wait to be ended (:func:`refuse`).
     """
-    if launcher is None or launcher.size == size:
+    if launcher is None or launcher.size == 1 or size > 1:
         return
     refuse(
         ConfigError(

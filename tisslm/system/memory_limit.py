@@ -14,8 +14,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from tisslm.errors import ConfigError
+from tisslm.system.quantities import size_text
 
-__all__ = ["MemoryLimit", "memory_left", "parse_size", "resident", "resolve_limit", "size_text"]
+__all__ = ["MemoryLimit", "memory_left", "parse_size", "resident", "resolve_limit"]
 
 _UNITS = {"": 1}
 _UNITS |= {f"{unit}i": 2 ** (10 * i) for i, unit in enumerate("kmgt", 1)}
@@ -72,16 +73,6 @@ def parse_size(value: object, where: str = "training.memory_limit") -> int:
         f"{where}: expected a size such as '8GiB', '500MB' or a number of bytes >= 1, got "
         f"{value!r:.200}; the units are KiB, MiB, GiB, TiB and kB, MB, GB, TB"
     )
-
-
-def size_text(nbytes: float) -> str:
-    """Format a number of bytes with a suitable binary unit, such as ``2.36 GiB``."""
-    size, unit = float(nbytes), "B"
-    for further in ("KiB", "MiB", "GiB", "TiB"):
-        if abs(size) < 1024:
-            break
-        size, unit = size / 1024, further
-    return f"{size:.0f} B" if unit == "B" else f"{size:.4g} {unit}"
 
 
 def resolve_limit(setting: object) -> MemoryLimit:

@@ -1,8 +1,9 @@
 """Reading untrusted files: regular files only, within limits, with errors of one sentence.
 
-Checkpoints are passed around, and may be truncated, mixed up or malicious. A path never leads to a
-device, to a FIFO without a writer or, for files of a checkpoint, out of its directory by a link;
-and reading never takes more memory than its caller allows.
+A checkpoint is passed around, and can be cut, mixed up or made to harm. A name never leads to a
+device, to a FIFO that nobody writes to or, where files of a checkpoint are read, out of its
+directory by a link; and reading never takes more memory than its caller allows. Files that a run
+appends to are opened here, too: their names come from configurations.
 
 Contents are parsed in ``strict_json``, ``strict_toml`` and ``tensor_files``; texts to train on are
 read in ``streams``.
@@ -19,10 +20,11 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tisslm.errors import CheckpointError, TissLMError
 
-__all__ = ["CHECKPOINT", "Refusal", "RegularFile", "open_at_once", "show"]
+__all__ = ["CHECKPOINT", "Refusal", "RegularFile", "open_at_once", "open_to_append", "show"]
 
 _BLOCK = 2**20  # bytes read together to be hashed: they are in the second-level cache still
 _SECTOR = 512  # bytes of what stat counts as blocks
@@ -96,6 +98,39 @@ def open_at_once(path: str | os.PathLike[str], *, follow: bool = True) -> int:
     return os.open(path, flags if follow else flags | os.O_NOFOLLOW)
 
 
+def open_to_append(path: str | os.PathLike[str], *, regular: bool = True) -> IO[bytes]:
+    """Open a file to append to, made if it is not there, without waiting for who reads a FIFO.
+
+    Parameters
+    ----------
+    path : str or Path
+    regular : bool
+        Whether anything else than a regular file is refused.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, is refused, or is a FIFO that nobody reads from.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        reason = "expected a regular file, got a FIFO or a socket" if regular else "nobody reads it"
+        raise OSError(error.errno, reason) from None
+    try:
+        mode = os.fstat(handle).st_mode
+        if regular and not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, _not_regular(mode))
+        os.set_blocking(handle, True)
+        return os.fdopen(handle, "ab")
+    except BaseException:
+        _close(handle)
+        raise
+
+
 class RegularFile:
     """A regular file that is opened once for reading; renaming it does not affect later reads.
 
@@ -138,8 +173,7 @@ class RegularFile:
             raise refusal(path, error.strerror) from None
         if not stat.S_ISREG(found.st_mode):
             self.close()
-            kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-            raise refusal(path, f"expected a regular file, got {kind}")
+            raise refusal(path, _not_regular(found.st_mode))
         self.size, self._stored = found.st_size, found.st_blocks * _SECTOR
 
     def close(self) -> None:
@@ -236,8 +270,12 @@ class RegularFile:
         return digest.hexdigest()
 
 
+def _not_regular(mode: int) -> str:
+    return f"expected a regular file, got {_KINDS.get(stat.S_IFMT(mode), 'something else')}"
+
+
 def _close(handle: int) -> None:
-    """Close a file after reading; an error then says nothing about what was read."""
+    """Close a file that was read, or is refused: an error then says nothing."""
     with contextlib.suppress(OSError):
         os.close(handle)
 

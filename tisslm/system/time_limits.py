@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tisslm.errors import ConfigError
 
-__all__ = ["SLURM_SAFETY", "TimeLimit", "duration_text", "parse_duration", "time_limits"]
+__all__ = ["SLURM_SAFETY", "TimeLimit", "parse_duration", "time_limits"]
 
 #: Seconds between the end of a run and the end of its Slurm job.
 SLURM_SAFETY = 10.0
@@ -64,20 +64,6 @@ def parse_duration(value: object, where: str = "training.max_time") -> float:
             f"got {value!r:.200}; the units are d, h, m and s"
         )
     return seconds
-
-
-def duration_text(seconds: float) -> str:
-    """Format a duration in the largest unit of which it has at least two.
-
-    Examples
-    --------
-    >>> duration_text(90.0), duration_text(5400.0)
-    ('90.0 seconds', '90.0 minutes')
-    """
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds"
 
 
 @dataclass(frozen=True)

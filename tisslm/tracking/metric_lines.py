@@ -2,8 +2,6 @@
 
 A file may be from another version, cut, mixed up, or still be written. No line takes more memory
 than its limit, and no damaged line costs the others.
-
-What does not live here: what a reader does with a damaged line, and what the metrics mean.
 """
 
 from __future__ import annotations
@@ -28,9 +26,9 @@ class LineCutter:
     Attributes
     ----------
     rest : bytearray
-        What stands behind the last end of a line: a line that is still written, or was cut.
+        The bytes behind the last end of a line: a line that is still being written, or was cut.
     too_long : bool
-        Whether that is longer than a line may be; then ``rest`` is empty.
+        True if that line is longer than a line may be; then ``rest`` is empty.
     """
 
     def __init__(self) -> None:

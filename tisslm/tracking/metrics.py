@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from tisslm.config.metric_types import Metric
 from tisslm.config.metrics import METRICS
-from tisslm.tracking.terminal.words import count, duration, rate, short
+from tisslm.system.quantities import count_text, short_text, step_time_text
 
 __all__ = ["line_text", "lookup", "value_text"]
 
@@ -23,19 +23,13 @@ class _Number(float):
         return super().__format__(specification) if write is None else write(float(self))
 
 
-def _milliseconds(ms: float) -> str:
-    if ms < 0.995e3:
-        return f"{ms:.3g} ms"
-    return f"{ms / 1e3:.3g} s" if ms < 59.5e3 else duration(ms / 1e3)
-
-
 _WRITERS: Mapping[str, Callable[[float], str]] = {
-    "count": count,
+    "count": count_text,
     "gflops": lambda tera: f"{1e3 * tera:.0f} GFLOP/s",
-    "ms": _milliseconds,
+    "ms": lambda ms: step_time_text(ms / 1e3),
     "norm": lambda x: f"{x:.2f}" if x < 1e4 else f"{x:.1e}",
-    "rate": rate,
-    "short": short,
+    "rate": lambda tokens_per_second: f"{count_text(tokens_per_second)} tok/s",
+    "short": short_text,
 }
 
 
@@ -45,7 +39,7 @@ def lookup(own: Iterable[Metric] = ()) -> dict[str, Metric]:
     Parameters
     ----------
     own : iterable of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
     """
     return METRICS | {metric.name: metric for metric in own}
 

@@ -95,7 +95,7 @@ class Monitoring(PassObserver):
         Parameters
         ----------
         start_BT : integer ndarray of shape (B, T), optional
-            Where the document of each token begins.
+            The column in which the document of each token begins.
         """
         if not (self._looks and wants_of(self._monitors) & IN_PASS):
             yield
@@ -116,7 +116,7 @@ class Monitoring(PassObserver):
         Parameters
         ----------
         scale : float
-            What the gradients are multiplied by; they are shown without it.
+            The factor that the gradients have been multiplied by; they are shown without it.
         """
         if not self._looks:
             return

@@ -32,9 +32,9 @@ class OwnMetrics:
     Attributes
     ----------
     declared : tuple of Metric
-        Of all parts.
+        The metrics that all parts declare.
     comparable : tuple of Metric
-        Of the parts that are asked here: one of these may be the best metric.
+        The metrics of the parts that are asked here; one of these may be the best metric.
 
     Raises
     ------

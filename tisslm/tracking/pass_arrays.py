@@ -70,7 +70,7 @@ def planned_room(
     Parameters
     ----------
     wants : collection of str
-        Of all monitors of a run.
+        The kinds of arrays that the monitors of a run want.
     model : Model
     batch, time : int
         B and T of a micro-batch.
@@ -117,9 +117,9 @@ class Sites:
         wants : collection of str
         place : str
         arrays : mapping of str to ndarray
-            As ``PassObserver.leave`` gets them.
+            The arguments of ``PassObserver.leave``.
         start_BT : ndarray of int32 of shape (B, T), optional
-            Where the document of each token begins.
+            The column in which the document of each token begins.
         """
         if "activations" in wants:
             for site, x_NW in _activations(place, arrays):

@@ -1,7 +1,5 @@
 """How busy the machine's processors are.
 
-What does not live here: the time of any one part of a step.
-
 References
 ----------
 proc_stat(5), https://man7.org/linux/man-pages/man5/proc_stat.5.html

@@ -1,7 +1,4 @@
-"""What a run tells its observers: the metrics of a step, and the sinks that take them.
-
-What does not live here: the loop that reports, and any sink.
-"""
+"""What a run tells its observers: the metrics of a step, and the sinks that take them."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ class SinkGroup:
     ----------
     sinks : iterable of Sink
     on_error : {"disable", "fail"}
-        Whether a run goes on without a sink that raises, with a warning, or ends.
+        A run goes on without a sink that raises, with a warning ("disable"), or ends ("fail").
     """
 
     def __init__(self, sinks: Iterable[Sink], *, on_error: str = "disable") -> None:

@@ -20,8 +20,7 @@ from pathlib import Path
 from tisslm.contracts import Rows
 from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError
-from tisslm.system.memory_limit import size_text
-from tisslm.system.time_limits import duration_text
+from tisslm.system.quantities import duration_text, size_text, step_time_text
 from tisslm.training.evaluation import evaluate
 from tisslm.training.trainer import Trainer
 
@@ -79,7 +78,8 @@ class DryRun:
         """Return a summary in a few lines."""
         losses = ", ".join(f"{loss:.4f}" for loss in self.losses)
         rate = self.tokens / self.step_seconds
-        found = [f"steps: loss {losses}; {self.step_seconds:.3g} s a step, {rate:,.0f} tokens/s"]
+        step_time = step_time_text(self.step_seconds)
+        found = [f"steps: loss {losses}; {step_time} a step, {rate:,.0f} tokens/s"]
         if self.validation_loss is not None:
             found.append(
                 f"evaluation: loss {self.validation_loss:.4f} of the first windows; about "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,10 +18,15 @@ from tisslm.errors import ConfigError
 STALL = float(os.environ.get("STALL", "5"))
 
 
+def say(line: str) -> None:
+    """Print a line in one piece, beside the other ranks."""
+    os.write(1, f"{line}\n".encode())
+
+
 def conformance() -> None:
     from tisslm.testing import check_communicator
 
-    print(check_communicator(MPICommunicator).n_assertions > 100, "passed")
+    say(f"{check_communicator(MPICommunicator).n_assertions > 100} passed")
 
 
 def parts() -> None:
@@ -32,7 +38,7 @@ def refused() -> None:
     try:
         MPICommunicator()
     except ConfigError as error:
-        print(error, flush=True)
+        say(str(error))
         sys.exit(3)
 
 
@@ -50,17 +56,17 @@ def no_threads() -> None:
     refused()
 
 
-def loop(comm: MPICommunicator, at: int, event) -> None:
-    """Train, so to say: 40 steps, and something happens to rank 1 in the middle."""
+def loop(comm: MPICommunicator, at: int, event, among=(1,)) -> None:
+    """Train, so to say: 40 steps, and something happens to some ranks in the middle."""
     own = np.ones(1 << 16, np.float32)
     received = [np.empty_like(own) for _ in range(comm.size)]
     for step in range(40):
-        if step == at and comm.rank == 1:
+        if step == at and comm.rank in among:
             event()
         comm.beat(f"step {step}")
         comm.share(own, received)
         time.sleep(0.002)
-    print("done", comm.rank, flush=True)
+    say(f"done {comm.rank}")
 
 
 def fail() -> None:
@@ -76,8 +82,18 @@ def stand_still() -> None:
     time.sleep(60)
 
 
-def work_long(comm: MPICommunicator) -> None:
-    for n in range(30):
+def suspend(comm: MPICommunicator) -> None:
+    """Be stopped for twice the time-out in the next call, in which rank 1 comes later than that."""
+    if comm.rank == 1:
+        work_long(comm, 2 * STALL + 2)
+        return
+    this = os.getpid()
+    script = f"sleep 0.5; kill -STOP {this}; sleep {2 * STALL}; kill -CONT {this}"
+    subprocess.Popen(["sh", "-c", script])
+
+
+def work_long(comm: MPICommunicator, seconds: float = 3.0) -> None:
+    for n in range(int(seconds / 0.1)):
         comm.beat(f"saving {n}")
         time.sleep(0.1)
 
@@ -107,6 +123,8 @@ def main(mode: str) -> None:
             time.sleep(1.5)  # others end before
     elif mode == "long":
         loop(comm, 20, lambda: work_long(comm))
+    elif mode == "suspended":
+        loop(comm, 20, lambda: suspend(comm), among=range(comm.size))
     elif mode == "abort":
         loop(comm, 20, lambda: comm.abort(75))
     elif mode == "all_exit3":

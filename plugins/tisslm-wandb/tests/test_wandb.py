@@ -191,10 +191,20 @@ for _ in range(600):  # it is written while the run goes on, once a second
 # ------------------------------------------------------------------------------ errors
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b'{"id": 3}', b'{"id": "../x"}', b"\xff"])
-def test_a_damaged_id_is_one_sentence(run: Describe, tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"id": 3}', b'{"id": ""}', b"\xff"])
+def test_a_damaged_file_is_one_sentence(run: Describe, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "wandb-id.json"
     path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        WandbSink().open(run(resumed_step=2))
+    said = str(caught.value)
+    assert said.startswith(f"{path}: the sink wandb cannot go on with it (")
+    assert said.endswith("); delete it to begin a new run there")
+
+
+def test_an_id_that_leads_elsewhere_is_one_sentence(run: Describe, tmp_path: Path) -> None:
+    path = tmp_path / "wandb-id.json"
+    path.write_bytes(b'{"id": "../x"}')
     with pytest.raises(ConfigError) as caught:
         WandbSink().open(run(resumed_step=2))
     assert str(caught.value) == (

@@ -76,7 +76,7 @@ def test_every_section_is_there_and_linked(whole):
     assert links == ["#results", *(f"#{name}" for name in sections)]
     words = "".join(found.words)
     for text in (
-        "completed", "2 min 10 s", "817.2k", "least, step 60",
+        "completed", "2m10s", "817.2k", "least, step 60",
         "expected 0.225 GiB: planned 0.125, interpreter and libraries 0.1",
         "After 60 steps, <b>it</b> & I", "training.max_grad_norm", "threads.count",
     ):  # fmt: skip

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tisslm.errors.visible import visible
 from tisslm.tracking.report.markup import Markup, data_block, join, table, tag
-from tisslm.tracking.report.numbers import duration_text, number_text, tick_texts
+from tisslm.tracking.report.numbers import number_text, tick_texts
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,6 @@ def test_ticks_have_no_more_digits_than_they_need():
     assert tick_texts([0.0, 0.5, 1.0]) == ["0", "0.5", "1"]
     assert tick_texts([2.0, 2.0005, 2.001]) == ["2", "2.0005", "2.001"]
     assert tick_texts([1e-4, 1e-3, 1e-2]) == ["1e-4", "0.001", "0.01"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(8.26, "8.3 s"), (59.94, "59.9 s"), (130, "2 min 10 s"), (7300, "2 h 1 min"),
-     (200_000, "2 d 7 h"), (math.nan, "NaN"), (-1.0, "-1")],
-)  # fmt: skip
-def test_durations(seconds, text):
-    assert duration_text(seconds) == text
 
 
 def test_elements():

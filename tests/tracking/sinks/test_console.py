@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tisslm.contracts import Metric, RunInfo, Text
 from tisslm.errors import ConfigError
 from tisslm.tracking.sinks._line import describe_evaluation, position
 from tisslm.tracking.sinks.console import ConsoleSink
-from tisslm.tracking.terminal.words import duration, rate
 
 METRICS = {
     "train/loss": 2.40312,
@@ -170,52 +167,6 @@ def test_the_standard_output_is_looked_up_when_the_sink_opens(
     sink.write(1, {"train/loss": 1.0})
     sink.close()
     assert capsys.readouterr().out == "step     1/5000 (0.0%) | loss 1.0000\n"
-
-
-# --------------------------------------------------------------------------- words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0s"),
-        (59.4, "59s"),
-        (59.6, "1m00s"),
-        (372, "6m12s"),
-        (3599.9, "1h00m"),
-        (11220, "3h07m"),
-        (86399, "1d00h"),
-        (190_800, "2d05h"),
-    ],
-)
-def test_durations_read_as_people_write_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@given(st.floats(0, 1e7), st.floats(0, 1e7))
-def test_longer_durations_never_read_shorter(a: float, b: float) -> None:
-    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-
-    def read(text: str) -> int:
-        return sum(int(n) * units[unit] for n, unit in re.findall(r"(\d+)([dhms])", text))
-
-    low, high = sorted([a, b])
-    assert read(duration(low)) <= read(duration(high))
-    assert abs(read(duration(low)) - low) <= max(0.5, low / 48)
-
-
-@pytest.mark.parametrize(
-    ("speed", "text"),
-    [
-        (163.4, "163 tok/s"),
-        (999.4, "999 tok/s"),
-        (999.9, "1.0k tok/s"),
-        (41_234, "41.2k tok/s"),
-        (999_960, "1.0M tok/s"),
-    ],
-)
-def test_rates_have_a_few_digits(speed: float, text: str) -> None:
-    assert rate(speed) == text
 
 
 def test_positions_line_up() -> None:

@@ -162,7 +162,7 @@ def test_a_small_terminal_gets_the_bar_and_a_file_lines(session, tmp_path: Path)
     run.type("\n")
     assert run.end() == 0
     lines = (tmp_path / "lines.txt").read_text().splitlines()
-    assert lines[0] == "step     1/100 (1.0%) | loss 4.9600 | eta 10s"
+    assert lines[0] == "step     1/100 (1.0%) | loss 4.9600 | eta 9.9s"
     assert "step    50/100 (50.0%) | sample/0:" in lines
     assert "    or not" in lines
     assert run.picture.normal.replace("\r", "").strip() == "a warning"

@@ -14,7 +14,7 @@ from tisslm.tracking.terminal.curve import plot, sparkline
 from tisslm.tracking.terminal.history import POINTS, Curve, History
 from tisslm.tracking.terminal.ink import ASCII, UNICODE, Ink
 from tisslm.tracking.terminal.spans import clip, pad, width, wrap
-from tisslm.tracking.terminal.words import count, one_line, printable, short
+from tisslm.tracking.terminal.words import one_line, printable
 
 FULL = {
     "train/loss": 2.0,
@@ -49,33 +49,6 @@ def a_run(steps: int = 500) -> History:
 
 
 # --------------------------------------------------------------------------- words
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0"),
-        (950, "950"),
-        (999.9, "1.00k"),
-        (41_234, "41.2k"),
-        (3.07e6, "3.07M"),
-        (12e9, "12.0G"),
-        (1.5e12, "1.50T"),
-        (2e15, "2000T"),
-        (math.inf, "inf"),
-        (math.nan, "nan"),
-    ],
-)
-def test_counts_have_three_digits(number: float, text: str) -> None:
-    assert count(number) == text
-
-
-@given(st.floats(allow_nan=True, allow_infinity=True))
-def test_a_short_number_is_short_and_right(number: float) -> None:
-    text = short(number)
-    assert len(text) <= 9
-    if abs(number) < 1.7e308:
-        assert float(text) == pytest.approx(number, rel=0.06)
 
 
 @given(st.text())

@@ -15,8 +15,8 @@ from tisslm import ops
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
 from tisslm.registry import Registry, load_registry
-from tisslm.system.memory_limit import MemoryLimit, resolve_limit, size_text
-from tisslm.system.time_limits import duration_text
+from tisslm.system.memory_limit import MemoryLimit, resolve_limit
+from tisslm.system.quantities import duration_text, size_text, step_time_text
 from tisslm.training.memory_plan.items import FAMILIES, MemoryPlan
 from tisslm.training.memory_plan.passes import resolve_precision
 from tisslm.training.memory_plan.planner import Planner
@@ -261,7 +261,7 @@ def _speed_lines(speed: Facts | None) -> list[str]:
         return ["not measured: two blocks of this width do not fit the memory"]
     return [
         f"expected              {speed['tokens_per_second']:,.0f} tokens/s, "
-        f"{speed['gflops']:,.0f} GFLOP/s, {speed['step_seconds']:.3g} s a step on "
+        f"{speed['gflops']:,.0f} GFLOP/s, {step_time_text(speed['step_seconds'])} a step on "
         f"{speed['threads']} threads",
         f"time to finish        {duration_text(speed['run_seconds'])}, without evaluations and "
         f"checkpoints; from passes of {speed['measured_rows']} rows through one and two blocks",

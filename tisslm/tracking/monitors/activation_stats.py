@@ -60,7 +60,7 @@ class ActivationStats(Monitor):
         ----------
         site : str
         array : ndarray of any shape, float32 or float64
-            Only read.
+            The array is only read.
         """
         inner = site.rpartition(".")[2]
         if not self.inside and inner in ("q", "k", "v", "heads", "pre"):

@@ -46,7 +46,7 @@ class AttentionEntropy(Monitor):
         site : str
             ``<place>.entropy``.
         array : ndarray of shape (B, H, T)
-            Only read; other shapes are taken for those of one head.
+            The array is only read; other shapes are taken for those of one head.
         """
         of_heads = array if array.ndim == 3 else array.reshape(-1, 1, 1)
         batch, _, time = of_heads.shape

@@ -45,7 +45,7 @@ class UpdateNorms(Monitor):
         site : str
             Name of the parameter.
         array : ndarray of any shape
-            Only read.
+            The array is only read.
         """
         self._norms[site] = ops.global_norm(np.ascontiguousarray(array).reshape(-1))
 

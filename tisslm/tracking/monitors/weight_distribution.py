@@ -61,7 +61,7 @@ class WeightDistribution(Monitor):
         site : str
             Its name.
         array : ndarray of any shape, float32 or float64
-            Only read.
+            The array is only read.
         """
         x_P = np.ascontiguousarray(array).reshape(-1)
         histogram = _histogram(x_P, self.bins)

@@ -38,14 +38,14 @@ class Profiler:
     left : int
         Steps that the run has to make. If they are few, fewer warm up and fewer are recorded.
     path : Path
-        Where the trace goes.
+        The path of the trace that is written.
     model : Model
         Announces the places of its passes.
 
     Attributes
     ----------
     profile : Profile or None
-        What was recorded; None before the first step is.
+        The profile of the recorded steps; None before the first of them.
     """
 
     def __init__(self, wanted: int, left: int, path: Path, model: Model) -> None:

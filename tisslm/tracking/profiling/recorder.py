@@ -49,7 +49,7 @@ class Recorder(PassObserver, Watcher):
     def begin(self) -> None:
         """Begin a step."""
         self._clear()
-        self._regions.take()  # of kernels that nobody watched
+        self._regions.take()  # drops the regions of kernels that nobody watched
         self._step_start = perf_counter_ns()
 
     def end(self, number: int) -> Step:

@@ -56,7 +56,7 @@ class Call:
     ----------
     operation : str
     place, direction : str
-        As in ``Span``; ``OUTSIDE`` and "" where no layer is at work.
+        The same as in ``Span``; ``OUTSIDE`` and "" where no layer is at work.
     flops, nbytes : int
         Its operations, and its least traffic with memory.
     arrays : str
@@ -90,7 +90,7 @@ class Step:
     number : int
         The update that it was to make.
     spans : list of Span
-        In the order in which they ended, so that an inner one comes before an outer one.
+        The spans in the order in which they ended, so that an inner one comes before an outer one.
     calls : list of Call
     """
 
@@ -109,13 +109,13 @@ class Recording:
     ----------
     steps : list of Step
     threads : int
-        How many threads the kernels use.
+        The number of threads that the kernels use.
     plain : list of float
         Seconds of steps before them that were not recorded, without the first.
     about : mapping
-        What a reader should know of the run: version, engine, processor.
+        Facts of the run for a reader: version, engine, processor.
     path : str
-        Where the trace is; "" if it could not be written.
+        The path of the trace; "" if it could not be written.
     """
 
     threads: int

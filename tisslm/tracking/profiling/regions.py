@@ -22,7 +22,7 @@ class Regions:
     Parameters
     ----------
     threads : int
-        How many threads the kernels use.
+        The number of threads that the kernels use.
 
     Examples
     --------

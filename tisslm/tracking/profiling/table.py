@@ -23,7 +23,7 @@ class _Sum:
     nbytes: int = 0
     watched: int = 0  # time of the calls whose threads were watched
     busy: int = 0
-    kernels: int = 0  # of a place: time of the kernels in it
+    kernels: int = 0  # nanoseconds of the kernels at a place
 
     def add(self, call: Call) -> None:
         self.time += call.end - call.start

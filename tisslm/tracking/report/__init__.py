@@ -1,8 +1,6 @@
 """The report of a run: one page of HTML that needs no server, and figures as files.
 
 ``write_report`` is all that the command line calls. matplotlib is imported when it draws.
-
-What does not live here: anything that a run does; a report reads what is on disk.
 """
 
 from tisslm.tracking.report.writing import Written, write_report

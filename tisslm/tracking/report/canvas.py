@@ -2,8 +2,6 @@
 
 Sizes are in CSS pixels, 72 to matplotlib's inch, so that an SVG's numbers are those of the page.
 
-What does not live here: what is drawn (``curves``, ``heatmaps``, ``histograms``).
-
 References
 ----------
 J. D. Hunter, "Matplotlib: A 2D graphics environment", 2007.

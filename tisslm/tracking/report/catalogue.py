@@ -36,7 +36,7 @@ class Line:
     label : str
     series : Series
     color : int
-        Which of the theme's colours.
+        The number of one of the theme's colours.
     style : {"solid", "faint", "points"}
         ``faint`` is what a smoothed line was made of; ``points`` has a mark at each value.
     """
@@ -58,11 +58,11 @@ class Chart:
     title, about : str
     lines : tuple of Line
     log : bool
-        Whether the vertical axis is logarithmic.
+        True for a logarithmic vertical axis.
     section : str
     x_label : str
     wide : bool
-        Whether it takes the page's width.
+        True for a figure as wide as the page.
     level : float, optional
         A horizontal line: what the metric is compared with.
     """
@@ -256,7 +256,7 @@ def comparison(runs: Sequence[Run]) -> list[Chart]:
         charts += _loss_over(runs, name, what, bool(smooth))
     own = {metric.name: metric for run in runs for metric in run.own}
     for figure, metrics in _figures(own.values()).items():
-        # of several metrics, the first of each run; of memory, the peak
+        # A comparison shows the first of a figure's metrics for each run, and the peak of memory.
         peak = figure.slug == "memory"
         name = "memory/peak_rss_gib" if peak else metrics[0].name
         lines = tuple(_run_lines(runs, name, figure.smooth))

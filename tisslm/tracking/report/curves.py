@@ -1,7 +1,4 @@
-"""Lines over steps, drawn.
-
-What does not live here: which lines a figure has (``catalogue``).
-"""
+"""Lines over steps, drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from tisslm.tracking.report.theme import DASHES, LIGHT, MARKERS, color_of
 
 __all__ = ["Drawn", "draw_chart", "limits"]
 
-_POINTS = 1200  # of a line, when it is drawn
+_POINTS = 1200  # points of a line, when it is drawn
 _ROBUST = 3.0  # spans beyond which values lie above or below the figure
 
 

@@ -1,7 +1,4 @@
-"""What a report says in words and tables: the summary, samples, configuration, environment.
-
-What does not live here: figures.
-"""
+"""What a report says in words and tables: the summary, samples, configuration, environment."""
 
 from __future__ import annotations
 
@@ -10,8 +7,9 @@ from typing import Any
 
 from tisslm.config.metric_types import Metric
 from tisslm.config.metrics import METRICS
+from tisslm.system.quantities import duration_text
 from tisslm.tracking.report.markup import Markup, join, table, tag
-from tisslm.tracking.report.numbers import duration_text, number_text
+from tisslm.tracking.report.numbers import number_text
 from tisslm.tracking.report.reading import Run
 from tisslm.tracking.report.series import Series
 
@@ -127,7 +125,7 @@ def samples(run: Run, level: int = 3) -> Markup:
     ----------
     run : Run
     level : int
-        Of the prompts' headings.
+        The level of the prompts' headings.
     """
     blocks = []
     names = [name for name in run.metrics.texts if run.metrics.texts[name]]

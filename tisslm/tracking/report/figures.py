@@ -26,7 +26,7 @@ __all__ = ["DESK", "PHONE", "Figures"]
 PHONE = Size(380.0, 236.0)
 DESK = Size(1120.0, 360.0)
 _READ = 400  # points of a line that can be read off
-_ROWS = 24  # of a table of values
+_ROWS = 24  # rows of a table of values
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Figures:
     Attributes
     ----------
     data : dict
-        By figure, for the page's script.
+        The values of each figure, for the page's script.
     """
 
     data: dict[str, Any] = field(default_factory=dict)

@@ -1,7 +1,4 @@
-"""A value for each place and step, drawn as colours.
-
-What does not live here: which places there are (``catalogue``).
-"""
+"""A value for each place and step, drawn as colours."""
 
 from __future__ import annotations
 
@@ -22,12 +19,12 @@ from tisslm.tracking.report.theme import LIGHT
 
 __all__ = ["DrawnGrid", "Matrix", "draw_grid", "gather"]
 
-_CELLS = 6000  # of a heat map, whatever it was made of
+_CELLS = 6000  # cells of a heat map, however many values it was made of
 _COLUMNS = (24, 240)  # at least, at most
 _ROW = (3.0, 15.0)  # CSS pixels of a row, at least and at most
-_USUAL, _TALLEST = 640.0, 900.0  # of all rows
+_USUAL, _TALLEST = 640.0, 900.0  # height of all rows as a rule, of a picture at most
 _CHARACTER = 5.4
-_BAR = 62.0  # of the colour bar and its labels
+_BAR = 62.0  # width of the colour bar and its labels
 
 
 @dataclass(frozen=True)

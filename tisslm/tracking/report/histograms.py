@@ -21,7 +21,7 @@ from tisslm.tracking.report.theme import LIGHT, color_of
 
 __all__ = ["History", "draw_history", "moved"]
 
-_BINS = 40  # of the map over time
+_BINS = 40  # bins of the map over time
 _COLUMNS = 48
 Looks = Sequence[tuple[int, Histogram]]
 
@@ -33,9 +33,9 @@ class History:
     Attributes
     ----------
     name : str
-        Of the metric, such as "weights/head.weight".
+        The name of the metric, such as "weights/head.weight".
     looks : sequence of (step, Histogram)
-        At least one.
+        The steps and their histograms, at least one.
     quantiles : tuple of (label, Series)
         Lines over the map, where the run measured them.
     """

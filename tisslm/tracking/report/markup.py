@@ -1,7 +1,4 @@
-"""Elements of HTML: what is not marked as markup is escaped.
-
-What does not live here: which elements a page has (``page``).
-"""
+"""Elements of HTML: what is not marked as markup is escaped."""
 
 from __future__ import annotations
 

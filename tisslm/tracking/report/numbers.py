@@ -1,16 +1,13 @@
-"""Numbers as a reader wants them: short, and told apart.
-
-What does not live here: where they are shown.
-"""
+"""Numbers as a reader wants them: short, and told apart."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-__all__ = ["duration_text", "number_text", "tick_texts"]
+from tisslm.system.quantities import THOUSANDS
 
-_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+__all__ = ["number_text", "tick_texts"]
 
 
 def number_text(value: float, digits: int = 4) -> str:
@@ -25,7 +22,7 @@ def number_text(value: float, digits: int = 4) -> str:
         return "NaN"
     if math.isinf(value):
         return "-inf" if value < 0 else "inf"
-    for size, unit in _UNITS:
+    for size, unit in reversed(THOUSANDS):
         if abs(value) >= 10 * size or (abs(value) >= size and size > 1e3):
             return f"{value / size:.{digits}g}{unit}" if abs(value) < 1e15 else f"{value:.2e}"
     if 0 < abs(value) < 1e-3:
@@ -48,23 +45,3 @@ def tick_texts(ticks: Sequence[float]) -> list[str]:
         if len(set(texts)) == len(set(ticks)):
             return texts
     return [repr(tick) for tick in ticks]
-
-
-def duration_text(seconds: float) -> str:
-    """Return a time in words.
-
-    Examples
-    --------
-    >>> [duration_text(x) for x in (8.26, 130, 7300, 200000)]
-    ['8.3 s', '2 min 10 s', '2 h 1 min', '2 d 7 h']
-    """
-    if not math.isfinite(seconds) or seconds < 0:
-        return number_text(seconds)
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"

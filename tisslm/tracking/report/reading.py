@@ -38,16 +38,16 @@ class Run:
     ----------
     path : Path
     label : str
-        How it is called in this report.
+        The name of the run in this report.
     metrics : Metrics
     config, summary, environment : mapping
         Empty if not known.
     own : tuple of Metric
-        What the parts of the run have declared.
+        The metrics that the parts of the run have declared.
     at_work, killed : bool
-        Whether a trainer is in the directory, or one that is gone has not cleaned up.
+        True if a trainer is in the directory, or one that is gone has not cleaned up.
     problems : Problems
-        What is wrong with its files.
+        Sentences about its damaged files.
     """
 
     path: Path
@@ -94,7 +94,7 @@ def read_run(path: Path, label: str = "") -> Run:
     ----------
     path : Path
     label : str
-        How the report calls it; left out, the directory's name.
+        The name of the run in the report; left out, the directory's name.
 
     Raises
     ------

@@ -119,7 +119,7 @@ class Kept(Generic[Item]):
     Parameters
     ----------
     most : int
-        At least 2.
+        The number of items that are kept at most, 2 or more.
     """
 
     def __init__(self, most: int) -> None:

@@ -1,7 +1,4 @@
-"""From run directories to files: the page, and figures of their own.
-
-What does not live here: what is in them (``page``, ``catalogue``).
-"""
+"""From run directories to files: the page, and figures of their own."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ class Written:
     page : Path
     figures : list of Path
     problems : list of str
-        What is wrong with the files of the runs.
+        Sentences about damaged files of the runs.
     """
 
     def __init__(self, page: Path, figures: list[Path], problems: list[str]) -> None:

@@ -1,6 +1,6 @@
 """A progress bar on a terminal, drawn by rich.
 
-What does not live here: the words (``_line``). rich is imported when a bar is made.
+rich is imported when a bar is made.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast, final
 from tisslm.config.metric_types import Metric
 from tisslm.tracking.sinks._forgiving import Forgiving
 from tisslm.tracking.sinks._line import describe, position
+from tisslm.tracking.terminal.ink import leads_to_terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,9 +33,9 @@ class Bar:
     total : int
         Step at which the bar is full; 0 if that is not known.
     completed : int
-        Where it begins.
+        The step at which the bar begins.
     own : sequence of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
     """
 
     def __init__(
@@ -52,8 +53,8 @@ class Bar:
             get_renderable=self._draw,
             console=self._console,
             refresh_per_second=_REFRESHES_PER_SECOND,
-            redirect_stdout=_is_terminal(sys.stdout),  # what goes to a file is to stay there
-            redirect_stderr=_is_terminal(sys.stderr),
+            redirect_stdout=leads_to_terminal(sys.stdout),  # what goes to a file is to stay there
+            redirect_stderr=leads_to_terminal(sys.stderr),
         )
         self._live.start()
 
@@ -91,10 +92,3 @@ class Bar:
             return line
         line.add_row(self._position, bar)
         return Group(line, words)
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    try:
-        return stream is not None and stream.isatty()
-    except ValueError:  # a closed stream
-        return False

@@ -1,7 +1,4 @@
-"""Metrics as one line of text for people.
-
-What does not live here: where and when it is shown (``console``).
-"""
+"""Metrics as one line of text for people."""
 
 from __future__ import annotations
 
@@ -10,8 +7,9 @@ from typing import Any
 
 from tisslm.config.metric_types import Metric
 from tisslm.contracts.metric_values import Text
+from tisslm.system.quantities import duration_text
 from tisslm.tracking.metrics import line_text, lookup
-from tisslm.tracking.terminal.words import duration, printable
+from tisslm.tracking.terminal.words import printable
 
 __all__ = ["describe", "describe_evaluation", "describe_samples", "position"]
 
@@ -33,7 +31,7 @@ def describe(metrics: Mapping[str, Any], eta: float | None, own: Iterable[Metric
     eta : float, optional
         Seconds that the run will still take.
     own : iterable of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
     """
     parts = [
         line_text(known, metrics[name])
@@ -41,7 +39,7 @@ def describe(metrics: Mapping[str, Any], eta: float | None, own: Iterable[Metric
         if name in metrics and known.line and known.group != "eval"
     ]
     if eta is not None:
-        parts.append(f"eta {duration(eta)}")
+        parts.append(f"eta {duration_text(eta)}")
     return " | ".join(parts)
 
 

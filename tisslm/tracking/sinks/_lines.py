@@ -1,7 +1,4 @@
-"""A run as plain lines, for files, pipes and CI.
-
-What does not live here: the words (``_line``).
-"""
+"""A run as plain lines, for files, pipes and CI."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ class Lines:
     every : int
         Steps between two lines of training; 0 gives about a hundred.
     own : sequence of Metric
-        What the parts of the run declare.
+        The metrics that the parts of the run declare.
     """
 
     def __init__(

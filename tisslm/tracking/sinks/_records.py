@@ -1,7 +1,4 @@
-"""What the sinks that write files share: numbers as text, and files that go on after a resume.
-
-What does not live here: any one format (``jsonl``, ``csv``).
-"""
+"""What the sinks that write files share: numbers as text, and files that go on after a resume."""
 
 from __future__ import annotations
 
@@ -15,17 +12,16 @@ from typing import IO, Any
 import numpy as np
 
 from tisslm.contracts import Histogram, Text
+from tisslm.contracts.sink_files import write_error
 from tisslm.errors import ConfigError, DataError
 from tisslm.system.strict_json import plain_number
 
 __all__ = [
     "file_path",
-    "open_error",
     "plain_metrics",
     "plain_records",
     "set_aside",
     "sync_file",
-    "write_error",
 ]
 
 
@@ -112,9 +108,10 @@ def file_path(sink: str, path: object) -> str:
 def set_aside(path: Path) -> None:
     """Rename a file that a new run would write over: ``metrics.csv`` to ``metrics-1.csv``.
 
-    The number is the first that is free. An empty file, or none, is left as it is.
+    The number is the first that is free. An empty file, none, and what is no regular file are left
+    as they are.
     """
-    if not path.exists() or path.stat().st_size == 0:
+    if not path.is_file() or path.stat().st_size == 0:
         return
     number = 1
     while (free := path.with_stem(f"{path.stem}-{number}")).exists():
@@ -136,19 +133,3 @@ def sync_file(sink: str, path: Path, file: IO[bytes] | None) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise write_error(sink, path, error) from None
-
-
-def open_error(sink: str, path: Path, error: OSError) -> ConfigError:
-    """Return the error for a file that cannot be opened or made."""
-    return ConfigError(
-        f"sink {sink}: {path} cannot be written ({error.strerror}); choose another "
-        "training.output_dir, or leave the sink out of log.sinks"
-    )
-
-
-def write_error(sink: str, path: Path, error: OSError) -> DataError:
-    """Return the error for a file that can no longer be written."""
-    return DataError(
-        f"sink {sink}: {path} can no longer be written ({error.strerror}); make room on that "
-        "disk or mend its permissions"
-    )

@@ -1,7 +1,5 @@
 """The sink ``csv``: one row a step, one column a metric, in the run directory.
 
-What does not live here: reading the file back.
-
 References
 ----------
 RFC 4180, https://www.rfc-editor.org/rfc/rfc4180 (with line feeds alone)
@@ -18,20 +16,23 @@ from pathlib import Path
 from typing import IO, final
 
 from tisslm.contracts import RunInfo, Sink
+from tisslm.contracts.sink_files import open_error, write_error
 from tisslm.errors import DataError
 from tisslm.system.durable import replacing
+from tisslm.system.safe_files import Refusal, RegularFile, open_to_append
 from tisslm.tracking.sinks._records import (
     file_path,
-    open_error,
     plain_metrics,
     set_aside,
     sync_file,
-    write_error,
 )
 
 __all__ = ["CsvSink"]
 
 _STEP = re.compile(r"[0-9]{1,18}")  # Python refuses to read a number of thousands of digits
+
+#: The file is read again to grow its header, and when a run goes on.
+_REFUSAL = Refusal(DataError, "the sink csv cannot read its rows again", "mend the file")
 
 
 @final
@@ -48,7 +49,7 @@ class CsvSink(Sink):
     Parameters
     ----------
     path : str or path, default "metrics.csv"
-        Relative to the run directory.
+        The path of a regular file, relative to the run directory.
     """
 
     def __init__(self, *, path: str | os.PathLike[str] = "metrics.csv") -> None:
@@ -63,7 +64,9 @@ class CsvSink(Sink):
         Raises
         ------
         ConfigError
-            If the file cannot be written.
+            If the file cannot be written, or is no regular file.
+        DataError
+            If the file of a resumed run cannot be read.
         """
         self.close()
         self._path, self._columns = run.directory / self._name, []
@@ -72,7 +75,7 @@ class CsvSink(Sink):
                 self._columns = _drop_after(self._path, run.resumed_step)
             if not self._columns:
                 set_aside(self._path)
-            self._file = self._path.open("ab")
+            self._file = open_to_append(self._path)
         except OSError as error:
             raise open_error("csv", self._path, error) from None
 
@@ -121,7 +124,7 @@ class CsvSink(Sink):
             file.write(_line(columns))
             file.writelines(_line([*row, *("" for _ in new)]) for row in rows)
         self.close()
-        self._file = self._path.open("ab")
+        self._file = open_to_append(self._path)
         self._columns = columns
 
 
@@ -137,7 +140,8 @@ def _cell(value: object) -> str:
 
 def _whole_rows(path: Path) -> list[list[str]]:
     """Return header and rows, without an unfinished last line and rows that do not fit."""
-    text = path.read_bytes().decode(errors="replace")
+    with RegularFile(path, _REFUSAL, follow=True) as file:
+        text = b"".join(file.blocks()).decode(errors="replace")
     *lines, _unfinished = text.split("\n")
     try:
         rows = list(csv.reader(f"{line}\n" for line in lines))
@@ -148,7 +152,7 @@ def _whole_rows(path: Path) -> list[list[str]]:
 
 def _drop_after(path: Path, last: int) -> list[str]:
     """Keep the rows of steps up to ``last``, and return the header; [] if it is none of ours."""
-    rows = _whole_rows(path) if path.exists() else []
+    rows = _whole_rows(path) if path.is_file() else []
     if not rows or rows[0][:1] != ["step"]:
         return []
     kept = [row for row in rows[1:] if _STEP.fullmatch(row[0]) and int(row[0]) <= last]

@@ -1,6 +1,6 @@
 """The sink ``jsonl``: one JSON object a line, in the run directory.
 
-What does not live here: reading the file back.
+What does not live here: reading the lines (``metric_lines``).
 
 References
 ----------
@@ -13,30 +13,28 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import IO, final
 
 from tisslm.contracts import Histogram, RunInfo, Sink, Text
+from tisslm.contracts.sink_files import open_error, write_error
 from tisslm.errors import DataError
 from tisslm.system.durable import replacing
-from tisslm.system.safe_files import Refusal
+from tisslm.system.safe_files import Refusal, RegularFile, open_to_append
 from tisslm.tracking.metric_lines import LineCutter, parse_record
 from tisslm.tracking.sinks._records import (
     file_path,
-    open_error,
     plain_records,
     set_aside,
     sync_file,
-    write_error,
 )
 
 __all__ = ["JsonlSink"]
 
-_BLOCK = 2**20
-
 #: A line that a reader of the file would pass over is not gone on with.
 _DROPPED = Refusal(DataError, "dropped", "the other lines are kept")
+
+_REFUSAL = Refusal(DataError, "the sink jsonl cannot read its lines again", "mend the file")
 
 
 @final
@@ -52,7 +50,7 @@ class JsonlSink(Sink):
     Parameters
     ----------
     path : str or path, default "metrics.jsonl"
-        Relative to the run directory.
+        The path of a file, or of a FIFO that somebody reads from, relative to the run directory.
 
     Examples
     --------
@@ -79,7 +77,9 @@ class JsonlSink(Sink):
         Raises
         ------
         ConfigError
-            If the file cannot be written.
+            If the file cannot be written, or is a FIFO that nobody reads from.
+        DataError
+            If the file of a resumed run cannot be read.
         """
         self.close()
         self._path = run.directory / self._name
@@ -88,7 +88,7 @@ class JsonlSink(Sink):
                 _drop_after(self._path, run.resumed_step)
             else:
                 set_aside(self._path)
-            self._file = self._path.open("ab")
+            self._file = open_to_append(self._path, regular=False)
         except OSError as error:
             raise open_error("jsonl", self._path, error) from None
 
@@ -131,18 +131,18 @@ def _drop_after(path: Path, last: int) -> None:
     """Keep the whole lines of steps up to ``last``; what is no regular file keeps nothing."""
     if not path.is_file():
         return
-    if all(line is not None for line in _kept(path, last)):
-        return
-    with replacing(path) as new:
-        new.writelines(line + b"\n" for line in _kept(path, last) if line is not None)
+    with RegularFile(path, _REFUSAL, follow=True) as file:
+        if all(line is not None for line in _kept(file, last)):
+            return
+        with replacing(path) as new:
+            new.writelines(line + b"\n" for line in _kept(file, last) if line is not None)
 
 
-def _kept(path: Path, last: int) -> Iterator[bytearray | None]:
+def _kept(file: RegularFile, last: int) -> Iterator[bytearray | None]:
     """Yield the lines of a file, and None in the place of each that is not kept."""
     cutter = LineCutter()
-    with path.open("rb") as file:
-        for line in cutter.lines(iter(partial(file.read, _BLOCK), b"")):
-            yield line if line is not None and _is_kept(line, last) else None
+    for line in cutter.lines(file.blocks()):
+        yield line if line is not None and _is_kept(line, last) else None
     if cutter.rest or cutter.too_long:
         yield None
 

@@ -1,6 +1,6 @@
 """The sink ``memory``: the metrics of a run as a list, for the program that trains.
 
-What does not live here: files; a run that must not lose its metrics wants ``jsonl``, too.
+Nothing is written to a file: a run that must not lose its metrics wants ``jsonl``, too.
 """
 
 from __future__ import annotations

@@ -2,7 +2,4 @@
 
 The sink ``console`` and ``tisslm top`` show the same board, from a run in this process and from the
 files of any run.
-
-What does not live here: which runs there are, and whether they are still at work
-(``attached_run``).
 """

@@ -2,8 +2,6 @@
 
 Nothing is written, so any run that can be read can be watched, on a shared disk also from another
 machine.
-
-What does not live here: how it is drawn (``tisslm.tracking.terminal``).
 """
 
 from __future__ import annotations
@@ -18,13 +16,13 @@ from tisslm.checkpoint.declared_metrics import declared_metrics
 from tisslm.checkpoint.owner import owner_of
 from tisslm.checkpoint.run_directory import CONFIG, METRICS, SUMMARY, metrics_file
 from tisslm.errors import DataError, TissLMError
+from tisslm.system.quantities import duration_text
 from tisslm.system.safe_files import Refusal
 from tisslm.system.strict_json import read_json
 from tisslm.system.strict_toml import read_toml
 from tisslm.tracking.terminal.board import Status
 from tisslm.tracking.terminal.history import LARGEST, History
 from tisslm.tracking.terminal.tail import Tail
-from tisslm.tracking.terminal.words import duration
 
 __all__ = ["Attached", "newest_run"]
 
@@ -116,7 +114,7 @@ class Attached:
         if owner is not None and not owner.gone:
             state, style = "running", "good"
             if owner.age > _QUIET:
-                state, style = f"no sign of life for {duration(owner.age)}", "warn"
+                state, style = f"no sign of life for {duration_text(owner.age)}", "warn"
             return Status(
                 name,
                 state,

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tisslm.system.quantities import duration_text, short_text
 from tisslm.tracking.terminal.curve import plot
 from tisslm.tracking.terminal.history import History
 from tisslm.tracking.terminal.ink import Glyphs
 from tisslm.tracking.terminal.numbers import grid, numbers
 from tisslm.tracking.terminal.spans import Line, beside, clip, join, rule, wrap
-from tisslm.tracking.terminal.words import duration, one_line, printable, short
+from tisslm.tracking.terminal.words import one_line, printable
 
 __all__ = ["Status", "draw", "record"]
 
@@ -35,17 +36,17 @@ class Status:
     Attributes
     ----------
     name : str
-        Of the run.
+        The name of the run.
     state : str
-        In a word or a few: "running", "completed", "no sign of life for 2m10s".
+        A word or a few, such as "running", "completed", "no sign of life for 2m10s".
     style : {"good", "warn", "bad"}
-        How the state looks.
+        The style in which the state is drawn.
     max_steps : int
         0 if unknown.
     elapsed, left : float, optional
         Seconds.
     note : str
-        Anything else, in a few words.
+        A remark for the upper right corner, such as where the run is.
     """
 
     name: str
@@ -91,7 +92,7 @@ def _head(history: History, status: Status, columns: int, glyphs: Glyphs) -> lis
     """Return two lines: the run and its state; how far it is."""
     state: list[Line] = [[(one_line(status.state), status.style)]]
     if status.elapsed is not None:
-        state.append([(duration(status.elapsed), "")])
+        state.append([(duration_text(status.elapsed), "")])
     if status.note:
         state.append([(one_line(status.note), "dim")])
     title = [("TissLM", "dim"), (f"  {one_line(status.name)}", "title")]
@@ -104,9 +105,9 @@ def _progress(history: History, status: Status, columns: int, glyphs: Glyphs) ->
     of = f"/{total}" if total > 0 else ""
     front = f"step {history.step}{of} "
     epoch = history.latest.get("train/epoch")
-    words = [f"epoch {short(epoch)}"] if epoch is not None else []
+    words = [f"epoch {short_text(epoch)}"] if epoch is not None else []
     if status.left is not None:
-        words.append(f"eta {duration(status.left)}")
+        words.append(f"eta {duration_text(status.left)}")
     if total <= 0:
         return join([[(front.strip(), "bold")], *([(word, "")] for word in words)])
     share = min(1.0, max(0.0, history.step / total))

@@ -1,8 +1,6 @@
 """What a process writes on its terminal while a picture is on it: kept, and written afterwards.
 
 Only streams that lead to a terminal are replaced; what goes to a file goes there as ever.
-
-What does not live here: the picture that shows the lines meanwhile.
 """
 
 from __future__ import annotations
@@ -10,6 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO, final
+
+from tisslm.tracking.terminal.ink import leads_to_terminal
 
 __all__ = ["Captured"]
 
@@ -74,7 +74,7 @@ class Captured:
         """Replace those that are terminals."""
         for name in _NAMES:
             stream = getattr(sys, name)
-            if _is_terminal(stream):
+            if leads_to_terminal(stream):
                 self._before[name] = stream
                 self._ours[name] = _Lines(stream, self._take)
                 setattr(sys, name, self._ours[name])
@@ -86,10 +86,3 @@ class Captured:
                 setattr(sys, name, stream)
             self._ours[name].finish()
         self._before, self._ours = {}, {}
-
-
-def _is_terminal(stream: Any) -> bool:
-    try:
-        return bool(stream.isatty())
-    except (AttributeError, ValueError):  # None, or a closed stream
-        return False

@@ -16,9 +16,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
+from tisslm.system.quantities import short_text
 from tisslm.tracking.terminal.ink import Glyphs
 from tisslm.tracking.terminal.spans import Line
-from tisslm.tracking.terminal.words import short
 
 __all__ = ["Points", "plot", "sparkline"]
 
@@ -80,7 +80,7 @@ def plot(points: Points, marks: Points, columns: int, rows: int, glyphs: Glyphs)
     points, marks : sequence of (x, y)
         Finite, x ascending.
     columns, rows : int
-        Of the whole picture with its labels.
+        The size of the whole picture with its labels.
     glyphs : Glyphs
 
     Returns
@@ -96,7 +96,7 @@ def plot(points: Points, marks: Points, columns: int, rows: int, glyphs: Glyphs)
     back: Callable[[float], float] = math.exp if scale is math.log else float
     bottom, top = scale(low), scale(high)
     labels = [back(y) for y in _centres(bottom, top, rows - 1)]
-    margin = max(len(short(label)) for label in labels)
+    margin = max(len(short_text(label)) for label in labels)
     canvas = _Canvas(columns - margin - 2, rows - 1, glyphs)
     steps = [x for x, _ in (*points, *marks)]
     first, last = min(steps), max(steps)
@@ -155,7 +155,7 @@ def _row(canvas: _Canvas, number: int, label: float, margin: int, rows: int) -> 
     """Return a row of the picture with its label, which every few rows have."""
     glyphs = canvas.glyphs
     labelled = number in (0, rows - 1) or (number % _LABEL_EVERY == 0 and number < rows - 2)
-    text = short(label) if labelled else ""
+    text = short_text(label) if labelled else ""
     edge = glyphs.tick if labelled else glyphs.axis
     return [(f"{text:>{margin}} ", "dim"), (edge, "dim"), *canvas.row(number)]
 

@@ -76,7 +76,7 @@ class History:
     Parameters
     ----------
     own : sequence of Metric
-        What its parts declare.
+        The metrics that the parts of the run declare.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class History:
     latest : dict of str to float
         The last value of each metric.
     loss, evaluations : Curve
-        Of training and of validation.
+        The losses of training and of validation.
     speeds : deque of float
         The last tokens per second.
     best : tuple of (step, loss), optional

@@ -1,7 +1,5 @@
 """What a terminal can show: its characters, and its colours.
 
-What does not live here: what is drawn with them.
-
 References
 ----------
 NO_COLOR, https://no-color.org
@@ -17,7 +15,7 @@ from typing import TextIO
 
 from tisslm.tracking.terminal.spans import Line
 
-__all__ = ["ASCII", "UNICODE", "Glyphs", "Ink", "is_terminal"]
+__all__ = ["ASCII", "UNICODE", "Glyphs", "Ink", "is_terminal", "leads_to_terminal"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Glyphs:
     Attributes
     ----------
     braille : bool
-        Whether curves are drawn in dots of a quarter of a cell's height and half its width.
+        True if curves are drawn in dots of a quarter of a cell's height and half its width.
     done, left : str
         A bar, as far as it is filled and beyond.
     dash, axis, tick, corner : str
@@ -123,13 +121,17 @@ def _encodes(text: str, encoding: str) -> bool:
     return True
 
 
+def leads_to_terminal(stream: TextIO | None) -> bool:
+    """Tell whether a stream is a terminal that is open; None, and a closed stream, are none."""
+    try:
+        return stream is not None and stream.isatty()
+    except (AttributeError, ValueError):  # no stream of Python's, or a closed one
+        return False
+
+
 def is_terminal(stream: TextIO, environment: Mapping[str, str] | None = None) -> bool:
     """Tell whether a picture that changes can be shown: no file, no dumb terminal, no CI."""
     environment = os.environ if environment is None else environment
-    try:
-        terminal = stream.isatty()
-    except ValueError:  # a closed stream
-        return False
     dumb = environment.get("TERM", "") == "dumb"
     is_ci = environment.get("CI", "").lower() not in ("", "0", "false", "no")
-    return terminal and not dumb and not is_ci
+    return leads_to_terminal(stream) and not dumb and not is_ci

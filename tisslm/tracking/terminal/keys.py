@@ -1,7 +1,4 @@
-"""Keys of a terminal, one at a time and without waiting for Enter.
-
-What does not live here: what a key does.
-"""
+"""Keys of a terminal, one at a time and without waiting for Enter."""
 
 from __future__ import annotations
 

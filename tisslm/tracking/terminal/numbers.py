@@ -1,7 +1,4 @@
-"""The numbers of a board: which metrics are shown, in which words, and how they are set in columns.
-
-What does not live here: the rest of the board (``board``).
-"""
+"""The numbers of a board: the metrics that are shown, their words, and their columns."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Screen:
     Attributes
     ----------
     lost : bool
-        Whether the terminal has gone.
+        True once the terminal has gone; nothing is written then.
     """
 
     def __init__(self, stream: TextIO, ink: Ink) -> None:
@@ -114,9 +114,9 @@ class Screen:
         Parameters
         ----------
         lines : sequence of Line
-            None wider than the screen.
+            No line is wider than the screen.
         size : os.terminal_size
-            What they were made for.
+            The size that the lines were drawn for.
         """
         rows = [self._ink.paint(line) for line in lines[: size.lines]]
         with self._drawing():

@@ -41,7 +41,7 @@ class Tail:
     damaged : int
         Whole lines of the file that are no records.
     anew : bool
-        Whether the last call of ``read`` began at the beginning of a file.
+        True if the last call of ``read`` began at the beginning of a file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -18,7 +18,8 @@ from tisslm.memory import Parameters, ParameterSpec
 from tisslm.memory.copies import copy_bytes
 from tisslm.memory.shards import ParameterShard
 from tisslm.registry import Registry
-from tisslm.system.memory_limit import resident, size_text
+from tisslm.system.memory_limit import resident
+from tisslm.system.quantities import size_text
 from tisslm.tracking.pass_arrays import planned_room
 from tisslm.training.snapshot import owners
 

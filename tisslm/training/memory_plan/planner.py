@@ -15,7 +15,8 @@ from tisslm.contracts import Dataset, Model, Monitor
 from tisslm.errors import ConfigError
 from tisslm.optim.update_norm import Movement
 from tisslm.registry import Registry
-from tisslm.system.memory_limit import MemoryLimit, resolve_limit, size_text
+from tisslm.system.memory_limit import MemoryLimit, resolve_limit
+from tisslm.system.quantities import size_text
 from tisslm.tracking.monitoring import wants_of
 from tisslm.training.batches import TargetWeights
 from tisslm.training.memory_plan.items import (

@@ -25,6 +25,7 @@ from tisslm.datasets.sources import (
     split_files,
 )
 from tisslm.datasets.splits import is_held_out, split_documents
+from tisslm.system.quantities import size_text
 from tisslm.datasets.text import split_text
 
 __all__ = ["PYTHON_DOCS", "RunSource", "run_sources"]
@@ -267,7 +268,7 @@ def run_sources(
     for source in sources:
         if source.train.text_bytes > LARGE_TEXT:
             note(
-                f"{source.train.path}: {source.train.text_bytes / 2**30:.1f} GiB of text are "
+                f"{source.train.path}: {size_text(source.train.text_bytes)} of text are "
                 "tokenized at each start and held as tokens in memory; tisslm tokenize makes token "
                 "shards of them once, which stay on the disk"
             )

@@ -71,13 +71,13 @@ class MPICommunicator(Communicator):
         if max(lengths) <= room:
             pairs = zip(firsts, lengths, strict=True)
             return [row[8 : 8 + length].tobytes() for row, length in pairs]
-        rests = [np.empty(max(length - room, 0), np.uint8) for length in lengths]
+        found = [bytearray(length) for length in lengths]
+        wholes = [np.frombuffer(buffer, np.uint8) for buffer in found]
+        for whole, row in zip(wholes, firsts, strict=True):
+            whole[:room] = row[8 : 8 + len(whole)]
+        rests = [whole[room:] for whole in wholes]
         self._exchange("all_gather", [own[room:]] * self.size, rests)
-        triples = zip(firsts, lengths, rests, strict=True)
-        return [
-            row[8 : 8 + min(length, room)].tobytes() + rest.tobytes()
-            for row, length, rest in triples
-        ]
+        return [bytes(buffer) for buffer in found]
 
     def broadcast(self, flat: FloatArray) -> None:
         """Send rank 0's array, as the library does."""

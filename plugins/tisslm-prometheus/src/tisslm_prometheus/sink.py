@@ -10,12 +10,12 @@ https://prometheus.io/docs/instrumenting/exposition_formats
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from tisslm.contracts import Histogram, RunInfo, Sink
+from tisslm.contracts.sink_files import write_record
 from tisslm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -99,13 +99,10 @@ class PrometheusSink(Sink):
         self._families, self._targets = families, run.directory / TARGETS
         record = [{"targets": [self.address], "labels": {"run": run.name}}]
         try:
-            self._targets.write_text(json.dumps(record), encoding="utf-8")
-        except OSError as error:
+            write_record("prometheus", self._targets, record)
+        except ConfigError:
             self.close()
-            raise ConfigError(
-                f"sink prometheus: {self._targets} cannot be written ({error.strerror}); choose "
-                "another training.output_dir, or leave the sink out of log.sinks"
-            ) from None
+            raise
 
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
         """Set the metrics for the next scrape.

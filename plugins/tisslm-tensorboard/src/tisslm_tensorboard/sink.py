@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from tisslm.contracts import Histogram, RunInfo, Sink, Text
+from tisslm.contracts.sink_files import open_error, write_error
 from tisslm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -78,10 +79,7 @@ class TensorBoardSink(Sink):
                 settings = json.dumps(run.config, indent=2, default=str, ensure_ascii=False)
                 self._file.write(0, {"config": Text(f"```json\n{settings}\n```")})
         except OSError as error:
-            raise ConfigError(
-                f"sink tensorboard: {folder} cannot be written ({error.strerror}); choose another "
-                "training.output_dir, or leave the sink out of log.sinks"
-            ) from None
+            raise open_error("tensorboard", folder, error) from None
 
     def write(self, step: int, metrics: Mapping[str, object]) -> None:
         """Append one event.
@@ -94,7 +92,7 @@ class TensorBoardSink(Sink):
         try:
             self._opened().write(step, metrics)
         except OSError as error:
-            raise self._write_error(error) from None
+            raise write_error("tensorboard", self._path, error) from None
 
     def sync(self) -> None:
         """Wait until the file is on disk.
@@ -107,7 +105,7 @@ class TensorBoardSink(Sink):
         try:
             self._opened().sync()
         except OSError as error:
-            raise self._write_error(error) from None
+            raise write_error("tensorboard", self._path, error) from None
 
     def close(self) -> None:
         """Close the file, in which everything has been written."""
@@ -120,9 +118,3 @@ class TensorBoardSink(Sink):
         if self._file is None:
             raise DataError("sink tensorboard: it is not open; call open first")
         return self._file
-
-    def _write_error(self, error: OSError) -> DataError:
-        return DataError(
-            f"sink tensorboard: {self._path} can no longer be written ({error.strerror}); make "
-            "room on that disk or mend its permissions"
-        )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from tisslm.contracts import Histogram, RunInfo, Sink, Text
+from tisslm.contracts.sink_files import read_record, write_record
 from tisslm.errors import ConfigError, DataError
 from tisslm_wandb.service import Service
 
@@ -31,7 +32,6 @@ STEP = "global_step"
 #: Characters of a run id, the file that stores it in the run directory, and the most bytes of it.
 ALPHABET = string.ascii_lowercase + string.digits
 ID_FILE = "wandb-id.json"
-LARGEST = 65536
 
 #: Seconds of an offline run that a crash may lose.
 FLUSH_SECONDS = 1.0
@@ -202,13 +202,7 @@ def _run_id(run: RunInfo) -> str:
     if known is not None:
         return known
     new = "".join(secrets.choice(ALPHABET) for _ in range(8))
-    try:
-        path.write_text(json.dumps({"id": new}), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"sink wandb: {path} cannot be written ({error.strerror}); choose another "
-            "training.output_dir, or leave the sink out of log.sinks"
-        ) from None
+    write_record("wandb", path, {"id": new})
     return new
 
 
@@ -220,15 +214,11 @@ def _read_id(path: Path) -> str | None:
     ConfigError
         If the file exists and has no id.
     """
-    try:
-        with path.open("rb") as file:
-            record = json.loads(file.read(LARGEST))
-    except FileNotFoundError:
+    record = read_record("wandb", path, ("id",))
+    if record is None:
         return None
-    except (OSError, ValueError, RecursionError):
-        record = None
-    found = record.get("id") if isinstance(record, dict) else None
-    if not isinstance(found, str) or not found or not set(found) <= set(ALPHABET):
+    found = str(record["id"])
+    if not set(found) <= set(ALPHABET):
         raise ConfigError(
             f"sink wandb: {path} does not hold the id of a W&B run; delete it to begin a new one"
         )
