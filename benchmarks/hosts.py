@@ -157,7 +157,7 @@ def node_times(names: Sequence[str], folder: Path) -> Path:
 
 
 def step_seconds(names: Sequence[str], folder: Path, steps: int) -> list[float]:
-    """Train on the hosts; return the seconds of each step but the first."""
+    """Train on the hosts; return the seconds of each step behind the warm ones."""
     run = folder / f"run-{len(names)}"
     options = settings(folder, max_steps=steps + WARM, output_dir=run)
     launch(names, folder, str(PREFIX / "tisslm"), "train", *options)
