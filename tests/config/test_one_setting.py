@@ -83,6 +83,7 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "global_batch_size": (12, 24, 32),
     "reduction_parts": (1, 1, 1),
     "rank_check_steps": (0, 1, 100),
+    "stall_timeout": (0, 5, 600.5),
 }
 MODEL: dict[str, tuple[Any, ...]] = {
     "family": ("gpt2", "gpt2", "gpt2"),

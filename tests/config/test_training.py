@@ -71,6 +71,7 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "global_batch_size": None,
         "reduction_parts": None,
         "rank_check_steps": 100,
+        "stall_timeout": 300.0,
     }
     assert config.model_dump() == founding | added
 
@@ -270,7 +271,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_prompts, "
         "sample_tokens, early_stopping_patience, early_stopping_min_delta, restore_best, "
         "overfit_batches, profile_steps, global_batch_size, "
-        "reduction_parts, rank_check_steps",
+        "reduction_parts, rank_check_steps, stall_timeout",
     ),
     (
         {"best_metric": "eval/lots"},

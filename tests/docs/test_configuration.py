@@ -18,6 +18,7 @@ from tisslm.config.aliases import ELSEWHERE, FLAGS, SPELLINGS
 from tisslm.config.counterparts import NO_COUNTERPART, VALUES
 from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS
 from tisslm.config.presets import PRESETS
+from tisslm.models.layers.norm import NORMS
 from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import load_registry
 from tisslm.training.interruption import EXIT_CODE
@@ -230,3 +231,8 @@ def test_every_exit_code():
     classes = [getattr(errors, name) for name in errors.__all__]
     codes = {0, 2, EXIT_CODE, INTERRUPTED, READER_LEFT, *(_exit_code(cls("")) for cls in classes)}
     assert {int(code) for code in rows(chapter("## Exit codes"), "code")} == codes
+
+
+def test_every_norm_is_named():
+    (row,) = [line for line in chapter("### [model]").splitlines() if line.startswith("| `norm` |")]
+    assert [name for name in NORMS if f'`"{name}"`' not in row] == []

@@ -200,6 +200,7 @@ def flat() -> dict[str, Case]:
         "adam_update": Case(LIMIT, adam, names(adam), names(adam) - {"g_P"} | K, K),
         "rmsprop_update": Case(LIMIT, rmsprop, names(rmsprop), names(rmsprop) - {"g_P"} | K, K),
         "fill": Case(LIMIT, {"x_P": p, "value": 3.0}, x, x),
+        "add": Case(LIMIT, {"x_P": p, "y_P": g}, x | {"y_P"}, x),
         "scale": Case(LIMIT, {"x_P": p, "value": 3.0}, x, x),
         "squared_norm": Case(LIMIT, parts, x, {"partial_K"}, {"partial_K"}),
         "summarize": Case(LIMIT, summary, x, {"partial_K5"}, {"partial_K5"}),

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from tolerances import EPS32, FEW_ROUNDINGS, FLOAT64_ROUNDING, largest_error
 
+from tisslm.ops.reference import optim as reference
+
 BLOCK = 16384
 SIZES = [1, 15, 16, 17, 4097, BLOCK, BLOCK + 1, 40000]
 
@@ -102,6 +104,11 @@ def assert_close(both, arguments, tolerance):
         assert error < tolerance, f"{name} is off by {error / EPS32:.1f} roundings"
 
 
+def test_every_update_has_a_case(normal):
+    tried = {make(normal, 1, **options)[0] for make, options in CASES.values()}
+    assert tried == {name for name in reference.__all__ if name.endswith("_update")}
+
+
 @pytest.mark.parametrize("P", SIZES)
 @every_case
 def test_update(run_both, normal, make, options, P):
@@ -134,6 +141,13 @@ def test_a_gradient_scaled_beforehand_gives_the_same_bits(run_kernel, normal, ma
     assert all(actual[name].tobytes() == expected[name].tobytes() for name in names)
 
 
+@pytest.mark.parametrize("P", [1, 15, 4097, 3 * 16384 + 77])
+def test_a_sum_has_the_bits_of_numpys(run_kernel, normal, P):
+    x_P, y_P = normal(0, P), normal(1, P)
+    actual, _ = run_kernel("optim", "add", {"x_P": x_P, "y_P": y_P}, {"x_P"})
+    assert actual["x_P"].tobytes() == (x_P + y_P).tobytes()
+
+
 @every_case
 def test_padding_stays_zero(run_kernel, normal, make, options):
     function, arguments = make(normal, 33, **options)
@@ -151,7 +165,8 @@ def test_a_nan_in_one_gradient_stays_in_that_element(run_kernel, normal, make, o
         assert np.flatnonzero(np.isnan(after[name])).tolist() == [13], name
 
 
-SQUARES = {name: case for name, case in CASES.items() if case[0] is not sgd}
+#: Updates with a running mean of squares: the share of a gradient is weighed before it is added.
+SQUARES = {name: case for name, case in CASES.items() if case[0] in (adam, rmsprop)}
 
 
 @pytest.mark.parametrize(("make", "options"), SQUARES.values(), ids=SQUARES.keys())

@@ -201,7 +201,9 @@ def optim_cases():
         rmsprop = {**first, **state, **rates, **scale, **moved}
         yield "optim", "rmsprop_update", rmsprop, {"p_P", *state, "moved_K2"}
         yield "optim", "fill", {"x_P": p, "value": 0.3}, {"x_P"}
+        yield "optim", "add", {"x_P": p, "y_P": g}, {"x_P"}
         yield "optim", "scale", {"x_P": p, "value": 0.3}, {"x_P"}
+        yield "optim", "add", {"x_P": p, "y_P": g}, {"x_P"}
         partial = np.zeros(-(-P // 16384))
         yield "optim", "squared_norm", {"x_P": p, "partial_K": partial}, {"partial_K"}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tisslm.models.gpt2.family import GPT2
 
 from tisslm.memory import Parameters
+from tisslm.models.gpt2 import GPT2
 from tisslm.models.layers.norm import NORMS
 from tisslm.testing import check_model
 

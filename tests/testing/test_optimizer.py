@@ -33,6 +33,17 @@ class Right(Optimizer):
         return {f"{name}/buffer": array for name, array in self.buffers.items()}
 
 
+class GoesByTheNorm(Right):
+    """Divides by the norm of a whole tensor, and does not say that it needs one."""
+
+    def move(self, p, g, lr):
+        super().move(p, g / (np.linalg.norm(g) / np.sqrt(g.size) + g.dtype.type(1e-3)), lr)
+
+
+class SaysItNeedsWholeTensors(GoesByTheNorm):
+    elementwise = False
+
+
 class Uphill(Right):
     def move(self, p, g, lr):
         super().move(p, -g, lr)
@@ -186,6 +197,7 @@ class MovesWhenMeasured(Right):
 
 
 WRONG = [
+    (GoesByTheNorm, "pieces are updated as in the whole"),
     (MeasuresNothing, "movement is how far the parameters moved"),
     (MovesWhenMeasured, "movement is how far the parameters moved"),
     (Uphill, "lowers a quadratic"),
@@ -213,6 +225,10 @@ WRONG = [
     (OnlyFloat32, "lowers a quadratic"),
     (MovesFloat64Otherwise, "float32 and float64 agree"),
 ]
+
+
+def test_one_that_says_that_it_needs_whole_tensors_is_not_asked_for_pieces():
+    assert check_optimizer(SaysItNeedsWholeTensors).n_assertions > 100
 
 
 def test_a_right_optimizer_passes_and_is_counted():

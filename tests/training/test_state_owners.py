@@ -22,6 +22,7 @@ from tisslm.registry import load_registry
 from tisslm.training.memory_plan.planner import Planner
 from tisslm.training.snapshot import owners
 from tisslm.training.state import TrainerState
+from tisslm.training.step import StepResult
 from tisslm.workflows.dry_run import dry_run
 from tisslm.workflows.load_model import load_model
 from tisslm.workflows.lr_range import Rates, range_test
@@ -148,6 +149,41 @@ def test_it_is_restored(make_trainer):
     first = next(iter(again.model.averages))
     again.model.averages[first][...] += 1.0
     assert again.session.snapshot.differences(newest(trainer), again.state) == [first]
+
+
+class LearningRates(owners.StateOwner):
+    """The learning rate of every update, gathered from what steps return."""
+
+    files = (ArraysFile("rates.safetensors", required=False),)
+
+    def __init__(self, run: owners.Owned) -> None:
+        super().__init__(run)
+        self.rates: list[float] = []
+
+    def note(self, result: StepResult, state: TrainerState) -> None:
+        if result.applied:
+            self.rates.append(result.learning_rate)
+
+    def take(self, state: TrainerState) -> Mapping[File[Any], Any]:
+        return {self.files[0]: {"rates": np.array(self.rates)}}
+
+    def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
+        self.rates = found[self.files[0]]["rates"].tolist()
+
+
+def test_what_an_owner_gathers_of_the_steps_goes_on_after_an_interruption(
+    make_trainer, monkeypatch
+):
+    with_owner(monkeypatch, LearningRates)
+    whole = make_trainer(folder="whole", max_steps=6, save_every=3)
+    whole.train()
+    again = make_trainer(folder="again", max_steps=6)
+    again.load_checkpoint(whole.run.checkpoints / "checkpoint-3")
+    again.train()
+    saved = [checkpoint.read(newest(trainer), LearningRates.files) for trainer in (whole, again)]
+    rates, resumed = (found[LearningRates.files[0]]["rates"].tolist() for found in saved)
+    assert len(set(rates)) == 6
+    assert resumed == rates
 
 
 @pytest.mark.usefixtures("averages")

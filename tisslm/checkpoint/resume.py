@@ -47,6 +47,7 @@ _NOT_COMPARED = (
     "restore_best",
     "profile_steps",
     "rank_check_steps",
+    "stall_timeout",
 )
 
 

@@ -16,7 +16,17 @@ from typing import Any, Final
 from tisslm.errors.visible import visible
 from tisslm.system.launcher import find_launcher
 
-__all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "write_text"]
+__all__ = [
+    "NUMBER",
+    "TEXT",
+    "WORD",
+    "complain",
+    "pour",
+    "remark",
+    "say",
+    "show_table",
+    "write_text",
+]
 
 #: Styles of the cells of a column; only a text is wrapped.
 WORD: Final[Mapping[str, Any]] = {"no_wrap": True}
@@ -35,6 +45,13 @@ def complain(text: str) -> None:
     """Print lines on standard error."""
     sys.stderr.write(f"{visible(text)}\n")
     sys.stderr.flush()
+
+
+def remark(text: str) -> None:
+    """Print lines on standard error; of the processes of a launcher, the first speaks for all."""
+    launcher = find_launcher()
+    if launcher is None or launcher.rank == 0:
+        complain(text)
 
 
 def write_text(text: str) -> None:

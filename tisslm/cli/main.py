@@ -61,7 +61,7 @@ _UsageProblem: type[BaseException] = typer.BadParameter.__mro__[2]
 TRACEBACK_VARIABLE = "TISSLM_TRACEBACK"
 
 #: Seconds for which a process of a launcher waits with its error for the first one to end them all.
-PATIENCE = 2.0
+PATIENCE = 6.0
 
 #: What a shell shows for a process that a signal has ended.
 INTERRUPTED = 128 + signal.SIGINT
@@ -157,6 +157,8 @@ def _exit_code(error: TissLMError) -> int:
 
 def _fail(error: BaseException, code: int) -> NoReturn:
     """Print an error as one line and end with its exit code."""
+    if isinstance(error, TissLMError) and error.is_told:
+        raise typer.Exit(code) from error
     if os.environ.get(TRACEBACK_VARIABLE) == "1":
         complain("".join(traceback.format_exception(error)).rstrip())
     said = f"error: {_line(error) or type(error).__name__}"

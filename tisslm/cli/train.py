@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from tisslm import checkpoint, ops
-from tisslm.cli._terminal import complain, say
+from tisslm.cli._terminal import remark, say
 from tisslm.config import RunConfig
 from tisslm.models.generation import Sampling, sample
 from tisslm.system.time_limits import time_limits
@@ -81,7 +81,7 @@ def train(
             trainer = build_trainer(RunConfig.load(config, overrides))
             _announce(trainer)
     except Leave as leave:
-        complain(f"{leave.reason}: stopped before the first step; the same command starts again")
+        remark(f"{leave.reason}: stopped before the first step; the same command starts again")
         raise typer.Exit(EXIT_CODE) from None
     if dry_run:
         _dry_run(trainer)
@@ -99,18 +99,16 @@ def train(
 
 def _train(trainer: Trainer) -> None:
     """Train; a run that was interrupted exits with the code that asks for another start."""
-    trainer.leaving.announce = lambda line: complain(f"{line}; a second signal stops at once")
+    trainer.leaving.announce = lambda line: remark(f"{line}; a second signal stops at once")
     try:
         trainer.train()
     except KeyboardInterrupt:
-        complain(_interruption(trainer))
+        remark(_interruption(trainer))
         raise typer.Exit(130) from None
     finally:
         _show_profile(trainer)
     if trainer.stopped:
-        complain(
-            f"saved at step {trainer.current_step}; the same command with --resume auto goes on"
-        )
+        remark(f"saved at step {trainer.current_step}; the same command with --resume auto goes on")
         raise typer.Exit(EXIT_CODE)
 
 

@@ -96,7 +96,7 @@ _NEAREST: tuple[tuple[str, str], ...] = (
         "dataloader_pin_memory",
     ),
     (
-        "a run is one process on one machine, and training.threads are its threads",
+        "processes are started by mpiexec or srun, and training.threads are those of each",
         "deepspeed fsdp fsdp_config fsdp_min_num_params ddp_backend ddp_timeout "
         "ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers backend "
         "local_rank accelerator_config parallelism_config devices num_nodes strategy "

@@ -61,6 +61,12 @@ _Steps = Annotated[
 ]
 _Threads = Annotated[Count | None, Expects("an integer >= 1")]
 _CountOrNone = Annotated[Count | None, Expects("an integer >= 1")]
+_Seconds = Annotated[
+    float,
+    BeforeValidator(number),
+    Field(ge=0, allow_inf_nan=False),
+    Expects("a finite number of seconds >= 0", "0 waits for ever"),
+]
 _Norm = Annotated[
     float,
     BeforeValidator(number),
@@ -211,6 +217,16 @@ class TrainingConfig(Section):
     profile_steps : int, default 0
         How many steps, after a few to warm up, are recorded kernel by kernel: ``trace.json`` in the
         run directory opens in https://ui.perfetto.dev. 0: none.
+    global_batch_size : int, optional
+        Rows per step of all processes together, a multiple of ``batch_size``; the number of
+        micro-batches follows. Left out, those of one process, times their number.
+    reduction_parts : int, optional
+        Parts of a step whose gradients are added in one order for any number of processes. Left
+        out, as many as there are processes when the run begins.
+    rank_check_steps : int, default 100
+        Steps between comparisons of the parameters of all processes; 0: none.
+    stall_timeout : float, default 300
+        Seconds after which processes that wait for one another in vain are ended; 0: never.
 
     Raises
     ------
@@ -277,6 +293,7 @@ class TrainingConfig(Section):
     global_batch_size: _CountOrNone = None
     reduction_parts: _CountOrNone = None
     rank_check_steps: CountOrZero = 100
+    stall_timeout: _Seconds = 300.0
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

@@ -153,6 +153,10 @@ class Optimizer(ABC):
     #: of its updates to its parameters.
     measures_movement: ClassVar[bool] = False
 
+    #: Whether each element's update follows from its own value, gradient and state alone. Several
+    #: ranks then share out the elements, and ``parameters`` are a part of them, or flat pieces.
+    elementwise: ClassVar[bool] = True
+
     #: Within ``update``: where it leaves how far it moves the parameters; what ``step`` was given.
     movement: UpdateMeter | None = None
 

@@ -27,7 +27,14 @@ class TissLMError(Exception):
     """Base class of every error that TissLM raises on purpose.
 
     As text, it has no character that acts on a terminal, whatever it quotes.
+
+    Attributes
+    ----------
+    is_told : bool
+        Whether another process tells the same, so that this one need not.
     """
+
+    is_told: bool = False
 
     def __str__(self) -> str:
         return visible(super().__str__())

@@ -9,6 +9,7 @@ arXiv 1910.02054, section 5 (stage 1: every rank keeps the optimizer's state of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,39 @@ Array = NDArray[Any]
 Range = tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """The elements of a parameter that are in a shard, in order: what an optimizer updates of it.
+
+    Attributes
+    ----------
+    name : str
+        The parameter's.
+    data, grad : ndarray of shape (n,)
+        Views of the shard's.
+    decay, lr_scale, trainable
+        As the parameter has them.
+    """
+
+    name: str
+    data: Array
+    grad: Array
+    decay: bool
+    lr_scale: float
+    trainable: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n,), whatever the parameter's shape is."""
+        return self.data.shape
+
+
 class ParameterShard:
     """Ranges of flat parameters, one behind another in arrays of their own.
 
     An optimizer takes it for the parameters: it has ``data``, ``grad`` and ``groups``, and state
-    that is laid out like ``data`` is as small as it is.
+    that is laid out like ``data`` is as small as it is. Iterating yields the ``Piece`` of each
+    parameter that is here.
 
     Parameters
     ----------
@@ -148,18 +177,20 @@ class ParameterShard:
         """
         found = {n: a for n, a in arrays.items() if a.shape[-1:] != self.data.shape}
         flat = {name: array for name, array in arrays.items() if name not in found}
-        for parameter, (low, high) in self.parameters():
-            for name, array in flat.items():
-                found[f"{parameter}/{name}"] = array[..., low:high]
+        for p in self.whole:
+            low, high = self._within(p.offset, p.offset + p.data.size)
+            if p.trainable and low < high:
+                for name, array in flat.items():
+                    found[f"{p.name}/{name}"] = array[..., low:high]
         return found
 
-    def parameters(self) -> Iterator[tuple[str, Range]]:
-        """Yield names of the parameters with elements here, and where here these are."""
-        for parameter in self.whole:
-            if parameter.trainable:
-                low, high = self._within(parameter.offset, parameter.offset + parameter.data.size)
+    def __iter__(self) -> Iterator[Piece]:
+        for p in self.whole:
+            if p.trainable:
+                low, high = self._within(p.offset, p.offset + p.data.size)
                 if low < high:
-                    yield parameter.name, (low, high)
+                    part = slice(low, high)
+                    yield Piece(p.name, self.data[part], self.grad[part], p.decay, p.lr_scale)
 
     def elements(self, name: str) -> list[slice]:
         """Return which elements of a parameter, taken flat, are here."""

@@ -41,8 +41,8 @@ class TransformerConfig(BaseModel):
     bias : bool
         Whether linear maps and norms have a bias.
     activation : {"gelu", "gelu_tanh"}
-    norm : {"layer"}
-        One of ``tisslm.models.layers.norm.NORMS``.
+    norm : str
+        A name in ``tisslm.models.layers.norm.NORMS``.
     norm_eps : float
         Constant that is added to the variance.
     tie_embeddings : bool

@@ -22,7 +22,10 @@ from tisslm.testing.examples import (
     set_gradients,
     train,
 )
-from tisslm.testing.movement import movement_is_how_far_the_parameters_moved
+from tisslm.testing.updates import (
+    movement_is_how_far_the_parameters_moved,
+    pieces_are_updated_as_in_the_whole,
+)
 
 __all__ = ["VARIANTS", "check_optimizer"]
 
@@ -294,4 +297,5 @@ PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     a_state_that_does_not_fit_is_refused,
     float32_and_float64_agree,
     movement_is_how_far_the_parameters_moved,
+    pieces_are_updated_as_in_the_whole,
 )

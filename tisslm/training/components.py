@@ -174,6 +174,11 @@ def build_components(
             else f"optimizer: {communicator.size} ranks share out the parameters, so it is built "
             "by the Trainer; give its name, or a pair of name and options"
         )
+    if communicator.size > 1 and not optimizer.elementwise:
+        raise ConfigError(
+            f"optimizer {name_of(optimizer)}: it needs whole parameters, which {communicator.size} "
+            "ranks share out by elements; train in one process, or with another optimizer"
+        )
     if scheduler.optimizer is not optimizer:
         raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
     loss, monitors = build("loss", wanted.loss), list(monitors)

@@ -153,6 +153,8 @@ def evaluate(
     for rows in _spread(dataset, batch_size, max_batches, communicator):
         if check is not None:
             check()
+        if communicator is not None:
+            communicator.beat("an evaluation")
         found.append(_look(model, rows, ranking or loss, ranking, tokenizer))
     seen = _all_seen(found, communicator)
     if seen.targets == 0:

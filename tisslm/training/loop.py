@@ -21,6 +21,7 @@ from tisslm.errors import CheckpointError, ConfigError, DataError, RunDirectoryE
 from tisslm.system.time_limits import time_limits
 from tisslm.tracking.environment import describe_environment
 from tisslm.tracking.profiling import TRACE, Profiler
+from tisslm.tracking.profiling.records import Span
 from tisslm.tracking.sink_group import is_logged
 from tisslm.training import incidents
 from tisslm.training.batches import Prefetch
@@ -240,6 +241,8 @@ class Loop:
             rows = next(batches)
         waited = time.perf_counter() - start
         result = session.train_step(rows)
+        exchanged = session.parts.reduction.exchanged
+        profiler.note_exchanges([Span("bucket", "", *times) for times in exchanged])
         self.metrics.add((result.rows, rows.x.shape[1]), waited, time.perf_counter() - start)
         metrics = self._line(result) if result.applied else {}
         if metrics:

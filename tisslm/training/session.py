@@ -30,6 +30,7 @@ from tisslm.training.incidents import IncidentContext, describe, tell_refusal
 from tisslm.training.interruption import Leaving
 from tisslm.training.memory_plan.passes import Passes
 from tisslm.training.ranks.agreement import rows_of_all
+from tisslm.training.ranks.findings import first_finding
 from tisslm.training.ranks.placing import Place
 from tisslm.training.ranks.states import lead
 from tisslm.training.samples import Sampler
@@ -157,12 +158,16 @@ class Session:
             self._refuse(rows, result, result.refused)
         state.tokens_seen += result.rows * rows.x.shape[1]
         state.epoch = state.position // max(1, self.steps_per_epoch)
+        self.snapshot.note(result, state)
         return result
 
     def _refuse(self, rows: Rows, result: StepResult, verdict: Verdict) -> None:
         """Look into a refused step, note it down, count it, and tell it."""
         nonfinite, context = verdict.kind == "nonfinite", self._incident_context()
         finding = self.step.investigate(rows) if nonfinite else None
+        if finding is not None:
+            share = self.parts.reduction.share
+            finding = first_finding(self.parts.communicator, finding, share)
         rows = rows_of_all(self.parts.communicator, rows)
         incident = describe(context, verdict.kind, rows, result.loss, result.grad_norm, finding)
         file = incident.write(self.run.path) if self.run.made else None
@@ -271,6 +276,7 @@ class Session:
     def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
         """Write a state that was taken before; the thread of ``saving`` may be who calls."""
         self.run.confirm()
+        self.parts.communicator.beat("a checkpoint")
         path = checkpoint.write(self.run.checkpoints, step, found, within=self.run.path)
         self.run.known.add(path.name)
         checkpoint.prune(self.run.checkpoints, self.retention, path)

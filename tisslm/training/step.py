@@ -196,6 +196,7 @@ class Step:
     def _pass(self, rows: Rows, first: int, loss: Loss, count: int, scale: float) -> float:
         """Add the gradients of a micro-batch, and return its loss, which has the loss scale."""
         self._check()  # which drops what is accumulated, if the run is to end
+        self.parts.communicator.beat("a micro-batch")
         weights = self._targets.weigh(rows.y, count)
         weights *= scale
         batch, offset = rows.weighed(weights), self.parts.reduction.share.own_rows.start

@@ -66,7 +66,8 @@ class StepMetrics:
     def begin(self) -> None:
         """Measure what later figures are compared with; takes a tenth of a second."""
         if self._parts.model.dtype == "float32":
-            self._peak = ops.peak_gflops(self._precision)
+            peak = ops.peak_gflops(self._precision)
+            self._peak = None if peak is None else self._parts.communicator.size * peak
         self._use.begin()
 
     def add(self, shape: tuple[int, ...], waited: float, took: float) -> None:

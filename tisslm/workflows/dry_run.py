@@ -136,8 +136,9 @@ def _steps(trainer: Trainer, batches: Iterator[Rows]) -> tuple[tuple[float, ...]
     for _ in range(STEPS):
         start = time.perf_counter()
         rows = next(batches)
-        losses.append(trainer.session.train_step(rows).loss)
-        seconds, tokens = time.perf_counter() - start, rows.x.size
+        result = trainer.session.train_step(rows)
+        losses.append(result.loss)
+        seconds, tokens = time.perf_counter() - start, result.rows * rows.x.shape[1]
     return tuple(losses), seconds, tokens
 
 

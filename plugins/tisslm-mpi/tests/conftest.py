@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,10 +53,22 @@ class Mpi:
 
     def run(self, n: int, mode: str, *options: str, **environment: str) -> Ended:
         """Start the program on n ranks, and wait until the job has ended."""
-        command, *more = COMMANDS[self.name]
-        line = [str(PREFIX / command), *more, *OPTIONS[self.name], *options, "-n", str(n)]
-        line += [sys.executable, str(PROGRAM), mode]
+        line = [*self._launcher(n, options), sys.executable, str(PROGRAM), mode]
         return run(line, **{"MPI4PY_LIBMPI": self.library, **OPEN_MPI, **environment})
+
+    def program(self, n: int, program: Path, *args: str, before: Sequence[str] = ()) -> Ended:
+        """Start another program, under a command that each rank is to be started by."""
+        return self.command(n, str(program), *args, before=before)
+
+    def command(self, n: int, *args: str, before: Sequence[str] = ()) -> Ended:
+        """Start Python with arguments; ranks may be more than there are cores."""
+        line = [*self._launcher(n, ()), *before, sys.executable, *args]
+        settings = {"TISSLM_OVERSUBSCRIBE": "1"}
+        return run(line, **{"MPI4PY_LIBMPI": self.library, **OPEN_MPI, **settings})
+
+    def _launcher(self, n: int, options: Sequence[str]) -> list[str]:
+        command, *more = COMMANDS[self.name]
+        return [str(PREFIX / command), *more, *OPTIONS[self.name], *options, "-n", str(n)]
 
 
 def run(line: list[str], **environment: str) -> Ended:

@@ -7,6 +7,7 @@ import pytest
 
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.memory import ParameterSpec
+from tisslm.optim import optimizers
 from tisslm.optim.optimizers import SGD, Adam, AdamW, RMSprop
 
 CASES = {
@@ -24,6 +25,10 @@ every_optimizer = pytest.mark.parametrize(
 )
 both_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
 LR = 0.03
+
+
+def test_every_built_in_optimizer_has_a_case():
+    assert {make.__name__ for make, _, _ in CASES.values()} == set(optimizers.__all__)
 
 
 def train(optimizer, set_gradients, steps):

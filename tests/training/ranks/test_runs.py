@@ -12,8 +12,14 @@ import pytest
 from thread_ranks import run_ranks
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
-from tisslm.errors import ConfigError
+from tisslm.contracts import Loss
+from tisslm.errors import ConfigError, ShapeError
+from tisslm.optim.losses import CrossEntropy
+from tisslm.optim.optimizers import SGD
+from tisslm.training.ranks import layout
 from tisslm.training.ranks.communicators.local import LocalCommunicator
+from tisslm.workflows.dry_run import dry_run
+from tisslm.workflows.lr_range.sweep import range_test
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "seq_len": 16, "vocab_size": 23}
 STEPS, PARTS = 7, 8
@@ -28,7 +34,8 @@ def tokens(windows: int, seed: int) -> np.ndarray:
 
 def make(communicator, directory, **settings):
     """Build the trainer of a rank."""
-    model = Transformer(TransformerConfig(**SHAPE, dropout=0.1), seed=5)
+    shape = settings.pop("shape", SHAPE)
+    model = Transformer(TransformerConfig(**shape, dropout=0.1), seed=5)
     config = {
         "max_steps": STEPS,
         "batch_size": 2,
@@ -167,6 +174,13 @@ def test_an_optimizer_of_the_whole_is_refused(tmp_path):
         run_ranks(2, build)
 
 
+def test_an_optimizer_that_needs_whole_parameters_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(SGD, "elementwise", False)
+    make(LocalCommunicator(), tmp_path, optimizer="sgd")
+    with pytest.raises(ConfigError, match="optimizer sgd: it needs whole parameters, which 2 rank"):
+        run_ranks(2, lambda rank: make(rank, tmp_path, optimizer="sgd"))
+
+
 def test_more_parts_than_micro_batches_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"training.reduction_parts: expected at most the 8"):
         make(LocalCommunicator(), tmp_path, reduction_parts=9)
@@ -175,3 +189,136 @@ def test_more_parts_than_micro_batches_are_refused(tmp_path):
 def test_fewer_micro_batches_than_ranks_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"at least a micro-batch of batch_size = 2 rows for"):
         run_ranks(3, lambda rank: make(rank, tmp_path, global_batch_size=4, reduction_parts=None))
+
+
+def test_gradients_go_out_while_the_last_backward_pass_goes_on(tmp_path, monkeypatch):
+    """Seen in the trace of rank 0: the first bucket is there before the embedding's gradient is."""
+    monkeypatch.setattr(layout, "BUCKET_BYTES", 16384 * 4)
+    shape = {**SHAPE, "n_embd": 64}
+
+    def go(rank):
+        settings = {"profile_steps": 1, "max_steps": 5, "reduction_parts": None}
+        return train(rank, tmp_path / "run", shape=shape, **settings)
+
+    run_ranks(2, go)
+    trace = json.loads((tmp_path / "run" / "trace.json").read_text())["traceEvents"]
+    names = {e["tid"]: e["args"]["name"] for e in trace if e["name"] == "thread_name"}
+    buckets = [e for e in trace if e["name"] == "bucket"]
+    assert {names[e["tid"]] for e in buckets} == {"exchange"}
+    assert len(buckets) > 3
+    last_backward = max(e["ts"] for e in trace if e["name"] == "embedding backward")
+    assert min(e["ts"] + e["dur"] for e in buckets) < last_backward
+
+
+class BreaksAtARow(Loss):
+    """Cross-entropy, but NaN where a target is the id that one row alone has."""
+
+    def __init__(self):
+        self._loss = CrossEntropy()
+
+    def tile(self, logits_NV, targets_N, weights_N, *, gradient=True):
+        losses_N = self._loss.tile(logits_NV, targets_N, weights_N, gradient=gradient)
+        if (targets_N == 22).any():
+            losses_N[:] = np.nan
+        return losses_N
+
+
+def broken(communicator, directory):
+    """Make the trainer of a rank, some of whose rows make the loss NaN."""
+    ids = tokens(WINDOWS, 1) % 22
+    ids[13 * 16 + 3] = 22
+    model = Transformer(TransformerConfig(**SHAPE), seed=5)
+    config = TrainingConfig(
+        max_steps=5,
+        batch_size=2,
+        global_batch_size=16,
+        reduction_parts=4,
+        save_every=0,
+        validation_frequency=0,
+        output_dir=str(directory),
+        threads=1,
+    )
+    dataset = TokenDataset(ids, 16, vocab_size=23)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = Trainer(
+            model, "sgd", BreaksAtARow(), dataset=dataset, sinks=(), communicator=communicator,
+            config=config,
+        )  # fmt: skip
+        trainer.train()
+    return trainer.state.step, trainer.skipped_steps, trainer.model.parameters.data.tobytes()
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_step_that_fails_on_one_rank_is_refused_by_all_and_noted_once(tmp_path, size):
+    expected = broken(LocalCommunicator(), tmp_path / "alone")
+    found = run_ranks(size, lambda rank: broken(rank, tmp_path / "run"))
+    assert expected[1] > 0
+    assert found == [expected] * size
+    noted = sorted(path.name for path in (tmp_path / "alone").glob("nonfinite-*"))
+    assert sorted(path.name for path in (tmp_path / "run").glob("nonfinite-*")) == noted
+    for name in noted:
+        alone, several = (json.loads((tmp_path / at / name).read_text()) for at in ("alone", "run"))
+        assert several == alone
+
+
+def test_the_best_is_kept_and_gone_back_to_on_all_ranks(tmp_path):
+    settings = {
+        "keep_best": 1,
+        "restore_best": True,
+        "early_stopping_patience": 2,
+        "validation_frequency": 1,
+        "learning_rate": 0.3,
+        "max_steps": 12,
+        "save_every": 1,
+    }
+    expected = train(LocalCommunicator(), tmp_path / "alone", **settings)
+    assert len(expected[1]) < 12
+    found = run_ranks(3, lambda rank: train(rank, tmp_path / "run", **settings))
+    assert found == [expected] * 3
+    assert files(tmp_path / "run") == files(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("precision", ["fp16"])
+def test_overflows_lower_the_scale_on_all_ranks(tmp_path, precision):
+    settings = {"precision": precision, "loss_scale_init": 2**24, "learning_rate": 1e-3}
+    expected = train(LocalCommunicator(), tmp_path / "alone", **settings)
+    assert expected[4] < 2**24
+    found = run_ranks(3, lambda rank: train(rank, tmp_path / "run", **settings))
+    assert found == [expected] * 3
+
+
+def test_a_custom_loop_gives_each_rank_its_rows(tmp_path):
+    """``train_step`` takes the rows of the rank's share, and refuses any others on all ranks."""
+    expected = make(LocalCommunicator(), tmp_path / "alone")
+    rows = next(expected.dataset.batches(16, 3))
+    loss = expected.train_step(rows.x, rows.y)
+
+    def step(rank, first=0):
+        trainer = make(rank, tmp_path / "run")
+        own = trainer.session.parts.reduction.share.own_rows
+        part = rows.part(own.start + first, own.stop)
+        return trainer.train_step(part.x, part.y), trainer.model.parameters.data.copy()
+
+    for found, data in run_ranks(3, step):
+        assert found == loss
+        assert np.array_equal(data, expected.model.parameters.data)
+    message = r"train_step: expected 4 of the 13 rows of this update on rank 0 of 3, got 3"
+    with pytest.raises(ShapeError, match=message):
+        run_ranks(3, lambda rank: step(rank, 1))
+
+
+def test_a_dry_run_is_that_of_one_rank(tmp_path):
+    expected = dry_run(make(LocalCommunicator(), tmp_path / "run"))
+    for found in run_ranks(2, lambda rank: dry_run(make(rank, tmp_path / "run"))):
+        assert (found.losses, found.tokens, found.validation_loss, found.checkpoint_bytes) == (
+            expected.losses,
+            expected.tokens,
+            expected.validation_loss,
+            expected.checkpoint_bytes,
+        )
+
+
+def test_a_range_test_is_made_by_one_process(tmp_path):
+    with pytest.raises(ConfigError, match="range test: expected one process, got 2 ranks; start"):
+        run_ranks(2, lambda rank: range_test(make(rank, tmp_path / "run")))

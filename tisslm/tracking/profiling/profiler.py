@@ -6,7 +6,7 @@ One step is recorded by ``recorder``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +16,7 @@ from tisslm.contracts import Model
 from tisslm.registry.discovery import tisslm_version
 from tisslm.tracking.profiling.profile import Profile
 from tisslm.tracking.profiling.recorder import Recorder
+from tisslm.tracking.profiling.records import Span
 from tisslm.tracking.profiling.regions import Regions
 from tisslm.tracking.profiling.trace import write_trace
 
@@ -74,6 +75,11 @@ class Profiler:
     def span(self, name: str) -> AbstractContextManager[None]:
         """Return a context for a part of a step that no layer makes."""
         return nullcontext() if self._recorder is None else self._recorder.span(name)
+
+    def note_exchanges(self, spans: Sequence[Span]) -> None:
+        """Take what was exchanged with other ranks while the step was made."""
+        if self._recorder is not None:
+            self._recorder.note_exchanges(spans)
 
     def close(self) -> None:
         """Write what was recorded, if the run ends before all that was wanted is."""

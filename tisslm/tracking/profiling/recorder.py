@@ -8,7 +8,7 @@ Which steps are recorded is decided by ``profiler``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter_ns
 from typing import Any
@@ -45,6 +45,7 @@ class Recorder(PassObserver, Watcher):
         self._spans: list[Span] = []
         self._calls: list[tuple[str, tuple[str, str], int, int, tuple[Any, ...], bytes]] = []
         self._call_start = 0
+        self._exchanges: Sequence[Span] = ()
 
     def begin(self) -> None:
         """Begin a step."""
@@ -62,9 +63,13 @@ class Recorder(PassObserver, Watcher):
         """
         end = perf_counter_ns()
         calls = [self._understood(*call) for call in self._calls]
-        step = Step(number, self._step_start, end, self._spans, calls)
+        step = Step(number, self._step_start, end, self._spans, calls, self._exchanges)
         self._clear()  # lets the arrays of the calls go
         return step
+
+    def note_exchanges(self, spans: Sequence[Span]) -> None:
+        """Note what a thread has exchanged with other ranks in this step."""
+        self._exchanges = spans
 
     # ------------------------------------------------------------------ places
 

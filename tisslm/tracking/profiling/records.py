@@ -7,7 +7,7 @@ They are recorded by ``recorder``, and shown by ``table`` and ``trace``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = ["OUTSIDE", "Call", "Recording", "Share", "Span", "Step"]
@@ -92,6 +92,8 @@ class Step:
     spans : list of Span
         The spans in the order in which they ended, so that an inner one comes before an outer one.
     calls : list of Call
+    exchanges : sequence of Span
+        What another thread has sent to the other ranks meanwhile.
     """
 
     number: int
@@ -99,6 +101,7 @@ class Step:
     end: int
     spans: list[Span]
     calls: list[Call]
+    exchanges: Sequence[Span] = ()
 
 
 @dataclass

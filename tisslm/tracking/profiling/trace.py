@@ -59,6 +59,8 @@ def events(profile: Recording) -> Iterator[dict[str, Any]]:
     yield _metadata(pid, python, "process_name", name="tisslm train")
     tracks = {python: "Python"}
     tracks |= {python + 1 + i: f"kernel thread {i}" for i in range(profile.threads)}
+    if any(step.exchanges for step in profile.steps):
+        tracks[python + 1 + profile.threads] = "exchange"
     for place, (tid, name) in enumerate(tracks.items()):
         yield _metadata(pid, tid, "thread_name", name=name)
         yield _metadata(pid, tid, "thread_sort_index", sort_index=place)
@@ -86,7 +88,8 @@ def _slices(
 ) -> Iterator[tuple[int | None, str, str, int, int, dict[str, object]]]:
     """Yield thread, name, category, start, end and details of all slices, outer ones first.
 
-    The thread is that of the kernels, and None for what Python sees.
+    The thread is that of the kernels, and None for what Python sees; the one behind those of the
+    kernels exchanges gradients with other ranks.
     """
     yield None, f"step {step.number}", "step", step.start, step.end, {}
     for span in sorted(step.spans, key=lambda span: (span.start, -span.end)):
@@ -96,6 +99,8 @@ def _slices(
         yield None, call.operation, category, call.start, call.end, _details(call, threads)
         for share in call.shares:
             yield share.thread, call.operation, category, share.start, share.end, {}
+    for span in step.exchanges:
+        yield threads, span.name, "exchange", span.start, span.end, {}
 
 
 def _details(call: Call, threads: int) -> dict[str, object]:

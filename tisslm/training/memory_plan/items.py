@@ -202,7 +202,7 @@ def optimizer_items(
         sizes = {p.name: p.data.size for p in model.parameters if p.trainable}
         sizes[""] = model.parameters.data.size
     else:
-        sizes = {name: stop - start for name, (start, stop) in shard.parameters()}
+        sizes = {piece.name: piece.data.size for piece in shard}
         sizes[""] = shard.data.size
     less, more = (_small_state(model, n, config, optimizer, registry) for n in SMALL)
     for owner, (count, nbytes) in more.items():

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Communicator, Rows
-from tisslm.errors import ConfigError, RanksError
-from tisslm.system.safe_files import show
+from tisslm.errors import ConfigError, RanksError, TissLMError
 
 __all__ = [
     "all_say",
@@ -90,10 +89,12 @@ def check_alike(communicator: Communicator, facts: Mapping[str, Any]) -> None:
     for rank, (other_host, other) in enumerate(said):
         for name in {**first, **other}:
             if first.get(name) != other.get(name):
-                raise ConfigError(
-                    f"ranks: expected {name} to be the same on all, got {show(first.get(name))} on "
-                    f"rank 0 ({host}) and {show(other.get(name))} on rank {rank} ({other_host}); "
-                    "start all with the same version, configuration and data"
+                raise _together(
+                    communicator,
+                    ConfigError,
+                    f"ranks: expected {name} to be the same on all, got {first.get(name)!r:.80} "
+                    f"on rank 0 ({host}) and {other.get(name)!r:.80} on rank {rank} "
+                    f"({other_host}); start all with the same version, configuration and data",
                 )
 
 
@@ -127,11 +128,20 @@ def check_weights(communicator: Communicator, flat_P: NDArray[Any], step: int) -
     usual = max(hashes, key=hashes.count)
     others = [f"{rank} ({host})" for rank, (host, digest) in enumerate(said) if digest != usual]
     if others:
-        raise RanksError(
+        raise _together(
+            communicator,
+            RanksError,
             f"step {step}: the parameters of rank {', '.join(others)} differ from those of the "
             "others, which must never be; look at that machine's memory and network, and go on "
-            "from the last checkpoint with --resume auto"
+            "from the last checkpoint with --resume auto",
         )
+
+
+def _together(communicator: Communicator, kind: type[TissLMError], message: str) -> TissLMError:
+    """Return an error that all ranks raise, and the first one tells."""
+    error = kind(message)
+    error.is_told = communicator.rank > 0
+    return error
 
 
 def rows_of_all(communicator: Communicator, rows: Rows) -> Rows:

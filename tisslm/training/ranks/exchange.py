@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Mapping, Sequence
+from time import perf_counter_ns
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -75,9 +76,12 @@ class Exchange:
         self._ready: queue.SimpleQueue[Bucket] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        #: Of the last update, in nanoseconds of ``time.perf_counter_ns``.
+        self.times: list[tuple[int, int]] = []
 
     def start(self, sums: Sums) -> None:
         """Begin with an update; each bucket waits until it is ready."""
+        self.times = []
         self._thread = threading.Thread(
             target=self._work, args=(sums,), name="tisslm-exchange", daemon=True
         )
@@ -99,7 +103,10 @@ class Exchange:
     def _work(self, sums: Sums) -> None:
         try:
             for _ in self._buckets:
-                self._exchange(self._ready.get(), sums)
+                bucket = self._ready.get()
+                start = perf_counter_ns()
+                self._exchange(bucket, sums)
+                self.times.append((start, perf_counter_ns()))
         except BaseException as error:  # it belongs to the thread that waits
             self._error = error
 

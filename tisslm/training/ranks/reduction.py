@@ -6,7 +6,7 @@ Several ranks do it in ``shared``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, final
@@ -43,6 +43,11 @@ class Reduction(ABC):
 
     def _begin(self) -> None:
         self._fold: Fold[Array] = Fold(self._waiting.add, self._waiting.keep)
+
+    @property
+    def exchanged(self) -> Sequence[tuple[int, int]]:
+        """When the buckets of the last update were exchanged, in nanoseconds: start and end."""
+        return ()
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -57,6 +57,11 @@ class SharedReduction(Reduction):
     def updated(self) -> ParameterShard:
         """The ranges of this rank."""
         return self.shard
+
+    @property
+    def exchanged(self) -> Sequence[tuple[int, int]]:
+        """When the buckets of the last update were exchanged, in nanoseconds: start and end."""
+        return self._exchange.times
 
     def begin(self, present: int) -> None:
         """Find out what each rank will have to send."""

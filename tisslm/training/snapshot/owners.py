@@ -32,6 +32,7 @@ from tisslm.training.early_stopping import Stopping
 from tisslm.training.snapshot.conditions import Conditions
 from tisslm.training.snapshot.part_states import load_part_states, part_states
 from tisslm.training.state import TrainerState, warn_if_bits_differ
+from tisslm.training.step import StepResult
 
 __all__ = ["OWNERS", "Owned", "StateOwner", "read_position"]
 
@@ -90,6 +91,17 @@ class StateOwner(ABC):
             Bytes of each array of the optimizer's state.
         """
         return ()
+
+    def note(self, result: StepResult, state: TrainerState) -> None:  # noqa: B027 (notes nothing)
+        """Take notice of a step; what an owner gathers of the run itself, it keeps.
+
+        Parameters
+        ----------
+        result : StepResult
+            ``applied`` says whether there was an update.
+        state : TrainerState
+            The position after it.
+        """
 
     @abstractmethod
     def take(self, state: TrainerState) -> Contents:

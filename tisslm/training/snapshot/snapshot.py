@@ -26,6 +26,7 @@ from tisslm.training.ranks.spreading import spread
 from tisslm.training.snapshot import owners
 from tisslm.training.snapshot.conditions import Conditions
 from tisslm.training.state import TrainerState
+from tisslm.training.step import StepResult
 
 __all__ = ["Snapshot"]
 
@@ -64,6 +65,18 @@ class Snapshot:
     def files(self) -> tuple[checkpoint.File[Any], ...]:
         """All that a checkpoint of this run may have."""
         return tuple(file for owner in self._owners for file in owner.files)
+
+    def note(self, result: StepResult, state: TrainerState) -> None:
+        """Show a step to all owners.
+
+        Parameters
+        ----------
+        result : StepResult
+        state : TrainerState
+            The position after it.
+        """
+        for owner in self._owners:
+            owner.note(result, state)
 
     def take(self, state: TrainerState) -> checkpoint.Checkpoint:
         """Return all that the run needs to go on; arrays are views."""

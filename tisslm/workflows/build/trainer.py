@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tisslm.config import RunConfig
 from tisslm.contracts import Communicator, ModelConfig, ModelFamily
@@ -70,7 +70,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         If the run resumes from a checkpoint that does not fit.
     """
     registry = load_registry() if registry is None else registry
-    communicator = _find_ranks(registry)
+    communicator = _find_ranks(registry, config.training.stall_timeout)
     place_ranks(communicator, config.training.threads)  # before memory is touched
     folder = known_folder(config.training, config.resolved())
     if folder and communicator.rank == 0:
@@ -96,11 +96,13 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     )
 
 
-def _find_ranks(registry: Registry) -> Communicator:
+def _find_ranks(registry: Registry, stall_timeout: float) -> Communicator:
     """Return the communicator of the processes that a launcher has started, or of one alone."""
     launcher = find_launcher()
-    name = "local" if launcher is None or launcher.size == 1 else launcher.communicator
-    communicator: Communicator = registry.build("communicator", name)
+    wanted: Any = "local"
+    if launcher is not None and launcher.size > 1:
+        wanted = launcher.communicator, {"stall_timeout": stall_timeout}
+    communicator: Communicator = registry.build("communicator", wanted)
     check_size(launcher, communicator.size)
     return communicator
 

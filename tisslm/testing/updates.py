@@ -1,0 +1,94 @@
+"""Conformance checks of updates as others need them: measured, and of parts of the parameters.
+
+The updates themselves are checked in ``optimizer``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.contracts import Optimizer
+from tisslm.memory.shards import ParameterShard
+from tisslm.optim.update_norm import Movement
+from tisslm.testing.checks import Checks
+from tisslm.testing.examples import make_parameters, set_gradients, train
+
+__all__ = ["movement_is_how_far_the_parameters_moved", "pieces_are_updated_as_in_the_whole"]
+
+Array = NDArray[Any]
+
+
+def movement_is_how_far_the_parameters_moved(
+    checks: Checks, make: Callable[..., Optimizer]
+) -> None:
+    """Check that a meter is filled if the optimizer declares it, and that it changes no update."""
+    for dtype in ("float32", "float64"):
+        optimizer, alone = make(make_parameters(dtype)), make(make_parameters(dtype))
+        parameters = optimizer.parameters
+        train(optimizer, range(1))
+        train(alone, range(1))
+        before = parameters.data.astype(np.float64)
+        movement = Movement(parameters)
+        train(optimizer, range(1, 2), movement)
+        train(alone, range(1, 2))
+        checks.same(parameters.data, alone.parameters.data, "parameters, with movement asked for")
+        if not optimizer.measures_movement:
+            continue
+        moved = math.sqrt(math.fsum(np.square(parameters.data - before)))
+        size = math.sqrt(math.fsum(np.square(before)))
+        for name, expected in (("update_norm", moved), ("parameter_norm", size)):
+            got = np.array(getattr(movement, name))
+            checks.close(got, np.array(expected), f"movement.{name} ({dtype})", 1e-9)
+
+
+#: Ranks in the example; their ranges are cut within parameters, and take turns.
+RANKS = 3
+LENGTH = 16
+
+
+def pieces_are_updated_as_in_the_whole(checks: Checks, make: Callable[..., Optimizer]) -> None:
+    """Check that ranks which share out the elements come to the same bits.
+
+    One that needs whole parameters sets ``elementwise = False``, and is not asked.
+    """
+    whole, apart = make_parameters("float32"), make_parameters("float32")
+    expected = make(whole)
+    if not expected.elementwise:
+        return
+    starts = range(0, apart.data.size, LENGTH)
+    shards = [
+        ParameterShard(apart, [(s, min(s + LENGTH, apart.data.size)) for s in starts[rank::RANKS]])
+        for rank in range(RANKS)
+    ]
+    for shard in shards:
+        shard.read()
+    optimizers = [make(shard) for shard in shards]
+    for seed in range(3):
+        set_gradients(whole, seed)
+        expected.step()
+        for shard, optimizer in zip(shards, optimizers, strict=True):
+            for (start, stop), piece in shard.pieces(shard.grad):
+                piece[...] = whole.grad[start:stop]
+            optimizer.step()
+            shard.write()
+    checks.same(apart.data, whole.data, "parameters of three ranks (or set elementwise = False)")
+    for name, array in expected.state().items():
+        if "/" in name:
+            found = np.empty(array.size, array.dtype)
+            for shard, optimizer in zip(shards, optimizers, strict=True):
+                _put(found, shard.elements(name.rpartition("/")[0]), optimizer.state().get(name))
+            checks.same(found.reshape(array.shape), array, f"state {name} of three ranks")
+
+
+def _put(whole: Array, places: Iterable[slice], piece: Array | None) -> None:
+    """Write a rank's elements of a state, which follow one another, to their places."""
+    taken = 0
+    for place in places:
+        length = place.stop - place.start
+        whole[place] = np.nan if piece is None else piece[taken : taken + length]
+        taken += length
