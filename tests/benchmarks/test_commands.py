@@ -136,6 +136,11 @@ def test_network(tmp_path):
     assert "--bytes: expected sizes from 1" in run("network", "--bytes", "0", code=2).stderr
 
 
+def test_hosts_need_root_and_more_than_one():
+    assert "network namespaces" in run("hosts", "--help").stdout
+    run("hosts", "--hosts", "1", code=2)
+
+
 @pytest.mark.parametrize(
     "name", ["train_step", "kernels", "threads", "memory", "profile_step", "document_mask"]
 )

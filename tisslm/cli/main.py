@@ -37,7 +37,11 @@ __all__ = ["COMMANDS", "TRACEBACK_VARIABLE", "app", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tisslm.cli.train:train", "Train a model on text or tokens."),
     "launch": ("tisslm.cli.launch:launch", "Train on several ranks of this machine."),
-    "plan": ("tisslm.cli.plan:plan", "Show what a run will take, before it takes it."),
+    "plan": ("tisslm.cli.planning.plan:plan", "Show what a run will take, before it takes it."),
+    "project": (
+        "tisslm.cli.planning.project:project",
+        "Project how fast many nodes would train a run.",
+    ),
     "lr-find": ("tisslm.cli.lr_find:lr_find", "Try learning rates that rise on a run."),
     "tokenizer": ("tisslm.cli.tokenizer:app", "Train a tokenizer on text files."),
     "tokenize": ("tisslm.cli.tokenize:tokenize", "Turn text files into token shards."),

@@ -120,6 +120,7 @@ def _plan(wanted: Wanted, given: Given, config: TrainingConfig, registry: Regist
         datasets=(given.dataset, given.val_dataset),
         precision=resolve_precision(config.precision),
         monitors=tuple(wanted.monitors),
+        ranks=wanted.communicator.size,
     )
     return settle(planner)
 

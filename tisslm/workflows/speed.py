@@ -46,11 +46,20 @@ class Speed:
         Duration of an update.
     measured_rows : int
         Rows in each pass that was timed.
+    pass_seconds : float
+        Duration of a micro-batch, forward and backward.
+    block_seconds : float
+        Duration of one block in it.
+    update_seconds : float
+        Duration of an update of all parameters, with the norm before it.
     """
 
     tokens_per_second: float
     step_seconds: float
     measured_rows: int
+    pass_seconds: float
+    block_seconds: float
+    update_seconds: float
 
 
 def measure(
@@ -111,10 +120,10 @@ def measure(
         del model
     block = max(passes[0] - passes[1], 0.0)
     pass_seconds = growth * (passes[1] + (shape.values()["n_layer"] - 1) * block)
-    count = family.of_shapes(shape).parameters.count
-    seconds = config.gradient_accumulation_steps * pass_seconds + per_parameter * count
+    update = per_parameter * family.of_shapes(shape).parameters.count
+    seconds = config.gradient_accumulation_steps * pass_seconds + update
     tokens = config.batch_size * config.gradient_accumulation_steps * shape.seq_len
-    return Speed(tokens / seconds, seconds, rows)
+    return Speed(tokens / seconds, seconds, rows, pass_seconds, growth * block, update)
 
 
 def _growth(alone: float, together: float, rows: int, wanted: int) -> float:

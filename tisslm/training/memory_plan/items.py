@@ -16,6 +16,7 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import Model, Optimizer
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.memory.copies import copy_bytes
+from tisslm.memory.shards import ParameterShard
 from tisslm.registry import Registry
 from tisslm.system.memory_limit import resident
 from tisslm.system.quantities import size_text
@@ -24,6 +25,7 @@ from tisslm.training.snapshot import owners
 
 __all__ = [
     "FAMILIES",
+    "RANK_FAMILIES",
     "Item",
     "MemoryPlan",
     "all_monitors",
@@ -52,6 +54,9 @@ FAMILIES = (
     "batches",
 )
 
+#: The purposes that only several ranks have, or an update in parts (``training.reduction_parts``).
+RANK_FAMILIES = ("shard copies", "waiting sums", "received pieces", "checkpoint gathering")
+
 #: Largest dimension of the small parameters that an optimizer is tried on, twice.
 SMALL = (8, 16)
 
@@ -63,7 +68,7 @@ class Item:
     Attributes
     ----------
     family : str
-        One of ``FAMILIES``.
+        One of ``FAMILIES`` or ``RANK_FAMILIES``.
     layer : str
         Where in the model, such as ``blocks.0.mlp``; "" for what belongs to no layer.
     nbytes : int
@@ -103,10 +108,10 @@ class MemoryPlan:
 
     @property
     def by_family(self) -> dict[str, int]:
-        """Bytes of each family; all are named."""
+        """Bytes of each family; all of ``FAMILIES`` are named, and those of ranks where any are."""
         found = dict.fromkeys(FAMILIES, 0)
         for item in self.items:
-            found[item.family] += item.nbytes
+            found[item.family] = found.get(item.family, 0) + item.nbytes
         return found
 
     @property
@@ -167,12 +172,25 @@ def pass_items(model: Model, sizes: Mapping[str, int]) -> Iterator[Item]:
 
 
 def optimizer_items(
-    model: Model, config: TrainingConfig, optimizer: object, registry: Registry
+    model: Model,
+    config: TrainingConfig,
+    optimizer: object,
+    registry: Registry,
+    shard: ParameterShard | None = None,
 ) -> Iterator[Item]:
     """Plan the state: measured on an object, or on objects made for two small models.
 
     State is taken to grow with the numbers of its parameter, or of all parameters when its name
     has none.
+
+    Parameters
+    ----------
+    model : Model
+    config : TrainingConfig
+    optimizer : str, (str, dict) or Optimizer
+    registry : Registry
+    shard : ParameterShard, optional
+        What the optimizer updates, if that is not all: only a name's state can be planned then.
     """
     layers = frozenset(model.layer_names)
     if isinstance(optimizer, Optimizer):
@@ -180,10 +198,16 @@ def optimizer_items(
             owner = name.rpartition("/")[0]
             yield Item("optimizer state", owner and _layer_of(owner, layers), array.nbytes, True)
         return
-    sizes = {p.name: p.data.size for p in model.parameters if p.trainable}
-    sizes[""] = model.parameters.data.size
+    if shard is None:
+        sizes = {p.name: p.data.size for p in model.parameters if p.trainable}
+        sizes[""] = model.parameters.data.size
+    else:
+        sizes = {piece.name: piece.data.size for piece in shard}
+        sizes[""] = shard.data.size
     less, more = (_small_state(model, n, config, optimizer, registry) for n in SMALL)
     for owner, (count, nbytes) in more.items():
+        if owner not in sizes:  # none of it is in the shard
+            continue
         fewer, before = less.get(owner, (count, nbytes))
         grown = (nbytes - before) / (count - fewer) if count > fewer else 0.0
         whole = round(nbytes + grown * (sizes[owner] - count))

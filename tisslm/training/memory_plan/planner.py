@@ -6,7 +6,7 @@ much memory there is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tisslm import ops
@@ -31,6 +31,9 @@ from tisslm.training.memory_plan.items import (
     sampling_items,
 )
 from tisslm.training.memory_plan.passes import Passes
+from tisslm.training.memory_plan.ranks import RankPlan, waiting_item
+from tisslm.training.ranks.reduction import waiting_arrays
+from tisslm.training.ranks.share import for_ranks, share_of
 
 __all__ = ["CHECKPOINTING", "Planner", "RunPlan", "fit_memory", "settle"]
 
@@ -79,9 +82,13 @@ class Planner:
     precision : {"fp32", "bf16", "fp16"}
     monitors : iterable of parts
         Those that were asked for, without those that the configuration adds.
+    ranks : int
+        Number of ranks; a plan of several is that of a rank that has the most of everything.
 
     Attributes
     ----------
+    ranks : RankPlan or None
+        What several ranks share out; None for one rank.
     monitors : tuple of Monitor
         All monitors of the run; they are built, since only an object tells what it wants.
     """
@@ -96,17 +103,20 @@ class Planner:
         datasets: Iterable[Dataset | None] = (),
         precision: str = "fp32",
         monitors: Iterable[object] = (),
+        ranks: int = 1,
     ) -> None:
+        config = for_ranks(config, ranks)
+        self.ranks = RankPlan(model, config, ranks) if ranks > 1 else None
         named = all_monitors(monitors, config)
         self.monitors: tuple[Monitor, ...] = tuple(registry.build("monitor", m) for m in named)
         self.model = model
         self.config = config
         self.precision = precision
         self.datasets = [dataset for dataset in datasets if dataset is not None]
-        state = list(optimizer_items(model, config, optimizer, registry))
+        state = list(optimizer_items(model, config, optimizer, registry))  # rank 0 saves all of it
         self._fixed = [
             *parameter_items(model),
-            *state,
+            *self._of_ranks(state, optimizer, registry),
             *(copy_items(model, state) if config.async_save else ()),
             *(sampling_items(model) if config.sample_every else ()),
             *(Item("data", "", d.nbytes, True) for d in self.datasets),
@@ -114,6 +124,21 @@ class Planner:
             Item("thread scratch", "", ops.norm_parts_bytes(model.parameters.data.size)),
             Item("thread scratch", "", Movement.planned(model.parameters)),
         ]
+
+    def _of_ranks(
+        self, state: Sequence[Item], optimizer: object, registry: Registry
+    ) -> Iterator[Item]:
+        """Yield what of the optimizer's state is here, and what comes of an update in parts."""
+        if self.ranks is not None:
+            yield from optimizer_items(
+                self.model, self.config, optimizer, registry, self.ranks.shard
+            )
+            yield from self.ranks.items(state)
+            return
+        yield from state
+        if self.config.reduction_parts is not None:
+            waiting = waiting_arrays(share_of(self.config, 0, 1))
+            yield waiting_item(self.model.parameters.data.nbytes, waiting)
 
     @property
     def time(self) -> int:
@@ -152,10 +177,13 @@ class Planner:
         return model.plan(batch, self.time)
 
     def _batches(self, batch: int) -> Iterator[Item]:
-        rows = batch * self.config.gradient_accumulation_steps
+        ranks = self.ranks
+        passes = self.config.gradient_accumulation_steps if ranks is None else ranks.micro_batches
+        rows = batch * passes
         yield Item("batches", "", TargetWeights.planned(rows, batch, self.time))
         for dataset in self.datasets[:1]:
-            yield Item("batches", "", dataset.stream_bytes(rows))
+            read = rows if ranks is None else ranks.read_rows(dataset) * batch // ranks.batch_size
+            yield Item("batches", "", dataset.stream_bytes(read))
 
     def alternatives(self) -> dict[str, MemoryPlan]:
         """Return the plan of each setting of activation checkpointing that the model takes."""

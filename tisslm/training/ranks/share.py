@@ -9,7 +9,7 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import Communicator
 from tisslm.errors import ConfigError, ShapeError
 
-__all__ = ["Share", "for_ranks", "make_share"]
+__all__ = ["Share", "for_ranks", "make_share", "share_of"]
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,25 @@ def make_share(config: TrainingConfig, communicator: Communicator) -> Share:
     ConfigError
         If there are more parts than micro-batches.
     """
-    parts = config.reduction_parts or communicator.size
-    share = Share(
-        config.rows_per_update, config.batch_size, parts, communicator.rank, communicator.size
-    )
+    return share_of(config, communicator.rank, communicator.size)
+
+
+def share_of(config: TrainingConfig, rank: int, size: int) -> Share:
+    """Return the share of a rank, which there need not be yet.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Of all ranks (``for_ranks``).
+    rank, size : int
+
+    Raises
+    ------
+    ConfigError
+        If there are more parts than micro-batches.
+    """
+    parts = config.reduction_parts or size
+    share = Share(config.rows_per_update, config.batch_size, parts, rank, size)
     if parts > share.micro_batches:
         raise ConfigError(
             f"training.reduction_parts: expected at most the {share.micro_batches} micro-batches "

@@ -9,6 +9,7 @@ from tisslm.config import RunConfig
 from tisslm.contracts import Communicator, ModelConfig, ModelFamily
 from tisslm.system.launcher import check_size, find_launcher
 from tisslm.training.ranks.placing import place_ranks
+from tisslm.training.ranks.share import for_ranks
 from tisslm.workflows.build.data import RunData
 from tisslm.errors import ConfigError
 from tisslm.training.batches import few_windows
@@ -76,7 +77,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         check_free(Path(folder))
     read = read_run(config, registry)
     config, family, shape, data = read
-    plan = settle(plan_run(read, registry))
+    plan = settle(plan_run(read, registry, communicator.size))
     return Trainer(
         family.build(shape, seed=config.training.seed),
         config.optimizer,
@@ -124,17 +125,32 @@ def read_run(config: RunConfig, registry: Registry) -> ReadRun:
     return ReadRun(config, family, family.configure(**{**shape.values(), **sizes}), data)
 
 
-def plan_run(read: ReadRun, registry: Registry) -> Planner:
-    """Return the planner of a run whose data are read and whose model is not yet made."""
+def plan_run(read: ReadRun, registry: Registry, ranks: int = 1) -> Planner:
+    """Return the planner of a run whose data are read and whose model is not yet made.
+
+    Parameters
+    ----------
+    read : ReadRun
+    registry : Registry
+    ranks : int
+        How many train it together.
+
+    Raises
+    ------
+    ConfigError
+        If an update has too few rows for so many ranks.
+    """
     config, data = read.config, read.data
+    training = for_ranks(config.training, ranks)
     return Planner(
         read.family.of_shapes(read.shape),
-        config.training,
+        training,
         config.optimizer,
         registry,
-        datasets=few_windows(data.train, data.valid, config.training),
+        datasets=few_windows(data.train, data.valid, training),
         precision=resolve_precision(config.training.precision),
         monitors=config.monitors,
+        ranks=ranks,
     )
 
 

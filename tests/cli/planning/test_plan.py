@@ -115,3 +115,40 @@ def test_a_wrong_setting_is_the_error_of_train(cli: Cli) -> None:
     result = plan(cli, "model.n_head=3")
     assert result.code == 3
     assert "n_embd: expected a multiple of n_head = 3, got 16" in result.err
+
+
+def test_several_ranks_share_the_state_and_say_what_they_send(cli: Cli) -> None:
+    def ranks(*more: str) -> dict[str, Any]:
+        return facts(cli, "model.n_embd=128", more=("--no-measure", *more))
+
+    one, three = ranks(), ranks("--ranks", "3")
+    assert "ranks" not in one
+    same = ranks("--ranks", "1")
+    assert same.keys() == one.keys()
+    assert same["memory"]["by_family"] == one["memory"]["by_family"]
+    assert three["tokens_per_step"] == 3 * one["tokens_per_step"]
+    found = three["ranks"]
+    assert (found["ranks"], found["rows_per_step"], found["rows_of_rank"]) == (3, 12, 4)
+    memory = three["memory"]["by_family"]
+    shard = 4 * found["parameters_updated"]
+    assert memory["optimizer state"] == pytest.approx(2 * shard, rel=0.01)
+    assert memory["shard copies"] == pytest.approx(2 * shard, rel=0.01)
+    everything = 4 * three["parameters"]
+    for what in ("gradient", "weight"):
+        for way in ("sent", "received"):
+            assert found[f"{what}_bytes_{way}"] == pytest.approx(everything * 2 / 3, rel=0.2)
+
+
+def test_people_are_told_of_ranks(cli: Cli) -> None:
+    result = plan(cli, more=("--ranks", "2"))
+    assert (result.code, result.err) == (0, "")
+    assert "each of 2 ranks       4 of 8 rows a step in micro-batches: 1; updates" in result.out
+    assert "on the wire, a step   gradients: " in result.out
+    assert "if nothing had to be sent" in result.out
+    assert "shard copies" in result.out
+
+
+def test_too_few_rows_for_ranks_are_the_error_of_train(cli: Cli) -> None:
+    result = plan(cli, "training.global_batch_size=8", more=("--ranks", "3"))
+    assert result.code == 3
+    assert "a micro-batch of batch_size = 4 rows for each of 3 ranks, got 8" in result.err

@@ -20,6 +20,7 @@ from tisslm.system.quantities import duration_text, size_text, step_time_text
 from tisslm.training.memory_plan.items import FAMILIES, MemoryPlan
 from tisslm.training.memory_plan.passes import resolve_precision
 from tisslm.training.memory_plan.planner import Planner
+from tisslm.training.memory_plan.ranks import RankPlan
 from tisslm.workflows.build.data import RunData
 from tisslm.workflows.build.trainer import ReadRun, plan_run, read_run
 from tisslm.workflows.speed import measure
@@ -42,6 +43,9 @@ def plan(
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Leave the two seconds of training out.")
     ] = False,
+    ranks: Annotated[
+        int, typer.Option("--ranks", min=1, help="Plan one of so many ranks of the run.")
+    ] = 1,
 ) -> None:
     """Show the memory, the operations and the time of a run, without making its model.
 
@@ -51,10 +55,10 @@ def plan(
     read = read_run(run, registry)
     run = read.config
     limit = resolve_limit(run.training.memory_limit)
-    planner = plan_run(read, registry)
+    planner = plan_run(read, registry, ranks)
     found = _facts(planner, run, read.data, limit)
     if not no_measure:
-        found["speed"] = _speed(read, registry, limit, found)
+        found["speed"] = _speed(read, registry, limit, found, planner.ranks)
     if json:
         say(json_text.dumps(found, indent=2))
     else:
@@ -73,8 +77,10 @@ def _facts(planner: Planner, run: RunConfig, data: RunData, limit: MemoryLimit) 
         wanted = next(fits, list(kept)[-1])
     chosen = planner.plan(wanted)
     rows = training.batch_size * training.gradient_accumulation_steps
+    if planner.ranks is not None:
+        rows = planner.ranks.share.rows
     steps = training.max_steps or training.epochs * -(-len(data.train) // rows)
-    return {
+    found = {
         "parameters": model.parameters.count,
         "flops_per_token": model.flops_per_token(planner.time),
         "tokens_per_step": rows * planner.time,
@@ -82,6 +88,24 @@ def _facts(planner: Planner, run: RunConfig, data: RunData, limit: MemoryLimit) 
         "activation_checkpointing": wanted,
         "memory": _memory(chosen, limit),
         "instead": _changes(planner, chosen, wanted, kept),
+    }
+    return found if planner.ranks is None else {**found, "ranks": _of_ranks(planner.ranks)}
+
+
+def _of_ranks(ranks: RankPlan) -> Facts:
+    """Return what each rank has of an update; every figure is of the rank that has most of it."""
+    gradients, weights = ranks.traffic
+    return {
+        "ranks": ranks.size,
+        "rows_per_step": ranks.share.rows,
+        "parts": ranks.share.parts,
+        "rows_of_rank": ranks.rows,
+        "micro_batches_of_rank": ranks.micro_batches,
+        "parameters_updated": ranks.shard.data.size,
+        "gradient_bytes_sent": gradients.sent,
+        "gradient_bytes_received": gradients.received,
+        "weight_bytes_sent": weights.sent,
+        "weight_bytes_received": weights.received,
     }
 
 
@@ -113,7 +137,13 @@ def _changes(
     return found
 
 
-def _speed(read: ReadRun, registry: Registry, limit: MemoryLimit, found: Facts) -> Facts | None:
+def _speed(
+    read: ReadRun,
+    registry: Registry,
+    limit: MemoryLimit,
+    found: Facts,
+    ranks: RankPlan | None,
+) -> Facts | None:
     run = read.config
     if run.training.threads is not None:
         ops.set_threads(run.training.threads)
@@ -129,11 +159,15 @@ def _speed(read: ReadRun, registry: Registry, limit: MemoryLimit, found: Facts) 
     )
     if speed is None:
         return None
+    per_second, seconds = speed.tokens_per_second, speed.step_seconds
+    if ranks is not None:  # of all ranks, if nothing had to be sent
+        seconds = ranks.micro_batches * speed.pass_seconds + speed.update_seconds / ranks.size
+        per_second = found["tokens_per_step"] / seconds
     return {
-        "tokens_per_second": speed.tokens_per_second,
-        "gflops": speed.tokens_per_second * found["flops_per_token"] / 1e9,
-        "step_seconds": speed.step_seconds,
-        "run_seconds": speed.step_seconds * found["steps"],
+        "tokens_per_second": per_second,
+        "gflops": per_second * found["flops_per_token"] / 1e9,
+        "step_seconds": seconds,
+        "run_seconds": seconds * found["steps"],
         "measured_rows": speed.measured_rows,
         "threads": ops.thread_count().count,
     }
@@ -162,7 +196,30 @@ def _text(found: Facts) -> list[str]:
         f"operations per token  {found['flops_per_token']:,}",
         f"steps                 {found['steps']:,} of {found['tokens_per_step']:,} tokens",
     ]
-    return lines + (_speed_lines(found["speed"]) if "speed" in found else [])
+    lines += _rank_lines(found["ranks"]) if "ranks" in found else []
+    lines += _speed_lines(found["speed"]) if "speed" in found else []
+    if "ranks" in found and found.get("speed"):
+        lines.append(
+            "                      on machines like this one, and if nothing had to be sent"
+        )
+    return lines
+
+
+def _rank_lines(ranks: Facts) -> list[str]:
+    """Say what is a rank's; memory above is that of one that has the most of everything."""
+    each = f"{ranks['rows_of_rank']:,} of {ranks['rows_per_step']:,} rows a step"
+    return [
+        f"each of {ranks['ranks']} ranks".ljust(22)
+        + f"{each} in micro-batches: {ranks['micro_batches_of_rank']:,}; "
+        f"updates {ranks['parameters_updated']:,} numbers",
+        "on the wire, a step   "
+        f"gradients: {_flow(ranks, 'gradient')}; weights: {_flow(ranks, 'weight')}",
+    ]
+
+
+def _flow(ranks: Facts, what: str) -> str:
+    sent, received = (size_text(ranks[f"{what}_bytes_{way}"]) for way in ("sent", "received"))
+    return f"{sent} out, {received} in"
 
 
 def _row(name: str, nbytes: int) -> str:
