@@ -42,7 +42,7 @@ def limited(planner, limit, checkpointing="none"):
         memory_limit=limit,
         activation_checkpointing=checkpointing,
         batch_size=planner.config.batch_size,
-        gradient_accumulation_steps=1,
+        micro_batches_per_update=1,
     )
     return planner
 

@@ -348,6 +348,11 @@ class TrainingConfig(Section):
         return self.resume or self.resume_from
 
     @property
+    def micro_batches_per_update(self) -> int:
+        """Micro-batches of one update of all processes."""
+        return self.rows_per_update // self.batch_size
+
+    @property
     def rows_per_update(self) -> int:
         """Rows of one update of all processes, cut into micro-batches of ``batch_size``."""
         return self.global_batch_size or self.batch_size * self.gradient_accumulation_steps

@@ -121,8 +121,8 @@ def measure(
     block = max(passes[0] - passes[1], 0.0)
     pass_seconds = growth * (passes[1] + (shape.values()["n_layer"] - 1) * block)
     update = per_parameter * family.of_shapes(shape).parameters.count
-    seconds = config.gradient_accumulation_steps * pass_seconds + update
-    tokens = config.batch_size * config.gradient_accumulation_steps * shape.seq_len
+    seconds = config.micro_batches_per_update * pass_seconds + update
+    tokens = config.rows_per_update * shape.seq_len
     return Speed(tokens / seconds, seconds, rows, pass_seconds, growth * block, update)
 
 

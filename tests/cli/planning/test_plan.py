@@ -95,6 +95,14 @@ def test_accumulation_takes_larger_batches_of_ids_only(cli: Cli) -> None:
     assert changed == {"batches"}
 
 
+def test_rows_of_all_micro_batches_are_planned_however_they_are_set(cli: Cli) -> None:
+    size, plain = "training.batch_size=2", ("--no-measure",)
+    by_rows = facts(cli, size, "training.global_batch_size=12", more=plain)
+    by_steps = facts(cli, size, "training.gradient_accumulation_steps=6", more=plain)
+    assert by_rows["tokens_per_step"] == by_steps["tokens_per_step"]
+    assert by_rows["memory"]["by_family"] == by_steps["memory"]["by_family"]
+
+
 def test_no_model_is_made_where_none_fits(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a model was made")

@@ -76,7 +76,7 @@ def _facts(planner: Planner, run: RunConfig, data: RunData, limit: MemoryLimit) 
         fits = (name for name, plan in kept.items() if plan.remaining <= limit.nbytes)
         wanted = next(fits, list(kept)[-1])
     chosen = planner.plan(wanted)
-    rows = training.batch_size * training.gradient_accumulation_steps
+    rows = training.rows_per_update
     if planner.ranks is not None:
         rows = planner.ranks.share.rows
     steps = training.max_steps or training.epochs * -(-len(data.train) // rows)

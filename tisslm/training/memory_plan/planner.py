@@ -178,7 +178,7 @@ class Planner:
 
     def _batches(self, batch: int) -> Iterator[Item]:
         ranks = self.ranks
-        passes = self.config.gradient_accumulation_steps if ranks is None else ranks.micro_batches
+        passes = self.config.micro_batches_per_update if ranks is None else ranks.micro_batches
         rows = batch * passes
         yield Item("batches", "", TargetWeights.planned(rows, batch, self.time))
         for dataset in self.datasets[:1]:
