@@ -23,6 +23,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "train --dry-run": ("train", "SETTINGS", "--dry-run"),
     "launch": ("launch", "-n", "1", "SETTINGS", "--set", "training.output_dir=OUT"),
     "plan": ("plan", "SETTINGS", "--no-measure"),
+    "project": ("project", "SETTINGS", "--nodes", "2"),
     "lr-find": ("lr-find", "SETTINGS", "--steps", "5"),
     "tokenizer": ("tokenizer", "train", "text.txt", "--vocab-size", "280", "--out", "OUT"),
     "tokenize": ("tokenize", "text.txt", "--out", "OUT"),

@@ -96,7 +96,8 @@ class TrainerState:
         Updates made.
     epoch : int
     updates : int
-        Updates of the parameters, a part of the key of every random draw.
+        Updates of the parameters that the checkpoint had which the run went on from; a part of the
+        key of every random draw.
     tokens_seen : int
         Input tokens of all windows that were trained on, over all processes.
     skipped : int

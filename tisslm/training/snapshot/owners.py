@@ -100,7 +100,8 @@ class StateOwner(ABC):
         result : StepResult
             ``applied`` says whether there was an update.
         state : TrainerState
-            The position after it.
+            The position after it: ``step`` counts the updates. (``updates`` is what a checkpoint
+            had, and moves at a resume only; the live number is the parameters'.)
         """
 
     @abstractmethod

@@ -16,14 +16,19 @@ def main() -> None:
         mpi4py.rc.initialize = False
         from mpi4py import MPI
     except ModuleNotFoundError as error:
-        print(json.dumps({"missing": error.name or str(error)}))
+        tell({"missing": error.name or str(error)})
     except (ImportError, RuntimeError) as error:
-        print(json.dumps({"problem": str(error).strip().partition("\n")[0]}))
+        tell({"problem": str(error).strip().partition("\n")[0]})
     else:
         with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
             files = {line.rstrip("\n").partition("/")[2] for line in maps}
         names = sorted(f"/{name}" for name in files if is_library(os.path.basename(name)))
-        print(json.dumps({"vendor": MPI.get_vendor()[0], "paths": names}))
+        tell({"vendor": MPI.get_vendor()[0], "paths": names})
+
+
+def tell(facts: dict[str, object]) -> None:
+    """Write facts to standard output, as the whole of what this process says."""
+    os.write(1, json.dumps(facts).encode() + b"\n")
 
 
 def is_library(name: str) -> bool:
