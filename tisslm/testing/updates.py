@@ -58,6 +58,7 @@ def pieces_are_updated_as_in_the_whole(checks: Checks, make: Callable[..., Optim
     """
     whole, apart = make_parameters("float32"), make_parameters("float32")
     expected = make(whole)
+    checks.same(type(expected.elementwise), bool, "type of elementwise")
     if not expected.elementwise:
         return
     starts = range(0, apart.data.size, LENGTH)

@@ -205,8 +205,8 @@ def test_a_killed_rank_is_followed_by_a_restart_with_the_same_bits(launched, who
     launched.at_work(process)
     random.choice(ranks_of(process)).kill()
     _, errors = finish(process)
-    assert "launch: a rank was ended by SIGKILL; restart 1 of at most 2, in 1 s, goes on" in errors
-    assert "in 1 s, goes on from checkpoint-" in errors
+    # who is first: MPICH's launcher, which has seen the kill, or a rank that has lost the other
+    assert "; restart 1 of at most 2, in 1 s, goes on from checkpoint-" in errors
     check_same(launched.folder / "run", whole / "run")
 
 
