@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tisslm import checkpoint, ops
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Model, Rows, Tokenizer
+from tisslm.errors import ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.training.batches import fit_dataset
 from tisslm.training.components import Given, Wanted
@@ -237,7 +238,18 @@ class Trainer:
 
         In fp16, they are ``loss_scale`` times what they are; ``compute_grad_norm``,
         ``clip_gradients`` and the optimizer's next step divide that out.
+
+        Raises
+        ------
+        ConfigError
+            If the run has several ranks, whose gradients nobody would add up.
         """
+        ranks = self.communicator.size
+        if ranks > 1:
+            raise ConfigError(
+                f"trainer.backward: expected one process, got {ranks} ranks; use train_step, which "
+                "adds up the gradients of all"
+            )
         scale = self.scaler.begin()
         if scale != 1.0:
             d_logits = d_logits * d_logits.dtype.type(scale)

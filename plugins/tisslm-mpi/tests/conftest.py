@@ -48,13 +48,13 @@ class Mpi:
     name: str
 
     @property
-    def library(self) -> str:
+    def libmpi(self) -> str:
         return str(PREFIX / LIBRARIES[self.name])
 
     def run(self, n: int, mode: str, *options: str, **environment: str) -> Ended:
         """Start the program on n ranks, and wait until the job has ended."""
         line = [*self._launcher(n, options), sys.executable, str(PROGRAM), mode]
-        return run(line, **{"MPI4PY_LIBMPI": self.library, **OPEN_MPI, **environment})
+        return run(line, **{"MPI4PY_LIBMPI": self.libmpi, **OPEN_MPI, **environment})
 
     def program(self, n: int, program: Path, *args: str, before: Sequence[str] = ()) -> Ended:
         """Start another program, under a command that each rank is to be started by."""
@@ -64,7 +64,7 @@ class Mpi:
         """Start Python with arguments; ranks may be more than there are cores."""
         line = [*self._launcher(n, ()), *before, sys.executable, *args]
         settings = {"TISSLM_OVERSUBSCRIBE": "1"}
-        return run(line, **{"MPI4PY_LIBMPI": self.library, **OPEN_MPI, **settings})
+        return run(line, **{"MPI4PY_LIBMPI": self.libmpi, **OPEN_MPI, **settings})
 
     def _launcher(self, n: int, options: Sequence[str]) -> list[str]:
         command, *more = COMMANDS[self.name]

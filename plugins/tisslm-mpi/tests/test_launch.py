@@ -100,11 +100,11 @@ class Launched:
     """Launches the run in a folder of its own, beside the one that is whole."""
 
     def __init__(self, folder, library):
-        self.folder, self.library, self.started = folder, library, []
+        self.folder, self.libmpi, self.started = folder, library, []
 
     def start(self, *more):
         arguments = ("launch", "-n", "2", "run.toml", "--set", "training.output_dir=run", *more)
-        self.started.append(start(self.folder, *arguments, library=self.library))
+        self.started.append(start(self.folder, *arguments, library=self.libmpi))
         return self.started[-1]
 
     def close(self):
@@ -130,7 +130,7 @@ class Launched:
 def launched(mpi, whole, tmp_path):
     for name in ("text.txt", "run.toml"):
         (tmp_path / name).write_text((whole / name).read_text())
-    found = Launched(tmp_path, mpi.library)
+    found = Launched(tmp_path, mpi.libmpi)
     yield found
     found.close()
 

@@ -153,7 +153,7 @@ def test_an_update_that_is_dropped_leaves_nothing_behind(alone):
         for parameter in parameters:
             parameter.grad[...] = 7.0
         reduction.add_leaf(leaf, last=False)
-    reduction.forget()
+    reduction.begin(4)
     for leaf in range(4):
         parameters.fresh_part()
         for parameter in parameters:

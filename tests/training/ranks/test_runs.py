@@ -16,6 +16,7 @@ from tisslm.contracts import Loss, PassObserver
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.optim.losses import CrossEntropy
 from tisslm.optim.optimizers import SGD
+from tisslm.training.interruption import Leave
 from tisslm.training.ranks import layout
 from tisslm.training.ranks.communicators.local import LocalCommunicator
 from tisslm.workflows.dry_run import dry_run
@@ -327,6 +328,33 @@ def test_a_custom_loop_gives_each_rank_its_rows(tmp_path):
     message = r"train_step: expected 4 of the 13 rows of this update on rank 0 of 3, got 3"
     with pytest.raises(ShapeError, match=message):
         run_ranks(3, lambda rank: step(rank, 1))
+
+
+def test_a_backward_pass_of_ones_own_is_refused(tmp_path):
+    def go(rank):
+        trainer = make(rank, tmp_path / "run")
+        trainer.backward(np.zeros((2, 16, 23), np.float32), None)
+
+    with pytest.raises(ConfigError, match=r"trainer\.backward: expected one process, got 2 ranks"):
+        run_ranks(2, go)
+
+
+def test_what_a_dropped_step_has_added_is_forgotten(tmp_path):
+    """A run left within its third step, behind two of its parts, goes on in the same process."""
+    expected = train(LocalCommunicator(), tmp_path / "whole")
+    trainer, calls = make(LocalCommunicator(), tmp_path / "run"), []
+    step = trainer.session.step
+
+    def leave():
+        calls.append(1)
+        if len(calls) == 2 * PARTS + 3:
+            raise Leave("asked to")
+
+    step._check = leave
+    trainer.train()
+    assert (trainer.stopped, trainer.current_step) == ("asked to", 2)
+    trainer.train()
+    assert hashlib.sha256(trainer.model.parameters.data.tobytes()).hexdigest() == expected[0]
 
 
 def test_a_dry_run_is_that_of_one_rank(tmp_path):

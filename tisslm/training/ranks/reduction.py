@@ -39,9 +39,6 @@ class Reduction(ABC):
         self.parameters = parameters
         self.share = share
         self._waiting = _Waiting(parameters)
-        self._begin()
-
-    def _begin(self) -> None:
         self._fold: Fold[Array] = Fold(self._waiting.add, self._waiting.keep)
 
     @property
@@ -54,9 +51,19 @@ class Reduction(ABC):
     def updated(self) -> Parameters | ParameterShard:
         """What the optimizer is to update on this rank."""
 
-    @abstractmethod
     def begin(self, present: int) -> None:
-        """Begin an update of so many leaves, of all ranks."""
+        """Begin an update of so many leaves, of all ranks; what one before it has left is dropped.
+
+        A run that is asked to leave does so between two micro-batches, and may go on later.
+
+        Parameters
+        ----------
+        present : int
+        """
+        for _, value in self._fold.nodes():
+            if value is not self.parameters.grad_arena:
+                self._waiting.take_back(value)
+        self._fold = Fold(self._waiting.add, self._waiting.keep)
 
     def announced(self, leaf: int) -> AbstractContextManager[None]:
         """Return a context for the last pass of this rank's last leaf.
@@ -112,14 +119,6 @@ class Reduction(ABC):
         array : ndarray
         """
 
-    @final
-    def forget(self) -> None:
-        """Drop what was added and not finished, as at the end of a run within an update."""
-        for _, value in self._fold.nodes():
-            if value is not self.parameters.grad_arena:
-                self._waiting.take_back(value)
-        self._begin()
-
 
 class _Waiting:
     """The sums that wait for their second half, while the gradient's own array is written again."""
@@ -158,13 +157,9 @@ class SoleReduction(Reduction):
         """The parameters."""
         return self.parameters
 
-    def begin(self, present: int) -> None:
-        """Do nothing: one rank has them all."""
-
     def finish(self) -> None:
         """Add what still waits."""
         self._fold.total()
-        self._begin()
 
     def publish(self) -> None:
         """Do nothing: the parameters are updated where they are read."""

@@ -65,6 +65,7 @@ class SharedReduction(Reduction):
 
     def begin(self, present: int) -> None:
         """Find out what each rank will have to send."""
+        super().begin(present)
         self._nodes = [
             nodes_of(leaf for leaf in self.share.leaves_of(rank) if leaf < present)
             for rank in range(self.communicator.size)
@@ -96,7 +97,6 @@ class SharedReduction(Reduction):
             self._start(Sums([], None, [], self._nodes)).end()
         self._is_started = False
         self._exchange.wait()
-        self.forget()
 
     def publish(self) -> None:
         """Send every rank's updated ranges to all."""

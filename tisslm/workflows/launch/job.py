@@ -18,7 +18,7 @@ from tisslm.system.launched import FOLDER, Lender, Note, read_note
 from tisslm.training.interruption import EXIT_CODE
 from tisslm.workflows.launch.asking import Asking
 from tisslm.workflows.launch.left_over import end_left_over
-from tisslm.workflows.launch.library import MPI
+from tisslm.workflows.launch.libmpi import MPI
 
 __all__ = ["INTERRUPTED", "Ended", "run_job"]
 

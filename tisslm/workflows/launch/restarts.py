@@ -21,7 +21,7 @@ from tisslm.system.launcher import COMMUNICATOR
 from tisslm.training.interruption import EXIT_CODE
 from tisslm.workflows.launch.asking import Asking
 from tisslm.workflows.launch.job import INTERRUPTED, Ended, run_job
-from tisslm.workflows.launch.library import MPI, find_mpi
+from tisslm.workflows.launch.libmpi import MPI, find_mpi
 from tisslm.workflows.launch.ranks import count_ranks
 
 __all__ = ["launch"]

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tisslm_mpi.library import load_mpi
+from tisslm_mpi.libmpi import load_mpi
 from tisslm_mpi.post import Post
 from tisslm_mpi.watch import STALLED, Watch
 

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from tisslm.errors import ConfigError
-from tisslm.workflows.launch import library
-from tisslm.workflows.launch.library import MPI, find_mpi
+from tisslm.workflows.launch import libmpi
+from tisslm.workflows.launch.libmpi import MPI, find_mpi
 
 HYDRA, PRTE, OPEN = "HYDRA build details:", "prterun (PRRTE) 3.0.14", "mpirun (Open MPI) 4.1.4"
 
@@ -19,7 +19,7 @@ def installed(tmp_path, monkeypatch):
 
     def install(vendor, path, commands):
         found = {"vendor": vendor, "paths": [str(tmp_path / path)]}
-        monkeypatch.setattr(library, "_probe", lambda environment: found)
+        monkeypatch.setattr(libmpi, "_probe", lambda environment: found)
         for name, words in commands.items():
             command = tmp_path / name
             command.parent.mkdir(parents=True, exist_ok=True)
@@ -78,14 +78,14 @@ def test_the_command_of_another_library_does_not_serve(installed, tmp_path):
     ],
 )
 def test_what_is_missing_is_said(monkeypatch, found, words):
-    monkeypatch.setattr(library, "_probe", lambda environment: found)
+    monkeypatch.setattr(libmpi, "_probe", lambda environment: found)
     with pytest.raises(ConfigError) as caught:
         find_mpi({})
     assert str(caught.value).startswith(words)
 
 
 def test_a_process_is_asked_that_loads_the_library():
-    found = library._probe({**os.environ, "MPI4PY_LIBMPI": "/nowhere/libmpi.so"})
+    found = libmpi._probe({**os.environ, "MPI4PY_LIBMPI": "/nowhere/libmpi.so"})
     assert found in ({"missing": "mpi4py"}, {"problem": "cannot load MPI library"})
 
 
