@@ -20,6 +20,8 @@ from tisslm.contracts import (
 )
 from tisslm.contracts.part_names import name_of
 from tisslm.errors import ConfigError
+from tisslm.memory import Parameters
+from tisslm.memory.shards import ParameterShard
 from tisslm.optim.loss_scaling import LossScaler, make_scaler
 from tisslm.registry import Registry
 from tisslm.tracking.monitoring import check_monitors
@@ -134,6 +136,22 @@ def check_kept(where: str, part: object, contract: type) -> None:
         )
 
 
+def _check_optimizer(optimizer: Optimizer, updated: Parameters | ParameterShard, size: int) -> None:
+    """Refuse an optimizer of other parameters, or one that several ranks cannot share."""
+    if optimizer.parameters is not updated:
+        raise ConfigError(
+            "optimizer: it was made for the parameters of another model"
+            if size == 1
+            else f"optimizer: {size} ranks share out the parameters, so it is built by the Trainer; "
+            "give its name, or a pair of name and options"
+        )
+    if size > 1 and not optimizer.elementwise:
+        raise ConfigError(
+            f"optimizer {name_of(optimizer)}: it needs whole parameters, which {size} ranks share "
+            "out by elements; train in one process, or with another optimizer"
+        )
+
+
 def build_components(
     registry: Registry,
     wanted: Wanted,
@@ -167,18 +185,7 @@ def build_components(
     reduction = make_reduction(given.model, make_share(config, communicator), communicator)
     optimizer = build("optimizer", wanted.optimizer, reduction.updated, config.learning_rate)
     scheduler = build("scheduler", wanted.scheduler, optimizer, defaults={"max_steps": max_steps})
-    if optimizer.parameters is not reduction.updated:
-        raise ConfigError(
-            "optimizer: it was made for the parameters of another model"
-            if communicator.size == 1
-            else f"optimizer: {communicator.size} ranks share out the parameters, so it is built "
-            "by the Trainer; give its name, or a pair of name and options"
-        )
-    if communicator.size > 1 and not optimizer.elementwise:
-        raise ConfigError(
-            f"optimizer {name_of(optimizer)}: it needs whole parameters, which {communicator.size} "
-            "ranks share out by elements; train in one process, or with another optimizer"
-        )
+    _check_optimizer(optimizer, reduction.updated, communicator.size)
     if scheduler.optimizer is not optimizer:
         raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
     loss, monitors = build("loss", wanted.loss), list(monitors)
