@@ -143,6 +143,10 @@ class ParameterShard:
         """Mark every gradient of the whole as fresh."""
         self.whole.zero_grad()
 
+    def grad_norm(self) -> float:
+        """Compute the Euclidean norm of the gradient that is here, in double precision."""
+        return ops.global_norm(self.grad)
+
     def scale_grad(self, scale: float) -> None:
         """Multiply the gradient that is here by ``scale``, rounding to its dtype."""
         ops.scale(self.grad, scale)

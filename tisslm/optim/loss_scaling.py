@@ -21,6 +21,7 @@ from tisslm.config import TrainingConfig
 from tisslm.config.training_types import LARGEST_SCALE
 from tisslm.errors import NonFiniteError
 from tisslm.memory import Parameters
+from tisslm.memory.shards import ParameterShard
 
 __all__ = ["LossScaler", "make_scaler"]
 
@@ -34,7 +35,7 @@ class LossScaler:
 
     Parameters
     ----------
-    parameters : Parameters
+    parameters : Parameters or ParameterShard
         The parameters whose gradients are scaled.
     scale : float, default 1.0
         The initial scale, a power of two.
@@ -50,7 +51,10 @@ class LossScaler:
     """
 
     def __init__(
-        self, parameters: Parameters, scale: float = 1.0, growth_interval: int | None = None
+        self,
+        parameters: Parameters | ParameterShard,
+        scale: float = 1.0,
+        growth_interval: int | None = None,
     ) -> None:
         self.parameters = parameters
         self.scale = float(scale)
@@ -151,12 +155,14 @@ class LossScaler:
             self.scale, self.good_updates = float(state["scale"]), int(state["good_updates"])
 
 
-def make_scaler(parameters: Parameters, config: TrainingConfig, precision: str) -> LossScaler:
+def make_scaler(
+    parameters: Parameters | ParameterShard, config: TrainingConfig, precision: str
+) -> LossScaler:
     """Return the scaler of a run: a scale of 1 unless the precision is "fp16".
 
     Parameters
     ----------
-    parameters : Parameters
+    parameters : Parameters or ParameterShard
     config : TrainingConfig
     precision : str
         The precision that was chosen, not "auto".

@@ -142,8 +142,8 @@ def _check_optimizer(optimizer: Optimizer, updated: Parameters | ParameterShard,
         raise ConfigError(
             "optimizer: it was made for the parameters of another model"
             if size == 1
-            else f"optimizer: {size} ranks share out the parameters, so it is built by the Trainer; "
-            "give its name, or a pair of name and options"
+            else f"optimizer: {size} ranks share out the parameters, so it is built by the "
+            "Trainer; give its name, or a pair of name and options"
         )
     if size > 1 and not optimizer.elementwise:
         raise ConfigError(
