@@ -16,10 +16,9 @@ from tisslm.cli.main import INTERRUPTED, READER_LEFT, _exit_code
 from tisslm.config import DataSection, LogSection, ModelSection, TrainingConfig
 from tisslm.config.aliases import ELSEWHERE, FLAGS, SPELLINGS
 from tisslm.config.counterparts import NO_COUNTERPART, VALUES
+from tisslm.config.model import PRESETS, TransformerConfig
 from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS
-from tisslm.config.presets import PRESETS
 from tisslm.models.layers.norm import NORMS
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import load_registry
 from tisslm.training.interruption import EXIT_CODE
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tisslm.config.model import TransformerConfig
 from tisslm.errors import ConfigError
 from tisslm.models.layers.norm import NORMS
-from tisslm.models.transformer_config import TransformerConfig
 
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 16, "seq_len": 8, "vocab_size": 11}
 INTEGER = "input should be a valid integer"

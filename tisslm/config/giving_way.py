@@ -12,6 +12,7 @@ from typing import Any
 
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
+from tisslm.config.model import FAMILIES
 from tisslm.config.sources import DEFAULT_RUN, Setting, Tables
 
 __all__ = ["RIVALS", "Rival", "drop_rivals", "start_afresh"]
@@ -95,7 +96,9 @@ def start_afresh(
     new = [s.value for s in settings if s.path == (section, head)]
     if not new or new[-1] == current:
         return
-    kept = (head, "family")  # a preset is one of its family
+    kept = {head, "family"}  # a preset is one of its family
+    if head == "preset" and tables.values.get(section, {}).get("family") in FAMILIES:
+        kept.discard("family")  # and a built-in one says which
     dropped = [key for key in tables.values.get(section, {}) if key not in kept]
     said = f"{section}.{head} = {show(new[-1])} starts [{section}] afresh"
     if section == "data":  # a path is any dataset's, but that of the default run is a text's alone

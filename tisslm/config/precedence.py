@@ -15,7 +15,8 @@ from tisslm.config.data import DataSection
 from tisslm.config.derived import derive
 from tisslm.config.fields import show
 from tisslm.config.giving_way import drop_rivals, start_afresh
-from tisslm.config.sections import FAMILY, LogSection, ModelSection
+from tisslm.config.model import FAMILY, ModelSection, TransformerConfig
+from tisslm.config.sections import LogSection
 from tisslm.config.sources import Setting, Tables
 from tisslm.config.training import TrainingConfig
 from tisslm.config.translation import translated
@@ -51,10 +52,14 @@ _HEADS: tuple[tuple[str, str, str | None], ...] = (
 
 _STRINGS = frozenset(
     {f"{section}.name" for section in DEFAULT_PARTS}
-    | {"model.family", "model.preset", "model.activation", "model.norm"}
+    | {"model.preset"}
     | {
-        f"{cls.section}.{key}"
-        for cls in (TrainingConfig, DataSection)
+        f"{section}.{key}"
+        for section, cls in (
+            ("model", TransformerConfig),
+            ("training", TrainingConfig),
+            ("data", DataSection),
+        )
         for key, info in cls.model_fields.items()
         if info.annotation is str
     }

@@ -79,7 +79,7 @@ class Model(Observed, ABC):
 
     #: Registered name of the family that builds this model again from ``config``; "" for a model
     #: that only the program that made it can build, whose checkpoints no command can load.
-    family: ClassVar[str] = ""
+    family: str = ""
 
     #: Whether passes keep the documents of a row apart (``Batch.start_BT``).
     takes_documents: ClassVar[bool] = False

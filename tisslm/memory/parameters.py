@@ -40,6 +40,15 @@ class ParameterSpec:
         Factor on the learning rate of this parameter.
     trainable : bool
         Whether it is trained; a frozen parameter has no gradient.
+    blocks : tuple of (str, int)
+        Names and numbers of the rows that belong together, in order: a matrix of several maps is
+        one product, and still consists of maps that others know by name. Empty for a single map.
+
+    Examples
+    --------
+    >>> spec = ParameterSpec("up.weight", (6, 2), blocks=(("gate", 3), ("up", 3)))
+    >>> spec.rows()
+    {'gate': slice(0, 3, None), 'up': slice(3, 6, None)}
     """
 
     name: str
@@ -47,10 +56,28 @@ class ParameterSpec:
     decay: bool = True
     lr_scale: float = 1.0
     trainable: bool = True
+    blocks: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.blocks and sum(rows for _, rows in self.blocks) != self.shape[0]:
+            raise ShapeError(
+                f"{self.name}: expected blocks of {self.shape[0]} rows together, got {self.blocks}"
+            )
+
+    def rows(self) -> dict[str, slice]:
+        """Return the rows of each named block; of a single map, an empty dict."""
+        found, first = {}, 0
+        for name, count in self.blocks:
+            found[name] = slice(first, first + count)
+            first += count
+        return found
 
 
 class Parameter:
-    """A named view of the arenas: ``name, shape, data, grad, decay, lr_scale``."""
+    """A named view of the arenas: ``name, shape, data, grad, decay, lr_scale, blocks``.
+
+    ``blocks`` are the rows of each named block (``ParameterSpec.rows``).
+    """
 
     def __init__(
         self, spec: ParameterSpec, data: Array, grad: Array | None, owner: Parameters, offset: int
@@ -60,6 +87,7 @@ class Parameter:
         self.decay = spec.decay
         self.lr_scale = spec.lr_scale
         self.trainable = spec.trainable
+        self.blocks = spec.rows()
         self.data = data
         self.offset = offset
         self._grad = grad
@@ -217,6 +245,10 @@ class Parameters:
 
     def __len__(self) -> int:
         return len(self._views)
+
+    def get(self, name: str) -> Parameter | None:
+        """Return a parameter by name, or None if there is none of this name."""
+        return self[name] if name in self else None
 
     def __contains__(self, name: object) -> bool:
         return name in self._views

@@ -63,9 +63,7 @@ class LayerNorm(Norm):
     @classmethod
     def over(cls, parameters: Parameters, name: str, eps: float) -> LayerNorm:
         """Build the norm over its parameters."""
-        has_bias = f"{name}.bias" in parameters
-        beta = parameters[f"{name}.bias"] if has_bias else None
-        return cls(parameters[f"{name}.weight"], beta, eps)
+        return cls(parameters[f"{name}.weight"], parameters.get(f"{name}.bias"), eps)
 
     def plan(self, rows: int, dtype: str, at_once: int | None = None) -> dict[str, Buffer]:
         """Return the buffers: the statistics (saved) and the partial sums (scratch).

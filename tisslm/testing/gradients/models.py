@@ -12,10 +12,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily
 from tisslm.contracts.part_names import name_of
-from tisslm.models.gpt2 import GPT2
-from tisslm.models.transformer_config import TransformerConfig
+from tisslm.models.families.gpt2.family import GPT2
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.testing.gradients.layers import fresh_gradients, gradients_of
 from tisslm.testing.gradients.losses import targets_and_weights

@@ -14,7 +14,7 @@ from tisslm.config import RunConfig
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
 from tisslm.config.precedence import DEFAULT_PARTS
-from tisslm.config.sections import FAMILY
+from tisslm.config.model import family_of
 from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.workflows.build.data import RunData, load_data
 from tisslm.datasets.splits import TooShortError
@@ -83,7 +83,8 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
         If the keys do not fit each other.
     """
     values = {"vocab_size": 1, **model}
-    family: ModelFamily = registry.get("model", values.pop("family", FAMILY))()
+    family: ModelFamily = registry.get("model", family_of(values))()
+    values.pop("family", None)
     shape = family.configure(**values)
     found_values = shape.values()
     for key, own in family.presets.get(model.get("preset", ""), {}).items():

@@ -1,0 +1,23 @@
+"""What ``[model]`` says: families, presets, and the shape of a transformer.
+
+What does not live here: the models that are built from it (``tisslm.models``).
+"""
+
+from __future__ import annotations
+
+from tisslm.config.model.presets import FAMILIES, FAMILY, PRESETS, family_of, preset, presets_of
+from tisslm.config.model.section import ModelSection
+from tisslm.config.model.transformer import CHOICES, GATED, TransformerConfig
+
+__all__ = [
+    "CHOICES",
+    "FAMILIES",
+    "FAMILY",
+    "GATED",
+    "PRESETS",
+    "ModelSection",
+    "TransformerConfig",
+    "family_of",
+    "preset",
+    "presets_of",
+]
