@@ -200,6 +200,7 @@ class Attention(Layer):
             self.n_head,
             self.n_kv_head,
             self.scale,
+            0,
         )
         self.out.forward(heads, normed)
         h_BC += normed
