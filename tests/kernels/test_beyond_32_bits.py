@@ -224,7 +224,7 @@ def attention() -> dict[str, Case]:
     backward = {"dout_BTC": dout, "qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, "dqkv_BTE": dqkv}
     entropy = {"qkv_BTE": qkv, "lse_BHT": lse, "entropy_BHT": lse.copy(), "start_BT": None}
     new, k, v, one = arrays((B, E), (B, H, S, D), (B, H, S, D), (B, H * D))
-    decode = {"qkv_BE": new, "k_BKSD": k, "v_BKSD": v, "out_BC": one, "position": 5}
+    decode = {"qkv_BE": new, "k_BKSD": k, "v_BKSD": v, "out_BC": one, "position": 5, "first": 1}
     far = front(H * S * D)
     saved = {"qkv_BTE", "out_BTC", "lse_BHT"}
     return {
@@ -236,7 +236,7 @@ def attention() -> dict[str, Case]:
             before, {**entropy, **heads}, set(entropy) - {"start_BT"}, {"entropy_BHT"}
         ),
         "attention_decode": Case(
-            far, {**decode, **heads}, set(decode) - {"position"}, {"out_BC", "k_BKSD"}
+            far, {**decode, **heads}, set(decode) - {"position", "first"}, {"out_BC", "k_BKSD"}
         ),
     }
 
@@ -287,7 +287,9 @@ def test_a_position_beyond_every_cache_asks_for_its_scratch():
     decode = importlib.import_module("tisslm._kernels.attention").attention_decode
     new, cache, one = arrays((1, 6), (1, 1, 1, 2), (1, 2))
     position = LIMIT - 1
-    assert decode(new, cache, cache.copy(), one, position, 1, 1, 1.0, n_threads=1) == -LIMIT
+    arguments = (new, cache, cache.copy(), one, position, 1, 1, 1.0)
+    assert decode(*arguments, 0, n_threads=1) == -LIMIT
+    assert decode(*arguments, 7, n_threads=1) == 7 - LIMIT  # a score for each key that is seen
 
 
 def test_the_norm_of_more_than_2_31_numbers():

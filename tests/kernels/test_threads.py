@@ -144,8 +144,10 @@ def attention_cases():
             yield "attention", "attention_entropy", entropy, {"entropy_BHT"}
         row, k, v, out = arrays((B, (H + 2 * K) * D), (B, K, T, D), (B, K, T, D), (B, H * D))
         rest = {"position": T - 2, "n_head": H, "n_kv_head": K, "scale": D**-0.5}
-        arguments = {"qkv_BE": row, "k_BKSD": k, "v_BKSD": v, "out_BC": out, **rest}
-        yield "attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"}
+        for first in (0, T // 3):
+            arguments = {"qkv_BE": row, "k_BKSD": k, "v_BKSD": v, "out_BC": out, **rest}
+            arguments["first"] = first
+            yield "attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"}
 
 
 def dropout_cases():

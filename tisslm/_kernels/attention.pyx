@@ -175,12 +175,13 @@ def attention_decode(
     int n_head,
     int n_kv_head,
     float scale,
+    int first,
     int n_threads,
 ):
     cdef int D = extent(k_BKSD.shape[3]), group = n_head // n_kv_head
-    cdef long B = qkv_BE.shape[0], b, h, job
-    if position >= scratch_floats():  # one score for each token
-        return -(<long> position + 1)
+    cdef long B = qkv_BE.shape[0], b, h, job, seen = <long> position + 1 - first
+    if seen > scratch_floats():  # one score for each key
+        return -seen
     for b in range(B):
         for h in range(n_kv_head):
             memcpy(&k_BKSD[b, h, position, 0], &qkv_BE[b, (n_head + h) * D], D * sizeof(float))
@@ -189,7 +190,7 @@ def attention_decode(
     for job in prange(B * n_head, nogil=True, num_threads=n_threads, schedule='static'):
         table().attention_decode(
             &qkv_BE[job // n_head, job % n_head * D],
-            &k_BKSD[job // n_head, job % n_head // group, 0, 0],
-            &v_BKSD[job // n_head, job % n_head // group, 0, 0],
-            &out_BC[job // n_head, job % n_head * D], position + 1, D, scale, scratch())
+            &k_BKSD[job // n_head, job % n_head // group, first, 0],
+            &v_BKSD[job // n_head, job % n_head // group, first, 0],
+            &out_BC[job // n_head, job % n_head * D], <int> seen, D, scale, scratch())
     return 0

@@ -177,25 +177,29 @@ def attention_decode(
     n_head: int,
     n_kv_head: int,
     scale: float,
+    first: int,
 ) -> None:
-    """Store one token's k and v at ``position``, and compute its attention to 0..position.
+    """Store one token's k and v at ``position``, and compute its attention to first..position.
 
     Parameters
     ----------
     qkv_BE : ndarray of shape (B, (H + 2K) D), IN
         Channels are [query heads | key heads | value heads] of the new token.
     k_BKSD, v_BKSD : ndarray of shape (B, K, S, D), IN/OUT
-        The cache; positions before ``position`` are filled.
+        The cache; positions from ``first`` to ``position`` are filled, the last by this call.
     out_BC : ndarray of shape (B, H D), OUT
     position : int
         0 <= position < S.
     n_head, n_kv_head, scale
         As in forward.
+    first : int
+        0 <= first <= position: the first key that the token sees, ``max(0, position - W + 1)`` in a
+        sliding window of W keys. Earlier rows of the cache are not read.
     """
     q, k, v = _split(qkv_BE[:, None], n_head, n_kv_head)
     k_BKSD[:, :, position] = k[:, :, 0, 0]
     v_BKSD[:, :, position] = v[:, :, 0, 0]
-    seen = slice(position + 1)
+    seen = slice(first, position + 1)
     score = q @ k_BKSD[:, :, None, seen].swapaxes(-1, -2) * scale
     weight = np.exp(score - score.max(axis=-1, keepdims=True))
     weight /= weight.sum(axis=-1, keepdims=True)
