@@ -119,7 +119,8 @@ class RunConfig:
         data = DataSection(**values.get("data", {}))
         data.check()
         model = ModelSection(**values.get("model", {}))
-        if not {"family", "preset", *model.sizes} & model.model_dump(exclude_none=True).keys():
+        given = model.model_dump(exclude_none=True)
+        if not model.is_open(given) and not {"preset", *model.sizes} & given.keys():
             model.preset = "char-tiny"
         log = LogSection(**values.get("log", {}))
         log.check()

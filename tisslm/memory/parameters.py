@@ -248,7 +248,7 @@ class Parameters:
 
     def get(self, name: str) -> Parameter | None:
         """Return a parameter by name, or None if there is none of this name."""
-        return self[name] if name in self else None
+        return self._views.get(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._views

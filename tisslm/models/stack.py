@@ -163,5 +163,4 @@ class _Builder:
             self._norm("final_norm"),
             Linear(self.parameters[tied], None),
             self.precision,
-            self.config.logit_cap,
         )

@@ -47,6 +47,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "qk_norm": ("none", "head", "all"),
 }
 
+#: Keys that say something of rotary positions alone.
+_ROTARY = frozenset({"rope_theta", "rotary_fraction", "rope_scaling"})
+
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 _OrZero = Annotated[CountOrZero, Expects("an integer >= 0", "0 derives it")]
@@ -101,7 +104,8 @@ class TransformerConfig(BaseModel):
         Constant that is added to the variance, or to the mean square.
     positions : {"learned", "rotary", "none"}
         How a pass knows where a token is: a table that is added to the embedding, rotations of
-        queries and keys, or by the causal mask alone.
+        queries and keys, or by the causal mask alone. Left out, rotary if one of the next three
+        keys is given.
     rope_theta : float
         Base of the wavelengths of rotary positions.
     rotary_fraction : float
@@ -180,6 +184,8 @@ class TransformerConfig(BaseModel):
         given = {key: _as_int(value) for key, value in values.items()}
         family = given.get("family", FAMILY)
         defaults = FAMILIES.get(family, {}) if isinstance(family, str) else {}
+        if "positions" not in given and not _ROTARY.isdisjoint(given):
+            given["positions"] = "rotary"
         filled = {**defaults, **given}
         for key in ("n_kv_head", "head_dim", "n_hidden"):
             if _left_out(filled.get(key)):

@@ -62,7 +62,7 @@ class FeedForward(Layer):
     def pull_activation(
         self, dy_NC: Array, pre_NG: Array, act_NF: Array, scratch: Mapping[str, Array]
     ) -> Array:
-        """Write the activation of some rows again, and return the gradient by the pre-activation."""
+        """Write some rows' activation again, and return the gradient by the pre-activation."""
 
     def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
         """Return the buffers; saved are x and the pre-activation."""

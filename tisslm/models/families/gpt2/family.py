@@ -1,6 +1,7 @@
 """The family ``gpt2``.
 
-What sets it apart is in ``tisslm.config.model.presets``, the model in ``tisslm.models.transformer``.
+Its defaults and sizes are in ``tisslm.config.model.presets``, its model in
+``tisslm.models.transformer``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The family ``gpt_neox``: GPT-NeoX and Pythia.
 
-What sets it apart is in ``tisslm.config.model.presets``, the model in ``tisslm.models.transformer``.
+Its defaults and sizes are in ``tisslm.config.model.presets``, its model in
+``tisslm.models.transformer``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ __all__ = ["GPTNeoX"]
 
 @final
 class GPTNeoX(TransformerFamily):
-    """Transformers like GPT-NeoX and Pythia: attention and MLP of a block side by side, a quarter of
-    each head rotated.
+    """Transformers like GPT-NeoX and Pythia: attention and MLP side by side, heads partly rotated.
 
     References
     ----------
