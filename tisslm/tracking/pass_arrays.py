@@ -125,7 +125,11 @@ class Sites:
             for site, x_NW in _activations(place, arrays):
                 self._show_rows(site, x_NW)
         if "attention" in wants and "qkv" in arrays and "lse" in arrays:
-            self._show("attention", f"{place}.entropy", self._entropy(arrays, start_BT))
+            self._show(
+                "attention",
+                f"{place}.entropy",
+                self._entropy(arrays, arrays.get("first", start_BT)),
+            )
 
     def _show_rows(self, site: str, x_NW: Array) -> None:
         rows = max(1, PIECE // x_NW.shape[1])

@@ -243,24 +243,26 @@ def attention(
     if rotated:
         query_keys = Rotated(*heads, RotaryTable(size, shape[1], 10.0, rotated))
     if qk_norm != "none":
-        weights = (parameters[f"{part}_norm.weight"] for part in "qk")
-        query_keys = NormedHeads(*heads, *weights, 1e-5, query_keys, precision)
-    layer: Layer = Attention(
+        q_weight, k_weight = (parameters[f"{part}_norm.weight"] for part in "qk")
+        query_keys = NormedHeads(*heads, q_weight, k_weight, 1e-5, query_keys, precision)
+    seen = window * (20 if large else 1)
+    layer: Layer
+    layer = part = Attention(
         norm_of(parameters),
         linear_of(parameters, "qkv"),
         linear_of(parameters, "out"),
         *heads,
         query_keys,
-        window * (20 if large else 1),
+        seen,
         Dropout(p, site=1),
         Dropout(p, site=2),
         precision,
     )
     if parallel:
-        layer = ParallelBlock(layer, _mlp_of(parameters, "gelu", p, "mlp_"), precision)
+        layer = ParallelBlock(part, _mlp_of(parameters, "gelu", p, "mlp_"), precision)
     problem = LayerProblem(layer, parameters, channels, shape, documents=documents)
     if window:
-        problem.see(layer.window)
+        problem.see(seen)
     return problem
 
 
