@@ -241,8 +241,25 @@ def attention() -> dict[str, Case]:
     }
 
 
+def rotary() -> dict[str, Case]:
+    T, H, D = 64, 4, 64
+    E, B = 3 * H * D, 2
+    before = -(-LIMIT // (T * E)) + 1
+    x, y, cos, sin = arrays((B, T, E), (B, T, E), (T, D // 2), (T, D // 2))
+    start = np.zeros((B, T), np.int32)
+    rest = {"cos_PR": cos, "sin_PR": sin, "n_head": H, "n_kv_head": H, "position": 0}
+    forward = {"qkv_BTE": x, "out_BTE": y, **rest, "start_BT": start}
+    backward = {"dout_BTE": x, "dqkv_BTE": y, **rest, "start_BT": None}
+    return {
+        "rotary_forward": Case(
+            before, forward, {"qkv_BTE", "out_BTE", "start_BT"}, {"out_BTE"}
+        ),
+        "rotary_backward": Case(before, backward, {"dout_BTE", "dqkv_BTE"}, {"dqkv_BTE"}),
+    }  # fmt: skip
+
+
 TABLE = {"products": products, "losses": losses, "rows": rows_of_channels, "tables": embeddings,
-         "flat": flat, "attention": attention}  # fmt: skip
+         "flat": flat, "attention": attention, "rotary": rotary}  # fmt: skip
 CASES = [
     *((group, function) for group, make in TABLE.items() for function in make()),
 ]

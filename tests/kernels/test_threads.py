@@ -150,6 +150,19 @@ def attention_cases():
             yield "attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"}
 
 
+def rotary_cases():
+    for B, T, H, K, D, R in [(1, 1, 1, 1, 8, 2), (2, 65, 4, 2, 32, 16), (3, 43, 3, 1, 10, 3)]:
+        qkv, out, cos, sin = arrays(*[(B, T, (H + 2 * K) * D)] * 2, *[(T + 2, R)] * 2)
+        out[...] = 0
+        for start in (None, starts_of(0, B, T)):
+            rest = {"n_head": H, "n_kv_head": K, "position": 2, "start_BT": start}
+            tables = {"cos_PR": cos, "sin_PR": sin}
+            forward = {"qkv_BTE": qkv, **tables, "out_BTE": out, **rest}
+            yield "rotary", "rotary_forward", forward, {"out_BTE"}
+            backward = {"dout_BTE": qkv, **tables, "dqkv_BTE": out, **rest}
+            yield "rotary", "rotary_backward", backward, {"dqkv_BTE"}
+
+
 def dropout_cases():
     for B, T, C in [(1, 1, 7), (3, 43, 33)]:
         x, y = arrays((B * T, C), (B * T, C))
@@ -232,6 +245,8 @@ STORED = {
     "attention_forward": [("qkv_BTE", "out_BTC")],
     "attention_backward": [("dout_BTC", "qkv_BTE", "out_BTC", "dqkv_BTE")],
     "attention_entropy": [("qkv_BTE",)],
+    "rotary_forward": [("qkv_BTE", "out_BTE")],
+    "rotary_backward": [("dout_BTE", "dqkv_BTE")],
     "dropout_backward": [("dx_NC",)],
     "residual_forward": [("y_NC",)],
 }
@@ -257,6 +272,7 @@ GROUPS = {
     "linear": linear_cases,
     "norm": norm_cases,
     "optim": optim_cases,
+    "rotary": rotary_cases,
     "summary": summary_cases,
 }
 
@@ -268,7 +284,9 @@ def test_bits_do_not_depend_on_the_number_of_threads(run_kernel, group):
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float16"])
-@pytest.mark.parametrize("group", ["activation", "attention", "dropout", "linear", "norm"])
+@pytest.mark.parametrize(
+    "group", ["activation", "attention", "dropout", "linear", "norm", "rotary"]
+)
 def test_bits_of_stored_types_do_not_either(run_kernel, group, dtype):
     for case in stored_cases(group, dtype):
         check_bits(run_kernel, *case)

@@ -34,6 +34,7 @@ from tisslm.ops.reference import (
     linear,
     norm,
     optim,
+    rotary,
 )
 from tisslm.registry import load_registry
 from tisslm.testing import GradientRow, check_gradients
@@ -70,6 +71,7 @@ OUTPUTS = {
     "activation_backward": (("dx_NF", "y_NF"), "mlp"),
     "embedding_backward": (("dtoken_VC", "dposition_TC"), "embedding"),
     "attention_backward": (("dqkv_BTE",), "attention_grouped"),
+    "rotary_backward": (("dqkv_BTE",), "rotary"),
     "dropout_backward": (("dx_NC",), "dropout"),
     "cross_entropy_tile": (("logits_NV",), "cross_entropy"),
     "focal_tile": (("logits_NV",), "focal"),
@@ -200,6 +202,8 @@ TWINS = [
     (activation, "_gate", "activation_backward", "gelu gelu_tanh"),
     (embedding, "embedding_backward", "embedding_backward", "embedding embedding_documents"),
     (attention, "attention_backward", "attention_backward", "attention_grouped"),
+    (rotary, "rotary_backward", "rotary_backward", "rotary"),
+    (rotary, "_turned", "rotary_backward", "rotary rotary_documents"),
     (dropout, "_scaled_mask", "dropout_backward", "dropout"),
     (cross_entropy, "cross_entropy_tile", "cross_entropy_tile", "label_smoothing"),
     (cross_entropy, "focal_tile", "focal_tile", "focal"),

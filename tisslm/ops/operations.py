@@ -29,6 +29,7 @@ from tisslm.ops.reference import embedding as _embedding
 from tisslm.ops.reference import linear as _linear
 from tisslm.ops.reference import norm as _norm
 from tisslm.ops.reference import optim as _optim
+from tisslm.ops.reference import rotary as _rotary
 from tisslm.ops.reference import storage as _storage
 from tisslm.ops.reference import summary as _summary
 
@@ -75,6 +76,11 @@ _MODULES = {
     "optimizer": _optim,
     "monitors": _summary,
 }
+#: Second modules of some parts. Rotary positions take the place of the embedding's table of them,
+#: and are limited by memory as that is; attention is limited by products.
+_MORE_MODULES = {
+    "embedding": _rotary,
+}
 #: Operations of another part than their module's.
 _ELSEWHERE = {"attention_entropy": "monitors"}
 
@@ -91,7 +97,7 @@ BUILT_IN: dict[str, Callable[..., None]] = {
     name: register(
         getattr(module, name), on_code=_ON_CODE.get(name), part=_ELSEWHERE.get(name, part)
     )
-    for part, module in _MODULES.items()
+    for part, module in (*_MODULES.items(), *_MORE_MODULES.items())
     for name in module.__all__
 }
 

@@ -147,7 +147,7 @@ def engine() -> dict[str, str]:
 #: Kernel modules with parallel loops, which can be timed.
 PARALLEL = (
     "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "linear", "norm",
-    "optim", "summary",
+    "optim", "rotary", "summary",
 )  # fmt: skip
 
 

@@ -69,6 +69,8 @@ typedef struct {
     F(T, void, residual, (const tiss_dropout *d, uint32_t sample, uint64_t element, float *h,     \
                           const void *y, int n))                                                  \
     F(T, void, sum_rows, (const void *x, int64_t row, int64_t rows, int n, float *total))         \
+    F(T, void, rotate, (const void *x, const float *cosine, const float *sine, float sign, void *y, \
+                        int heads, int others, int D, int R))                                     \
     F(T, int64_t, attention_scratch, (int time, int D, int group)) /* floats */                     \
     F(T, void, attention_forward, (const tiss_attention *p, int head, int tile, const void *qkv,  \
                                    void *out, float *lse, float *scratch))                        \

@@ -67,6 +67,8 @@ def kernel_cases() -> list[Case]:
         "attention": partial(attention, n_kv_head=4, p=0.0),
         "attention_grouped": partial(attention, n_kv_head=2, p=0.2),
         "attention_documents": partial(attention, n_kv_head=2, p=0.2, documents=True),
+        "rotary": partial(rotary, documents=False),
+        "rotary_documents": partial(rotary, documents=True),
         "dropout": dropout,
         "residual": residual,
         "softmax_gradient": softmax_gradient,
@@ -200,6 +202,30 @@ def attention(
     edges = np.cumsum([n_head * size, n_kv_head * size])
     values = dict(zip(("q_BTE", "k_BTE", "v_BTE"), np.split(qkv, edges, axis=-1), strict=True))
     return KernelProblem(values, lambda: {"out_BTC": run()[0]}, backward)
+
+
+def rotary(dtype: str, large: bool, *, documents: bool) -> Problem:
+    """Make rotary positions that turn a part of each head, apart and in place."""
+    n_head, n_kv_head, size, pairs = (4, 2, 70, 33) if large else (2, 1, 5, 2)
+    (b, t), position = (3, 50) if large else (2, 4), 3
+    qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
+    angles = draw("angles", (position + t, pairs), 3.0)
+    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    rest = (n_head, n_kv_head, position, starts(b, t) if documents else None)
+
+    def forward() -> Arrays:
+        out, in_place = np.full_like(qkv, np.nan), qkv.copy()
+        ops.rotary_forward(qkv, cos, sin, out, *rest)
+        ops.rotary_forward(in_place, cos, sin, in_place, *rest)
+        return {"out_BTE": out, "in_place_BTE": in_place}
+
+    def backward(d: Arrays) -> Arrays:
+        dqkv, in_place = np.full_like(qkv, np.nan), d["in_place_BTE"].copy()
+        ops.rotary_backward(d["out_BTE"], cos, sin, dqkv, *rest)
+        ops.rotary_backward(in_place, cos, sin, in_place, *rest)
+        return {"qkv_BTE": dqkv + in_place}
+
+    return KernelProblem({"qkv_BTE": qkv}, forward, backward)
 
 
 def dropout(dtype: str, large: bool) -> Problem:
