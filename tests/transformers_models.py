@@ -35,7 +35,13 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "swiglu": "silu", "geglu
 
 def settings(config: TransformerConfig) -> dict[str, Any]:
     """Return the keyword arguments of the family's configuration there."""
-    common = {"vocab_size": config.vocab_size, "tie_word_embeddings": config.tie_embeddings}
+    common = {
+        "vocab_size": config.vocab_size,
+        "tie_word_embeddings": config.tie_embeddings,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
     activation = ACTIVATIONS[config.activation]
     if config.family == "gpt2":
         return common | {
@@ -95,9 +101,7 @@ def peer_of(config: TransformerConfig, weights: Mapping[str, Array], dtype: str)
     _, kind = CLASSES[config.family]
     shape = getattr(transformers, f"{kind}Config")(**settings(config))
     shape._attn_implementation = "sdpa"  # softmax in the type of its input, float64 too
-    model = getattr(transformers, f"{kind}{'LMHead' if kind == 'GPT2' else 'ForCausalLM'}")
-    if kind == "GPT2":
-        model = transformers.GPT2LMHeadModel
+    model = getattr(transformers, "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM")
     peer = model(shape).to(getattr(torch, dtype))
     state = {
         name: torch.from_numpy(array.copy()) for name, array in theirs(config, weights).items()
