@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Buffer, Layer, PassContext
+from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
-from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.precision import Precision
 from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts
 
@@ -164,6 +164,7 @@ def layer_cases() -> list[Case]:
         "attention_documents": partial(attention, n_kv_head=2, bias=True, p=0.2, documents=True),
         "mlp": partial(mlp, activation="gelu", bias=True, p=0.2),
         "mlp_tanh": partial(mlp, activation="gelu_tanh", bias=False, p=0.0),
+        "mlp_rms": partial(mlp, activation="gelu", bias=False, p=0.0, norm="rms"),
     }
     return [Case(name, "layer", make) for name, make in made.items()]
 
@@ -181,10 +182,9 @@ def linear_of(parameters: Parameters, name: str) -> Linear:
     return Linear(named[f"{name}.weight"], named.get(f"{name}.bias"))
 
 
-def norm_of(parameters: Parameters) -> LayerNorm:
-    """Build the norm of a sublayer over its parameters."""
-    linear = linear_of(parameters, "norm")
-    return LayerNorm(linear.weight, linear.bias, 1e-5)
+def norm_of(parameters: Parameters, name: str = "layer") -> Norm:
+    """Build the norm of a sublayer over its parameters, by its name in ``NORMS``."""
+    return NORMS[name].over(parameters, "norm", 1e-5)
 
 
 def attention(
@@ -212,7 +212,9 @@ def attention(
     return LayerProblem(layer, parameters, channels, shape, documents=documents)
 
 
-def mlp(dtype: str, large: bool, *, activation: str, bias: bool, p: float) -> Problem:
+def mlp(
+    dtype: str, large: bool, *, activation: str, bias: bool, p: float, norm: str = "layer"
+) -> Problem:
     """Make the MLP sublayer, over two chunks of rows."""
     channels, hidden, shape = (40, 72, (9, 120)) if large else (6, 7, (2, 3))
     specs = [
@@ -222,7 +224,7 @@ def mlp(dtype: str, large: bool, *, activation: str, bias: bool, p: float) -> Pr
     ]
     parameters = Parameters(specs, dtype)
     layer = MLP(
-        norm_of(parameters),
+        norm_of(parameters, norm),
         linear_of(parameters, "up"),
         linear_of(parameters, "down"),
         ops.ACTIVATIONS[activation],
