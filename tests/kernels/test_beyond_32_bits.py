@@ -118,6 +118,13 @@ def rows_of_channels() -> dict[str, Case]:
         "dy_NC": x, "x_NC": y, **saved, "dres_NC": None, "dx_NC": z, "dgamma_C": beta,
         "dbeta_C": beta.copy(), "partial_2KC": np.zeros((2, 1, C), np.float32), "accumulate": False,
     }  # fmt: skip
+    rms = {"gamma_C": gamma, "rstd_N": rstd}
+    rms_forward = {"h_NC": x, "gamma_C": gamma, "x_NC": y, "y_NC": z, "rstd_N": rstd, "eps": 1e-5}
+    rms_backward = {
+        "dy_NC": x, "x_NC": y, **rms, "dres_NC": None, "dx_NC": z, "dgamma_C": beta,
+        "partial_KC": np.zeros((1, C), np.float32), "accumulate": False,
+    }  # fmt: skip
+    rms_partial = {"partial_KC": np.zeros((before // 64 + 1, C), np.float32)}
     partial = {"partial_2KC": np.zeros((2, before // 64 + 1, C), np.float32)}
     key = {"T": 64, **KEY, "first_row": before // 64}
     shifted = {"first_row": 0}
@@ -133,6 +140,16 @@ def rows_of_channels() -> dict[str, Case]:
         "layer_norm_backward": Case(
             before, backward, {"dy_NC", "x_NC", "dx_NC"} | n,
             {"dx_NC", "dgamma_C", "dbeta_C"}, whole=partial,
+        ),
+        "rms_norm_forward": Case(
+            before, rms_forward, {"h_NC", "x_NC", "y_NC", "rstd_N"}, {"x_NC", "y_NC", "rstd_N"},
+        ),
+        "rms_norm_apply": Case(
+            before, {"x_NC": x, **rms, "y_NC": y}, {"x_NC", "y_NC", "rstd_N"}, {"y_NC"},
+        ),
+        "rms_norm_backward": Case(
+            before, rms_backward, {"dy_NC", "x_NC", "dx_NC", "rstd_N"}, {"dx_NC", "dgamma_C"},
+            whole=rms_partial,
         ),
         "dropout_forward": Case(
             before, {"x_NC": x, "y_NC": y, **key}, {"x_NC", "y_NC"}, {"y_NC"},

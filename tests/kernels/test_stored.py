@@ -167,6 +167,38 @@ def test_layer_norm(run_both, normal, unwritten, stored, dtype, C):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("C", [1, 7, 16, 33, 384])
+def test_rms_norm(run_both, normal, unwritten, stored, dtype, C):
+    gamma = 1 + normal(1, C, size=0.2)
+    arguments = {
+        "h_NC": 1 + normal(0, 70, C, size=2.0),
+        "gamma_C": gamma,
+        "x_NC": unset(dtype, 70, C),
+        "y_NC": unset(dtype, 70, C),
+        "rstd_N": unwritten(70),
+        "eps": 1e-5,
+    }
+    both = run_both("norm", "rms_norm_forward", arguments, {"x_NC", "y_NC", "rstd_N"})
+    assert np.array_equal(both.actual["x_NC"], both.expected["x_NC"])
+    assert error_of(both, "y_NC", scale=1.0) < STORED_EPS[dtype]
+    kept = {name: both.actual[name].copy() for name in ("x_NC", "rstd_N")} | {"gamma_C": gamma}
+    second = run_both("norm", "rms_norm_apply", {**kept, "y_NC": unset(dtype, 70, C)}, {"y_NC"})
+    assert second.actual["y_NC"].tobytes() == both.actual["y_NC"].tobytes()
+    back = {
+        "dy_NC": normal(3, 70, C),
+        **kept,
+        "dres_NC": normal(4, 70, C),
+        "dx_NC": unwritten(70, C),
+        "dgamma_C": unwritten(C),
+        "partial_KC": unwritten(2, C),
+        "accumulate": False,
+    }
+    third = run_both("norm", "rms_norm_backward", back, {"dx_NC", "dgamma_C", "partial_KC"})
+    for name in ("dx_NC", "dgamma_C"):
+        assert error_of(third, name, scale=1.0) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("code", [GELU, GELU_TANH])
 def test_activation_backward(run_both, stored, dtype, code):
     arguments = {

@@ -72,6 +72,15 @@ def norm_cases():
             {"x_NC", "y_NC", "mean_N", "rstd_N"},
         )
         yield "norm", "layer_norm_apply", {**weights, **saved, "y_NC": y}, {"y_NC"}
+        rms = {"gamma_C": gamma, "rstd_N": rstd}
+        written = {"h_NC": x, "x_NC": x.copy(), "y_NC": y, "eps": 1e-5}
+        yield "norm", "rms_norm_forward", {**rms, **written}, {"x_NC", "y_NC", "rstd_N"}
+        yield "norm", "rms_norm_apply", {**rms, "x_NC": x, "y_NC": y}, {"y_NC"}
+        given = {"dy_NC": y, "x_NC": x, **rms, "dres_NC": dres, "dx_NC": y.copy()}
+        sums = {"dgamma_C": gamma.copy(), "partial_KC": partial[0]}
+        for accumulate in (False, True):
+            arguments = {**given, **sums, "accumulate": accumulate}
+            yield "norm", "rms_norm_backward", arguments, {"dx_NC", "dgamma_C", "partial_KC"}
         gradients = {"dres_NC": dres, "dx_NC": y.copy(), "dgamma_C": gamma.copy(), "dbeta_C": beta}
         for accumulate in (False, True):
             yield (
@@ -240,6 +249,9 @@ STORED = {
     "layer_norm_forward": [("y_NC",), ("x_NC", "y_NC")],
     "layer_norm_apply": [("x_NC", "y_NC")],
     "layer_norm_backward": [("x_NC",)],
+    "rms_norm_forward": [("y_NC",), ("x_NC", "y_NC")],
+    "rms_norm_apply": [("x_NC", "y_NC")],
+    "rms_norm_backward": [("x_NC",)],
     "activation_forward": [("x_NF", "y_NF")],
     "activation_backward": [("x_NF", "dy_NF", "dx_NF", "y_NF")],
     "attention_forward": [("qkv_BTE", "out_BTC")],

@@ -22,7 +22,7 @@ from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
-from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.norm import LayerNorm, RMSNorm
 from tisslm.models.transformer import Transformer
 from tisslm.ops import door
 from tisslm.ops.reference import (
@@ -68,6 +68,7 @@ OUTPUTS = {
     "linear_backward_input": (("dx_NC",), "linear"),
     "linear_backward_weight": (("dw_OC", "db_O"), "linear"),
     "layer_norm_backward": (("dx_NC", "dgamma_C", "dbeta_C"), "layer_norm"),
+    "rms_norm_backward": (("dx_NC", "dgamma_C"), "rms_norm"),
     "activation_backward": (("dx_NF", "y_NF"), "mlp"),
     "embedding_backward": (("dtoken_VC", "dposition_TC"), "embedding"),
     "attention_backward": (("dqkv_BTE",), "attention_grouped"),
@@ -197,6 +198,7 @@ TWINS = [
     (linear, "linear_residual_forward", "linear_residual_forward", "linear_residual"),
     (linear, "linear_backward_weight", "linear_backward_weight", "linear"),
     (norm, "layer_norm_backward", "layer_norm_backward", "layer_norm"),
+    (norm, "rms_norm_backward", "rms_norm_backward", "rms_norm"),
     (norm, "_add_blocks", "layer_norm_backward", "layer_norm"),
     (activation, "activation_backward", "activation_backward", "gelu"),
     (activation, "_gate", "activation_backward", "gelu gelu_tanh"),
@@ -271,6 +273,8 @@ WIRING = [
     (Linear, "backward_weight", "attention"),
     (LayerNorm, "recompute", "attention"),
     (LayerNorm, "backward", "attention"),
+    (RMSNorm, "recompute", "mlp_rms"),
+    (RMSNorm, "backward", "mlp_rms"),
     (Dropout, "backward", "mlp"),
     (Head, "loss", "cross_entropy"),
     (Head, "_chunk_backward", "cross_entropy"),

@@ -61,6 +61,11 @@ typedef struct {
     F(T, void, layer_norm_backward, (const float *dy, const void *x, const float *gamma, float mean, \
                                      float rstd, const float *dres, float *dx, float *dgamma,     \
                                      float *dbeta, int C))                                        \
+    F(T, void, rms_norm_forward, (const float *h, const float *gamma, void *x, void *y, float *rstd,\
+                                  int C, float eps))                                              \
+    F(T, void, rms_norm_apply, (const void *x, const float *gamma, float rstd, void *y, int C))   \
+    F(T, void, rms_norm_backward, (const float *dy, const void *x, const float *gamma, float rstd,\
+                                   const float *dres, float *dx, float *dgamma, int C))           \
     F(T, void, activation_forward, (const void *x, void *y, int64_t n, int code))                 \
     F(T, void, activation_backward, (const void *x, const void *dy, void *dx, void *y, int64_t n, \
                                      int code))                                                   \

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.config.model import GATED
-from tisslm.contracts import Buffer, Layer, PassContext
+from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
@@ -24,7 +24,7 @@ from tisslm.models.layers.feed_forward import FeedForward
 from tisslm.models.layers.gated_mlp import GatedMLP
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
-from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.parallel import ParallelBlock
 from tisslm.models.layers.precision import Precision
 from tisslm.models.layers.query_keys import AsProjected, NormedHeads, QueryKeys, Rotated
@@ -187,6 +187,7 @@ def layer_cases() -> list[Case]:
         "mlp_relu2": partial(mlp, activation="relu2", bias=True, p=0.0),
         "mlp_swiglu": partial(mlp, activation="swiglu", bias=False, p=0.2),
         "mlp_geglu": partial(mlp, activation="geglu", bias=True, p=0.0),
+        "mlp_rms": partial(mlp, activation="gelu", bias=False, p=0.0, norm="rms"),
     }
     return [Case(name, "layer", make) for name, make in made.items()]
 
@@ -204,10 +205,9 @@ def linear_of(parameters: Parameters, name: str) -> Linear:
     return Linear(named[f"{name}.weight"], named.get(f"{name}.bias"))
 
 
-def norm_of(parameters: Parameters, name: str = "norm") -> LayerNorm:
-    """Build the norm of a sublayer over its parameters."""
-    linear = linear_of(parameters, name)
-    return LayerNorm(linear.weight, linear.bias, 1e-5)
+def norm_of(parameters: Parameters, name: str = "norm", kind: str = "layer") -> Norm:
+    """Build the norm of a sublayer over its parameters, of a kind of ``NORMS``."""
+    return NORMS[kind].over(parameters, name, 1e-5)
 
 
 def attention(
@@ -266,12 +266,15 @@ def attention(
     return problem
 
 
-def mlp(dtype: str, large: bool, *, activation: str, bias: bool, p: float) -> Problem:
+def mlp(
+    dtype: str, large: bool, *, activation: str, bias: bool, p: float, norm: str = "layer"
+) -> Problem:
     """Make the MLP sublayer, over two chunks of rows."""
     channels, hidden, shape = (40, 72, (9, 120)) if large else (6, 7, (2, 3))
     gated = activation in GATED
     parameters = Parameters(_mlp_specs(channels, hidden, bias, gated=gated), dtype)
-    return LayerProblem(_mlp_of(parameters, activation, p), parameters, channels, shape)
+    layer = _mlp_of(parameters, activation, p, norm=norm)
+    return LayerProblem(layer, parameters, channels, shape)
 
 
 def _mlp_specs(
@@ -282,10 +285,12 @@ def _mlp_specs(
     yield from affine(f"{prefix}down", channels, hidden, bias)
 
 
-def _mlp_of(parameters: Parameters, activation: str, p: float, prefix: str = "") -> FeedForward:
+def _mlp_of(
+    parameters: Parameters, activation: str, p: float, prefix: str = "", norm: str = "layer"
+) -> FeedForward:
     kind: type[FeedForward] = GatedMLP if activation in GATED else MLP
     return kind(
-        norm_of(parameters, f"{prefix}norm"),
+        norm_of(parameters, f"{prefix}norm", norm),
         linear_of(parameters, f"{prefix}up"),
         linear_of(parameters, f"{prefix}down"),
         ops.ACTIVATIONS[GATED.get(activation, activation)],
