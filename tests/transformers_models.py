@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import TransformerConfig
+from tisslm.models.rotary import RotaryTable
 
 __all__ = ["gradients_of", "peer_of"]
 
@@ -113,7 +114,21 @@ def peer_of(config: TransformerConfig, weights: Mapping[str, Array], dtype: str)
     for module in peer.modules():
         if type(module).__name__.endswith("RMSNorm") and dtype == "float64":
             module.forward = _rms_norm(module)  # theirs computes in float32 whatever comes
+        if type(module).__name__.endswith("RotaryEmbedding") and dtype == "float64":
+            module.forward = _angles(config)  # theirs are one unit of float32 away here and there
     return peer.eval()
+
+
+def _angles(config: TransformerConfig) -> Any:
+    import torch
+
+    tables = [np.concatenate([half, half], axis=1) for half in RotaryTable.of(config).angles]
+    cos, sin = (torch.from_numpy(table.astype(np.float64)) for table in tables)
+
+    def forward(x: Any, position_ids: Any, *others: Any) -> tuple[Any, Any]:
+        return cos[position_ids], sin[position_ids]
+
+    return forward
 
 
 def _rms_norm(module: Any) -> Any:

@@ -123,12 +123,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"n_kv_head": 3}, "model.n_kv_head: expected a divisor of n_head = 4, got 3"),
     (
         {"positions": "rotary", "head_dim": 5},
-        "model.head_dim: expected an even number of rotated channels in a head, got 5 of 5",
+        "model.head_dim: expected an even number, since rotary positions turn channels in pairs, ",
     ),
     (
         {"rotary_fraction": 0.25, "head_dim": 12},
-        "model.head_dim: expected an even number of rotated channels in a head, got 3 of 12 "
-        "(rotary_fraction = 0.25); change head_dim or rotary_fraction",
+        "model.rotary_fraction: expected a part of head_dim = 12 that is an even number of "
+        "channels, got 0.25, which is 3 of them",
     ),
     (
         {"positions": "none", "rotary_fraction": 0.5},
@@ -138,8 +138,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"positions": "learned", "rope_scaling": {"rope_type": "linear", "factor": 2.0}},
         'model.rope_scaling: a table needs positions = "rotary", got "learned"; leave it out',
     ),
-    ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "model.rope_scaling"),
-    ({"rope_scaling": {"rope_type": "wide"}}, "model.rope_scaling"),
+    ({"rope_theta": 1}, "model.rope_theta: expected a number above 1 and below 2^63, got 1.0"),
+    (
+        {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+        "model.rope_scaling.rope_type: 'dynamic' is not possible, for its angles depend on the",
+    ),
+    (
+        {"rope_scaling": {"rope_type": "wide"}},
+        "model.rope_scaling.rope_type: expected one of default, linear, llama3, yarn, got 'wide'",
+    ),
+    (
+        {"rope_scaling": {"rope_type": "linear"}},
+        "model.rope_scaling.factor: a value is needed for rope_type 'linear'",
+    ),
     (
         {"layer_types": ["sliding"], "window": 4},
         "model.layer_types: expected names out of full_attention and sliding_attention, got",

@@ -33,7 +33,6 @@ OPEN_MPI = {
 HANGS = 90
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run one job of ranks at a time: several on the same cores take turns for each message."""
     for item in items:

@@ -230,18 +230,7 @@ class TransformerConfig(BaseModel):
 
     def _check_positions(self) -> None:
         if self.positions == "rotary":
-            rotated = self.head_dim * self.rotary_fraction
-            if int(rotated) % 2 or int(rotated) == 0:
-                raise refused(
-                    f"model.head_dim: expected an even number of rotated channels in a head, got "
-                    f"{int(rotated)} of {self.head_dim} (rotary_fraction = "
-                    f"{show(self.rotary_fraction)}); change head_dim or rotary_fraction"
-                )
-            if self.rope_scaling is not None:
-                try:
-                    RopeScaling.parse(self.rope_scaling)
-                except ConfigError as error:
-                    raise refused(str(error)) from None
+            self._check_rotary()
             return
         fixed = {"rope_scaling": None, "rotary_fraction": 1.0}
         for key, default in fixed.items():
@@ -250,6 +239,29 @@ class TransformerConfig(BaseModel):
                     f'model.{key}: {show(value)} needs positions = "rotary", got '
                     f"{show(self.positions)}; leave it out, or change model.positions"
                 )
+
+    def _check_rotary(self) -> None:
+        turned = int(self.head_dim * self.rotary_fraction)
+        if self.rotary_fraction == 1 and turned % 2:
+            raise refused(
+                "model.head_dim: expected an even number, since rotary positions turn channels in "
+                f"pairs, got {self.head_dim}"
+            )
+        if turned % 2 or not turned:
+            raise refused(
+                f"model.rotary_fraction: expected a part of head_dim = {self.head_dim} that is an "
+                f"even number of channels, got {show(self.rotary_fraction)}, which is {turned} of "
+                "them"
+            )
+        if not 1 < self.rope_theta < 2**63:
+            raise refused(
+                "model.rope_theta: expected a number above 1 and below 2^63, got "
+                f"{show(self.rope_theta)}"
+            )
+        try:
+            RopeScaling.parse(self.rope_scaling, self.seq_len)
+        except ConfigError as error:
+            raise refused(str(error)) from None
 
     def _check_window(self) -> None:
         if self.layer_types is not None:

@@ -28,7 +28,7 @@ from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.parallel import ParallelBlock
 from tisslm.models.layers.precision import Precision
 from tisslm.models.layers.query_keys import AsProjected, NormedHeads, QueryKeys, Rotated
-from tisslm.models.rotary import RotaryTable
+from tisslm.models.rotary import Rotary, RotaryTable
 from tisslm.models.window import fill_window
 from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts
 
@@ -241,7 +241,7 @@ def attention(
     precision = Precision.of("fp32", dtype)
     query_keys: QueryKeys = AsProjected()
     if rotated:
-        query_keys = Rotated(*heads, RotaryTable(size, shape[1], 10.0, rotated))
+        query_keys = Rotated(*heads, RotaryTable(Rotary(size, rotated, 10.0), shape[1]))
     if qk_norm != "none":
         q_weight, k_weight = (parameters[f"{part}_norm.weight"] for part in "qk")
         query_keys = NormedHeads(*heads, q_weight, k_weight, 1e-5, query_keys, precision)
