@@ -13,11 +13,10 @@ from tisslm.contracts import Buffer, Norm
 from tisslm.memory import Parameters
 from tisslm.models.buffers import BlockPlan, PassPlan
 from tisslm.models.head import Head
+from tisslm.models.layers.activation import Gated, Pointwise
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
-from tisslm.models.layers.feed_forward import FeedForward
-from tisslm.models.layers.gated_mlp import GatedMLP
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import NORMS
@@ -145,14 +144,14 @@ class _Builder:
         q_weight, k_weight = (self.parameters[f"{name}.{part}_norm.weight"] for part in "qk")
         return NormedHeads(*heads, q_weight, k_weight, config.norm_eps, then, self.precision)
 
-    def _mlp(self, i: int, name: str) -> FeedForward:
+    def _mlp(self, i: int, name: str) -> MLP:
         activation = self.config.activation
-        kind: type[FeedForward] = GatedMLP if self.config.gated else MLP
-        return kind(
+        code = ops.ACTIVATIONS[GATED.get(activation, activation)]
+        return MLP(
             self._norm(f"{name}.norm"),
             self._linear(f"{name}.up"),
             self._linear(f"{name}.down"),
-            ops.ACTIVATIONS[GATED.get(activation, activation)],
+            Gated(code) if self.config.gated else Pointwise(code),
             Dropout(self.config.dropout, site=3 + 3 * i),
             self.precision,
         )

@@ -1,14 +1,23 @@
-"""The MLP sublayer with an activation between its two maps."""
+"""The MLP sublayer: h += dropout(down(act(up(norm(h))))), in chunks of rows.
+
+Only the pre-activation is kept; the wide activation and its gradient exist for one chunk of rows
+at a time, so they stay in cache and cost no memory. What lies between the two maps is in
+``activation``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, final
 
+import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops
-from tisslm.models.layers.feed_forward import FeedForward
+from tisslm.contracts import Buffer, Layer, Norm, PassContext
+from tisslm.models.layers.activation import Activation
+from tisslm.models.layers.dropout import Dropout
+from tisslm.models.layers.linear import CHUNK, Linear, chunks
+from tisslm.models.layers.precision import Precision
 
 __all__ = ["MLP"]
 
@@ -16,19 +25,186 @@ Array = NDArray[Any]
 
 
 @final
-class MLP(FeedForward):
-    """The MLP sublayer: two linear maps, from C to F and back, with an activation between them."""
+class MLP(Layer):
+    """The MLP sublayer: two linear maps with an activation between them.
 
-    def activate(self, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
-        """Write the pre-activation of some rows, and their activation."""
-        weight, bias = self.up.weight.data, self.up.bias_data()
-        ops.linear_activation_forward(normed_NC, weight, bias, pre_NG, act_NF, self.activation)
+    Parameters
+    ----------
+    norm : Norm
+    up, down : Linear
+        The maps from C to the pre-activation, and from F to C.
+    activation : Activation
+    dropout : Dropout
+    precision : Precision
+    """
 
-    def pull_activation(
-        self, dy_NC: Array, pre_NG: Array, act_NF: Array, scratch: Mapping[str, Array]
-    ) -> Array:
-        """Write the activation again, and return the gradient by the pre-activation."""
-        d_pre: Array = scratch["d_pre"][: len(dy_NC)]
-        self.down.backward_input(dy_NC, d_pre)
-        ops.activation_backward(pre_NG, d_pre, d_pre, act_NF, self.activation)
-        return d_pre
+    def __init__(
+        self,
+        norm: Norm,
+        up: Linear,
+        down: Linear,
+        activation: Activation,
+        dropout: Dropout,
+        precision: Precision,
+    ) -> None:
+        self.norm = norm
+        self.up = up
+        self.down = down
+        self.activation = activation
+        self.dropout = dropout
+        self.precision = precision
+
+    def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
+        """Return the buffers; saved are x and the pre-activation."""
+        rows = shape[0] * shape[1]
+        stream, stored = self.precision.stream, self.precision.stored
+        (wide, channels), hidden = self.up.weight.shape, self.down.weight.shape[1]
+        part = min(rows, CHUNK)
+        plan = {
+            **self.norm.plan(rows, stream, at_once=part),
+            **self.activation.plan(part, hidden, stored),
+            "x": Buffer((rows, channels), stored, "saved"),
+            "pre": Buffer((rows, wide), stored, "saved"),
+            "normed": Buffer((part, channels), stored, "scratch"),
+            "d_normed": Buffer((part, channels), stream, "scratch"),
+            "act": Buffer((part, hidden), stored, "scratch"),
+            "d_pre": Buffer((part, wide), stored, "scratch"),
+        }
+        if self.precision.mixed or self.dropout.p:
+            plan["branch"] = Buffer((rows, channels), stored, "scratch")
+        return plan
+
+    def forward(
+        self,
+        h_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Add the MLP to the residual stream."""
+        dropped = self.dropout.active(ctx)
+        for rows in chunks(len(h_NC)):
+            normed = scratch["normed"][: rows.stop - rows.start]
+            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
+            self._project(rows, normed, h_NC, saved, scratch, dropped)
+        if dropped:
+            self.dropout.add(h_NC, scratch["branch"], ctx)
+
+    def add(
+        self,
+        h_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Add the MLP of a stream that is already saved, with its norm's statistics."""
+        dropped = self.dropout.active(ctx)
+        for rows in chunks(len(h_NC)):
+            normed = scratch["normed"][: rows.stop - rows.start]
+            self.norm.recompute(saved["x"][rows], normed, saved, rows)
+            self._project(rows, normed, h_NC, saved, scratch, dropped)
+        if dropped:
+            self.dropout.add(h_NC, scratch["branch"], ctx)
+
+    def _project(
+        self,
+        rows: slice,
+        normed: Array,
+        h_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        dropped: bool,
+    ) -> None:
+        """Add the MLP of some normalized rows, or leave it in ``branch`` to be dropped from."""
+        act = scratch["act"][: len(normed)]
+        self.activation.forward(self.up, normed, saved["pre"][rows], act)
+        if dropped:
+            self.down.forward(act, scratch["branch"][rows])
+        else:
+            self.down.add_forward(act, h_NC[rows])
+
+    def shown(
+        self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
+    ) -> Mapping[str, Array]:
+        """Return what was saved, with the parts of the pre-activation by name."""
+        others = {name: array for name, array in saved.items() if name != "pre"}
+        return others | self.activation.shown(saved["pre"])
+
+    def backward(
+        self,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Replace the gradient by the output with that by the input of the sublayer."""
+        self.pull(dh_NC, dh_NC, saved, scratch, ctx)
+
+    def pull(
+        self,
+        d_out_NC: Array,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Add to ``dh_NC``, which may be ``d_out_NC``, the gradient through what forward added."""
+        dy_NC = d_out_NC
+        if self.precision.mixed or self.dropout.active(ctx):
+            dy_NC = scratch["branch"]
+            self.dropout.backward(d_out_NC, dy_NC, ctx)
+        for rows in chunks(len(dh_NC)):
+            self._chunk_backward(rows, dy_NC[rows], dh_NC[rows], saved, scratch)
+
+    def _chunk_backward(
+        self,
+        rows: slice,
+        dy_NC: Array,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+    ) -> None:
+        """Compute the backward of some rows; ``dy_NC`` may be ``dh_NC``, which is written last."""
+        n = len(dh_NC)
+        normed, d_normed, act = (scratch[name][:n] for name in ("normed", "d_normed", "act"))
+        x_NC = saved["x"][rows]
+        d_pre = self.activation.backward(self.down, dy_NC, saved["pre"][rows], act, scratch)
+        self.down.backward_weight(dy_NC, act)
+        self.norm.recompute(x_NC, normed, saved, rows)
+        self.up.backward_weight(d_pre, normed)
+        self.up.backward_input(d_pre, d_normed)
+        self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
+
+    def recompute(
+        self,
+        h_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Compute what ``forward`` saves, without the product with ``down``, which is not saved."""
+        for rows in chunks(len(h_NC)):
+            normed = scratch["normed"][: rows.stop - rows.start]
+            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
+            self.activation.forward(self.up, normed, saved["pre"][rows], scratch["act"][: len(normed)])
+
+    def save(self, saved: Mapping[str, Array], scratch: Mapping[str, Array]) -> None:
+        """Compute what ``add`` saves."""
+        for rows in chunks(len(saved["x"])):
+            normed = scratch["normed"][: rows.stop - rows.start]
+            self.norm.recompute(saved["x"][rows], normed, saved, rows)
+            self.activation.forward(self.up, normed, saved["pre"][rows], scratch["act"][: len(normed)])
+
+    def branch(self, h_BC: Array) -> Array:
+        """Return what the MLP adds for one new token per sequence."""
+        normed = np.empty_like(h_BC)
+        (wide, _), hidden = self.up.weight.shape, self.down.weight.shape[1]
+        pre, act = (np.empty((len(h_BC), columns), h_BC.dtype) for columns in (wide, hidden))
+        self.norm.apply(h_BC, normed)
+        self.activation.forward(self.up, normed, pre, act)
+        self.down.forward(act, normed)
+        return normed
+
+    def decode(self, h_BC: Array, cache: Mapping[str, Array], position: int) -> None:
+        """Add the MLP of one new token per sequence."""
+        h_BC += self.branch(h_BC)

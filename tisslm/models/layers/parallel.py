@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Buffer, Layer, PassContext
 from tisslm.models.layers.attention import Attention
-from tisslm.models.layers.feed_forward import FeedForward
+from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.precision import Precision
 
 __all__ = ["ParallelBlock"]
@@ -29,7 +29,7 @@ class ParallelBlock(Layer):
     Parameters
     ----------
     attention : Attention
-    mlp : FeedForward
+    mlp : MLP
     precision : Precision
 
     References
@@ -38,7 +38,7 @@ class ParallelBlock(Layer):
     Black et al., "GPT-NeoX-20B", arXiv 2204.06745, section 2.1.
     """
 
-    def __init__(self, attention: Attention, mlp: FeedForward, precision: Precision) -> None:
+    def __init__(self, attention: Attention, mlp: MLP, precision: Precision) -> None:
         self.attention = attention
         self.mlp = mlp
         self.precision = precision
@@ -66,8 +66,8 @@ class ParallelBlock(Layer):
     def shown(
         self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
     ) -> Mapping[str, Array]:
-        """Return what attention shows, which includes what the MLP has saved."""
-        return self.attention.shown(saved, scratch, ctx)
+        """Return what both show."""
+        return self.mlp.shown(self.attention.shown(saved, scratch, ctx), scratch, ctx)
 
     def backward(
         self,

@@ -17,11 +17,10 @@ from tisslm import ops
 from tisslm.config.model import GATED
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.layers.activation import Gated, Pointwise
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
-from tisslm.models.layers.feed_forward import FeedForward
-from tisslm.models.layers.gated_mlp import GatedMLP
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import NORMS
@@ -287,13 +286,13 @@ def _mlp_specs(
 
 def _mlp_of(
     parameters: Parameters, activation: str, p: float, prefix: str = "", norm: str = "layer"
-) -> FeedForward:
-    kind: type[FeedForward] = GatedMLP if activation in GATED else MLP
-    return kind(
+) -> MLP:
+    code = ops.ACTIVATIONS[GATED.get(activation, activation)]
+    return MLP(
         norm_of(parameters, f"{prefix}norm", norm),
         linear_of(parameters, f"{prefix}up"),
         linear_of(parameters, f"{prefix}down"),
-        ops.ACTIVATIONS[GATED.get(activation, activation)],
+        Gated(code) if activation in GATED else Pointwise(code),
         Dropout(p, site=3),
         Precision.of("fp32", parameters.dtype.name),
     )
