@@ -11,7 +11,7 @@ import pytest
 from packing import starts_of
 from tolerances import STORED_EPS, dot_product, largest_error
 
-from tisslm.ops.reference.activation import GELU, GELU_TANH
+from tisslm.ops.reference.activation import GELU, GELU_TANH, RELU2, SILU
 from tisslm.ops.reference.storage import store, widen
 
 TYPES = ["uint16", "float16"]
@@ -78,7 +78,7 @@ def test_residual(run_both, normal, stored, dtype, N, O, C):  # noqa: E741
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("N", "O", "C"), SHAPES)
-@pytest.mark.parametrize("code", [GELU, GELU_TANH])
+@pytest.mark.parametrize("code", [GELU, GELU_TANH, SILU, RELU2])
 def test_activation_forward(run_both, normal, stored, dtype, N, O, C, code):  # noqa: E741
     arguments = {
         "x_NC": stored(dtype, 0, N, C),
@@ -199,7 +199,7 @@ def test_rms_norm(run_both, normal, unwritten, stored, dtype, C):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("code", [GELU, GELU_TANH])
+@pytest.mark.parametrize("code", [GELU, GELU_TANH, SILU, RELU2])
 def test_activation_backward(run_both, stored, dtype, code):
     arguments = {
         "x_NF": stored(dtype, 0, 9, 501, size=2.0),

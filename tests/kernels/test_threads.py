@@ -11,7 +11,7 @@ import pytest
 from packing import starts_of
 
 from tisslm.ops import reference
-from tisslm.ops.reference.activation import GELU, GELU_TANH
+from tisslm.ops.reference.activation import GELU, GELU_TANH, RELU2, SILU
 from tisslm.ops.reference.storage import store, widen
 
 THREADS = (1, 2, 3, 5, 7, 1)
@@ -31,7 +31,7 @@ def linear_cases():
         added = {"x_NC": x, "w_OC": w, "b_O": b, "h_NO": y}
         yield "linear", "linear_residual_forward", added, {"h_NO"}
         arguments = {"x_NC": x, "w_OC": w, "b_O": b, "y_NO": y, "a_NO": y.copy()}
-        for code in (GELU, GELU_TANH):
+        for code in (GELU, GELU_TANH, SILU, RELU2):
             yield (
                 "linear",
                 "linear_activation_forward",

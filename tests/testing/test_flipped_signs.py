@@ -201,7 +201,7 @@ TWINS = [
     (norm, "rms_norm_backward", "rms_norm_backward", "rms_norm"),
     (norm, "_add_blocks", "layer_norm_backward", "layer_norm"),
     (activation, "activation_backward", "activation_backward", "gelu"),
-    (activation, "_gate", "activation_backward", "gelu gelu_tanh"),
+    (activation, "_gate", "activation_backward", "gelu gelu_tanh silu relu2"),
     (embedding, "embedding_backward", "embedding_backward", "embedding embedding_documents"),
     (attention, "attention_backward", "attention_backward", "attention_grouped"),
     (rotary, "rotary_backward", "rotary_backward", "rotary"),

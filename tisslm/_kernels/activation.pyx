@@ -1,6 +1,6 @@
-"""GELU, exact or by the tanh formula: y = x Phi(x).
+"""Activations: GELU, exact (y = x Phi(x)) or by the tanh formula, SiLU and squared ReLU.
 
-Backward: dx = dy (Phi(x) + x phi(x)), and y again where it was not kept.
+Backward: dx = dy y'(x), and y again where it was not kept.
 All arrays of a call are stored alike: float32, bfloat16 or float16.
 Split: elements, in blocks of 4096.
 """

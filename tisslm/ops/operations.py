@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 #: Codes of the activations that kernels know.
-ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1}
+ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "silu": 2, "relu2": 3}
 
 
 def _bad_token(code: int) -> DataError:

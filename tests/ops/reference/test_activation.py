@@ -1,4 +1,4 @@
-"""GELU's twin: values known from the normal distribution, and the slope."""
+"""The activations' twins: values known from their formulas, and the slope."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from tolerances import FLOAT64_ROUNDING
 from tisslm.ops.reference.activation import (
     GELU,
     GELU_TANH,
+    RELU2,
+    SILU,
     activation_backward,
     activation_forward,
 )
 
-CODES = pytest.mark.parametrize("code", [GELU, GELU_TANH], ids=["exact", "tanh"])
+NAMES = {GELU: "exact", GELU_TANH: "tanh", SILU: "silu", RELU2: "relu2"}
+CODES = pytest.mark.parametrize("code", NAMES, ids=NAMES.values())
+GATES = pytest.mark.parametrize("code", [GELU, GELU_TANH, SILU], ids=["exact", "tanh", "silu"])
 
 
 def forward(x, code):
@@ -51,6 +55,17 @@ def test_the_forms_differ_by_at_most_a_thousandth():
     assert 1e-5 < difference < 1e-3
 
 
+@pytest.mark.parametrize("x", [-30.0, -1.0, 0.0, 0.7, 12.0])
+def test_silu_is_x_times_the_logistic_function(x):
+    actual = forward(np.array([[x]]), SILU)[0, 0]
+    assert actual == pytest.approx(x / (1 + math.exp(-x)), rel=FLOAT64_ROUNDING, abs=0)
+
+
+@pytest.mark.parametrize(("x", "expected"), [(-3.0, 0.0), (0.0, 0.0), (0.5, 0.25), (3.0, 9.0)])
+def test_squared_relu_is_the_square_of_what_is_above_zero(x, expected):
+    assert forward(np.array([[x]]), RELU2)[0, 0] == expected
+
+
 @CODES
 def test_backward_agrees_with_central_differences(check_gradient, draw, code):
     x, dy = draw(0, 6, 7, size=2.0), draw(1, 6, 7)
@@ -62,7 +77,7 @@ def test_backward_agrees_with_central_differences(check_gradient, draw, code):
     check_gradient(lambda: float((forward(x, code) * dy).sum()), x, dx)
 
 
-@CODES
+@GATES
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_finite_inputs_stay_finite_up_to_the_largest(code, dtype):
     """The cube and the square of what is far out are infinite, and the slope's other factor 0."""
@@ -72,6 +87,16 @@ def test_finite_inputs_stay_finite_up_to_the_largest(code, dtype):
         activation_backward(sign * x, np.ones_like(x), dx, y, code)
         assert np.array_equal(y, expected)
         assert np.array_equal(dx, expected > 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_squared_relu_is_infinite_where_the_square_is(dtype):
+    largest = np.finfo(dtype).max
+    x = np.array([[1e3, 0.4 * largest, -largest]], dtype)
+    dx, y = np.full_like(x, np.nan), np.full_like(x, np.nan)
+    activation_backward(x, np.ones_like(x), dx, y, RELU2)
+    assert y.tolist() == [[1e6, np.inf, 0]]
+    assert np.array_equal(dx, 2 * np.maximum(x, 0))
 
 
 @CODES

@@ -135,6 +135,8 @@ typedef struct {
 #define TISS_AVX512_BF16 3
 #define TISS_GELU 0
 #define TISS_GELU_TANH 1
+#define TISS_SILU 2
+#define TISS_RELU2 3
 #define TISS_TILE 64 /* queries and keys of one attention tile */
 
 /* The table of a level, or NULL where this processor or this build lacks it. */

@@ -1,4 +1,4 @@
-"""Twins of the activations: exact GELU, by the normal distribution function, and its tanh form.
+"""Twins of the activations: GELU, exact and in its tanh form, SiLU and squared ReLU.
 
 The activation that is fused with the product before it is in ``linear.py``.
 """
@@ -19,31 +19,39 @@ Array = NDArray[Any]
 
 GELU = 0
 GELU_TANH = 1
+SILU = 2
+RELU2 = 3
 
 TANH_SCALE = math.sqrt(2 / math.pi)
 TANH_CUBIC = 0.044715
 
-#: Beyond this magnitude, the gate of either form is 0 or 1 and its slope 0, and the square or cube
-#: of x may be infinite.
+#: Beyond this magnitude, the gate of GELU and of SiLU is 0 or 1 and its slope 0, and the square or
+#: cube of x may be infinite.
 REACH = 1000
 
 
 def activation_forward(x_NF: Array, y_NF: Array, activation: int) -> None:
-    """Compute ``y = act(x)``: ``x Phi(x)``, or ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
+    """Compute ``y = act(x) = x g(x)``.
+
+    GELU is ``x Phi(x)``, or ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``; SiLU is ``x s(x)``
+    with the logistic function ``s(x) = 1 / (1 + exp(-x))``; squared ReLU is ``max(x, 0)^2``.
 
     Parameters
     ----------
     x_NF : ndarray of shape (N, F), IN
     y_NF : ndarray of shape (N, F), OUT
     activation : int
-        0: GELU, exact. 1: GELU, tanh form.
+        0: GELU, exact. 1: GELU, tanh form. 2: SiLU. 3: squared ReLU.
 
     References
     ----------
     Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv 1606.08415.
+    Elfwing et al., "Sigmoid-Weighted Linear Units", arXiv 1702.03118.
+    So et al., "Primer: Searching for Efficient Transformers", arXiv 2109.08668.
     """
     x = widen(x_NF)
-    store(y_NF, x * _gate(x, activation)[0])
+    with np.errstate(over="ignore"):  # a square beyond the type is infinite, as in the kernels
+        store(y_NF, x * _gate(x, activation)[0])
 
 
 def activation_backward(
@@ -66,14 +74,22 @@ def activation_backward(
     """
     x = widen(x_NF)
     gate, slope = _gate(x, activation)
-    store(dx_NF, widen(dy_NF) * (gate + x * slope))
-    if y_NF is not None:
-        store(y_NF, x * gate)
+    with np.errstate(over="ignore"):
+        store(dx_NF, widen(dy_NF) * (gate + x * slope))
+        if y_NF is not None:
+            store(y_NF, x * gate)
 
 
 def _gate(x: Array, activation: int) -> tuple[Array, Array]:
     """Return g(x) and g'(x), where the activation is x g(x)."""
+    if activation == RELU2:
+        return np.maximum(x, 0), (x > 0).astype(x.dtype)
     x = x.clip(-REACH, REACH)
+    if activation == SILU:
+        from scipy.special import expit
+
+        gate = expit(x)
+        return gate, gate * expit(-x)
     if activation == GELU:
         from scipy.special import erfc  # here, because its import takes a tenth of a second
 

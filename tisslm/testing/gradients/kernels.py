@@ -60,8 +60,7 @@ def kernel_cases() -> list[Case]:
     made: dict[str, Callable[[str, bool], Problem]] = {
         "linear": linear,
         "linear_residual": linear_residual,
-        "gelu": partial(activation, code=ops.ACTIVATIONS["gelu"]),
-        "gelu_tanh": partial(activation, code=ops.ACTIVATIONS["gelu_tanh"]),
+        **{name: partial(activation, code=code) for name, code in ops.ACTIVATIONS.items()},
         "embedding": partial(embedding, documents=False),
         "embedding_documents": partial(embedding, documents=True),
         "attention": partial(attention, n_kv_head=4, p=0.0),
