@@ -184,16 +184,16 @@ class MLP(Layer):
     ) -> None:
         """Compute what ``forward`` saves, without the product with ``down``, which is not saved."""
         for rows in chunks(len(h_NC)):
-            normed = scratch["normed"][: rows.stop - rows.start]
+            normed, act = (scratch[name][: rows.stop - rows.start] for name in ("normed", "act"))
             self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
-            self.activation.forward(self.up, normed, saved["pre"][rows], scratch["act"][: len(normed)])
+            self.activation.forward(self.up, normed, saved["pre"][rows], act)
 
     def save(self, saved: Mapping[str, Array], scratch: Mapping[str, Array]) -> None:
         """Compute what ``add`` saves."""
         for rows in chunks(len(saved["x"])):
-            normed = scratch["normed"][: rows.stop - rows.start]
+            normed, act = (scratch[name][: rows.stop - rows.start] for name in ("normed", "act"))
             self.norm.recompute(saved["x"][rows], normed, saved, rows)
-            self.activation.forward(self.up, normed, saved["pre"][rows], scratch["act"][: len(normed)])
+            self.activation.forward(self.up, normed, saved["pre"][rows], act)
 
     def branch(self, h_BC: Array) -> Array:
         """Return what the MLP adds for one new token per sequence."""
