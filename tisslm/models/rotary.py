@@ -70,7 +70,7 @@ class Rotary:
         for first in range(0, len(cos_PR), _ROWS):
             rows = slice(first, min(first + _ROWS, len(cos_PR)))
             position_P1 = np.arange(rows.start, rows.stop).astype(np.float32)[:, None]
-            angle_PR = position_P1.astype(np.float64) * frequency_R
+            angle_PR = (position_P1 * frequency_R).astype(np.float64)
             cos_PR[rows] = np.cos(angle_PR)
             sin_PR[rows] = np.sin(angle_PR)
         cos_PR *= magnitude

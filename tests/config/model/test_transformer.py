@@ -138,6 +138,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"positions": "learned", "rope_scaling": {"rope_type": "linear", "factor": 2.0}},
         'model.rope_scaling: a table needs positions = "rotary", got "learned"; leave it out',
     ),
+    (
+        {"rotary_fraction": 0.08, "head_dim": 8},
+        "model.rotary_fraction: expected a part of head_dim = 8 that is an even number of "
+        "channels, got 0.08, which is 0 of them",
+    ),
     ({"rope_theta": 1}, "model.rope_theta: expected a number above 1 and below 2^63, got 1.0"),
     (
         {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
