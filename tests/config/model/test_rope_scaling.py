@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tisslm.errors import ConfigError
 from tisslm.config.model.rope_scaling import Linear, Llama3, RopeScaling, Unscaled, Yarn
+from tisslm.errors import ConfigError
 from tisslm.models.rotary import Rotary
 
 LLAMA3 = {
