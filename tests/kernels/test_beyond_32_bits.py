@@ -167,6 +167,15 @@ def rows_of_channels() -> dict[str, Case]:
             before, {"x_NF": x, "dy_NF": y, "dx_NF": z, "y_NF": None, "activation": 0},
             {"x_NF", "dy_NF", "dx_NF"}, {"dx_NF"},
         ),
+        "gated_forward": Case(
+            before, {"pre_NG": x, "act_NF": x[:, ::2].copy(), "activation": 2},
+            {"pre_NG", "act_NF"}, {"act_NF"},
+        ),
+        "gated_backward": Case(
+            before, {"pre_NG": x, "dact_NF": y[:, ::2].copy(), "dpre_NG": z, "act_NF": None,
+                     "activation": 2},
+            {"pre_NG", "dact_NF", "dpre_NG"}, {"dpre_NG"},
+        ),
     }  # fmt: skip
 
 

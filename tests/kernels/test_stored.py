@@ -214,6 +214,26 @@ def test_activation_backward(run_both, stored, dtype, code):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("code", [GELU, GELU_TANH, SILU, RELU2])
+@pytest.mark.parametrize("F", [1, 15, 16, 33, 501])
+def test_gated(run_both, stored, dtype, code, F):
+    pre = stored(dtype, 0, 9, 2 * F, size=2.0)
+    arguments = {"pre_NG": pre, "act_NF": unset(dtype, 9, F), "activation": code}
+    both = run_both("activation", "gated_forward", arguments, {"act_NF"})
+    assert error_of(both, "act_NF") < STORED_EPS[dtype]
+    arguments = {
+        "pre_NG": pre,
+        "dact_NF": stored(dtype, 1, 9, F),
+        "dpre_NG": unset(dtype, 9, 2 * F),
+        "act_NF": unset(dtype, 9, F),
+        "activation": code,
+    }
+    back = run_both("activation", "gated_backward", arguments, {"dpre_NG", "act_NF"})
+    assert error_of(back, "dpre_NG") < STORED_EPS[dtype]
+    assert back.actual["act_NF"].tobytes() == both.actual["act_NF"].tobytes()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_dropout_and_residual(run_both, normal, stored, dtype, p):
     key = {"T": 5, "p": p, "seed": 7, "update": 3, "site": 2, "first_row": 1}

@@ -107,6 +107,12 @@ def activation_cases():
             yield "activation", "activation_forward", forward, {"y_NF"}
             backward = {"x_NF": x, "dy_NF": dy, "dx_NF": dx, "y_NF": y, "activation": code}
             yield "activation", "activation_backward", backward, {"dx_NF", "y_NF"}
+            (wide,) = arrays((shape[0], 2 * shape[1]), size=2.0)
+            forward = {"pre_NG": wide, "act_NF": y, "activation": code}
+            yield "activation", "gated_forward", forward, {"act_NF"}
+            backward = {"pre_NG": wide, "dact_NF": dy, "dpre_NG": wide.copy(), "act_NF": y}
+            backward["activation"] = code
+            yield "activation", "gated_backward", backward, {"dpre_NG", "act_NF"}
 
 
 def embedding_cases():
@@ -254,6 +260,8 @@ STORED = {
     "rms_norm_backward": [("x_NC",)],
     "activation_forward": [("x_NF", "y_NF")],
     "activation_backward": [("x_NF", "dy_NF", "dx_NF", "y_NF")],
+    "gated_forward": [("pre_NG", "act_NF")],
+    "gated_backward": [("pre_NG", "dact_NF", "dpre_NG", "act_NF")],
     "attention_forward": [("qkv_BTE", "out_BTC")],
     "attention_backward": [("dout_BTC", "qkv_BTE", "out_BTC", "dqkv_BTE")],
     "attention_entropy": [("qkv_BTE",)],

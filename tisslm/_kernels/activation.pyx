@@ -1,13 +1,15 @@
 """Activations: GELU, exact (y = x Phi(x)) or by the tanh formula, SiLU and squared ReLU.
 
 Backward: dx = dy y'(x), and y again where it was not kept.
+Gated, with f an activation and pre = [gate | up]: act = f(gate) up; backward:
+dpre = [dact up f'(gate) | dact f(gate)], and act again.
 All arrays of a call are stored alike: float32, bfloat16 or float16.
-Split: elements, in blocks of 4096.
+Split: elements, in blocks of 4096; gated ones by rows.
 """
 
 from cython.parallel cimport prange
 
-from tisslm._kernels.arrays cimport array_t, at, reads, writes
+from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport table
 
 cdef enum:
@@ -44,3 +46,35 @@ def activation_backward(
         table().of[x.type].activation_backward(
             at(&x, b * BLOCK), at(&dy, b * BLOCK), <void*> at(&dx, b * BLOCK),
             <void*> at(&y, b * BLOCK), min(BLOCK, size - b * BLOCK), activation)
+
+
+def gated_forward(
+    pre_NG,  # IN, stored
+    act_NF,  # OUT, stored
+    int activation,
+    int n_threads,
+):
+    cdef array_t pre = reads(pre_NG, 2), act = writes(act_NF, 2)
+    cdef int F = extent(act.shape[1])
+    cdef long N = act.shape[0], n
+    for n in prange(N, nogil=True, num_threads=n_threads, schedule='static'):
+        table().of[pre.type].gated_forward(at(&pre, 2 * n * F), <void*> at(&act, n * F), F,
+                                           activation)
+
+
+def gated_backward(
+    pre_NG,  # IN, stored
+    dact_NF,  # IN, stored
+    dpre_NG,  # OUT, stored
+    act_NF,  # OUT, stored, or None; may be dact_NF
+    int activation,
+    int n_threads,
+):
+    cdef array_t pre = reads(pre_NG, 2), dact = reads(dact_NF, 2)
+    cdef array_t dpre = writes(dpre_NG, 2), act = writes(act_NF, 2)
+    cdef int F = extent(dact.shape[1])
+    cdef long N = dact.shape[0], n
+    for n in prange(N, nogil=True, num_threads=n_threads, schedule='static'):
+        table().of[pre.type].gated_backward(
+            at(&pre, 2 * n * F), at(&dact, n * F), <void*> at(&dpre, 2 * n * F),
+            <void*> at(&act, n * F), F, activation)

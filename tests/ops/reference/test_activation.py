@@ -15,6 +15,8 @@ from tisslm.ops.reference.activation import (
     SILU,
     activation_backward,
     activation_forward,
+    gated_backward,
+    gated_forward,
 )
 
 NAMES = {GELU: "exact", GELU_TANH: "tanh", SILU: "silu", RELU2: "relu2"}
@@ -106,3 +108,34 @@ def test_gradient_may_overwrite_its_input(draw, code):
     activation_backward(x, dy, expected, None, code)
     activation_backward(x, dy, dy, None, code)
     assert np.array_equal(dy, expected)
+
+
+def gated(pre, code):
+    act = np.full((len(pre), pre.shape[1] // 2), np.nan)
+    gated_forward(pre, act, code)
+    return act
+
+
+@CODES
+def test_the_gate_is_the_first_half_and_passes_the_activation(draw, code):
+    pre = draw(0, 5, 8, size=2.0)
+    expected = forward(np.ascontiguousarray(pre[:, :4]), code) * pre[:, 4:]
+    assert np.array_equal(gated(pre, code), expected)
+
+
+@CODES
+def test_gated_backward_agrees_with_central_differences(check_gradient, draw, code):
+    pre, dact = draw(0, 6, 10, size=2.0), draw(1, 6, 5)
+    dpre, act = np.full_like(pre, np.nan), np.full_like(dact, np.nan)
+    gated_backward(pre, dact, dpre, act, code)
+    assert np.array_equal(act, gated(pre, code))
+    check_gradient(lambda: float((gated(pre, code) * dact).sum()), pre, dpre)
+
+
+def test_gated_output_may_overwrite_its_gradient(draw):
+    pre, dact = draw(0, 4, 6), draw(1, 4, 3)
+    expected, dpre = np.full_like(pre, np.nan), np.full_like(pre, np.nan)
+    gated_backward(pre, dact, expected, None, SILU)
+    gated_backward(pre, dact, dpre, dact, SILU)
+    assert np.array_equal(dpre, expected)
+    assert np.array_equal(dact, gated(pre, SILU))

@@ -69,6 +69,9 @@ typedef struct {
     F(T, void, activation_forward, (const void *x, void *y, int64_t n, int code))                 \
     F(T, void, activation_backward, (const void *x, const void *dy, void *dx, void *y, int64_t n, \
                                      int code))                                                   \
+    F(T, void, gated_forward, (const void *pre, void *act, int F, int code))                      \
+    F(T, void, gated_backward, (const void *pre, const void *dact, void *dpre, void *act, int F,  \
+                                int code))                                                        \
     F(T, void, drop, (const tiss_dropout *d, uint32_t sample, uint64_t element, const float *x,   \
                       void *y, int n))                                                            \
     F(T, void, residual, (const tiss_dropout *d, uint32_t sample, uint64_t element, float *h,     \

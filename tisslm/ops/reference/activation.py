@@ -1,4 +1,4 @@
-"""Twins of the activations: GELU, exact and in its tanh form, SiLU and squared ReLU.
+"""Twins of the activations: GELU, exact and in its tanh form, SiLU, squared ReLU; and gated ones.
 
 The activation that is fused with the product before it is in ``linear.py``.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tisslm.ops.reference.storage import store, widen
 
-__all__ = ["activation_backward", "activation_forward"]
+__all__ = ["activation_backward", "activation_forward", "gated_backward", "gated_forward"]
 
 Array = NDArray[Any]
 
@@ -78,6 +78,54 @@ def activation_backward(
         store(dx_NF, widen(dy_NF) * (gate + x * slope))
         if y_NF is not None:
             store(y_NF, x * gate)
+
+
+def gated_forward(pre_NG: Array, act_NF: Array, activation: int) -> None:
+    """Compute ``act = f(gate) up``, where ``pre = [gate | up]`` and f is an activation.
+
+    With SiLU that is SwiGLU, with GELU GeGLU.
+
+    Parameters
+    ----------
+    pre_NG : ndarray of shape (N, G), G = 2 F, IN
+        The gate in the first F columns, what it multiplies in the others.
+    act_NF : ndarray of shape (N, F), OUT
+    activation : int
+        Code of f, as in ``activation_forward``.
+
+    References
+    ----------
+    Shazeer, "GLU Variants Improve Transformer", arXiv 2002.05202.
+    """
+    gate_NF, up_NF = np.split(widen(pre_NG), 2, axis=1)
+    with np.errstate(over="ignore"):
+        store(act_NF, gate_NF * _gate(gate_NF, activation)[0] * up_NF)
+
+
+def gated_backward(
+    pre_NG: Array, dact_NF: Array, dpre_NG: Array, act_NF: Array | None, activation: int
+) -> None:
+    """Compute ``dpre = [dact up f'(gate) | dact f(gate)]`` and, where it is given, ``act`` again.
+
+    Parameters
+    ----------
+    pre_NG : ndarray of shape (N, G), G = 2 F, IN
+        The input of forward.
+    dact_NF : ndarray of shape (N, F), IN
+    dpre_NG : ndarray of shape (N, G), OUT
+    act_NF : ndarray of shape (N, F) or None, OUT
+        May be the same array as ``dact_NF``.
+    activation : int
+        Code as in forward.
+    """
+    gate_NF, up_NF = np.split(widen(pre_NG), 2, axis=1)
+    step, slope = _gate(gate_NF, activation)
+    d_NF, n_columns = widen(dact_NF), gate_NF.shape[1]
+    with np.errstate(over="ignore"):
+        store(dpre_NG[:, :n_columns], d_NF * up_NF * (step + gate_NF * slope))
+        store(dpre_NG[:, n_columns:], d_NF * (gate_NF * step))
+        if act_NF is not None:
+            store(act_NF, gate_NF * step * up_NF)
 
 
 def _gate(x: Array, activation: int) -> tuple[Array, Array]:

@@ -61,6 +61,8 @@ def kernel_cases() -> list[Case]:
         "linear": linear,
         "linear_residual": linear_residual,
         **{name: partial(activation, code=code) for name, code in ops.ACTIVATIONS.items()},
+        "swiglu": partial(gated, code=ops.ACTIVATIONS["silu"]),
+        "geglu": partial(gated, code=ops.ACTIVATIONS["gelu"]),
         "embedding": partial(embedding, documents=False),
         "embedding_documents": partial(embedding, documents=True),
         "attention": partial(attention, n_kv_head=4, p=0.0),
@@ -146,6 +148,25 @@ def activation(dtype: str, large: bool, *, code: int) -> Problem:
         return {"x_NF": dx, "x_NF (in place)": in_place}
 
     return KernelProblem({"x_NF": x}, forward, backward)
+
+
+def gated(dtype: str, large: bool, *, code: int) -> Problem:
+    """Make a gated activation; backward may leave its output where the gradient by it was."""
+    n, columns = (37, 301) if large else (3, 5)
+    pre = draw("pre", (n, 2 * columns), 2.0).astype(dtype)
+
+    def forward() -> Arrays:
+        act = empty(dtype, n, columns)
+        ops.gated_forward(pre, act, code)
+        return {"act_NF": act}
+
+    def backward(d: Arrays) -> Arrays:
+        dpre, again, act = np.full_like(pre, np.nan), np.full_like(pre, np.nan), d["act_NF"].copy()
+        ops.gated_backward(pre, d["act_NF"], dpre, None, code)
+        ops.gated_backward(pre, act, again, act, code)
+        return {"pre_NG": dpre, "pre_NG (in place)": again}
+
+    return KernelProblem({"pre_NG": pre}, forward, backward)
 
 
 def embedding(dtype: str, large: bool, *, documents: bool) -> Problem:
