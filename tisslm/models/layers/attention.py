@@ -87,6 +87,9 @@ class Attention(Layer):
             "d_heads": Buffer((batch, time, inner), stored, "scratch"),
             "d_qkv": Buffer((batch, time, wide), stored, "scratch"),
         }
+        heads = (batch, time, self.n_head, self.n_kv_head, self.head_size)
+        if (dkv := ops.dkv_shape(*heads)) is not None:
+            plan["dkv"] = Buffer(dkv, stream, "scratch")
         if self.precision.mixed or self.dropout.p:
             plan["branch"] = Buffer((rows, channels), stored, "scratch")
         return plan
@@ -149,6 +152,7 @@ class Attention(Layer):
             self.scale,
             *self.attention_dropout.key(ctx),
             ctx.start_BT,
+            scratch.get("dkv"),
         )
         for rows in chunks(n):
             self._chunk_backward(rows, d_qkv.reshape(n, -1)[rows], dh_NC[rows], saved, scratch)
