@@ -177,7 +177,7 @@ def attention(draw: Draw, size: Size) -> Iterator[Case]:
     ops.attention_forward(rounded, out, lse, *options)
     out = stored(out, draw.precision)
     dqkv = draw.low_empty(batch, time, 3 * width)
-    yield Case("attention_backward", shape, (dout, qkv, out, lse, dqkv, *options), (4,))
+    yield Case("attention_backward", shape, (dout, qkv, out, lse, dqkv, *options, None), (4,))
 
 
 class Noting(ops.Watcher):

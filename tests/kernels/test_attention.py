@@ -47,7 +47,7 @@ def test_forward(run_both, normal, unwritten, B, H, K, T, D, p):
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
 @pytest.mark.parametrize(("B", "H", "K", "T", "D"), CASES)
-def test_backward(run_both, normal, unwritten, B, H, K, T, D, p):
+def test_backward(run_both, normal, unwritten, dkv_of, B, H, K, T, D, p):
     arguments = forward_arguments(normal, unwritten, B, H, K, T, D, p)
     before = run_both("attention", "attention_forward", arguments, {"out_BTC", "lse_BHT"}).expected
     arguments = {
@@ -57,8 +57,9 @@ def test_backward(run_both, normal, unwritten, B, H, K, T, D, p):
         "lse_BHT": before["lse_BHT"].astype(np.float32),
         "dqkv_BTE": unwritten(B, T, (H + 2 * K) * D),
         **{name: arguments[name] for name in list(arguments)[3:]},
+        "dkv_M2TD": dkv_of(B, T, H, K, D),
     }
-    both = run_both("attention", "attention_backward", arguments, {"dqkv_BTE"})
+    both = run_both("attention", "attention_backward", arguments, {"dqkv_BTE", "dkv_M2TD"})
     edges = [H * D, (H + K) * D]
     actual = np.split(both.actual["dqkv_BTE"], edges, axis=2)
     expected = np.split(both.expected["dqkv_BTE"], edges, axis=2)

@@ -256,7 +256,7 @@ def attention() -> dict[str, Case]:
     return {
         "attention_forward": Case(before, forward, saved, {"out_BTC", "lse_BHT"}),
         "attention_backward": Case(
-            before, {**backward, **heads, **key}, set(backward), {"dqkv_BTE"}
+            before, {**backward, **heads, **key, "dkv_M2TD": None}, set(backward), {"dqkv_BTE"}
         ),
         "attention_entropy": Case(
             before, {**entropy, **heads}, set(entropy) - {"start_BT"}, {"entropy_BHT"}

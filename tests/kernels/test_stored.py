@@ -251,7 +251,9 @@ def test_dropout_and_residual(run_both, normal, stored, dtype, p):
 @pytest.mark.parametrize(("T", "D"), [(1, 2), (5, 7), (64, 16), (65, 20), (140, 64), (200, 33)])
 @pytest.mark.parametrize("p", [0.0, 0.2])
 @pytest.mark.parametrize("documents", [False, True])
-def test_attention(run_both, unwritten, stored, dtype, T, D, n_head, n_kv_head, p, documents):
+def test_attention(
+    run_both, unwritten, stored, dkv_of, dtype, T, D, n_head, n_kv_head, p, documents
+):
     B, wide, inner = 2, (n_head + 2 * n_kv_head) * D, n_head * D
     key = {"p": p, "seed": 7, "update": 3, "site": 2, "first_row": 1}
     rest = {"n_head": n_head, "n_kv_head": n_kv_head, "scale": D**-0.5, **key}
@@ -274,7 +276,8 @@ def test_attention(run_both, unwritten, stored, dtype, T, D, n_head, n_kv_head, 
         "lse_BHT": both.actual["lse_BHT"].copy(),
         "dqkv_BTE": unset(dtype, B, T, wide),
         **rest,
+        "dkv_M2TD": dkv_of(B, T, n_head, n_kv_head, D),
     }
-    both = run_both("attention", "attention_backward", arguments, {"dqkv_BTE"})
+    both = run_both("attention", "attention_backward", arguments, {"dqkv_BTE", "dkv_M2TD"})
     # so are the scores' gradients, and rowsum(dP P) is taken from the rounded output
     assert error_of(both, "dqkv_BTE") < 5 * STORED_EPS[dtype]

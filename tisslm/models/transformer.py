@@ -223,11 +223,9 @@ class Transformer(Model):
         return ops.thread_scratch_bytes(*self._scratch_shape)
 
     @property
-    def _scratch_shape(self) -> tuple[int, int, int, int, str]:
+    def _scratch_shape(self) -> tuple[int, int, int, str]:
         config = self.config
-        group = config.n_head // config.n_kv_head
-        stored = self.precision.stored
-        return config.seq_len, config.head_size, group, config.n_embd, stored
+        return config.seq_len, config.head_size, config.n_embd, self.precision.stored
 
     @property
     def layers(self) -> list[Layer]:

@@ -97,7 +97,7 @@ def test_backward_agrees_with_central_differences(check_gradient, draw, H, K, p,
     qkv, dout = inputs(draw, H, K, n_time), draw(1, B, n_time, H * D)
     out, lse = forward(qkv, H, K, p, start)
     dqkv = np.full_like(qkv, np.nan)
-    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY, start)
+    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY, start, None)
     assert all(np.abs(part).max() > 0.05 for part in np.split(dqkv, [H * D, (H + K) * D], axis=2))
     check_gradient(lambda: float((forward(qkv, H, K, p, start)[0] * dout).sum()), qkv, dqkv)
 

@@ -79,12 +79,14 @@ typedef struct {
     F(T, void, sum_rows, (const void *x, int64_t row, int64_t rows, int n, float *total))         \
     F(T, void, rotate, (const void *x, const float *cosine, const float *sine, float sign, void *y, \
                         int heads, int others, int D, int R))                                     \
-    F(T, int64_t, attention_scratch, (int time, int D, int group)) /* floats */                     \
+    F(T, int64_t, attention_scratch, (int time, int D)) /* floats */                                \
     F(T, void, attention_forward, (const tiss_attention *p, int head, int tile, const void *qkv,  \
                                    void *out, float *lse, float *scratch))                        \
-    F(T, void, attention_backward, (const tiss_attention *p, int kv_head, const void *dout,       \
+    F(T, void, attention_backward, (const tiss_attention *p, int head, const void *dout,          \
                                     const void *qkv, const void *out, const float *lse,           \
-                                    void *dqkv, float *scratch))                                  \
+                                    void *dqkv, float *dkv, float *scratch))                      \
+    F(T, void, attention_add_heads, (const tiss_attention *p, int kv_head, int tile, float *dkv,  \
+                                     void *dqkv))                                                 \
     F(T, void, attention_entropy, (const tiss_attention *p, int head, int tile, const void *qkv,  \
                                    const float *lse, float *entropy, float *scratch))
 

@@ -99,6 +99,9 @@ class Attention(Layer):
             "d_heads": Buffer((batch, time, inner), stored, "scratch"),
             "d_qkv": Buffer((batch, time, wide), stored, "scratch"),
         }
+        heads = (batch, time, self.n_head, self.n_kv_head, self.head_size)
+        if (dkv := ops.dkv_shape(*heads)) is not None:
+            plan["dkv"] = Buffer(dkv, stream, "scratch")
         if self.precision.mixed or self.dropout.p:
             plan["branch"] = Buffer((rows, channels), stored, "scratch")
         return plan
@@ -184,6 +187,7 @@ class Attention(Layer):
             self.scale,
             *self.attention_dropout.key(ctx),
             self._first(ctx),
+            scratch.get("dkv"),
         )
         self.query_keys.backward(d_qkv, saved["qkv"], scratch, ctx)
         for rows in chunks(n):

@@ -93,6 +93,7 @@ def attention_backward(
     site: int,
     first_row: int,
     start_BT: Array | None,
+    dkv_M2TD: Array | None,
 ) -> None:
     """Compute ``dq = dS k``, ``dk = dS^T q`` and ``dv = (P M)^T dout``.
 
@@ -109,8 +110,17 @@ def attention_backward(
     lse_BHT : ndarray of shape (B, H, T), IN
     dqkv_BTE : ndarray of shape (B, T, (H + 2K) D), OUT
     start_BT : ndarray of int32 of shape (B, T) or None, IN
+    dkv_M2TD : ndarray of shape (M, 2, T, D) or None, scratch
+        Where M query heads at a time leave their dk and dv until these are added up, M a multiple
+        of G: ``ops.dkv_shape`` says which. The result does not depend on it. None where no two
+        heads share a key-value head; the twin leaves it alone.
     n_head, n_kv_head, scale, p, seed, update, site, first_row
         As in forward.
+
+    Returns
+    -------
+    None
+        The kernel returns 1 where heads share a key-value head and M is less than G.
     """
     B, T, _ = qkv_BTE.shape
     q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)

@@ -213,8 +213,9 @@ def attention(
         return out, lse
 
     def backward(d: Arrays) -> Arrays:
-        dqkv = np.full_like(qkv, np.nan)
-        ops.attention_backward(d["out_BTC"], qkv, *run(), dqkv, *rest)
+        dqkv, shape = np.full_like(qkv, np.nan), ops.dkv_shape(b, t, n_head, n_kv_head, size)
+        last: Any = (*rest, None if shape is None else empty(dtype, *shape))
+        ops.attention_backward(d["out_BTC"], qkv, *run(), dqkv, *last)
         edges = np.cumsum([n_head * size, n_kv_head * size])
         dq, dk, dv = np.split(dqkv, edges, axis=-1)
         return {"q_BTE": dq, "k_BTE": dk, "v_BTE": dv}
