@@ -72,6 +72,7 @@ class Transformer(Model):
 
     family = "gpt2"
     takes_documents = True
+    asks_for_values = True
     writes_text = True
 
     def __init__(
