@@ -15,8 +15,7 @@ from tisslm.training.ranks.returning import Returning
 def late_weights(monkeypatch):
     """Let updated weights come when the first rank asks for some, and NaN be there until then.
 
-    Whoever reads weights without asking for them computes with NaN, always. Returns, for each
-    parameter's flat array, what was asked for: ranges by the number of the update.
+    Whoever reads weights without asking for them computes with NaN, always.
     """
     asked = defaultdict(threading.Event)
     numbers = defaultdict(int)
