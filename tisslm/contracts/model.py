@@ -84,6 +84,11 @@ class Model(Observed, ABC):
     #: Whether passes keep the documents of a row apart (``Batch.start_BT``).
     takes_documents: ClassVar[bool] = False
 
+    #: Whether every pass asks each parameter for its values (``Parameter.data``) when it needs
+    #: them, and none are kept for the next pass. With several ranks, they may then come back from
+    #: those that have updated them while the pass goes on.
+    asks_for_values: ClassVar[bool] = False
+
     #: Whether ``decoder`` is written, so that the model can write text.
     writes_text: ClassVar[bool] = False
 

@@ -72,6 +72,7 @@ class Transformer(Model):
     """
 
     takes_documents = True
+    asks_for_values = True
     writes_text = True
 
     def __init__(
@@ -161,7 +162,7 @@ class Transformer(Model):
         config, table = self.config, "embedding.position.weight"
         multiplied = self.parameters.count
         if table in self.parameters:
-            multiplied -= self.parameters[table].data.size
+            multiplied -= self.parameters[table].size
         if not config.tie_embeddings:
             multiplied -= config.vocab_size * config.n_embd
         twice_seen = sum(twice_keys_seen(time, config.window_of(i)) for i in range(config.n_layer))

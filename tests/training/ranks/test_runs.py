@@ -1,4 +1,7 @@
-"""Runs on several ranks: every number of one rank's run, and its files."""
+"""Runs on several ranks: every number of one rank's run, and its files.
+
+Updated weights come back as late as they can here, and NaN is in their place until then.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ from tisslm.training.ranks import layout
 from tisslm.training.ranks.communicators.local import LocalCommunicator
 from tisslm.workflows.dry_run import dry_run
 from tisslm.workflows.lr_range.sweep import range_test
+
+pytestmark = pytest.mark.usefixtures("late_weights")
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "seq_len": 16, "vocab_size": 23}
 STEPS, PARTS = 7, 8
@@ -212,6 +217,8 @@ def test_gradients_go_out_while_the_last_backward_pass_goes_on(tmp_path, monkeyp
             tmp_path / "run",
             profile_steps=1,
             max_steps=5,
+            validation_frequency=0,
+            save_every=0,
             reduction_parts=None,
             shape=shape,
         )
@@ -224,9 +231,10 @@ def test_gradients_go_out_while_the_last_backward_pass_goes_on(tmp_path, monkeyp
     run_ranks(2, go)
     trace = json.loads((tmp_path / "run" / "trace.json").read_text())["traceEvents"]
     names = {e["tid"]: e["args"]["name"] for e in trace if e["name"] == "thread_name"}
-    buckets = [e for e in trace if e["name"] == "bucket"]
-    assert {names[e["tid"]] for e in buckets} == {"exchange"}
-    assert len(buckets) > 3
+    for what in ("gradients", "weights"):
+        buckets = [e for e in trace if e["name"] == what]
+        assert {names[e["tid"]] for e in buckets} == {"exchange"}
+        assert len(buckets) > 3
     for events in seen:  # of each rank's last update
         last = len(events) - 1 - events[::-1].index("embedding")
         assert "bucket" in events[last - 3 : last]

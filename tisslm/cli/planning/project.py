@@ -43,7 +43,7 @@ PARTS = {
     "compute": "passes of the node",
     "jitter": "waiting for the slowest",
     "exchange": "gradients, not hidden",
-    "weights": "weights back",
+    "weights": "weights, not hidden",
     "small": "small calls",
     "update": "update",
     "adding": "additions of leaves",
