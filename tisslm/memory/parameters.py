@@ -77,9 +77,9 @@ class ParameterSpec:
 class Parameter(Awaited):
     """A named view of the arenas: ``name, shape, size, data, grad, decay, lr_scale, blocks``.
 
-    ``blocks`` are the rows of each named block (``ParameterSpec.rows``). Whoever needs ``data`` asks for it each time: with several ranks, values come back while the
-    next pass goes on, and this knows what to wait for. An array that was taken of it is good until
-    the next update.
+    ``blocks`` are the rows of each named block (``ParameterSpec.rows``). Whoever needs ``data``
+    asks for it each time: with several ranks, values come back while the next pass goes on, and
+    this knows what to wait for. An array that was taken of it is good until the next update.
     """
 
     def __init__(
