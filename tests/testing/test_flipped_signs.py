@@ -17,12 +17,15 @@ import pytest
 
 from tisslm import ops
 from tisslm.models.head import Head
+from tisslm.models.layers.activation import Gated, Pointwise
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import LayerNorm, RMSNorm
+from tisslm.models.layers.parallel import ParallelBlock
+from tisslm.models.layers.query_keys import NormedHeads, Rotated
 from tisslm.models.transformer import Transformer
 from tisslm.ops import door
 from tisslm.ops.reference import (
@@ -267,9 +270,16 @@ def test_a_flipped_operator_of_an_updates_twin_is_found(monkeypatch, name):
 #: Methods that wire a backward, and a component that runs them.
 WIRING = [
     (Attention, "backward", "attention_grouped"),
+    (Attention, "pull", "attention_grouped"),
     (Attention, "_chunk_backward", "attention_grouped"),
+    (Rotated, "backward", "attention_rotary"),
+    (NormedHeads, "backward", "attention_qk_norm"),
     (MLP, "backward", "mlp"),
+    (MLP, "pull", "mlp"),
     (MLP, "_chunk_backward", "mlp"),
+    (Pointwise, "backward", "mlp"),
+    (Gated, "backward", "mlp_swiglu"),
+    (ParallelBlock, "backward", "parallel_block"),
     (Embedding, "backward", "embedding"),
     (Linear, "backward_input", "attention"),
     (Linear, "backward_weight", "attention"),
