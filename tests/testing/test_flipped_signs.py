@@ -20,6 +20,7 @@ from tisslm.models.head import Head
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
+from tisslm.models.layers.gated_mlp import GatedMLP
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import LayerNorm, RMSNorm
@@ -69,7 +70,7 @@ OUTPUTS = {
     "layer_norm_backward": (("dx_NC", "dgamma_C", "dbeta_C"), "layer_norm"),
     "rms_norm_backward": (("dx_NC", "dgamma_C"), "rms_norm"),
     "activation_backward": (("dx_NF", "y_NF"), "mlp"),
-    "gated_backward": (("dpre_NG",), "swiglu geglu"),
+    "gated_backward": (("dpre_NG", "act_NF"), "gated_mlp"),
     "embedding_backward": (("dtoken_VC", "dposition_TC"), "embedding"),
     "attention_backward": (("dqkv_BTE",), "attention_grouped"),
     "dropout_backward": (("dx_NC",), "dropout"),
@@ -266,6 +267,8 @@ WIRING = [
     (Attention, "_chunk_backward", "attention_grouped"),
     (MLP, "backward", "mlp"),
     (MLP, "_chunk_backward", "mlp"),
+    (GatedMLP, "backward", "gated_mlp"),
+    (GatedMLP, "_chunk_backward", "gated_mlp"),
     (Embedding, "backward", "embedding"),
     (Linear, "backward_input", "attention"),
     (Linear, "backward_weight", "attention"),
@@ -326,7 +329,7 @@ def test_a_call_left_out_of_a_backward_is_found(monkeypatch, cls, name, componen
 
 
 @pytest.mark.parametrize(
-    ("cls", "component"), [(Attention, "attention"), (MLP, "mlp")], ids=["Attention", "MLP"]
+    ("cls", "component"), [(Attention, "attention"), (MLP, "mlp"), (GatedMLP, "gated_mlp")]
 )
 def test_a_layer_that_negates_the_stream_is_found(monkeypatch, cls, component):
     backward = cls.backward

@@ -20,6 +20,7 @@ from tisslm.models.head import Head
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
+from tisslm.models.layers.gated_mlp import GatedMLP
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import LayerNorm
@@ -88,6 +89,7 @@ WRONG = {
     "attention, qkv": (Attention, "backward", gradient_of_a_parameter("qkv"), "attention"),
     "mlp, the stream": (MLP, "backward", scaled(0), "mlp"),
     "mlp, up": (MLP, "backward", gradient_of_a_parameter("up"), "mlp"),
+    "gated mlp, down": (GatedMLP, "backward", gradient_of_a_parameter("down"), "gated_mlp"),
     "embedding, positions": (Embedding, "backward", tables, "embedding"),
     "linear, weights": (Linear, "backward_weight", forgotten, "mlp"),
     "norm": (LayerNorm, "backward", forgotten, "attention"),

@@ -3,7 +3,8 @@
     activations  <place>                  the residual stream after a part, of shape (rows, C)
                  <attention>.q .k .v      queries, keys and values
                  <attention>.heads        what the heads give, before the output projection
-                 <mlp>.pre                the pre-activation
+                 <mlp>.pre                the pre-activation; of a gated MLP, the gate's
+                 <mlp>.up                 what the gate of a gated MLP multiplies
                  final_norm               the normalized stream, of which the logits are made
     attention    <attention>.entropy      of each query's probabilities, of shape (B, H, T)
 
@@ -174,3 +175,7 @@ def _activations(place: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str,
     for name in ("heads", "pre"):
         if name in arrays:
             yield f"{place}.{name}", arrays[name].reshape(-1, arrays[name].shape[-1])
+    if "gate_up" in arrays:  # the units are the columns of the gate alone
+        gate_NF, up_NF = np.split(arrays["gate_up"], 2, axis=1)
+        yield f"{place}.pre", gate_NF
+        yield f"{place}.up", up_NF

@@ -18,6 +18,7 @@ from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
+from tisslm.models.layers.gated_mlp import GatedMLP
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import NORMS
@@ -165,6 +166,8 @@ def layer_cases() -> list[Case]:
         "mlp": partial(mlp, activation="gelu", bias=True, p=0.2),
         "mlp_tanh": partial(mlp, activation="gelu_tanh", bias=False, p=0.0),
         "mlp_rms": partial(mlp, activation="gelu", bias=False, p=0.0, norm="rms"),
+        "gated_mlp": partial(mlp, kind=GatedMLP, activation="silu", bias=False, p=0.2, norm="rms"),
+        "gated_mlp_gelu": partial(mlp, kind=GatedMLP, activation="gelu", bias=True, p=0.0),
     }
     return [Case(name, "layer", make) for name, make in made.items()]
 
@@ -213,17 +216,24 @@ def attention(
 
 
 def mlp(
-    dtype: str, large: bool, *, activation: str, bias: bool, p: float, norm: str = "layer"
+    dtype: str,
+    large: bool,
+    *,
+    activation: str,
+    bias: bool,
+    p: float,
+    norm: str = "layer",
+    kind: type[MLP] | type[GatedMLP] = MLP,
 ) -> Problem:
-    """Make the MLP sublayer, over two chunks of rows."""
+    """Make an MLP sublayer, over two chunks of rows."""
     channels, hidden, shape = (40, 72, (9, 120)) if large else (6, 7, (2, 3))
     specs = [
         *affine("norm", 0, channels, bias),
-        *affine("up", hidden, channels, bias),
+        *affine("up", hidden * (2 if kind is GatedMLP else 1), channels, bias),
         *affine("down", channels, hidden, bias),
     ]
     parameters = Parameters(specs, dtype)
-    layer = MLP(
+    layer = kind(
         norm_of(parameters, norm),
         linear_of(parameters, "up"),
         linear_of(parameters, "down"),
