@@ -73,7 +73,7 @@ OUTPUTS = {
     "layer_norm_backward": (("dx_NC", "dgamma_C", "dbeta_C"), "layer_norm"),
     "rms_norm_backward": (("dx_NC", "dgamma_C"), "rms_norm"),
     "activation_backward": (("dx_NF", "y_NF"), "mlp"),
-    "gated_backward": (("dpre_NG",), "swiglu geglu"),
+    "gated_backward": (("dpre_NG", "act_NF"), "mlp_swiglu"),
     "embedding_backward": (("dtoken_VC", "dposition_TC"), "embedding"),
     "attention_backward": (("dqkv_BTE",), "attention_grouped"),
     "rotary_backward": (("dqkv_BTE",), "rotary"),
@@ -340,7 +340,13 @@ def test_a_call_left_out_of_a_backward_is_found(monkeypatch, cls, name, componen
 
 
 @pytest.mark.parametrize(
-    ("cls", "component"), [(Attention, "attention"), (MLP, "mlp")], ids=["Attention", "MLP"]
+    ("cls", "component"),
+    [
+        (Attention, "attention"),
+        (MLP, "mlp"),
+        (MLP, "mlp_swiglu"),
+        (ParallelBlock, "parallel_block"),
+    ],
 )
 def test_a_layer_that_negates_the_stream_is_found(monkeypatch, cls, component):
     backward = cls.backward

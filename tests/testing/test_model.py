@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tisslm import Transformer
-from tisslm.models.gpt2 import GPT2
+from tisslm.models.families.gpt2.family import GPT2
 from tisslm.testing import ConformanceError, check_model
 
 

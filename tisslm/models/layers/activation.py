@@ -114,6 +114,6 @@ class Gated(Activation):
         return d_pre
 
     def shown(self, pre_NG: Array) -> dict[str, Array]:
-        """Return both halves: only the gate has an activation of its own."""
+        """Return both halves: the gate is the pre-activation, whose columns are the units."""
         hidden = pre_NG.shape[1] // 2
-        return {"gate": pre_NG[:, :hidden], "up": pre_NG[:, hidden:]}
+        return {"pre": pre_NG[:, :hidden], "up": pre_NG[:, hidden:]}

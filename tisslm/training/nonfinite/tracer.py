@@ -184,7 +184,7 @@ class Tracer(ops.Watcher, PassObserver):
 
 
 #: What a place leaves with a row for each token of a micro-batch.
-_STREAMS = frozenset({"stream", "d_stream", "x", "pre"})
+_STREAMS = frozenset({"stream", "d_stream", "x", "pre", "up"})
 
 #: How the names of a norm's buffers begin: of those that a place leaves, each has a number a row.
 _STATISTICS = "norm_"
