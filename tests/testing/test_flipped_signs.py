@@ -270,7 +270,7 @@ def test_a_flipped_operator_of_an_updates_twin_is_found(monkeypatch, name):
 #: Methods that wire a backward, and a component that runs them.
 WIRING = [
     (Attention, "backward", "attention_grouped"),
-    (Attention, "pull", "attention_grouped"),
+    (Attention, "pull", "attention_grouped attention_rotary"),
     (Attention, "_chunk_backward", "attention_grouped"),
     (Rotated, "backward", "attention_rotary"),
     (NormedHeads, "backward", "attention_qk_norm"),
