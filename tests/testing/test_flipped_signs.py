@@ -77,12 +77,21 @@ OUTPUTS = {
     "cross_entropy_tile": (("logits_NV",), "cross_entropy"),
     "focal_tile": (("logits_NV",), "focal"),
     "softmax_gradient": (("logits_NV",), "softmax_gradient"),
+    "soft_cap_forward": (("slope_NV",), "soft_cap"),
+    "soft_cap_backward": (("dz_NV",), "soft_cap"),
 }
 WRITTEN = [(op, out) for op, (outs, _) in OUTPUTS.items() for out in outs]
 
 
 def test_every_operation_with_a_backward_is_in_the_table():
-    ends = ("_backward", "_backward_input", "_backward_weight", "_tile", "_gradient")
+    ends = (
+        "_backward",
+        "_cap_forward",
+        "_backward_input",
+        "_backward_weight",
+        "_tile",
+        "_gradient",
+    )
     assert {name for name in dir(ops) if name.endswith(ends)} == set(OUTPUTS)
 
 
@@ -203,6 +212,7 @@ TWINS = [
     (activation, "activation_backward", "activation_backward", "gelu"),
     (activation, "_gate", "activation_backward", "gelu gelu_tanh silu relu2"),
     (activation, "gated_backward", "gated_backward", "swiglu"),
+    (activation, "soft_cap_forward", "soft_cap_forward", "soft_cap"),
     (embedding, "embedding_backward", "embedding_backward", "embedding embedding_documents"),
     (attention, "attention_backward", "attention_backward", "attention_grouped"),
     (dropout, "_scaled_mask", "dropout_backward", "dropout"),
