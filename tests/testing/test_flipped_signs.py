@@ -38,6 +38,7 @@ from tisslm.ops.reference import (
 )
 from tisslm.registry import load_registry
 from tisslm.testing import GradientRow, check_gradients
+from tisslm.testing.gradients.heads import capped_cases
 from tisslm.testing.gradients.kernels import kernel_cases
 from tisslm.testing.gradients.layers import layer_cases
 from tisslm.testing.gradients.losses import loss_cases
@@ -49,6 +50,7 @@ CASES = [
     *kernel_cases(),
     *norm_cases(),
     *layer_cases(),
+    *capped_cases(),
     *loss_cases(load_registry()),
     *model_cases(),
 ]
@@ -288,9 +290,11 @@ WIRING = [
     (RMSNorm, "backward", "mlp_rms"),
     (Dropout, "backward", "mlp"),
     (Head, "loss", "cross_entropy"),
-    (Head, "_chunk_backward", "cross_entropy"),
     (Head, "backward_norm", "cross_entropy"),
-    (Head, "backward_logits", "transformer_logits"),
+    (Head, "loss", "head_capped"),
+    (Head, "_project", "head_capped"),
+    (Head, "_chunk_backward", "head_capped"),
+    (Head, "backward_logits", "head_capped_logits"),
     (Transformer, "backward", "transformer_logits"),
     (Transformer, "_decode_gradient", "transformer"),
 ]
