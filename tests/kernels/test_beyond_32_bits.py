@@ -100,6 +100,18 @@ def losses() -> dict[str, Case]:
         "cross_entropy_tile": Case(
             before, {**tile, "label_smoothing": 0.1}, rows, out, whole=no_targets
         ),
+        "soft_cap_forward": Case(
+            before,
+            {"z_NV": logits, "slope_NV": logits.copy(), "cap": 2.0},
+            {"z_NV", "slope_NV"},
+            {"z_NV", "slope_NV"},
+        ),
+        "soft_cap_backward": Case(
+            before,
+            {"dz_NV": logits, "slope_NV": logits.copy()},
+            {"dz_NV", "slope_NV"},
+            {"dz_NV"},
+        ),
         "focal_tile": Case(before, {**tile, "gamma": 2.0}, rows, out, whole=no_targets),
         "exp_sum": Case(before, sums, set(sums), {"top_N", "total_N"}),
         "softmax_gradient": Case(before, softmax, set(softmax), {"logits_NV"}),

@@ -114,6 +114,10 @@ def activation_cases():
             backward = {"pre_NG": wide, "dact_NF": dy, "dpre_NG": wide.copy(), "act_NF": y}
             backward["activation"] = code
             yield "activation", "gated_backward", backward, {"dpre_NG", "act_NF"}
+    z, slope = arrays((43, 231), (43, 231), size=3.0)
+    forward = {"z_NV": z, "slope_NV": slope, "cap": 2.0}
+    yield "activation", "soft_cap_forward", forward, {"z_NV", "slope_NV"}
+    yield "activation", "soft_cap_backward", {"dz_NV": z, "slope_NV": slope}, {"dz_NV"}
 
 
 def embedding_cases():

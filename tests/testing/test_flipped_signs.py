@@ -41,6 +41,7 @@ from tisslm.ops.reference import (
 )
 from tisslm.registry import load_registry
 from tisslm.testing import GradientRow, check_gradients
+from tisslm.testing.gradients.heads import capped_cases
 from tisslm.testing.gradients.kernels import kernel_cases
 from tisslm.testing.gradients.layers import layer_cases
 from tisslm.testing.gradients.losses import loss_cases
@@ -52,6 +53,7 @@ CASES = [
     *kernel_cases(),
     *norm_cases(),
     *layer_cases(),
+    *capped_cases(),
     *loss_cases(load_registry()),
     *model_cases(),
 ]
@@ -81,12 +83,21 @@ OUTPUTS = {
     "cross_entropy_tile": (("logits_NV",), "cross_entropy"),
     "focal_tile": (("logits_NV",), "focal"),
     "softmax_gradient": (("logits_NV",), "softmax_gradient"),
+    "soft_cap_forward": (("slope_NV",), "soft_cap"),
+    "soft_cap_backward": (("dz_NV",), "soft_cap"),
 }
 WRITTEN = [(op, out) for op, (outs, _) in OUTPUTS.items() for out in outs]
 
 
 def test_every_operation_with_a_backward_is_in_the_table():
-    ends = ("_backward", "_backward_input", "_backward_weight", "_tile", "_gradient")
+    ends = (
+        "_backward",
+        "_cap_forward",
+        "_backward_input",
+        "_backward_weight",
+        "_tile",
+        "_gradient",
+    )
     assert {name for name in dir(ops) if name.endswith(ends)} == set(OUTPUTS)
 
 
@@ -207,6 +218,7 @@ TWINS = [
     (activation, "activation_backward", "activation_backward", "gelu"),
     (activation, "_gate", "activation_backward", "gelu gelu_tanh silu relu2"),
     (activation, "gated_backward", "gated_backward", "swiglu"),
+    (activation, "soft_cap_forward", "soft_cap_forward", "soft_cap"),
     (embedding, "embedding_backward", "embedding_backward", "embedding embedding_documents"),
     (attention, "attention_backward", "attention_backward", "attention_grouped"),
     (rotary, "rotary_backward", "rotary_backward", "rotary"),
@@ -289,9 +301,11 @@ WIRING = [
     (RMSNorm, "backward", "mlp_rms"),
     (Dropout, "backward", "mlp"),
     (Head, "loss", "cross_entropy"),
-    (Head, "_chunk_backward", "cross_entropy"),
     (Head, "backward_norm", "cross_entropy"),
-    (Head, "backward_logits", "transformer_logits"),
+    (Head, "loss", "head_capped"),
+    (Head, "_project", "head_capped"),
+    (Head, "_chunk_backward", "head_capped"),
+    (Head, "backward_logits", "head_capped_logits"),
     (Transformer, "backward", "transformer_logits"),
     (Transformer, "_decode_gradient", "transformer"),
 ]

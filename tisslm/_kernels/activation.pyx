@@ -3,7 +3,8 @@
 Backward: dx = dy y'(x), and y again where it was not kept.
 Gated, with f an activation and pre = [gate | up]: act = f(gate) up; backward:
 dpre = [dact up f'(gate) | dact f(gate)], and act again.
-All arrays of a call are stored alike: float32, bfloat16 or float16.
+All arrays of a call are stored alike: float32, bfloat16 or float16; those of a soft cap, which is
+for logits, are float32: z <- cap tanh(z / cap), and its slope 1 - tanh(z / cap)^2.
 Split: elements, in blocks of 4096; gated ones by rows.
 """
 
@@ -78,3 +79,31 @@ def gated_backward(
         table().of[pre.type].gated_backward(
             at(&pre, 2 * n * F), at(&dact, n * F), <void*> at(&dpre, 2 * n * F),
             <void*> at(&act, n * F), F, activation)
+
+
+def soft_cap_forward(
+    float[:, ::1] z_NV,  # IN and OUT
+    float[:, ::1] slope_NV,  # OUT, or None
+    float cap,
+    int n_threads,
+):
+    cdef long size = z_NV.shape[0] * z_NV.shape[1], b
+    cdef float* z = &z_NV[0, 0]
+    cdef float* slope = NULL if slope_NV is None else &slope_NV[0, 0]
+    for b in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=n_threads,
+                    schedule='static'):
+        table().soft_cap(z + b * BLOCK, NULL if slope == NULL else slope + b * BLOCK, cap,
+                         min(BLOCK, size - b * BLOCK))
+
+
+def soft_cap_backward(
+    float[:, ::1] dz_NV,  # IN and OUT
+    const float[:, ::1] slope_NV,  # IN
+    int n_threads,
+):
+    cdef long size = dz_NV.shape[0] * dz_NV.shape[1], b
+    cdef float* dz = &dz_NV[0, 0]
+    cdef const float* slope = &slope_NV[0, 0]
+    for b in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=n_threads,
+                    schedule='static'):
+        table().multiply(dz + b * BLOCK, slope + b * BLOCK, min(BLOCK, size - b * BLOCK))

@@ -17,6 +17,8 @@ from tisslm.ops.reference.activation import (
     activation_forward,
     gated_backward,
     gated_forward,
+    soft_cap_backward,
+    soft_cap_forward,
 )
 
 NAMES = {GELU: "exact", GELU_TANH: "tanh", SILU: "silu", RELU2: "relu2"}
@@ -139,3 +141,23 @@ def test_gated_output_may_overwrite_its_gradient(draw):
     gated_backward(pre, dact, dpre, dact, SILU)
     assert np.array_equal(dpre, expected)
     assert np.array_equal(dact, gated(pre, SILU))
+
+
+def test_a_soft_cap_leaves_small_logits_and_holds_large_ones():
+    z = np.array([[-1e9, -0.01, 0.0, 0.01, 1e9]])
+    soft_cap_forward(z, None, 30.0)
+    assert z[0] == pytest.approx([-30, -0.01, 0, 0.01, 30], rel=1e-7)
+
+
+def test_soft_cap_backward_agrees_with_central_differences(check_gradient, draw):
+    z, dz = draw(0, 4, 6, size=3.0), draw(1, 4, 6)
+    found, slope = dz.copy(), np.full_like(z, np.nan)
+
+    def capped():
+        y = z.copy()
+        soft_cap_forward(y, slope, 2.0)
+        return y
+
+    capped()
+    soft_cap_backward(found, slope)
+    check_gradient(lambda: float((capped() * dz).sum()), z, found)

@@ -1,4 +1,4 @@
-"""Twins of the activations: GELU, exact and in its tanh form, SiLU, squared ReLU; and gated ones.
+"""Twins of the activations (GELU, its tanh form, SiLU, squared ReLU), of gates and the soft cap.
 
 The activation that is fused with the product before it is in ``linear.py``.
 """
@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from tisslm.ops.reference.storage import store, widen
 
-__all__ = ["activation_backward", "activation_forward", "gated_backward", "gated_forward"]
+__all__ = [
+    "activation_backward",
+    "activation_forward",
+    "gated_backward",
+    "gated_forward",
+    "soft_cap_backward",
+    "soft_cap_forward",
+]
 
 Array = NDArray[Any]
 
@@ -126,6 +133,40 @@ def gated_backward(
         store(dpre_NG[:, n_columns:], d_NF * (gate_NF * step))
         if act_NF is not None:
             store(act_NF, gate_NF * step * up_NF)
+
+
+def soft_cap_forward(z_NV: Array, slope_NV: Array | None, cap: float) -> None:
+    """Compute ``z <- cap tanh(z / cap)`` and, where it is given, the slope ``1 - tanh(z / cap)^2``.
+
+    Parameters
+    ----------
+    z_NV : ndarray of shape (N, V), IN/OUT
+        Logits.
+    slope_NV : ndarray of shape (N, V) or None, OUT
+        The derivative by z, which backward needs.
+    cap : float
+        Above 0: what the results stay below in size.
+
+    References
+    ----------
+    Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", arXiv 2408.00118.
+    """
+    tanh_NV = np.tanh(z_NV / cap)
+    z_NV[...] = cap * tanh_NV
+    if slope_NV is not None:
+        slope_NV[...] = 1 - tanh_NV * tanh_NV
+
+
+def soft_cap_backward(dz_NV: Array, slope_NV: Array) -> None:
+    """Compute ``dz <- dz * slope``: the gradient by the capped logits becomes that by the others.
+
+    Parameters
+    ----------
+    dz_NV : ndarray of shape (N, V), IN/OUT
+    slope_NV : ndarray of shape (N, V), IN
+        As forward has left it.
+    """
+    dz_NV *= slope_NV
 
 
 def _gate(x: Array, activation: int) -> tuple[Array, Array]:

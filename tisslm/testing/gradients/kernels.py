@@ -73,6 +73,7 @@ def kernel_cases() -> list[Case]:
         "dropout": dropout,
         "residual": residual,
         "softmax_gradient": softmax_gradient,
+        "soft_cap": soft_cap,
     }
     return [Case(name, "kernel", make, limit=64) for name, make in made.items()]
 
@@ -307,3 +308,22 @@ def softmax_gradient(dtype: str, large: bool) -> Problem:
         return {"logits_NV": dz}
 
     return KernelProblem({"logits_NV": z}, forward, backward)
+
+
+def soft_cap(dtype: str, large: bool) -> Problem:
+    """Make the soft cap of logits, of which some are far beyond it."""
+    shape, cap = (20, 203) if large else (4, 5), 1.5
+    z = draw("z", shape, 2.0).astype(dtype)
+
+    def forward() -> Arrays:
+        capped = z.copy()
+        ops.soft_cap_forward(capped, None, cap)
+        return {"z_NV": capped}
+
+    def backward(d: Arrays) -> Arrays:
+        dz, slope = d["z_NV"].copy(), empty(dtype, *shape)
+        ops.soft_cap_forward(z.copy(), slope, cap)
+        ops.soft_cap_backward(dz, slope)
+        return {"z_NV": dz}
+
+    return KernelProblem({"z_NV": z}, forward, backward)
