@@ -279,6 +279,37 @@ def attention() -> dict[str, Case]:
     }
 
 
+def head_norms() -> dict[str, Case]:
+    T, H, D = 64, 4, 64
+    E, B = 3 * H * D, 2
+    before = -(-LIMIT // (T * E)) + 1
+    x, y, z, rstd, gamma = arrays((B, T, E), (B, T, E), (B, T, E), (B * T, 2 * H), D)
+    # a row of the statistics is a token; T of them go with a row of the others
+    far = after_zeros(rstd, before * T)
+    gammas = {"gamma_q": gamma, "gamma_k": gamma}
+    heads = {"n_head": H, "n_kv_head": H}
+    forward = {"qkv_BTE": x, **gammas, "rstd_NU": rstd, "out_BTE": y, **heads, "eps": 1e-5}
+    backward = {
+        "dout_BTE": x, "qkv_BTE": y, **gammas, "rstd_NU": rstd, "dqkv_BTE": z,
+        "dgamma_q": gamma.copy(), "dgamma_k": gamma.copy(),
+        "partial_KW": np.zeros((2, 2 * D), np.float32), **heads, "accumulate": False,
+    }  # fmt: skip
+    whole = {
+        "rstd_NU": far, "dgamma_q": gamma.copy(), "dgamma_k": gamma.copy(),
+        "partial_KW": np.zeros((before + 2, 2 * D), np.float32),
+    }  # fmt: skip
+    return {
+        "head_norm_forward": Case(
+            before, forward, {"qkv_BTE", "out_BTE"}, {"out_BTE", "rstd_NU"},
+            whole={"rstd_NU": far},
+        ),
+        "head_norm_backward": Case(
+            before, backward, {"dout_BTE", "qkv_BTE", "dqkv_BTE"},
+            {"dqkv_BTE", "dgamma_q", "dgamma_k"}, whole=whole,
+        ),
+    }  # fmt: skip
+
+
 def rotary() -> dict[str, Case]:
     T, H, D = 64, 4, 64
     E, B = 3 * H * D, 2
@@ -297,7 +328,8 @@ def rotary() -> dict[str, Case]:
 
 
 TABLE = {"products": products, "losses": losses, "rows": rows_of_channels, "tables": embeddings,
-         "flat": flat, "attention": attention, "rotary": rotary}  # fmt: skip
+         "flat": flat, "attention": attention, "rotary": rotary,
+         "head_norms": head_norms}  # fmt: skip
 CASES = [
     *((group, function) for group, make in TABLE.items() for function in make()),
 ]

@@ -178,6 +178,28 @@ def attention_cases():
             yield "attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"}
 
 
+def head_norm_cases():
+    shapes = [(1, 1, 1, 1, 8), (2, 65, 4, 2, 72), (3, 43, 3, 1, 10)]
+    for (B, T, H, K, D), by_head in itertools.product(shapes, (True, False)):
+        widths, norms = ((D, D), H + K) if by_head else ((H * D, K * D), 2)
+        qkv, dout, out, rstd = arrays(*[(B, T, (H + 2 * K) * D)] * 3, (B * T, norms))
+        gamma = dict(zip(("gamma_q", "gamma_k"), arrays(*widths), strict=True))
+        rest = {"n_head": H, "n_kv_head": K}
+        out[...] = 0
+        forward = {"qkv_BTE": qkv, **gamma, "rstd_NU": rstd, "out_BTE": out, **rest, "eps": 1e-6}
+        yield "head_norm", "head_norm_forward", forward, {"rstd_NU", "out_BTE"}
+        written = {f"d{name}": 1 + x for name, x in gamma.items()}
+        written["partial_KW"] = np.zeros((-(-B * T // 64), sum(widths)), np.float32)
+        arguments = {"dout_BTE": dout, "qkv_BTE": qkv, **gamma, "rstd_NU": rstd, "dqkv_BTE": out}
+        for accumulate in (False, True):
+            yield (
+                "head_norm",
+                "head_norm_backward",
+                {**arguments, **written, **rest, "accumulate": accumulate},
+                {"dqkv_BTE", *written},
+            )
+
+
 def rotary_cases():
     for B, T, H, K, D, R in [(1, 1, 1, 1, 8, 2), (2, 65, 4, 2, 32, 16), (3, 43, 3, 1, 10, 3)]:
         qkv, out, cos, sin = arrays(*[(B, T, (H + 2 * K) * D)] * 2, *[(T + 2, R)] * 2)
@@ -278,6 +300,8 @@ STORED = {
     "attention_forward": [("qkv_BTE", "out_BTC")],
     "attention_backward": [("dout_BTC", "qkv_BTE", "out_BTC", "dqkv_BTE")],
     "attention_entropy": [("qkv_BTE",)],
+    "head_norm_forward": [("qkv_BTE", "out_BTE")],
+    "head_norm_backward": [("dout_BTE", "qkv_BTE", "dqkv_BTE")],
     "rotary_forward": [("qkv_BTE", "out_BTE")],
     "rotary_backward": [("dout_BTE", "dqkv_BTE")],
     "dropout_backward": [("dx_NC",)],
@@ -302,6 +326,7 @@ GROUPS = {
     "cross_entropy": cross_entropy_cases,
     "dropout": dropout_cases,
     "embedding": embedding_cases,
+    "head_norm": head_norm_cases,
     "linear": linear_cases,
     "norm": norm_cases,
     "optim": optim_cases,
@@ -318,7 +343,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(run_kernel, group):
 
 @pytest.mark.parametrize("dtype", ["uint16", "float16"])
 @pytest.mark.parametrize(
-    "group", ["activation", "attention", "dropout", "linear", "norm", "rotary"]
+    "group", ["activation", "attention", "dropout", "head_norm", "linear", "norm", "rotary"]
 )
 def test_bits_of_stored_types_do_not_either(run_kernel, group, dtype):
     for case in stored_cases(group, dtype):

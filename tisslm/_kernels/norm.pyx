@@ -17,10 +17,6 @@ from libc.string cimport memset
 from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport table
 
-cdef enum:
-    ROWS = 64
-    COLUMNS = 256  # columns of the partial sums that one thread adds at once
-
 
 def layer_norm_forward(
     const float[:, ::1] h_NC,  # IN

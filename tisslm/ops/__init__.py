@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tisslm.ops.reference.cross_entropy import *  # noqa: F403
     from tisslm.ops.reference.dropout import *  # noqa: F403
     from tisslm.ops.reference.embedding import *  # noqa: F403
+    from tisslm.ops.reference.head_norm import *  # noqa: F403
     from tisslm.ops.reference.linear import *  # noqa: F403
     from tisslm.ops.reference.norm import *  # noqa: F403
     from tisslm.ops.reference.optim import *  # noqa: F403

@@ -26,6 +26,7 @@ from tisslm.ops.reference import attention as _attention
 from tisslm.ops.reference import cross_entropy as _cross_entropy
 from tisslm.ops.reference import dropout as _dropout
 from tisslm.ops.reference import embedding as _embedding
+from tisslm.ops.reference import head_norm as _head_norm
 from tisslm.ops.reference import linear as _linear
 from tisslm.ops.reference import norm as _norm
 from tisslm.ops.reference import optim as _optim
@@ -89,6 +90,7 @@ _MODULES = {
 #: and are limited by memory as that is; attention is limited by products.
 _MORE_MODULES = {
     "embedding": _rotary,
+    "norms": _head_norm,
 }
 #: Operations of another part than their module's.
 _ELSEWHERE = {"attention_entropy": "monitors"}

@@ -146,8 +146,8 @@ def engine() -> dict[str, str]:
 
 #: Kernel modules with parallel loops, which can be timed.
 PARALLEL = (
-    "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "linear", "norm",
-    "optim", "rotary", "summary",
+    "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "head_norm",
+    "linear", "norm", "optim", "rotary", "summary",
 )  # fmt: skip
 
 

@@ -79,6 +79,11 @@ typedef struct {
     F(T, void, sum_rows, (const void *x, int64_t row, int64_t rows, int n, float *total))         \
     F(T, void, rotate, (const void *x, const float *cosine, const float *sine, float sign, void *y, \
                         int heads, int others, int D, int R))                                     \
+    F(T, void, head_norm_forward, (const void *x, const float *gamma, float *rstd, void *y,       \
+                                   int norms, int width, float eps))                              \
+    F(T, void, head_norm_backward, (const void *dy, const void *x, const float *gamma,            \
+                                    const float *rstd, void *dx, float *dgamma, int norms,        \
+                                    int width))                                                   \
     F(T, int64_t, attention_scratch, (int time, int D)) /* floats */                                \
     F(T, void, attention_forward, (const tiss_attention *p, int head, int tile, const void *qkv,  \
                                    void *out, float *lse, float *scratch))                        \

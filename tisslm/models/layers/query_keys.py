@@ -168,7 +168,7 @@ class NormedHeads(QueryKeys):
         }
 
     def _norms(self, wide: int) -> int:
-        """Return G, the norms of a row of E channels."""
+        """Return U, the norms of a row of E channels."""
         n_head, n_kv_head = self.heads
         size = wide // (n_head + 2 * n_kv_head)
         of_q, of_k = self.q_weight.shape[0], self.k_weight.shape[0]
@@ -181,12 +181,12 @@ class NormedHeads(QueryKeys):
 
     again = forward
 
-    def _normalize(self, qkv_BTE: Array, rstd_NG: Array, out_BTE: Array) -> None:
+    def _normalize(self, qkv_BTE: Array, rstd_NU: Array, out_BTE: Array) -> None:
         ops.head_norm_forward(
             qkv_BTE,
             self.q_weight.data,
             self.k_weight.data,
-            rstd_NG,
+            rstd_NU,
             out_BTE,
             *self.heads,
             self.eps,
@@ -214,7 +214,7 @@ class NormedHeads(QueryKeys):
 
     def decode(self, qkv_BE: Array, position: int) -> None:
         """Normalize in place, then go on."""
-        rstd_BG = np.empty((len(qkv_BE), self._norms(qkv_BE.shape[1])), qkv_BE.dtype)
+        rstd_BU = np.empty((len(qkv_BE), self._norms(qkv_BE.shape[1])), qkv_BE.dtype)
         qkv_B1E = qkv_BE[:, None]
-        self._normalize(qkv_B1E, rstd_BG, qkv_B1E)
+        self._normalize(qkv_B1E, rstd_BU, qkv_B1E)
         self.then.decode(qkv_BE, position)
