@@ -11,6 +11,7 @@ import pytest
 from packing import starts_of
 
 from tisslm import ops
+from tisslm.models.window import fill_window
 from tisslm.ops import reference
 from tisslm.ops.reference.activation import GELU, GELU_TANH, RELU2, SILU
 from tisslm.ops.reference.storage import store, widen
@@ -156,7 +157,9 @@ def attention_cases():
             (B, T, (H + 2 * K) * D), (B, T, H * D), (B, T, H * D), (B, H, T)
         )
         lse += np.log(np.arange(1, T + 1, dtype=np.float32)) + 3
-        for p, start in itertools.product((0.0, 0.3), (None, starts_of(0, B, T))):
+        documents, window = starts_of(0, B, T), np.empty((B, T), np.int32)
+        fill_window(window, documents, 21)
+        for p, start in itertools.product((0.0, 0.3), (None, documents, window)):
             rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, "p": p, **KEY}
             rest["start_BT"] = start
             forward = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **rest}

@@ -1,7 +1,8 @@
 """Causal multi-head attention: out = softmax(scale Q K^T) V per head, with an online softmax.
 
-A row may hold several documents: with start, query t sees the keys from start[t] to t, and tiles
-of keys that a tile of queries cannot see are not touched. Starts must not decrease along a row.
+With start, query t sees the keys from start[t] to t: those of its document, or of a sliding window,
+or of both, max(document, t - W + 1). All that is asked is 0 <= start[t] <= t, and that starts do not
+decrease along a row. Tiles of keys that no query of a tile sees are not touched.
 Only the log-sum-exp of each row is kept; backward computes the scores again:
 dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO. So does the entropy.
 qkv, out and their gradients are stored as float32, bfloat16 or float16, alike in one call.

@@ -162,4 +162,5 @@ class _Builder:
             self._norm("final_norm"),
             Linear(self.parameters[tied], None),
             self.precision,
+            self.config.logit_cap,
         )

@@ -46,7 +46,7 @@ typedef struct {
     float scale;
     const tiss_dropout *dropout; /* NULL: none */
     uint32_t sample;
-    const int32_t *start;   /* where the document of each token begins, or NULL: one document */
+    const int32_t *start;   /* the first key that each query sees, not decreasing, or NULL: key 0 */
 } tiss_attention;
 
 /* The functions of a level, each written once: the structs below, the tables of level.inc and

@@ -63,9 +63,9 @@ def attention_forward(
     seed, update, site, first_row : int
         Key of the draw as in ``dropout.py``; the element is ``(h T + key) T + query``.
     start_BT : ndarray of int32 of shape (B, T) or None, IN
-        Position within the row where the document of each token begins: query t sees the keys
-        from ``start[t]`` to t. 0 <= start[t] <= t, and no start is below the one before it. None:
-        a row is one document.
+        Query t sees the keys from ``start[t]`` to t: where its document begins, or a sliding window
+        of W keys, ``max(document, t - W + 1)``. 0 <= start[t] <= t, and no start is below the one
+        before it, which is all that is asked of them. None: from 0 on.
     """
     q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
     score = _seen_scores(q, k, scale, start_BT)
@@ -232,7 +232,7 @@ def _join(out_BTC: Array, heads_BKGTD: Array) -> None:
 
 
 def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Array:
-    """Return the scores, with -inf for keys that come later or belong to another document."""
+    """Return the scores, with -inf for keys that come later, or before ``start``."""
     score = q @ k.swapaxes(-1, -2) * scale
     unseen = np.triu(np.ones(score.shape[-2:], dtype=bool), 1)
     if start_BT is not None:

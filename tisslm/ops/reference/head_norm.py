@@ -37,8 +37,8 @@ def head_norm_forward(
         Queries, keys and values of each token.
     gamma_q : ndarray of shape (D,) or (H D,), IN
     gamma_k : ndarray of shape (D,) or (K D,), IN
-    rstd_NU : ndarray of shape (B T, G), OUT
-        Of each norm of a row, those of queries first; G is H + K, or 2 with norms over all heads.
+    rstd_NU : ndarray of shape (B T, U), OUT
+        Of each norm of a row, those of queries first; U is H + K, or 2 with norms over all heads.
     out_BTE : ndarray of shape (B, T, (H + 2K) D), OUT
         Stored as ``qkv``, and may be it.
     n_head, n_kv_head : int
@@ -84,7 +84,7 @@ def head_norm_backward(
     dout_BTE, qkv_BTE : ndarray of shape (B, T, (H + 2K) D), IN
     gamma_q : ndarray of shape (D,) or (H D,), IN
     gamma_k : ndarray of shape (D,) or (K D,), IN
-    rstd_NU : ndarray of shape (B T, G), IN
+    rstd_NU : ndarray of shape (B T, U), IN
     dqkv_BTE : ndarray of shape (B, T, (H + 2K) D), OUT
         Stored as ``dout`` and ``qkv``; may be ``dout``.
     dgamma_q, dgamma_k : ndarray of the shape of gamma, IN/OUT with accumulate

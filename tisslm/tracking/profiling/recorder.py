@@ -109,7 +109,8 @@ class Recorder(PassObserver, Watcher):
     def after(self, op: str, args: tuple[Any, ...]) -> None:
         """Note that it has ended."""
         end = perf_counter_ns()
-        if "embedding" in op:  # its traffic depends on the ids, which the next batch overwrites
+        if "embedding" in op or "attention" in op:
+            # work depends on ids and on starts, which the next batch overwrites
             args = tuple(a.copy() if _is_ids(a) else a for a in args)
         call = (op, self._place, self._call_start, end, args, self._regions.take())
         self._calls.append(call)
