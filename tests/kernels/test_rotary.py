@@ -120,3 +120,24 @@ def test_a_token_that_is_decoded_has_the_bits_of_its_place_in_a_row(run_kernel, 
     }
     after, _ = run_kernel("rotary", "rotary_forward", one, {"out_BTE"})
     assert after["out_BTE"].tobytes() == whole["out_BTE"][:, 7:8].tobytes()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("documents", [False, True])
+def test_a_chunk_of_rows_has_the_bits_of_the_whole(run_kernel, normal, function, dtype, documents):
+    """Chunks that begin and end within rows, as one row whose documents begin at b T + start."""
+    B, T, *_ = shape = (3, 11, 4, 2, 20, 9)
+    given, result = FUNCTIONS[function]
+    start = starts_of(3, B, T) if documents else np.zeros((B, T), np.int32)
+    arguments = arguments_of(normal, function, shape, dtype, position=0, start=start)
+    whole, _ = run_kernel("rotary", function, arguments, {result})
+    flat = {name: arguments[name].reshape(1, B * T, -1) for name in (given, result)}
+    begin = (np.arange(B, dtype=np.int32)[:, None] * T + start).reshape(1, -1)
+    for first in range(0, B * T, 7):
+        rows = slice(first, first + 7)
+        chunk = {name: x[:, rows].copy() for name, x in flat.items()}
+        chunk |= {"position": first, "start_BT": begin[:, rows].copy()}
+        after, _ = run_kernel("rotary", function, {**arguments, **chunk}, {result})
+        expected = whole[result].reshape(1, B * T, -1)[:, rows]
+        assert after[result].tobytes() == expected.tobytes()

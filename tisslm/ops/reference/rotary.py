@@ -27,7 +27,8 @@ def rotary_forward(
     """Compute ``a' = a cos - b sin`` and ``b' = b cos + a sin`` of the pairs of each q and k head.
 
     The pairs are channels ``(i, i + R)`` of a head, as published weights have them. Channels from
-    2R on, and the values, are copied.
+    2R on, and the values, are copied. Rows may come in chunks, each as one long row: from flat row
+    n on, with ``position`` n and documents that begin at ``b T + start``.
 
     Parameters
     ----------
