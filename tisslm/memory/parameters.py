@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,14 @@ class Parameter(Awaited):
         return self._grad, accumulate
 
 
+@overload
+def grads_to_write(weight: Parameter, bias: Parameter) -> tuple[Array, Array, bool]: ...
+@overload
+def grads_to_write(weight: Parameter, bias: None) -> tuple[Array, None, bool]: ...
+@overload
+def grads_to_write(
+    weight: Parameter, bias: Parameter | None
+) -> tuple[Array, Array | None, bool]: ...
 def grads_to_write(weight: Parameter, bias: Parameter | None) -> tuple[Array, Array | None, bool]:
     """Return the gradients of two parameters that one kernel writes, and whether to add to them.
 

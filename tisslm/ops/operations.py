@@ -75,22 +75,18 @@ def _no_room(code: int) -> ShapeError:
 
 
 #: The modules of twins, by the part of a training step that a profile counts their operations to.
+#: Rotary positions take the place of the embedding's table of them, and are limited by memory as
+#: that is; attention is limited by products.
 _MODULES = {
-    "products": _linear,
-    "norms": _norm,
-    "activation": _activation,
-    "embedding": _embedding,
-    "attention": _attention,
-    "residual": _dropout,
-    "loss": _cross_entropy,
-    "optimizer": _optim,
-    "monitors": _summary,
-}
-#: Second modules of some parts. Rotary positions take the place of the embedding's table of them,
-#: and are limited by memory as that is; attention is limited by products.
-_MORE_MODULES = {
-    "embedding": _rotary,
-    "norms": _head_norm,
+    "products": (_linear,),
+    "norms": (_norm, _head_norm),
+    "activation": (_activation,),
+    "embedding": (_embedding, _rotary),
+    "attention": (_attention,),
+    "residual": (_dropout,),
+    "loss": (_cross_entropy,),
+    "optimizer": (_optim,),
+    "monitors": (_summary,),
 }
 #: Operations of another part than their module's.
 _ELSEWHERE = {"attention_entropy": "monitors"}
@@ -109,7 +105,8 @@ BUILT_IN: dict[str, Callable[..., None]] = {
     name: register(
         getattr(module, name), on_code=_ON_CODE.get(name), part=_ELSEWHERE.get(name, part)
     )
-    for part, module in (*_MODULES.items(), *_MORE_MODULES.items())
+    for part, modules in _MODULES.items()
+    for module in modules
     for name in module.__all__
 }
 
