@@ -1,8 +1,8 @@
 """Causal multi-head attention: out = softmax(scale Q K^T) V per head, with an online softmax.
 
-With start, query t sees the keys from start[t] to t: those of its document, or of a sliding window,
-or of both, max(document, t - W + 1). All that is asked is 0 <= start[t] <= t, and that starts do not
-decrease along a row. Tiles of keys that no query of a tile sees are not touched.
+With start, query t sees the keys from start[t] to t: those of its document, or of a sliding
+window, or of both, max(document, t - W + 1). All that is asked is 0 <= start[t] <= t, and that
+starts do not decrease along a row. Tiles of keys that no query of a tile sees are not touched.
 Only the log-sum-exp of each row is kept; backward computes the scores again:
 dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO. So does the entropy.
 qkv, out and their gradients are stored as float32, bfloat16 or float16, alike in one call.
@@ -117,7 +117,7 @@ cdef void add_heads(const gradient_t* g, long b, int kv_head, int tile, float* d
 
 
 cdef void backward_group(const gradient_t* g, long b, int kv_head, float* dkv) noexcept nogil:
-    """All heads of a key head, in the calling thread's own part of dkv, which stays in its cache."""
+    """All heads of a key head, in the thread's own part of dkv, which stays in its cache."""
     cdef int group = g.a.n_head // g.a.n_kv_head, i, tile
     cdef long size = 2 * <long> g.a.T * g.a.D
     dkv += thread_number() * group * size
@@ -129,7 +129,7 @@ cdef void backward_group(const gradient_t* g, long b, int kv_head, float* dkv) n
 
 cdef void backward_grouped(const gradient_t* g, long B, float* dkv, long M,
                            int n_threads) noexcept nogil:
-    """Let a thread take a key head with all its query heads; where there are few, one query head."""
+    """Let a thread take a key head with its query heads; where there are few, one query head."""
     cdef long H = g.a.n_head, K = g.a.n_kv_head, group = H // K, total = B * K, at_once = M // group
     cdef long tiles = (<long> g.a.T + TISS_TILE - 1) // TISS_TILE, size = 2 * <long> g.a.T * g.a.D
     cdef long done = 0, now, job

@@ -12,7 +12,6 @@ from typing import Any, final
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Buffer
 from tisslm.models.layers.linear import Linear
 
 __all__ = ["Activation", "Gated", "Pointwise"]
@@ -31,10 +30,6 @@ class Activation(ABC):
 
     def __init__(self, code: int) -> None:
         self.code = code
-
-    def plan(self, rows: int, hidden: int, stored: str) -> dict[str, Buffer]:
-        """Name the scratch for some rows, beside those of the MLP; the base: none."""
-        return {}
 
     @abstractmethod
     def forward(self, up: Linear, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
@@ -89,10 +84,6 @@ class Gated(Activation):
     Shazeer, "GLU Variants Improve Transformer", arXiv 2002.05202.
     """
 
-    def plan(self, rows: int, hidden: int, stored: str) -> dict[str, Buffer]:
-        """Name room for the gradient by the activation, which is half as wide as the next one."""
-        return {"d_act": Buffer((rows, hidden), stored, "scratch")}
-
     def forward(self, up: Linear, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
         """Write both halves in one product, and then what comes through the gate."""
         up.forward(normed_NC, pre_NG)
@@ -106,11 +97,10 @@ class Gated(Activation):
         act_NF: Array,
         scratch: Mapping[str, Array],
     ) -> Array:
-        """Write the gradients by both halves."""
-        n = len(dy_NC)
-        d_act, d_pre = scratch["d_act"][:n], scratch["d_pre"][:n]
-        down.backward_input(dy_NC, d_act)
-        ops.gated_backward(pre_NG, d_act, d_pre, act_NF, self.code)
+        """Write the gradients by both halves; that by the activation gives way to it."""
+        d_pre: Array = scratch["d_pre"][: len(dy_NC)]
+        down.backward_input(dy_NC, act_NF)
+        ops.gated_backward(pre_NG, act_NF, d_pre, act_NF, self.code)
         return d_pre
 
     def shown(self, pre_NG: Array) -> dict[str, Array]:

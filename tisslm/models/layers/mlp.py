@@ -62,7 +62,6 @@ class MLP(Layer):
         part = min(rows, CHUNK)
         plan = {
             **self.norm.plan(rows, stream, at_once=part),
-            **self.activation.plan(part, hidden, stored),
             "x": Buffer((rows, channels), stored, "saved"),
             "pre": Buffer((rows, wide), stored, "saved"),
             "normed": Buffer((part, channels), stored, "scratch"),
