@@ -164,6 +164,7 @@ def test_a_wrong_size_is_a_wrong_usage(name):
     ("name", "options", "sentence"),
     [
         ("train_step", ("--peers", "jax"), "--peers: expected different names of torch"),
+        ("train_step", ("--peers", "transformers"), "torch-compile for a size of the family gpt2"),
         ("train_step", ("--plain",), "--plain: expected another precision"),
         ("memory", ("--activation-checkpointing", "half"), "expected none, full or every=N"),
         ("threads", ("--threads", "2,1"), "--threads: expected 1 and more counts"),
