@@ -7,7 +7,7 @@ at a time, so they stay in cache and cost no memory. What lies between the two m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -22,6 +22,8 @@ from tisslm.models.layers.precision import Precision
 __all__ = ["MLP"]
 
 Array = NDArray[Any]
+#: Writes the normalized form of some rows.
+Normalize = Callable[[slice, Array], None]
 
 
 @final
@@ -81,13 +83,7 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         """Add the MLP to the residual stream."""
-        dropped = self.dropout.active(ctx)
-        for rows in chunks(len(h_NC)):
-            normed = scratch["normed"][: rows.stop - rows.start]
-            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
-            self._project(rows, normed, h_NC, saved, scratch, dropped)
-        if dropped:
-            self.dropout.add(h_NC, scratch["branch"], ctx)
+        self._add(self._from_stream(h_NC, saved), h_NC, saved, scratch, ctx)
 
     def add(
         self,
@@ -97,30 +93,53 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         """Add the MLP of a stream that is already saved, with its norm's statistics."""
-        dropped = self.dropout.active(ctx)
-        for rows in chunks(len(h_NC)):
-            normed = scratch["normed"][: rows.stop - rows.start]
-            self.norm.recompute(saved["x"][rows], normed, saved, rows)
-            self._project(rows, normed, h_NC, saved, scratch, dropped)
-        if dropped:
-            self.dropout.add(h_NC, scratch["branch"], ctx)
+        self._add(self._from_saved(saved), h_NC, saved, scratch, ctx)
 
-    def _project(
+    def _from_stream(self, h_NC: Array, saved: Mapping[str, Array]) -> Normalize:
+        """Return what normalizes rows of the stream, and saves them."""
+
+        def normalize(rows: slice, normed: Array) -> None:
+            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
+
+        return normalize
+
+    def _from_saved(self, saved: Mapping[str, Array]) -> Normalize:
+        """Return what normalizes rows that are saved."""
+
+        def normalize(rows: slice, normed: Array) -> None:
+            self.norm.recompute(saved["x"][rows], normed, saved, rows)
+
+        return normalize
+
+    def _activations(
         self,
-        rows: slice,
-        normed: Array,
+        normalize: Normalize,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield the activation of some rows after the other; the next ones overwrite it."""
+        for rows in chunks(len(saved["x"])):
+            normed, act = (scratch[name][: rows.stop - rows.start] for name in ("normed", "act"))
+            normalize(rows, normed)
+            self.activation.forward(self.up, normed, saved["pre"][rows], act)
+            yield rows, act
+
+    def _add(
+        self,
+        normalize: Normalize,
         h_NC: Array,
         saved: Mapping[str, Array],
         scratch: Mapping[str, Array],
-        dropped: bool,
+        ctx: PassContext,
     ) -> None:
-        """Add the MLP of some normalized rows, or leave it in ``branch`` to be dropped from."""
-        act = scratch["act"][: len(normed)]
-        self.activation.forward(self.up, normed, saved["pre"][rows], act)
+        dropped = self.dropout.active(ctx)
+        for rows, act in self._activations(normalize, saved, scratch):
+            if dropped:
+                self.down.forward(act, scratch["branch"][rows])
+            else:
+                self.down.add_forward(act, h_NC[rows])
         if dropped:
-            self.down.forward(act, scratch["branch"][rows])
-        else:
-            self.down.add_forward(act, h_NC[rows])
+            self.dropout.add(h_NC, scratch["branch"], ctx)
 
     def shown(
         self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
@@ -182,17 +201,13 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         """Compute what ``forward`` saves, without the product with ``down``, which is not saved."""
-        for rows in chunks(len(h_NC)):
-            normed, act = (scratch[name][: rows.stop - rows.start] for name in ("normed", "act"))
-            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
-            self.activation.forward(self.up, normed, saved["pre"][rows], act)
+        for _ in self._activations(self._from_stream(h_NC, saved), saved, scratch):
+            pass
 
     def save(self, saved: Mapping[str, Array], scratch: Mapping[str, Array]) -> None:
         """Compute what ``add`` saves."""
-        for rows in chunks(len(saved["x"])):
-            normed, act = (scratch[name][: rows.stop - rows.start] for name in ("normed", "act"))
-            self.norm.recompute(saved["x"][rows], normed, saved, rows)
-            self.activation.forward(self.up, normed, saved["pre"][rows], act)
+        for _ in self._activations(self._from_saved(saved), saved, scratch):
+            pass
 
     def branch(self, h_BC: Array) -> Array:
         """Return what the MLP adds for one new token per sequence."""
