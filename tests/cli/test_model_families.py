@@ -28,8 +28,8 @@ NAME, MODULE = "outside_conv", "tisslm_outside"
 MODEL = (f"model.family={NAME}", "model.n_layer=2", "model.n_embd=8", "model.seq_len=16")
 RUN = ("training.batch_size=4", "training.max_steps=6", "training.save_every=3")
 STARTS_AFRESH = (
-    f'note: model.family = "{NAME}" starts [model] afresh: preset, seq_len of the weaker sources '
-    "left out\n"
+    f'note: model.family = "{NAME}" starts [model] afresh: preset, seq_len of the default '
+    "configuration left out\n"
 )
 
 
