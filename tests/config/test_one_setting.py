@@ -398,6 +398,13 @@ def test_heads_and_channels_of_a_preset_follow_each_other(
     assert said == notes
 
 
+def test_the_vocabulary_of_a_preset_is_the_tokenizers_without_a_note(registry: Registry) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_run(load(["model.preset=smollm2-135m", "model.seq_len=128"]), registry)
+    assert not [said for warning in caught if "vocab_size" in (said := str(warning.message))]
+
+
 def test_sizes_that_were_asked_for_are_not_changed(registry: Registry) -> None:
     with pytest.raises(ConfigError, match=r"^model\.n_embd: expected a multiple of n_head = 3, g"):
         read_run(load(["model.n_head=3", "model.n_embd=128"]), registry)

@@ -110,8 +110,10 @@ def start_afresh(
 def _leave_out(tables: Tables, section: str, keys: Iterable[str], said: str) -> None:
     """Delete keys from the tables, with a note if any of them had a value that says something."""
     values: list[Any] = []
+    origins: set[str] = set()
     for key in keys:
         values.append(tables.values[section].pop(key))
-        tables.origins.pop(f"{section}.{key}", None)
+        origins.add(tables.origins.pop(f"{section}.{key}", ""))
     if said and any(value not in _SILENT for value in values):
-        note(f"{said} of the weaker sources left out", stacklevel=6)
+        sources = DEFAULT_RUN if origins == {DEFAULT_RUN} else "the weaker sources"
+        note(f"{said} of {sources} left out", stacklevel=6)

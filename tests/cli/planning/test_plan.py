@@ -79,6 +79,9 @@ def test_people_get_the_same_figures(cli: Cli, files: Files) -> None:
     total, imports, process = (sizes[name] for name in names)
     assert total + imports == process
     assert "blocks.0.attention ... (3 alike, each)" in result.out
+    block = ("model.parallel_residual=true", "model.n_layer=2")
+    side_by_side = plan(cli, *block, more=("--no-measure",)).out
+    assert "blocks.0 ... (2 alike, each)" in side_by_side
     assert "training.batch_size=2 " in result.out
     assert "tokens/s" in result.out
     assert files() == before  # no run directory

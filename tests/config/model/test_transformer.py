@@ -62,7 +62,7 @@ OR_ZERO = "expected an integer >= 0"
             {"qk_norm": "heads"},
             "model.qk_norm: expected one of none, head, all, got 'heads'. Did you mean 'head'?",
         ),
-        ({"layer_types": "full"}, 'model.layer_types: expected a list of names, got "full"'),
+        ({"layer_types": 7}, "model.layer_types: expected a list of names, got 7"),
     ],
 )
 def test_values_of_another_type_are_refused(options: dict[str, Any], message: str) -> None:
@@ -123,7 +123,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"n_kv_head": 3}, "model.n_kv_head: expected a divisor of n_head = 4, got 3"),
     (
         {"positions": "rotary", "head_dim": 5},
-        "model.head_dim: expected an even number, since rotary positions turn channels in pairs, ",
+        "model.head_dim: expected an even number, since rotary positions turn channels in pairs, "
+        "got 5",
+    ),
+    (
+        {"positions": "rotary", "n_embd": 20},
+        "model.head_dim: expected an even number, since rotary positions turn channels in pairs, "
+        "got 5, which is n_embd / n_head = 20 / 4",
     ),
     (
         {"rotary_fraction": 0.25, "head_dim": 12},
@@ -198,20 +204,26 @@ def test_layers_have_the_window_that_the_pattern_gives_them() -> None:
     kinds = ["sliding_attention", "sliding_attention", "full_attention"]
     config = TransformerConfig(**sizes, layer_types=kinds)
     assert [config.window_of(i) for i in range(5)] == [4, 4, 0, 4, 4]
+    assert TransformerConfig(**sizes, layer_types=", ".join(kinds)) == config, "as in a shell"
 
 
-ADAPTED: list[tuple[str, dict[str, int], dict[str, int]]] = [
+ADAPTED: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ("smollm2-135m", {"n_head": 4}, {"n_embd": 576, "n_kv_head": 2, "n_hidden": 1536}),
     ("smollm2-135m", {"n_embd": 288}, {"n_head": 9, "n_kv_head": 3, "n_hidden": 768}),
     ("smollm2-135m", {"n_embd": 64}, {"n_head": 8, "n_kv_head": 2, "n_hidden": 171}),
     ("qwen3-tiny", {"n_embd": 100}, {"n_head": 4, "n_kv_head": 2, "head_dim": 64}),
     ("qwen3-tiny", {"n_kv_head": 3}, {"n_head": 3, "n_embd": 128}),
+    ("llama-tiny", {"n_head": 6}, {"n_embd": 132, "n_kv_head": 2}),
+    ("llama-tiny", {"n_embd": 100}, {"n_head": 2, "n_kv_head": 2}),
+    ("llama-tiny", {"n_kv_head": 3}, {"n_head": 3, "n_embd": 126}),
+    ("llama-tiny", {"n_head": 6, "positions": "none"}, {"n_embd": 126}),
+    ("pythia-14m", {"n_head": 6}, {"n_embd": 114}),
 ]
 
 
 @pytest.mark.parametrize(("name", "given", "expected"), ADAPTED, ids=str)
 def test_sizes_of_a_preset_follow_those_given(
-    name: str, given: dict[str, int], expected: dict[str, int]
+    name: str, given: dict[str, Any], expected: dict[str, int]
 ) -> None:
     config = TransformerConfig.preset(name, **VOCAB, **given)
     assert {key: getattr(config, key) for key in expected} == expected

@@ -14,6 +14,7 @@ from tisslm.config.fields import (
     Expects,
     Flag,
     Fraction,
+    NameList,
     PositiveNumber,
     Text,
     config_error,
@@ -67,7 +68,7 @@ _Cap = Annotated[
     Expects("a finite number >= 0", "0 caps nothing"),
 ]
 _Table = Annotated[dict[str, Any] | None, Expects("a table")]
-_Names = Annotated[list[str] | None, Expects("a list of names")]
+_Names = Annotated[NameList | None, Expects("a list of names")]
 
 
 class TransformerConfig(BaseModel):
@@ -245,7 +246,7 @@ class TransformerConfig(BaseModel):
         if self.rotary_fraction == 1 and turned % 2:
             raise refused(
                 "model.head_dim: expected an even number, since rotary positions turn channels in "
-                f"pairs, got {self.head_dim}"
+                f"pairs, got {self.head_dim}{self._quotient()}"
             )
         if turned % 2 or not turned:
             raise refused(
@@ -262,6 +263,12 @@ class TransformerConfig(BaseModel):
             RopeScaling.parse(self.rope_scaling, self.seq_len)
         except ConfigError as error:
             raise refused(str(error)) from None
+
+    def _quotient(self) -> str:
+        """Return what ``head_dim`` follows from, where nobody may have given it."""
+        if self.head_dim * self.n_head != self.n_embd:
+            return ""
+        return f", which is n_embd / n_head = {self.n_embd} / {self.n_head}"
 
     def _check_window(self) -> None:
         if self.layer_types is not None:

@@ -89,6 +89,8 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
     found_values = shape.values()
     for key, own in family.presets.get(model.get("preset", ""), {}).items():
         found = found_values.get(key)
+        if key == "vocab_size":  # the tokenizer's, which is not known yet
+            continue
         if key not in model and found != own:
             note(f"model.{key} = {found} in place of the preset's {own}, to fit what was given")
     return family, shape
