@@ -191,6 +191,17 @@ def test_a_key_of_rotary_positions_alone_makes_them_rotary() -> None:
     assert TransformerConfig(**SIZES, rope_theta=1e5, positions="none").positions == "none"
 
 
+def test_other_positions_leave_out_what_only_rotary_ones_have() -> None:
+    for positions in ("learned", "none"):
+        config = TransformerConfig(**SIZES, family="gpt_neox", positions=positions)
+        assert (config.positions, config.rotary_fraction) == (positions, 1.0)
+        config = TransformerConfig.preset("llama-3.2-1b", positions=positions)
+        assert (config.positions, config.rope_scaling) == (positions, None)
+        assert TransformerConfig(family="llama", **config.values()) == config
+    with pytest.raises(ConfigError, match=r'^model\.rotary_fraction: 0\.5 needs positions = "rot'):
+        TransformerConfig(**SIZES, family="gpt_neox", positions="none", rotary_fraction=0.5)
+
+
 def test_biases_are_given_by_place() -> None:
     config = TransformerConfig(**SIZES, family="qwen2")
     assert (config.qkv_bias, config.out_bias, config.mlp_bias) == (True, False, False)

@@ -187,7 +187,7 @@ class TransformerConfig(BaseModel):
         defaults = FAMILIES.get(family, {}) if isinstance(family, str) else {}
         if "positions" not in given and not _ROTARY.isdisjoint(given):
             given["positions"] = "rotary"
-        filled = {**defaults, **given}
+        filled = {**_fitting(defaults, given), **given}
         for key in ("n_kv_head", "head_dim", "n_hidden"):
             if _left_out(filled.get(key)):
                 filled[key] = _derived(key, filled)
@@ -305,7 +305,7 @@ class TransformerConfig(BaseModel):
         """
         values = preset(name)
         given = {key: _as_int(value) for key, value in overrides.items()}
-        return cls(**{**values, **adapted(values, given), **overrides})
+        return cls(**{**_fitting(values, given), **adapted(values, given), **overrides})
 
     def values(self) -> dict[str, Any]:
         """Return all settings but the family as plain values; they build an equal configuration."""
@@ -332,6 +332,13 @@ class TransformerConfig(BaseModel):
             return self.window
         kind = self.layer_types[layer % len(self.layer_types)]
         return self.window if kind == SLIDING else 0
+
+
+def _fitting(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return defaults without those of rotary positions, if other positions are given."""
+    if given.get("positions", "rotary") == "rotary":
+        return defaults
+    return {key: value for key, value in defaults.items() if key not in _ROTARY}
 
 
 def _as_int(value: object) -> object:
