@@ -198,6 +198,14 @@ def test_other_positions_leave_out_what_only_rotary_ones_have() -> None:
         config = TransformerConfig.preset("llama-3.2-1b", positions=positions)
         assert (config.positions, config.rope_scaling) == (positions, None)
         assert TransformerConfig(family="llama", **config.values()) == config
+    config = TransformerConfig.preset("smollm2-135m", family="gpt2")
+    assert (config.positions, config.rope_theta) == ("learned", 1e4), (
+        "the family's, not the preset's"
+    )
+    config = TransformerConfig.preset("smollm2-135m", family="gpt2", rotary_fraction=0.5)
+    assert (config.positions, config.rope_theta) == ("rotary", 1e5)
+    config = TransformerConfig.preset("smollm2-135m", family="qwen3")
+    assert (config.positions, config.rope_theta) == ("rotary", 1e5)
     with pytest.raises(ConfigError, match=r'^model\.rotary_fraction: 0\.5 needs positions = "rot'):
         TransformerConfig(**SIZES, family="gpt_neox", positions="none", rotary_fraction=0.5)
 

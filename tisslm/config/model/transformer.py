@@ -335,8 +335,12 @@ class TransformerConfig(BaseModel):
 
 
 def _fitting(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return defaults without those of rotary positions, if other positions are given."""
-    if given.get("positions", "rotary") == "rotary":
+    """Return defaults without those of rotary positions, if others are given, or a family's."""
+    family = given.get("family")
+    implied = FAMILIES.get(family, {}).get("positions") if isinstance(family, str) else "rotary"
+    if not _ROTARY.isdisjoint(given):
+        implied = "rotary"
+    if given.get("positions", implied) == "rotary":
         return defaults
     return {key: value for key, value in defaults.items() if key not in _ROTARY}
 
