@@ -113,7 +113,7 @@ MODEL: dict[str, tuple[Any, ...]] = {
         {"rope_type": "default"},
         {"type": "yarn", "factor": 4},
     ),
-    "window": (0, 16, 1000),
+    "window": (0, 16, 64),
     "layer_types": (["full_attention"], ["full_attention", "full_attention"], ["full_attention"]),
     "qk_norm": ("none", "head", "all"),
     "logit_cap": (0, 15, 30.0),
@@ -398,11 +398,14 @@ def test_heads_and_channels_of_a_preset_follow_each_other(
     assert said == notes
 
 
-def test_the_vocabulary_of_a_preset_is_the_tokenizers_without_a_note(registry: Registry) -> None:
+def test_what_a_preset_says_of_vocabulary_and_frequencies_gives_way_without_a_note(
+    registry: Registry,
+) -> None:
+    given = ["model.preset=llama-3.2-1b", "model.seq_len=128", "model.positions=none"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        read_run(load(["model.preset=smollm2-135m", "model.seq_len=128"]), registry)
-    assert not [said for warning in caught if "vocab_size" in (said := str(warning.message))]
+        read_run(load(given), registry)
+    assert not [said for warning in caught if "preset's" in (said := str(warning.message))]
 
 
 def test_sizes_that_were_asked_for_are_not_changed(registry: Registry) -> None:

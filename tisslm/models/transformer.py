@@ -230,7 +230,7 @@ class Transformer(Model):
 
     @property
     def layers(self) -> list[Layer]:
-        """The attention and MLP sublayers, in order."""
+        """The layers in order: attention and MLP in turn, or both in one."""
         return [layer for _, layer in self._layers]
 
     @property

@@ -174,6 +174,18 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"layer_types": ["full_attention", "sliding_attention"]},
         "model.layer_types: sliding_attention needs model.window, the number of tokens that such",
     ),
+    (
+        {"positions": "learned", "rope_theta": 1e5},
+        'model.rope_theta: 100000.0 needs positions = "rotary", got "learned"; leave it out, or',
+    ),
+    (
+        {"norm": "rms", "norm_bias": True},
+        'model.norm_bias: expected false, since "rms" adds nothing, got true',
+    ),
+    (
+        {"window": 9},
+        "model.window: expected at most seq_len = 8, beyond which there are no learned positions, ",
+    ),
     ({"family": "lama"}, "model.family: expected one of gpt2, llama, mistral, qwen2, qwen3, gpt_"),
     ({"activation": "relu"}, "model.activation: expected one of gelu, gelu_tanh, silu, relu2, sw"),
 ]
@@ -189,6 +201,25 @@ def test_what_does_not_go_together_is_refused(options: dict[str, Any], message: 
 def test_a_key_of_rotary_positions_alone_makes_them_rotary() -> None:
     assert TransformerConfig(**SIZES, rope_theta=1e5).positions == "rotary"
     assert TransformerConfig(**SIZES, rope_theta=1e5, positions="none").positions == "none"
+
+
+def test_other_positions_leave_out_what_only_rotary_ones_have() -> None:
+    for positions in ("learned", "none"):
+        config = TransformerConfig(**SIZES, family="gpt_neox", positions=positions)
+        assert (config.positions, config.rotary_fraction) == (positions, 1.0)
+        config = TransformerConfig.preset("llama-3.2-1b", positions=positions)
+        assert (config.positions, config.rope_scaling) == (positions, None)
+        assert TransformerConfig(family="llama", **config.values()) == config
+    config = TransformerConfig.preset("smollm2-135m", family="gpt2")
+    assert (config.positions, config.rope_theta) == ("learned", 1e4), (
+        "the family's, not the preset's"
+    )
+    config = TransformerConfig.preset("smollm2-135m", family="gpt2", rotary_fraction=0.5)
+    assert (config.positions, config.rope_theta) == ("rotary", 1e5)
+    config = TransformerConfig.preset("smollm2-135m", family="qwen3")
+    assert (config.positions, config.rope_theta) == ("rotary", 1e5)
+    with pytest.raises(ConfigError, match=r'^model\.rotary_fraction: 0\.5 needs positions = "rot'):
+        TransformerConfig(**SIZES, family="gpt_neox", positions="none", rotary_fraction=0.5)
 
 
 def test_biases_are_given_by_place() -> None:

@@ -187,14 +187,14 @@ class TransformerConfig(BaseModel):
         defaults = FAMILIES.get(family, {}) if isinstance(family, str) else {}
         if "positions" not in given and not _ROTARY.isdisjoint(given):
             given["positions"] = "rotary"
-        filled = {**defaults, **given}
+        filled = {**_fitting(defaults, given), **given}
         for key in ("n_kv_head", "head_dim", "n_hidden"):
             if _left_out(filled.get(key)):
                 filled[key] = _derived(key, filled)
         for key in ("qkv_bias", "out_bias", "mlp_bias", "norm_bias"):
             if filled.get(key) is None:
                 filled[key] = filled.get("bias", True)
-        if filled.get("norm") == "rms":
+        if filled.get("norm") == "rms" and given.get("norm_bias") is None:
             filled["norm_bias"] = False
         return filled
 
@@ -207,6 +207,8 @@ class TransformerConfig(BaseModel):
                     f"model.{key}: expected one of {', '.join(names)}, got {name!r:.200}"
                     f"{hint and '.' + hint}"
                 )
+        if self.norm == "rms" and self.norm_bias:
+            raise refused('model.norm_bias: expected false, since "rms" adds nothing, got true')
         self._check_sizes()
         self._check_positions()
         self._check_window()
@@ -233,7 +235,7 @@ class TransformerConfig(BaseModel):
         if self.positions == "rotary":
             self._check_rotary()
             return
-        fixed = {"rope_scaling": None, "rotary_fraction": 1.0}
+        fixed = {"rope_scaling": None, "rotary_fraction": 1.0, "rope_theta": 1e4}
         for key, default in fixed.items():
             if (value := getattr(self, key)) != default:
                 raise refused(
@@ -271,6 +273,11 @@ class TransformerConfig(BaseModel):
         return f", which is n_embd / n_head = {self.n_embd} / {self.n_head}"
 
     def _check_window(self) -> None:
+        if self.positions == "learned" and self.window > self.seq_len:
+            raise refused(
+                f"model.window: expected at most seq_len = {self.seq_len}, beyond which there are "
+                f"no learned positions, got {self.window}"
+            )
         if self.layer_types is not None:
             for name in self.layer_types:
                 if name not in (FULL, SLIDING):
@@ -305,7 +312,7 @@ class TransformerConfig(BaseModel):
         """
         values = preset(name)
         given = {key: _as_int(value) for key, value in overrides.items()}
-        return cls(**{**values, **adapted(values, given), **overrides})
+        return cls(**{**_fitting(values, given), **adapted(values, given), **overrides})
 
     def values(self) -> dict[str, Any]:
         """Return all settings but the family as plain values; they build an equal configuration."""
@@ -332,6 +339,17 @@ class TransformerConfig(BaseModel):
             return self.window
         kind = self.layer_types[layer % len(self.layer_types)]
         return self.window if kind == SLIDING else 0
+
+
+def _fitting(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return defaults without those of rotary positions, if others are given, or a family's."""
+    family = given.get("family")
+    implied = FAMILIES.get(family, {}).get("positions") if isinstance(family, str) else "rotary"
+    if not _ROTARY.isdisjoint(given):
+        implied = "rotary"
+    if given.get("positions", implied) == "rotary":
+        return defaults
+    return {key: value for key, value in defaults.items() if key not in _ROTARY}
 
 
 def _as_int(value: object) -> object:

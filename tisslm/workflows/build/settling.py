@@ -68,6 +68,11 @@ def _options(registry: Registry, section: str, name: str) -> frozenset[str]:
         return frozenset()
 
 
+#: Keys of a preset that give way without a note: to the tokenizer, which is not known yet, and to
+#: positions that are not rotary.
+_UNSAID = frozenset({"vocab_size", "rope_theta", "rope_scaling", "rotary_fraction"})
+
+
 def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily, ModelConfig]:
     """Return the model's family and configuration, with a vocabulary of 1 if none is given.
 
@@ -89,7 +94,7 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
     found_values = shape.values()
     for key, own in family.presets.get(model.get("preset", ""), {}).items():
         found = found_values.get(key)
-        if key == "vocab_size":  # the tokenizer's, which is not known yet
+        if key in _UNSAID:
             continue
         if key not in model and found != own:
             note(f"model.{key} = {found} in place of the preset's {own}, to fit what was given")
