@@ -398,6 +398,29 @@ def test_heads_and_channels_of_a_preset_follow_each_other(
     assert said == notes
 
 
+@pytest.mark.parametrize(
+    ("settings", "notes"),
+    [
+        (["preset=gpt2"], []),  # its vocabulary is still the tokenizer's
+        (["preset=depth-4", "n_head=6"], ["n_embd = 264 in place of the preset's 256"]),
+        (
+            ["preset=smollm2-135m", "family=qwen3", "n_head=4"],
+            ["n_kv_head = 2 in place of the preset's 3"],
+        ),
+    ],
+)
+def test_a_preset_of_any_kind_is_adapted_with_a_note(
+    settings: list[str], notes: list[str], registry: Registry
+) -> None:
+    config = load([f"model.{setting}" for setting in settings])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_run(config, registry)
+    assert [str(warning.message) for warning in caught] == [
+        f"model.{said}, to fit what was given" for said in notes
+    ]
+
+
 def test_sizes_that_were_asked_for_are_not_changed(registry: Registry) -> None:
     with pytest.raises(ConfigError, match=r"^model\.n_embd: expected a multiple of n_head = 3, g"):
         read_run(load(["model.n_head=3", "model.n_embd=128"]), registry)

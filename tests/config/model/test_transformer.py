@@ -143,6 +143,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "model.rotary_fraction: expected a part of head_dim = 8 that is an even number of "
         "channels, got 0.08, which is 0 of them",
     ),
+    (
+        {"logit_cap": 1e39},
+        "model.logit_cap: expected 0, which caps nothing, or a number from 2^-63",
+    ),
+    (
+        {"logit_cap": 1e-46},
+        "model.logit_cap: expected 0, which caps nothing, or a number from 2^-6",
+    ),
     ({"rope_theta": 1}, "model.rope_theta: expected a number above 1 and below 2^63, got 1.0"),
     (
         {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
@@ -185,6 +193,19 @@ def test_a_key_of_rotary_positions_alone_makes_them_rotary() -> None:
     assert TransformerConfig(**SIZES, rope_theta=1e5, positions="none").positions == "none"
 
 
+@pytest.mark.parametrize("positions", ["learned", "none"])
+def test_with_other_positions_nothing_is_left_of_what_a_family_or_preset_says_of_rotary_ones(
+    positions: str,
+) -> None:
+    config = TransformerConfig(**SIZES, family="gpt_neox", positions=positions)
+    assert (config.positions, config.rotary_fraction) == (positions, 1.0)
+    assert TransformerConfig(**config.values(), family="gpt_neox") == config
+    config = TransformerConfig.preset("llama-3.2-1b", positions=positions)
+    assert (config.positions, config.rope_scaling, config.rope_theta) == (positions, None, 1e4)
+    with pytest.raises(ConfigError, match=r"^model\.rotary_fraction: 0\.5 needs positions"):
+        TransformerConfig(**SIZES, family="gpt_neox", positions=positions, rotary_fraction=0.5)
+
+
 def test_biases_are_given_by_place() -> None:
     config = TransformerConfig(**SIZES, family="qwen2")
     assert (config.qkv_bias, config.out_bias, config.mlp_bias) == (True, False, False)
@@ -206,6 +227,14 @@ ADAPTED: list[tuple[str, dict[str, int], dict[str, int]]] = [
     ("smollm2-135m", {"n_embd": 64}, {"n_head": 8, "n_kv_head": 2, "n_hidden": 171}),
     ("qwen3-tiny", {"n_embd": 100}, {"n_head": 4, "n_kv_head": 2, "head_dim": 64}),
     ("qwen3-tiny", {"n_kv_head": 3}, {"n_head": 3, "n_embd": 128}),
+    # channels that are turned in pairs are even in number
+    ("llama-tiny", {"n_embd": 100}, {"n_head": 2, "n_kv_head": 2, "head_dim": 50}),
+    ("llama-tiny", {"n_embd": 50}, {"n_head": 1, "n_kv_head": 1}),
+    ("llama-tiny", {"n_head": 3}, {"n_embd": 132, "n_kv_head": 1}),
+    ("llama-tiny", {"n_head": 3, "positions": "learned"}, {"n_embd": 129}),
+    ("smollm2-135m", {"n_head": 5}, {"n_embd": 580, "head_dim": 116}),
+    ("pythia-14m", {"n_head": 6}, {"n_embd": 114, "head_dim": 19}),
+    ("char-tiny", {"n_head": 3, "rope_theta": 5e5}, {"n_embd": 132}),
 ]
 
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["adapted"]
+from tisslm.config.model.presets import FAMILIES, FAMILY
+
+__all__ = ["ROTARY", "adapted", "without_rotary"]
+
+#: Keys of rotary positions alone; one of them makes positions rotary where nothing else is said.
+ROTARY = frozenset({"rope_theta", "rotary_fraction", "rope_scaling"})
+
+
+#: How far from its share a head's channels are looked for that can be turned.
+_FAR = 256
+
+
+def without_rotary(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return defaults without what is of rotary positions alone, if other positions are given."""
+    rotary = given.get("positions", "rotary") == "rotary"
+    return {key: value for key, value in defaults.items() if rotary or key not in ROTARY}
 
 
 def adapted(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, int]:
@@ -22,7 +37,7 @@ def adapted(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, in
         for key in ("n_kv_head", "n_head", "n_embd", "head_dim")
         if isinstance(value := given.get(key), int) and value is not True and value >= 1
     }
-    found = _heads_and_channels(preset, sizes)
+    found = _heads_and_channels(preset, sizes, _fits_heads(preset, given))
     heads = found.get("n_head", sizes.get("n_head", preset["n_head"]))
     width = found.get("n_embd", sizes.get("n_embd", preset["n_embd"]))
     if "n_kv_head" in preset and "n_kv_head" not in given and heads % preset["n_kv_head"]:
@@ -33,17 +48,47 @@ def adapted(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, in
     return found
 
 
-def _heads_and_channels(preset: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, int]:
+def _fits_heads(preset: Mapping[str, Any], given: Mapping[str, Any]) -> Callable[[int], bool]:
+    """Return whether heads may have so many channels: rotary positions turn an even number."""
+    said = {**preset, **given}
+    family = said.get("family", FAMILY)
+    defaults = FAMILIES.get(family, {}) if isinstance(family, str) else {}
+    if "positions" not in said and not ROTARY.isdisjoint(said):
+        said["positions"] = "rotary"
+    values = {**defaults, **said}
+    share = values.get("rotary_fraction", 1.0)
+    is_share = isinstance(share, int | float) and 0 < share <= 1  # else refused later, with words
+    if values.get("positions") != "rotary" or not is_share:
+        return lambda size: True
+    return lambda size: (turned := int(size * share)) > 0 and turned % 2 == 0
+
+
+def _heads_and_channels(
+    preset: Mapping[str, Any], sizes: Mapping[str, int], fits: Callable[[int], bool]
+) -> dict[str, int]:
     """Return heads and channels, where one has to follow the other."""
     heads, width = sizes.get("n_head", preset["n_head"]), sizes.get("n_embd", preset["n_embd"])
     shared = sizes.get("n_kv_head", 1)
     apart = "head_dim" in sizes or "head_dim" in preset  # channels need not divide among heads
+
+    def divides(h: int) -> bool:
+        return apart or (width % h == 0 and fits(width // h))
+
     found: dict[str, int] = {}
-    cut = "n_embd" in sizes and width % heads and not apart
-    if "n_head" not in sizes and (heads % shared or cut):
-        fits = range(shared, max(heads, shared) + 1, shared)
-        divides = [h for h in fits if apart or "n_embd" not in sizes or width % h == 0]
-        heads = found["n_head"] = divides[-1] if divides else heads
-    if "n_embd" not in sizes and width % heads and not apart:
-        found["n_embd"] = max(1, (width + heads // 2) // heads) * heads
+    if "n_head" not in sizes and (heads % shared or ("n_embd" in sizes and not divides(heads))):
+        possible = range(shared, max(heads, shared) + 1, shared)
+        taken = [h for h in possible if "n_embd" not in sizes or divides(h)]
+        heads = found["n_head"] = taken[-1] if taken else heads
+    if "n_embd" not in sizes and not divides(heads):
+        nearest = max(1, (width + heads // 2) // heads)
+        found["n_embd"] = heads * next(filter(fits, _around(nearest)), nearest)
     return found
+
+
+def _around(size: int) -> Iterator[int]:
+    """Yield sizes from 1 on, the nearest first, and of two equally near the larger."""
+    yield size
+    for distance in range(1, _FAR):
+        yield size + distance
+        if size > distance:
+            yield size - distance

@@ -21,7 +21,7 @@ from tisslm.config.fields import (
     refused,
     show,
 )
-from tisslm.config.model.adapting import adapted
+from tisslm.config.model.adapting import ROTARY, adapted, without_rotary
 from tisslm.config.model.presets import FAMILIES, FAMILY, preset
 from tisslm.config.model.rope_scaling import RopeScaling
 from tisslm.errors import ConfigError
@@ -31,6 +31,9 @@ __all__ = ["CHOICES", "GATED", "TransformerConfig"]
 
 #: The most layers. They are built one by one, also to plan a run, so an absurd number is refused.
 MOST_LAYERS = 10_000
+
+#: The bounds of a cap of logits, so that float32 holds it, its inverse, and a logit divided by it.
+LEAST_CAP, CAPS_END = 2.0**-63, 2.0**63
 
 #: The bound of all sizes, so that no number of elements exceeds the range of addresses.
 SIZES_END = 2**31
@@ -46,9 +49,6 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "positions": ("learned", "rotary", "none"),
     "qk_norm": ("none", "head", "all"),
 }
-
-#: Keys that say something of rotary positions alone.
-_ROTARY = frozenset({"rope_theta", "rotary_fraction", "rope_scaling"})
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -184,9 +184,9 @@ class TransformerConfig(BaseModel):
         given = {key: _as_int(value) for key, value in values.items()}
         family = given.get("family", FAMILY)
         defaults = FAMILIES.get(family, {}) if isinstance(family, str) else {}
-        if "positions" not in given and not _ROTARY.isdisjoint(given):
+        if "positions" not in given and not ROTARY.isdisjoint(given):
             given["positions"] = "rotary"
-        filled = {**defaults, **given}
+        filled = {**without_rotary(defaults, given), **given}
         for key in ("n_kv_head", "head_dim", "n_hidden"):
             if _left_out(filled.get(key)):
                 filled[key] = _derived(key, filled)
@@ -209,6 +209,11 @@ class TransformerConfig(BaseModel):
         self._check_sizes()
         self._check_positions()
         self._check_window()
+        if self.logit_cap and not LEAST_CAP <= self.logit_cap < CAPS_END:
+            raise refused(
+                "model.logit_cap: expected 0, which caps nothing, or a number from 2^-63 to 2^63, "
+                f"got {show(self.logit_cap)}"
+            )
         return self
 
     def _check_sizes(self) -> None:
@@ -287,17 +292,18 @@ class TransformerConfig(BaseModel):
         """Return a named configuration, with some values replaced.
 
         Sizes of the preset are adapted to those that are given: heads become the largest number
-        that divides ``n_embd``, channels the nearest multiple of ``n_head``, heads of keys the
-        largest divisor of ``n_head`` up to the preset's, and the MLP keeps its share of
-        ``n_embd``.
+        that divides ``n_embd``, channels the nearest multiple of ``n_head``, both so that rotary
+        positions can turn a head's channels in pairs; heads of keys become the largest divisor of
+        ``n_head`` up to the preset's, and the MLP keeps its share of ``n_embd``. With other
+        ``positions``, what the preset says of rotary ones is left out.
 
         Examples
         --------
         >>> TransformerConfig.preset("char-tiny", vocab_size=65).n_embd
         128
         """
-        values = preset(name)
         given = {key: _as_int(value) for key, value in overrides.items()}
+        values = without_rotary(preset(name), given)
         return cls(**{**values, **adapted(values, given), **overrides})
 
     def values(self) -> dict[str, Any]:
