@@ -38,6 +38,7 @@ OR_ZERO = "expected an integer >= 0"
         ({"n_kv_head": ""}, f'model.n_kv_head: {OR_ZERO}, got ""; 0 derives it'),
         ({"n_hidden": False}, f"model.n_hidden: {OR_ZERO}, got false; 0 derives it"),
         ({"n_hidden": -4}, f"model.n_hidden: {OR_ZERO}, got -4; 0 derives it"),
+        ({"activation": ["silu"]}, 'model.activation: expected a string, got ["silu"]'),
         ({"norm": "batch"}, "model.norm: expected one of layer, rms, got 'batch'"),
         ({"norm": 1}, "model.norm: expected a string, got 1"),
         ({"dropout": "0.1"}, 'model.dropout: expected a number in [0, 1), got "0.1"'),

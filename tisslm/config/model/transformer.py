@@ -250,13 +250,13 @@ class TransformerConfig(BaseModel):
         if self.rotary_fraction == 1 and turned % 2:
             raise refused(
                 "model.head_dim: expected an even number, since rotary positions turn channels in "
-                f"pairs, got {self.head_dim}"
+                f"pairs, got {self.head_dim}; change model.n_embd or n_head, or give model.head_dim"
             )
         if turned % 2 or not turned:
             raise refused(
                 f"model.rotary_fraction: expected a part of head_dim = {self.head_dim} that is an "
                 f"even number of channels, got {show(self.rotary_fraction)}, which is {turned} of "
-                "them"
+                "them; give another one, or another model.head_dim"
             )
         if not 1 < self.rope_theta < 2**63:
             raise refused(
@@ -352,7 +352,8 @@ def _derived(key: str, values: Mapping[str, Any]) -> int:
         return heads
     if key == "head_dim":
         return width // heads if heads > 0 and width % heads == 0 else 0
-    if values.get("activation") in GATED:
+    activation = values.get("activation")
+    if isinstance(activation, str) and activation in GATED:
         return -(-8 * width // 3 // 64) * 64
     return 4 * width
 
