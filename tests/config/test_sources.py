@@ -173,6 +173,18 @@ def test_naming_the_same_part_keeps_its_options(tmp_path: Path) -> None:
     assert RunConfig.load(path, ["optimizer.name=adamw"], {}).optimizer.options == {"beta2": 0.9}
 
 
+def test_the_family_of_a_preset_that_is_named_once_more_leaves_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.toml", "data.path = 'a'\nmodel = {preset = 'llama-tiny', n_layer = 2}"
+    )
+    model = RunConfig.load(path, ["model.family=llama"], {}).model
+    assert model == {"preset": "llama-tiny", "n_layer": 2, "family": "llama"}
+    for other in ("gpt2", "qwen3"):
+        with pytest.warns(ConfigNote, match=r"afresh: preset, n_layer of the weaker sources"):
+            model = RunConfig.load(path, [f"model.family={other}"], {}).model
+        assert model == {"preset": "char-tiny", "family": other}
+
+
 def test_another_preset_starts_without_the_sizes_of_the_file(tmp_path: Path) -> None:
     sizes = "model = {n_layer = 1, n_head = 1, n_embd = 8, seq_len = 4}"
     path = write(tmp_path / "a.toml", f"data.path = 'a'\n{sizes}")

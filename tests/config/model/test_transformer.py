@@ -38,6 +38,7 @@ OR_ZERO = "expected an integer >= 0"
         ({"n_kv_head": ""}, f'model.n_kv_head: {OR_ZERO}, got ""; 0 derives it'),
         ({"n_hidden": False}, f"model.n_hidden: {OR_ZERO}, got false; 0 derives it"),
         ({"n_hidden": -4}, f"model.n_hidden: {OR_ZERO}, got -4; 0 derives it"),
+        ({"activation": ["silu"]}, 'model.activation: expected a string, got ["silu"]'),
         ({"norm": "batch"}, "model.norm: expected one of layer, rms, got 'batch'"),
         ({"norm": 1}, "model.norm: expected a string, got 1"),
         ({"dropout": "0.1"}, 'model.dropout: expected a number in [0, 1), got "0.1"'),
@@ -149,6 +150,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "model.rotary_fraction: expected a part of head_dim = 8 that is an even number of "
         "channels, got 0.08, which is 0 of them",
     ),
+    (
+        {"logit_cap": 1e39},
+        "model.logit_cap: expected 0, which caps nothing, or a number from 2^-63",
+    ),
+    (
+        {"logit_cap": 1e-46},
+        "model.logit_cap: expected 0, which caps nothing, or a number from 2^-6",
+    ),
     ({"rope_theta": 1}, "model.rope_theta: expected a number above 1 and below 2^63, got 1.0"),
     (
         {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
@@ -220,6 +229,19 @@ def test_other_positions_leave_out_what_only_rotary_ones_have() -> None:
     assert (config.positions, config.rope_theta) == ("rotary", 1e5)
     with pytest.raises(ConfigError, match=r'^model\.rotary_fraction: 0\.5 needs positions = "rot'):
         TransformerConfig(**SIZES, family="gpt_neox", positions="none", rotary_fraction=0.5)
+
+
+@pytest.mark.parametrize("positions", ["learned", "none"])
+def test_with_other_positions_nothing_is_left_of_what_a_family_or_preset_says_of_rotary_ones(
+    positions: str,
+) -> None:
+    config = TransformerConfig(**SIZES, family="gpt_neox", positions=positions)
+    assert (config.positions, config.rotary_fraction) == (positions, 1.0)
+    assert TransformerConfig(**config.values(), family="gpt_neox") == config
+    config = TransformerConfig.preset("llama-3.2-1b", positions=positions)
+    assert (config.positions, config.rope_scaling, config.rope_theta) == (positions, None, 1e4)
+    with pytest.raises(ConfigError, match=r"^model\.rotary_fraction: 0\.5 needs positions"):
+        TransformerConfig(**SIZES, family="gpt_neox", positions=positions, rotary_fraction=0.5)
 
 
 def test_biases_are_given_by_place() -> None:

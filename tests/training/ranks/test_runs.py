@@ -115,6 +115,26 @@ def test_a_run_on_several_ranks_is_the_run_on_one(alone, size, tmp_path):
     assert numbers(run) == numbers(directory)
 
 
+EVERYTHING = {"window": 5, "layer_types": ["full_attention", "sliding_attention"], "logit_cap": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ({"family": "llama", "n_kv_head": 1}, {"precision": "bf16"}),
+        ({"family": "qwen3", "tie_embeddings": True, **EVERYTHING}, {}),
+        ({"family": "gpt_neox", "qk_norm": "all"}, {"activation_checkpointing": "every=2"}),
+    ],
+    ids=lambda given: given.get("family"),
+)
+def test_every_family_on_several_ranks_is_the_one_on_one(tmp_path, monkeypatch, shape, settings):
+    monkeypatch.setattr(layout, "BUCKET_BYTES", 2048 * 4)  # many parts go and come by themselves
+    settings = {"shape": {**SHAPE, **shape}, "max_steps": 3, **settings}
+    expected = train(LocalCommunicator(), tmp_path / "alone", **settings)
+    assert run_ranks(3, lambda rank: train(rank, tmp_path / "run", **settings)) == [expected] * 3
+    assert files(tmp_path / "run") == files(tmp_path / "alone")
+
+
 @pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 1), (1, 2)])
 def test_a_run_goes_on_with_another_number_of_ranks(tmp_path, first, second):
     expected = train(LocalCommunicator(), tmp_path / "parts")

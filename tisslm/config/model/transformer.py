@@ -33,6 +33,9 @@ __all__ = ["CHOICES", "GATED", "TransformerConfig"]
 #: The most layers. They are built one by one, also to plan a run, so an absurd number is refused.
 MOST_LAYERS = 10_000
 
+#: The bounds of a cap of logits, so that float32 holds it, its inverse, and a logit divided by it.
+LEAST_CAP, CAPS_END = 2.0**-63, 2.0**63
+
 #: The bound of all sizes, so that no number of elements exceeds the range of addresses.
 SIZES_END = 2**31
 
@@ -212,6 +215,11 @@ class TransformerConfig(BaseModel):
         self._check_sizes()
         self._check_positions()
         self._check_window()
+        if self.logit_cap and not LEAST_CAP <= self.logit_cap < CAPS_END:
+            raise refused(
+                "model.logit_cap: expected 0, which caps nothing, or a number from 2^-63 to 2^63, "
+                f"got {show(self.logit_cap)}"
+            )
         return self
 
     def _check_sizes(self) -> None:
@@ -254,7 +262,7 @@ class TransformerConfig(BaseModel):
             raise refused(
                 f"model.rotary_fraction: expected a part of head_dim = {self.head_dim} that is an "
                 f"even number of channels, got {show(self.rotary_fraction)}, which is {turned} of "
-                "them"
+                "them; give another one, or another model.head_dim"
             )
         if not 1 < self.rope_theta < 2**63:
             raise refused(
@@ -301,9 +309,10 @@ class TransformerConfig(BaseModel):
         """Return a named configuration, with some values replaced.
 
         Sizes of the preset are adapted to those that are given: heads become the largest number
-        that divides ``n_embd``, channels the nearest multiple of ``n_head``, heads of keys the
-        largest divisor of ``n_head`` up to the preset's, and the MLP keeps its share of
-        ``n_embd``.
+        that divides ``n_embd``, channels the nearest multiple of ``n_head``, both so that rotary
+        positions can turn a head's channels in pairs; heads of keys become the largest divisor of
+        ``n_head`` up to the preset's, and the MLP keeps its share of ``n_embd``. With other
+        ``positions``, what the preset says of rotary ones is left out.
 
         Examples
         --------
@@ -371,7 +380,8 @@ def _derived(key: str, values: Mapping[str, Any]) -> int:
         return heads
     if key == "head_dim":
         return width // heads if heads > 0 and width % heads == 0 else 0
-    if values.get("activation") in GATED:
+    activation = values.get("activation")
+    if isinstance(activation, str) and activation in GATED:
         return -(-8 * width // 3 // 64) * 64
     return 4 * width
 

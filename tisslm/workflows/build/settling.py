@@ -8,13 +8,14 @@ parts, presets and data can tell; settings that contradict those of a weaker sou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tisslm.config import RunConfig
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
 from tisslm.config.precedence import DEFAULT_PARTS
-from tisslm.config.model import family_of
+from tisslm.config.model import FAMILIES, family_of, preset
 from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.workflows.build.data import RunData, load_data
 from tisslm.datasets.splits import TooShortError
@@ -92,13 +93,21 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
     values.pop("family", None)
     shape = family.configure(**values)
     found_values = shape.values()
-    for key, own in family.presets.get(model.get("preset", ""), {}).items():
+    for key, own in _preset(model, family).items():
         found = found_values.get(key)
         if key in _UNSAID:
             continue
         if key not in model and found != own:
             note(f"model.{key} = {found} in place of the preset's {own}, to fit what was given")
     return family, shape
+
+
+def _preset(model: Mapping[str, Any], family: ModelFamily) -> Mapping[str, Any]:
+    """Return what the preset of ``[model]`` says, ``family`` left out; nothing without a preset."""
+    name = model.get("preset", "")
+    if not name or family_of(model) not in FAMILIES:
+        return family.presets.get(name, {})
+    return {key: value for key, value in preset(name).items() if key != "family"}
 
 
 def read_data(
