@@ -7,7 +7,7 @@ PEER_PYTHON ?=
 SIZE ?= char-tiny
 # For how long `make soak` kills runs; looking for growth takes some minutes more.
 SECONDS ?= 600
-# How many processes `make asan` runs at once; each takes about 1 GiB.
+# How many processes `make test` and `make asan` run at once; each takes about 1 GiB.
 JOBS ?= 2
 # What enters native code: the kernels at every level, and all that calls them with arrays of its own.
 ASAN_TESTS := $(addprefix tests/,kernels models optim ops memory training datasets tracking/monitors tracking/profiling)
@@ -30,8 +30,9 @@ PLUGIN_SOURCES := $(wildcard plugins/*/src/*/*.pyx plugins/*/setup.py)
 train: $(VENV)/installed
 	$(BIN)/tisslm train
 
+# Tests of one group, such as those that start ranks, run one after the other.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 # A copy of the package with kernels that watch what they touch, outside the tree; --capture=sys
 # leaves the sanitizers' reports on the terminal.
@@ -64,6 +65,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/checkpoint.py --size $(SIZE)
 	$(BIN)/python benchmarks/threads.py --size $(SIZE)
 	$(BIN)/python benchmarks/document_mask.py --size $(SIZE)
+	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/tokenizing.py --mb 5
 
 # With every installed sink and monitor, and with none, in turns.

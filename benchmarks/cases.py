@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import clone  # noqa: F401 (finds tisslm)
@@ -31,7 +31,7 @@ __all__ = ["Case", "cases", "in_double", "reduced"]
 
 Array = NDArray[Any]
 
-GELU = ops.ACTIVATIONS["gelu"]
+GELU, SILU = ops.ACTIVATIONS["gelu"], ops.ACTIVATIONS["silu"]
 EPS = 1e-5
 SEED = 1337
 FLAT = 2**25  # parameters in a flat pass, at most: 128 MiB each, beyond any cache
@@ -108,13 +108,12 @@ class Draw:
 
 def reduced(size: Size) -> Size:
     """Return a small size of the same width, whose float64 twins are quick."""
-    return Size(
-        1,
-        size.n_head,
-        size.n_embd,
-        min(size.vocab_size, 997),
-        min(size.batch, 2),
-        min(size.time, 80),
+    return replace(
+        size,
+        n_layer=1,
+        vocab_size=min(size.vocab_size, 997),
+        batch=min(size.batch, 2),
+        time=min(size.time, 80),
     )
 
 
@@ -124,6 +123,7 @@ def cases(size: Size, precision: str = "fp32") -> Iterator[Case]:
     yield from embedding(draw, size)
     yield from norms(draw, size)
     yield from products(draw, size)
+    yield from rotary(draw, size)
     yield from attention(draw, size)
     yield from elementwise(draw, size)
     yield from loss(draw, size)
@@ -132,13 +132,13 @@ def cases(size: Size, precision: str = "fp32") -> Iterator[Case]:
 
 def products(draw: Draw, size: Size) -> Iterator[Case]:
     """Every linear map of a block, and the output projection of one chunk, in its three forms."""
-    width, rows = size.n_embd, size.tokens
-    chunk = min(rows, CHUNK)
+    width, rows, gated = size.n_embd, size.tokens, size.family.gated
+    chunk, hidden = min(rows, CHUNK), size.family.hidden(width)
     shapes = (
-        ("qkv", rows, 3 * width, width),
+        ("qkv", rows, qkv_width(size), width),
         ("out", rows, width, width),
-        ("up", chunk, 4 * width, width),
-        ("down", chunk, width, 4 * width),
+        ("up", chunk, hidden * (2 if gated else 1), width),
+        ("down", chunk, width, hidden),
         ("head", min(rows, chunk_rows(size.vocab_size)), size.vocab_size, width),
     )
     for name, n, o, c in shapes:
@@ -150,7 +150,7 @@ def products(draw: Draw, size: Size) -> Iterator[Case]:
         dx, dw = draw.empty(n, c), draw.empty(o, c)  # what goes to the stream is fp32
         if name in ("out", "down"):
             dx = draw.low_empty(n, c)
-        if name == "up":
+        if name == "up" and not gated:
             act = draw.low_empty(n, o)
             arguments = (x, w, bias, y, act, GELU)
             yield Case("linear_activation_forward", shape, arguments, (3, 4))
@@ -163,21 +163,42 @@ def products(draw: Draw, size: Size) -> Iterator[Case]:
         yield Case("linear_backward_weight", shape, (dy, x, dw, db, False), (2, 3))
 
 
+def qkv_width(size: Size) -> int:
+    """Return E, the channels of queries, keys and values."""
+    return size.n_embd + 2 * size.family.key_heads(size.n_head) * size.n_embd // size.n_head
+
+
 def attention(draw: Draw, size: Size) -> Iterator[Case]:
     """Attention without dropout; backward takes what forward left."""
     batch, time, width, heads = size.batch, size.time, size.n_embd, size.n_head
+    shared, wide = size.family.key_heads(heads), qkv_width(size)
     scale = 1 / math.sqrt(width // heads)
     shape = f"{batch}x{time}x{width}, {heads} heads"
-    qkv, dout = draw.low(batch, time, 3 * width), draw.low(batch, time, width)
+    qkv, dout = draw.low(batch, time, wide), draw.low(batch, time, width)
     rounded = ops.widen(qkv)
     out, lse = draw.low_empty(batch, time, width), draw.empty(batch, heads, time)
-    options = (heads, heads, scale, *NO_DROPOUT, None)
+    options = (heads, shared, scale, *NO_DROPOUT, None)
     yield Case("attention_forward", shape, (qkv, out, lse, *options), (1, 2))
     out, lse = draw.empty(batch, time, width), lse.copy()
     ops.attention_forward(rounded, out, lse, *options)
     out = stored(out, draw.precision)
-    dqkv = draw.low_empty(batch, time, 3 * width)
-    yield Case("attention_backward", shape, (dout, qkv, out, lse, dqkv, *options), (4,))
+    dqkv = draw.low_empty(batch, time, wide)
+    room = ops.dkv_shape(batch, time, heads, shared, width // heads)
+    arguments = (dout, qkv, out, lse, dqkv, *options, None if room is None else draw.empty(*room))
+    yield Case("attention_backward", shape, arguments, (4,))
+
+
+def rotary(draw: Draw, size: Size) -> Iterator[Case]:
+    """The rotation of queries and keys, and of their gradient, in place as in a step."""
+    if size.family.learned_positions:
+        return
+    time, heads, wide = size.time, size.n_head, qkv_width(size)
+    angle = draw.normal(time, size.n_embd // heads // 2)
+    options = (heads, size.family.key_heads(heads), 0, None)
+    for operation in ("rotary_forward", "rotary_backward"):
+        qkv = draw.low(size.batch, time, wide)
+        arguments = (qkv, np.cos(angle), np.sin(angle), qkv, *options)
+        yield Case(operation, f"{size.batch}x{time}x{wide}, {heads} heads", arguments, (3,))
 
 
 class Noting(ops.Watcher):
@@ -220,13 +241,18 @@ def norms(draw: Draw, size: Size) -> Iterator[Case]:
 def elementwise(draw: Draw, size: Size) -> Iterator[Case]:
     """The activation over one chunk of rows; dropout and residual over the stream."""
     rows, width = size.tokens, size.n_embd
-    chunk = min(rows, CHUNK)
-    wide = (chunk, 4 * width)
-    shape = f"{chunk}x{4 * width}"
-    x, dy = draw.low(*wide), draw.low(*wide)
-    yield Case("activation_forward", shape, (x, draw.low_empty(*wide), GELU), (1,))
-    arguments = (x, dy, draw.low_empty(*wide), draw.low_empty(*wide), GELU)
-    yield Case("activation_backward", shape, arguments, (2, 3))
+    chunk, hidden = min(rows, CHUNK), size.family.hidden(width)
+    shape, act = f"{chunk}x{hidden}", (chunk, hidden)
+    if size.family.gated:
+        pre, dact = draw.low(chunk, 2 * hidden), draw.low(*act)
+        yield Case("gated_forward", shape, (pre, draw.low_empty(*act), SILU), (1,))
+        arguments = (pre, dact, draw.low_empty(*pre.shape), draw.low_empty(*act), SILU)
+        yield Case("gated_backward", shape, arguments, (2, 3))
+    else:
+        x, dy = draw.low(*act), draw.low(*act)
+        yield Case("activation_forward", shape, (x, draw.low_empty(*act), GELU), (1,))
+        arguments = (x, dy, draw.low_empty(*act), draw.low_empty(*act), GELU)
+        yield Case("activation_backward", shape, arguments, (2, 3))
     shape = f"{rows}x{width}"
     h, y = draw.normal(rows, width), draw.low(rows, width)
     yield Case("residual_forward", shape, (h, y, size.time, *NO_DROPOUT), (0,))
@@ -254,17 +280,19 @@ def loss(draw: Draw, size: Size) -> Iterator[Case]:
 
 
 def embedding(draw: Draw, size: Size) -> Iterator[Case]:
-    """Token and position; the gradient adds to that of the tied output matrix."""
+    """Token and learned position; the gradient adds to that of the tied output matrix."""
     batch, time, width, vocab = size.batch, size.time, size.n_embd, size.vocab_size
     shape = f"{batch}x{time}x{width}, {vocab} tokens"
     tokens, table = draw.ids(vocab, batch, time), draw.normal(vocab, width)
-    place, h = draw.normal(time, width), draw.empty(batch * time, width)
+    learned, h = size.family.learned_positions, draw.empty(batch * time, width)
+    place = draw.normal(time, width) if learned else None
     yield Case("embedding_forward", shape, (tokens, table, place, h, None), (3,))
     order, first = np.zeros(batch * time, np.int32), np.zeros(vocab + 1, np.int32)
-    dtoken, dplace = np.zeros((vocab, width), np.float32), draw.empty(time, width)
+    dtoken = np.zeros((vocab, width), np.float32)
+    dplace = draw.empty(time, width) if learned else None
     dh = draw.normal(batch * time, width)
     arguments = (tokens, dh, dtoken, dplace, order, first, True, False, None)
-    yield Case("embedding_backward", shape, arguments, (2, 3))
+    yield Case("embedding_backward", shape, arguments, (2, 3) if learned else (2,))
 
 
 def optimizer(draw: Draw, size: Size) -> Iterator[Case]:

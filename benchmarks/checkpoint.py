@@ -52,13 +52,7 @@ class Seconds:
 
 def make_trainer(size: Size, folder: Path) -> Trainer:
     """Build a model with AdamW, and make one update, so that no array is zero."""
-    shape = TransformerConfig(
-        n_layer=size.n_layer,
-        n_head=size.n_head,
-        n_embd=size.n_embd,
-        seq_len=size.time,
-        vocab_size=size.vocab_size,
-    )
+    shape = TransformerConfig(**size.model(bias=True))
     config = TrainingConfig(
         batch_size=size.batch, output_dir=str(folder), keep_checkpoints=1, max_steps=1
     )

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from job import OURS, PEERS, PLAIN, Contestant, Precision, parse_checkpointing
+from job import OURS, PLAIN, Contestant, Precision, parse_checkpointing, peers_of
 from machine import stop
 from protocol import SideFailedError
-from sizes import NAMED
+from sizes import NAMED, Size
 from turns import LossMismatchError
 
 __all__ = [
-    "ALL_PEERS",
     "Bias",
     "Checkpointing",
     "ElementType",
@@ -38,8 +37,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-ALL_PEERS = ",".join(PEERS)
-
 SizeName = Annotated[str, typer.Option("--size", help=f"{', '.join(NAMED)}, or L,H,C,V,B,T.")]
 ElementType = Annotated[
     Precision,
@@ -51,34 +48,50 @@ Checkpointing = Annotated[
 Plain = Annotated[
     bool, typer.Option("--plain", help="Ours in fp32 without activation checkpointing, too.")
 ]
-Peers = Annotated[str, typer.Option("--peers", help="Of torch,torch-compile; '' for none.")]
+Peers = Annotated[
+    str | None,
+    typer.Option(
+        "--peers",
+        help="Of torch,torch-compile for GPT-2 and transformers,transformers-compile for other "
+        "families; '' for none, left out for both.",
+    ),
+]
 Steps = Annotated[
     int,
     typer.Option("--steps", min=0, help="Updates in a round; 0: as many as fill about 3 seconds."),
 ]
 Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Timed turns of each.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="0: one for each physical core.")]
-Bias = Annotated[bool, typer.Option(help="Biases in linear layers and norms.")]
+Bias = Annotated[bool, typer.Option(help="Biases in linear layers and norms of GPT-2.")]
 PeerPython = Annotated[
-    str, typer.Option("--peer-python", help="Interpreter that has torch and NumPy.")
+    str,
+    typer.Option("--peer-python", help="Interpreter that has what the peers need."),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
 
 
-def parse_peers(text: str) -> tuple[str, ...]:
-    """Turn ``torch,torch-compile`` into names; an empty text means no peer."""
+def parse_peers(text: str | None, size: Size) -> tuple[str, ...]:
+    """Turn ``torch,torch-compile`` into names: none of an empty text, a size's all of None."""
+    known = peers_of(size)
+    if text is None:
+        return known
     peers = tuple(part.strip() for part in text.split(",") if part.strip())
-    unknown = [peer for peer in peers if peer not in PEERS]
+    unknown = [peer for peer in peers if peer not in known]
     if unknown or len(set(peers)) < len(peers):
         raise ValueError(
-            f"--peers: expected different names of {', '.join(PEERS)}, comma-separated, "
-            f"got {text!r}"
+            f"--peers: expected different names of {', '.join(known)} for a size of the family "
+            f"{size.family.name}, comma-separated, got {text!r}"
         )
     return peers
 
 
 def contestants(
-    threads: int, precision: Precision, checkpointing: str, plain: bool, peers: str
+    size: Size,
+    threads: int,
+    precision: Precision,
+    checkpointing: str = "none",
+    plain: bool = False,
+    peers: str | None = "",
 ) -> tuple[Contestant, ...]:
     """Name the sides: ours first, then ours without what was asked for, then the peers.
 
@@ -91,7 +104,7 @@ def contestants(
     plain = plain or precision is Precision.fp16  # which has no peer to be verified against
     if plain and (ours.precision, ours.activation_checkpointing) == ("fp32", "none"):
         raise ValueError("--plain: expected another precision or checkpointing to compare with")
-    theirs = tuple(Contestant(p, p, threads, precision.value) for p in parse_peers(peers))
+    theirs = tuple(Contestant(p, p, threads, precision.value) for p in parse_peers(peers, size))
     return (ours, *((Contestant(PLAIN, OURS, threads),) if plain else ()), *theirs)
 
 

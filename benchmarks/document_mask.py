@@ -162,8 +162,7 @@ def run(
     threads = threads or usable_cores()
     load = warn_if_busy(threads)
     ops.set_threads(threads)
-    sizes = {name: getattr(shape, name) for name in ("n_layer", "n_head", "n_embd", "vocab_size")}
-    model = Transformer(TransformerConfig(**sizes, seq_len=shape.time, bias=bias), seed=1)
+    model = Transformer(TransformerConfig(**shape.model(bias)), seed=1)
     model.prepare(precision=precision.value)
     start = draw_starts(shape, lengths)
     batch = make_batch(shape, start)

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from sizes import Size
 
-__all__ = ["OURS", "PEERS", "PLAIN", "Contestant", "Job", "Precision", "parse_checkpointing"]
+__all__ = ["OURS", "PLAIN", "Contestant", "Job", "Precision", "parse_checkpointing", "peers_of"]
 
 HERE = Path(__file__).resolve().parent
 OURS = "tisslm"
 PLAIN = "tisslm-plain"  # ours in fp32, without activation checkpointing
-PEERS = ("torch", "torch-compile")
+
+#: Scripts of the sides, by kind; ``-compile`` is the same script's model under torch.compile.
+SCRIPTS = {OURS: "ours.py", "torch": "torch_side.py", "transformers": "transformers_side.py"}
+COMPILED = "-compile"
 
 #: Relative, by precision. fp32: sums in another order differ by about 1e-7, and a wrong gradient
 #: or optimizer shows in the second loss by 1e-3. The others: a product's operands are rounded to
@@ -53,7 +56,8 @@ class Contestant:
     who : str
         Name in the results.
     kind : str
-        ``tisslm``, ``torch`` or ``torch-compile``.
+        ``tisslm``, ``torch`` (nanoGPT's GPT-2) or ``transformers``, the last two with
+        ``-compile``, too.
     threads : int
     precision : str
     activation_checkpointing : str
@@ -81,7 +85,7 @@ class Job:
     ----------
     size : Size
     bias : bool
-        Whether linear layers and norms have one.
+        Whether linear layers and norms of a GPT-2 have one.
     contestants : tuple of Contestant
         The first is ours: it makes the weights, and its losses are those to agree with.
     peer_python : str
@@ -100,15 +104,13 @@ class Job:
 
     def request(self, one: Contestant) -> dict[str, Any]:
         """Return the plain values that a side's ``prepare`` takes."""
-        fields = asdict(self.size)
-        batch, time_ = fields.pop("batch"), fields.pop("time")
         return {
-            "model": {**fields, "seq_len": time_, "bias": self.bias},
-            "batch": batch,
+            "model": self.size.model(self.bias),
+            "batch": self.size.batch,
             "threads": one.threads,
             "precision": one.precision,
             "activation_checkpointing": one.activation_checkpointing,
-            "compile": one.kind == "torch-compile",
+            "compile": one.kind.endswith(COMPILED),
             "adamw": {"lr": 1e-4, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1},
             "max_grad_norm": 1.0,
         }
@@ -121,9 +123,16 @@ class Job:
             "OMP_NUM_THREADS": str(one.threads),
             "MKL_NUM_THREADS": str(one.threads),
         }
+        script = str(HERE / "sides" / SCRIPTS[one.kind.removesuffix(COMPILED)])
         if one.kind == OURS:
-            return [sys.executable, str(HERE / "sides" / "ours.py")], env
-        return [self.peer_python, str(HERE / "sides" / "torch_side.py")], {**env, **PEER_MALLOC}
+            return [sys.executable, script], env
+        return [self.peer_python, script], {**env, **PEER_MALLOC}
+
+
+def peers_of(size: Size) -> tuple[str, ...]:
+    """Name the kinds of peers that have a size's model: nanoGPT for GPT-2, else transformers."""
+    kind = "torch" if size.family.name == "gpt2" else "transformers"
+    return (kind, kind + COMPILED)
 
 
 def parse_checkpointing(text: str) -> str:

@@ -9,13 +9,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import typer
 from command import (
-    ALL_PEERS,
     Bias,
     Checkpointing,
     ElementType,
@@ -41,9 +39,8 @@ LETTERS = "ab"
 
 def plan_config(job: Job, text: Path) -> str:
     """Write our side's run as a configuration file, over a text that is made for it."""
-    ours, sizes = job.contestants[0], asdict(job.size)
-    batch, time = sizes.pop("batch"), sizes.pop("time")
-    training: dict[str, Any] = {"batch_size": batch, "threads": ours.threads}
+    ours = job.contestants[0]
+    training: dict[str, Any] = {"batch_size": job.size.batch, "threads": ours.threads}
     if ours.precision != "fp32":
         training["precision"] = ours.precision
     if ours.activation_checkpointing != "none":
@@ -51,7 +48,7 @@ def plan_config(job: Job, text: Path) -> str:
     sections: dict[str, dict[str, Any]] = {
         "data": {"path": str(text), "valid_fraction": 0.0},
         "tokenizer": {"name": "char"},
-        "model": {**sizes, "seq_len": time, "bias": job.bias},
+        "model": job.size.model(job.bias),
         "optimizer": {"name": "adamw"},
         "training": training,
     }
@@ -109,11 +106,11 @@ def rows(measured: Measured, planned: int | None) -> list[dict[str, Any]]:
 def table(measured: Measured, found: list[dict[str, Any]], no_plan: str) -> str:
     """Lay the results out for reading."""
     columns = ("peak", "import", "difference", "rest", "ours/peak", "ours/rest")
-    lines = [f"{'side, MiB':14}" + "".join(f"{column:>12}" for column in columns)]
+    lines = [f"{'side, MiB':21}" + "".join(f"{column:>12}" for column in columns)]
     for row in found:
         ratio = row["ratio_above_parameters"]
         lines.append(
-            f"{row['who']:14}{row['peak_rss_bytes'] / MIB:12.1f}"
+            f"{row['who']:21}{row['peak_rss_bytes'] / MIB:12.1f}"
             f"{row['import_rss_bytes'] / MIB:12.1f}{row['peak_less_import_bytes'] / MIB:12.1f}"
             f"{row['peak_above_parameters_bytes'] / MIB:12.1f}{row['ratio_of_peaks']:12.2f}"
             + ("" if ratio is None else f"{ratio:12.2f}")
@@ -134,7 +131,7 @@ def run(
     precision: ElementType = Precision.fp32,
     activation_checkpointing: Checkpointing = "none",
     plain: Plain = False,
-    peers: Peers = ALL_PEERS,
+    peers: Peers = None,
     threads: Threads = 0,
     bias: Bias = True,
     peer_python: PeerPython = sys.executable,
@@ -143,8 +140,9 @@ def run(
     """Compare the largest resident set of a few updates, after comparing their losses."""
     threads = threads or usable_cores()
     try:
-        sides = contestants(threads, precision, activation_checkpointing, plain, peers)
-        job = Job(parse_size(size), bias, sides, peer_python)
+        shape = parse_size(size)
+        sides = contestants(shape, threads, precision, activation_checkpointing, plain, peers)
+        job = Job(shape, bias, sides, peer_python)
     except ValueError as error:
         stop(str(error), 2)
     measured = attempt(lambda: measure_memory(job))

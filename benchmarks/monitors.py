@@ -56,8 +56,7 @@ class Times:
 def make_trainer(plan: Plan, folder: Path, registry: Registry, which: str) -> Trainer:
     """Make a run on random tokens: with all installed sinks and monitors, or with none."""
     size = plan.size
-    shape = {name: getattr(size, name) for name in ("n_layer", "n_head", "n_embd", "vocab_size")}
-    model = Transformer(TransformerConfig(**shape, seq_len=size.time, bias=plan.bias), seed=1)
+    model = Transformer(TransformerConfig(**size.model(plan.bias)), seed=1)
     tokens = np.random.default_rng(0).integers(0, size.vocab_size, 8 * size.tokens + 1)
     config = TrainingConfig(
         batch_size=size.batch,

@@ -239,8 +239,9 @@ def run(
     """Show what share of an update each part takes, and how far it is from its bound."""
     threads = threads or usable_cores()
     try:
-        ours = contestants(threads, precision, activation_checkpointing, False, "")[:1]
-        job = Job(parse_size(size), bias, ours, steps=steps, rounds=rounds)
+        shape = parse_size(size)
+        ours = contestants(shape, threads, precision, activation_checkpointing)[:1]
+        job = Job(shape, bias, ours, steps=steps, rounds=rounds)
     except ValueError as error:
         stop(str(error), 2)
     load = warn_if_busy(threads)

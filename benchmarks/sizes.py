@@ -5,14 +5,17 @@ What does not live here: anything that runs a model.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from families import GPT2, Family, Llama
 
 __all__ = ["NAMED", "Size", "parse_size"]
 
 
 @dataclass(frozen=True)
 class Size:
-    """A GPT-2 model and its batch.
+    """A model and its batch.
 
     Attributes
     ----------
@@ -20,6 +23,8 @@ class Size:
         L, H, C and V.
     batch, time : int
         B and T; the model has exactly T positions.
+    family : Family
+        What the model is beside these numbers.
     """
 
     n_layer: int
@@ -28,27 +33,38 @@ class Size:
     vocab_size: int
     batch: int
     time: int
+    family: Family = field(default_factory=GPT2)
 
     @property
     def tokens(self) -> int:
         """Tokens of one update, B * T."""
         return self.batch * self.time
 
+    def model(self, bias: bool) -> dict[str, Any]:
+        """Return the model's keys, as a configuration has them; ``bias`` is GPT-2's choice."""
+        return {
+            "n_layer": self.n_layer,
+            "n_head": self.n_head,
+            "n_embd": self.n_embd,
+            "vocab_size": self.vocab_size,
+            "seq_len": self.time,
+            **self.family.keys(bias),
+        }
+
     def parameters(self, bias: bool) -> int:
-        """P: all trainable scalars, positions included, the tied matrix once."""
-        width = self.n_embd
-        biases_and_norms = 13 * width if bias else 2 * width
-        block = 12 * width**2 + biases_and_norms
-        final_norm = 2 * width if bias else width
-        return (self.vocab_size + self.time) * width + self.n_layer * block + final_norm
+        """P: all trainable scalars, learned positions included, the tied matrix once."""
+        width, family = self.n_embd, self.family
+        block = family.matrices(width, self.n_head) + family.vectors(width, self.n_head, bias)
+        rows = self.vocab_size + (self.time if family.learned_positions else 0)
+        return rows * width + self.n_layer * block + family.norm(width, bias)
 
     def flops_per_token(self, bias: bool) -> int:
         """Operations of forward and backward per token, 6 P + 6 L C T.
 
         Two for each multiply-add; 2 P forward and 4 P backward, and as much for the causal
         half of attention: its two products take 4 C T / 2 per token and layer forward, and
-        twice that backward. Norms, activations, softmax and the optimizer are not counted,
-        and neither is anything that a side computes twice.
+        twice that backward. Norms, rotations, activations, softmax and the optimizer are not
+        counted, and neither is anything that a side computes twice.
 
         References
         ----------
@@ -60,11 +76,13 @@ class Size:
     @property
     def product_flops(self) -> int:
         """Operations of an update in matrix products and attention alone, counted likewise."""
-        matrices = 12 * self.n_layer * self.n_embd**2 + self.vocab_size * self.n_embd
+        block = self.family.matrices(self.n_embd, self.n_head)
+        matrices = self.n_layer * block + self.vocab_size * self.n_embd
         return self.tokens * (6 * matrices + 6 * self.n_layer * self.n_embd * self.time)
 
     def __str__(self) -> str:
-        return "L{} H{} C{} V{} B{} T{}".format(*astuple(self))
+        model = f"L{self.n_layer} H{self.n_head} C{self.n_embd} V{self.vocab_size}"
+        return f"{model}{self.family} B{self.batch} T{self.time}"
 
 
 NAMED = {
@@ -76,6 +94,9 @@ NAMED = {
     "gpt2-medium-1x1024": Size(24, 16, 1024, 50304, 1, 1024),
     "long-16x512": Size(4, 4, 256, 65, 16, 512),
     "long-1x8192": Size(4, 4, 256, 65, 1, 8192),
+    "llama-tiny": Size(4, 4, 128, 65, 12, 64, Llama(2, 384)),
+    "smollm2-135m-4x256": Size(30, 9, 576, 49152, 4, 256, Llama(3, 1536, 1e5)),
+    "qwen2.5-0.5b-1x256": Size(24, 14, 896, 151936, 1, 256, Llama(2, 4864, 1e6, 1e-6, "qwen2")),
 }
 
 

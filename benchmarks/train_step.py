@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 from command import (
-    ALL_PEERS,
     Bias,
     Checkpointing,
     ElementType,
@@ -38,7 +37,7 @@ def run(
     precision: ElementType = Precision.fp32,
     activation_checkpointing: Checkpointing = "none",
     plain: Plain = False,
-    peers: Peers = ALL_PEERS,
+    peers: Peers = None,
     choose_peer: Annotated[
         bool, typer.Option("--choose-peer", help="Time only the peer that a warm-up finds faster.")
     ] = False,
@@ -55,8 +54,9 @@ def run(
     """Time forward + backward + clip + AdamW against PyTorch, after comparing the losses."""
     threads = threads or usable_cores()
     try:
-        sides = contestants(threads, precision, activation_checkpointing, plain, peers)
-        job = Job(parse_size(size), bias, sides, peer_python, steps, rounds)
+        shape = parse_size(size)
+        sides = contestants(shape, threads, precision, activation_checkpointing, plain, peers)
+        job = Job(shape, bias, sides, peer_python, steps, rounds)
     except ValueError as error:
         stop(str(error), 2)
     load = warn_if_busy(threads)
@@ -144,12 +144,12 @@ def heading(name: str, measured: Measured) -> list[str]:
 def table(name: str, measured: Measured) -> str:
     """Lay the results out for reading."""
     lines = heading(name, measured)
-    lines.append(f"{'side':14}" + "".join(f"{column:>12}" for column in COLUMNS))
+    lines.append(f"{'side':21}" + "".join(f"{column:>12}" for column in COLUMNS))
     for one in measured.timed:
         figures = result(measured, one)
         rates = figures["tokens_per_s_rounds"]
         lines.append(
-            f"{one.who:14}{figures['tokens_per_s']:12.1f}{min(rates):12.1f}{max(rates):12.1f}"
+            f"{one.who:21}{figures['tokens_per_s']:12.1f}{min(rates):12.1f}{max(rates):12.1f}"
             f"{figures['gflops']:12.1f}{figures['of_peak']:12.1%}"
             f"{figures['peak_rss_bytes'] / 2**20:12.0f}{figures['import_rss_bytes'] / 2**20:12.0f}"
             f"{figures['peak_above_parameters_bytes'] / 2**20:12.0f}{figures['loss']:12.6f}"

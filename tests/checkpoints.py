@@ -18,8 +18,8 @@ from tisslm.checkpoint import (
     write,
 )
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, read_manifest, render
+from tisslm.config.model import TransformerConfig
 from tisslm.models.transformer import Transformer
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.system.durable import FileRecord
 from tisslm.tokenizers.char import CharTokenizer
 

@@ -42,7 +42,7 @@ ACTIVATION_TAIL = 1e-5
 FEW_ROUNDINGS = 2 * EPS32
 
 #: Layer norm in float32, relative to rstd * max|x - mean| * max|gamma|: two sums over a row, each
-#: in vector lanes, and five products.
+#: in vector lanes, and five products. The RMS norm has one sum and no mean: max|x| instead.
 LAYER_NORM = 8 * EPS32
 
 #: Layer norm of rows whose mean is a thousand standard deviations: the mean is off by a unit in

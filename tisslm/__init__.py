@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tisslm.config import TrainingConfig
+    from tisslm.config.model import TransformerConfig
     from tisslm.datasets.text import TextDataset
     from tisslm.datasets.tokens import TokenDataset
     from tisslm.errors import TissLMError
     from tisslm.models.generation import Sampling, generate
     from tisslm.models.transformer import Transformer
-    from tisslm.models.transformer_config import TransformerConfig
     from tisslm.ops.threads import blas_threads
     from tisslm.registry.hookspecs import Entry, hookimpl
     from tisslm.training.evaluation import evaluate
@@ -52,7 +52,7 @@ _HOMES = {
     "Trainer": "tisslm.training.trainer",
     "TrainingConfig": "tisslm.config",
     "Transformer": "tisslm.models.transformer",
-    "TransformerConfig": "tisslm.models.transformer_config",
+    "TransformerConfig": "tisslm.config.model.transformer",
     "blas_threads": "tisslm.ops.threads",
     "build_trainer": "tisslm.workflows.build.trainer",
     "evaluate": "tisslm.training.evaluation",

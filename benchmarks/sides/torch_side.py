@@ -1,7 +1,7 @@
-"""The benchmark's peer: nanoGPT's training step in PyTorch, eager or compiled.
+"""The benchmark's peer for GPT-2: nanoGPT's training step in PyTorch, eager or compiled.
 
 Runs in an interpreter that has torch and NumPy; knows nothing of TissLM but the names in the
-file of weights.
+file of weights. The step, but not the model, is also that of the other peers.
 
 What does not live here: the model (``torch_gpt``), the order of the turns.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from protocol import UnavailableError, memory, resident_bytes, serve
 try:
     import numpy as np
     import torch
+    from torch import nn
     from torch_gpt import GPT, make_adamw, train_update
 
     MISSING = ""
@@ -32,13 +34,44 @@ IMPORT_RSS_BYTES = resident_bytes("VmRSS")
 AUTOCAST = {"fp32": None, "bf16": "bfloat16"}
 
 
+def load_gpt(keys: dict[str, Any], weights: Mapping[str, Any]) -> GPT:
+    """Build nanoGPT's model; its parameters have our names."""
+    with torch.device("meta"):  # skips an initialization that is overwritten anyway
+        model = GPT(**keys)
+    model.to_empty(device="cpu")
+    parameters = dict(model.named_parameters())
+    if set(parameters) != set(weights):
+        odd = sorted(set(parameters) ^ set(weights))
+        raise ValueError(f"the two models do not have the same parameters: {odd[:5]}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.from_numpy(weights[name]))
+    return model
+
+
 class TorchSide:
-    """One model, its optimizer and one batch; see the handlers' names in ``main``."""
+    """One model, its optimizer and one batch; see the handlers' names in ``serve``.
+
+    Parameters
+    ----------
+    load : callable or None
+        Takes the model's keys and our weights by name, and returns a module whose call with
+        tokens and targets is the mean loss. None if something is missing.
+    missing : str
+        What cannot be imported, empty if nothing.
+    import_rss_bytes : int
+        Resident memory after the imports.
+    """
+
+    def __init__(
+        self, load: Callable[..., nn.Module] | None, missing: str, import_rss_bytes: int
+    ) -> None:
+        self.load, self.missing, self.import_rss_bytes = load, missing, import_rss_bytes
 
     def prepare(self, job: dict[str, Any], folder: str) -> dict[str, Any]:
         """Build the model with the weights and the batch that our side has left."""
-        if MISSING:
-            raise UnavailableError(f"its interpreter cannot import what it needs: {MISSING}")
+        if self.load is None:
+            raise UnavailableError(f"its interpreter cannot import what it needs: {self.missing}")
         if job["compile"] and not shutil.which(os.environ.get("CXX", "g++")):
             raise UnavailableError("torch.compile needs a C++ compiler, and there is none")
         if job["precision"] not in AUTOCAST:
@@ -48,7 +81,8 @@ class TorchSide:
         autocast = AUTOCAST[job["precision"]]
         self.autocast = None if autocast is None else getattr(torch, autocast)
         torch.set_num_threads(job["threads"])
-        self.plain = self._load(job, Path(folder))
+        with np.load(Path(folder) / "weights.npz") as weights:
+            self.plain = self.load(job["model"], weights)
         self.model: Any = torch.compile(self.plain) if job["compile"] else self.plain
         options = job["adamw"]
         self.optimizer, self.fused = self._optimizer(options)
@@ -66,19 +100,6 @@ class TorchSide:
                 "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             },
         }
-
-    def _load(self, job: dict[str, Any], folder: Path) -> GPT:
-        with torch.device("meta"):  # skips an initialization that is overwritten anyway
-            model = GPT(**job["model"])
-        model.to_empty(device="cpu")
-        with np.load(folder / "weights.npz") as weights, torch.no_grad():
-            parameters = dict(model.named_parameters())
-            if set(parameters) != set(weights.files):
-                odd = sorted(set(parameters) ^ set(weights.files))
-                raise ValueError(f"the two models do not have the same parameters: {odd[:5]}")
-            for name, parameter in parameters.items():
-                parameter.copy_(torch.from_numpy(weights[name]))
-        return model
 
     def _optimizer(self, options: dict[str, Any]) -> tuple[torch.optim.AdamW, bool]:
         try:
@@ -99,14 +120,12 @@ class TorchSide:
 
     def memory(self) -> dict[str, Any]:
         """Report the memory after the imports, and the peak so far."""
-        return memory(IMPORT_RSS_BYTES)
+        return memory(self.import_rss_bytes)
 
-
-def main() -> None:
-    """Serve until the benchmark is done."""
-    side = TorchSide()
-    serve({"prepare": side.prepare, "updates": side.updates, "memory": side.memory})
+    def serve(self) -> None:
+        """Serve until the benchmark is done."""
+        serve({"prepare": self.prepare, "updates": self.updates, "memory": self.memory})
 
 
 if __name__ == "__main__":
-    main()
+    TorchSide(load_gpt, MISSING, IMPORT_RSS_BYTES).serve()

@@ -55,6 +55,17 @@ def test_only_ops_reaches_the_kernels():
     assert reaching - inside <= {"cli/doctor/machine.py"}
 
 
+def test_only_who_brings_values_reaches_past_their_door():
+    """Values may be on their way from other ranks; ``data`` waits for them, ``data_arena`` not."""
+    reaching = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"\bdata_arena\b|\._values\b", path.read_text())
+    }
+    homes = {"memory/awaited.py", "memory/parameters.py", "training/ranks/shared.py"}
+    assert reaching == homes | {"testing/model.py"}
+
+
 def test_kernels_never_allocate_nor_raise():
     for path in KERNELS.glob("*.pyx"):
         text = path.read_text()

@@ -109,6 +109,18 @@ def test_document_mask(tmp_path):
         assert 0 < min(times["attention_s"]) < min(times["pass_s"])
 
 
+def test_attention(tmp_path):
+    path = tmp_path / "figures.json"
+    tiny = ("--shape", "1,70,4,2,8", "--window", "9", "--threads", "2", "--rounds", "2")
+    run("attention", *tiny, "--precision", "bf16", "--json", str(path))
+    found = json.loads(path.read_text())
+    assert len(found["whole_s"]) == len(found["window_s"]) == 2
+    assert found["pairs"] == pytest.approx((70 * 9 - 36) / (70 * 71 / 2))
+    assert len(found["backward_thread_ms"]) <= 2
+    wrong = run("attention", "--shape", "1,70,4,3,8", code=2).stderr
+    assert "--shape: expected B,T,H,K,D with H a multiple of K" in wrong
+
+
 def test_tokenizing(tmp_path):
     path = tmp_path / "figures.json"
     small = ("--mb", "0.05", "--vocab-size", "300", "--json", str(path))
@@ -152,6 +164,7 @@ def test_a_wrong_size_is_a_wrong_usage(name):
     ("name", "options", "sentence"),
     [
         ("train_step", ("--peers", "jax"), "--peers: expected different names of torch"),
+        ("train_step", ("--peers", "transformers"), "torch-compile for a size of the family gpt2"),
         ("train_step", ("--plain",), "--plain: expected another precision"),
         ("memory", ("--activation-checkpointing", "half"), "expected none, full or every=N"),
         ("threads", ("--threads", "2,1"), "--threads: expected 1 and more counts"),

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.cli.main import TRACEBACK_VARIABLE
+from tisslm.config.model import PRESETS
 from tisslm.errors import ConfigError, DataError, ShapeError
 from tisslm.models.generation import Sampling
 
@@ -58,11 +59,14 @@ if TYPE_CHECKING:
             "model.vocab_size: expected at least 29, the number of ids of the char tokenizer, "
             "got 5; leave it out or raise it",
         ),
-        ("model.n_head=3", "model.n_embd: expected a multiple of n_head = 3, got 16"),
+        (
+            "model.n_head=3",
+            "model.n_embd: expected a multiple of n_head = 3, got 16; or give model.head_dim",
+        ),
         (
             "model.preset=char-tini",
-            "model.preset: unknown preset 'char-tini'. Known: char-tiny, char, gpt2, gpt2-medium, "
-            "gpt2-large, gpt2-xl. Did you mean 'char-tiny'?",
+            f"model.preset: unknown preset 'char-tini'. Known: {', '.join(PRESETS)}, and depth-N "
+            "with N from 1 to 999. Did you mean 'char-tiny'?",
         ),
         (
             "training.output_dir=text.txt/run",

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tisslm.cli.generate import SEPARATOR
+from tisslm.config.model import TransformerConfig
 from tisslm.models.generation import Sampling, generate, opening, pieces
 from tisslm.models.transformer import Transformer
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer
 from tisslm.workflows.load_model import load_model
 

@@ -28,8 +28,8 @@ NAME, MODULE = "outside_conv", "tisslm_outside"
 MODEL = (f"model.family={NAME}", "model.n_layer=2", "model.n_embd=8", "model.seq_len=16")
 RUN = ("training.batch_size=4", "training.max_steps=6", "training.save_every=3")
 STARTS_AFRESH = (
-    f'note: model.family = "{NAME}" starts [model] afresh: preset, seq_len of the weaker sources '
-    "left out\n"
+    f'note: model.family = "{NAME}" starts [model] afresh: preset, seq_len of the default '
+    "configuration left out\n"
 )
 
 
@@ -125,6 +125,35 @@ def test_it_is_planned(outside: Cli) -> None:
     assert memory["logits"] == 4 * 4 * 16 * vocab
     assert memory["activations"] == 4 * (2 * 2) * (4 * 16) * channels
     assert set(plan["memory"]["by_layer"]) == {"embedding", "layers.0", "layers.1"}
+
+
+def test_a_family_that_says_the_least_is_planned(outside: Cli, package: Path) -> None:
+    without(package / MODULE / "model.py", "flops_per_token")
+    result = outside("plan")
+    assert result.code == 0
+    assert "operations per token  not counted by the model\n" in result.out
+    assert "tokens/s, " in result.out
+    assert "GFLOP/s" not in result.out
+    assert "layers.0 ... (2 alike, each)" in result.out
+    assert json.loads(outside("plan", more=("--json",)).out)["speed"]["gflops"] is None
+
+
+def test_the_speed_of_a_family_with_a_fixed_number_of_layers_is_not_foretold(
+    outside: Cli, package: Path
+) -> None:
+    without(package / MODULE / "family.py", "with_layers")
+    result = outside("plan")
+    assert result.code == 0
+    assert "not measured: two blocks" in result.out
+    assert result.out.endswith("or the family cannot change their number\n")
+    assert "or the family cannot change their number" in outside("project").err
+
+
+def without(file: Path, method: str) -> None:
+    """Take a method away, so that the contract's takes its place."""
+    text = file.read_text("utf-8")
+    assert text.count(f"def {method}(") == 1
+    file.write_text(text.replace(f"def {method}(", f"def not_{method}("), "utf-8")
 
 
 def test_it_writes_text(cli: Cli, trained: Path) -> None:

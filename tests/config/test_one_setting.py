@@ -86,8 +86,8 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "stall_timeout": (0, 5, 600.5),
 }
 MODEL: dict[str, tuple[Any, ...]] = {
-    "family": ("gpt2", "gpt2", "gpt2"),
-    "preset": ("char", "gpt2", "char-tiny"),
+    "family": ("llama", "gpt_neox", "gpt2"),
+    "preset": ("qwen3-tiny", "gpt2", "depth-3"),
     "n_layer": (1, 6, 12),
     "n_head": (1, 6, 12),
     "n_kv_head": (1, 2, 3),
@@ -97,9 +97,27 @@ MODEL: dict[str, tuple[Any, ...]] = {
     "vocab_size": (128, 256, 50257),
     "dropout": (0, 0.1, 0.5),
     "bias": (True, False, "true"),
-    "activation": ("gelu", "gelu_tanh", "gelu"),
-    "norm": ("layer", "layer", "layer"),
+    "activation": ("relu2", "swiglu", "silu"),
+    "norm": ("layer", "rms", "rms"),
     "norm_eps": (1e-6, 1e-5, 1e-3),
+    "head_dim": (0, 16, 64),
+    "qkv_bias": (True, False, "true"),
+    "out_bias": (True, False, "true"),
+    "mlp_bias": (True, False, "true"),
+    "norm_bias": (True, False, "true"),
+    "positions": ("learned", "rotary", "none"),
+    "rope_theta": (100, 1e5, 500000.0),
+    "rotary_fraction": (0.25, 0.5, 1),
+    "rope_scaling": (
+        {"rope_type": "linear", "factor": 2.0},
+        {"rope_type": "default"},
+        {"type": "yarn", "factor": 4},
+    ),
+    "window": (0, 16, 64),
+    "layer_types": (["full_attention"], ["full_attention", "full_attention"], ["full_attention"]),
+    "qk_norm": ("none", "head", "all"),
+    "logit_cap": (0, 15, 30.0),
+    "parallel_residual": (True, False, "true"),
     "tie_embeddings": (True, False, "true"),
 }
 DATA: dict[str, tuple[Any, ...]] = {
@@ -226,13 +244,15 @@ def written(value: Any, files: dict[str, str]) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{', '.join(_toml(item, files) for item in value)}]"
+    if isinstance(value, dict):
+        return _toml(value, files)
     return _filled(value, files) if isinstance(value, str) else str(value)
 
 
 def _toml(value: Any, files: dict[str, str]) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} = {_toml(v, files)}" for k, v in value.items()) + "}"
-    return json.dumps(_filled(value, files))
+    return json.dumps(_filled(value, files) if isinstance(value, str) else value)
 
 
 def _filled(text: str, files: dict[str, str]) -> str:
@@ -376,6 +396,16 @@ def test_heads_and_channels_of_a_preset_follow_each_other(
     assert (shape.n_head, shape.n_embd) == sizes
     said = [str(warning.message).removesuffix(", to fit what was given") for warning in caught]
     assert said == notes
+
+
+def test_what_a_preset_says_of_vocabulary_and_frequencies_gives_way_without_a_note(
+    registry: Registry,
+) -> None:
+    given = ["model.preset=llama-3.2-1b", "model.seq_len=128", "model.positions=none"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_run(load(given), registry)
+    assert not [said for warning in caught if "preset's" in (said := str(warning.message))]
 
 
 def test_sizes_that_were_asked_for_are_not_changed(registry: Registry) -> None:

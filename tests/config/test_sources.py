@@ -121,7 +121,8 @@ def test_minus_one_takes_back_the_limit_of_the_default_run() -> None:
 @pytest.mark.filterwarnings(r"ignore:training\.\w+ is read as:tisslm.config.ConfigNote")
 def test_epochs_take_back_the_limit_of_weaker_sources(spelling: str) -> None:
     words = (
-        r"^training\.epochs = 3 counts: training\.max_steps = 1500 of the weaker sources left out$"
+        r"^training\.epochs = 3 counts: training\.max_steps = 1500 of the default configuration "
+        "left out$"
     )
     with pytest.warns(ConfigNote, match=words):
         config = load(f"training.{spelling}=3")
@@ -132,11 +133,17 @@ def test_epochs_take_back_the_limit_of_weaker_sources(spelling: str) -> None:
 
 def test_epochs_leave_a_limit_of_their_own_or_of_a_stronger_source() -> None:
     assert load("training.max_steps=7", "training.epochs=2").training.max_steps == 7
-    with pytest.warns(ConfigNote, match=r"max_steps = 1500 of the weaker sources left out$"):
+    with pytest.warns(ConfigNote, match=r"max_steps = 1500 of the default configuration left"):
         config = load("training.max_steps=7", TISSLM_TRAINING__EPOCHS="2")
     assert (config.training.max_steps, config.training.epochs) == (7, 2)
     config = load("training.epochs=2", TISSLM_TRAINING__MAX_STEPS="-1")
     assert (config.training.max_steps, config.training.epochs) == (None, 2)
+
+
+def test_what_somebody_gave_is_of_the_weaker_sources(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.toml", "[data]\npath = 'a'\n[training]\nmax_steps = 9")
+    with pytest.warns(ConfigNote, match=r"max_steps = 9 of the weaker sources left out$"):
+        RunConfig.load(path, ["training.epochs=2"], {})
 
 
 def test_nested_tables_reach_the_sinks() -> None:
@@ -153,7 +160,7 @@ def test_another_part_starts_without_the_options_of_the_one_before() -> None:
     with pytest.warns(
         ConfigNote,
         match=r'^optimizer\.name = "lion" starts \[optimizer\] afresh: beta2, weight_decay of the '
-        "weaker sources left out$",
+        "default configuration left out$",
     ):
         config = load("optimizer.name=lion", "optimizer.beta1=0.95")
     assert config.optimizer == ("lion", {"beta1": 0.95})
@@ -164,6 +171,18 @@ def test_naming_the_same_part_keeps_its_options(tmp_path: Path) -> None:
     assert load("optimizer.name=adamw").optimizer == load().optimizer
     path = write(tmp_path / "a.toml", "data.path = 'a'\noptimizer.beta2 = 0.9")
     assert RunConfig.load(path, ["optimizer.name=adamw"], {}).optimizer.options == {"beta2": 0.9}
+
+
+def test_the_family_of_a_preset_that_is_named_once_more_leaves_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.toml", "data.path = 'a'\nmodel = {preset = 'llama-tiny', n_layer = 2}"
+    )
+    model = RunConfig.load(path, ["model.family=llama"], {}).model
+    assert model == {"preset": "llama-tiny", "n_layer": 2, "family": "llama"}
+    for other in ("gpt2", "qwen3"):
+        with pytest.warns(ConfigNote, match=r"afresh: preset, n_layer of the weaker sources"):
+            model = RunConfig.load(path, [f"model.family={other}"], {}).model
+        assert model == {"preset": "char-tiny", "family": other}
 
 
 def test_another_preset_starts_without_the_sizes_of_the_file(tmp_path: Path) -> None:

@@ -16,10 +16,9 @@ from tisslm.cli.main import INTERRUPTED, READER_LEFT, _exit_code
 from tisslm.config import DataSection, LogSection, ModelSection, TrainingConfig
 from tisslm.config.aliases import ELSEWHERE, FLAGS, SPELLINGS
 from tisslm.config.counterparts import NO_COUNTERPART, VALUES
+from tisslm.config.model import FAMILIES, FAMILY, PRESETS, TransformerConfig
 from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS
-from tisslm.config.presets import PRESETS
 from tisslm.models.layers.norm import NORMS
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import load_registry
 from tisslm.training.interruption import EXIT_CODE
 
@@ -40,7 +39,7 @@ KINDS = {
 PYTHON_ONLY = {("console", "stream"), ("console", "clock")}
 
 #: Sizes that follow from others: words, not values.
-DERIVED = {"n_kv_head", "n_hidden"}
+DERIVED = {"n_kv_head", "head_dim", "n_hidden"}
 
 
 def chapter(heading: str, text: str = PAGE) -> str:
@@ -108,7 +107,7 @@ def test_every_key_of_the_model_and_its_default():
     documented = keys(chapter("### [model]"))
     assert list(documented) == list(ModelSection.model_fields)
     for name, field in TransformerConfig.model_fields.items():
-        if not field.is_required() and name not in DERIVED:
+        if not field.is_required() and name not in DERIVED and name != "family":
             assert_default(documented[name], field.default)
         else:
             assert not re.fullmatch(r"`[\d.e-]+`", documented[name])
@@ -118,14 +117,28 @@ def test_every_preset():
     text = chapter("### [model]")
     table = rows(text, "preset")
     sizes = ["n_layer", "n_head", "n_embd", "seq_len"]
-    assert {name.strip("`"): [int(cell) for cell in cells] for name, cells in table.items()} == {
-        name: [values[size] for size in sizes] for name, values in PRESETS.items()
+    found = {name.strip("`"): (cells[0].strip("`"), *cells[1:]) for name, cells in table.items()}
+    assert found == {
+        name: (values.get("family", FAMILY), *(str(values[size]) for size in sizes))
+        for name, values in PRESETS.items()
     }
     assert [name for name, values in PRESETS.items() if values.get("bias") is False] == [
         "char-tiny",
         "char",
     ], "the sentence about bias names these two"
     assert "the presets `char-tiny` and `char` set `false`" in text
+
+
+def test_every_family_and_what_it_sets():
+    table = rows(chapter("### [model]"), "family")
+    assert [name.strip("`") for name in table] == list(FAMILIES)
+    above: dict[str, Any] = {}
+    for name, (_, written) in table.items():
+        said = tomllib.loads("\n".join(re.findall(r"`(\w+ = [^`]+)`", written)))
+        if "the same" in written or "those of `llama`" in written:
+            said = {**above, **said}
+        assert said == FAMILIES[name.strip("`")]
+        above = said if name == "`llama`" else above
 
 
 @pytest.mark.parametrize("section", DEFAULT_PARTS)

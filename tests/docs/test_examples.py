@@ -29,6 +29,7 @@ from tisslm.testing import check_scheduler
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 API = ROOT / "docs" / "python-api.md"
+MODELS = ROOT / "docs" / "models.md"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/*.md")]
 
 #: Long runs of the pages, and what the test makes of them.
@@ -90,6 +91,12 @@ def test_the_readmes_program_trains_and_writes(readme):
 def test_the_program_of_the_python_page_runs(tmp_path):
     variables = run_page(API, tmp_path)
     assert variables["resumed"].current_step == variables["resumed"].max_steps == 20
+
+
+def test_the_program_of_the_page_of_models_runs(tmp_path):
+    trainer = run_page(MODELS, tmp_path)["trainer"]
+    assert trainer.current_step == 4
+    assert trainer.model.config.family == "qwen3"
 
 
 def test_the_run_directory_is_as_documented(readme):
@@ -215,7 +222,9 @@ def test_every_benchmark_takes_these_options(page, words, monkeypatch):
     typer.main.get_command(app).make_context(script, arguments)
 
 
-@pytest.mark.parametrize("page", [README, ROOT / "docs" / "configuration.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [README, MODELS, ROOT / "docs" / "configuration.md"], ids=lambda p: p.name
+)
 def test_every_configuration_loads_and_names_parts_that_exist(page):
     registry = load_registry()
     found = blocks(page, "toml config")

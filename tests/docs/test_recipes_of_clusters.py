@@ -52,7 +52,13 @@ def test_the_script_of_slurm_waits_for_the_step_and_keeps_its_code(tmp_path, end
     for name in ("srun", "scontrol"):
         (tmp_path / name).chmod(0o755)
     caller = f"PATH={tmp_path}:$PATH SLURM_CPUS_PER_TASK=2 SLURM_JOB_ID=17 bash job.sh & job=$!\n"
-    caller += "while [ ! -e started ]; do sleep 0.05; done\nkill -USR1 $job\nwait $job\n"
+    # the step may have started before the script has set its trap: bit 9 of what it catches
+    caller += (
+        "while [ ! -e started ]; do sleep 0.05; done\n"
+        "caught() { grep SigCgt /proc/$job/status | cut -f 2; }\n"
+        "until (( 0x$(caught) >> 9 & 1 )); do sleep 0.05; done\n"
+        "kill -USR1 $job\nwait $job\n"
+    )
     (tmp_path / "job.sh").write_text(script)
     done = subprocess.run(
         ["bash", "-c", caller],

@@ -121,8 +121,7 @@ def _bind_scratch(module: str, arguments: Mapping[str, Any], n_threads: int) -> 
         qkv = arguments["qkv_BTE" if cache is None else "qkv_BE"]
         size = qkv.shape[-1] // (arguments["n_head"] + 2 * arguments["n_kv_head"])
         time = qkv.shape[1] if cache is None else cache.shape[2]
-        group = arguments["n_head"] // arguments["n_kv_head"]
-        floats = isa.attention_scratch(time, size, group, str(qkv.dtype))
+        floats = isa.attention_scratch(time, size, str(qkv.dtype))
     scratch = np.full((n_threads, floats + GUARD), np.nan, np.float32)
     threads.bind_scratch(scratch.reshape(-1), floats + GUARD)
     return scratch
@@ -150,6 +149,12 @@ def _poison(dtype: np.dtype[Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
+def dkv_of() -> Callable[..., Array | None]:
+    """``dkv_of(B, T, H, K, D)``: attention's scratch for heads that share a key head, NaN."""
+    return _dkv_of
+
+
+@pytest.fixture(scope="session")
 def normal() -> Callable[..., Array]:
     """``normal(seed, *shape, size=1.0)``: normal numbers in float32."""
     return _normal
@@ -163,6 +168,13 @@ def unwritten() -> Callable[..., Array]:
 
 def _normal(seed: int, *shape: int, size: float = 1.0) -> Array:
     return np.random.default_rng(seed).normal(scale=size, size=shape).astype(np.float32)
+
+
+def _dkv_of(B: int, T: int, H: int, K: int, D: int) -> Array | None:
+    from tisslm import ops
+
+    shape = ops.dkv_shape(B, T, H, K, D)
+    return None if shape is None else _unwritten(*shape)
 
 
 def _unwritten(*shape: int) -> Array:

@@ -47,7 +47,7 @@ def test_forward(run_both, normal, unwritten, B, H, K, T, D, p):
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
 @pytest.mark.parametrize(("B", "H", "K", "T", "D"), CASES)
-def test_backward(run_both, normal, unwritten, B, H, K, T, D, p):
+def test_backward(run_both, normal, unwritten, dkv_of, B, H, K, T, D, p):
     arguments = forward_arguments(normal, unwritten, B, H, K, T, D, p)
     before = run_both("attention", "attention_forward", arguments, {"out_BTC", "lse_BHT"}).expected
     arguments = {
@@ -57,8 +57,9 @@ def test_backward(run_both, normal, unwritten, B, H, K, T, D, p):
         "lse_BHT": before["lse_BHT"].astype(np.float32),
         "dqkv_BTE": unwritten(B, T, (H + 2 * K) * D),
         **{name: arguments[name] for name in list(arguments)[3:]},
+        "dkv_M2TD": dkv_of(B, T, H, K, D),
     }
-    both = run_both("attention", "attention_backward", arguments, {"dqkv_BTE"})
+    both = run_both("attention", "attention_backward", arguments, {"dqkv_BTE", "dkv_M2TD"})
     edges = [H * D, (H + K) * D]
     actual = np.split(both.actual["dqkv_BTE"], edges, axis=2)
     expected = np.split(both.expected["dqkv_BTE"], edges, axis=2)
@@ -154,12 +155,40 @@ def test_decode_is_the_last_row_of_the_whole_pass(run_both, normal, unwritten, H
             "n_head": H,
             "n_kv_head": K,
             "scale": arguments["scale"],
+            "first": 0,
         }
         both = run_both("attention", "attention_decode", step, {"k_BKSD", "v_BKSD", "out_BC"})
         for expected in (both.expected["out_BC"], whole.actual["out_BTC"][:, -1]):
             assert largest_error(both.actual["out_BC"], expected, 1.0) < ATTENTION_FORWARD
         for name in ("k_BKSD", "v_BKSD"):
             assert np.array_equal(both.actual[name], both.expected[name], equal_nan=True)
+
+
+@pytest.mark.parametrize(("H", "K"), [(1, 1), (4, 2), (3, 1)])
+@pytest.mark.parametrize("D", SIZES)
+@pytest.mark.parametrize(("position", "first"), [(0, 0), (5, 5), (16, 3), (63, 0), (69, 40)])
+def test_decode_sees_keys_from_the_first(run_both, normal, unwritten, H, K, D, position, first):
+    """Keys and values before it are NaN here, as of tokens that a window has left behind."""
+    B, S = 2, 70
+    k_cache, v_cache = unwritten(B, K, S, D), unwritten(B, K, S, D)
+    filled = slice(first, position)
+    k_cache[:, :, filled] = normal(1, B, K, position - first, D)
+    v_cache[:, :, filled] = normal(2, B, K, position - first, D)
+    step = {
+        "qkv_BE": normal(0, B, (H + 2 * K) * D),
+        "k_BKSD": k_cache,
+        "v_BKSD": v_cache,
+        "out_BC": unwritten(B, H * D),
+        "position": position,
+        "n_head": H,
+        "n_kv_head": K,
+        "scale": 1 / math.sqrt(D),
+        "first": first,
+    }
+    both = run_both("attention", "attention_decode", step, {"k_BKSD", "v_BKSD", "out_BC"})
+    assert largest_error(both.actual["out_BC"], both.expected["out_BC"], 1.0) < ATTENTION_FORWARD
+    for name in ("k_BKSD", "v_BKSD"):
+        assert np.array_equal(both.actual[name], both.expected[name], equal_nan=True)
 
 
 def test_every_case_is_there():

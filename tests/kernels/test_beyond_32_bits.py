@@ -100,6 +100,18 @@ def losses() -> dict[str, Case]:
         "cross_entropy_tile": Case(
             before, {**tile, "label_smoothing": 0.1}, rows, out, whole=no_targets
         ),
+        "soft_cap_forward": Case(
+            before,
+            {"z_NV": logits, "slope_NV": logits.copy(), "cap": 2.0},
+            {"z_NV", "slope_NV"},
+            {"z_NV", "slope_NV"},
+        ),
+        "soft_cap_backward": Case(
+            before,
+            {"dz_NV": logits, "slope_NV": logits.copy()},
+            {"dz_NV", "slope_NV"},
+            {"dz_NV"},
+        ),
         "focal_tile": Case(before, {**tile, "gamma": 2.0}, rows, out, whole=no_targets),
         "exp_sum": Case(before, sums, set(sums), {"top_N", "total_N"}),
         "softmax_gradient": Case(before, softmax, set(softmax), {"logits_NV"}),
@@ -118,6 +130,13 @@ def rows_of_channels() -> dict[str, Case]:
         "dy_NC": x, "x_NC": y, **saved, "dres_NC": None, "dx_NC": z, "dgamma_C": beta,
         "dbeta_C": beta.copy(), "partial_2KC": np.zeros((2, 1, C), np.float32), "accumulate": False,
     }  # fmt: skip
+    rms = {"gamma_C": gamma, "rstd_N": rstd}
+    rms_forward = {"h_NC": x, "gamma_C": gamma, "x_NC": y, "y_NC": z, "rstd_N": rstd, "eps": 1e-5}
+    rms_backward = {
+        "dy_NC": x, "x_NC": y, **rms, "dres_NC": None, "dx_NC": z, "dgamma_C": beta,
+        "partial_KC": np.zeros((1, C), np.float32), "accumulate": False,
+    }  # fmt: skip
+    rms_partial = {"partial_KC": np.zeros((before // 64 + 1, C), np.float32)}
     partial = {"partial_2KC": np.zeros((2, before // 64 + 1, C), np.float32)}
     key = {"T": 64, **KEY, "first_row": before // 64}
     shifted = {"first_row": 0}
@@ -134,6 +153,16 @@ def rows_of_channels() -> dict[str, Case]:
             before, backward, {"dy_NC", "x_NC", "dx_NC"} | n,
             {"dx_NC", "dgamma_C", "dbeta_C"}, whole=partial,
         ),
+        "rms_norm_forward": Case(
+            before, rms_forward, {"h_NC", "x_NC", "y_NC", "rstd_N"}, {"x_NC", "y_NC", "rstd_N"},
+        ),
+        "rms_norm_apply": Case(
+            before, {"x_NC": x, **rms, "y_NC": y}, {"x_NC", "y_NC", "rstd_N"}, {"y_NC"},
+        ),
+        "rms_norm_backward": Case(
+            before, rms_backward, {"dy_NC", "x_NC", "dx_NC", "rstd_N"}, {"dx_NC", "dgamma_C"},
+            whole=rms_partial,
+        ),
         "dropout_forward": Case(
             before, {"x_NC": x, "y_NC": y, **key}, {"x_NC", "y_NC"}, {"y_NC"},
             whole=shifted,
@@ -149,6 +178,15 @@ def rows_of_channels() -> dict[str, Case]:
         "activation_backward": Case(
             before, {"x_NF": x, "dy_NF": y, "dx_NF": z, "y_NF": None, "activation": 0},
             {"x_NF", "dy_NF", "dx_NF"}, {"dx_NF"},
+        ),
+        "gated_forward": Case(
+            before, {"pre_NG": x, "act_NF": x[:, ::2].copy(), "activation": 2},
+            {"pre_NG", "act_NF"}, {"act_NF"},
+        ),
+        "gated_backward": Case(
+            before, {"pre_NG": x, "dact_NF": y[:, ::2].copy(), "dpre_NG": z, "act_NF": None,
+                     "activation": 2},
+            {"pre_NG", "dact_NF", "dpre_NG"}, {"dpre_NG"},
         ),
     }  # fmt: skip
 
@@ -224,25 +262,74 @@ def attention() -> dict[str, Case]:
     backward = {"dout_BTC": dout, "qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, "dqkv_BTE": dqkv}
     entropy = {"qkv_BTE": qkv, "lse_BHT": lse, "entropy_BHT": lse.copy(), "start_BT": None}
     new, k, v, one = arrays((B, E), (B, H, S, D), (B, H, S, D), (B, H * D))
-    decode = {"qkv_BE": new, "k_BKSD": k, "v_BKSD": v, "out_BC": one, "position": 5}
+    decode = {"qkv_BE": new, "k_BKSD": k, "v_BKSD": v, "out_BC": one, "position": 5, "first": 1}
     far = front(H * S * D)
     saved = {"qkv_BTE", "out_BTC", "lse_BHT"}
     return {
         "attention_forward": Case(before, forward, saved, {"out_BTC", "lse_BHT"}),
         "attention_backward": Case(
-            before, {**backward, **heads, **key}, set(backward), {"dqkv_BTE"}
+            before, {**backward, **heads, **key, "dkv_M2TD": None}, set(backward), {"dqkv_BTE"}
         ),
         "attention_entropy": Case(
             before, {**entropy, **heads}, set(entropy) - {"start_BT"}, {"entropy_BHT"}
         ),
         "attention_decode": Case(
-            far, {**decode, **heads}, set(decode) - {"position"}, {"out_BC", "k_BKSD"}
+            far, {**decode, **heads}, set(decode) - {"position", "first"}, {"out_BC", "k_BKSD"}
         ),
     }
 
 
+def head_norms() -> dict[str, Case]:
+    T, H, D = 64, 4, 64
+    E, B = 3 * H * D, 2
+    before = -(-LIMIT // (T * E)) + 1
+    x, y, z, rstd, gamma = arrays((B, T, E), (B, T, E), (B, T, E), (B * T, 2 * H), D)
+    # a row of the statistics is a token; T of them go with a row of the others
+    far = after_zeros(rstd, before * T)
+    gammas = {"gamma_q": gamma, "gamma_k": gamma}
+    heads = {"n_head": H, "n_kv_head": H}
+    forward = {"qkv_BTE": x, **gammas, "rstd_NU": rstd, "out_BTE": y, **heads, "eps": 1e-5}
+    backward = {
+        "dout_BTE": x, "qkv_BTE": y, **gammas, "rstd_NU": rstd, "dqkv_BTE": z,
+        "dgamma_q": gamma.copy(), "dgamma_k": gamma.copy(),
+        "partial_KW": np.zeros((2, 2 * D), np.float32), **heads, "accumulate": False,
+    }  # fmt: skip
+    whole = {
+        "rstd_NU": far, "dgamma_q": gamma.copy(), "dgamma_k": gamma.copy(),
+        "partial_KW": np.zeros((before + 2, 2 * D), np.float32),
+    }  # fmt: skip
+    return {
+        "head_norm_forward": Case(
+            before, forward, {"qkv_BTE", "out_BTE"}, {"out_BTE", "rstd_NU"},
+            whole={"rstd_NU": far},
+        ),
+        "head_norm_backward": Case(
+            before, backward, {"dout_BTE", "qkv_BTE", "dqkv_BTE"},
+            {"dqkv_BTE", "dgamma_q", "dgamma_k"}, whole=whole,
+        ),
+    }  # fmt: skip
+
+
+def rotary() -> dict[str, Case]:
+    T, H, D = 64, 4, 64
+    E, B = 3 * H * D, 2
+    before = -(-LIMIT // (T * E)) + 1
+    x, y, cos, sin = arrays((B, T, E), (B, T, E), (T, D // 2), (T, D // 2))
+    start = np.zeros((B, T), np.int32)
+    rest = {"cos_PR": cos, "sin_PR": sin, "n_head": H, "n_kv_head": H, "position": 0}
+    forward = {"qkv_BTE": x, "out_BTE": y, **rest, "start_BT": start}
+    backward = {"dout_BTE": x, "dqkv_BTE": y, **rest, "start_BT": None}
+    return {
+        "rotary_forward": Case(
+            before, forward, {"qkv_BTE", "out_BTE", "start_BT"}, {"out_BTE"}
+        ),
+        "rotary_backward": Case(before, backward, {"dout_BTE", "dqkv_BTE"}, {"dqkv_BTE"}),
+    }  # fmt: skip
+
+
 TABLE = {"products": products, "losses": losses, "rows": rows_of_channels, "tables": embeddings,
-         "flat": flat, "attention": attention}  # fmt: skip
+         "flat": flat, "attention": attention, "rotary": rotary,
+         "head_norms": head_norms}  # fmt: skip
 CASES = [
     *((group, function) for group, make in TABLE.items() for function in make()),
 ]
@@ -287,7 +374,9 @@ def test_a_position_beyond_every_cache_asks_for_its_scratch():
     decode = importlib.import_module("tisslm._kernels.attention").attention_decode
     new, cache, one = arrays((1, 6), (1, 1, 1, 2), (1, 2))
     position = LIMIT - 1
-    assert decode(new, cache, cache.copy(), one, position, 1, 1, 1.0, n_threads=1) == -LIMIT
+    arguments = (new, cache, cache.copy(), one, position, 1, 1, 1.0)
+    assert decode(*arguments, 0, n_threads=1) == -LIMIT
+    assert decode(*arguments, 7, n_threads=1) == 7 - LIMIT  # a score for each key that is seen
 
 
 def test_the_norm_of_more_than_2_31_numbers():

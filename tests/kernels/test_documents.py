@@ -30,7 +30,7 @@ ROWS = {
 
 
 @pytest.fixture
-def run(run_both, normal):
+def run(run_both, normal, dkv_of):
     """``run(start, dtype, p)``: outputs and gradients of the kernel, and of the twin."""
 
     def both(start, dtype="float32", p=0.0, qkv=None, n_threads=2):
@@ -54,8 +54,10 @@ def run(run_both, normal):
             "lse_BHT": forward.actual["lse_BHT"].copy(),
             "dqkv_BTE": low(np.full(qkv.shape, np.nan)),
             **rest,
+            "dkv_M2TD": dkv_of(B, T, H, K, D),
         }
-        backward = run_both("attention", "attention_backward", second, {"dqkv_BTE"}, n_threads)
+        written = {"dqkv_BTE", "dkv_M2TD"}
+        backward = run_both("attention", "attention_backward", second, written, n_threads)
         found = [
             {name: ran[name] for name in OUT} | {"dqkv_BTE": back["dqkv_BTE"]}
             for ran, back in (
@@ -87,7 +89,7 @@ def test_the_kernel_is_its_twin(run, lengths, dtype, p):
 
 @pytest.mark.parametrize("dtype", ["float32", "uint16", "float16"])
 @pytest.mark.parametrize("T", [1, 64, 65, 130])
-def test_starts_of_zero_have_the_bits_of_none(run_kernel, normal, dtype, T):
+def test_starts_of_zero_have_the_bits_of_none(run_kernel, normal, dkv_of, dtype, T):
     qkv = np.empty((2, T, (H + 2 * K) * D), dtype)
     store(qkv, normal(0, *qkv.shape))
     found = []
@@ -101,8 +103,10 @@ def test_starts_of_zero_have_the_bits_of_none(run_kernel, normal, dtype, T):
             **{name: after[name].copy() for name in ("qkv_BTE", "out_BTC", "lse_BHT")},
             "dqkv_BTE": np.zeros_like(qkv),
             **rest,
+            "dkv_M2TD": dkv_of(2, T, H, K, D),
         }
-        back, _ = run_kernel("attention", "attention_backward", arguments, {"dqkv_BTE"})
+        written = {"dqkv_BTE", "dkv_M2TD"}
+        back, _ = run_kernel("attention", "attention_backward", arguments, written)
         found.append([after["out_BTC"], after["lse_BHT"], back["dqkv_BTE"]])
     for none, zeros in zip(*found, strict=True):
         assert none.tobytes() == zeros.tobytes()
@@ -152,7 +156,8 @@ def test_a_document_gives_what_it_gives_alone(run, normal, lengths, seed):
         rest = (H, K, D**-0.5, 0.0, 0, 0, 0, 0, None)
         numbers = qkv[:, own].astype(np.float64)
         twin.attention_forward(numbers, alone, lse, *rest)
-        twin.attention_backward(dout[:, own].astype(np.float64), numbers, alone, lse, dqkv, *rest)
+        dout_own = dout[:, own].astype(np.float64)
+        twin.attention_backward(dout_own, numbers, alone, lse, dqkv, *rest, None)
         assert largest_error(together["out_BTC"][:, own], alone, 1.0) < ATTENTION_FORWARD
         assert largest_error(together["dqkv_BTE"][:, own], dqkv, 1.0) < ATTENTION_BACKWARD
 

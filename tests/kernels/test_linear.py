@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tolerances import ACTIVATION, dot_product, largest_error
 
-from tisslm.ops.reference.activation import GELU, GELU_TANH
+from tisslm.ops.reference.activation import GELU, GELU_TANH, RELU2, SILU
 
 ROWS = [1, 11, 12, 13, 63, 64, 65, 129]
 COLUMNS = [1, 15, 16, 17, 31, 32, 33, 65, 100, 384]
@@ -36,7 +36,7 @@ def test_forward(run_both, normal, unwritten, N, O, C):  # noqa: E741
 
 
 @pytest.mark.parametrize(("N", "O", "C"), SHAPES[::5])
-@pytest.mark.parametrize("code", [GELU, GELU_TANH])
+@pytest.mark.parametrize("code", [GELU, GELU_TANH, SILU, RELU2])
 def test_activation_forward(run_both, normal, unwritten, N, O, C, code):  # noqa: E741
     for bias in (None, normal(2, O)):
         both = run_both(

@@ -118,6 +118,7 @@ def test_a_decoded_token_looks_the_same_way(run_both, normal, unwritten, offset)
         "n_head": 1,
         "n_kv_head": 1,
         "scale": 1.0,
+        "first": 0,
     }
     both = run_both("attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"})
     # a sum of 71 values, each weighed

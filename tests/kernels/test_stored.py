@@ -11,7 +11,7 @@ import pytest
 from packing import starts_of
 from tolerances import STORED_EPS, dot_product, largest_error
 
-from tisslm.ops.reference.activation import GELU, GELU_TANH
+from tisslm.ops.reference.activation import GELU, GELU_TANH, RELU2, SILU
 from tisslm.ops.reference.storage import store, widen
 
 TYPES = ["uint16", "float16"]
@@ -78,7 +78,7 @@ def test_residual(run_both, normal, stored, dtype, N, O, C):  # noqa: E741
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("N", "O", "C"), SHAPES)
-@pytest.mark.parametrize("code", [GELU, GELU_TANH])
+@pytest.mark.parametrize("code", [GELU, GELU_TANH, SILU, RELU2])
 def test_activation_forward(run_both, normal, stored, dtype, N, O, C, code):  # noqa: E741
     arguments = {
         "x_NC": stored(dtype, 0, N, C),
@@ -167,7 +167,39 @@ def test_layer_norm(run_both, normal, unwritten, stored, dtype, C):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("code", [GELU, GELU_TANH])
+@pytest.mark.parametrize("C", [1, 7, 16, 33, 384])
+def test_rms_norm(run_both, normal, unwritten, stored, dtype, C):
+    gamma = 1 + normal(1, C, size=0.2)
+    arguments = {
+        "h_NC": 1 + normal(0, 70, C, size=2.0),
+        "gamma_C": gamma,
+        "x_NC": unset(dtype, 70, C),
+        "y_NC": unset(dtype, 70, C),
+        "rstd_N": unwritten(70),
+        "eps": 1e-5,
+    }
+    both = run_both("norm", "rms_norm_forward", arguments, {"x_NC", "y_NC", "rstd_N"})
+    assert np.array_equal(both.actual["x_NC"], both.expected["x_NC"])
+    assert error_of(both, "y_NC", scale=1.0) < STORED_EPS[dtype]
+    kept = {name: both.actual[name].copy() for name in ("x_NC", "rstd_N")} | {"gamma_C": gamma}
+    second = run_both("norm", "rms_norm_apply", {**kept, "y_NC": unset(dtype, 70, C)}, {"y_NC"})
+    assert second.actual["y_NC"].tobytes() == both.actual["y_NC"].tobytes()
+    back = {
+        "dy_NC": normal(3, 70, C),
+        **kept,
+        "dres_NC": normal(4, 70, C),
+        "dx_NC": unwritten(70, C),
+        "dgamma_C": unwritten(C),
+        "partial_KC": unwritten(2, C),
+        "accumulate": False,
+    }
+    third = run_both("norm", "rms_norm_backward", back, {"dx_NC", "dgamma_C", "partial_KC"})
+    for name in ("dx_NC", "dgamma_C"):
+        assert error_of(third, name, scale=1.0) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("code", [GELU, GELU_TANH, SILU, RELU2])
 def test_activation_backward(run_both, stored, dtype, code):
     arguments = {
         "x_NF": stored(dtype, 0, 9, 501, size=2.0),
@@ -179,6 +211,26 @@ def test_activation_backward(run_both, stored, dtype, code):
     both = run_both("activation", "activation_backward", arguments, {"dx_NF", "y_NF"})
     for name in ("dx_NF", "y_NF"):
         assert error_of(both, name) < STORED_EPS[dtype]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("code", [GELU, GELU_TANH, SILU, RELU2])
+@pytest.mark.parametrize("F", [1, 15, 16, 33, 501])
+def test_gated(run_both, stored, dtype, code, F):
+    pre = stored(dtype, 0, 9, 2 * F, size=2.0)
+    arguments = {"pre_NG": pre, "act_NF": unset(dtype, 9, F), "activation": code}
+    both = run_both("activation", "gated_forward", arguments, {"act_NF"})
+    assert error_of(both, "act_NF") < STORED_EPS[dtype]
+    arguments = {
+        "pre_NG": pre,
+        "dact_NF": stored(dtype, 1, 9, F),
+        "dpre_NG": unset(dtype, 9, 2 * F),
+        "act_NF": unset(dtype, 9, F),
+        "activation": code,
+    }
+    back = run_both("activation", "gated_backward", arguments, {"dpre_NG", "act_NF"})
+    assert error_of(back, "dpre_NG") < STORED_EPS[dtype]
+    assert back.actual["act_NF"].tobytes() == both.actual["act_NF"].tobytes()
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -199,7 +251,9 @@ def test_dropout_and_residual(run_both, normal, stored, dtype, p):
 @pytest.mark.parametrize(("T", "D"), [(1, 2), (5, 7), (64, 16), (65, 20), (140, 64), (200, 33)])
 @pytest.mark.parametrize("p", [0.0, 0.2])
 @pytest.mark.parametrize("documents", [False, True])
-def test_attention(run_both, unwritten, stored, dtype, T, D, n_head, n_kv_head, p, documents):
+def test_attention(
+    run_both, unwritten, stored, dkv_of, dtype, T, D, n_head, n_kv_head, p, documents
+):
     B, wide, inner = 2, (n_head + 2 * n_kv_head) * D, n_head * D
     key = {"p": p, "seed": 7, "update": 3, "site": 2, "first_row": 1}
     rest = {"n_head": n_head, "n_kv_head": n_kv_head, "scale": D**-0.5, **key}
@@ -222,7 +276,8 @@ def test_attention(run_both, unwritten, stored, dtype, T, D, n_head, n_kv_head, 
         "lse_BHT": both.actual["lse_BHT"].copy(),
         "dqkv_BTE": unset(dtype, B, T, wide),
         **rest,
+        "dkv_M2TD": dkv_of(B, T, n_head, n_kv_head, D),
     }
-    both = run_both("attention", "attention_backward", arguments, {"dqkv_BTE"})
+    both = run_both("attention", "attention_backward", arguments, {"dqkv_BTE", "dkv_M2TD"})
     # so are the scores' gradients, and rowsum(dP P) is taken from the rounded output
     assert error_of(both, "dqkv_BTE") < 5 * STORED_EPS[dtype]

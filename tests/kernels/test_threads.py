@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from packing import starts_of
 
+from tisslm import ops
+from tisslm.models.window import fill_window
 from tisslm.ops import reference
-from tisslm.ops.reference.activation import GELU, GELU_TANH
+from tisslm.ops.reference.activation import GELU, GELU_TANH, RELU2, SILU
 from tisslm.ops.reference.storage import store, widen
 
-THREADS = (1, 2, 3, 5, 7, 1)
+THREADS = (1, 2, 3, 5, 8, 1)
 KEY = {"seed": 2**40 + 3, "update": 5, "site": 7, "first_row": 11}
 
 
@@ -31,7 +33,7 @@ def linear_cases():
         added = {"x_NC": x, "w_OC": w, "b_O": b, "h_NO": y}
         yield "linear", "linear_residual_forward", added, {"h_NO"}
         arguments = {"x_NC": x, "w_OC": w, "b_O": b, "y_NO": y, "a_NO": y.copy()}
-        for code in (GELU, GELU_TANH):
+        for code in (GELU, GELU_TANH, SILU, RELU2):
             yield (
                 "linear",
                 "linear_activation_forward",
@@ -72,6 +74,15 @@ def norm_cases():
             {"x_NC", "y_NC", "mean_N", "rstd_N"},
         )
         yield "norm", "layer_norm_apply", {**weights, **saved, "y_NC": y}, {"y_NC"}
+        rms = {"gamma_C": gamma, "rstd_N": rstd}
+        written = {"h_NC": x, "x_NC": x.copy(), "y_NC": y, "eps": 1e-5}
+        yield "norm", "rms_norm_forward", {**rms, **written}, {"x_NC", "y_NC", "rstd_N"}
+        yield "norm", "rms_norm_apply", {**rms, "x_NC": x, "y_NC": y}, {"y_NC"}
+        given = {"dy_NC": y, "x_NC": x, **rms, "dres_NC": dres, "dx_NC": y.copy()}
+        sums = {"dgamma_C": gamma.copy(), "partial_KC": partial[0]}
+        for accumulate in (False, True):
+            arguments = {**given, **sums, "accumulate": accumulate}
+            yield "norm", "rms_norm_backward", arguments, {"dx_NC", "dgamma_C", "partial_KC"}
         gradients = {"dres_NC": dres, "dx_NC": y.copy(), "dgamma_C": gamma.copy(), "dbeta_C": beta}
         for accumulate in (False, True):
             yield (
@@ -98,6 +109,16 @@ def activation_cases():
             yield "activation", "activation_forward", forward, {"y_NF"}
             backward = {"x_NF": x, "dy_NF": dy, "dx_NF": dx, "y_NF": y, "activation": code}
             yield "activation", "activation_backward", backward, {"dx_NF", "y_NF"}
+            (wide,) = arrays((shape[0], 2 * shape[1]), size=2.0)
+            forward = {"pre_NG": wide, "act_NF": y, "activation": code}
+            yield "activation", "gated_forward", forward, {"act_NF"}
+            backward = {"pre_NG": wide, "dact_NF": dy, "dpre_NG": wide.copy(), "act_NF": y}
+            backward["activation"] = code
+            yield "activation", "gated_backward", backward, {"dpre_NG", "act_NF"}
+    z, slope = arrays((43, 231), (43, 231), size=3.0)
+    forward = {"z_NV": z, "slope_NV": slope, "cap": 2.0}
+    yield "activation", "soft_cap_forward", forward, {"z_NV", "slope_NV"}
+    yield "activation", "soft_cap_backward", {"dz_NV": z, "slope_NV": slope}, {"dz_NV"}
 
 
 def embedding_cases():
@@ -126,26 +147,73 @@ def embedding_cases():
 
 
 def attention_cases():
-    for B, H, K, T, D in [(1, 1, 1, 130, 20), (2, 4, 2, 65, 32), (3, 3, 1, 7, 8)]:
+    for B, H, K, T, D in [
+        (1, 1, 1, 130, 20),
+        (2, 4, 2, 65, 32),
+        (3, 3, 1, 7, 8),
+        (5, 30, 10, 9, 8),
+    ]:
         qkv, out, dout, lse = arrays(
             (B, T, (H + 2 * K) * D), (B, T, H * D), (B, T, H * D), (B, H, T)
         )
         lse += np.log(np.arange(1, T + 1, dtype=np.float32)) + 3
-        for p, start in itertools.product((0.0, 0.3), (None, starts_of(0, B, T))):
+        documents, window = starts_of(0, B, T), np.empty((B, T), np.int32)
+        fill_window(window, documents, 21)
+        for p, start in itertools.product((0.0, 0.3), (None, documents, window)):
             rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, "p": p, **KEY}
             rest["start_BT"] = start
             forward = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **rest}
             yield "attention", "attention_forward", forward, {"out_BTC", "lse_BHT"}
             backward = {"dout_BTC": dout, **forward}
             backward = {**dict(list(backward.items())[:4]), "dqkv_BTE": qkv.copy(), **rest}
-            yield "attention", "attention_backward", backward, {"dqkv_BTE"}
+            shape = ops.dkv_shape(B, T, H, K, D)
+            backward["dkv_M2TD"] = None if shape is None else np.zeros(shape, np.float32)
+            written = {"dqkv_BTE"} | ({"dkv_M2TD"} if shape else set())
+            yield "attention", "attention_backward", backward, written
             entropy = {"qkv_BTE": qkv, "lse_BHT": lse, "entropy_BHT": lse.copy(), **rest}
             entropy = {name: entropy[name] for name in entropy if name not in ("p", *KEY)}
             yield "attention", "attention_entropy", entropy, {"entropy_BHT"}
         row, k, v, out = arrays((B, (H + 2 * K) * D), (B, K, T, D), (B, K, T, D), (B, H * D))
         rest = {"position": T - 2, "n_head": H, "n_kv_head": K, "scale": D**-0.5}
-        arguments = {"qkv_BE": row, "k_BKSD": k, "v_BKSD": v, "out_BC": out, **rest}
-        yield "attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"}
+        for first in (0, T // 3):
+            arguments = {"qkv_BE": row, "k_BKSD": k, "v_BKSD": v, "out_BC": out, **rest}
+            arguments["first"] = first
+            yield "attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"}
+
+
+def head_norm_cases():
+    shapes = [(1, 1, 1, 1, 8), (2, 65, 4, 2, 72), (3, 43, 3, 1, 10)]
+    for (B, T, H, K, D), by_head in itertools.product(shapes, (True, False)):
+        widths, norms = ((D, D), H + K) if by_head else ((H * D, K * D), 2)
+        qkv, dout, out, rstd = arrays(*[(B, T, (H + 2 * K) * D)] * 3, (B * T, norms))
+        gamma = dict(zip(("gamma_q", "gamma_k"), arrays(*widths), strict=True))
+        rest = {"n_head": H, "n_kv_head": K}
+        out[...] = 0
+        forward = {"qkv_BTE": qkv, **gamma, "rstd_NU": rstd, "out_BTE": out, **rest, "eps": 1e-6}
+        yield "head_norm", "head_norm_forward", forward, {"rstd_NU", "out_BTE"}
+        written = {f"d{name}": 1 + x for name, x in gamma.items()}
+        written["partial_KW"] = np.zeros((-(-B * T // 64), sum(widths)), np.float32)
+        arguments = {"dout_BTE": dout, "qkv_BTE": qkv, **gamma, "rstd_NU": rstd, "dqkv_BTE": out}
+        for accumulate in (False, True):
+            yield (
+                "head_norm",
+                "head_norm_backward",
+                {**arguments, **written, **rest, "accumulate": accumulate},
+                {"dqkv_BTE", *written},
+            )
+
+
+def rotary_cases():
+    for B, T, H, K, D, R in [(1, 1, 1, 1, 8, 2), (2, 65, 4, 2, 32, 16), (3, 43, 3, 1, 10, 3)]:
+        qkv, out, cos, sin = arrays(*[(B, T, (H + 2 * K) * D)] * 2, *[(T + 2, R)] * 2)
+        out[...] = 0
+        for start in (None, starts_of(0, B, T)):
+            rest = {"n_head": H, "n_kv_head": K, "position": 2, "start_BT": start}
+            tables = {"cos_PR": cos, "sin_PR": sin}
+            forward = {"qkv_BTE": qkv, **tables, "out_BTE": out, **rest}
+            yield "rotary", "rotary_forward", forward, {"out_BTE"}
+            backward = {"dout_BTE": qkv, **tables, "dqkv_BTE": out, **rest}
+            yield "rotary", "rotary_backward", backward, {"dqkv_BTE"}
 
 
 def dropout_cases():
@@ -225,11 +293,20 @@ STORED = {
     "layer_norm_forward": [("y_NC",), ("x_NC", "y_NC")],
     "layer_norm_apply": [("x_NC", "y_NC")],
     "layer_norm_backward": [("x_NC",)],
+    "rms_norm_forward": [("y_NC",), ("x_NC", "y_NC")],
+    "rms_norm_apply": [("x_NC", "y_NC")],
+    "rms_norm_backward": [("x_NC",)],
     "activation_forward": [("x_NF", "y_NF")],
     "activation_backward": [("x_NF", "dy_NF", "dx_NF", "y_NF")],
+    "gated_forward": [("pre_NG", "act_NF")],
+    "gated_backward": [("pre_NG", "dact_NF", "dpre_NG", "act_NF")],
     "attention_forward": [("qkv_BTE", "out_BTC")],
     "attention_backward": [("dout_BTC", "qkv_BTE", "out_BTC", "dqkv_BTE")],
     "attention_entropy": [("qkv_BTE",)],
+    "head_norm_forward": [("qkv_BTE", "out_BTE")],
+    "head_norm_backward": [("dout_BTE", "qkv_BTE", "dqkv_BTE")],
+    "rotary_forward": [("qkv_BTE", "out_BTE")],
+    "rotary_backward": [("dout_BTE", "dqkv_BTE")],
     "dropout_backward": [("dx_NC",)],
     "residual_forward": [("y_NC",)],
 }
@@ -252,9 +329,11 @@ GROUPS = {
     "cross_entropy": cross_entropy_cases,
     "dropout": dropout_cases,
     "embedding": embedding_cases,
+    "head_norm": head_norm_cases,
     "linear": linear_cases,
     "norm": norm_cases,
     "optim": optim_cases,
+    "rotary": rotary_cases,
     "summary": summary_cases,
 }
 
@@ -266,10 +345,16 @@ def test_bits_do_not_depend_on_the_number_of_threads(run_kernel, group):
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float16"])
-@pytest.mark.parametrize("group", ["activation", "attention", "dropout", "linear", "norm"])
+@pytest.mark.parametrize(
+    "group", ["activation", "attention", "dropout", "head_norm", "linear", "norm", "rotary"]
+)
 def test_bits_of_stored_types_do_not_either(run_kernel, group, dtype):
     for case in stored_cases(group, dtype):
         check_bits(run_kernel, *case)
+
+
+#: Scratch of which each thread may have a part of its own.
+BY_THREAD = {"dkv_M2TD"}
 
 
 def check_bits(run_kernel, module, function, arguments, out):
@@ -278,9 +363,9 @@ def check_bits(run_kernel, module, function, arguments, out):
     for n_threads in THREADS:
         after, code = run_kernel(module, function, arguments, out, n_threads)
         assert not code
-        results.append({name: after[name].tobytes() for name in out})
+        results.append({name: after[name].tobytes() for name in out - BY_THREAD})
     assert all(np.isfinite(widen(after[name])).all() for name in out), f"{function}: not finite"
-    written = [name for name in out if results[0][name] != arguments[name].tobytes()]
+    written = [name for name in results[0] if results[0][name] != arguments[name].tobytes()]
     assert written, f"{function} did nothing"
     for n_threads, result in zip(THREADS, results, strict=True):
         assert result == results[0], f"{function}: {n_threads} threads give other bits than 1"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tisslm.memory import Parameters
-from tisslm.models.gpt2 import GPT2
+from tisslm.models.families.gpt2.family import GPT2
 from tisslm.models.layers.norm import NORMS
 from tisslm.testing import check_model
 

@@ -287,10 +287,10 @@ def test_wrong_gradients_are_refused(make, ids):
     [
         ({"n_embd": 30}, "model.n_embd: expected a multiple of n_head = 4, got 30"),
         ({"n_kv_head": 3}, "model.n_kv_head: expected a divisor of n_head = 4, got 3"),
-        ({"n_layer": 0}, "model.n_layer: input should be greater than or equal to 1, got 0"),
-        ({"dropout": 1.0}, "model.dropout: input should be less than 1, got 1.0"),
+        ({"n_layer": 0}, "model.n_layer: expected an integer >= 1, got 0"),
+        ({"dropout": 1.0}, r"model.dropout: expected a number in \[0, 1\), got 1.0"),
         ({"n_layers": 2}, "model: unknown key 'n_layers'. Known: .* Did you mean 'n_layer'"),
-        ({"activation": "relu"}, "model.activation: input should be 'gelu' or 'gelu_tanh'"),
+        ({"activation": "relu"}, "model.activation: expected one of gelu, gelu_tanh, silu"),
     ],
 )
 def test_wrong_shapes_of_a_model_are_refused(make, shape, message):

@@ -219,7 +219,7 @@ def test_attention_makes_the_scratch_that_it_needs():
         dqkv = np.empty(qkv.shape, dtype)
         head = (1, 1, 0.1, 0.0, 0, 0, 0, 0, None)
         ops.attention_forward(qkv.astype(dtype), out, lse, *head)
-        ops.attention_backward(dout.astype(dtype), qkv.astype(dtype), out, lse, dqkv, *head)
+        ops.attention_backward(dout.astype(dtype), qkv.astype(dtype), out, lse, dqkv, *head, None)
         results.append((out, dqkv))
     for found, expected in zip(*results, strict=True):
         assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()

@@ -9,9 +9,9 @@ import pytest
 
 from tisslm.cli._reading import key_values
 from tisslm.config import RunConfig
+from tisslm.config.model import TransformerConfig
 from tisslm.errors import CheckpointError, ConfigError, PluginError
 from tisslm.models.transformer import Transformer
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import load_registry
 from tisslm.system.safe_files import CHECKPOINT
 from tisslm.system.strict_toml import LARGEST_TOML, parse_toml, parse_value, read_toml

@@ -17,12 +17,15 @@ import pytest
 
 from tisslm import ops
 from tisslm.models.head import Head
+from tisslm.models.layers.activation import Gated, Pointwise
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
-from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.norm import LayerNorm, RMSNorm
+from tisslm.models.layers.parallel import ParallelBlock
+from tisslm.models.layers.query_keys import NormedHeads, Rotated
 from tisslm.models.transformer import Transformer
 from tisslm.ops import door
 from tisslm.ops.reference import (
@@ -31,12 +34,15 @@ from tisslm.ops.reference import (
     cross_entropy,
     dropout,
     embedding,
+    head_norm,
     linear,
     norm,
     optim,
+    rotary,
 )
 from tisslm.registry import load_registry
 from tisslm.testing import GradientRow, check_gradients
+from tisslm.testing.gradients.heads import capped_cases
 from tisslm.testing.gradients.kernels import kernel_cases
 from tisslm.testing.gradients.layers import layer_cases
 from tisslm.testing.gradients.losses import loss_cases
@@ -48,6 +54,7 @@ CASES = [
     *kernel_cases(),
     *norm_cases(),
     *layer_cases(),
+    *capped_cases(),
     *loss_cases(load_registry()),
     *model_cases(),
 ]
@@ -67,19 +74,32 @@ OUTPUTS = {
     "linear_backward_input": (("dx_NC",), "linear"),
     "linear_backward_weight": (("dw_OC", "db_O"), "linear"),
     "layer_norm_backward": (("dx_NC", "dgamma_C", "dbeta_C"), "layer_norm"),
+    "rms_norm_backward": (("dx_NC", "dgamma_C"), "rms_norm"),
     "activation_backward": (("dx_NF", "y_NF"), "mlp"),
+    "gated_backward": (("dpre_NG", "act_NF"), "mlp_swiglu"),
     "embedding_backward": (("dtoken_VC", "dposition_TC"), "embedding"),
     "attention_backward": (("dqkv_BTE",), "attention_grouped"),
+    "head_norm_backward": (("dqkv_BTE", "dgamma_q", "dgamma_k"), "head_norm"),
+    "rotary_backward": (("dqkv_BTE",), "rotary"),
     "dropout_backward": (("dx_NC",), "dropout"),
     "cross_entropy_tile": (("logits_NV",), "cross_entropy"),
     "focal_tile": (("logits_NV",), "focal"),
     "softmax_gradient": (("logits_NV",), "softmax_gradient"),
+    "soft_cap_forward": (("slope_NV",), "soft_cap"),
+    "soft_cap_backward": (("dz_NV",), "soft_cap"),
 }
 WRITTEN = [(op, out) for op, (outs, _) in OUTPUTS.items() for out in outs]
 
 
 def test_every_operation_with_a_backward_is_in_the_table():
-    ends = ("_backward", "_backward_input", "_backward_weight", "_tile", "_gradient")
+    ends = (
+        "_backward",
+        "_cap_forward",
+        "_backward_input",
+        "_backward_weight",
+        "_tile",
+        "_gradient",
+    )
     assert {name for name in dir(ops) if name.endswith(ends)} == set(OUTPUTS)
 
 
@@ -195,11 +215,18 @@ TWINS = [
     (linear, "linear_residual_forward", "linear_residual_forward", "linear_residual"),
     (linear, "linear_backward_weight", "linear_backward_weight", "linear"),
     (norm, "layer_norm_backward", "layer_norm_backward", "layer_norm"),
+    (norm, "rms_norm_backward", "rms_norm_backward", "rms_norm"),
     (norm, "_add_blocks", "layer_norm_backward", "layer_norm"),
     (activation, "activation_backward", "activation_backward", "gelu"),
-    (activation, "_gate", "activation_backward", "gelu gelu_tanh"),
+    (activation, "_gate", "activation_backward", "gelu gelu_tanh silu relu2"),
+    (activation, "gated_backward", "gated_backward", "swiglu"),
+    (activation, "soft_cap_forward", "soft_cap_forward", "soft_cap"),
     (embedding, "embedding_backward", "embedding_backward", "embedding embedding_documents"),
     (attention, "attention_backward", "attention_backward", "attention_grouped"),
+    (head_norm, "head_norm_backward", "head_norm_backward", "head_norm"),
+    (head_norm, "_parts", "head_norm_backward", "head_norm head_norm_whole"),
+    (rotary, "rotary_backward", "rotary_backward", "rotary"),
+    (rotary, "_turned", "rotary_backward", "rotary rotary_documents"),
     (dropout, "_scaled_mask", "dropout_backward", "dropout"),
     (cross_entropy, "cross_entropy_tile", "cross_entropy_tile", "label_smoothing"),
     (cross_entropy, "focal_tile", "focal_tile", "focal"),
@@ -259,19 +286,30 @@ def test_a_flipped_operator_of_an_updates_twin_is_found(monkeypatch, name):
 #: Methods that wire a backward, and a component that runs them.
 WIRING = [
     (Attention, "backward", "attention_grouped"),
+    (Attention, "pull", "attention_grouped attention_rotary"),
     (Attention, "_chunk_backward", "attention_grouped"),
+    (Rotated, "backward", "attention_rotary"),
+    (NormedHeads, "backward", "attention_qk_norm"),
     (MLP, "backward", "mlp"),
+    (MLP, "pull", "mlp"),
     (MLP, "_chunk_backward", "mlp"),
+    (Pointwise, "backward", "mlp"),
+    (Gated, "backward", "mlp_swiglu"),
+    (ParallelBlock, "backward", "parallel_block"),
     (Embedding, "backward", "embedding"),
     (Linear, "backward_input", "attention"),
     (Linear, "backward_weight", "attention"),
     (LayerNorm, "recompute", "attention"),
     (LayerNorm, "backward", "attention"),
+    (RMSNorm, "recompute", "mlp_rms"),
+    (RMSNorm, "backward", "mlp_rms"),
     (Dropout, "backward", "mlp"),
     (Head, "loss", "cross_entropy"),
-    (Head, "_chunk_backward", "cross_entropy"),
     (Head, "backward_norm", "cross_entropy"),
-    (Head, "backward_logits", "transformer_logits"),
+    (Head, "loss", "head_capped"),
+    (Head, "_project", "head_capped"),
+    (Head, "_chunk_backward", "head_capped"),
+    (Head, "backward_logits", "head_capped_logits"),
     (Transformer, "backward", "transformer_logits"),
     (Transformer, "_decode_gradient", "transformer"),
 ]
@@ -320,7 +358,13 @@ def test_a_call_left_out_of_a_backward_is_found(monkeypatch, cls, name, componen
 
 
 @pytest.mark.parametrize(
-    ("cls", "component"), [(Attention, "attention"), (MLP, "mlp")], ids=["Attention", "MLP"]
+    ("cls", "component"),
+    [
+        (Attention, "attention"),
+        (MLP, "mlp"),
+        (MLP, "mlp_swiglu"),
+        (ParallelBlock, "parallel_block"),
+    ],
 )
 def test_a_layer_that_negates_the_stream_is_found(monkeypatch, cls, component):
     backward = cls.backward

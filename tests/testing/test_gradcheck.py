@@ -9,9 +9,9 @@ import pytest
 from flat_state import FlatMean, FlatMoments
 
 from tisslm import ops
+from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Loss, Optimizer
 from tisslm.errors import ConfigError
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.ops import door
 from tisslm.registry import Part, Registry, hookspecs, load_registry
 from tisslm.registry.discovery import PluginManager, Provider

@@ -88,6 +88,7 @@ WRONG = {
     "attention, qkv": (Attention, "backward", gradient_of_a_parameter("qkv"), "attention"),
     "mlp, the stream": (MLP, "backward", scaled(0), "mlp"),
     "mlp, up": (MLP, "backward", gradient_of_a_parameter("up"), "mlp"),
+    "gated mlp, down": (MLP, "backward", gradient_of_a_parameter("down"), "mlp_swiglu"),
     "embedding, positions": (Embedding, "backward", tables, "embedding"),
     "linear, weights": (Linear, "backward_weight", forgotten, "mlp"),
     "norm": (LayerNorm, "backward", forgotten, "attention"),

@@ -7,6 +7,7 @@ import pytest
 
 from tisslm.contracts import Buffer, Layer
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.layers.activation import Pointwise
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
@@ -107,7 +108,8 @@ def mlp(dtype):
     parameters = Parameters([ParameterSpec(name, shape) for name, shape in shapes.items()], dtype)
     norm = LayerNorm(parameters["norm.weight"], parameters["norm.bias"], 1e-5)
     up, down = (Linear(parameters[name], None) for name in ("up", "down"))
-    return MLP(norm, up, down, 0, Dropout(0.3, site=1), Precision.of("fp32", dtype)), parameters
+    dropout, precision = Dropout(0.3, site=1), Precision.of("fp32", dtype)
+    return MLP(norm, up, down, Pointwise(0), dropout, precision), parameters
 
 
 WRONG = [

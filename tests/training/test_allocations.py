@@ -39,8 +39,14 @@ import numpy as np
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 
 loss, optimizer, extra = json.loads(sys.argv[1])
-shape = TransformerConfig(n_layer=2, n_head=2, n_embd=64, seq_len=64, vocab_size=300, dropout=0.1)
-passes = {"precision": extra, "activation_checkpointing": "full"} if "16" in extra else {}
+sizes = dict(n_layer=2, n_head=2, n_embd=64, seq_len=64, vocab_size=300, dropout=0.1)
+if "everything" in extra:
+    sizes |= dict(family="qwen3", n_kv_head=1, head_dim=16, window=20, logit_cap=20.0)
+    sizes |= dict(layer_types=["sliding_attention", "full_attention"])
+    sizes |= dict(parallel_residual="parallel" in extra)
+shape = TransformerConfig(**sizes)
+precision = extra.split()[-1]
+passes = {"precision": precision, "activation_checkpointing": "full"} if "16" in extra else {}
 config = TrainingConfig(
     batch_size=24, gradient_accumulation_steps=2, max_steps=60, output_dir="o", **passes
 )
@@ -57,7 +63,7 @@ trainer = Trainer(Transformer(shape), optimizer, loss, dataset=dataset, config=c
 stream = trainer.dataset.stream(48, seed=1)
 counter = ctypes.CDLL(None) if extra != "faults" else None
 start = np.repeat(np.tile(np.array([0, 1, 30], np.int32), (48, 1)), [1, 29, 34], axis=1)
-start = start if extra == "documents" else None
+start = start if "documents" in extra else None
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -180,6 +186,17 @@ def test_packed_and_mixed_rows_ask_for_none(counting: str, tmp_path: Path) -> No
 
 def test_documents_ask_for_none_either(counting: str, tmp_path: Path) -> None:
     found = run(tmp_path, ("cross_entropy", "adamw", "documents"), LD_PRELOAD=counting)
+    assert found == [(0, 0)] * 48
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["everything", "everything parallel documents", "everything documents bf16"],
+)
+def test_windows_rotations_norms_of_heads_gates_and_caps_ask_for_none(
+    counting: str, tmp_path: Path, extra: str
+) -> None:
+    found = run(tmp_path, ("cross_entropy", "adamw", extra), LD_PRELOAD=counting)
     assert found == [(0, 0)] * 48
 
 

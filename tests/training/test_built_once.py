@@ -9,8 +9,8 @@ import pytest
 
 from tisslm import Entry, TokenDataset, Trainer, TrainingConfig, Transformer, hookimpl
 from tisslm.config import RunConfig
+from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Monitor, Sink
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.optim.losses import CrossEntropy
 from tisslm.optim.optimizers import SGD
 from tisslm.optim.schedulers import Constant

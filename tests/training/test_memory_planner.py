@@ -63,6 +63,30 @@ def test_what_is_planned_is_what_is_taken(optimizer):
     )
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_windows_rotations_norms_of_heads_and_gates_are_planned(precision, checkpointing, parallel):
+    sizes = {"n_layer": 2, "n_head": 2, "n_kv_head": 1, "head_dim": 10, "n_embd": 48}
+    options = {"family": "qwen3", "window": 5, "logit_cap": 9.0, "parallel_residual": parallel}
+    config = TransformerConfig(**sizes, **options, seq_len=16, vocab_size=53)
+    made = Planner(
+        Transformer.of_shapes(config),
+        TrainingConfig(batch_size=3),
+        "adamw",
+        load_registry(),
+        precision=precision,
+    )
+    plan = made.plan(checkpointing).by_family
+    model = Transformer(config)
+    model.prepare(precision=precision, activation_checkpointing=checkpointing)
+    model._buffers(3, 16)
+    tables = sum(table.nbytes for table in model._stack.rotary.angles)
+    passes = ("activations", "stream", "logits", "scratch")
+    assert sum(plan[name] for name in passes) == model._memory.workspace.nbytes + tables
+    assert tables == 2 * 4 * 16 * 5
+
+
 def test_every_byte_has_a_family_and_layers_add_up():
     plan = planner().plan()
     assert list(plan.by_family) == list(FAMILIES)

@@ -1,14 +1,17 @@
 """Causal multi-head attention: out = softmax(scale Q K^T) V per head, with an online softmax.
 
-A row may hold several documents: with start, query t sees the keys from start[t] to t, and tiles
-of keys that a tile of queries cannot see are not touched. Starts must not decrease along a row.
+With start, query t sees the keys from start[t] to t: those of its document, or of a sliding
+window, or of both, max(document, t - W + 1). All that is asked is 0 <= start[t] <= t, and that
+starts do not decrease along a row. Tiles of keys that no query of a tile sees are not touched.
 Only the log-sum-exp of each row is kept; backward computes the scores again:
 dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO. So does the entropy.
 qkv, out and their gradients are stored as float32, bfloat16 or float16, alike in one call.
 Each returns 0, or -n where it needs n floats of scratch per thread and does not have them.
-Split: forward and the entropy by (sample, head, tile of 64 queries); backward by (sample, kv
-head), each with key tiles ascending and queries ascending within, so that every sum has one fixed
-order.
+Split: forward and the entropy by (sample, head, tile of 64 queries); backward by (sample, head),
+each with key tiles ascending and queries ascending within, so that every sum has one fixed order.
+Where heads share a key head, each leaves its dk and dv in dkv, and these are added in the order of
+the heads. A thread takes all the heads of a key head, or M heads of the batch are shared out and
+then tiles of keys: the bits depend neither on that, nor on M or the number of threads or samples.
 """
 
 from cython.parallel cimport prange
@@ -18,7 +21,13 @@ from libc.string cimport memcpy
 from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.dropout cimport stream
 from tisslm._kernels.isa cimport TISS_TILE, table, tiss_attention, tiss_dropout
-from tisslm._kernels.threads cimport scratch, scratch_floats
+from tisslm._kernels.threads cimport scratch, scratch_floats, thread_number
+
+
+# Key heads for each thread from which on a thread takes one with all its query heads: with fewer,
+# some would wait at the end. Bits are those of the other way.
+cdef enum:
+    KEY_HEADS = 4
 
 
 cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head, float scale) except *:
@@ -73,7 +82,7 @@ def attention_forward(
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
     cdef long B = qkv.shape[0], tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job
-    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
+    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D)
     if needed > scratch_floats():
         return -needed
     if p > 0.0:
@@ -87,14 +96,56 @@ def attention_forward(
     return 0
 
 
-cdef void backward_head(const tiss_attention* a, long b, int kv_head, const array_t* dout,
-                        const array_t* qkv, const array_t* out, const float* lse,
-                        const array_t* dqkv, uint32_t first_row) noexcept nogil:
-    cdef tiss_attention p = of_sample(a, b, first_row)
+cdef struct gradient_t:  # what the jobs of backward have in common
+    const tiss_attention* a
+    array_t dout, qkv, out, dqkv
+    const float* lse
+    uint32_t first_row
+
+
+cdef void backward_head(const gradient_t* g, long b, int head, float* dkv) noexcept nogil:
+    cdef tiss_attention p = of_sample(g.a, b, g.first_row)
     cdef long at_qkv = b * p.T * p.row, at_out = b * p.T * p.out_row
-    table().of[qkv.type].attention_backward(
-        &p, kv_head, at(dout, at_out), at(qkv, at_qkv), at(out, at_out),
-        lse + b * p.n_head * p.T, <void*> at(dqkv, at_qkv), scratch())
+    table().of[g.qkv.type].attention_backward(
+        &p, head, at(&g.dout, at_out), at(&g.qkv, at_qkv), at(&g.out, at_out),
+        g.lse + (b * p.n_head + head) * p.T, <void*> at(&g.dqkv, at_qkv), dkv, scratch())
+
+
+cdef void add_heads(const gradient_t* g, long b, int kv_head, int tile, float* dkv) noexcept nogil:
+    table().of[g.dqkv.type].attention_add_heads(
+        g.a, kv_head, tile, dkv, <void*> at(&g.dqkv, b * g.a.T * g.a.row))
+
+
+cdef void backward_group(const gradient_t* g, long b, int kv_head, float* dkv) noexcept nogil:
+    """All heads of a key head, in the thread's own part of dkv, which stays in its cache."""
+    cdef int group = g.a.n_head // g.a.n_kv_head, i, tile
+    cdef long size = 2 * <long> g.a.T * g.a.D
+    dkv += thread_number() * group * size
+    for i in range(group):
+        backward_head(g, b, kv_head * group + i, dkv + i * size)
+    for tile in range((g.a.T + TISS_TILE - 1) // TISS_TILE):
+        add_heads(g, b, kv_head, tile, dkv)
+
+
+cdef void backward_grouped(const gradient_t* g, long B, float* dkv, long M,
+                           int n_threads) noexcept nogil:
+    """Let a thread take a key head with its query heads; where there are few, one query head."""
+    cdef long H = g.a.n_head, K = g.a.n_kv_head, group = H // K, total = B * K, at_once = M // group
+    cdef long tiles = (<long> g.a.T + TISS_TILE - 1) // TISS_TILE, size = 2 * <long> g.a.T * g.a.D
+    cdef long done = 0, now, job
+    if n_threads <= at_once and (n_threads == 1 or total >= KEY_HEADS * n_threads):
+        for job in prange(total, num_threads=n_threads, schedule='dynamic', chunksize=1):
+            backward_group(g, job // K, <int> (job % K), dkv)
+        return
+    while done < total:
+        now = min(at_once, total - done)
+        for job in prange(now * group, num_threads=n_threads, schedule='dynamic', chunksize=1):
+            backward_head(g, (done * group + job) // H, <int> ((done * group + job) % H),
+                          dkv + job * size)
+        for job in prange(now * tiles, num_threads=n_threads, schedule='static'):
+            add_heads(g, (done + job // tiles) // K, <int> ((done + job // tiles) % K),
+                      <int> (job % tiles), dkv + job // tiles * group * size)
+        done += now
 
 
 def attention_backward(
@@ -112,24 +163,31 @@ def attention_backward(
     uint32_t site,
     uint32_t first_row,
     const int32_t[:, ::1] start_BT,  # IN, or None
+    float[:, :, :, ::1] dkv_M2TD,  # scratch, or None
     int n_threads,
 ):
-    cdef array_t dout = reads(dout_BTC, 3), qkv = reads(qkv_BTE, 3), out = reads(out_BTC, 3)
-    cdef array_t dqkv = writes(dqkv_BTE, 3)
+    cdef gradient_t g
+    cdef array_t qkv = reads(qkv_BTE, 3)
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
-    cdef long job
-    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
+    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D), B = qkv.shape[0], job
     if needed > scratch_floats():
         return -needed
     if p > 0.0:
         a.dropout = &d
     if start_BT is not None:
         a.start = &start_BT[0, 0]
-    for job in prange(qkv.shape[0] * n_kv_head, nogil=True, num_threads=n_threads,
-                      schedule='dynamic', chunksize=1):
-        backward_head(&a, job // n_kv_head, <int> (job % n_kv_head), &dout, &qkv, &out,
-                      &lse_BHT[0, 0, 0], &dqkv, first_row)
+    g.a, g.lse, g.first_row = &a, &lse_BHT[0, 0, 0], first_row
+    g.dout, g.qkv, g.out, g.dqkv = reads(dout_BTC, 3), qkv, reads(out_BTC, 3), writes(dqkv_BTE, 3)
+    if n_head > n_kv_head:
+        if dkv_M2TD is None or dkv_M2TD.shape[0] < n_head // n_kv_head:
+            return 1
+        with nogil:
+            backward_grouped(&g, B, &dkv_M2TD[0, 0, 0, 0], dkv_M2TD.shape[0], n_threads)
+        return 0
+    for job in prange(B * n_head, nogil=True, num_threads=n_threads, schedule='dynamic',
+                      chunksize=1):
+        backward_head(&g, job // n_head, <int> (job % n_head), NULL)
     return 0
 
 
@@ -154,7 +212,7 @@ def attention_entropy(
     cdef array_t qkv = reads(qkv_BTE, 3)
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef long B = qkv.shape[0], tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job
-    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D, n_head // n_kv_head)
+    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D)
     if needed > scratch_floats():
         return -needed
     if start_BT is not None:
@@ -175,12 +233,13 @@ def attention_decode(
     int n_head,
     int n_kv_head,
     float scale,
+    int first,
     int n_threads,
 ):
     cdef int D = extent(k_BKSD.shape[3]), group = n_head // n_kv_head
-    cdef long B = qkv_BE.shape[0], b, h, job
-    if position >= scratch_floats():  # one score for each token
-        return -(<long> position + 1)
+    cdef long B = qkv_BE.shape[0], b, h, job, seen = <long> position + 1 - first
+    if seen > scratch_floats():  # one score for each key
+        return -seen
     for b in range(B):
         for h in range(n_kv_head):
             memcpy(&k_BKSD[b, h, position, 0], &qkv_BE[b, (n_head + h) * D], D * sizeof(float))
@@ -189,7 +248,7 @@ def attention_decode(
     for job in prange(B * n_head, nogil=True, num_threads=n_threads, schedule='static'):
         table().attention_decode(
             &qkv_BE[job // n_head, job % n_head * D],
-            &k_BKSD[job // n_head, job % n_head // group, 0, 0],
-            &v_BKSD[job // n_head, job % n_head // group, 0, 0],
-            &out_BC[job // n_head, job % n_head * D], position + 1, D, scale, scratch())
+            &k_BKSD[job // n_head, job % n_head // group, first, 0],
+            &v_BKSD[job // n_head, job % n_head // group, first, 0],
+            &out_BC[job // n_head, job % n_head * D], <int> seen, D, scale, scratch())
     return 0

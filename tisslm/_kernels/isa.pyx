@@ -42,13 +42,13 @@ def name():
     return LEVELS[_table.level]
 
 
-def attention_scratch(int T, int D, int group, str stored):
+def attention_scratch(int T, int D, str stored):
     """Return the scratch of attention, in floats per thread.
 
-    ``group`` query heads share a key head; sequences have T tokens, heads D channels, and
-    activations are stored as float32, uint16 (bfloat16) or float16.
+    Sequences have T tokens, heads D channels, and activations are stored as float32, uint16
+    (bfloat16) or float16.
     """
-    return _table.of[("float32", "uint16", "float16").index(stored)].attention_scratch(T, D, group)
+    return _table.of[("float32", "uint16", "float16").index(stored)].attention_scratch(T, D)
 
 
 def _choose():

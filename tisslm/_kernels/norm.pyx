@@ -1,9 +1,12 @@
-"""Layer normalization: y = (x - mean) rstd gamma + beta over the channels of each row.
+"""Normalization of rows, over their channels.
+
+Layer norm: y = (x - mean) rstd gamma + beta. Backward: xhat = (x - mean) rstd; g = dy gamma;
+dx = rstd (g - mean(g) - xhat mean(g xhat)) + dres; dgamma += sum dy xhat; dbeta += sum dy.
+RMS norm: y = x rstd gamma with rstd = 1 / sqrt(mean(x^2) + eps). Backward: n = x rstd;
+g = dy gamma; dx = rstd (g - n mean(g n)) + dres; dgamma += sum dy n.
 
 Forward reads the residual stream h and keeps what it normalizes: x, the stream as it is stored
 (float32, bfloat16 or float16). Without x the stream itself is normalized.
-Backward: g = dy gamma; dx = rstd (g - mean(g) - xhat mean(g xhat)) + dres;
-dgamma += sum dy xhat; dbeta += sum dy.
 Split: rows, in blocks of 64 that also hold the partial sums of dgamma and dbeta; these are added
 by columns in block order.
 """
@@ -13,10 +16,6 @@ from libc.string cimport memset
 
 from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport table
-
-cdef enum:
-    ROWS = 64
-    COLUMNS = 256  # columns of the partial sums that one thread adds at once
 
 
 def layer_norm_forward(
@@ -103,3 +102,64 @@ def layer_norm_backward(
             add_partials(partial, blocks, C, first * COLUMNS, &dgamma_C[0], accumulate)
             if dbeta != NULL:
                 add_partials(partial_b, blocks, C, first * COLUMNS, dbeta, accumulate)
+
+
+def rms_norm_forward(
+    const float[:, ::1] h_NC,  # IN
+    const float[::1] gamma_C,  # IN
+    x_NC,  # OUT, stored, or None
+    y_NC,  # OUT, stored
+    float[::1] rstd_N,  # OUT
+    float eps,
+    int n_threads,
+):
+    cdef long n
+    cdef int C = extent(h_NC.shape[1])
+    cdef array_t x = writes(x_NC, 2), y = writes(y_NC, 2)
+    for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
+        table().of[y.type].rms_norm_forward(&h_NC[n, 0], &gamma_C[0], <void*> at(&x, n * C),
+                                            <void*> at(&y, n * C), &rstd_N[n], C, eps)
+
+
+def rms_norm_apply(
+    x_NC,  # IN, stored
+    const float[::1] gamma_C,  # IN
+    const float[::1] rstd_N,  # IN
+    y_NC,  # OUT, stored as x
+    int n_threads,
+):
+    cdef long n
+    cdef array_t x = reads(x_NC, 2), y = writes(y_NC, 2)
+    cdef int C = <int> x.shape[1]
+    for n in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
+        table().of[x.type].rms_norm_apply(at(&x, n * C), &gamma_C[0], rstd_N[n],
+                                          <void*> at(&y, n * C), C)
+
+
+def rms_norm_backward(
+    const float[:, ::1] dy_NC,  # IN
+    x_NC,  # IN, stored
+    const float[::1] gamma_C,  # IN
+    const float[::1] rstd_N,  # IN
+    const float[:, ::1] dres_NC,  # IN or None; may be dx_NC
+    float[:, ::1] dx_NC,  # OUT
+    float[::1] dgamma_C,  # OUT, or IN and OUT with accumulate
+    float[:, ::1] partial_KC,  # scratch
+    bint accumulate,
+    int n_threads,
+):
+    cdef array_t x = reads(x_NC, 2)
+    cdef long n_rows = x.shape[0], C = x.shape[1], block, n, first
+    cdef long blocks = (n_rows + ROWS - 1) // ROWS, parts = (C + COLUMNS - 1) // COLUMNS
+    cdef float* partial = &partial_KC[0, 0]
+    cdef const float* dres = NULL if dres_NC is None else &dres_NC[0, 0]
+    with nogil:
+        for block in prange(blocks, num_threads=n_threads, schedule='static'):
+            memset(partial + block * C, 0, C * sizeof(float))
+            for n in range(block * ROWS, min(block * ROWS + ROWS, n_rows)):
+                table().of[x.type].rms_norm_backward(
+                    &dy_NC[n, 0], at(&x, n * C), &gamma_C[0], rstd_N[n],
+                    NULL if dres == NULL else dres + n * C, &dx_NC[n, 0], partial + block * C,
+                    <int> C)
+        for first in prange(parts, num_threads=n_threads, schedule='static'):
+            add_partials(partial, blocks, C, first * COLUMNS, &dgamma_C[0], accumulate)

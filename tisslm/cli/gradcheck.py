@@ -14,7 +14,7 @@ import typer
 
 from tisslm.cli._terminal import NUMBER, TEXT, WORD, say, show_table
 from tisslm.config import RunConfig
-from tisslm.config.sections import FAMILY
+from tisslm.config.model import family_of
 from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.errors import ConfigError
 from tisslm.registry import Registry, load_registry
@@ -68,7 +68,8 @@ def gradcheck(
 def _model_of(path: Path, registry: Registry) -> tuple[ModelFamily, ModelConfig]:
     """Read the ``[model]`` section of a run configuration; refuse a large model."""
     values = dict(RunConfig.load(path).model)
-    family: ModelFamily = registry.build("model", values.pop("family", FAMILY))
+    family: ModelFamily = registry.build("model", family_of(values))
+    values.pop("family", None)
     if "vocab_size" not in {**family.presets.get(values.get("preset", ""), {}), **values}:
         values["vocab_size"] = VOCABULARY
     shape = family.configure(**values)

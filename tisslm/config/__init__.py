@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from tisslm.config.aliases import ConfigNote
 from tisslm.config.data import DataSection, SourceTable
+from tisslm.config.model import ModelSection
 from tisslm.config.run import RunConfig
-from tisslm.config.sections import LogSection, ModelSection, Part
+from tisslm.config.sections import LogSection, Part
 from tisslm.config.training import TrainingConfig
 
 __all__ = [

@@ -90,6 +90,11 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "activation": "hidden_act activation_function",
                 "norm_eps": "layer_norm_epsilon layer_norm_eps rms_norm_eps",
                 "tie_embeddings": "tie_word_embeddings",
+                "rope_theta": "rotary_emb_base rope_base",
+                "rotary_fraction": "partial_rotary_factor rotary_pct rotary_percentage",
+                "window": "sliding_window sliding_window_size",
+                "logit_cap": "final_logit_softcapping final_logit_softcap",
+                "parallel_residual": "use_parallel_residual",
             }
         ),
         "data": _by_spelling(

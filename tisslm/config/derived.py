@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
-from tisslm.config.presets import PRESETS
+from tisslm.config.model import preset
 from tisslm.config.sources import DEFAULT_RUN, Tables
 from tisslm.config.training import TrainingConfig
 from tisslm.errors import ConfigError
@@ -66,8 +66,11 @@ def _tokens_per_step(tables: Tables) -> int:
     rows = _number(tables, "training", "batch_size", default)
     rows *= _number(tables, "training", "gradient_accumulation_steps", 1)
     rows = _number(tables, "training", "global_batch_size", rows)
-    preset = tables.values.get("model", {}).get("preset", "char-tiny")
-    sizes = PRESETS.get(str(preset), PRESETS["char-tiny"])
+    name = tables.values.get("model", {}).get("preset", "char-tiny")
+    try:
+        sizes = preset(str(name))
+    except ConfigError:  # a family's own preset, or none
+        sizes = preset("char-tiny")
     return rows * _number(tables, "model", "seq_len", sizes["seq_len"])
 
 

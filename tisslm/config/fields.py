@@ -23,6 +23,7 @@ __all__ = [
     "Path",
     "PositiveNumber",
     "Text",
+    "check_plain",
     "config_error",
     "number",
     "refused",
@@ -136,6 +137,23 @@ def show(value: object) -> str:
     else:
         text = str(value) if isinstance(value, Real) else repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def check_plain(where: str, value: object) -> None:
+    """Raise ``ConfigError`` unless a value is a string, number, boolean, list or table."""
+    if isinstance(value, str | int | float):
+        return
+    if isinstance(value, list):
+        for item in value:
+            check_plain(where, item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_plain(f"{where}.{key}", item)
+    else:
+        raise ConfigError(
+            f"{where}: expected a string, number, boolean, list or table, got {show(value)}; "
+            "put it in quotes"
+        )
 
 
 def config_error(section: str, cls: type[BaseModel], error: ValidationError) -> ConfigError:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
+from tisslm.config.model import FAMILIES
 from tisslm.config.sources import DEFAULT_RUN, Setting, Tables
 
 __all__ = ["RIVALS", "Rival", "drop_rivals", "start_afresh"]
@@ -95,7 +96,9 @@ def start_afresh(
     new = [s.value for s in settings if s.path == (section, head)]
     if not new or new[-1] == current:
         return
-    kept = (head, "family")  # a preset is one of its family
+    kept = {head, "family"}  # a preset is one of its family
+    if head == "preset" and tables.values.get(section, {}).get("family") in FAMILIES:
+        kept.discard("family")  # and a built-in one says which
     dropped = [key for key in tables.values.get(section, {}) if key not in kept]
     said = f"{section}.{head} = {show(new[-1])} starts [{section}] afresh"
     if section == "data":  # a path is any dataset's, but that of the default run is a text's alone
@@ -107,8 +110,10 @@ def start_afresh(
 def _leave_out(tables: Tables, section: str, keys: Iterable[str], said: str) -> None:
     """Delete keys from the tables, with a note if any of them had a value that says something."""
     values: list[Any] = []
+    origins: set[str] = set()
     for key in keys:
         values.append(tables.values[section].pop(key))
-        tables.origins.pop(f"{section}.{key}", None)
+        origins.add(tables.origins.pop(f"{section}.{key}", ""))
     if said and any(value not in _SILENT for value in values):
-        note(f"{said} of the weaker sources left out", stacklevel=6)
+        sources = DEFAULT_RUN if origins == {DEFAULT_RUN} else "the weaker sources"
+        note(f"{said} of {sources} left out", stacklevel=6)

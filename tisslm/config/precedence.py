@@ -15,7 +15,8 @@ from tisslm.config.data import DataSection
 from tisslm.config.derived import derive
 from tisslm.config.fields import show
 from tisslm.config.giving_way import drop_rivals, start_afresh
-from tisslm.config.sections import FAMILY, LogSection, ModelSection
+from tisslm.config.model import FAMILY, ModelSection, TransformerConfig, family_of
+from tisslm.config.sections import LogSection
 from tisslm.config.sources import Setting, Tables
 from tisslm.config.training import TrainingConfig
 from tisslm.config.translation import translated
@@ -51,10 +52,14 @@ _HEADS: tuple[tuple[str, str, str | None], ...] = (
 
 _STRINGS = frozenset(
     {f"{section}.name" for section in DEFAULT_PARTS}
-    | {"model.family", "model.preset", "model.activation", "model.norm"}
+    | {"model.preset"}
     | {
-        f"{cls.section}.{key}"
-        for cls in (TrainingConfig, DataSection)
+        f"{section}.{key}"
+        for section, cls in (
+            ("model", TransformerConfig),
+            ("training", TrainingConfig),
+            ("data", DataSection),
+        )
         for key, info in cls.model_fields.items()
         if info.annotation is str
     }
@@ -86,7 +91,9 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
     for layer in (part for given in layers for part in translated(given)):
         settings = _canonical(layer)
         for section, head, silent in _HEADS:
-            current = tables.values.get(section, {}).get(head, silent)
+            given = tables.values.get(section, {})
+            is_family = (section, head) == ("model", "family")  # a preset says it, too
+            current = family_of(given) if is_family else given.get(head, silent)
             start_afresh(tables, settings, section, head, current)
         drop_rivals(tables, settings)
         for setting in settings:

@@ -12,8 +12,9 @@ from typing import Any, final
 from tisslm.config.aliases import unknown_key
 from tisslm.config.base import Section
 from tisslm.config.data import DataSection
+from tisslm.config.model import ModelSection
 from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS, merge
-from tisslm.config.sections import LogSection, ModelSection, Part, make_part
+from tisslm.config.sections import LogSection, Part, make_part
 from tisslm.config.sources import (
     DEFAULT_RUN,
     Setting,
@@ -118,7 +119,8 @@ class RunConfig:
         data = DataSection(**values.get("data", {}))
         data.check()
         model = ModelSection(**values.get("model", {}))
-        if not {"family", "preset", *model.sizes} & model.model_dump(exclude_none=True).keys():
+        given = model.model_dump(exclude_none=True)
+        if not model.is_open(given) and not {"preset", *model.sizes} & given.keys():
             model.preset = "char-tiny"
         log = LogSection(**values.get("log", {}))
         log.check()

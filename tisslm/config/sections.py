@@ -1,38 +1,22 @@
-"""The sections of a run configuration other than ``[training]`` and ``[data]``.
+"""The section ``[log]``, and those that hold a part's name and its options.
 
-``[model]`` and ``[log]`` have typed keys. ``[tokenizer]``, ``[optimizer]``,
-``[scheduler]`` and ``[loss]`` hold a part's name and its options, which the part itself checks.
+The part itself checks its options. ``[model]``, ``[data]`` and ``[training]`` have modules of
+their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 from pydantic import ConfigDict, Field
 
 from tisslm.config.aliases import note, unknown_key
 from tisslm.config.base import Section
-from tisslm.config.fields import (
-    Count,
-    CountOrZero,
-    Expects,
-    Flag,
-    Fraction,
-    NameList,
-    PositiveNumber,
-    Text,
-    show,
-)
+from tisslm.config.fields import NameList, check_plain, show
 from tisslm.errors import ConfigError
 
-__all__ = ["FAMILY", "LogSection", "ModelSection", "Part", "check_plain", "make_part"]
-
-#: The default family of models.
-FAMILY = "gpt2"
-
-_Size = Annotated[Count | None, Expects("an integer >= 1")]
-_SizeOrZero = Annotated[CountOrZero | None, Expects("an integer >= 0", "0 derives it")]
+__all__ = ["LogSection", "Part", "make_part"]
 
 
 class Part(NamedTuple):
@@ -43,23 +27,6 @@ class Part(NamedTuple):
 
     name: str
     options: dict[str, Any]
-
-
-def check_plain(where: str, value: object) -> None:
-    """Raise ``ConfigError`` unless a value is a string, number, boolean, list or table."""
-    if isinstance(value, str | int | float):
-        return
-    if isinstance(value, list):
-        for item in value:
-            check_plain(where, item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            check_plain(f"{where}.{key}", item)
-    else:
-        raise ConfigError(
-            f"{where}: expected a string, number, boolean, list or table, got {show(value)}; "
-            "put it in quotes"
-        )
 
 
 def make_part(section: str, table: Mapping[str, Any], default: str) -> Part:
@@ -82,61 +49,6 @@ def make_part(section: str, table: Mapping[str, Any], default: str) -> Part:
     for key, value in options.items():
         check_plain(f"{section}.{key}", value)
     return Part(name, options)
-
-
-@final
-class ModelSection(Section):
-    """The section ``[model]``: a preset, its sizes, or a preset with some values changed.
-
-    Every key is optional here, and ``given`` returns those that were set; what they mean is
-    documented at ``TransformerConfig``. Another family has keys of its own beside these.
-    """
-
-    model_config = ConfigDict(extra="allow")
-    section: ClassVar[str] = "model"
-    #: Without a preset, all of these are needed.
-    sizes: ClassVar[tuple[str, ...]] = ("n_layer", "n_head", "n_embd", "seq_len")
-
-    family: Annotated[str | None, Field(min_length=1), Expects("a family's name")] = None
-    preset: Annotated[str | None, Field(min_length=1), Expects("a preset's name")] = None
-    n_layer: _Size = None
-    n_head: _Size = None
-    n_kv_head: _SizeOrZero = None
-    n_embd: _Size = None
-    n_hidden: _SizeOrZero = None
-    seq_len: _Size = None
-    vocab_size: _Size = None
-    dropout: Annotated[Fraction | None, Expects("a number in [0, 1)")] = None
-    bias: Annotated[Flag | None, Expects("true or false")] = None
-    activation: Annotated[Text | None, Expects("a string")] = None
-    norm: Annotated[Text | None, Expects("a string")] = None
-    norm_eps: Annotated[PositiveNumber | None, Expects("a finite number > 0")] = None
-    tie_embeddings: Annotated[Flag | None, Expects("true or false")] = None
-
-    @classmethod
-    def is_open(cls, values: Mapping[str, Any]) -> bool:
-        """Return True for another family than the built-in one, which checks its keys itself."""
-        return bool(values.get("family", FAMILY) != FAMILY)
-
-    def given(self) -> dict[str, Any]:
-        """Return the keys that were set.
-
-        Raises
-        ------
-        ConfigError
-            If there is no preset and only some of the sizes.
-        """
-        found = self.model_dump(exclude_none=True)
-        if self.is_open(found):
-            for key, value in found.items():
-                check_plain(f"model.{key}", value)
-            return found
-        missing = [key for key in self.sizes if key not in found]
-        if "preset" not in found and missing:
-            raise ConfigError(
-                f"model.{missing[0]}: not set; give model.preset, or all of {', '.join(self.sizes)}"
-            )
-        return found
 
 
 @final

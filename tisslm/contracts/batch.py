@@ -86,6 +86,9 @@ class PassContext:
     start_BT : ndarray of int32 of shape (B, T), optional
         Position within the row where the document of each token begins: token t attends to
         start[t] to t and has position t - start[t]. None: a row is one document.
+    window_BT : ndarray of int32 of shape (B, T), optional
+        The first position that each token sees in layers with a window of attention; None in a
+        model without one.
     """
 
     batch: int
@@ -95,6 +98,7 @@ class PassContext:
     update: int
     first_row: int
     start_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
+    window_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -70,6 +70,19 @@ class Layer(ABC):
         """
         self.forward(h_NC, saved, scratch, ctx)
 
+    def shown(
+        self,
+        saved: Mapping[str, FloatArray],
+        scratch: Mapping[str, FloatArray],
+        ctx: PassContext,
+    ) -> Mapping[str, FloatArray]:
+        """Return what observers see after ``forward``: by the base, what was saved.
+
+        A layer that saves something else than what it has used, in order to use it again, says here
+        what it used. Arrays are good until the next layer runs.
+        """
+        return saved
+
     def cache_plan(self, batch: int, context: int) -> Mapping[str, Buffer]:
         """Name what ``decode`` keeps of B sequences of up to ``context`` tokens; the base: nothing.
 
@@ -78,11 +91,11 @@ class Layer(ABC):
         return {}
 
     def fill_cache(
-        self, cache: Mapping[str, FloatArray], saved: Mapping[str, FloatArray], time: int
+        self, cache: Mapping[str, FloatArray], shown: Mapping[str, FloatArray], time: int
     ) -> None:
         """Keep in ``cache`` what ``decode`` needs of a prompt of T tokens; the base: nothing.
 
-        Called after each ``forward`` of a prompt, with what it has saved.
+        Called after each ``forward`` of a prompt, with what the layer then has ``shown``.
 
         Raises
         ------

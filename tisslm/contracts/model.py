@@ -79,10 +79,15 @@ class Model(Observed, ABC):
 
     #: Registered name of the family that builds this model again from ``config``; "" for a model
     #: that only the program that made it can build, whose checkpoints no command can load.
-    family: ClassVar[str] = ""
+    family: str = ""
 
     #: Whether passes keep the documents of a row apart (``Batch.start_BT``).
     takes_documents: ClassVar[bool] = False
+
+    #: Whether every pass asks each parameter for its values (``Parameter.data``) when it needs
+    #: them, and none are kept for the next pass. With several ranks, they may then come back from
+    #: those that have updated them while the pass goes on.
+    asks_for_values: ClassVar[bool] = False
 
     #: Whether ``decoder`` is written, so that the model can write text.
     writes_text: ClassVar[bool] = False

@@ -1,7 +1,8 @@
 """Who is told where a pass is: monitors, profiles, and the search for the first NaN.
 
 A model announces its parts in order. ``place`` is named as the parameters are: "embedding",
-"blocks.0.attention", "blocks.0.mlp", "final_norm", and "head" once for each chunk of rows.
+"blocks.0.attention", "blocks.0.mlp" (or "blocks.0", where the two stand side by side),
+"final_norm", and "head" once for each chunk of rows.
 
 What does not live here: any observer, and what a part does.
 """

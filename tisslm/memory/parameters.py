@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.errors import ShapeError
 from tisslm.memory.arenas import ALIGNMENT, Arena, ShapeArena
+from tisslm.memory.awaited import Awaited, Until
 
 __all__ = [
     "Parameter",
@@ -40,6 +41,15 @@ class ParameterSpec:
         Factor on the learning rate of this parameter.
     trainable : bool
         Whether it is trained; a frozen parameter has no gradient.
+    blocks : tuple of (str, int)
+        Names and numbers of the rows that belong together, in order: a matrix of several maps is
+        one product, and still consists of maps that others know by name. Empty for a single map.
+
+    Examples
+    --------
+    >>> spec = ParameterSpec("up.weight", (6, 2), blocks=(("gate", 3), ("up", 3)))
+    >>> spec.rows()
+    {'gate': slice(0, 3, None), 'up': slice(3, 6, None)}
     """
 
     name: str
@@ -47,27 +57,49 @@ class ParameterSpec:
     decay: bool = True
     lr_scale: float = 1.0
     trainable: bool = True
+    blocks: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.blocks and sum(rows for _, rows in self.blocks) != self.shape[0]:
+            raise ShapeError(
+                f"{self.name}: expected blocks of {self.shape[0]} rows together, got {self.blocks}"
+            )
+
+    def rows(self) -> dict[str, slice]:
+        """Return the rows of each named block; of a single map, an empty dict."""
+        found, first = {}, 0
+        for name, count in self.blocks:
+            found[name] = slice(first, first + count)
+            first += count
+        return found
 
 
-class Parameter:
-    """A named view of the arenas: ``name, shape, data, grad, decay, lr_scale``."""
+class Parameter(Awaited):
+    """A named view of the arenas: ``name, shape, size, data, grad, decay, lr_scale, blocks``.
+
+    ``blocks`` are the rows of each named block (``ParameterSpec.rows``). Whoever needs ``data``
+    asks for it each time: with several ranks, values come back while the next pass goes on, and
+    this knows what to wait for. An array that was taken of it is good until the next update.
+    """
 
     def __init__(
         self, spec: ParameterSpec, data: Array, grad: Array | None, owner: Parameters, offset: int
     ) -> None:
+        super().__init__(data, offset)
         self.name = spec.name
         self.shape = spec.shape
         self.decay = spec.decay
         self.lr_scale = spec.lr_scale
         self.trainable = spec.trainable
-        self.data = data
+        self.blocks = spec.rows()
+        self.size = math.prod(spec.shape)
         self.offset = offset
         self._grad = grad
         self._owner = owner
         self._written = -1
 
     def __repr__(self) -> str:
-        return f"Parameter({self.name!r}, shape={self.shape}, dtype={self.data.dtype})"
+        return f"Parameter({self.name!r}, shape={self.shape}, dtype={self._values.dtype})"
 
     @property
     def grad(self) -> Array:
@@ -90,6 +122,14 @@ class Parameter:
         return self._grad, accumulate
 
 
+@overload
+def grads_to_write(weight: Parameter, bias: Parameter) -> tuple[Array, Array, bool]: ...
+@overload
+def grads_to_write(weight: Parameter, bias: None) -> tuple[Array, None, bool]: ...
+@overload
+def grads_to_write(
+    weight: Parameter, bias: Parameter | None
+) -> tuple[Array, Array | None, bool]: ...
 def grads_to_write(weight: Parameter, bias: Parameter | None) -> tuple[Array, Array | None, bool]:
     """Return the gradients of two parameters that one kernel writes, and whether to add to them.
 
@@ -120,7 +160,7 @@ class ParameterGroup:
         return slice(self.start, self.stop)
 
 
-class Parameters:
+class Parameters(Awaited):
     """All parameters of a model: flat data and gradient, with views by name.
 
     Parameters
@@ -137,6 +177,8 @@ class Parameters:
     ----------
     data, grad : ndarray of shape (P,)
         The trainable arena and its gradient, padding included.
+    data_arena, grad_arena : ndarray of shape (P,)
+        Their memory, whatever is in it: for those who bring values, and nobody who reads them.
     groups : tuple of ParameterGroup
     updates : int
         Number of optimizer updates made; part of the key of every random draw.
@@ -162,10 +204,11 @@ class Parameters:
         trainable = [s for s in specs if s.trainable]
         trainable.sort(key=lambda s: (not s.decay, s.lr_scale))
         frozen = [s for s in specs if not s.trainable]
-        self.data = self._new_flat(trainable)
+        self.data_arena = self._new_flat(trainable)
         self.grad_arena = self._new_flat(trainable)
         self.frozen_data = self._new_flat(frozen)
-        views = dict(self._cut(trainable, self.data, self.grad_arena))
+        super().__init__(self.data_arena, 0)
+        views = dict(self._cut(trainable, self.data_arena, self.grad_arena))
         views.update(self._cut(frozen, self.frozen_data, None))
         if len(views) != len(specs):
             raise ShapeError("parameters: two parameters have the same name")
@@ -218,13 +261,17 @@ class Parameters:
     def __len__(self) -> int:
         return len(self._views)
 
+    def get(self, name: str) -> Parameter | None:
+        """Return a parameter by name, or None if there is none of this name."""
+        return self._views.get(name)
+
     def __contains__(self, name: object) -> bool:
         return name in self._views
 
     @property
     def count(self) -> int:
         """The number of trainable scalars, without padding."""
-        return sum(int(p.data.size) for p in self if p.trainable)
+        return sum(p.size for p in self if p.trainable)
 
     @property
     def grad(self) -> Array:
@@ -238,6 +285,18 @@ class Parameters:
     def has_memory(self) -> bool:
         """True if there are values, and not shapes alone."""
         return self._arena is Arena
+
+    def withhold(self, until: Until) -> None:
+        """Hand out no trainable values from here on before they are there, whoever asks.
+
+        Parameters
+        ----------
+        until : callable
+        """
+        super().withhold(until)
+        for p in self:
+            if p.trainable:
+                p.withhold(until)
 
     def grad_norm(self) -> float:
         """Compute the Euclidean norm of the flat gradient, in double precision."""
@@ -273,11 +332,11 @@ class Parameters:
         arrays : mapping of str to ndarray
             Arrays whose last axis has length P are cut. Others keep their names, and come first.
         """
-        found = {n: a for n, a in arrays.items() if a.shape[-1:] != self.data.shape}
+        found = {n: a for n, a in arrays.items() if a.shape[-1:] != self.data_arena.shape}
         flat = {name: array for name, array in arrays.items() if name not in found}
         for p in self:
             if p.trainable:
-                part = slice(p.offset, p.offset + p.data.size)
+                part = slice(p.offset, p.offset + p.size)
                 for name, array in flat.items():
                     cut = array[..., part].reshape(*array.shape[:-1], *p.shape)
                     found[f"{p.name}/{name}"] = cut

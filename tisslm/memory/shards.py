@@ -85,7 +85,7 @@ class ParameterShard:
         *,
         arena: type[Arena] | type[ShapeArena] = Arena,
     ) -> None:
-        _check(ranges, whole.data.size)
+        _check(ranges, whole.grad_arena.size)
         self.whole = whole
         self.ranges = tuple((start, stop) for start, stop in ranges if stop > start)
         self.dtype = whole.dtype
@@ -182,7 +182,7 @@ class ParameterShard:
         found = {n: a for n, a in arrays.items() if a.shape[-1:] != self.data.shape}
         flat = {name: array for name, array in arrays.items() if name not in found}
         for p in self.whole:
-            low, high = self._within(p.offset, p.offset + p.data.size)
+            low, high = self._within(p.offset, p.offset + p.size)
             if p.trainable and low < high:
                 for name, array in flat.items():
                     found[f"{p.name}/{name}"] = array[..., low:high]
@@ -191,7 +191,7 @@ class ParameterShard:
     def __iter__(self) -> Iterator[Piece]:
         for p in self.whole:
             if p.trainable:
-                low, high = self._within(p.offset, p.offset + p.data.size)
+                low, high = self._within(p.offset, p.offset + p.size)
                 if low < high:
                     part = slice(low, high)
                     yield Piece(p.name, self.data[part], self.grad[part], p.decay, p.lr_scale)
@@ -203,7 +203,7 @@ class ParameterShard:
 
 def elements_of(parameter: Parameter, ranges: Iterable[Range]) -> list[slice]:
     """Return which elements of a parameter, taken flat, are in ranges of the flat arrays."""
-    first, last = parameter.offset, parameter.offset + parameter.data.size
+    first, last = parameter.offset, parameter.offset + parameter.size
     found = ((max(start, first), min(stop, last)) for start, stop in ranges)
     return [slice(low - first, high - first) for low, high in found if low < high]
 

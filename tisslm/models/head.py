@@ -1,7 +1,8 @@
-"""The head of the model: final norm, output projection and loss, chunk by chunk.
+"""The head of the model: final norm, output projection, soft cap and loss, chunk by chunk.
 
 The logits of the whole batch are never stored in training: each chunk of rows is projected,
-turned into its gradient by the loss, and multiplied back before the next one.
+turned into its gradient by the loss, and multiplied back before the next one. With a soft cap, its
+slope is kept beside the chunk, for the loss overwrites the logits from which it follows.
 """
 
 from __future__ import annotations
@@ -33,17 +34,24 @@ class Head:
     project : Linear
         The map from C to V; with tied embeddings its weight is the token embedding.
     precision : Precision
+    cap : float
+        Logits z become ``cap tanh(z / cap)``; 0 leaves them as they are.
+
+    References
+    ----------
+    Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", arXiv 2408.00118.
     """
 
-    def __init__(self, norm: Norm, project: Linear, precision: Precision) -> None:
+    def __init__(self, norm: Norm, project: Linear, precision: Precision, cap: float = 0.0) -> None:
         self.norm = norm
         self.project = project
         self.precision = precision
+        self.cap = cap
         self.vocab, self.channels = project.weight.shape
         self.chunk = chunk_rows(self.vocab)
 
     def plan(self, rows: int) -> dict[str, Buffer]:
-        """Return the buffers: statistics, the normalized stream and one chunk of logits."""
+        """Return the buffers: statistics, the normalized stream, one chunk of logits and slopes."""
         stream, stored = self.precision.stream, self.precision.stored
         part = min(rows, self.chunk)
         plan = {
@@ -54,6 +62,8 @@ class Head:
         }
         if self.precision.mixed:
             plan["d_logits"] = Buffer((part, self.vocab), stored, "scratch")
+        if self.cap:
+            plan["slope"] = Buffer((part, self.vocab), stream, "scratch")
         return plan
 
     def chunks(self, rows: int) -> Iterator[slice]:
@@ -68,11 +78,21 @@ class Head:
         kept = {**self.norm.statistics(own), "hidden": own["hidden"]}
         leave(observers, "final_norm", "forward", kept, stream=h_NC)
 
+    def _project(self, hidden: Array, logits: Array, slope: Array | None = None) -> None:
+        """Write the logits of some rows, and the slope of the cap where there is one."""
+        self.project.forward(hidden, logits)
+        if self.cap:
+            ops.soft_cap_forward(logits, slope, self.cap)
+
+    def _slope(self, rows: int, own: Mapping[str, Array]) -> Array | None:
+        """Return the buffer of the slope for some rows; None without a cap."""
+        return own["slope"][:rows] if self.cap else None
+
     def logits(self, own: Mapping[str, Array], out_NV: Array, observers: Observers = ()) -> None:
         """Write all logits to ``out_NV``."""
         for rows in self.chunks(len(out_NV)):
             enter(observers, "head", "forward")
-            self.project.forward(own["hidden"][rows], out_NV[rows])
+            self._project(own["hidden"][rows], out_NV[rows])
             leave(observers, "head", "forward", {"hidden": own["hidden"][rows]})
 
     def logits_of(self, h_NC: Array) -> Array:
@@ -80,7 +100,7 @@ class Head:
         hidden = np.empty_like(h_NC)
         self.norm.apply(h_NC, hidden)
         out = np.empty((len(h_NC), self.vocab), dtype=h_NC.dtype)
-        self.project.forward(hidden, out)
+        self._project(hidden, out)
         return out
 
     def loss(
@@ -100,8 +120,9 @@ class Head:
         for rows in self.chunks(len(targets_N)):
             hidden = own["hidden"][rows]
             logits = own["logits"][: len(hidden)]
+            slope = None if dh_NC is None else self._slope(len(hidden), own)
             enter(observers, "head", "forward")
-            self.project.forward(hidden, logits)
+            self._project(hidden, logits, slope)
             losses_N = loss.tile(
                 logits, targets_N[rows], weights_N[rows], gradient=dh_NC is not None
             )
@@ -110,7 +131,7 @@ class Head:
             total += float(np.sum(wide_N))
             leave(observers, "head", "forward", {"hidden": hidden})
             if dh_NC is not None:
-                self._chunk_backward(logits, rows, own, dh_NC, observers)
+                self._chunk_backward(logits, slope, rows, own, dh_NC, observers)
         return total
 
     def backward_logits(
@@ -120,20 +141,36 @@ class Head:
         dh_NC: Array,
         observers: Observers = (),
     ) -> None:
-        """Turn the gradient by the logits into that by the normalized stream."""
+        """Turn the gradient by the logits into that by the normalized stream.
+
+        It belongs to the caller and is only read. The slope of a cap is nowhere: logits are
+        projected again for it, and make room for a copy of their gradient.
+        """
         for rows in self.chunks(len(d_logits_NV)):
-            self._chunk_backward(d_logits_NV[rows], rows, own, dh_NC, observers)
+            part = d_logits_NV[rows]
+            slope = self._slope(len(part), own)
+            if slope is not None:
+                hidden, logits = own["hidden"][rows], own["logits"][: len(part)]
+                enter(observers, "head", "recompute")
+                self._project(hidden, logits, slope)
+                leave(observers, "head", "recompute", {"hidden": hidden})
+                np.copyto(logits, part)
+                part = logits
+            self._chunk_backward(part, slope, rows, own, dh_NC, observers)
 
     def _chunk_backward(
         self,
         d_logits_NV: Array,
+        slope_NV: Array | None,
         rows: slice,
         own: Mapping[str, Array],
         dh_NC: Array,
         observers: Observers,
     ) -> None:
-        """Compute the backward of some rows from the gradient by their logits."""
+        """Compute the backward of some rows; with a slope, their gradient is changed by it."""
         enter(observers, "head", "backward")
+        if slope_NV is not None:
+            ops.soft_cap_backward(d_logits_NV, slope_NV)
         d_logits_NV = self._as_stored(d_logits_NV, own)
         self.project.backward_weight(d_logits_NV, own["hidden"][rows])
         self.project.backward_input(d_logits_NV, dh_NC[rows])

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tisslm.config.model import TransformerConfig
 from tisslm.memory import Parameter, Parameters, ParameterSpec
 from tisslm.models.layers.norm import NORMS
-from tisslm.models.transformer_config import TransformerConfig
 
 __all__ = ["initialize", "parameter_specs"]
 
@@ -22,27 +22,49 @@ def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
 
     Weight decay applies to matrices, embeddings included, and not to biases and norms.
     """
-    channels, hidden, norm = config.n_embd, config.n_hidden, NORMS[config.norm]
+    channels, norm = config.n_embd, NORMS[config.norm]
     yield ParameterSpec("embedding.token.weight", (config.vocab_size, channels))
-    yield ParameterSpec("embedding.position.weight", (config.seq_len, channels))
+    if config.positions == "learned":
+        yield ParameterSpec("embedding.position.weight", (config.seq_len, channels))
     for i in range(config.n_layer):
-        attention, mlp = f"blocks.{i}.attention", f"blocks.{i}.mlp"
-        inner = config.n_head * config.head_size
-        yield from norm.parameters(f"{attention}.norm", channels, config.bias)
-        yield from _linear(f"{attention}.qkv", config.qkv_size, channels, config.bias)
-        yield from _linear(f"{attention}.out", channels, inner, config.bias)
-        yield from norm.parameters(f"{mlp}.norm", channels, config.bias)
-        yield from _linear(f"{mlp}.up", hidden, channels, config.bias)
-        yield from _linear(f"{mlp}.down", channels, hidden, config.bias)
-    yield from norm.parameters("final_norm", channels, config.bias)
+        yield from norm.parameters(f"blocks.{i}.attention.norm", channels, bool(config.norm_bias))
+        yield from _attention(f"blocks.{i}.attention", config)
+        yield from norm.parameters(f"blocks.{i}.mlp.norm", channels, bool(config.norm_bias))
+        yield from _mlp(f"blocks.{i}.mlp", config)
+    yield from norm.parameters("final_norm", channels, bool(config.norm_bias))
     if not config.tie_embeddings:
         yield ParameterSpec("head.weight", (config.vocab_size, channels))
 
 
-def _linear(name: str, outputs: int, inputs: int, bias: bool) -> Iterator[ParameterSpec]:
-    yield ParameterSpec(f"{name}.weight", (outputs, inputs))
+def _attention(name: str, config: TransformerConfig) -> Iterator[ParameterSpec]:
+    """Yield the maps of attention, and the weights of the norms of queries and keys."""
+    heads, shared, size = config.n_head, config.n_kv_head, config.head_dim
+    blocks = (("q", heads * size), ("k", shared * size), ("v", shared * size))
+    yield from _linear(f"{name}.qkv", blocks, config.n_embd, config.qkv_bias)
+    if config.qk_norm != "none":
+        for part, count in (("q", heads), ("k", shared)):
+            width = size if config.qk_norm == "head" else count * size
+            yield ParameterSpec(f"{name}.{part}_norm.weight", (width,), decay=False)
+    yield from _linear(f"{name}.out", (("out", config.n_embd),), heads * size, config.out_bias)
+
+
+def _mlp(name: str, config: TransformerConfig) -> Iterator[ParameterSpec]:
+    """Yield the maps of the MLP; a gate is a part of the map upwards."""
+    hidden = config.n_hidden
+    blocks = (("gate", hidden), ("up", hidden)) if config.gated else (("up", hidden),)
+    yield from _linear(f"{name}.up", blocks, config.n_embd, config.mlp_bias)
+    yield from _linear(f"{name}.down", (("down", config.n_embd),), hidden, config.mlp_bias)
+
+
+def _linear(
+    name: str, blocks: tuple[tuple[str, int], ...], inputs: int, bias: bool | None
+) -> Iterator[ParameterSpec]:
+    """Yield a matrix, whose rows are those of one map or of several, and a bias if there is one."""
+    outputs = sum(rows for _, rows in blocks)
+    named = blocks if len(blocks) > 1 else ()
+    yield ParameterSpec(f"{name}.weight", (outputs, inputs), blocks=named)
     if bias:
-        yield ParameterSpec(f"{name}.bias", (outputs,), decay=False)
+        yield ParameterSpec(f"{name}.bias", (outputs,), decay=False, blocks=named)
 
 
 def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> None:

@@ -23,7 +23,7 @@ from tisslm.contracts.pass_observer import PassObserver, enter, leave
 from tisslm.errors import ConfigError
 from tisslm.models.buffers import PassBuffers
 
-__all__ = ["Recomputation", "run_backward", "run_forward"]
+__all__ = ["NamedLayer", "Recomputation", "run_backward", "run_forward"]
 
 Array = NDArray[Any]
 NamedLayer = tuple[str, Layer]
@@ -108,10 +108,13 @@ def run_forward(
         for i in block.layers:
             name, layer = layers[i]
             enter(observers, name, "forward")
-            layer.forward(h_NC, buffers.saved[i], buffers.scratch[i], ctx)
-            if caches:
-                layer.fill_cache(caches[i], buffers.saved[i], ctx.time)
-            leave(observers, name, "forward", buffers.saved[i], stream=h_NC)
+            saved, scratch = buffers.saved[i], buffers.scratch[i]
+            layer.forward(h_NC, saved, scratch, ctx)
+            if caches or observers:
+                shown = layer.shown(saved, scratch, ctx)
+                if caches:
+                    layer.fill_cache(caches[i], shown, ctx.time)
+                leave(observers, name, "forward", shown, stream=h_NC)
 
 
 def run_backward(

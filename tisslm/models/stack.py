@@ -8,19 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tisslm import ops
-from tisslm.contracts import Buffer, Layer, Norm
+from tisslm.config.model import GATED, TransformerConfig
+from tisslm.contracts import Buffer, Norm
 from tisslm.memory import Parameters
 from tisslm.models.buffers import BlockPlan, PassPlan
 from tisslm.models.head import Head
+from tisslm.models.layers.activation import Gated, Pointwise
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import NORMS
+from tisslm.models.layers.parallel import ParallelBlock
 from tisslm.models.layers.precision import Precision
-from tisslm.models.recomputation import Recomputation
-from tisslm.models.transformer_config import TransformerConfig
+from tisslm.models.layers.query_keys import AsProjected, NormedHeads, QueryKeys, Rotated
+from tisslm.models.recomputation import NamedLayer, Recomputation
+from tisslm.models.rotary import RotaryTable
 
 __all__ = ["Stack"]
 
@@ -34,37 +38,35 @@ class Stack:
     config : TransformerConfig
     precision : Precision
     embedding : Embedding
-    blocks : list of tuple of Layer
-        Attention and MLP of each block; activation checkpointing keeps or recomputes whole blocks.
+    blocks : list of tuple of (str, Layer)
+        The layers of each block with the prefix of their parameters' names; activation
+        checkpointing keeps or recomputes whole blocks.
     head : Head
+    rotary : RotaryTable or None
+        The angles of rotary positions, which all layers share.
     """
 
     config: TransformerConfig
     precision: Precision
     embedding: Embedding
-    blocks: list[tuple[Layer, ...]]
+    blocks: list[tuple[NamedLayer, ...]]
     head: Head
+    rotary: RotaryTable | None
 
     @classmethod
     def build(
         cls, config: TransformerConfig, parameters: Parameters, precision: Precision
     ) -> Stack:
         """Make the parts over the parameters of ``config``, for one precision."""
-        make = _Builder(config, parameters, precision)
-        blocks: list[tuple[Layer, ...]] = [
-            (make.attention(i), make.mlp(i)) for i in range(config.n_layer)
-        ]
-        return cls(config, precision, make.embedding(), blocks, make.head())
+        rotary = RotaryTable.of(config) if config.positions == "rotary" else None
+        make = _Builder(config, parameters, precision, rotary)
+        blocks = [make.block(i) for i in range(config.n_layer)]
+        return cls(config, precision, make.embedding(), blocks, make.head(), rotary)
 
     @property
-    def layers(self) -> list[tuple[str, Layer]]:
-        """All layers of all blocks, each with the prefix of its parameters' names."""
-        parts = ("attention", "mlp")
-        return [
-            (f"blocks.{i}.{part}", layer)
-            for i, block in enumerate(self.blocks)
-            for part, layer in zip(parts, block, strict=True)
-        ]
+    def layers(self) -> list[NamedLayer]:
+        """All layers of all blocks."""
+        return [named for block in self.blocks for named in block]
 
     def plan(self, batch: int, time: int, recomputation: Recomputation) -> PassPlan:
         """Return the plan of all buffers of a pass of shape (B, T)."""
@@ -80,9 +82,11 @@ class Stack:
             **self.embedding.plan((batch, time)),
             **self.head.plan(rows),
         }
+        if self.config.window:
+            own["window"] = Buffer((batch, time), "int32", "saved")
         blocks = []
         for i, layers in enumerate(self.blocks):
-            plans = [layer.plan((batch, time)) for layer in layers]
+            plans = [layer.plan((batch, time)) for _, layer in layers]
             blocks.append(BlockPlan(plans, stream if recomputation.takes(i) else None))
         return PassPlan(own, blocks)
 
@@ -94,46 +98,69 @@ class _Builder:
     config: TransformerConfig
     parameters: Parameters
     precision: Precision
+    rotary: RotaryTable | None
 
     def _norm(self, name: str) -> Norm:
         return NORMS[self.config.norm].over(self.parameters, name, self.config.norm_eps)
 
     def _linear(self, name: str) -> Linear:
-        get = self.parameters
-        return Linear(get[f"{name}.weight"], get[f"{name}.bias"] if self.config.bias else None)
+        return Linear(self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
 
     def embedding(self) -> Embedding:
-        get = self.parameters
         return Embedding(
-            get["embedding.token.weight"],
-            get["embedding.position.weight"],
+            self.parameters["embedding.token.weight"],
+            self.parameters.get("embedding.position.weight"),
             Dropout(self.config.dropout, site=0),
         )
 
-    def attention(self, i: int) -> Attention:
-        config, name = self.config, f"blocks.{i}.attention"
+    def block(self, i: int) -> tuple[NamedLayer, ...]:
+        name = f"blocks.{i}"
+        attention = self._attention(i, f"{name}.attention")
+        mlp = self._mlp(i, f"{name}.mlp")
+        if self.config.parallel_residual:
+            return ((name, ParallelBlock(attention, mlp, self.precision)),)
+        return (f"{name}.attention", attention), (f"{name}.mlp", mlp)
+
+    def _attention(self, i: int, name: str) -> Attention:
+        config = self.config
         return Attention(
             self._norm(f"{name}.norm"),
             self._linear(f"{name}.qkv"),
             self._linear(f"{name}.out"),
             config.n_head,
             config.n_kv_head,
+            self._query_keys(name),
+            config.window_of(i),
             Dropout(config.dropout, site=1 + 3 * i),
             Dropout(config.dropout, site=2 + 3 * i),
             self.precision,
         )
 
-    def mlp(self, i: int) -> MLP:
-        name = f"blocks.{i}.mlp"
+    def _query_keys(self, name: str) -> QueryKeys:
+        config, heads = self.config, (self.config.n_head, self.config.n_kv_head)
+        then = AsProjected() if self.rotary is None else Rotated(*heads, self.rotary)
+        if config.qk_norm == "none":
+            return then
+        q_weight, k_weight = (self.parameters[f"{name}.{part}_norm.weight"] for part in "qk")
+        return NormedHeads(*heads, q_weight, k_weight, config.norm_eps, then, self.precision)
+
+    def _mlp(self, i: int, name: str) -> MLP:
+        activation = self.config.activation
+        code = ops.ACTIVATIONS[GATED.get(activation, activation)]
         return MLP(
             self._norm(f"{name}.norm"),
             self._linear(f"{name}.up"),
             self._linear(f"{name}.down"),
-            ops.ACTIVATIONS[self.config.activation],
+            Gated(code) if self.config.gated else Pointwise(code),
             Dropout(self.config.dropout, site=3 + 3 * i),
             self.precision,
         )
 
     def head(self) -> Head:
         tied = "embedding.token.weight" if self.config.tie_embeddings else "head.weight"
-        return Head(self._norm("final_norm"), Linear(self.parameters[tied], None), self.precision)
+        return Head(
+            self._norm("final_norm"),
+            Linear(self.parameters[tied], None),
+            self.precision,
+            self.config.logit_cap,
+        )

@@ -1,6 +1,6 @@
 """The decoder-only transformer: forward and backward passes through its parts.
 
-Sizes and presets are in ``transformer_config``, parameters and their initial values in
+Sizes and presets are in ``tisslm.config.model``, parameters and their initial values in
 ``initialization``, the parts in ``stack``, decoding in ``decoding``.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
+from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Batch, Layer, Loss, Model, PassContext
 from tisslm.contracts.batch import check_targets
 from tisslm.contracts.pass_observer import enter, leave
@@ -26,7 +27,7 @@ from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.layers.precision import Precision
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
-from tisslm.models.transformer_config import TransformerConfig
+from tisslm.models.window import fill_window, twice_keys_seen
 from tisslm.ops import threads
 
 __all__ = ["Cache", "Transformer"]
@@ -44,7 +45,7 @@ class Cache:
 
 @final
 class Transformer(Model):
-    """A decoder-only language model, of the GPT-2 family by default.
+    """A decoder-only language model of a built-in family, by default that of GPT-2.
 
     Parameters
     ----------
@@ -70,8 +71,8 @@ class Transformer(Model):
     Press and Wolf, "Using the Output Embedding to Improve Language Models", arXiv 1608.05859.
     """
 
-    family = "gpt2"
     takes_documents = True
+    asks_for_values = True
     writes_text = True
 
     def __init__(
@@ -92,6 +93,7 @@ class Transformer(Model):
         if parameters.has_memory:
             threads.limit_blas()
         self.config: TransformerConfig = config
+        self.family = config.family
         self.seed: int = seed
         self.parameters = parameters
         self._generation = 0
@@ -152,9 +154,19 @@ class Transformer(Model):
         return self.config.seq_len
 
     def flops_per_token(self, time: int) -> int:
-        """Return a training step's operations per token: 6 P + 6 L C T, causal half counted."""
-        config = self.config
-        return 6 * self.parameters.count + 6 * config.n_layer * config.n_embd * time
+        """Return a training step's operations per token: 6 P, and 12 H D for each key that is seen.
+
+        P counts the parameters that are multiplied: all but tables of which a row is taken. Of a
+        row of T tokens without a window, a token sees T / 2 keys in the mean.
+        """
+        config, table = self.config, "embedding.position.weight"
+        multiplied = self.parameters.count
+        if table in self.parameters:
+            multiplied -= self.parameters[table].size
+        if not config.tie_embeddings:
+            multiplied -= config.vocab_size * config.n_embd
+        twice_seen = sum(twice_keys_seen(time, config.window_of(i)) for i in range(config.n_layer))
+        return 6 * multiplied + 6 * config.n_head * config.head_dim * twice_seen
 
     def plan(
         self,
@@ -188,7 +200,8 @@ class Transformer(Model):
             stack = Stack.build(self.config, self.parameters, wanted)
         if activation_checkpointing is not None:
             recomputation = Recomputation.parse(activation_checkpointing)
-        return stack.plan(batch, time, recomputation).sizes()
+        table = {} if stack.rotary is None else {"rotary": stack.rotary.nbytes}
+        return {**stack.plan(batch, time, recomputation).sizes(), **table}
 
     @property
     def n_head(self) -> int:
@@ -211,15 +224,13 @@ class Transformer(Model):
         return ops.thread_scratch_bytes(*self._scratch_shape)
 
     @property
-    def _scratch_shape(self) -> tuple[int, int, int, int, str]:
+    def _scratch_shape(self) -> tuple[int, int, int, str]:
         config = self.config
-        group = config.n_head // config.n_kv_head
-        stored = self.precision.stored
-        return config.seq_len, config.head_size, group, config.n_embd, stored
+        return config.seq_len, config.head_size, config.n_embd, self.precision.stored
 
     @property
     def layers(self) -> list[Layer]:
-        """The attention and MLP sublayers, in order."""
+        """The layers in order: attention and MLP in turn, or both in one."""
         return [layer for _, layer in self._layers]
 
     @property
@@ -263,11 +274,13 @@ class Transformer(Model):
     ) -> tuple[PassBuffers, PassContext]:
         """Run everything below the output projection."""
         buffers = self._load_tokens(x, start)
-        kept, updates = None if start is None else buffers.own["start"], self.parameters.updates
-        batch, time = x.shape
-        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept)
-        self._generation += 1
         observers, own = self.observers, buffers.own
+        kept, seen = None if start is None else own["start"], own.get("window")
+        if seen is not None:
+            fill_window(seen, kept, self.config.window)
+        (batch, time), updates = x.shape, self.parameters.updates
+        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept, seen)
+        self._generation += 1
         h_NC = own["h"]
         enter(observers, "embedding", "forward")
         self.embedding.forward(own["tokens"], h_NC, ctx)

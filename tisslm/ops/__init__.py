@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from tisslm.ops.reference.cross_entropy import *  # noqa: F403
     from tisslm.ops.reference.dropout import *  # noqa: F403
     from tisslm.ops.reference.embedding import *  # noqa: F403
+    from tisslm.ops.reference.head_norm import *  # noqa: F403
     from tisslm.ops.reference.linear import *  # noqa: F403
     from tisslm.ops.reference.norm import *  # noqa: F403
     from tisslm.ops.reference.optim import *  # noqa: F403
+    from tisslm.ops.reference.rotary import *  # noqa: F403
     from tisslm.ops.reference.summary import *  # noqa: F403
     from tisslm.ops.runtime import REFERENCE_ONLY as REFERENCE_ONLY
     from tisslm.ops.runtime import engine as engine

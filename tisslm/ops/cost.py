@@ -71,8 +71,11 @@ def _names(twin: Callable[..., Any]) -> tuple[str, ...]:
 def flops(operation: str, arguments: Mapping[str, Any]) -> int:
     """Count the floating-point operations of a call: two for each multiply-add.
 
-    Only matrix products and the causal half of attention are counted; what backward computes a
-    second time is not.
+    Only matrix products are counted, and of attention the pairs of query and key that are seen: the
+    causal half, less the keys before ``start_BT``, those of other documents or outside a sliding
+    window. Kernels leave out their tiles, so a rate that counted them could exceed the peak. A
+    token and itself are half a pair, as they are in T^2 / 2. What backward computes a second time
+    is not counted.
 
     Parameters
     ----------
@@ -88,12 +91,13 @@ def flops(operation: str, arguments: Mapping[str, Any]) -> int:
     if operation == "matmul":
         (rows, inner), columns = arguments["a_MK"].shape, arguments["b_KN"].shape[1]
         return int(2 * rows * inner * columns)
-    # one product of T x T x D for the scores and one for the output; backward has two for each,
-    # and of every one the causal half
+    # one product of pairs x D for the scores and one for the output; backward has two for each
     if operation in ("attention_forward", "attention_backward"):
         batch, time, channels = arguments["out_BTC"].shape
+        start = arguments.get("start_BT")
+        twice = batch * time * time - (0 if start is None else 2 * int(start.sum(dtype=np.int64)))
         passes = 2 if operation == "attention_forward" else 4
-        return int(passes * batch * time * time * channels)
+        return int(passes * twice * channels)
     return 0
 
 

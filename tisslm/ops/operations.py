@@ -26,16 +26,20 @@ from tisslm.ops.reference import attention as _attention
 from tisslm.ops.reference import cross_entropy as _cross_entropy
 from tisslm.ops.reference import dropout as _dropout
 from tisslm.ops.reference import embedding as _embedding
+from tisslm.ops.reference import head_norm as _head_norm
 from tisslm.ops.reference import linear as _linear
 from tisslm.ops.reference import norm as _norm
 from tisslm.ops.reference import optim as _optim
+from tisslm.ops.reference import rotary as _rotary
 from tisslm.ops.reference import storage as _storage
 from tisslm.ops.reference import summary as _summary
+from tisslm.ops.threads import MAX_THREADS
 
 __all__ = [
     "ACTIVATIONS",
     "BUILT_IN",
     "NORM_BLOCK",
+    "dkv_shape",
     "global_norm",
     "matmul",
     "narrow",
@@ -46,7 +50,7 @@ __all__ = [
 ]
 
 #: Codes of the activations that kernels know.
-ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1}
+ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "silu": 2, "relu2": 3}
 
 
 def _bad_token(code: int) -> DataError:
@@ -63,23 +67,33 @@ def _bad_target(code: int) -> DataError:
     )
 
 
+def _no_room(code: int) -> ShapeError:
+    return ShapeError(
+        "attention_backward: dkv_M2TD: expected room for the query heads that share a key head, "
+        "got less. Make it of the shape that ops.dkv_shape returns"
+    )
+
+
 #: The modules of twins, by the part of a training step that a profile counts their operations to.
+#: Rotary positions take the place of the embedding's table of them, and are limited by memory as
+#: that is; attention is limited by products.
 _MODULES = {
-    "products": _linear,
-    "norms": _norm,
-    "activation": _activation,
-    "embedding": _embedding,
-    "attention": _attention,
-    "residual": _dropout,
-    "loss": _cross_entropy,
-    "optimizer": _optim,
-    "monitors": _summary,
+    "products": (_linear,),
+    "norms": (_norm, _head_norm),
+    "activation": (_activation,),
+    "embedding": (_embedding, _rotary),
+    "attention": (_attention,),
+    "residual": (_dropout,),
+    "loss": (_cross_entropy,),
+    "optimizer": (_optim,),
+    "monitors": (_summary,),
 }
 #: Operations of another part than their module's.
 _ELSEWHERE = {"attention_entropy": "monitors"}
 
 #: What a positive code of a kernel means.
 _ON_CODE = {
+    "attention_backward": _no_room,
     "embedding_forward": _bad_token,
     "cross_entropy_tile": _bad_target,
     "focal_tile": _bad_target,
@@ -91,7 +105,8 @@ BUILT_IN: dict[str, Callable[..., None]] = {
     name: register(
         getattr(module, name), on_code=_ON_CODE.get(name), part=_ELSEWHERE.get(name, part)
     )
-    for part, module in _MODULES.items()
+    for part, modules in _MODULES.items()
+    for module in modules
     for name in module.__all__
 }
 
@@ -123,6 +138,27 @@ def matmul(a_MK: NDArray[Any], b_KN: NDArray[Any], c_MN: NDArray[Any]) -> None:
             f"got {shapes}"
         )
     BUILT_IN["matmul"](a_MK, b_KN, c_MN)
+
+
+def dkv_shape(
+    batch: int, time: int, n_head: int, n_kv_head: int, head_size: int
+) -> tuple[int, int, int, int] | None:
+    """Return the shape of what ``attention_backward`` wants for dk and dv of query heads.
+
+    M query heads of the batch are worked on at a time, whole groups of G = H / K: all of them, or,
+    where there are many, at least 64, so that no thread waits, and less than 128 + G, which
+    bounds the memory. Bits depend on neither.
+
+    Returns
+    -------
+    tuple of int or None
+        (M, 2, T, D); None where no two query heads share a key head, and none is wanted.
+    """
+    group, shared = n_head // n_kv_head, batch * n_kv_head
+    if group == 1:
+        return None
+    turns = max(1, shared * group // MAX_THREADS)
+    return -(-shared // turns) * group, 2, time, head_size
 
 
 def narrow(x_NC: NDArray[Any], y_NC: NDArray[Any]) -> None:

@@ -146,8 +146,8 @@ def engine() -> dict[str, str]:
 
 #: Kernel modules with parallel loops, which can be timed.
 PARALLEL = (
-    "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "linear", "norm",
-    "optim", "summary",
+    "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "head_norm",
+    "linear", "norm", "optim", "rotary", "summary",
 )  # fmt: skip
 
 
@@ -231,35 +231,35 @@ def peak_gflops(precision: str, seconds: float = 0.1) -> float | None:
     return _peaks[key]
 
 
-def _pass_floats(time: int, head_size: int, group: int, channels: int, stored: str) -> int:
+def _pass_floats(time: int, head_size: int, channels: int, stored: str) -> int:
     if REFERENCE_ONLY or stored == "float64":
         return 0
     isa = compiled("isa")
-    attention = int(isa.attention_scratch(time, head_size, group, stored))
+    attention = int(isa.attention_scratch(time, head_size, stored))
     return max(attention, int(isa.gemm_scratch(channels, stored)))
 
 
-def reserve_scratch(time: int, head_size: int, group: int, channels: int, stored: str) -> None:
+def reserve_scratch(time: int, head_size: int, channels: int, stored: str) -> None:
     """Allocate the threads' scratch for the passes of a model, before the first pass of a shape.
 
     Parameters
     ----------
-    time, head_size, group, channels : int
-        T, D, the query heads that share one key head, and C.
+    time, head_size, channels : int
+        T, D and C.
     stored : str
         Type of the activations.
     """
-    floats = _pass_floats(time, head_size, group, channels, stored)
+    floats = _pass_floats(time, head_size, channels, stored)
     with pool.lock:
         if floats > pool.scratch_floats(0)[0]:
             pool.reserve(floats)
 
 
-def thread_scratch_bytes(time: int, head_size: int, group: int, channels: int, stored: str) -> int:
+def thread_scratch_bytes(time: int, head_size: int, channels: int, stored: str) -> int:
     """Return the bytes of all threads' scratch once ``reserve_scratch`` was called."""
     if REFERENCE_ONLY:
         return 0
-    floats = _pass_floats(time, head_size, group, channels, stored)
+    floats = _pass_floats(time, head_size, channels, stored)
     with pool.lock:
         return int(4 * pool.scratch_floats(floats)[1])
 

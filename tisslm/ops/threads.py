@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tisslm.errors import ConfigError
 
-__all__ = ["ThreadCount", "blas_threads", "limit_blas", "resolve_threads"]
+__all__ = ["MAX_THREADS", "ThreadCount", "blas_threads", "limit_blas", "resolve_threads"]
 
 #: OpenBLAS in the wheels aborts beyond this number of concurrent callers.
 MAX_THREADS = 64

@@ -143,4 +143,14 @@ def tisslm_communicators() -> Iterable[Entry]:
 @hookimpl
 def tisslm_models() -> Iterable[Entry]:
     """Yield the built-in model families."""
-    yield Entry("gpt2", "tisslm.models.gpt2:GPT2", "decoder-only, learned positions")
+    room = "tisslm.models.families"
+    yield Entry("gpt2", f"{room}.gpt2.family:GPT2", "learned positions, layer norms, GELU")
+    yield Entry("llama", f"{room}.llama.family:Llama", "rotary positions, RMS norms, SwiGLU")
+    yield Entry("mistral", f"{room}.mistral.family:Mistral", "as llama, made for windows")
+    yield Entry("qwen2", f"{room}.qwen2.family:Qwen2", "as llama, biases of queries, keys, values")
+    yield Entry("qwen3", f"{room}.qwen3.family:Qwen3", "as llama, queries and keys normalized")
+    yield Entry(
+        "gpt_neox",
+        f"{room}.gpt_neox.family:GPTNeoX",
+        "attention and MLP side by side, partly rotary (Pythia)",
+    )

@@ -12,7 +12,7 @@ import json
 import os
 import select
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
@@ -101,13 +101,27 @@ class Lender:
             self._socket.listen(1)
             self._asked.append(self._socket)
 
-    def lend(self, patience: float) -> None:
-        """Wait for a rank that asks, and for no longer than some seconds."""
-        select.select(self._asked, [], [], patience)
+    def lend(self, patience: float, beside: Sequence[int] = ()) -> list[int]:
+        """Wait for a rank that asks, and for no longer than some seconds.
+
+        Parameters
+        ----------
+        patience : float
+        beside : sequence of int
+            Other handles that end the wait when they are ready to be read.
+
+        Returns
+        -------
+        list of int
+            Those of ``beside`` that are.
+        """
+        handles = [asked.fileno() for asked in self._asked]
+        ready = select.select([*handles, *beside], [], [], patience)[0]
         with contextlib.suppress(OSError):
             connection, _ = self._socket.accept()
             with connection:
                 socket.send_fds(connection, [b"\0"], [1, 2])
+        return [handle for handle in ready if handle in beside]
 
     def close(self) -> None:
         """Lend nothing any more."""

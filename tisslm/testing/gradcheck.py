@@ -9,6 +9,7 @@ from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.errors import ConfigError
 from tisslm.errors.suggestions import did_you_mean
 from tisslm.registry import Registry, load_registry
+from tisslm.testing.gradients.heads import capped_cases
 from tisslm.testing.gradients.kernels import kernel_cases
 from tisslm.testing.gradients.layers import layer_cases
 from tisslm.testing.gradients.losses import loss_cases
@@ -67,7 +68,7 @@ def check_gradients(
         optimizers = False
     else:
         cases = [*kernel_cases(), *norm_cases(), *layer_cases()]
-        cases += [*loss_cases(registry), *model_cases()]
+        cases += [*capped_cases(), *loss_cases(registry), *model_cases()]
         optimizers = True
     chosen = [case for case in cases if component in (None, case.name, case.kind)]
     names = {part.entry.name for part in registry.entries("optimizer")} | {"optimizer"}

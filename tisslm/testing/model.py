@@ -20,7 +20,7 @@ from tisslm.testing.checks import Checks, Report, keeps_final_methods
 __all__ = ["check_model"]
 
 #: Small sizes, under the keys that most families have; each family gets those that it takes.
-SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 8, "seq_len": 12, "vocab_size": 11}
+SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 16, "seq_len": 12, "vocab_size": 11}
 
 
 def check_model(
@@ -194,6 +194,48 @@ def decoding_is_the_whole_pass(checks: Checks, family: ModelFamily, config: Mode
     checks.that(decoder.full, "a full context at seq_len tokens", "room")
 
 
+def values_are_asked_for(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
+    """Check that a model which says so reads no values but those that it asks for in each pass."""
+    model = family.build(config, seed=2)
+    checks.that(
+        model.asks_for_values in (True, False),
+        "asks_for_values to be a flag",
+        model.asks_for_values,
+    )
+    if not model.asks_for_values:
+        return
+    passes, arena = _passes(model), model.parameters.data_arena
+    expected, values = [run() for run in passes], arena.copy()
+
+    def bring(start: int, stop: int) -> None:
+        arena[start:stop] = values[start:stop]
+
+    for run, result in zip(passes, expected, strict=True):
+        arena[...] = np.nan
+        model.parameters.withhold(bring)
+        checks.same(run(), result, "the same of values that are brought as they are asked for")
+
+
+def _passes(model: Model) -> list[Callable[[], Any]]:
+    """Return what reads a model's values, each as a function that has a result."""
+    batch = _batch(model)
+
+    def gradient() -> Any:
+        model.parameters.zero_grad()
+        loss = model.step_loss(batch, CrossEntropy(), train=False)
+        return np.append(model.parameters.grad, loss)
+
+    def forward() -> Any:
+        return np.array(model.forward(batch.x_BT)[0])
+
+    def decode() -> Any:
+        decoder = model.decoder()
+        decoder.prefill(batch.x_BT[:, :2])
+        return np.array(decoder.step(batch.x_BT[:, 2]))
+
+    return [gradient, forward, gradient, *([decode] if model.writes_text else [])]
+
+
 #: Tolerances are those of a few float64 sums of 8 to 12 terms each.
 PROPERTIES: tuple[Callable[[Checks, ModelFamily, ModelConfig], None], ...] = (
     settings_come_back,
@@ -205,4 +247,5 @@ PROPERTIES: tuple[Callable[[Checks, ModelFamily, ModelConfig], None], ...] = (
     gradients_are_added,
     nothing_is_seen_from_later_tokens,
     decoding_is_the_whole_pass,
+    values_are_asked_for,
 )

@@ -3,7 +3,8 @@
     activations  <place>                  the residual stream after a part, of shape (rows, C)
                  <attention>.q .k .v      queries, keys and values
                  <attention>.heads        what the heads give, before the output projection
-                 <mlp>.pre                the pre-activation
+                 <mlp>.pre                the pre-activation; of a gated MLP, the gate's
+                 <mlp>.up                 what the gate of a gated MLP multiplies
                  final_norm               the normalized stream, of which the logits are made
     attention    <attention>.entropy      of each query's probabilities, of shape (B, H, T)
 
@@ -125,7 +126,11 @@ class Sites:
             for site, x_NW in _activations(place, arrays):
                 self._show_rows(site, x_NW)
         if "attention" in wants and "qkv" in arrays and "lse" in arrays:
-            self._show("attention", f"{place}.entropy", self._entropy(arrays, start_BT))
+            self._show(
+                "attention",
+                f"{place}.entropy",
+                self._entropy(arrays, arrays.get("first", start_BT)),
+            )
 
     def _show_rows(self, site: str, x_NW: Array) -> None:
         rows = max(1, PIECE // x_NW.shape[1])
@@ -171,6 +176,6 @@ def _activations(place: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str,
         edges = (0, n_head * size, (n_head + n_kv_head) * size, qkv_NE.shape[1])
         for name, first, last in zip("qkv", edges, edges[1:], strict=False):
             yield f"{place}.{name}", qkv_NE[:, first:last]
-    for name in ("heads", "pre"):
+    for name in ("heads", "pre", "up"):
         if name in arrays:
             yield f"{place}.{name}", arrays[name].reshape(-1, arrays[name].shape[-1])

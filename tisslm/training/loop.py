@@ -211,7 +211,12 @@ class Loop:
         session = self.session
         self._catch_up()
         stream = session.batches("trainer.train")
-        with Prefetch(stream, session.leaving.check) as batches, self._profiled() as profiler:
+        overlapped = session.parts.reduction.overlapped()
+        with (
+            Prefetch(stream, session.leaving.check) as batches,
+            self._profiled() as profiler,
+            overlapped,
+        ):
             while session.state.step < session.max_steps and not session.stopping.due:
                 session.leaving.check_together(self.metrics.rate.longest)
                 session.run.confirm()
@@ -241,8 +246,8 @@ class Loop:
             rows = next(batches)
         waited = time.perf_counter() - start
         result = session.train_step(rows)
-        exchanged = session.parts.reduction.exchanged
-        profiler.note_exchanges([Span("bucket", "", *times) for times in exchanged])
+        exchanged = session.parts.reduction.take_exchanged()
+        profiler.note_exchanges([Span(e.what, "", e.start, e.end) for e in exchanged])
         self.metrics.add((result.rows, rows.x.shape[1]), waited, time.perf_counter() - start)
         metrics = self._line(result) if result.applied else {}
         if metrics:

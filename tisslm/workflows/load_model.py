@@ -15,7 +15,7 @@ from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
 from tisslm.checkpoint.resume import open_run
 from tisslm.checkpoint.run_directory import CONFIG as RUN_CONFIG
 from tisslm.config import RunConfig
-from tisslm.config.sections import FAMILY
+from tisslm.config.model import FAMILY
 from tisslm.contracts import Model, ModelFamily, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, PluginError
 from tisslm.memory import Parameters, ParameterSpec

@@ -1,18 +1,23 @@
 """A rank of a run: trains tiny models, and prints on rank 0 what has to be the same everywhere.
 
-    run_program.py FOLDER MODE
+    run_program.py FOLDER MODE [WHAT]
 
 Modes: ``whole`` trains in each precision, with one thread and two; ``begin`` trains in float32 and
-leaves its last checkpoint out; ``resume`` goes on from there; ``optimizers`` tries each by name.
+leaves its last checkpoint out; ``resume`` goes on from there; ``optimizers`` tries each by name;
+``hindered`` has WHAT happen to rank 1 while weights are on their way back: ``raise``, or a signal's
+name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +38,25 @@ def data(windows: int, seed: int) -> TokenDataset:
     return TokenDataset(tokens, SHAPE["seq_len"], vocab_size=SHAPE["vocab_size"])
 
 
-def train(folder: Path, optimizer: str = "adamw", **settings: object) -> list[object]:
+def hinder(trainer: Trainer, what: str) -> None:
+    """Have something happen between two buckets of the weights of update 12."""
+    if trainer.communicator.rank != 1:
+        return
+    returning, parameters = trainer.session.parts.reduction._returning, trainer.model.parameters
+    channel = returning._channel
+    share = channel.share
+
+    def hindered(*arrays: object) -> None:
+        if parameters.updates == 12 and returning._n_here == 1:
+            if what == "raise":
+                raise OSError("the cable was cut")
+            os.kill(os.getpid(), getattr(signal, what))
+        share(*arrays)
+
+    channel.share = hindered
+
+
+def train(folder: Path, optimizer: str = "adamw", before=None, **settings: object) -> list[object]:
     """Train a model on all ranks; return hashes, losses and the last evaluation."""
     config = {
         "max_steps": STEPS,
@@ -53,10 +76,14 @@ def train(folder: Path, optimizer: str = "adamw", **settings: object) -> list[ob
         dataset=data(WINDOWS, 1),
         val_dataset=data(9, 2),
         sinks=["jsonl"],
-        communicator="mpi",
+        communicator=("mpi", {"stall_timeout": 5.0 if before else 300.0}),
         config=TrainingConfig(**{**config, **settings}),
     )
+    if before:
+        before(trainer)
     trainer.train()
+    if trainer.stopped:
+        return [trainer.stopped, trainer.current_step]
     saved = folder / "checkpoints" / f"checkpoint-{STEPS}" / "optimizer.safetensors"
     state = saved.read_bytes() if trainer.communicator.rank == 0 else b""
     return [
@@ -68,7 +95,7 @@ def train(folder: Path, optimizer: str = "adamw", **settings: object) -> list[ob
     ]
 
 
-def main(folder: Path, mode: str) -> None:
+def main(folder: Path, mode: str, what: str = "") -> None:
     """Do what the mode says."""
     warnings.simplefilter("ignore")
     found = {}
@@ -79,6 +106,8 @@ def main(folder: Path, mode: str) -> None:
                 found[name] = train(folder / name, precision=precision, threads=threads)
     elif mode == "optimizers":
         found = {name: train(folder / name, name, threads=1) for name in OPTIMIZERS}
+    elif mode == "hindered":
+        found = {"fp32-1": train(folder, before=partial(hinder, what=what), threads=1)}
     elif mode == "resume":
         found["fp32-1"] = train(folder, resume="auto", reduction_parts=None, threads=1)
     else:
@@ -97,4 +126,4 @@ def ranks_first() -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

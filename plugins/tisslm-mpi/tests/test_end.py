@@ -98,11 +98,16 @@ def test_arrays_that_do_not_fit_are_an_error(mpi):
 
 @pytest.mark.parametrize("mode", ["kill", "_exit0"])
 def test_a_rank_that_is_gone_ends_all(mpi, mode):
-    """The launcher is quicker than the watch, and MPICH's may call a rank's code 0 the job's."""
+    """The launcher is quicker than the watch, unless the machine is too busy for it.
+
+    MPICH's may call a rank's code 0 the job's.
+    """
     ended = mpi.run(3, mode)
     assert "done" not in ended.output
-    if (mpi.name, mode) != ("mpich", "_exit0"):
-        assert ended.code not in (0, 76), ended.output
+    if ended.code == 76:
+        assert re.search(WAITING + CULPRIT + r" has not answered for \d s", ended.output)
+    elif (mpi.name, mode) != ("mpich", "_exit0"):
+        assert ended.code != 0, ended.output
         assert HOST in ended.output
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,31 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(mpi, alone, tmp_path):
 def test_every_optimizer_updates_its_part(mpi, tmp_path):
     expected = result(mpi.program(1, RUN, str(tmp_path / "one"), "optimizers"))
     assert result(mpi.program(2, RUN, str(tmp_path / "two"), "optimizers")) == expected
+
+
+@pytest.mark.parametrize("what", ["raise", "SIGKILL", "SIGSTOP"])
+def test_a_rank_that_fails_while_weights_come_back_ends_all(mpi, tmp_path, what):
+    ended = mpi.program(3, RUN, str(tmp_path / "run"), "hindered", what)
+    culprit = rf"rank 1 on {re.escape(socket.gethostname())}"
+    assert '"found"' not in ended.output
+    if what == "raise":
+        assert ended.code == 1, ended.output
+        assert re.search(culprit + " of 3: has failed, and all ranks are ended", ended.output)
+        assert "OSError: the cable was cut" in ended.output
+    elif what == "SIGKILL":
+        assert ended.code != 0, ended.output
+    else:
+        assert ended.code == 76, ended.output
+        assert re.search(culprit + r" has not answered for \d s \(\w+\)", ended.output)
+        assert " in _work\n" in ended.output  # the stack of the thread that waits
+
+
+def test_a_run_is_saved_that_is_asked_to_leave_while_weights_come_back(mpi, alone, tmp_path):
+    expected = of_one_rank(mpi, alone)["fp32-1"]
+    left = result(mpi.program(3, RUN, str(tmp_path / "run"), "hindered", "SIGUSR1"))
+    assert left["fp32-1"][0] == "SIGUSR1"
+    assert left["fp32-1"][1] in (12, 13)
+    assert result(mpi.program(2, RUN, str(tmp_path / "run"), "resume"))["fp32-1"] == expected
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="file systems can be mounted by root only")

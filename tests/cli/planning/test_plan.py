@@ -46,7 +46,8 @@ def test_json_has_memory_operations_and_speed(cli: Cli) -> None:
     block = ("blocks.0.attention", "blocks.0.mlp")
     assert list(memory["by_layer"]) == ["embedding", *block, "final_norm"]
     assert (found["steps"], found["tokens_per_step"]) == (6, 64)
-    assert found["flops_per_token"] == 6 * found["parameters"] + 6 * 16 * 16
+    multiplied = found["parameters"] - 16 * 16  # positions are looked up
+    assert found["flops_per_token"] == 6 * multiplied + 6 * 16 * 16
     speed = found["speed"]
     assert speed["tokens_per_second"] > 0
     assert speed["run_seconds"] == pytest.approx(6 * speed["step_seconds"])
@@ -78,6 +79,9 @@ def test_people_get_the_same_figures(cli: Cli, files: Files) -> None:
     total, imports, process = (sizes[name] for name in names)
     assert total + imports == process
     assert "blocks.0.attention ... (3 alike, each)" in result.out
+    block = ("model.parallel_residual=true", "model.n_layer=2")
+    side_by_side = plan(cli, *block, more=("--no-measure",)).out
+    assert "blocks.0 ... (2 alike, each)" in side_by_side
     assert "training.batch_size=2 " in result.out
     assert "tokens/s" in result.out
     assert files() == before  # no run directory

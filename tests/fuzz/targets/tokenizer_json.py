@@ -24,9 +24,9 @@ from tisslm.checkpoint import (
     tokenizer_files,
     write,
 )
+from tisslm.config.model import TransformerConfig
 from tisslm.models.generation import Sampling, sample
 from tisslm.models.transformer import Transformer
-from tisslm.models.transformer_config import TransformerConfig
 from tisslm.registry import load_registry
 from tisslm.tokenizers.bpe import BpeTokenizer
 from tisslm.workflows.load_model import load_model

@@ -97,7 +97,7 @@ def test_backward_agrees_with_central_differences(check_gradient, draw, H, K, p,
     qkv, dout = inputs(draw, H, K, n_time), draw(1, B, n_time, H * D)
     out, lse = forward(qkv, H, K, p, start)
     dqkv = np.full_like(qkv, np.nan)
-    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY, start)
+    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY, start, None)
     assert all(np.abs(part).max() > 0.05 for part in np.split(dqkv, [H * D, (H + K) * D], axis=2))
     check_gradient(lambda: float((forward(qkv, H, K, p, start)[0] * dout).sum()), qkv, dqkv)
 
@@ -129,10 +129,25 @@ def test_decoding_token_by_token_is_the_whole_pass(draw, H, K):
     k_cache, v_cache = (np.full((B, K, T + 2, D), np.nan) for _ in range(2))
     for t in range(T):
         step = np.full((B, H * D), np.nan)
-        attention_decode(qkv[:, t].copy(), k_cache, v_cache, step, t, H, K, SCALE)
+        attention_decode(qkv[:, t].copy(), k_cache, v_cache, step, t, H, K, SCALE, 0)
         assert largest_error(step, out[:, t]) < FLOAT64_ROUNDING
     k = qkv[:, :, H * D : (H + K) * D].reshape(B, T, K, D).transpose(0, 2, 1, 3)
     v = qkv[:, :, (H + K) * D :].reshape(B, T, K, D).transpose(0, 2, 1, 3)
     assert np.array_equal(k_cache[:, :, :T], k)
     assert np.array_equal(v_cache[:, :, :T], v)
     assert np.isnan(k_cache[:, :, T:]).all()
+
+
+@HEADS
+@pytest.mark.parametrize("window", [1, 2, 3, T + 4])
+def test_decoding_in_a_window_is_the_whole_pass_in_it(draw, H, K, window):
+    """A key that has left the window may be anything: here it is NaN."""
+    qkv = inputs(draw, H, K)
+    first = np.maximum(np.arange(T) - window + 1, 0).astype(np.int32)
+    out, _ = forward(qkv, H, K, 0.0, np.broadcast_to(first, (B, T)))
+    k_cache, v_cache = (np.full((B, K, T, D), np.nan) for _ in range(2))
+    for t in range(T):
+        k_cache[:, :, : first[t]] = v_cache[:, :, : first[t]] = np.nan
+        step = np.full((B, H * D), np.nan)
+        attention_decode(qkv[:, t].copy(), k_cache, v_cache, step, t, H, K, SCALE, int(first[t]))
+        assert largest_error(step, out[:, t]) < FLOAT64_ROUNDING

@@ -1,4 +1,4 @@
-"""Layer normalization's twin: what it normalizes, and its gradients."""
+"""The norms' twins: what they normalize, and their gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import FLOAT64_ROUNDING, largest_error
 
-from tisslm.ops.reference.norm import layer_norm_apply, layer_norm_backward, layer_norm_forward
+from tisslm.ops.reference.norm import (
+    layer_norm_apply,
+    layer_norm_backward,
+    layer_norm_forward,
+    rms_norm_backward,
+    rms_norm_forward,
+)
 
 EPS = 1e-5
 
@@ -97,3 +103,49 @@ def test_parameter_gradients_accumulate(draw):
     _, dgamma, dbeta = backward(dy, x, gamma, start=start)
     assert largest_error(dgamma, start + once_gamma) < FLOAT64_ROUNDING
     assert largest_error(dbeta, start + once_beta) < FLOAT64_ROUNDING
+
+
+def rms_forward(x, gamma):
+    y, rstd = np.full_like(x, np.nan), np.full(len(x), np.nan)
+    rms_norm_forward(x, gamma, None, y, rstd, EPS)
+    return y, rstd
+
+
+def rms_backward(dy, x, gamma, *, dres=None, dx=None, start=None):
+    _, rstd = rms_forward(x, gamma)
+    dx = np.full_like(x, np.nan) if dx is None else dx
+    dgamma = np.full(x.shape[1], np.nan) if start is None else start.copy()
+    partial = np.full((-(-len(x) // 64), x.shape[1]), np.nan)
+    rms_norm_backward(dy, x, gamma, rstd, dres, dx, dgamma, partial, start is not None)
+    return dx, dgamma
+
+
+def test_rms_rows_come_out_with_mean_square_one_whatever_their_mean(draw):
+    x = 3 + draw(0, 5, 64, size=2.0)
+    y, rstd = rms_forward(x, np.ones(64))
+    assert np.square(y).mean(axis=1) == pytest.approx(np.ones(5), rel=1e-5)  # eps against 13
+    assert rstd == pytest.approx((np.square(x).mean(axis=1) + EPS) ** -0.5, rel=FLOAT64_ROUNDING)
+    assert y == pytest.approx(x * rstd[:, None], rel=FLOAT64_ROUNDING)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(N=st.integers(1, 4), C=st.integers(1, 9))
+def test_rms_backward_agrees_with_central_differences(check_gradient, draw, N, C):
+    x, gamma, dy, dres = 1 + draw(0, N, C), draw(1, C), draw(2, N, C), draw(3, N, C)
+    dx, dgamma = rms_backward(dy, x, gamma, dres=dres)
+
+    def objective():
+        return float((rms_forward(x, gamma)[0] * dy).sum() + (x * dres).sum())
+
+    check_gradient(objective, x, dx)
+    check_gradient(objective, gamma, dgamma)
+
+
+def test_rms_gradients_over_several_blocks_are_added_to(draw):
+    x, gamma, dy, start = draw(0, 130, 6), draw(1, 6), draw(2, 130, 6), draw(3, 6)
+    dres = draw(4, 130, 6)
+    expected, once = rms_backward(dy, x, gamma, dres=dres)
+    actual, dgamma = rms_backward(dy, x, gamma, dres=dres, dx=dres, start=start)
+    assert actual is dres
+    assert np.array_equal(actual, expected)
+    assert largest_error(dgamma, start + once) < FLOAT64_ROUNDING

@@ -33,6 +33,19 @@ def test_attention_counts_its_causal_half():
     assert cost.flops("attention_backward", arguments) == 4 * 2 * pairs_half
 
 
+@pytest.mark.parametrize("name", ["attention_forward", "attention_backward"])
+@pytest.mark.parametrize("window", [1, 3, 8, 9])
+def test_attention_counts_the_pairs_that_documents_and_windows_leave(name, window):
+    documents = np.array([[0] * 8, [0, 0, 0, 3, 3, 3, 6, 6]])
+    start = np.maximum(documents, np.arange(8) - window + 1).astype(np.int32)
+    arguments = {"out_BTC": np.zeros((2, 8, 16)), "start_BT": start}
+    pairs = sum(t - int(first) + 0.5 for row in start for t, first in enumerate(row))
+    passes = {"attention_forward": 2, "attention_backward": 4}[name]
+    assert cost.flops(name, arguments) == 2 * passes * pairs * 16
+    arguments["start_BT"] = np.zeros((2, 8), np.int32)
+    assert cost.flops(name, arguments) == cost.flops(name, {**arguments, "start_BT": None})
+
+
 def test_every_operation_of_ops_belongs_to_a_part():
     names = set(cost.operations())
     assert {"linear_forward", "matmul", "adam_update", "fill"} <= names

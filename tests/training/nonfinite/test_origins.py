@@ -348,6 +348,16 @@ def test_a_model_in_float64_is_traced_by_its_twins(make_trainer, fail):
     assert "made the gradient of blocks.0.mlp.norm.weight[3] NaN" in fail(trainer, Poison(*where))
 
 
+def test_an_element_of_an_rms_norm_is_traced_to_its_token(make_trainer, fail):
+    trainer = make_trainer(model={"norm": "rms"})
+    where = ("rms_norm_forward", "blocks.1.mlp", "forward", "y_NC", (20, 3))
+    expected = "rms_norm_forward made y_NC[20, 3] NaN (micro-batch 0, row 1, window {1}, token 4)"
+    assert expected.format(*windows(trainer)) in fail(trainer, Poison(*where))
+    trainer = make_trainer(model={"norm": "rms"}, folder="other")
+    where = ("rms_norm_backward", "blocks.0.mlp", "backward", "dgamma_C", (3,))
+    assert "made the gradient of blocks.0.mlp.norm.weight[3] NaN" in fail(trainer, Poison(*where))
+
+
 def test_the_file_has_the_finding(make_trainer):
     trainer = make_trainer(on_nonfinite="stop")
     trainer.run.make()

@@ -53,6 +53,8 @@ def backward(model, step, leaf):
 class Bare(Observed):
     """A model of parameters alone, whose passes are these tests' own."""
 
+    asks_for_values = True
+
     def __init__(self) -> None:
         self.parameters = Parameters(SPECS)
 
@@ -67,24 +69,26 @@ def train(communicator, optimizer_class=AdamW, present=(PARTS, PARTS, 5)):
     reduction = make_reduction(model, share, communicator)
     optimizer = optimizer_class(reduction.updated, 1e-2)
     norms = []
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        reduction.begin(present[step])
-        own = [leaf for leaf in share.leaves if leaf < present[step]]
-        for leaf in own:
-            parameters.fresh_part()
-            with reduction.announced(leaf) if leaf == own[-1] else nullcontext():
-                backward(model, step, leaf)
-            reduction.add_leaf(leaf, last=leaf == own[-1])
-        reduction.finish()
-        norms.append(reduction.updated.grad_norm())
-        optimizer.scale_next_step(0.5)
-        optimizer.step()
-        reduction.publish()
+    with reduction.overlapped():
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            reduction.begin(present[step])
+            own = [leaf for leaf in share.leaves if leaf < present[step]]
+            for leaf in own:
+                parameters.fresh_part()
+                with reduction.announced(leaf) if leaf == own[-1] else nullcontext():
+                    backward(model, step, leaf)
+                reduction.add_leaf(leaf, last=leaf == own[-1])
+            reduction.finish()
+            norms.append(reduction.updated.grad_norm())
+            optimizer.scale_next_step(0.5)
+            optimizer.step()
+            reduction.publish()
+    data = parameters.data_arena.copy()  # all are there, whether or not anybody asks
     whole = reduction.whole_state(optimizer.state())
     state = lead(whole, lambda: {name: np.array(whole[name]) for name in whole})
     reduction.publish_gradient()
-    return parameters.data.copy(), parameters.grad.copy(), norms, state, parameters.updates
+    return data, parameters.grad.copy(), norms, state, parameters.updates
 
 
 @pytest.fixture(scope="module", params=[AdamW, SGD], ids=["adamw", "sgd"])

@@ -1,4 +1,7 @@
-"""Runs on several ranks: every number of one rank's run, and its files."""
+"""Runs on several ranks: every number of one rank's run, and its files.
+
+Updated weights come back as late as they can here, and NaN is in their place until then.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ from tisslm.training.ranks import layout
 from tisslm.training.ranks.communicators.local import LocalCommunicator
 from tisslm.workflows.dry_run import dry_run
 from tisslm.workflows.lr_range.sweep import range_test
+
+pytestmark = pytest.mark.usefixtures("late_weights")
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "seq_len": 16, "vocab_size": 23}
 STEPS, PARTS = 7, 8
@@ -108,6 +113,26 @@ def test_a_run_on_several_ranks_is_the_run_on_one(alone, size, tmp_path):
     assert found == [expected] * size
     assert files(run) == files(directory)
     assert numbers(run) == numbers(directory)
+
+
+EVERYTHING = {"window": 5, "layer_types": ["full_attention", "sliding_attention"], "logit_cap": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ({"family": "llama", "n_kv_head": 1}, {"precision": "bf16"}),
+        ({"family": "qwen3", "tie_embeddings": True, **EVERYTHING}, {}),
+        ({"family": "gpt_neox", "qk_norm": "all"}, {"activation_checkpointing": "every=2"}),
+    ],
+    ids=lambda given: given.get("family"),
+)
+def test_every_family_on_several_ranks_is_the_one_on_one(tmp_path, monkeypatch, shape, settings):
+    monkeypatch.setattr(layout, "BUCKET_BYTES", 2048 * 4)  # many parts go and come by themselves
+    settings = {"shape": {**SHAPE, **shape}, "max_steps": 3, **settings}
+    expected = train(LocalCommunicator(), tmp_path / "alone", **settings)
+    assert run_ranks(3, lambda rank: train(rank, tmp_path / "run", **settings)) == [expected] * 3
+    assert files(tmp_path / "run") == files(tmp_path / "alone")
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 1), (1, 2)])
@@ -212,6 +237,8 @@ def test_gradients_go_out_while_the_last_backward_pass_goes_on(tmp_path, monkeyp
             tmp_path / "run",
             profile_steps=1,
             max_steps=5,
+            validation_frequency=0,
+            save_every=0,
             reduction_parts=None,
             shape=shape,
         )
@@ -224,9 +251,10 @@ def test_gradients_go_out_while_the_last_backward_pass_goes_on(tmp_path, monkeyp
     run_ranks(2, go)
     trace = json.loads((tmp_path / "run" / "trace.json").read_text())["traceEvents"]
     names = {e["tid"]: e["args"]["name"] for e in trace if e["name"] == "thread_name"}
-    buckets = [e for e in trace if e["name"] == "bucket"]
-    assert {names[e["tid"]] for e in buckets} == {"exchange"}
-    assert len(buckets) > 3
+    for what in ("gradients", "weights"):
+        buckets = [e for e in trace if e["name"] == what]
+        assert {names[e["tid"]] for e in buckets} == {"exchange"}
+        assert len(buckets) > 3
     for events in seen:  # of each rank's last update
         last = len(events) - 1 - events[::-1].index("embedding")
         assert "bucket" in events[last - 3 : last]

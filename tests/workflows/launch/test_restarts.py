@@ -28,7 +28,9 @@ class Jobs:
             for number in range(1, step + 1):
                 path = run / f"checkpoints/checkpoint-{number}"
                 path.mkdir(parents=True, exist_ok=True)
-        return Ended(code, note, KILLED if code == 137 else f"the ranks ended with code {code}")
+        why = {137: KILLED, 139: "rank 3 (process 17) was ended by SIGSEGV"}
+        who = "rank 3 (process 17)" if code == 139 else ""
+        return Ended(code, note, why.get(code, f"the ranks ended with code {code}"), who=who)
 
 
 @pytest.fixture
@@ -56,6 +58,10 @@ def test_these_ends_are_no_faults(play, code):
 
 def test_without_restarts_a_fault_is_the_end(play):
     assert play((137, 1))[:2] == (137, [])
+
+
+def test_without_restarts_the_rank_that_a_signal_has_ended_is_named(play):
+    assert play((139, 1))[:2] == (139, ["rank 3 (process 17) was ended by SIGSEGV"])
 
 
 def test_after_a_fault_the_runs_own_folder_is_gone_on_with(play, tmp_path):

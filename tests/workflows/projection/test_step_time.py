@@ -45,13 +45,40 @@ def test_a_network_without_limits_costs_nothing_but_the_slowest_node():
     assert step(16).seconds < step(1).seconds  # the update is shared out
 
 
-def test_weights_come_back_at_the_bandwidth_and_are_never_hidden():
-    found = step(2, Network("slow", NBYTES / 10, 0.0))
-    assert found.weights == pytest.approx(10.0 / 2, rel=0.05)
+BARE = NodeTimes(1e-9, 0.0, 0.2, 1e15)
+
+
+def test_weights_come_back_at_the_bandwidth_where_no_pass_hides_them(monkeypatch):
+    slow = Network("slow", NBYTES / 10, 0.0)
+    assert step(2, slow, BARE).weights == pytest.approx(10.0 / 2, rel=0.05)
+    hidden = step(2, slow).weights
+    monkeypatch.setattr(Transformer, "asks_for_values", False)
+    assert step(2, slow).weights == step(2, slow, BARE).weights > hidden
+
+
+def test_what_a_pass_needs_later_comes_while_it_goes_on():
+    """A forward pass takes 1 s, each of its four blocks 0.2 s; the weights take ``seconds``."""
+
+    def waited(seconds):
+        return step(2, Network("some", NBYTES / 2 / seconds, 0.0)).weights
+
+    buckets = layout.buckets_of(MODEL.parameters, 2)[::-1]
+    first = [p for p in MODEL.parameters if p.name.startswith(("embedding.", "blocks.0."))]
+    at_once = sum(
+        max(b - a for a, b in bucket.ranges)
+        for bucket in buckets
+        if any(p.offset < bucket.stop and bucket.start < p.offset + p.size for p in first)
+    )
+    share = at_once * 4 * 2 / NBYTES
+    assert share < 0.6
+    assert waited(0.1) == pytest.approx(0.1 * share, rel=1e-6)
+    last_needed = 3 * 0.2  # the last block begins then
+    assert waited(10.0) == pytest.approx(step(2, Network("some", NBYTES / 20, 0), BARE).weights
+                                         - last_needed)  # fmt: skip
 
 
 def test_every_message_has_its_price():
-    found = step(5, Network("far", 1e15, 1e-3))
+    found = step(5, Network("far", 1e15, 1e-3), BARE)
     buckets = len(layout.buckets_of(MODEL.parameters, 5))
     assert found.small == pytest.approx(SMALL_CALLS * 4 * 1e-3)
     assert found.weights == pytest.approx(buckets * 4 * 1e-3)
@@ -65,7 +92,7 @@ def test_gradients_hide_behind_the_last_backward_pass_but_for_the_last_bucket():
         max(max(b - a for a, b in bucket.ranges) for bucket in buckets[-1:]) * 4 / network.bandwidth
     )
     assert last <= found.exchange < 0.25
-    bare = step(2, network, NodeTimes(1e-9, 0.0, 0.2, 1e15))
+    bare = step(2, network, BARE)
     assert bare.exchange == pytest.approx(0.25, rel=0.1)  # nothing to hide behind
 
 

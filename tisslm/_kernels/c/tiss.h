@@ -46,7 +46,7 @@ typedef struct {
     float scale;
     const tiss_dropout *dropout; /* NULL: none */
     uint32_t sample;
-    const int32_t *start;   /* where the document of each token begins, or NULL: one document */
+    const int32_t *start;   /* the first key that each query sees, not decreasing, or NULL: key 0 */
 } tiss_attention;
 
 /* The functions of a level, each written once: the structs below, the tables of level.inc and
@@ -61,20 +61,37 @@ typedef struct {
     F(T, void, layer_norm_backward, (const float *dy, const void *x, const float *gamma, float mean, \
                                      float rstd, const float *dres, float *dx, float *dgamma,     \
                                      float *dbeta, int C))                                        \
+    F(T, void, rms_norm_forward, (const float *h, const float *gamma, void *x, void *y, float *rstd,\
+                                  int C, float eps))                                              \
+    F(T, void, rms_norm_apply, (const void *x, const float *gamma, float rstd, void *y, int C))   \
+    F(T, void, rms_norm_backward, (const float *dy, const void *x, const float *gamma, float rstd,\
+                                   const float *dres, float *dx, float *dgamma, int C))           \
     F(T, void, activation_forward, (const void *x, void *y, int64_t n, int code))                 \
     F(T, void, activation_backward, (const void *x, const void *dy, void *dx, void *y, int64_t n, \
                                      int code))                                                   \
+    F(T, void, gated_forward, (const void *pre, void *act, int F, int code))                      \
+    F(T, void, gated_backward, (const void *pre, const void *dact, void *dpre, void *act, int F,  \
+                                int code))                                                        \
     F(T, void, drop, (const tiss_dropout *d, uint32_t sample, uint64_t element, const float *x,   \
                       void *y, int n))                                                            \
     F(T, void, residual, (const tiss_dropout *d, uint32_t sample, uint64_t element, float *h,     \
                           const void *y, int n))                                                  \
     F(T, void, sum_rows, (const void *x, int64_t row, int64_t rows, int n, float *total))         \
-    F(T, int64_t, attention_scratch, (int time, int D, int group)) /* floats */                     \
+    F(T, void, rotate, (const void *x, const float *cosine, const float *sine, float sign, void *y, \
+                        int heads, int others, int D, int R))                                     \
+    F(T, void, head_norm_forward, (const void *x, const float *gamma, float *rstd, void *y,       \
+                                   int norms, int width, float eps))                              \
+    F(T, void, head_norm_backward, (const void *dy, const void *x, const float *gamma,            \
+                                    const float *rstd, void *dx, float *dgamma, int norms,        \
+                                    int width))                                                   \
+    F(T, int64_t, attention_scratch, (int time, int D)) /* floats */                                \
     F(T, void, attention_forward, (const tiss_attention *p, int head, int tile, const void *qkv,  \
                                    void *out, float *lse, float *scratch))                        \
-    F(T, void, attention_backward, (const tiss_attention *p, int kv_head, const void *dout,       \
+    F(T, void, attention_backward, (const tiss_attention *p, int head, const void *dout,          \
                                     const void *qkv, const void *out, const float *lse,           \
-                                    void *dqkv, float *scratch))                                  \
+                                    void *dqkv, float *dkv, float *scratch))                      \
+    F(T, void, attention_add_heads, (const tiss_attention *p, int kv_head, int tile, float *dkv,  \
+                                     void *dqkv))                                                 \
     F(T, void, attention_entropy, (const tiss_attention *p, int head, int tile, const void *qkv,  \
                                    const float *lse, float *entropy, float *scratch))
 
@@ -84,6 +101,8 @@ typedef struct {
     F(void, attention_decode, (const float *q, const float *k, const float *v, float *out,        \
                                int length, int D, float scale, float *scores))                    \
     F(void, add, (float *x, const float *y, int64_t n))                                           \
+    F(void, multiply, (float *x, const float *y, int64_t n))                                      \
+    F(void, soft_cap, (float *z, float *slope, float cap, int64_t n))                             \
     F(void, scale, (float *x, float s, int64_t n))                                                \
     F(double, squared_norm, (const float *x, int64_t n))                                          \
     F(void, summarize, (const float *x, int64_t n, float low, float high, double *out)) /* five */ \
@@ -128,6 +147,8 @@ typedef struct {
 #define TISS_AVX512_BF16 3
 #define TISS_GELU 0
 #define TISS_GELU_TANH 1
+#define TISS_SILU 2
+#define TISS_RELU2 3
 #define TISS_TILE 64 /* queries and keys of one attention tile */
 
 /* The table of a level, or NULL where this processor or this build lacks it. */

@@ -163,9 +163,10 @@ def _speed(
     if ranks is not None:  # of all ranks, if nothing had to be sent
         seconds = ranks.micro_batches * speed.pass_seconds + speed.update_seconds / ranks.size
         per_second = found["tokens_per_step"] / seconds
+    flops = found["flops_per_token"]
     return {
         "tokens_per_second": per_second,
-        "gflops": per_second * found["flops_per_token"] / 1e9,
+        "gflops": None if flops is None else per_second * flops / 1e9,
         "step_seconds": seconds,
         "run_seconds": seconds * found["steps"],
         "measured_rows": speed.measured_rows,
@@ -190,10 +191,11 @@ def _text(found: Facts) -> list[str]:
     word = "fits" if memory["fits"] else "does not fit"
     lines.append(f"{word}: {size_text(memory['limit_bytes'])} may be taken, {memory['limit']}")
     lines += _instead(found)
+    flops = found["flops_per_token"]
     lines += [
         "",
         f"parameters            {found['parameters']:,}",
-        f"operations per token  {found['flops_per_token']:,}",
+        f"operations per token  {'not counted by the model' if flops is None else f'{flops:,}'}",
         f"steps                 {found['steps']:,} of {found['tokens_per_step']:,} tokens",
     ]
     lines += _rank_lines(found["ranks"]) if "ranks" in found else []
@@ -230,9 +232,9 @@ def _layer_table(by_layer: dict[str, dict[str, int]]) -> list[str]:
     """Return a line for each layer; equal blocks share one line."""
     groups: list[tuple[list[str], dict[str, int]]] = []
     for name, sizes in by_layer.items():
-        kind = name.rpartition(".")[2]
+        kind = _kind(name)
         for names, known in groups:
-            if known == sizes and names[0].rpartition(".")[2] == kind:
+            if known == sizes and _kind(names[0]) == kind:
                 names.append(name)
                 break
         else:
@@ -247,6 +249,11 @@ def _layer_table(by_layer: dict[str, dict[str, int]]) -> list[str]:
     return lines
 
 
+def _kind(name: str) -> str:
+    """Return a layer's name without its number."""
+    return ".".join(part for part in name.split(".") if not part.isdecimal())
+
+
 def _instead(found: Facts) -> list[str]:
     total, lines = found["memory"]["total_bytes"], []
     for setting, nbytes in found["instead"].items():
@@ -258,10 +265,14 @@ def _instead(found: Facts) -> list[str]:
 
 def _speed_lines(speed: Facts | None) -> list[str]:
     if speed is None:
-        return ["not measured: two blocks of this width do not fit the memory"]
+        return [
+            "not measured: two blocks of this width do not fit the memory, or the family cannot "
+            "change their number"
+        ]
+    gflops = "" if speed["gflops"] is None else f"{speed['gflops']:,.0f} GFLOP/s, "
     return [
         f"expected              {speed['tokens_per_second']:,.0f} tokens/s, "
-        f"{speed['gflops']:,.0f} GFLOP/s, {step_time_text(speed['step_seconds'])} a step on "
+        f"{gflops}{step_time_text(speed['step_seconds'])} a step on "
         f"{speed['threads']} threads",
         f"time to finish        {duration_text(speed['run_seconds'])}, without evaluations and "
         f"checkpoints; from passes of {speed['measured_rows']} rows through one and two blocks",

@@ -43,7 +43,7 @@ PARTS = {
     "compute": "passes of the node",
     "jitter": "waiting for the slowest",
     "exchange": "gradients, not hidden",
-    "weights": "weights back",
+    "weights": "weights, not hidden",
     "small": "small calls",
     "update": "update",
     "adding": "additions of leaves",
@@ -160,8 +160,8 @@ def _measured(read: ReadRun, registry: Registry) -> NodeTimes:
     )
     if speed is None:
         raise ConfigError(
-            "project: two blocks of this width do not fit the memory, so nothing can be measured "
-            "here; give --rates of a machine that has more"
+            "project: two blocks of this width do not fit the memory, or the family cannot change "
+            "their number, so nothing can be measured here; give --rates of a machine that can"
         )
     source = f"measured here on {ops.thread_count().count} threads, {speed.measured_rows} rows"
     return NodeTimes(

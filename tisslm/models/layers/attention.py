@@ -1,7 +1,7 @@
 """The attention sublayer: h += dropout(out(attend(qkv(norm(h))))).
 
 The decoding step with its cache is here, too, since it shares the projections. Positions enter with
-the embedding.
+the embedding, or in ``query_keys``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.linear import CHUNK, Linear, chunks
 from tisslm.models.layers.precision import Precision
+from tisslm.models.layers.query_keys import QueryKeys
 
 __all__ = ["Attention"]
 
@@ -28,6 +29,8 @@ Array = NDArray[Any]
 class Attention(Layer):
     """Causal multi-head self-attention on the residual stream, within each document of a row.
 
+    With a window of W, a token sees itself and the W - 1 tokens before it.
+
     Parameters
     ----------
     norm : Norm
@@ -36,6 +39,10 @@ class Attention(Layer):
     out : Linear
         The map from H D to C channels.
     n_head, n_kv_head : int
+    query_keys : QueryKeys
+        What happens to queries and keys before they meet.
+    window : int
+        W; 0 for all tokens before.
     attention_dropout, dropout : Dropout
         Dropout of the probabilities, and of the sublayer's output.
     precision : Precision
@@ -53,6 +60,8 @@ class Attention(Layer):
         out: Linear,
         n_head: int,
         n_kv_head: int,
+        query_keys: QueryKeys,
+        window: int,
         attention_dropout: Dropout,
         dropout: Dropout,
         precision: Precision,
@@ -62,6 +71,8 @@ class Attention(Layer):
         self.out = out
         self.n_head = n_head
         self.n_kv_head = n_kv_head
+        self.query_keys = query_keys
+        self.window = window
         self.attention_dropout = attention_dropout
         self.dropout = dropout
         self.precision = precision
@@ -78,6 +89,7 @@ class Attention(Layer):
         inner = self.n_head * self.head_size
         plan = {
             **self.norm.plan(rows, stream, at_once=part),
+            **self.query_keys.plan(shape, wide),
             "x": Buffer((rows, channels), stored, "saved"),
             "qkv": Buffer((batch, time, wide), stored, "saved"),
             "heads": Buffer((batch, time, inner), stored, "saved"),
@@ -87,6 +99,9 @@ class Attention(Layer):
             "d_heads": Buffer((batch, time, inner), stored, "scratch"),
             "d_qkv": Buffer((batch, time, wide), stored, "scratch"),
         }
+        heads = (batch, time, self.n_head, self.n_kv_head, self.head_size)
+        if (dkv := ops.dkv_shape(*heads)) is not None:
+            plan["dkv"] = Buffer(dkv, stream, "scratch")
         if self.precision.mixed or self.dropout.p:
             plan["branch"] = Buffer((rows, channels), stored, "scratch")
         return plan
@@ -106,20 +121,32 @@ class Attention(Layer):
             self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
             self.qkv.forward(normed, qkv_NE[rows])
         ops.attention_forward(
-            saved["qkv"],
+            self.query_keys.forward(saved["qkv"], scratch, ctx),
             saved["heads"],
             saved["lse"],
             self.n_head,
             self.n_kv_head,
             self.scale,
             *self.attention_dropout.key(ctx),
-            ctx.start_BT,
+            self._first(ctx),
         )
         if self.dropout.active(ctx):
             self.out.forward(heads_NC, scratch["branch"])
             self.dropout.add(h_NC, scratch["branch"], ctx)
         else:
             self.out.add_forward(heads_NC, h_NC)
+
+    def _first(self, ctx: PassContext) -> Array | None:
+        """Return the first position that each token sees; None: that of its row."""
+        return ctx.window_BT if self.window else ctx.start_BT
+
+    def shown(
+        self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
+    ) -> Mapping[str, Array]:
+        """Return what was saved, with queries and keys as they met, and what each token sees."""
+        used = self.query_keys.again(saved["qkv"], scratch, ctx)
+        first_BT = self._first(ctx)
+        return {**saved, "qkv": used} | ({} if first_BT is None else {"first": first_BT})
 
     def backward(
         self,
@@ -129,18 +156,29 @@ class Attention(Layer):
         ctx: PassContext,
     ) -> None:
         """Replace the gradient by the output with that by the input of the sublayer."""
+        self.pull(dh_NC, dh_NC, saved, scratch, ctx)
+
+    def pull(
+        self,
+        d_out_NC: Array,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Add to ``dh_NC``, which may be ``d_out_NC``, the gradient through what forward added."""
         n = len(dh_NC)
         d_heads, d_qkv = scratch["d_heads"], scratch["d_qkv"]
-        dy_NC = dh_NC
+        dy_NC = d_out_NC
         if self.precision.mixed or self.dropout.active(ctx):
             dy_NC = scratch["branch"]
-            self.dropout.backward(dh_NC, dy_NC, ctx)
+            self.dropout.backward(d_out_NC, dy_NC, ctx)
         for rows in chunks(n):
             self.out.backward_input(dy_NC[rows], d_heads.reshape(n, -1)[rows])
             self.out.backward_weight(dy_NC[rows], saved["heads"].reshape(n, -1)[rows])
         ops.attention_backward(
             d_heads,
-            saved["qkv"],
+            self.query_keys.again(saved["qkv"], scratch, ctx),
             saved["heads"],
             saved["lse"],
             d_qkv,
@@ -148,8 +186,10 @@ class Attention(Layer):
             self.n_kv_head,
             self.scale,
             *self.attention_dropout.key(ctx),
-            ctx.start_BT,
+            self._first(ctx),
+            scratch.get("dkv"),
         )
+        self.query_keys.backward(d_qkv, saved["qkv"], scratch, ctx)
         for rows in chunks(n):
             self._chunk_backward(rows, d_qkv.reshape(n, -1)[rows], dh_NC[rows], saved, scratch)
 
@@ -175,9 +215,9 @@ class Attention(Layer):
         buffer = Buffer((batch, self.n_kv_head, context, self.head_size), dtype, "saved")
         return {"keys": buffer, "values": buffer}
 
-    def fill_cache(self, cache: Mapping[str, Array], saved: Mapping[str, Array], time: int) -> None:
-        """Store the keys and values of a prompt."""
-        qkv = ops.widen(saved["qkv"])
+    def fill_cache(self, cache: Mapping[str, Array], shown: Mapping[str, Array], time: int) -> None:
+        """Store the keys, as they met the queries, and the values of a prompt."""
+        qkv = ops.widen(shown["qkv"])
         heads = qkv.reshape(*qkv.shape[:2], -1, self.head_size).transpose(0, 2, 1, 3)
         first = self.n_head
         for name in ("keys", "values"):
@@ -191,6 +231,7 @@ class Attention(Layer):
         heads = np.empty((len(h_BC), self.out.weight.shape[1]), h_BC.dtype)
         self.norm.apply(h_BC, normed)
         self.qkv.forward(normed, qkv)
+        self.query_keys.decode(qkv, position)
         ops.attention_decode(
             qkv,
             cache["keys"],
@@ -200,6 +241,7 @@ class Attention(Layer):
             self.n_head,
             self.n_kv_head,
             self.scale,
+            max(0, position + 1 - self.window) if self.window else 0,
         )
         self.out.forward(heads, normed)
         h_BC += normed

@@ -1,19 +1,20 @@
 """The MLP sublayer: h += dropout(down(act(up(norm(h))))), in chunks of rows.
 
 Only the pre-activation is kept; the wide activation and its gradient exist for one chunk of rows
-at a time, so they stay in cache and cost no memory.
+at a time, so they stay in cache and cost no memory. What lies between the two maps is in
+``activation``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
+from tisslm.models.layers.activation import Activation
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.linear import CHUNK, Linear, chunks
 from tisslm.models.layers.precision import Precision
@@ -21,6 +22,8 @@ from tisslm.models.layers.precision import Precision
 __all__ = ["MLP"]
 
 Array = NDArray[Any]
+#: Writes the normalized form of some rows.
+Normalize = Callable[[slice, Array], None]
 
 
 @final
@@ -31,9 +34,8 @@ class MLP(Layer):
     ----------
     norm : Norm
     up, down : Linear
-        The maps from C to F and from F to C.
-    activation : int
-        A code of ``ops.ACTIVATIONS``.
+        The maps from C to the pre-activation, and from F to C.
+    activation : Activation
     dropout : Dropout
     precision : Precision
     """
@@ -43,7 +45,7 @@ class MLP(Layer):
         norm: Norm,
         up: Linear,
         down: Linear,
-        activation: int,
+        activation: Activation,
         dropout: Dropout,
         precision: Precision,
     ) -> None:
@@ -58,16 +60,16 @@ class MLP(Layer):
         """Return the buffers; saved are x and the pre-activation."""
         rows = shape[0] * shape[1]
         stream, stored = self.precision.stream, self.precision.stored
-        hidden, channels = self.up.weight.shape
+        (wide, channels), hidden = self.up.weight.shape, self.down.weight.shape[1]
         part = min(rows, CHUNK)
         plan = {
             **self.norm.plan(rows, stream, at_once=part),
             "x": Buffer((rows, channels), stored, "saved"),
-            "pre": Buffer((rows, hidden), stored, "saved"),
+            "pre": Buffer((rows, wide), stored, "saved"),
             "normed": Buffer((part, channels), stored, "scratch"),
             "d_normed": Buffer((part, channels), stream, "scratch"),
             "act": Buffer((part, hidden), stored, "scratch"),
-            "d_pre": Buffer((part, hidden), stored, "scratch"),
+            "d_pre": Buffer((part, wide), stored, "scratch"),
         }
         if self.precision.mixed or self.dropout.p:
             plan["branch"] = Buffer((rows, channels), stored, "scratch")
@@ -81,9 +83,57 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         """Add the MLP to the residual stream."""
+        self._add(self._from_stream(h_NC, saved), h_NC, saved, scratch, ctx)
+
+    def add(
+        self,
+        h_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Add the MLP of a stream that is already saved, with its norm's statistics."""
+        self._add(self._from_saved(saved), h_NC, saved, scratch, ctx)
+
+    def _from_stream(self, h_NC: Array, saved: Mapping[str, Array]) -> Normalize:
+        """Return what normalizes rows of the stream, and saves them."""
+
+        def normalize(rows: slice, normed: Array) -> None:
+            self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
+
+        return normalize
+
+    def _from_saved(self, saved: Mapping[str, Array]) -> Normalize:
+        """Return what normalizes rows that are saved."""
+
+        def normalize(rows: slice, normed: Array) -> None:
+            self.norm.recompute(saved["x"][rows], normed, saved, rows)
+
+        return normalize
+
+    def _activations(
+        self,
+        normalize: Normalize,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield the activation of some rows after the other; the next ones overwrite it."""
+        for rows in chunks(len(saved["x"])):
+            normed, act = (scratch[name][: rows.stop - rows.start] for name in ("normed", "act"))
+            normalize(rows, normed)
+            self.activation.forward(self.up, normed, saved["pre"][rows], act)
+            yield rows, act
+
+    def _add(
+        self,
+        normalize: Normalize,
+        h_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
         dropped = self.dropout.active(ctx)
-        for rows in chunks(len(h_NC)):
-            act = self._activate(rows, h_NC, saved, scratch)
+        for rows, act in self._activations(normalize, saved, scratch):
             if dropped:
                 self.down.forward(act, scratch["branch"][rows])
             else:
@@ -91,22 +141,12 @@ class MLP(Layer):
         if dropped:
             self.dropout.add(h_NC, scratch["branch"], ctx)
 
-    def _activate(
-        self, rows: slice, h_NC: Array, saved: Mapping[str, Array], scratch: Mapping[str, Array]
-    ) -> Array:
-        """Normalize and project some rows, and return their activation."""
-        n = rows.stop - rows.start
-        normed, act = scratch["normed"][:n], scratch["act"][:n]
-        self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
-        ops.linear_activation_forward(
-            normed,
-            self.up.weight.data,
-            self.up.bias_data(),
-            saved["pre"][rows],
-            act,
-            self.activation,
-        )
-        return act
+    def shown(
+        self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
+    ) -> Mapping[str, Array]:
+        """Return what was saved, with the parts of the pre-activation by name."""
+        others = {name: array for name, array in saved.items() if name != "pre"}
+        return others | self.activation.shown(saved["pre"])
 
     def backward(
         self,
@@ -116,10 +156,21 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         """Replace the gradient by the output with that by the input of the sublayer."""
-        dy_NC = dh_NC
+        self.pull(dh_NC, dh_NC, saved, scratch, ctx)
+
+    def pull(
+        self,
+        d_out_NC: Array,
+        dh_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        ctx: PassContext,
+    ) -> None:
+        """Add to ``dh_NC``, which may be ``d_out_NC``, the gradient through what forward added."""
+        dy_NC = d_out_NC
         if self.precision.mixed or self.dropout.active(ctx):
             dy_NC = scratch["branch"]
-            self.dropout.backward(dh_NC, dy_NC, ctx)
+            self.dropout.backward(d_out_NC, dy_NC, ctx)
         for rows in chunks(len(dh_NC)):
             self._chunk_backward(rows, dy_NC[rows], dh_NC[rows], saved, scratch)
 
@@ -132,12 +183,10 @@ class MLP(Layer):
         scratch: Mapping[str, Array],
     ) -> None:
         """Compute the backward of some rows; ``dy_NC`` may be ``dh_NC``, which is written last."""
-        normed, d_normed, act, d_pre = (
-            scratch[name][: len(dh_NC)] for name in ("normed", "d_normed", "act", "d_pre")
-        )
+        n = len(dh_NC)
+        normed, d_normed, act = (scratch[name][:n] for name in ("normed", "d_normed", "act"))
         x_NC = saved["x"][rows]
-        self.down.backward_input(dy_NC, d_pre)
-        ops.activation_backward(saved["pre"][rows], d_pre, d_pre, act, self.activation)
+        d_pre = self.activation.backward(self.down, dy_NC, saved["pre"][rows], act, scratch)
         self.down.backward_weight(dy_NC, act)
         self.norm.recompute(x_NC, normed, saved, rows)
         self.up.backward_weight(d_pre, normed)
@@ -152,21 +201,24 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         """Compute what ``forward`` saves, without the product with ``down``, which is not saved."""
-        for rows in chunks(len(h_NC)):
-            self._activate(rows, h_NC, saved, scratch)
+        for _ in self._activations(self._from_stream(h_NC, saved), saved, scratch):
+            pass
+
+    def save(self, saved: Mapping[str, Array], scratch: Mapping[str, Array]) -> None:
+        """Compute what ``add`` saves."""
+        for _ in self._activations(self._from_saved(saved), saved, scratch):
+            pass
+
+    def branch(self, h_BC: Array) -> Array:
+        """Return what the MLP adds for one new token per sequence."""
+        normed = np.empty_like(h_BC)
+        (wide, _), hidden = self.up.weight.shape, self.down.weight.shape[1]
+        pre, act = (np.empty((len(h_BC), columns), h_BC.dtype) for columns in (wide, hidden))
+        self.norm.apply(h_BC, normed)
+        self.activation.forward(self.up, normed, pre, act)
+        self.down.forward(act, normed)
+        return normed
 
     def decode(self, h_BC: Array, cache: Mapping[str, Array], position: int) -> None:
         """Add the MLP of one new token per sequence."""
-        normed = np.empty_like(h_BC)
-        pre = np.empty((len(h_BC), self.up.weight.shape[0]), h_BC.dtype)
-        self.norm.apply(h_BC, normed)
-        ops.linear_activation_forward(
-            normed,
-            self.up.weight.data,
-            self.up.bias_data(),
-            pre,
-            act := np.empty_like(pre),
-            self.activation,
-        )
-        self.down.forward(act, normed)
-        h_BC += normed
+        h_BC += self.branch(h_BC)

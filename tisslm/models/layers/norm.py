@@ -17,7 +17,7 @@ from tisslm import ops
 from tisslm.contracts import Buffer, Norm
 from tisslm.memory import Parameter, Parameters, ParameterSpec, grads_to_write
 
-__all__ = ["NORMS", "LayerNorm", "NormKind"]
+__all__ = ["NORMS", "LayerNorm", "NormKind", "RMSNorm"]
 
 Array = NDArray[Any]
 
@@ -63,9 +63,7 @@ class LayerNorm(Norm):
     @classmethod
     def over(cls, parameters: Parameters, name: str, eps: float) -> LayerNorm:
         """Build the norm over its parameters."""
-        has_bias = f"{name}.bias" in parameters
-        beta = parameters[f"{name}.bias"] if has_bias else None
-        return cls(parameters[f"{name}.weight"], beta, eps)
+        return cls(parameters[f"{name}.weight"], parameters.get(f"{name}.bias"), eps)
 
     def plan(self, rows: int, dtype: str, at_once: int | None = None) -> dict[str, Buffer]:
         """Return the buffers: the statistics (saved) and the partial sums (scratch).
@@ -158,5 +156,93 @@ class LayerNorm(Norm):
         )
 
 
+@final
+class RMSNorm(Norm):
+    """Divide each row by its root mean square: y = x / sqrt(mean(x^2) + eps) * gamma.
+
+    Parameters
+    ----------
+    gamma : Parameter of shape (C,)
+    eps : float
+        Added to the mean square.
+
+    References
+    ----------
+    Zhang and Sennrich, "Root Mean Square Layer Normalization", arXiv 1910.07467.
+    """
+
+    def __init__(self, gamma: Parameter, eps: float) -> None:
+        self.gamma = gamma
+        self.eps = eps
+
+    @staticmethod
+    def parameters(name: str, channels: int, bias: bool) -> Iterator[ParameterSpec]:
+        """Name gamma, which weight decay leaves alone; there is never a bias."""
+        yield ParameterSpec(f"{name}.weight", (channels,), decay=False)
+
+    @classmethod
+    def over(cls, parameters: Parameters, name: str, eps: float) -> RMSNorm:
+        """Build the norm over its parameter."""
+        return cls(parameters[f"{name}.weight"], eps)
+
+    def plan(self, rows: int, dtype: str, at_once: int | None = None) -> dict[str, Buffer]:
+        """Name the statistics (saved) and the partial sums (scratch)."""
+        blocks = -(-(at_once or rows) // 64)
+        return {
+            "norm_rstd": Buffer((rows,), dtype, "saved"),
+            "norm_partial": Buffer((blocks, self.gamma.shape[0]), dtype, "scratch"),
+        }
+
+    def forward(
+        self,
+        h_NC: Array,
+        x_NC: Array | None,
+        y_NC: Array,
+        saved: Mapping[str, Array],
+        rows: slice = slice(None),
+    ) -> None:
+        """Write the normalized rows to ``y_NC`` and the statistics to ``saved``."""
+        ops.rms_norm_forward(h_NC, self.gamma.data, x_NC, y_NC, saved["norm_rstd"][rows], self.eps)
+
+    def apply(self, h_BC: Array, y_BC: Array) -> None:
+        """Write the normalized rows to ``y_BC``; the statistics are thrown away."""
+        rstd_B = np.empty(len(h_BC), h_BC.dtype)
+        ops.rms_norm_forward(h_BC, self.gamma.data, None, y_BC, rstd_B, self.eps)
+
+    def statistics(self, saved: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the reciprocal root mean square of each row."""
+        return {"norm_rstd": saved["norm_rstd"]}
+
+    def recompute(
+        self, x_NC: Array, y_NC: Array, saved: Mapping[str, Array], rows: slice = slice(None)
+    ) -> None:
+        """Write the bits that ``forward`` wrote for these rows, from what it kept."""
+        ops.rms_norm_apply(x_NC, self.gamma.data, saved["norm_rstd"][rows], y_NC)
+
+    def backward(
+        self,
+        dy_NC: Array,
+        x_NC: Array,
+        dres_NC: Array | None,
+        dx_NC: Array,
+        saved: Mapping[str, Array],
+        scratch: Mapping[str, Array],
+        rows: slice = slice(None),
+    ) -> None:
+        """Write dx, with the residual's gradient ``dres_NC`` added; accumulate gamma."""
+        dgamma, accumulate = self.gamma.grad_to_write()
+        ops.rms_norm_backward(
+            dy_NC,
+            x_NC,
+            self.gamma.data,
+            saved["norm_rstd"][rows],
+            dres_NC,
+            dx_NC,
+            dgamma,
+            scratch["norm_partial"],
+            accumulate,
+        )
+
+
 #: The norms of the built-in family, by what ``model.norm`` calls them.
-NORMS: Mapping[str, NormKind] = MappingProxyType({"layer": LayerNorm})
+NORMS: Mapping[str, NormKind] = MappingProxyType({"layer": LayerNorm, "rms": RMSNorm})

@@ -63,9 +63,9 @@ def attention_forward(
     seed, update, site, first_row : int
         Key of the draw as in ``dropout.py``; the element is ``(h T + key) T + query``.
     start_BT : ndarray of int32 of shape (B, T) or None, IN
-        Position within the row where the document of each token begins: query t sees the keys
-        from ``start[t]`` to t. 0 <= start[t] <= t, and no start is below the one before it. None:
-        a row is one document.
+        Query t sees the keys from ``start[t]`` to t: where its document begins, or a sliding window
+        of W keys, ``max(document, t - W + 1)``. 0 <= start[t] <= t, and no start is below the one
+        before it, which is all that is asked of them. None: from 0 on.
     """
     q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
     score = _seen_scores(q, k, scale, start_BT)
@@ -93,6 +93,7 @@ def attention_backward(
     site: int,
     first_row: int,
     start_BT: Array | None,
+    dkv_M2TD: Array | None,
 ) -> None:
     """Compute ``dq = dS k``, ``dk = dS^T q`` and ``dv = (P M)^T dout``.
 
@@ -109,8 +110,17 @@ def attention_backward(
     lse_BHT : ndarray of shape (B, H, T), IN
     dqkv_BTE : ndarray of shape (B, T, (H + 2K) D), OUT
     start_BT : ndarray of int32 of shape (B, T) or None, IN
+    dkv_M2TD : ndarray of shape (M, 2, T, D) or None, scratch
+        Where M query heads at a time leave their dk and dv until these are added up, M a multiple
+        of G: ``ops.dkv_shape`` says which. The result does not depend on it. None where no two
+        heads share a key-value head; the twin leaves it alone.
     n_head, n_kv_head, scale, p, seed, update, site, first_row
         As in forward.
+
+    Returns
+    -------
+    None
+        The kernel returns 1 where heads share a key-value head and M is less than G.
     """
     B, T, _ = qkv_BTE.shape
     q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
@@ -177,25 +187,29 @@ def attention_decode(
     n_head: int,
     n_kv_head: int,
     scale: float,
+    first: int,
 ) -> None:
-    """Store one token's k and v at ``position``, and compute its attention to 0..position.
+    """Store one token's k and v at ``position``, and compute its attention to first..position.
 
     Parameters
     ----------
     qkv_BE : ndarray of shape (B, (H + 2K) D), IN
         Channels are [query heads | key heads | value heads] of the new token.
     k_BKSD, v_BKSD : ndarray of shape (B, K, S, D), IN/OUT
-        The cache; positions before ``position`` are filled.
+        The cache; positions from ``first`` to ``position`` are filled, the last by this call.
     out_BC : ndarray of shape (B, H D), OUT
     position : int
         0 <= position < S.
     n_head, n_kv_head, scale
         As in forward.
+    first : int
+        0 <= first <= position: the first key that the token sees, ``max(0, position - W + 1)`` in a
+        sliding window of W keys. Earlier rows of the cache are not read.
     """
     q, k, v = _split(qkv_BE[:, None], n_head, n_kv_head)
     k_BKSD[:, :, position] = k[:, :, 0, 0]
     v_BKSD[:, :, position] = v[:, :, 0, 0]
-    seen = slice(position + 1)
+    seen = slice(first, position + 1)
     score = q @ k_BKSD[:, :, None, seen].swapaxes(-1, -2) * scale
     weight = np.exp(score - score.max(axis=-1, keepdims=True))
     weight /= weight.sum(axis=-1, keepdims=True)
@@ -218,7 +232,7 @@ def _join(out_BTC: Array, heads_BKGTD: Array) -> None:
 
 
 def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Array:
-    """Return the scores, with -inf for keys that come later or belong to another document."""
+    """Return the scores, with -inf for keys that come later, or before ``start``."""
     score = q @ k.swapaxes(-1, -2) * scale
     unseen = np.triu(np.ones(score.shape[-2:], dtype=bool), 1)
     if start_BT is not None:

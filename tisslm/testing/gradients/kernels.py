@@ -60,16 +60,20 @@ def kernel_cases() -> list[Case]:
     made: dict[str, Callable[[str, bool], Problem]] = {
         "linear": linear,
         "linear_residual": linear_residual,
-        "gelu": partial(activation, code=ops.ACTIVATIONS["gelu"]),
-        "gelu_tanh": partial(activation, code=ops.ACTIVATIONS["gelu_tanh"]),
+        **{name: partial(activation, code=code) for name, code in ops.ACTIVATIONS.items()},
+        "swiglu": partial(gated, code=ops.ACTIVATIONS["silu"]),
+        "geglu": partial(gated, code=ops.ACTIVATIONS["gelu"]),
         "embedding": partial(embedding, documents=False),
         "embedding_documents": partial(embedding, documents=True),
         "attention": partial(attention, n_kv_head=4, p=0.0),
         "attention_grouped": partial(attention, n_kv_head=2, p=0.2),
         "attention_documents": partial(attention, n_kv_head=2, p=0.2, documents=True),
+        "rotary": partial(rotary, documents=False),
+        "rotary_documents": partial(rotary, documents=True),
         "dropout": dropout,
         "residual": residual,
         "softmax_gradient": softmax_gradient,
+        "soft_cap": soft_cap,
     }
     return [Case(name, "kernel", make, limit=64) for name, make in made.items()]
 
@@ -147,6 +151,25 @@ def activation(dtype: str, large: bool, *, code: int) -> Problem:
     return KernelProblem({"x_NF": x}, forward, backward)
 
 
+def gated(dtype: str, large: bool, *, code: int) -> Problem:
+    """Make a gated activation; backward may leave its output where the gradient by it was."""
+    n, columns = (37, 301) if large else (3, 5)
+    pre = draw("pre", (n, 2 * columns), 2.0).astype(dtype)
+
+    def forward() -> Arrays:
+        act = empty(dtype, n, columns)
+        ops.gated_forward(pre, act, code)
+        return {"act_NF": act}
+
+    def backward(d: Arrays) -> Arrays:
+        dpre, again, act = np.full_like(pre, np.nan), np.full_like(pre, np.nan), d["act_NF"].copy()
+        ops.gated_backward(pre, d["act_NF"], dpre, None, code)
+        ops.gated_backward(pre, act, again, act, code)
+        return {"pre_NG": dpre, "pre_NG (in place)": again}
+
+    return KernelProblem({"pre_NG": pre}, forward, backward)
+
+
 def embedding(dtype: str, large: bool, *, documents: bool) -> Problem:
     """Make the embedding; tokens repeat, and positions beyond the pass get no gradient."""
     (b, t), v, c = ((3, 50), 33, 72) if large else ((2, 5), 4, 3)
@@ -191,8 +214,9 @@ def attention(
         return out, lse
 
     def backward(d: Arrays) -> Arrays:
-        dqkv = np.full_like(qkv, np.nan)
-        ops.attention_backward(d["out_BTC"], qkv, *run(), dqkv, *rest)
+        dqkv, shape = np.full_like(qkv, np.nan), ops.dkv_shape(b, t, n_head, n_kv_head, size)
+        last: Any = (*rest, None if shape is None else empty(dtype, *shape))
+        ops.attention_backward(d["out_BTC"], qkv, *run(), dqkv, *last)
         edges = np.cumsum([n_head * size, n_kv_head * size])
         dq, dk, dv = np.split(dqkv, edges, axis=-1)
         return {"q_BTE": dq, "k_BTE": dk, "v_BTE": dv}
@@ -200,6 +224,30 @@ def attention(
     edges = np.cumsum([n_head * size, n_kv_head * size])
     values = dict(zip(("q_BTE", "k_BTE", "v_BTE"), np.split(qkv, edges, axis=-1), strict=True))
     return KernelProblem(values, lambda: {"out_BTC": run()[0]}, backward)
+
+
+def rotary(dtype: str, large: bool, *, documents: bool) -> Problem:
+    """Make rotary positions that turn a part of each head, apart and in place."""
+    n_head, n_kv_head, size, pairs = (4, 2, 70, 33) if large else (2, 1, 5, 2)
+    (b, t), position = (3, 50) if large else (2, 4), 3
+    qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
+    angles = draw("angles", (position + t, pairs), 3.0)
+    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    rest = (n_head, n_kv_head, position, starts(b, t) if documents else None)
+
+    def forward() -> Arrays:
+        out, in_place = np.full_like(qkv, np.nan), qkv.copy()
+        ops.rotary_forward(qkv, cos, sin, out, *rest)
+        ops.rotary_forward(in_place, cos, sin, in_place, *rest)
+        return {"out_BTE": out, "in_place_BTE": in_place}
+
+    def backward(d: Arrays) -> Arrays:
+        dqkv, in_place = np.full_like(qkv, np.nan), d["in_place_BTE"].copy()
+        ops.rotary_backward(d["out_BTE"], cos, sin, dqkv, *rest)
+        ops.rotary_backward(in_place, cos, sin, in_place, *rest)
+        return {"qkv_BTE": dqkv + in_place}
+
+    return KernelProblem({"qkv_BTE": qkv}, forward, backward)
 
 
 def dropout(dtype: str, large: bool) -> Problem:
@@ -260,3 +308,22 @@ def softmax_gradient(dtype: str, large: bool) -> Problem:
         return {"logits_NV": dz}
 
     return KernelProblem({"logits_NV": z}, forward, backward)
+
+
+def soft_cap(dtype: str, large: bool) -> Problem:
+    """Make the soft cap of logits, of which some are far beyond it."""
+    shape, cap = (20, 203) if large else (4, 5), 1.5
+    z = draw("z", shape, 2.0).astype(dtype)
+
+    def forward() -> Arrays:
+        capped = z.copy()
+        ops.soft_cap_forward(capped, None, cap)
+        return {"z_NV": capped}
+
+    def backward(d: Arrays) -> Arrays:
+        dz, slope = d["z_NV"].copy(), empty(dtype, *shape)
+        ops.soft_cap_forward(z.copy(), slope, cap)
+        ops.soft_cap_backward(dz, slope)
+        return {"z_NV": dz}
+
+    return KernelProblem({"z_NV": z}, forward, backward)

@@ -6,6 +6,7 @@ The head, which needs a loss, is in ``losses``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
@@ -13,15 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Buffer, Layer, PassContext
+from tisslm.config.model import GATED
+from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.layers.activation import Gated, Pointwise
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
-from tisslm.models.layers.norm import LayerNorm
+from tisslm.models.layers.norm import NORMS
+from tisslm.models.layers.parallel import ParallelBlock
 from tisslm.models.layers.precision import Precision
+from tisslm.models.layers.query_keys import AsProjected, NormedHeads, QueryKeys, Rotated
+from tisslm.models.rotary import Rotary, RotaryTable
+from tisslm.models.window import fill_window
 from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts
 
 __all__ = ["EmbeddingProblem", "LayerProblem", "buffers", "fresh_gradients", "layer_cases"]
@@ -95,6 +102,12 @@ class LayerProblem(Problem):
         self.stream = draw("stream", (shape[0] * shape[1], channels)).astype(dtype)
         self.values = {"stream": self.stream, **{p.name: p.data for p in parameters}}
 
+    def see(self, window: int) -> None:
+        """Let a token see itself and the tokens before it in a window of this many."""
+        window_BT = np.empty((self.ctx.batch, self.ctx.time), np.int32)
+        fill_window(window_BT, self.ctx.start_BT, window)
+        self.ctx = replace(self.ctx, window_BT=window_BT)
+
     def pass_forward(self) -> tuple[Array, dict[str, Array]]:
         """Return the stream after the layer, and what it saved."""
         plan = self.layer.plan((self.ctx.batch, self.ctx.time))
@@ -162,8 +175,18 @@ def layer_cases() -> list[Case]:
         "attention": partial(attention, n_kv_head=4, bias=True, p=0.0),
         "attention_grouped": partial(attention, n_kv_head=2, bias=False, p=0.2),
         "attention_documents": partial(attention, n_kv_head=2, bias=True, p=0.2, documents=True),
+        "attention_window": partial(attention, n_kv_head=2, p=0.2, documents=True, window=3),
+        "attention_rotary": partial(attention, n_kv_head=2, p=0.0, documents=True, rotated=0.5),
+        "attention_qk_norm": partial(attention, n_kv_head=2, p=0.0, rotated=1.0, qk_norm="head"),
+        "attention_qk_norm_all": partial(attention, n_kv_head=2, p=0.0, qk_norm="all"),
+        "parallel_block": partial(attention, n_kv_head=2, bias=True, p=0.2, parallel=True),
         "mlp": partial(mlp, activation="gelu", bias=True, p=0.2),
         "mlp_tanh": partial(mlp, activation="gelu_tanh", bias=False, p=0.0),
+        "mlp_silu": partial(mlp, activation="silu", bias=True, p=0.0),
+        "mlp_relu2": partial(mlp, activation="relu2", bias=True, p=0.0),
+        "mlp_swiglu": partial(mlp, activation="swiglu", bias=False, p=0.2),
+        "mlp_geglu": partial(mlp, activation="geglu", bias=True, p=0.0),
+        "mlp_rms": partial(mlp, activation="gelu", bias=False, p=0.0, norm="rms"),
     }
     return [Case(name, "layer", make) for name, make in made.items()]
 
@@ -181,52 +204,95 @@ def linear_of(parameters: Parameters, name: str) -> Linear:
     return Linear(named[f"{name}.weight"], named.get(f"{name}.bias"))
 
 
-def norm_of(parameters: Parameters) -> LayerNorm:
-    """Build the norm of a sublayer over its parameters."""
-    linear = linear_of(parameters, "norm")
-    return LayerNorm(linear.weight, linear.bias, 1e-5)
+def norm_of(parameters: Parameters, name: str = "norm", kind: str = "layer") -> Norm:
+    """Build the norm of a sublayer over its parameters, of a kind of ``NORMS``."""
+    return NORMS[kind].over(parameters, name, 1e-5)
 
 
 def attention(
-    dtype: str, large: bool, *, n_kv_head: int, bias: bool, p: float, documents: bool = False
+    dtype: str,
+    large: bool,
+    *,
+    n_kv_head: int,
+    p: float,
+    bias: bool = False,
+    documents: bool = False,
+    window: int = 0,
+    rotated: float = 0.0,
+    qk_norm: str = "none",
+    parallel: bool = False,
 ) -> Problem:
-    """Make the attention sublayer, over three tiles of keys."""
-    n_head, channels, shape = (4, 80, (2, 140)) if large else (4, 8, (2, 4))
-    size = channels // n_head
+    """Make the attention sublayer, over three tiles of keys; heads are wider than C / H."""
+    n_head, channels, size, shape = (4, 80, 24, (2, 140)) if large else (4, 8, 4, (2, 5))
+    wide, inner = (n_head + 2 * n_kv_head) * size, n_head * size
     specs = [
         *affine("norm", 0, channels, bias),
-        *affine("qkv", (n_head + 2 * n_kv_head) * size, channels, bias),
-        *affine("out", channels, channels, bias),
+        *affine("qkv", wide, channels, bias),
+        *affine("out", channels, inner, bias),
     ]
-    parameters = Parameters(specs, dtype)
-    layer = Attention(
+    if qk_norm != "none":
+        whole = qk_norm == "all"
+        specs += affine("q_norm", 0, inner if whole else size, False)
+        specs += affine("k_norm", 0, n_kv_head * size if whole else size, False)
+    if parallel:
+        specs += [*_mlp_specs(channels, 72 if large else 7, bias, prefix="mlp_")]
+    parameters, heads = Parameters(specs, dtype), (n_head, n_kv_head)
+    precision = Precision.of("fp32", dtype)
+    query_keys: QueryKeys = AsProjected()
+    if rotated:
+        query_keys = Rotated(*heads, RotaryTable(Rotary(size, rotated, 10.0), shape[1]))
+    if qk_norm != "none":
+        q_weight, k_weight = (parameters[f"{part}_norm.weight"] for part in "qk")
+        query_keys = NormedHeads(*heads, q_weight, k_weight, 1e-5, query_keys, precision)
+    seen = window * (20 if large else 1)
+    layer: Layer
+    layer = part = Attention(
         norm_of(parameters),
         linear_of(parameters, "qkv"),
         linear_of(parameters, "out"),
-        n_head,
-        n_kv_head,
+        *heads,
+        query_keys,
+        seen,
         Dropout(p, site=1),
         Dropout(p, site=2),
-        Precision.of("fp32", dtype),
+        precision,
     )
-    return LayerProblem(layer, parameters, channels, shape, documents=documents)
+    if parallel:
+        layer = ParallelBlock(part, _mlp_of(parameters, "gelu", p, "mlp_"), precision)
+    problem = LayerProblem(layer, parameters, channels, shape, documents=documents)
+    if window:
+        problem.see(seen)
+    return problem
 
 
-def mlp(dtype: str, large: bool, *, activation: str, bias: bool, p: float) -> Problem:
+def mlp(
+    dtype: str, large: bool, *, activation: str, bias: bool, p: float, norm: str = "layer"
+) -> Problem:
     """Make the MLP sublayer, over two chunks of rows."""
     channels, hidden, shape = (40, 72, (9, 120)) if large else (6, 7, (2, 3))
-    specs = [
-        *affine("norm", 0, channels, bias),
-        *affine("up", hidden, channels, bias),
-        *affine("down", channels, hidden, bias),
-    ]
-    parameters = Parameters(specs, dtype)
-    layer = MLP(
-        norm_of(parameters),
-        linear_of(parameters, "up"),
-        linear_of(parameters, "down"),
-        ops.ACTIVATIONS[activation],
-        Dropout(p, site=3),
-        Precision.of("fp32", dtype),
-    )
+    gated = activation in GATED
+    parameters = Parameters(_mlp_specs(channels, hidden, bias, gated=gated), dtype)
+    layer = _mlp_of(parameters, activation, p, norm=norm)
     return LayerProblem(layer, parameters, channels, shape)
+
+
+def _mlp_specs(
+    channels: int, hidden: int, bias: bool, *, gated: bool = False, prefix: str = ""
+) -> Iterator[ParameterSpec]:
+    yield from affine(f"{prefix}norm", 0, channels, bias)
+    yield from affine(f"{prefix}up", 2 * hidden if gated else hidden, channels, bias)
+    yield from affine(f"{prefix}down", channels, hidden, bias)
+
+
+def _mlp_of(
+    parameters: Parameters, activation: str, p: float, prefix: str = "", norm: str = "layer"
+) -> MLP:
+    code = ops.ACTIVATIONS[GATED.get(activation, activation)]
+    return MLP(
+        norm_of(parameters, f"{prefix}norm", norm),
+        linear_of(parameters, f"{prefix}up"),
+        linear_of(parameters, f"{prefix}down"),
+        Gated(code) if activation in GATED else Pointwise(code),
+        Dropout(p, site=3),
+        Precision.of("fp32", parameters.dtype.name),
+    )

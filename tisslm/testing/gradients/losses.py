@@ -84,9 +84,11 @@ class HeadProblem(Problem):
         Builds the loss.
     dtype : str
     large : bool
+    cap : float
+        Soft cap of the logits; 0 for none.
     """
 
-    def __init__(self, make: MakeLoss, dtype: str, large: bool) -> None:
+    def __init__(self, make: MakeLoss, dtype: str, large: bool, *, cap: float = 0.0) -> None:
         self.shape, vocab, channels = ((3, 30), 203, 72) if large else ((2, 5), 6, 4)
         specs = [
             ParameterSpec("norm.weight", (channels,)),
@@ -96,7 +98,7 @@ class HeadProblem(Problem):
         self.parameters = get = Parameters(specs, dtype)
         draw_values(get)
         norm = LayerNorm(get["norm.weight"], get["norm.bias"], 1e-5)
-        self.head = Head(norm, Linear(get["project"], None), Precision.of("fp32", dtype))
+        self.head = Head(norm, Linear(get["project"], None), Precision.of("fp32", dtype), cap)
         self.head.chunk = 32 if large else 4
         self.loss = make()
         rows = self.shape[0] * self.shape[1]

@@ -12,10 +12,16 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily
 from tisslm.contracts.part_names import name_of
-from tisslm.models.gpt2 import GPT2
-from tisslm.models.transformer_config import TransformerConfig
+from tisslm.models.families.gpt2.family import GPT2
+from tisslm.models.families.gpt_neox.family import GPTNeoX
+from tisslm.models.families.llama.family import Llama
+from tisslm.models.families.mistral.family import Mistral
+from tisslm.models.families.qwen2.family import Qwen2
+from tisslm.models.families.qwen3.family import Qwen3
+from tisslm.models.families.transformers import TransformerFamily
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.testing.gradients.layers import fresh_gradients, gradients_of
 from tisslm.testing.gradients.losses import targets_and_weights
@@ -152,6 +158,32 @@ def other(large: bool) -> TransformerConfig:
     )
 
 
+#: The families beside GPT-2's.
+BUILT_IN: tuple[type[TransformerFamily], ...] = (Llama, Mistral, Qwen2, Qwen3, GPTNeoX)
+
+#: What the small models of the other families have, so that together they have every part.
+OTHERS: Mapping[str, Mapping[str, Any]] = {
+    "llama": {"n_kv_head": 1, "rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+    "mistral": {
+        "n_kv_head": 2,
+        "window": 4,
+        "layer_types": ["full_attention", "sliding_attention"],
+    },
+    "qwen2": {"activation": "geglu", "tie_embeddings": True, "logit_cap": 2.0},
+    "qwen3": {"n_kv_head": 1, "head_dim": 6},
+    "gpt_neox": {"rotary_fraction": 0.5},
+}
+
+
+def of_family(name: str, large: bool) -> TransformerConfig:
+    """Return a small model of another family than GPT-2's."""
+    sizes = {"n_embd": 64, "vocab_size": 203, "seq_len": 80} if large else dict(_SMALL)
+    return TransformerConfig(family=name, n_layer=2, n_head=2, **{**sizes, **OTHERS[name]})
+
+
+_SMALL = {"n_embd": 8, "vocab_size": 11, "seq_len": 9}
+
+
 def _time(config: ModelConfig, large: bool) -> int:
     return min(config.seq_len, LONGEST if large else 7)
 
@@ -160,30 +192,50 @@ def _step(
     dtype: str,
     large: bool,
     family: ModelFamily,
-    config: ModelConfig | None,
+    config: ModelConfig | Callable[[bool], ModelConfig],
     *,
     documents: bool = False,
 ) -> Problem:
-    config = gpt2(large) if config is None else config
+    config = config(large) if callable(config) else config
     make = partial(family.build, config, seed=11)
     return StepProblem(make, dtype, _time(config, large), documents=documents)
 
 
-def _logits(dtype: str, large: bool, family: ModelFamily, config: ModelConfig | None) -> Problem:
-    config = other(large) if config is None else config
+def _logits(
+    dtype: str,
+    large: bool,
+    family: ModelFamily,
+    config: ModelConfig | Callable[[bool], ModelConfig],
+) -> Problem:
+    config = config(large) if callable(config) else config
     return LogitsProblem(partial(family.build, config, seed=11), dtype, _time(config, large))
 
 
 def model_cases(
     config: ModelConfig | None = None, family: ModelFamily | None = None
 ) -> Iterator[Case]:
-    """Yield a case for each backward path, of a tiny Transformer or of the given model."""
-    family = GPT2() if family is None else family
+    """Yield a case for each backward path, of tiny transformers or of the given model."""
+    if family is None:
+        yield from _cases("transformer", GPT2(), gpt2, other)
+        for entry in BUILT_IN:
+            tiny = partial(of_family, entry.name)
+            yield from _cases(entry.name, entry(), tiny, tiny)
+        return
     name = "transformer" if isinstance(family, GPT2) else name_of(family)
-    step = partial(_step, family=family, config=config)
-    logits = partial(_logits, family=family, config=config)
+    shape = gpt2 if config is None else config
+    yield from _cases(name, family, shape, other if config is None else config)
+
+
+def _cases(
+    name: str,
+    family: ModelFamily,
+    shape: ModelConfig | Callable[[bool], ModelConfig],
+    shape_of_logits: ModelConfig | Callable[[bool], ModelConfig],
+) -> Iterator[Case]:
+    step = partial(_step, family=family, config=shape)
+    logits = partial(_logits, family=family, config=shape_of_logits)
     yield Case(name, "model", step, limit=ELEMENTS)
-    if config is None or family.of_shapes(config).takes_documents:
+    if callable(shape) or family.of_shapes(shape).takes_documents:
         documents = partial(step, documents=True)
         yield Case(f"{name}_documents", "model", documents, limit=ELEMENTS)
     yield Case(f"{name}_logits", "model", logits, limit=ELEMENTS)

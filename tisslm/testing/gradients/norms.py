@@ -1,12 +1,17 @@
-"""Every norm of the built-in layers, as a problem: a new one is checked once it has a name."""
+"""Every norm of the built-in layers, as a problem: a new one is checked once it has a name.
+
+So are the norms of queries and keys, which are operations of attention's.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from tisslm import ops
 from tisslm.memory import Parameters
 from tisslm.models.layers.norm import NORMS, NormKind
 from tisslm.testing.gradients.kernels import KernelProblem, empty
@@ -32,6 +37,8 @@ def norm_cases() -> list[Case]:
         for suffix, bias in biases.items():
             make = partial(norm, kind=kind, bias=bias)
             cases.append(Case(f"{name}_norm{suffix}", "kernel", make, limit=64))
+    for name, whole in {"head_norm": False, "head_norm_whole": True}.items():
+        cases.append(Case(name, "kernel", partial(head_norm, whole=whole), limit=64))
     return cases
 
 
@@ -70,3 +77,38 @@ def norm(dtype: str, large: bool, *, kind: NormKind, bias: bool) -> Problem:
         return {**found, **{f"{name} (added)": more[name] - 1 for name in named}}
 
     return KernelProblem({"x_NC": x, **{k: p.data for k, p in named.items()}}, forward, backward)
+
+
+def head_norm(dtype: str, large: bool, *, whole: bool) -> Problem:
+    """Make the norms of queries and keys: of each head, or over all heads."""
+    n_head, n_kv_head, size = (4, 2, 70) if large else (3, 1, 4)
+    b, t = (3, 50) if large else (2, 3)
+    heads, n = (n_head, n_kv_head), b * t
+    widths = [h * size for h in heads] if whole else [size, size]
+    qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
+    gammas = [(1 + draw(f"gamma {i}", (w,), 0.25)).astype(dtype) for i, w in enumerate(widths)]
+    gamma_q, gamma_k = gammas
+    rstd = empty(dtype, n, 2 if whole else sum(heads))
+
+    def forward() -> Arrays:
+        out = np.full_like(qkv, np.nan)
+        ops.head_norm_forward(qkv, gamma_q, gamma_k, rstd, out, *heads, 1e-5)
+        return {"out_BTE": out}
+
+    def once(d: Arrays, fill: float, accumulate: bool, in_place: bool) -> list[Array]:
+        dout, dgammas = d["out_BTE"].copy(), [np.full_like(g, fill) for g in gammas]
+        dqkv, scratch = np.full_like(qkv, np.nan), empty(dtype, -(-n // 64), sum(widths))
+        dqkv = dout if in_place else dqkv
+        rest: Any = (*dgammas, scratch, *heads, accumulate)
+        ops.head_norm_backward(dout, qkv, gamma_q, gamma_k, rstd, dqkv, *rest)
+        return [dqkv, *dgammas]
+
+    def backward(d: Arrays) -> Arrays:
+        names = ("qkv_BTE", "gamma_q", "gamma_k")
+        found = dict(zip(names, once(d, np.nan, False, False), strict=True))
+        in_place, more_q, more_k = once(d, 1.0, True, True)
+        found["qkv_BTE (in place)"] = in_place
+        return {**found, "gamma_q (added)": more_q - 1, "gamma_k (added)": more_k - 1}
+
+    values = {"qkv_BTE": qkv, "gamma_q": gamma_q, "gamma_k": gamma_k}
+    return KernelProblem(values, forward, backward)

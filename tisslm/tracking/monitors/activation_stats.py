@@ -26,10 +26,10 @@ class ActivationStats(Monitor):
 
     ``activation/<site>/mean`` is ``sum x / n``, ``std`` is ``sqrt(sum x^2 / n - mean^2)``,
     ``absmax`` is ``max |x|`` and ``frac_zero`` the share of exact zeros. ``frac_saturated`` is the
-    share of a pre-activation (``<mlp>.pre``) below ``flat``, where GELU is flat and passes hardly
-    any gradient on; elsewhere, the share of numbers with ``|x| > large``, which is half of the
-    range of fp16 by default. Sums are in double precision. A mean, a spread or an absmax of
-    numbers that are not all finite is not finite.
+    share of a pre-activation (``<mlp>.pre``; of a gated MLP, the gate's) below ``flat``, where GELU
+    is flat and passes hardly any gradient on; elsewhere, the share of numbers with ``|x| > large``,
+    which is half of the range of fp16 by default. Sums are in double precision. A mean, a spread or
+    an absmax of numbers that are not all finite is not finite.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class ActivationStats(Monitor):
             The array is only read.
         """
         inner = site.rpartition(".")[2]
-        if not self.inside and inner in ("q", "k", "v", "heads", "pre"):
+        if not self.inside and inner in ("q", "k", "v", "heads", "pre", "up"):
             return
         low, high = (self.flat, math.inf) if inner == "pre" else (-self.large, self.large)
         x_P = np.ascontiguousarray(array).reshape(-1)

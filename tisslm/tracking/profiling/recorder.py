@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any
 
@@ -68,8 +69,9 @@ class Recorder(PassObserver, Watcher):
         return step
 
     def note_exchanges(self, spans: Sequence[Span]) -> None:
-        """Note what a thread has exchanged with other ranks in this step."""
-        self._exchanges = spans
+        """Note what a thread has exchanged with other ranks, as far as it was in this step."""
+        begun = self._step_start
+        self._exchanges = [replace(s, start=max(s.start, begun)) for s in spans if s.end > begun]
 
     # ------------------------------------------------------------------ places
 
@@ -107,7 +109,8 @@ class Recorder(PassObserver, Watcher):
     def after(self, op: str, args: tuple[Any, ...]) -> None:
         """Note that it has ended."""
         end = perf_counter_ns()
-        if "embedding" in op:  # its traffic depends on the ids, which the next batch overwrites
+        if "embedding" in op or "attention" in op:
+            # work depends on ids and on starts, which the next batch overwrites
             args = tuple(a.copy() if _is_ids(a) else a for a in args)
         call = (op, self._place, self._call_start, end, args, self._regions.take())
         self._calls.append(call)

@@ -89,7 +89,7 @@ def _slices(
     """Yield thread, name, category, start, end and details of all slices, outer ones first.
 
     The thread is that of the kernels, and None for what Python sees; the one behind those of the
-    kernels exchanges gradients with other ranks.
+    kernels exchanges gradients and weights with other ranks.
     """
     yield None, f"step {step.number}", "step", step.start, step.end, {}
     for span in sorted(step.spans, key=lambda span: (span.start, -span.end)):

@@ -184,7 +184,7 @@ class Tracer(ops.Watcher, PassObserver):
 
 
 #: What a place leaves with a row for each token of a micro-batch.
-_STREAMS = frozenset({"stream", "d_stream", "x", "pre"})
+_STREAMS = frozenset({"stream", "d_stream", "x", "pre", "up"})
 
 #: How the names of a norm's buffers begin: of those that a place leaves, each has a number a row.
 _STATISTICS = "norm_"
@@ -193,7 +193,7 @@ _STATISTICS = "norm_"
 def _has_rows(operand: str) -> bool:
     """Tell whether the first axis of an operand is that of tokens, by its letters."""
     letters = operand.rpartition("_")[2]
-    return operand != letters and letters in ("N", "NC", "NO", "NF", "NV")
+    return operand != letters and letters in ("N", "NC", "NO", "NF", "NG", "NV")
 
 
 def _bounds(array: Array) -> tuple[int, int]:

@@ -40,7 +40,7 @@ class Announcer(PassObserver):
             {
                 p.name
                 for p in parameters
-                if p.trainable and p.offset < bucket.stop and p.offset + p.data.size > bucket.start
+                if p.trainable and p.offset < bucket.stop and p.offset + p.size > bucket.start
             }
             for bucket in buckets
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any, NamedTuple, final
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Communicator
 from tisslm.memory import Arena
 from tisslm.training.ranks.layout import Bucket
+from tisslm.training.ranks.reduction import Exchanged
 from tisslm.training.ranks.tree import Fold, Node
 
 __all__ = ["Exchange", "Sums"]
@@ -53,37 +54,45 @@ class Exchange:
 
     Parameters
     ----------
-    communicator : Communicator
-        Another channel of it is used.
+    channel : Communicator
+        Nothing else may be sent through it between ``start`` and ``wait``.
     buckets : sequence of Bucket
         In the order in which they are sent.
     pieces : mapping of int to ndarray
         Where the sum of each range of this rank is left, by the range's start.
     dtype : dtype
+    note : callable
+        Is told of each bucket.
     """
 
     def __init__(
         self,
-        communicator: Communicator,
+        channel: Communicator,
         buckets: Sequence[Bucket],
         pieces: Mapping[int, Array],
         dtype: np.dtype[Any],
+        note: Callable[[Exchanged], None],
     ) -> None:
-        self._channel = communicator.channel()
+        self._channel = channel
+        self._note = note
         self._buckets = buckets
         self._pieces = pieces
-        self._received = _Received(buckets, communicator.rank, communicator.size, dtype)
+        self._received = _Received(buckets, channel.rank, channel.size, dtype)
         self._ready: queue.SimpleQueue[Bucket] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        #: Of the last update, in nanoseconds of ``time.perf_counter_ns``.
-        self.times: list[tuple[int, int]] = []
 
-    def start(self, sums: Sums) -> None:
-        """Begin with an update; each bucket waits until it is ready."""
-        self.times = []
+    def start(self, sums: Sums, behind: Callable[[], None]) -> None:
+        """Begin with an update; each bucket waits until it is ready.
+
+        Parameters
+        ----------
+        sums : Sums
+        behind : callable
+            Returns when the channel is free.
+        """
         self._thread = threading.Thread(
-            target=self._work, args=(sums,), name="tisslm-exchange", daemon=True
+            target=self._work, args=(sums, behind), name="tisslm-exchange", daemon=True
         )
         self._thread.start()
 
@@ -100,13 +109,14 @@ class Exchange:
         if error is not None:
             raise error
 
-    def _work(self, sums: Sums) -> None:
+    def _work(self, sums: Sums, behind: Callable[[], None]) -> None:
         try:
+            behind()
             for _ in self._buckets:
                 bucket = self._ready.get()
                 start = perf_counter_ns()
                 self._exchange(bucket, sums)
-                self.times.append((start, perf_counter_ns()))
+                self._note(Exchanged("gradients", start, perf_counter_ns()))
         except BaseException as error:  # it belongs to the thread that waits
             self._error = error
 

@@ -51,7 +51,7 @@ def buckets_of(parameters: Parameters, size: int) -> list[Bucket]:
     size : int
         Number of ranks.
     """
-    block, count = ops.NORM_BLOCK, parameters.data.size
+    block, count = ops.NORM_BLOCK, parameters.grad_arena.size
     step = max(1, BUCKET_BYTES // parameters.dtype.itemsize // block) * block
     cuts = {group.start // block * block for group in parameters.groups} | {0, count}
     edges = sorted(
@@ -64,7 +64,7 @@ def buckets_of(parameters: Parameters, size: int) -> list[Bucket]:
         return next(
             number
             for number, p in enumerate(trainable)
-            if p.offset < bucket.stop and p.offset + p.data.size > bucket.start
+            if p.offset < bucket.stop and p.offset + p.size > bucket.start
         )
 
     return sorted(buckets, key=lambda bucket: (-first_of(bucket), -bucket.start))

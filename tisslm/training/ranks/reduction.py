@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,25 @@ from tisslm.memory.shards import ParameterShard
 from tisslm.training.ranks.share import Share
 from tisslm.training.ranks.tree import Fold, Node
 
-__all__ = ["Reduction", "SoleReduction", "waiting_arrays"]
+__all__ = ["Exchanged", "Reduction", "SoleReduction", "waiting_arrays"]
 
 Array = NDArray[Any]
+
+
+class Exchanged(NamedTuple):
+    """A bucket that was exchanged with other ranks.
+
+    Attributes
+    ----------
+    what : str
+        "gradients" or "weights".
+    start, end : int
+        Nanoseconds of ``time.perf_counter_ns``.
+    """
+
+    what: str
+    start: int
+    end: int
 
 
 class Reduction(ABC):
@@ -41,10 +57,17 @@ class Reduction(ABC):
         self._waiting = _Waiting(parameters)
         self._fold: Fold[Array] = Fold(self._waiting.add, self._waiting.keep)
 
-    @property
-    def exchanged(self) -> Sequence[tuple[int, int]]:
-        """When the buckets of the last update were exchanged, in nanoseconds: start and end."""
+    def take_exchanged(self) -> Sequence[Exchanged]:
+        """Return what was exchanged with other ranks since this was called last."""
         return ()
+
+    def overlapped(self) -> AbstractContextManager[None]:
+        """Return a context in which updated parameters may come back while the run goes on.
+
+        Whoever asks for values that are not there yet waits for them. At its end, all are there; if
+        an error ends it, they are still waited for by whoever asks.
+        """
+        return nullcontext()
 
     @property
     @abstractmethod
@@ -94,7 +117,7 @@ class Reduction(ABC):
 
     @abstractmethod
     def publish(self) -> None:
-        """Give all ranks the parameters that were updated."""
+        """Give all ranks the parameters that were updated: at once, unless ``overlapped``."""
 
     @abstractmethod
     def publish_gradient(self) -> None:
@@ -144,7 +167,7 @@ class _Waiting:
         self._free.append(kept_P)
 
     def _new(self) -> Array:
-        like_P = self._parameters.data
+        like_P = self._parameters.grad_arena
         return Arena(like_P.nbytes).take(like_P.shape, like_P.dtype)
 
 

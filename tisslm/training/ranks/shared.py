@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, final
@@ -16,7 +17,8 @@ from tisslm.memory.shards import ParameterShard
 from tisslm.training.ranks.announcing import Announcer
 from tisslm.training.ranks.exchange import Exchange, Sums
 from tisslm.training.ranks.layout import Bucket, buckets_of, ranges_of
-from tisslm.training.ranks.reduction import Reduction, SoleReduction
+from tisslm.training.ranks.reduction import Exchanged, Reduction, SoleReduction
+from tisslm.training.ranks.returning import Parcel, Returning
 from tisslm.training.ranks.share import Share
 from tisslm.training.ranks.states import GatheredArrays, own_part
 from tisslm.training.ranks.tree import Node, nodes_of
@@ -32,7 +34,8 @@ class SharedReduction(Reduction):
 
     Each rank adds up what it has both halves of. Bucket by bucket, every owner of a range is sent
     that range of all ranks' sums, and adds them in the order of leaves. Buckets go out while the
-    last backward pass of the update is still at those to come.
+    last backward pass of the update is still at those to come, and come back updated while the
+    next forward pass is.
 
     Parameters
     ----------
@@ -49,19 +52,34 @@ class SharedReduction(Reduction):
         self.buckets = buckets_of(parameters, communicator.size)
         self.shard = _NormedShard(parameters, self.buckets, communicator)
         pieces = {piece[0]: grad for piece, grad in self.shard.pieces(self.shard.grad)}
-        self._exchange = Exchange(communicator, self.buckets, pieces, parameters.dtype)
+        channel = communicator.channel()
+        self._track: deque[Exchanged] = deque(maxlen=4 * len(self.buckets))
+        note = self._track.append
+        self._exchange = Exchange(channel, self.buckets, pieces, parameters.dtype, note)
+        parcels = self._parcels(self.shard.data, parameters.data_arena)
+        self._returning = Returning(channel, parameters, parcels, note)
         self._nodes: list[list[Node]] = []
         self._is_started = False
+        self._is_overlapped = False
 
     @property
     def updated(self) -> ParameterShard:
         """The ranges of this rank."""
         return self.shard
 
-    @property
-    def exchanged(self) -> Sequence[tuple[int, int]]:
-        """When the buckets of the last update were exchanged, in nanoseconds: start and end."""
-        return self._exchange.times
+    def take_exchanged(self) -> Sequence[Exchanged]:
+        """Return the latest buckets that nobody has been told of, in their order."""
+        return [self._track.popleft() for _ in range(len(self._track))]
+
+    @contextmanager
+    def overlapped(self) -> Iterator[None]:
+        """Let parameters come back late if the model asks for them in each pass."""
+        self._is_overlapped = self._model.asks_for_values
+        try:
+            yield
+        finally:
+            self._is_overlapped = False
+        self._returning.wait()
 
     def begin(self, present: int) -> None:
         """Find out what each rank will have to send."""
@@ -82,8 +100,7 @@ class SharedReduction(Reduction):
 
     def _start(self, sums: Sums) -> Announcer:
         self._is_started = True
-        self.shard.read()  # whoever has set parameters meanwhile, a checkpoint's or others
-        self._exchange.start(sums)
+        self._exchange.start(sums, self._returning.wait)
         return Announcer(self.parameters, self.buckets, self._exchange.send)
 
     def add_leaf(self, leaf: int, *, last: bool) -> None:
@@ -92,19 +109,26 @@ class SharedReduction(Reduction):
             super().add_leaf(leaf, last=False)
 
     def finish(self) -> None:
-        """Wait until all buckets are exchanged."""
+        """Wait until all buckets are exchanged, and take the parameters as they are by now.
+
+        A checkpoint, or whoever else, may have set them since the last update.
+        """
         if not self._is_started:  # no leaf of this update is this rank's
             self._start(Sums([], None, [], self._nodes)).end()
         self._is_started = False
         self._exchange.wait()
+        self.shard.read()
 
     def publish(self) -> None:
         """Send every rank's updated ranges to all."""
-        self._share(self.shard.data, self.parameters.data)
+        self._returning.start()
+        if not self._is_overlapped:
+            self._returning.wait()
 
     def publish_gradient(self) -> None:
         """Send every rank's ranges of the gradient to all."""
-        self._share(self.shard.grad, self.parameters.grad)
+        for _, own, received in self._parcels(self.shard.grad, self.parameters.grad):
+            self.communicator.share(own, received)
 
     def whole_state(self, own: Mapping[str, Array]) -> GatheredArrays:
         """Return arrays that rank 0 gathers one by one."""
@@ -116,12 +140,18 @@ class SharedReduction(Reduction):
         """Return the elements that are in the ranges of this rank."""
         return own_part(self.shard, name, array)
 
-    def _share(self, own_S: Array, whole_P: Array) -> None:
+    def _parcels(self, own_S: Array, whole_P: Array) -> list[Parcel]:
+        """Return every bucket of an array, in the order in which a forward pass needs them."""
         pieces = {piece[0]: array for piece, array in self.shard.pieces(own_S)}
         rank = self.communicator.rank
-        for bucket in reversed(self.buckets):
-            own = pieces.get(bucket.ranges[rank][0], own_S[:0])
-            self.communicator.share(own, [whole_P[start:stop] for start, stop in bucket.ranges])
+        return [
+            Parcel(
+                bucket,
+                pieces.get(bucket.ranges[rank][0], own_S[:0]),
+                [whole_P[start:stop] for start, stop in bucket.ranges],
+            )
+            for bucket in reversed(self.buckets)
+        ]
 
 
 @final
@@ -134,7 +164,7 @@ class _NormedShard(ParameterShard):
         super().__init__(whole, ranges_of(buckets, communicator.rank))
         self._communicator = communicator
         self._of_ranks = [ranges_of(buckets, rank) for rank in range(communicator.size)]
-        self._parts_K = ops.norm_parts(whole.data)
+        self._parts_K = ops.norm_parts(whole.grad_arena)
 
     def grad_norm(self) -> float:
         """Compute the Euclidean norm of the whole gradient, the same on all ranks."""
@@ -149,7 +179,7 @@ class _NormedShard(ParameterShard):
             for start, stop in ranges:
                 first, blocks = start // ops.NORM_BLOCK, -(-(stop - start) // ops.NORM_BLOCK)
                 self._parts_K[first : first + blocks], parts = parts[:blocks], parts[blocks:]
-        return ops.norm_of_parts(self._parts_K) if self.whole.data.size else 0.0
+        return ops.norm_of_parts(self._parts_K) if self.whole.grad_arena.size else 0.0
 
 
 def make_reduction(model: Model, share: Share, communicator: Communicator) -> Reduction:

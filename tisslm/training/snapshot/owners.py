@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tisslm import checkpoint
 from tisslm.checkpoint import CONFIG, MODEL, OPTIMIZER, TRAINER, TRAINER_ARRAYS, Checkpoint, File
 from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
-from tisslm.config.sections import FAMILY
+from tisslm.config.model import FAMILY
 from tisslm.contracts import Scheduler
 from tisslm.contracts.part_names import name_of
 from tisslm.errors import CheckpointError

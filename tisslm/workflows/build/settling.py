@@ -8,13 +8,14 @@ parts, presets and data can tell; settings that contradict those of a weaker sou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tisslm.config import RunConfig
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
 from tisslm.config.precedence import DEFAULT_PARTS
-from tisslm.config.sections import FAMILY
+from tisslm.config.model import FAMILIES, family_of, preset
 from tisslm.contracts import ModelConfig, ModelFamily
 from tisslm.workflows.build.data import RunData, load_data
 from tisslm.datasets.splits import TooShortError
@@ -68,6 +69,11 @@ def _options(registry: Registry, section: str, name: str) -> frozenset[str]:
         return frozenset()
 
 
+#: Keys of a preset that give way without a note: to the tokenizer, which is not known yet, and to
+#: positions that are not rotary.
+_UNSAID = frozenset({"vocab_size", "rope_theta", "rope_scaling", "rotary_fraction"})
+
+
 def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily, ModelConfig]:
     """Return the model's family and configuration, with a vocabulary of 1 if none is given.
 
@@ -83,14 +89,25 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
         If the keys do not fit each other.
     """
     values = {"vocab_size": 1, **model}
-    family: ModelFamily = registry.get("model", values.pop("family", FAMILY))()
+    family: ModelFamily = registry.get("model", family_of(values))()
+    values.pop("family", None)
     shape = family.configure(**values)
     found_values = shape.values()
-    for key, own in family.presets.get(model.get("preset", ""), {}).items():
+    for key, own in _preset(model, family).items():
         found = found_values.get(key)
+        if key in _UNSAID:
+            continue
         if key not in model and found != own:
             note(f"model.{key} = {found} in place of the preset's {own}, to fit what was given")
     return family, shape
+
+
+def _preset(model: Mapping[str, Any], family: ModelFamily) -> Mapping[str, Any]:
+    """Return what the preset of ``[model]`` says, ``family`` left out; nothing without a preset."""
+    name = model.get("preset", "")
+    if not name or family_of(model) not in FAMILIES:
+        return family.presets.get(name, {})
+    return {key: value for key, value in preset(name).items() if key != "family"}
 
 
 def read_data(

@@ -17,6 +17,7 @@ from pathlib import Path
 from tisslm.system.launched import FOLDER, Lender, Note, read_note
 from tisslm.training.interruption import EXIT_CODE
 from tisslm.workflows.launch.asking import Asking
+from tisslm.workflows.launch.first_to_end import FirstToEnd
 from tisslm.workflows.launch.left_over import end_left_over
 from tisslm.workflows.launch.libmpi import MPI
 
@@ -44,12 +45,15 @@ class Ended:
         The end in words, where it was none that a run comes to by itself.
     early : bool
         Whether a signal has ended it before training began, so that nothing had to be saved.
+    who : str
+        The rank that a signal has ended, in words; "" where there is none, or it is not known.
     """
 
     code: int
     note: Note | None
     why: str = ""
     early: bool = False
+    who: str = ""
 
 
 def run_job(
@@ -79,7 +83,7 @@ def run_job(
     program = [sys.executable, *_own_path(), "-m", "tisslm", *arguments]
     line = program if mpi is None else mpi.start_line(ranks, program)
     with tempfile.TemporaryDirectory(prefix="tisslm-launch-") as name:
-        lender = Lender(Path(name))
+        lender, first = Lender(Path(name)), FirstToEnd(ranks)
         process = subprocess.Popen(
             [*_tied(_handed(signal.SIGTERM, mpi)), *line],
             env={**os.environ, **(mpi.environment if mpi else {}), FOLDER: name},
@@ -89,15 +93,15 @@ def run_job(
         try:
             if watch is not None:
                 watch(process.pid)
-            job = _Job(process, mpi, asking, Path(name), announce)
-            early = job.wait(lender)
+            early = _Job(process, mpi, asking, Path(name), announce, first).wait(lender)
         finally:
             lender.close()
+            first.close()
             _end(process)
             end_left_over(FOLDER, name)
         code = process.returncode
         code = mpi.exit_code(code) if mpi else (128 - code if code < 0 else code)
-        return _judge(code, read_note(Path(name)), asking, early)
+        return _judge(code, read_note(Path(name)), asking, early, first.who)
 
 
 def _tied(number: signal.Signals) -> list[str]:
@@ -118,6 +122,7 @@ class _Job:
     asking: Asking
     folder: Path
     announce: Callable[[str], object]
+    first: FirstToEnd
 
     def wait(self, lender: Lender) -> bool:
         """Wait for the end, and hand on signals; tell whether one came before training began."""
@@ -131,7 +136,9 @@ class _Job:
             if self.asking.twice and until == math.inf:
                 until = time.monotonic() + _PATIENCE
                 self.process.send_signal(_handed(self.asking.by or signal.SIGINT, self.mpi))
-            lender.lend(_LOOK)
+            self.first.note(lender.lend(_LOOK, self.first.waited_for))
+            if self.mpi and not self.first.is_sought and read_note(self.folder):
+                self.first.find(FOLDER, str(self.folder))  # training has begun, on all ranks
         return False
 
     def _hand_on(self, number: signal.Signals) -> None:
@@ -158,7 +165,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 process.wait(_PATIENCE)
 
 
-def _judge(code: int, note: Note | None, asking: Asking, early: bool) -> Ended:
+def _judge(code: int, note: Note | None, asking: Asking, early: bool, who: str) -> Ended:
     """Return what the end of the ranks means.
 
     An exit code of 0 is no proof that a run is complete, nor another one that it is not.
@@ -170,14 +177,10 @@ def _judge(code: int, note: Note | None, asking: Asking, early: bool) -> Ended:
     unheard = asking.by is not None and code - 128 in (asking.by, signal.SIGUSR1)
     if early or unheard:  # it came before the ranks listened
         return Ended(EXIT_CODE, note, early=True)
-    return Ended(code or 1, note, _words(code))
-
-
-def _words(code: int) -> str:
-    """Return an end in words."""
     if code == 0:
-        return "the ranks ended with code 0, before the run was complete"
+        return Ended(1, note, "the ranks ended with code 0, before the run was complete")
     try:
-        return f"a rank was ended by {signal.Signals(code - 128).name}"
+        number = signal.Signals(code - 128)
     except ValueError:
-        return f"the ranks ended with code {code}"
+        return Ended(code, note, f"the ranks ended with code {code}")
+    return Ended(code, note, f"{who or 'a rank'} was ended by {number.name}", who=who)

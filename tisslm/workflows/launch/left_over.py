@@ -1,4 +1,4 @@
-"""Processes of a job that have outlived whoever started them."""
+"""Processes of a job, known by their environment, also where they outlive whoever started them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["end_left_over"]
+__all__ = ["end_left_over", "processes_with"]
 
 #: Seconds that killed processes have to vanish, and between looks.
 _PATIENCE = 10.0
@@ -27,18 +27,29 @@ def end_left_over(name: str, value: str) -> None:
         An environment variable that the processes of one job have, and no others.
     """
     end = time.monotonic() + _PATIENCE
-    while (left := list(_with_variable(name, value))) and time.monotonic() < end:
-        for pid in left:
+    while (left := list(processes_with(name, value))) and time.monotonic() < end:
+        for pid, _ in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(_LOOK)
 
 
-def _with_variable(name: str, value: str) -> Iterator[int]:
-    """Yield the ids of living processes, other than this one, that have a variable."""
-    wanted = f"{name}={value}".encode()
+def processes_with(name: str, value: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield living processes, other than this one, that have a variable.
+
+    Parameters
+    ----------
+    name, value : str
+
+    Yields
+    ------
+    (int, dict)
+        Id and environment of each.
+    """
     for path in Path("/proc").iterdir():
         if path.name.isdigit() and int(path.name) != os.getpid():
             with contextlib.suppress(OSError):  # another user's, or gone
-                if wanted in (path / "environ").read_bytes().split(b"\0"):
-                    yield int(path.name)
+                lines = (path / "environ").read_bytes().decode(errors="replace").split("\0")
+                found = dict(line.split("=", 1) for line in lines if "=" in line)
+                if found.get(name) == value:
+                    yield int(path.name), found

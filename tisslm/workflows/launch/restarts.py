@@ -163,6 +163,8 @@ class _Restarts:
             if ended.early:
                 self._say_early(asking, state)
             if asking.by is not None or ended.code in _NO_FAULTS or not limit:
+                if ended.who and asking.by is None:
+                    self._announce(ended.why)  # the launcher of MPI knows it by its process alone
                 return ended.code
             if restarts == limit or state.in_vain == _IN_VAIN:
                 self._announce(_given_up(ended.why, restarts, state))

@@ -7,7 +7,7 @@ r"""The time of a step on p nodes, each of which is a rank: computed, not measur
            of p, which normal deviations make later by at most s sqrt(2 ln p) in the mean [1]
     E      what of the exchange of gradients outlasts the last backward pass
     U u    an update of all parameters, times the share of them that the largest rank updates
-    W      the parameters on their way back, which nothing hides
+    W      for how long the next forward pass waits for parameters on their way back
     c a    so many calls that carry a few bytes
     A      additions of whole gradients, where a node has several leaves
 
@@ -19,6 +19,11 @@ E follows the buckets in their order. One is ready when the backward pass, two t
 the block of its first parameter; it is sent, and added up on one core, when it is ready and the one
 before it is done. Whatever is then still under way at the end of the pass is E. What a tied
 output matrix gets is final only at that end, so its buckets hide behind nothing.
+
+W follows them the other way round. They come one after the other from the end of the update on, and
+the forward pass of the next micro-batch, a third of t, waits where it comes to the block of a
+bucket's first parameter: what comes before the blocks is needed at once, and hides behind nothing.
+A model that does not ask for its values in each pass (``Model.asks_for_values``) waits for all.
 
 Not in it: that all nodes share a switch which has less than their bandwidth together, that the
 thread which sends takes a core from the kernels, evaluations, checkpoints, and reading data.
@@ -66,7 +71,9 @@ class Projected:
         By how much the slowest node is later.
     exchange : float
         What of the exchange of gradients is not hidden.
-    update, weights, small, adding : float
+    weights : float
+        What of the parameters' way back is not hidden.
+    update, small, adding : float
     """
 
     nodes: int
@@ -74,8 +81,8 @@ class Projected:
     compute: float
     jitter: float = 0.0
     exchange: float = 0.0
-    update: float = 0.0
     weights: float = 0.0
+    update: float = 0.0
     small: float = 0.0
     adding: float = 0.0
 
@@ -129,7 +136,7 @@ def project(
     wire = _Wire(network, times, nodes, model.parameters.dtype.itemsize)
     owned = [sum(b.ranges[rank][1] - b.ranges[rank][0] for b in buckets) for rank in range(nodes)]
     merged = max(len(s.leaves) - own for s, own in zip(shares, sums, strict=True))
-    size = model.parameters.data.size
+    size = model.parameters.grad_arena.size
     return Projected(
         nodes,
         config.rows_per_update,
@@ -137,7 +144,7 @@ def project(
         jitter=compute * jitter * math.sqrt(2 * math.log(nodes)),
         exchange=_not_hidden(model, buckets, sums, wire),
         update=times.update_seconds * max(owned) / size,
-        weights=sum(wire.seconds(weight_flows(bucket)) for bucket in buckets),
+        weights=_waited_for(model, buckets, wire),
         small=SMALL_CALLS * wire.latency,
         adding=wire.adding(merged * size),
     )
@@ -164,13 +171,8 @@ class _Wire:
 def _not_hidden(model: Model, buckets: list[Bucket], sums: list[int], wire: _Wire) -> float:
     """Return for how long the exchange of gradients goes on when the last pass has ended."""
     end = BACKWARD * wire.times.pass_seconds
-    blocks, done = _blocks_of(model), 0.0
-    for bucket in buckets:
-        ahead = min(
-            number
-            for p, number in zip((p for p in model.parameters if p.trainable), blocks, strict=True)
-            if p.offset < bucket.stop and p.offset + p.data.size > bucket.start
-        )
+    done = 0.0
+    for bucket, ahead in zip(buckets, _blocks_ahead(model, buckets), strict=True):
         ready = end - BACKWARD * ahead * wire.times.block_seconds
         own = max(stop - start for start, stop in bucket.ranges)
         sent = wire.seconds(gradient_flows(bucket, sums), max(sums))
@@ -178,8 +180,35 @@ def _not_hidden(model: Model, buckets: list[Bucket], sums: list[int], wire: _Wir
     return max(0.0, done - end)
 
 
+def _waited_for(model: Model, buckets: list[Bucket], wire: _Wire) -> float:
+    """Return by how much parameters on their way back hold up the next forward pass."""
+    ahead = _blocks_ahead(model, buckets)
+    block = (1 - BACKWARD) * wire.times.block_seconds if model.asks_for_values else 0.0
+    here = waited = 0.0
+    for bucket, number in reversed(list(zip(buckets, ahead, strict=True))):
+        here += wire.seconds(weight_flows(bucket))
+        waited = max(waited, here - number * block)
+    return waited
+
+
+def _blocks_ahead(model: Model, buckets: list[Bucket]) -> list[int]:
+    """Return for each bucket how many blocks a forward pass makes before it needs some of it.
+
+    A backward pass makes as many after it is done with it.
+    """
+    parameters, numbers = [p for p in model.parameters if p.trainable], _blocks_of(model)
+    return [
+        min(
+            number
+            for p, number in zip(parameters, numbers, strict=True)
+            if p.offset < bucket.stop and p.offset + p.size > bucket.start
+        )
+        for bucket in buckets
+    ]
+
+
 def _blocks_of(model: Model) -> list[int]:
-    """Return for each trainable parameter how many blocks a backward pass makes after it.
+    """Return for each trainable parameter how many blocks a forward pass makes before it.
 
     A block's number is the first number in the names of its parameters.
     """

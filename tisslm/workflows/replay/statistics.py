@@ -26,7 +26,7 @@ BLOCK = 2**16
 
 #: The arrays of which statistics are taken, by direction.
 SHOWN = {
-    "forward": ("stream", "hidden", "qkv", "heads", "pre"),
+    "forward": ("stream", "hidden", "qkv", "heads", "pre", "up"),
     "backward": ("d_stream", "d_hidden"),
 }
 

@@ -52,6 +52,7 @@ class ConvModel(Model):
 
     family = "causal_conv"
     writes_text = True
+    asks_for_values = True
 
     def __init__(self, config: ConvConfig, seed: int, parameters: Parameters) -> None:
         self.config: ConvConfig = config

@@ -1,0 +1,61 @@
+"""Rotary positions: each pair (i, i + R) of a q or k head is turned by the angle of its position.
+
+a' = a cos - b sin, b' = b cos + a sin, by tables of cos and sin with a row for each position: that
+of token t is position + t - start[t]. Backward turns the gradient back: the same with -sin.
+qkv and its result are stored alike, as float32, bfloat16 or float16, and may be one array; numbers
+are rounded once.
+Split: rows, that is tokens. Limited by memory: per token E elements are read and written, and the
+two R floats of a position serve all heads.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int32_t
+
+from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
+from tisslm._kernels.isa cimport table
+
+
+cdef int turn(object x_BTE, const float[:, ::1] cos_PR, const float[:, ::1] sin_PR, float sign,
+              object y_BTE, int n_head, int n_kv_head, long position,
+              const int32_t[:, ::1] start_BT, int n_threads) except -1:
+    """Write x, turned by `sign` times its angles, to y."""
+    cdef array_t x = reads(x_BTE, 3), y = writes(y_BTE, 3)
+    cdef long T = x.shape[1], E = x.shape[2], n, place
+    cdef int D = extent(E // (n_head + 2 * n_kv_head)), R = extent(cos_PR.shape[1])
+    cdef const int32_t* start = NULL if start_BT is None else &start_BT[0, 0]
+    cdef const float* cosines = &cos_PR[0, 0]
+    cdef const float* sines = &sin_PR[0, 0]
+    for n in prange(x.shape[0] * T, nogil=True, num_threads=n_threads, schedule='static'):
+        place = position + n % T - (0 if start == NULL else start[n])
+        table().of[x.type].rotate(at(&x, n * E), cosines + place * R, sines + place * R, sign,
+                                  <void*> at(&y, n * E), n_head + n_kv_head, n_kv_head, D, R)
+    return 0
+
+
+def rotary_forward(
+    qkv_BTE,  # IN, stored
+    const float[:, ::1] cos_PR,  # IN
+    const float[:, ::1] sin_PR,  # IN
+    out_BTE,  # OUT, stored; may be qkv_BTE
+    int n_head,
+    int n_kv_head,
+    long position,
+    const int32_t[:, ::1] start_BT,  # IN, or None
+    int n_threads,
+):
+    turn(qkv_BTE, cos_PR, sin_PR, 1.0, out_BTE, n_head, n_kv_head, position, start_BT, n_threads)
+
+
+def rotary_backward(
+    dout_BTE,  # IN, stored
+    const float[:, ::1] cos_PR,  # IN
+    const float[:, ::1] sin_PR,  # IN
+    dqkv_BTE,  # OUT, stored; may be dout_BTE
+    int n_head,
+    int n_kv_head,
+    long position,
+    const int32_t[:, ::1] start_BT,  # IN, or None
+    int n_threads,
+):
+    turn(dout_BTE, cos_PR, sin_PR, -1.0, dqkv_BTE, n_head, n_kv_head, position, start_BT,
+         n_threads)

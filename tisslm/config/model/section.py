@@ -1,0 +1,72 @@
+"""The section ``[model]``: a family or preset, and keys of the shape, every one optional."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, create_model
+
+from tisslm.config.base import Section
+from tisslm.config.fields import Expects, check_plain
+from tisslm.config.model.presets import FAMILIES, FAMILY
+from tisslm.config.model.transformer import TransformerConfig
+from tisslm.errors import ConfigError
+
+__all__ = ["ModelSection"]
+
+
+class _Section(Section):
+    """What ``ModelSection`` has beside the keys of ``TransformerConfig``."""
+
+    model_config = ConfigDict(extra="allow")
+    section: ClassVar[str] = "model"
+    #: Without a preset, all of these are needed.
+    sizes: ClassVar[tuple[str, ...]] = ("n_layer", "n_head", "n_embd", "seq_len")
+
+    family: Annotated[str | None, Field(min_length=1), Expects("a family's name")] = None
+    preset: Annotated[str | None, Field(min_length=1), Expects("a preset's name")] = None
+
+    @classmethod
+    def is_open(cls, values: Mapping[str, Any]) -> bool:
+        """Return True for a family that is not built in, which checks its keys itself."""
+        return values.get("family", FAMILY) not in FAMILIES
+
+    def given(self) -> dict[str, Any]:
+        """Return the keys that were set.
+
+        Raises
+        ------
+        ConfigError
+            If there is no preset and only some of the sizes.
+        """
+        found = self.model_dump(exclude_none=True)
+        if self.is_open(found):
+            for key, value in found.items():
+                check_plain(f"model.{key}", value)
+            return found
+        missing = [key for key in self.sizes if key not in found]
+        if "preset" not in found and missing:
+            raise ConfigError(
+                f"model.{missing[0]}: not set; give model.preset, or all of {', '.join(self.sizes)}"
+            )
+        return found
+
+
+def _optional() -> dict[str, Any]:
+    """Return the fields of ``TransformerConfig``, each of which may be left out."""
+    fields: dict[str, Any] = {}
+    for name, info in TransformerConfig.model_fields.items():
+        if name == "family":
+            continue
+        said = [item for item in info.metadata if isinstance(item, Expects)]
+        inner: Any = info.annotation
+        for item in info.metadata:
+            inner = Annotated[inner, item]
+        fields[name] = (Annotated[inner | None, said[-1]], None)
+    return fields
+
+
+#: The section ``[model]``. ``given`` returns the keys that were set; what they mean is documented
+#: at ``TransformerConfig``. A family that is not built in has keys of its own.
+ModelSection = create_model("ModelSection", __base__=_Section, __module__=__name__, **_optional())

@@ -1,0 +1,1 @@
+"""The family ``gpt_neox``: GPT-NeoX and Pythia."""

@@ -1,0 +1,1 @@
+"""The family ``llama``: Llama, SmolLM2, TinyLlama and the like."""

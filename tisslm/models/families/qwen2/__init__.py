@@ -1,0 +1,1 @@
+"""The family ``qwen2``: Qwen2 and Qwen2.5."""

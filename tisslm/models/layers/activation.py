@@ -1,0 +1,109 @@
+"""What lies between the two maps of an MLP: a function of each number, or a gate and a function.
+
+Each takes the map upwards with it, since the function may be a part of that product.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+from tisslm import ops
+from tisslm.models.layers.linear import Linear
+
+__all__ = ["Activation", "Gated", "Pointwise"]
+
+Array = NDArray[Any]
+
+
+class Activation(ABC):
+    """A map of the pre-activation, whose rows have G columns, to rows of F.
+
+    Parameters
+    ----------
+    code : int
+        One of ``ops.ACTIVATIONS``.
+    """
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    @abstractmethod
+    def forward(self, up: Linear, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
+        """Write the map upwards of some rows, and its activation."""
+
+    @abstractmethod
+    def backward(
+        self,
+        down: Linear,
+        dy_NC: Array,
+        pre_NG: Array,
+        act_NF: Array,
+        scratch: Mapping[str, Array],
+    ) -> Array:
+        """Write the activation again, and return the gradient by the pre-activation."""
+
+    def shown(self, pre_NG: Array) -> dict[str, Array]:
+        """Return what observers see of the pre-activation, by name."""
+        return {"pre": pre_NG}
+
+
+@final
+class Pointwise(Activation):
+    """A function of each number: F = G."""
+
+    def forward(self, up: Linear, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
+        """Write both in one pass over the product."""
+        weight, bias = up.weight.data, up.bias_data()
+        ops.linear_activation_forward(normed_NC, weight, bias, pre_NG, act_NF, self.code)
+
+    def backward(
+        self,
+        down: Linear,
+        dy_NC: Array,
+        pre_NG: Array,
+        act_NF: Array,
+        scratch: Mapping[str, Array],
+    ) -> Array:
+        """Multiply by the slopes in place."""
+        d_pre: Array = scratch["d_pre"][: len(dy_NC)]
+        down.backward_input(dy_NC, d_pre)
+        ops.activation_backward(pre_NG, d_pre, d_pre, act_NF, self.code)
+        return d_pre
+
+
+@final
+class Gated(Activation):
+    """A gate: the function of the first half of the columns, times the second half. G = 2F.
+
+    References
+    ----------
+    Shazeer, "GLU Variants Improve Transformer", arXiv 2002.05202.
+    """
+
+    def forward(self, up: Linear, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
+        """Write both halves in one product, and then what comes through the gate."""
+        up.forward(normed_NC, pre_NG)
+        ops.gated_forward(pre_NG, act_NF, self.code)
+
+    def backward(
+        self,
+        down: Linear,
+        dy_NC: Array,
+        pre_NG: Array,
+        act_NF: Array,
+        scratch: Mapping[str, Array],
+    ) -> Array:
+        """Write the gradients by both halves; that by the activation gives way to it."""
+        d_pre: Array = scratch["d_pre"][: len(dy_NC)]
+        down.backward_input(dy_NC, act_NF)
+        ops.gated_backward(pre_NG, act_NF, d_pre, act_NF, self.code)
+        return d_pre
+
+    def shown(self, pre_NG: Array) -> dict[str, Array]:
+        """Return both halves: the gate is the pre-activation, whose columns are the units."""
+        hidden = pre_NG.shape[1] // 2
+        return {"pre": pre_NG[:, :hidden], "up": pre_NG[:, hidden:]}

@@ -1,0 +1,64 @@
+"""The head with a soft cap of its logits, by both backward paths, as problems.
+
+The head below each registered loss, without a cap, is in ``losses``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tisslm.optim.losses.cross_entropy import CrossEntropy
+from tisslm.testing.gradients.layers import buffers, fresh_gradients, gradients_of
+from tisslm.testing.gradients.losses import HeadProblem
+from tisslm.testing.gradients.problem import Case, Problem
+
+__all__ = ["HeadLogitsProblem", "capped_cases"]
+
+Array = NDArray[Any]
+
+#: Below the size of many of the logits, so that slopes lie between 0 and 1.
+CAP = 1.5
+
+
+@final
+class HeadLogitsProblem(Problem):
+    """All logits of a capped head, whose gradient comes from outside, as in a custom loop."""
+
+    def __init__(self, dtype: str, large: bool) -> None:
+        made = HeadProblem(CrossEntropy, dtype, large, cap=CAP)
+        self.head, self.stream, self.parameters = made.head, made.stream, made.parameters
+        self.values = made.values
+
+    def _forward(self) -> tuple[Array, dict[str, Array]]:
+        plan = self.head.plan(len(self.stream))
+        own = {**buffers(plan, "saved"), **buffers(plan, "scratch")}
+        self.head.normalize(self.stream, own)
+        logits_NV = np.full((len(self.stream), self.head.vocab), np.nan, self.stream.dtype)
+        self.head.logits(own, logits_NV)
+        return logits_NV, own
+
+    def outputs(self) -> Mapping[str, Array]:
+        """Run forward."""
+        return {"logits": self._forward()[0]}
+
+    def gradients(self) -> Mapping[str, Array]:
+        """Run forward and backward."""
+        fresh_gradients(self.parameters)
+        logits_NV, own = self._forward()
+        dh_NC = np.full_like(self.stream, np.nan)
+        self.head.backward_logits(self.weights("logits", logits_NV), own, dh_NC)
+        self.head.backward_norm(self.stream, dh_NC, own)
+        return {"stream": dh_NC, **gradients_of(self.parameters)}
+
+
+def capped_cases() -> list[Case]:
+    """Return a case for each backward path through the cap."""
+    return [
+        Case("head_capped", "layer", partial(HeadProblem, CrossEntropy, cap=CAP)),
+        Case("head_capped_logits", "layer", HeadLogitsProblem),
+    ]
