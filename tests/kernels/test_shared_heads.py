@@ -45,12 +45,12 @@ def call(normal, B, H, K, T, D, dtype="float32", p=0.0, documents=False, heads=N
 def test_all_threads_work_on_one_row_with_few_key_heads(kernel_module, normal, dtype, H, K):
     """A thread that has computed a head has written its scratch. On few processors, one may come
     when all heads are taken, so a head takes many milliseconds, and there are several tries."""
-    T, D = 1200, 64
+    T, D = 2400, 64
     arguments = call(normal, 1, H, K, T, D, dtype)
     floats = kernel_module("isa").attention_scratch(T, D, dtype)
     backward = kernel_module("attention").attention_backward
     most = 0
-    for _ in range(30):
+    for _ in range(60):
         scratch = np.full((4, floats + 16), np.nan, np.float32)
         kernel_module("threads").bind_scratch(scratch.reshape(-1), floats + 16)
         assert backward(**arguments, n_threads=4) == 0

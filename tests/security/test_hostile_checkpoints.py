@@ -174,7 +174,7 @@ WRONG_SIZE = (
 
 NO_SIZE = (
     r"{folder}/config.json: expected the configuration of a Transformer, got another "
-    r"\(model.{key}: input should be less than .*\); give a checkpoint that tisslm train has "
+    r"\(model.{key}: expected an integer .*\); give a checkpoint that tisslm train has "
     "written"
 )
 

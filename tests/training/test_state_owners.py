@@ -280,7 +280,7 @@ def test_a_checkpoint_that_names_none_is_of_the_first_family(make_trainer, monke
     again = make_trainer(folder="again")
     again.load_checkpoint(path)
     assert again.current_step == 6
-    monkeypatch.setattr(type(again.model), "family", "other")
+    monkeypatch.setattr(again.model, "family", "other")
     with pytest.raises(CheckpointError, match=r"made with model\.family = 'gpt2', this model has"):
         again.load_checkpoint(path)
 

@@ -380,6 +380,8 @@ def _derived(key: str, values: Mapping[str, Any]) -> int:
         return heads
     if key == "head_dim":
         return width // heads if heads > 0 and width % heads == 0 else 0
+    if width >= SIZES_END:  # which is what the error is to name
+        return 0
     activation = values.get("activation")
     if isinstance(activation, str) and activation in GATED:
         return -(-8 * width // 3 // 64) * 64
