@@ -80,14 +80,17 @@ def show(browser: Any, pages: dict[str, str]) -> Show:
 
 
 def requests(browser: Any) -> set[str]:
-    """Return the addresses that were asked for since the last call, data in the page aside."""
+    """Return the addresses that were asked for since the last call, data in the page aside.
+
+    So is what the browser asks of itself for its own first page, which may still be loading.
+    """
     messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
     found = {
         m["params"]["request"]["url"]
         for m in messages
         if m["method"] == "Network.requestWillBeSent"
     }
-    return {url for url in found if not url.startswith("data:")}
+    return {url for url in found if not url.startswith(("data:", "chrome:"))}
 
 
 NAMES = ("trained", "whole", "compared")
