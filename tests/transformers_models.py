@@ -234,7 +234,8 @@ def gradients_of(config: TransformerConfig, peer: Any) -> dict[str, Array]:
             continue
         which = rows_of(config, ours, how)
         rows[ours] = rows.get(ours, 0) + len(which)
-        wide = 2 * config.n_hidden if ".mlp." in ours else config.qkv_size
+        qkv = (config.n_head + 2 * config.n_kv_head) * config.head_dim
+        wide = 2 * config.n_hidden if ".mlp." in ours else qkv
         found.setdefault(ours, np.full((wide, *array.shape[1:]), np.nan, array.dtype))[which] = (
             array
         )

@@ -300,7 +300,7 @@ def test_wrong_shapes_of_a_model_are_refused(make, shape, message):
 
 def test_presets():
     config = TransformerConfig.preset("gpt2")
-    assert (config.n_hidden, config.head_size, config.qkv_size) == (3072, 64, 2304)
+    assert (config.n_hidden, config.head_dim) == (3072, 64)
     with pytest.raises(ConfigError, match=r"unknown preset 'gpt3'.*Did you mean 'gpt2'"):
         TransformerConfig.preset("gpt3")
     with pytest.raises(ConfigError, match=r"model.vocab_size: a value is needed"):

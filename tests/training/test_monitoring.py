@@ -160,8 +160,8 @@ def test_queries_keys_and_values_are_told_apart(make_trainer):
         pieces = seen["activations", f"blocks.0.attention.{name}"]
         assert all(piece.flags.c_contiguous for piece in pieces)
         widths[name] = pieces[0].shape[1]
-    own = model.n_kv_head * model.head_size
-    assert widths == {"q": model.n_head * model.head_size, "k": own, "v": own}
+    own = model.n_kv_head * model.head_dim
+    assert widths == {"q": model.n_head * model.head_dim, "k": own, "v": own}
 
 
 def test_entropy_is_that_within_documents(make_trainer, tokens):

@@ -179,5 +179,5 @@ def test_the_plan_counts_the_keys_and_values(sampled):
     with_samples, _ = sampled("with")
     without, _ = sampled("without", sample_every=0)
     shape = with_samples.model.config
-    cache = 2 * shape.n_layer * shape.n_kv_head * shape.seq_len * shape.head_size * 4
+    cache = 2 * shape.n_layer * shape.n_kv_head * shape.seq_len * shape.head_dim * 4
     assert with_samples.planned - without.planned == cache

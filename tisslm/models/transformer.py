@@ -226,7 +226,7 @@ class Transformer(Model):
     @property
     def _scratch_shape(self) -> tuple[int, int, int, str]:
         config = self.config
-        return config.seq_len, config.head_size, config.n_embd, self.precision.stored
+        return config.seq_len, config.head_dim, config.n_embd, self.precision.stored
 
     @property
     def layers(self) -> list[Layer]:

@@ -271,6 +271,7 @@ ADAPTED: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ("llama-tiny", {"n_kv_head": 3}, {"n_head": 3, "n_embd": 126}),
     ("llama-tiny", {"n_head": 6, "positions": "none"}, {"n_embd": 126}),
     ("pythia-14m", {"n_head": 6}, {"n_embd": 114}),
+    ("char-tiny", {"n_head": 3, "rope_theta": 5e5}, {"n_embd": 126}),
 ]
 
 

@@ -13,8 +13,10 @@ import pytest
 from tisslm.config.model.rope_scaling import RopeScaling
 from tisslm.models.rotary import Rotary
 
-torch = pytest.importorskip("torch", reason="needs PyTorch")
-transformers = pytest.importorskip("transformers", reason="needs transformers")
+torch = pytest.importorskip("torch", reason="needs pip install tisslm[test-transformers]")
+transformers = pytest.importorskip(
+    "transformers", reason="needs pip install tisslm[test-transformers]"
+)
 
 LENGTH, POSITIONS = 131_072, 9000
 

@@ -5,10 +5,11 @@ What does not live here: the models that are built from it (``tisslm.models``).
 
 from __future__ import annotations
 
+from tisslm.config.model.keys import CHOICES, GATED
 from tisslm.config.model.presets import FAMILIES, FAMILY, PRESETS, family_of, preset, presets_of
 from tisslm.config.model.rope_scaling import RopeScaling, Unscaled
 from tisslm.config.model.section import ModelSection
-from tisslm.config.model.transformer import CHOICES, GATED, TransformerConfig
+from tisslm.config.model.transformer import TransformerConfig
 
 __all__ = [
     "CHOICES",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tisslm.config.model.positions import positions_of
 from tisslm.config.model.presets import FAMILIES
 
 __all__ = ["adapted"]
@@ -24,7 +25,7 @@ def adapted(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, in
         for key in ("n_kv_head", "n_head", "n_embd", "head_dim")
         if isinstance(value := given.get(key), int) and value is not True and value >= 1
     }
-    found = _heads_and_channels(preset, sizes, _turned_share({**preset, **given}))
+    found = _heads_and_channels(preset, sizes, _turned_share(preset, given))
     heads = found.get("n_head", sizes.get("n_head", preset["n_head"]))
     width = found.get("n_embd", sizes.get("n_embd", preset["n_embd"]))
     if "n_kv_head" in preset and "n_kv_head" not in given and heads % preset["n_kv_head"]:
@@ -35,13 +36,14 @@ def adapted(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, in
     return found
 
 
-def _turned_share(values: Mapping[str, Any]) -> float:
+def _turned_share(preset: Mapping[str, Any], given: Mapping[str, Any]) -> float:
     """Return the share of a head's channels that rotary positions turn; 0 without these."""
-    family = values.get("family")
-    chosen = {**(FAMILIES.get(family, {}) if isinstance(family, str) else {}), **values}
-    share = chosen.get("rotary_fraction", 1.0)
-    right = isinstance(share, int | float) and 0 < share <= 1
-    return float(share) if right and chosen.get("positions") == "rotary" else 0.0
+    family = given.get("family", preset.get("family"))
+    if positions_of(family, given) != "rotary":
+        return 0.0
+    defaults = FAMILIES.get(family, {}) if isinstance(family, str) else {}
+    share = {"rotary_fraction": 1.0, **defaults, **preset, **given}["rotary_fraction"]
+    return float(share) if isinstance(share, int | float) and 0 < share <= 1 else 0.0
 
 
 def _turns(size: int, share: float) -> bool:

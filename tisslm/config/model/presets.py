@@ -7,7 +7,7 @@ A preset names its family, so that ``model.preset`` is enough. What a key means 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tisslm.errors import ConfigError
@@ -156,27 +156,20 @@ def preset(name: str) -> dict[str, Any]:
 
 
 def presets_of(family: str) -> dict[str, dict[str, Any]]:
-    """Return the settings of each preset of a built-in family by its name."""
+    """Return the settings of each preset of a built-in family by its name, ``family`` left out."""
     return {
-        name: values
-        for name, values in _without_family(PRESETS)
-        if PRESETS[name].get("family", FAMILY) == family
+        name: {key: value for key, value in values.items() if key != "family"}
+        for name, values in PRESETS.items()
+        if values.get("family", FAMILY) == family
     }
 
 
 def family_of(model: Mapping[str, Any]) -> str:
     """Return the family that the keys of ``[model]`` mean: the given one, or the preset's."""
     given, name = model.get("family"), model.get("preset")
-    if isinstance(given, str) or not isinstance(name, str):
-        return given if isinstance(given, str) else FAMILY
+    if isinstance(given, str):
+        return given
     try:
-        return str(preset(name)["family"])
+        return str(preset(name)["family"]) if isinstance(name, str) else FAMILY
     except ConfigError:  # which is said where the preset is asked for
         return FAMILY
-
-
-def _without_family(
-    presets: Mapping[str, Mapping[str, Any]],
-) -> Iterable[tuple[str, dict[str, Any]]]:
-    for name, values in presets.items():
-        yield name, {key: value for key, value in values.items() if key != "family"}

@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, create_model
 
 from tisslm.config.base import Section
 from tisslm.config.fields import Expects, check_plain
+from tisslm.config.model.keys import ShapeKeys
 from tisslm.config.model.presets import FAMILIES, FAMILY
-from tisslm.config.model.transformer import TransformerConfig
 from tisslm.errors import ConfigError
 
 __all__ = ["ModelSection"]
@@ -54,9 +54,9 @@ class _Section(Section):
 
 
 def _optional() -> dict[str, Any]:
-    """Return the fields of ``TransformerConfig``, each of which may be left out."""
+    """Return the fields of ``ShapeKeys``, each of which may be left out."""
     fields: dict[str, Any] = {}
-    for name, info in TransformerConfig.model_fields.items():
+    for name, info in ShapeKeys.model_fields.items():
         if name == "family":
             continue
         said = [item for item in info.metadata if isinstance(item, Expects)]
@@ -67,6 +67,14 @@ def _optional() -> dict[str, Any]:
     return fields
 
 
-#: The section ``[model]``. ``given`` returns the keys that were set; what they mean is documented
-#: at ``TransformerConfig``. A family that is not built in has keys of its own.
-ModelSection = create_model("ModelSection", __base__=_Section, __module__=__name__, **_optional())
+ModelSection = create_model(
+    "ModelSection",
+    __base__=_Section,
+    __module__=__name__,
+    __doc__="""The section ``[model]``: a family or preset, and keys of the shape, all optional.
+
+    What the keys mean is documented at ``TransformerConfig``. A family that is not built in has
+    keys of its own.
+    """,
+    **_optional(),
+)
