@@ -59,28 +59,24 @@ class Rotary:
         with np.errstate(all="ignore"):  # of mixtures that are not taken
             return self.scaling.frequencies(power_R.astype(np.float32), self.theta)
 
-    def fill(self, cos_PR: Array, sin_PR: Array) -> None:
-        """Write the tables for positions 0 to P - 1, times the scaling's magnitude.
+    def tables(self, n_positions: int) -> tuple[Array, Array]:
+        """Return cosines and sines for positions 0 to P - 1, times the scaling's magnitude.
 
-        Parameters
-        ----------
-        cos_PR, sin_PR : ndarray of float32 of shape (P, R), OUT
+        Returns
+        -------
+        cos_PR, sin_PR : ndarray of float32 of shape (P, R)
+            New arrays.
         """
         frequency_R, magnitude = self.frequencies(), np.float32(self.scaling.magnitude)
-        for first in range(0, len(cos_PR), _ROWS):
-            rows = slice(first, min(first + _ROWS, len(cos_PR)))
+        cos_PR, sin_PR = (np.empty((n_positions, self.n_pairs), np.float32) for _ in range(2))
+        for first in range(0, n_positions, _ROWS):
+            rows = slice(first, min(first + _ROWS, n_positions))
             position_P1 = np.arange(rows.start, rows.stop).astype(np.float32)[:, None]
             angle_PR = (position_P1 * frequency_R).astype(np.float64)
             cos_PR[rows] = np.cos(angle_PR)
             sin_PR[rows] = np.sin(angle_PR)
         cos_PR *= magnitude
         sin_PR *= magnitude
-
-    def tables(self, n_positions: int) -> tuple[Array, Array]:
-        """Return new tables of shape (P, R) for so many positions."""
-        shape = (n_positions, self.n_pairs)
-        cos_PR, sin_PR = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self.fill(cos_PR, sin_PR)
         return cos_PR, sin_PR
 
 

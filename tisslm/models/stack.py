@@ -118,7 +118,7 @@ class _Builder:
         attention = self._attention(i, f"{name}.attention")
         mlp = self._mlp(i, f"{name}.mlp")
         if self.config.parallel_residual:
-            return ((name, ParallelBlock(attention, mlp, self.precision)),)
+            return ((name, ParallelBlock(attention, mlp)),)
         return (f"{name}.attention", attention), (f"{name}.mlp", mlp)
 
     def _attention(self, i: int, name: str) -> Attention:

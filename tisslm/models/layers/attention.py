@@ -144,7 +144,7 @@ class Attention(Layer):
         self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
     ) -> Mapping[str, Array]:
         """Return what was saved, with queries and keys as they met, and what each token sees."""
-        used = self.query_keys.again(saved["qkv"], scratch, ctx)
+        used = self.query_keys.used(saved["qkv"], scratch)
         first_BT = self._first(ctx)
         return {**saved, "qkv": used} | ({} if first_BT is None else {"first": first_BT})
 

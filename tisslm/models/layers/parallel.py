@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from tisslm.contracts import Buffer, Layer, PassContext
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.mlp import MLP
-from tisslm.models.layers.precision import Precision
 
 __all__ = ["ParallelBlock"]
 
@@ -30,7 +29,6 @@ class ParallelBlock(Layer):
     ----------
     attention : Attention
     mlp : MLP
-    precision : Precision
 
     References
     ----------
@@ -38,10 +36,9 @@ class ParallelBlock(Layer):
     Black et al., "GPT-NeoX-20B", arXiv 2204.06745, section 2.1.
     """
 
-    def __init__(self, attention: Attention, mlp: MLP, precision: Precision) -> None:
+    def __init__(self, attention: Attention, mlp: MLP) -> None:
         self.attention = attention
         self.mlp = mlp
-        self.precision = precision
 
     def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
         """Return the buffers of both, and scratch for the gradient that both start from."""
@@ -49,7 +46,7 @@ class ParallelBlock(Layer):
         return {
             **self.attention.plan(shape),
             **self.mlp.plan(shape),
-            "d_out": Buffer((rows, channels), self.precision.stream, "scratch"),
+            "d_out": Buffer((rows, channels), self.attention.precision.stream, "scratch"),
         }
 
     def forward(

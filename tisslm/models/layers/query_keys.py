@@ -35,9 +35,13 @@ class QueryKeys(ABC):
     def forward(self, qkv_BTE: Array, scratch: Mapping[str, Array], ctx: PassContext) -> Array:
         """Return what attention is to use: the array itself, changed in place, or scratch."""
 
-    @abstractmethod
+    def used(self, qkv_BTE: Array, scratch: Mapping[str, Array]) -> Array:
+        """Return what attention has used, while the scratch of ``forward`` is as it was left."""
+        return qkv_BTE
+
     def again(self, qkv_BTE: Array, scratch: Mapping[str, Array], ctx: PassContext) -> Array:
-        """Return the same once more, given the array that ``forward`` left."""
+        """Return the same in backward, given the array that ``forward`` left and other scratch."""
+        return qkv_BTE
 
     @abstractmethod
     def backward(
@@ -60,8 +64,6 @@ class AsProjected(QueryKeys):
     def forward(self, qkv_BTE: Array, scratch: Mapping[str, Array], ctx: PassContext) -> Array:
         """Return the array."""
         return qkv_BTE
-
-    again = forward
 
     def backward(
         self, d_qkv_BTE: Array, qkv_BTE: Array, scratch: Mapping[str, Array], ctx: PassContext
@@ -97,10 +99,6 @@ class Rotated(QueryKeys):
         """Rotate in place; positions count from the beginning of each token's document."""
         cos_PR, sin_PR = self.table.angles
         ops.rotary_forward(qkv_BTE, cos_PR, sin_PR, qkv_BTE, *self.heads, 0, ctx.start_BT)
-        return qkv_BTE
-
-    def again(self, qkv_BTE: Array, scratch: Mapping[str, Array], ctx: PassContext) -> Array:
-        """Return the array, which ``forward`` has rotated."""
         return qkv_BTE
 
     def backward(
@@ -178,6 +176,10 @@ class NormedHeads(QueryKeys):
         """Write the normalized queries and keys, and the values, to scratch."""
         self._normalize(qkv_BTE, scratch["head_rstd"], scratch["seen"])
         return self.then.forward(scratch["seen"], scratch, ctx)
+
+    def used(self, qkv_BTE: Array, scratch: Mapping[str, Array]) -> Array:
+        """Return what is in scratch."""
+        return scratch["seen"]
 
     again = forward
 

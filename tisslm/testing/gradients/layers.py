@@ -258,7 +258,7 @@ def attention(
         precision,
     )
     if parallel:
-        layer = ParallelBlock(part, _mlp_of(parameters, "gelu", p, "mlp_"), precision)
+        layer = ParallelBlock(part, _mlp_of(parameters, "gelu", p, "mlp_"))
     problem = LayerProblem(layer, parameters, channels, shape, documents=documents)
     if window:
         problem.see(seen)
