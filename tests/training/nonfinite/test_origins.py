@@ -358,6 +358,16 @@ def test_an_element_of_an_rms_norm_is_traced_to_its_token(make_trainer, fail):
     assert "made the gradient of blocks.0.mlp.norm.weight[3] NaN" in fail(trainer, Poison(*where))
 
 
+def test_an_element_of_a_norm_of_queries_and_keys_is_traced_to_its_token(make_trainer, fail):
+    trainer = make_trainer(model={"qk_norm": "head"})
+    # what forward leaves of it is scratch that nobody reads: backward computes it again
+    where = ("head_norm_forward", "blocks.1.attention", "backward", "rstd_NU", (20, 1))
+    expected = (
+        "head_norm_forward made rstd_NU[20, 1] NaN (micro-batch 0, row 1, window {1}, token 4)"
+    )
+    assert expected.format(*windows(trainer)) in fail(trainer, Poison(*where))
+
+
 def test_the_file_has_the_finding(make_trainer):
     trainer = make_trainer(on_nonfinite="stop")
     trainer.run.make()

@@ -193,7 +193,7 @@ _STATISTICS = "norm_"
 def _has_rows(operand: str) -> bool:
     """Tell whether the first axis of an operand is that of tokens, by its letters."""
     letters = operand.rpartition("_")[2]
-    return operand != letters and letters in ("N", "NC", "NO", "NF", "NG", "NV")
+    return operand != letters and letters in ("N", "NC", "NO", "NF", "NG", "NU", "NV")
 
 
 def _bounds(array: Array) -> tuple[int, int]:
