@@ -62,6 +62,17 @@ def test_of_several_at_once_nobody_says_who_was_first(ranks):
     assert not first.waited_for
 
 
+def test_nobody_says_who_was_first_where_another_has_begun_to_end(ranks):
+    processes, first = ranks
+    processes[2].kill()
+    ended = ready(first)
+    processes[0].kill()  # what was slower to end may have been the first to begin
+    processes[0].wait()
+    first.note(ended)
+    assert not first.who
+    assert not first.waited_for
+
+
 def test_nothing_is_known_of_processes_of_another_job(ranks, tmp_path):
     first = FirstToEnd(3)
     first.find(NAME, str(tmp_path / "another"))

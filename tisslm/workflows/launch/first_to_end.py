@@ -1,7 +1,8 @@
 """Which rank of a job has ended first: the launcher of MPI names a process, and ends the others.
 
-The kernel tells as each process ends. Where the first is seen alone, it is the one whose end has
-ended the job; where others have followed it before anybody looked, nobody can say.
+The kernel tells as each process has ended, which takes a while: its memory is given back first. The
+launcher may have seen it by then, and an end that it caused may be quicker. So the first is known
+where no other has so much as begun to end; else nobody can say.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from tisslm.workflows.launch.left_over import processes_with
 
 __all__ = ["FirstToEnd"]
 
+#: Among the flags of a process in /proc/PID/stat (proc_pid_stat(5)): it shuts down (PF_EXITING).
+_EXITING = 0x4
+
 
 class FirstToEnd:
     """Holds on to the processes of the ranks, and remembers who was the first to end.
@@ -28,7 +32,7 @@ class FirstToEnd:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._ranks: dict[int, str] = {}
+        self._ranks: dict[int, tuple[int, int]] = {}
         self._sought = False
         self._told = False
         #: The first rank in words, with its process; "" if that is not known.
@@ -59,7 +63,7 @@ class FirstToEnd:
             if ranks.get(_parent(pid)) == rank:  # what a rank has started has its environment
                 continue
             with contextlib.suppress(OSError):  # it has ended, or the kernel is an old one
-                self._ranks[os.pidfd_open(pid)] = f"rank {rank} (process {pid})"
+                self._ranks[os.pidfd_open(pid)] = (rank, pid)
 
     def note(self, ended: Iterable[int]) -> None:
         """Take note of handles that are ready.
@@ -68,10 +72,12 @@ class FirstToEnd:
         ----------
         ended : iterable of int
         """
-        names = [self._ranks[handle] for handle in ended]
-        if names and not self._told:
+        found = [self._ranks[handle] for handle in ended]
+        if found and not self._told:
             self._told = True
-            self.who = names[0] if len(names) == 1 else ""
+            others = [pid for rank, pid in self._ranks.values() if (rank, pid) not in found]
+            if len(found) == 1 and not any(map(_is_ending, others)):
+                self.who = "rank {} (process {})".format(*found[0])
 
     def close(self) -> None:
         """Let go of the processes."""
@@ -82,7 +88,18 @@ class FirstToEnd:
 
 def _parent(pid: int) -> int:
     """Return the parent of a process; 0 if it is gone."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-        return int(after_name.split()[1])
-    return 0
+    return int(_stat(pid)[1])
+
+
+def _is_ending(pid: int) -> bool:
+    """Tell whether a process ends or has ended."""
+    return bool(int(_stat(pid)[6]) & _EXITING)
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what the kernel tells of a process, from its state on; of one that is gone, that."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if len(fields) > 6:
+            return fields
+    return ["X", "0", "0", "0", "0", "0", str(_EXITING)]
