@@ -43,9 +43,11 @@ def setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     for name, text in {
         "Cython/__init__.py": "",
         "Cython/Build.py": "def cythonize(*args, **options): ...",
-        "setuptools.py": "Extension = setup = lambda *args, **options: None",
+        "setuptools/__init__.py": "Extension = setup = lambda *args, **options: None",
+        "setuptools/command/__init__.py": "",
+        "setuptools/command/build_ext.py": "class build_ext: ...",
     }.items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return subprocess.run(
         [sys.executable, "setup.py"],
