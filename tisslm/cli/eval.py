@@ -5,6 +5,7 @@ The model is evaluated by ``tisslm.training.evaluation``.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -12,8 +13,6 @@ from typing import Annotated
 
 import typer
 
-from tisslm import checkpoint
-from tisslm.checkpoint import Found
 from tisslm.cli._terminal import say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Model, Tokenizer
@@ -26,7 +25,8 @@ from tisslm.training.evaluation import evaluate as evaluate_model
 from tisslm.workflows.build.data import load_file, load_validation
 from tisslm.workflows.build.formats import installed_formats
 from tisslm.workflows.build.sources import run_sources
-from tisslm.workflows.load_model import load_model, load_run_config
+from tisslm.workflows.load_model import load_run_config
+from tisslm.workflows.open_model import OpenModel, open_model
 
 __all__ = ["evaluate"]
 
@@ -41,7 +41,7 @@ class _Windows:
 
 
 def evaluate(
-    path: Annotated[Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="MODEL", show_default=False)],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -51,20 +51,19 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Compute a trained model's loss, accuracy and bits per byte over every window of the data."""
-    place = checkpoint.find(path)
-    where = place.path
     registry = load_registry()
-    model, tokenizer = load_model(place, registry=registry)
+    opened = open_model(path, registry)
+    model, tokenizer, where = opened.build(opened.shape({})), opened.tokenizer, opened.where
     if data is None:
-        source = _of_run(place, model, tokenizer, registry)
+        source = _of_run(opened, model, registry)
     else:
-        source = _of_path(data, place, model, tokenizer, registry)
+        source = _of_path(data, opened, model, registry)
     loss = registry.build("loss", "cross_entropy")
     found = evaluate_model(
         model, source.dataset, loss, batch_size=source.batch_size, tokenizer=tokenizer
     )
     facts = {
-        "checkpoint": str(where),
+        "checkpoint": where,
         "data": source.name,
         "loss": found.loss,
         "perplexity": found.perplexity,
@@ -91,13 +90,13 @@ def _sentence(found: Evaluation) -> str:
     return " | ".join([*parts, f"{found.targets} targets", f"{duration_text(found.seconds)}"])
 
 
-def _of_run(
-    place: Found, model: Model, tokenizer: Tokenizer | None, registry: Registry
-) -> _Windows:
+def _of_run(opened: OpenModel, model: Model, registry: Registry) -> _Windows:
     """Return the validation data of the run that a checkpoint belongs to."""
-    where = place.path
+    where, tokenizer = opened.where, opened.tokenizer
+    if opened.place is None:
+        raise CheckpointError(f"{where}: no run has made it; give a text with --data")
     try:
-        config = load_run_config(place)
+        config = load_run_config(opened.place)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or give a text with --data") from error
     _check_readable(where, config.data, tokenizer, registry)
@@ -109,22 +108,20 @@ def _of_run(
     return _Windows(dataset, name, config.training.batch_size)
 
 
-def _of_path(
-    path: Path, place: Found, model: Model, tokenizer: Tokenizer | None, registry: Registry
-) -> _Windows:
+def _of_path(path: Path, opened: OpenModel, model: Model, registry: Registry) -> _Windows:
     """Return a whole file or folder, read with the settings of the run if they are still there."""
-    _check_readable(place.path, DataSection(path=str(path)), tokenizer, registry)
-    try:
-        section = load_run_config(place).data
-    except CheckpointError:
-        section = DataSection()
+    tokenizer, section = opened.tokenizer, DataSection()
+    _check_readable(opened.where, DataSection(path=str(path)), tokenizer, registry)
+    if opened.place is not None:
+        with contextlib.suppress(CheckpointError):
+            section = load_run_config(opened.place).data
     if tokenizer is None:
         section = section.model_copy(update={"vocab_size": model.vocab_size})
     return _Windows(load_file(path, tokenizer, model.seq_len, section, registry), str(path))
 
 
 def _check_readable(
-    where: Path, data: DataSection, tokenizer: Tokenizer | None, registry: Registry
+    where: str, data: DataSection, tokenizer: Tokenizer | None, registry: Registry
 ) -> None:
     """Raise an error for text if there is no tokenizer to read it."""
     if tokenizer is not None or data.name != "text":

@@ -22,7 +22,7 @@ SEPARATOR = "---------------"
 
 
 def generate(
-    path: Annotated[Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="MODEL", show_default=False)],
     prompt: Annotated[
         str, typer.Option("--prompt", "-p", help="What the text begins with.", show_default=False)
     ] = "",

@@ -302,6 +302,10 @@ class ModelFamily(ABC):
         shapes = Parameters(self.parameters(config), dtype, arena=ShapeArena)
         return self.build(config, dtype=dtype, parameters=shapes)
 
+    def exchange(self, config: Any, dtype: str = "float32") -> Exchange | None:
+        """Return what ``Model.exchange`` of a model of this shape does, before there is one."""
+        return None
+
     def with_layers(self, config: Any, n_layer: int) -> ModelConfig | None:
         """Return the shape with another number of layers, of which a plan measures two.
 

@@ -114,6 +114,18 @@ class StateOwner(ABC):
             The position.
         """
 
+    def named(self, found: Checkpoint, where: Path) -> Checkpoint:
+        """Return a checkpoint from the disk with the names that ``take`` gives; it is not changed.
+
+        Whatever else is asked of an owner sees these names.
+
+        Raises
+        ------
+        CheckpointError
+            If it does not fit the run.
+        """
+        return found
+
     def check(self, found: Checkpoint, where: Path) -> None:  # noqa: B027 (takes anything)
         """Look at a checkpoint, and change nothing.
 
@@ -172,22 +184,27 @@ class ModelOwner(StateOwner):
 
     def take(self, state: TrainerState) -> Contents:
         """Return the parameters, and what a family builds the model from."""
-        return {
-            MODEL: self.run.parts.model.parameters.state(),
-            CONFIG: self.run.parts.model.settings(),
-        }
+        model = self.run.parts.model
+        return {MODEL: model.parameters.state(), CONFIG: model.settings()}
 
-    def check(self, found: Checkpoint, where: Path) -> None:
-        """Check that it is of the same model; dropout is no part of what parameters mean."""
-        saved_shape = found[CONFIG]
-        theirs = {"family": FAMILY, **saved_shape}  # the first checkpoints name none
-        for key, value in self.run.parts.model.settings().items():
+    def named(self, found: Checkpoint, where: Path) -> Checkpoint:
+        """Return it with our names; dropout is no part of what parameters mean."""
+        model = self.run.parts.model
+        theirs = {
+            "family": FAMILY,
+            **checkpoint.model_settings(found, where),
+        }  # the first name none
+        for key, value in model.settings().items():
             saved = theirs.get(key, value)
             if saved != value and key != "dropout":
                 raise CheckpointError(
                     f"{where}: made with model.{key} = {saved!r:.200}, this model has {value!r}. "
                     "Use the configuration that the checkpoint was made with"
                 )
+        return checkpoint.with_our_names(found, model.exchange(), where)
+
+    def check(self, found: Checkpoint, where: Path) -> None:
+        """Check that it has the parameters of this model."""
         own = self.run.parts.model.parameters.state()
         checkpoint.check_parameters(own, found[MODEL], str(where))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tisslm.config import RunConfig
-from tisslm.contracts import Communicator, ModelConfig, ModelFamily
+from tisslm.config.model import FROM
+from tisslm.contracts import Communicator, Model, ModelConfig, ModelFamily
 from tisslm.system.launcher import check_size, find_launcher
 from tisslm.training.ranks.placing import place_ranks
 from tisslm.training.ranks.share import for_ranks
@@ -17,8 +18,15 @@ from tisslm.checkpoint.owner import check_free
 from tisslm.training.memory_plan.passes import resolve_precision
 from tisslm.training.memory_plan.planner import Planner, settle
 from tisslm.registry import Registry, load_registry
-from tisslm.checkpoint.resume import known_folder
-from tisslm.workflows.build.settling import read_data, settle_names, settle_sizes
+from tisslm.checkpoint.resume import known_folder, open_run
+from tisslm.workflows.build.settling import (
+    read_data,
+    settle_names,
+    settle_origin,
+    settle_sizes,
+)
+from tisslm.workflows.build.tokenizer import OF_MODEL
+from tisslm.workflows.open_model import OpenModel, open_model
 from tisslm.training.trainer import Trainer
 
 __all__ = [
@@ -39,12 +47,21 @@ class ReadRun(NamedTuple):
     family : ModelFamily
     shape : ModelConfig
     data : RunData
+    origin : OpenModel or None
+        The model that the run starts from, if it does not begin with drawn values.
     """
 
     config: RunConfig
     family: ModelFamily
     shape: ModelConfig
     data: RunData
+    origin: OpenModel | None = None
+
+    def build_model(self) -> Model:
+        """Return the model, with the values of the origin or drawn ones."""
+        if self.origin is not None:
+            return self.origin.build(self.shape, seed=self.config.training.seed)
+        return self.family.build(self.shape, seed=self.config.training.seed)
 
 
 def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Trainer:
@@ -76,10 +93,10 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     if folder and communicator.rank == 0:
         check_free(Path(folder))
     read = read_run(config, registry)
-    config, family, shape, data = read
+    config, data = read.config, read.data
     plan = settle(plan_run(read, registry, communicator.size))
     return Trainer(
-        family.build(shape, seed=config.training.seed),
+        read.build_model(),
         config.optimizer,
         config.loss,
         config.scheduler,
@@ -118,11 +135,33 @@ def read_run(config: RunConfig, registry: Registry) -> ReadRun:
         As ``build_trainer`` does.
     """
     config = settle_names(config, registry)
-    family, shape = settle_sizes(config.model, registry)
+    origin = _find_origin(config, registry)
+    if origin is not None:
+        config = settle_origin(config, origin)
+        family, shape = origin.family, origin.shape(_beside(config))
+    else:
+        family, shape = settle_sizes(config.model, registry)
     _check_names(config, registry)
-    config, seq_len, data = read_data(config, shape.seq_len, registry)
-    sizes = {"vocab_size": _vocab_size(config, data), "seq_len": seq_len}
-    return ReadRun(config, family, family.configure(**{**shape.values(), **sizes}), data)
+    of_model = None if origin is None else origin.tokenizer
+    config, seq_len, data = read_data(config, shape.seq_len, registry, of_model)
+    given = shape.vocab_size if origin is not None else config.model.get("vocab_size")
+    sizes = {"vocab_size": _vocab_size(given, config, data), "seq_len": seq_len}
+    shape = family.configure(**{**shape.values(), **sizes})
+    return ReadRun(config, family, shape, data, origin)
+
+
+def _find_origin(config: RunConfig, registry: Registry) -> OpenModel | None:
+    """Return the model that a run starts from: that of its checkpoint, if it resumes."""
+    path = config.model.get(FROM)
+    if path is None:
+        return None
+    _, place = open_run(config.training, config.resolved())
+    return open_model(path if place is None else place, registry)
+
+
+def _beside(config: RunConfig) -> dict[str, Any]:
+    """Return what is asked for otherwise than the origin has it."""
+    return {key: value for key, value in config.model.items() if key != FROM}
 
 
 def plan_run(read: ReadRun, registry: Registry, ranks: int = 1) -> Planner:
@@ -157,20 +196,26 @@ def plan_run(read: ReadRun, registry: Registry, ranks: int = 1) -> Planner:
 def _check_names(config: RunConfig, registry: Registry) -> None:
     """Look up all names, so that a wrong one is found before a long text is read."""
     for kind in ("tokenizer", "optimizer", "scheduler", "loss"):
-        registry.part(kind, getattr(config, kind).name)
+        name = getattr(config, kind).name
+        if (kind, name) != ("tokenizer", OF_MODEL):
+            registry.part(kind, name)
     for kind, parts in (("sink", config.sinks), ("monitor", config.monitors)):
         for part in parts:
             registry.part(kind, part.name)
 
 
-def _vocab_size(config: RunConfig, data: RunData) -> int:
+def _vocab_size(given: int | None, config: RunConfig, data: RunData) -> int:
     """Return the model's vocabulary: the tokenizer's, unless a larger one is given."""
     needed = data.train.vocab_size if data.tokenizer is None else data.tokenizer.vocab_size
-    given: int = config.model.get("vocab_size", needed)
+    if given is None:
+        return needed
     if given < needed:
         whose = "dataset" if data.tokenizer is None else f"{config.tokenizer.name} tokenizer"
+        advice = "leave it out or raise it"
+        if FROM in config.model:
+            advice = f"train on ids of the tokenizer of {config.model[FROM]}"
         raise ConfigError(
             f"model.vocab_size: expected at least {needed}, the number of ids of the {whose}, "
-            f"got {given}; leave it out or raise it"
+            f"got {given}; {advice}"
         )
     return given
