@@ -38,7 +38,12 @@ from tisslm.checkpoint.model_files import model_settings, with_our_names
 from tisslm.checkpoint.reading import check_parameters, read
 from tisslm.checkpoint.record import Checkpoint
 from tisslm.checkpoint.retention import Retention, clean, prune
-from tisslm.checkpoint.tokenizer_files import read_tokenizer, tokenizer_files, tokenizer_state
+from tisslm.checkpoint.tokenizer_files import (
+    TOKENIZER_FILES,
+    read_tokenizer,
+    tokenizer_files,
+    tokenizer_state,
+)
 from tisslm.checkpoint.verification import problems, unlisted, verify
 from tisslm.checkpoint.writing import set_aside, write
 from tisslm.system.durable import FileRecord
@@ -47,6 +52,7 @@ __all__ = [
     "CONFIG",
     "MODEL",
     "OPTIMIZER",
+    "TOKENIZER_FILES",
     "TRAINER",
     "TRAINER_ARRAYS",
     "ArraysFile",
