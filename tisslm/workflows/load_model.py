@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tisslm import checkpoint
-from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
 from tisslm.checkpoint.resume import open_run
 from tisslm.checkpoint.run_directory import CONFIG as RUN_CONFIG
+from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
 from tisslm.config import RunConfig
 from tisslm.contracts import Model, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError
@@ -72,7 +72,7 @@ def saved_tokenizer(config: RunConfig, registry: Registry) -> tuple[str, Tokeniz
     _, place = open_run(config.training, config.resolved())
     if place is None:
         return None
-    found = checkpoint.read_tokenizer(checkpoint.read(place, (TOKENIZER, HF_TOKENIZER)))
+    found = checkpoint.read_tokenizer(checkpoint.read(place, TOKENIZER_FILES))
     if found is None:
         return None
     return found["name"], tokenizer_of(found, registry, place.path), place.path

@@ -15,6 +15,7 @@ from tisslm import checkpoint
 from tisslm.checkpoint import CONFIG, MODEL, TRAINER_ARRAYS
 from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
 from tisslm.checkpoint.manifest import has_manifest
+from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
 from tisslm.config.model import FAMILY
 from tisslm.contracts import Model, ModelConfig, ModelFamily, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, PluginError
@@ -30,7 +31,7 @@ from tisslm.tokenizers.bpe import BpeTokenizer
 __all__ = ["OpenModel", "open_model", "tokenizer_of"]
 
 #: The files that are needed for a model without its run.
-_OF_A_MODEL = (MODEL, CONFIG, TOKENIZER, HF_TOKENIZER)
+_OF_A_MODEL = (MODEL, CONFIG, *TOKENIZER_FILES)
 
 #: What weights of a folder are called.
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*")

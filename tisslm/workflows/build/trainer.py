@@ -12,7 +12,7 @@ from tisslm.system.launcher import check_size, find_launcher
 from tisslm.training.ranks.placing import place_ranks
 from tisslm.training.ranks.share import for_ranks
 from tisslm.workflows.build.data import RunData
-from tisslm.errors import ConfigError
+from tisslm.errors import CheckpointError, ConfigError
 from tisslm.training.batches import few_windows
 from tisslm.checkpoint.owner import check_free
 from tisslm.training.memory_plan.passes import resolve_precision
@@ -156,7 +156,10 @@ def _find_origin(config: RunConfig, registry: Registry) -> OpenModel | None:
     if path is None:
         return None
     _, place = open_run(config.training, config.resolved())
-    return open_model(path if place is None else place, registry)
+    try:
+        return open_model(path if place is None else place, registry)
+    except CheckpointError as error:
+        raise CheckpointError(f"model.{FROM}: {error}") from error
 
 
 def _beside(config: RunConfig) -> dict[str, Any]:
