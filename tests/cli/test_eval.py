@@ -107,7 +107,8 @@ def test_a_configuration_without_a_text_asks_for_one(cli: Cli, trained: Path) ->
 def test_a_loss_that_json_cannot_hold_is_a_word(cli: Cli, trained: Path) -> None:
     path = trained / "checkpoints/checkpoint-6/model.safetensors"
     arrays = load_file(path)
-    save_file({name: array * math.nan for name, array in arrays.items()}, path)
+    spoilt = {name: array * math.nan for name, array in arrays.items() if array.any()}
+    save_file(arrays | spoilt, path)  # zeros are what others read as no bias
     reseal(path.parent)
     found = json.loads(cli("eval", "run", "--json").out, parse_constant=pytest.fail)
     assert found["loss"] == "NaN"

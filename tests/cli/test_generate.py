@@ -82,7 +82,9 @@ def test_a_model_in_float64_is_loaded_in_float64(trained: Path) -> None:
     reseal(path.parent)
     model, _ = load_model(trained)
     assert model.dtype == "float64"
-    assert all(np.array_equal(p.data, arrays[p.name]) for p in model.parameters)
+    assert model.exchange() is not None
+    found = model.exchange().outward(model.parameters.state())
+    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
 
 
 # --------------------------------------------------------------------------- pieces of text

@@ -158,7 +158,7 @@ def test_the_tokenizer_knows_the_validation_text_too(train: Cli, folder: Path) -
 def test_a_given_vocabulary_is_the_models(train: Cli, folder: Path) -> None:
     assert train("model.vocab_size=64", "training.output_dir=run").code == 0
     arrays = load_file(folder / "run/checkpoints/checkpoint-6/model.safetensors")
-    assert arrays["embedding.token.weight"].shape == (64, 16)
+    assert arrays["transformer.wte.weight"].shape == (64, 16)
 
 
 # --------------------------------------------------------------------------- other datasets

@@ -86,6 +86,7 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "stall_timeout": (0, 5, 600.5),
 }
 MODEL: dict[str, tuple[Any, ...]] = {
+    "from": ("{run}", "{checkpoint}", "{published}"),
     "family": ("llama", "gpt_neox", "gpt2"),
     "preset": ("qwen3-tiny", "gpt2", "depth-3"),
     "n_layer": (1, 6, 12),
@@ -222,6 +223,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> dict[
     settings = [f"training.output_dir={run}", "log.sinks=[]", "model.n_layer=1"]
     trainer = build_trainer(load(settings), registry=registry)
     where = trainer.save_checkpoint(0, 0)
+    (folder / "published").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / "published" / name).write_bytes((where / name).read_bytes())
     return {
         "text": str(folder / "text.txt"),
         "short": str(folder / "short.txt"),
@@ -231,6 +235,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> dict[
         "tokenizer": str(folder / "tokenizer.json"),
         "run": str(run),
         "checkpoint": str(where),
+        "published": str(folder / "published"),
     }
 
 

@@ -71,5 +71,8 @@ def with_our_names(found: Checkpoint, exchange: Exchange | None, where: Path) ->
     """
     files = {**found.files, CONFIG: model_settings(found, where)}
     if OURS in found[CONFIG] and exchange is not None:
-        files[MODEL] = exchange.inward(found[MODEL])
+        try:
+            files[MODEL] = exchange.inward(found[MODEL])
+        except CheckpointError as error:
+            raise CheckpointError(f"{where / MODEL.name}: {error}") from error
     return replace(found, files=files, exchange=exchange)

@@ -129,9 +129,12 @@ def open_model(path: checkpoint.Where, registry: Registry) -> OpenModel:
         opened = _of_others(Path(path), registry)
     vocab_size, tokenizer = opened.published.settings.get("vocab_size"), opened.tokenizer
     if tokenizer is not None and type(vocab_size) is int and tokenizer.vocab_size > vocab_size:
+        mend = "the two are of different models, take both from one"
+        if opened.place is not None:
+            mend = "the two files are of different runs, use another checkpoint"
         raise CheckpointError(
             f"{opened.where}: its tokenizer has {tokenizer.vocab_size} ids, its model a vocabulary "
-            f"of {vocab_size}; the two are of different models, take both from one"
+            f"of {vocab_size}; {mend}"
         )
     return opened
 
@@ -166,8 +169,13 @@ def _of_checkpoint(place: checkpoint.Found, registry: Registry) -> OpenModel:
             f"{where / CONFIG.name}: expected the configuration of {wanted}, got another "
             f"({error}); give a checkpoint that tisslm train has written"
         ) from error
-    dtypes = {str(kind_of(arrays, name)[1]) for name in arrays}
-    dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
+    dtypes = sorted({str(kind_of(arrays, name)[1]) for name in arrays})
+    if len(dtypes) > 1:
+        raise CheckpointError(
+            f"{where / MODEL.name}: expected parameters of one type, got {' and '.join(dtypes)}; "
+            "the checkpoint is damaged, use an earlier one"
+        )
+    dtype = dtypes[0] if dtypes else "float32"
     saved = checkpoint.read_tokenizer(found)
     tokenizer = None if saved is None else tokenizer_of(saved, registry, where)
     settings = {"family": FAMILY if name is None else name, **values}

@@ -69,7 +69,7 @@ class _Section(Section):
 def _optional() -> dict[str, Any]:
     """Return the fields of ``ShapeKeys``, each of which may be left out."""
     path = Annotated[str | None, Field(min_length=1), Expects("a path")]
-    fields: dict[str, Any] = {FROM: (path, None)}  # a word of Python's that no class body can say
+    fields: dict[str, Any] = {FROM: (path, None)}  # which no class body can say
     for name, info in ShapeKeys.model_fields.items():
         if name == "family":
             continue

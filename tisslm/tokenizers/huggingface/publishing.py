@@ -57,20 +57,19 @@ def published_files(
         "tokenizer.json": content,
         "tokenizer_config.json": config,
     }
-    generation = _generation(said, {r: known[n] for r, n in roles.items() if n in known})
-    if generation:
-        files["generation_config.json"] = generation
+    roles_ids = {r: known[n] for r, n in roles.items() if n in known}
+    files["generation_config.json"] = _generation(said, roles_ids)
     return files
 
 
 def _generation(said: TokenizerSettings, roles: Mapping[str, int]) -> dict[str, Any]:
-    """Return the special ids that generation needs: one end as a number, several as a list."""
+    """Return the special ids that generation needs, null where there is none.
+
+    One end is a number, several are a list. What is left out would be taken from the model's class.
+    """
     ends = list(said.ends) or [roles[role] for role in ("eos_token",) if role in roles]
-    found: dict[str, Any] = {}
-    if "bos_token" in roles:
-        found["bos_token_id"] = roles["bos_token"]
-    if ends:
-        found["eos_token_id"] = ends[0] if len(ends) == 1 else ends
-    if "pad_token" in roles:
-        found["pad_token_id"] = roles["pad_token"]
-    return found
+    return {
+        "bos_token_id": roles.get("bos_token"),
+        "eos_token_id": ends if len(ends) > 1 else next(iter(ends), None),
+        "pad_token_id": roles.get("pad_token"),
+    }
