@@ -26,9 +26,9 @@ __all__ = ["ShardedTensors"]
 
 Array = NDArray[Any]
 
-# What an index may have: mixtures of experts have some 50,000 arrays.
+# What an index may have; models without experts have some 2,000 arrays.
 _MAX_BYTES = 16 * 2**20
-_MAX_ARRAYS = 2**17
+_MAX_ARRAYS = 2**16
 
 _MAP = "weight_map"
 _SHARD = re.compile(r"[^/\\\0]*[^/\\\0.][^/\\\0]*\.safetensors")
@@ -63,15 +63,19 @@ class ShardedTensors(StreamedArrays):
         found = content.get(_MAP)
         if not isinstance(found, dict) or not found:
             raise refusal(path, f"expected {_MAP}, a table of names and files, got {show(found)}")
-        self._shards: dict[str, str] = {}
         self._names: dict[str, set[str]] = {}
         for name, shard in found.items():
-            if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
-                reason = f"the name of a safetensors file beside it, got {show(shard)}"
-                raise refusal(path, f"{_MAP}: {show(name)}: expected {reason}")
-            self._shards[name] = shard
-            self._names.setdefault(shard, set()).add(name)
+            if not isinstance(shard, str) or shard not in self._names:
+                self._names[self._checked(name, shard)] = set()
+            self._names[shard].add(name)
+        self._shards: dict[str, str] = found
         self._files: dict[str, TensorFile] = {}
+
+    def _checked(self, name: str, shard: object) -> str:
+        if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
+            reason = f"the name of a safetensors file beside it, got {show(shard)}"
+            raise self._refusal(self._path, f"{_MAP}: {show(name)}: expected {reason}")
+        return shard
 
     def _file(self, shard: str) -> TensorFile:
         """Return a file, opened and compared with the index."""

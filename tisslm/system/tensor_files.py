@@ -57,6 +57,7 @@ _READ = {**_DTYPES, _BFLOAT16: _DTYPES["U16"]}
 
 _METADATA = "__metadata__"
 _PIECE = 2**23  # bytes of an array handed out together: still in a cache when hashed and written
+_READ_PIECE = 2**21  # bytes that are read together: still in a cache when widened and copied
 
 # What a header may have. GPT-2 XL with its optimizer has 1,800 arrays.
 _MAX_HEADER = 16 * 2**20  # bytes
@@ -72,6 +73,14 @@ class StreamedArrays(Mapping[str, Array]):
     @abstractmethod
     def kind(self, name: str) -> Kind:
         """Return shape and type of an array without making it."""
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is an array of this name; the base would make it to see."""
+        try:
+            self.kind(name)  # type: ignore[arg-type]  # what is no string is no key either
+        except (KeyError, TypeError):
+            return False
+        return True
 
     def pieces(self, name: str) -> Iterator[Piece]:
         """Yield an array in pieces, each with where it belongs: ``out[where] = piece``.
@@ -217,14 +226,14 @@ class TensorFile(StreamedArrays):
         return self._read(name, entry.shape, entry.start)
 
     def pieces(self, name: str) -> Iterator[Piece]:
-        """Yield an array in blocks of rows, of 8 MiB or one row."""
+        """Yield an array in blocks of rows, of 2 MiB or one row."""
         entry = self._entries[name]
         rows = entry.shape[0] if entry.shape else 0
-        if entry.end - entry.start <= _PIECE or not rows:
+        if entry.end - entry.start <= _READ_PIECE or not rows:
             yield ..., self[name]
             return
         row = (entry.end - entry.start) // rows
-        step = max(1, _PIECE // row)
+        step = max(1, _READ_PIECE // row)
         for first in range(0, rows, step):
             last = min(first + step, rows)
             shape = (last - first, *entry.shape[1:])

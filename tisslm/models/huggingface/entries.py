@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,11 @@ class Entry:
     def rows(self) -> slice:
         """The rows of ours that this array has, of a block."""
         return slice(self.first, self.first + self.shape[0])
+
+    def of_block(self, number: int) -> Entry:
+        """Return the array of a block, of one whose names have {i} for its number."""
+        theirs, ours = (name.replace("{i}", str(number)) for name in (self.theirs, self.ours))
+        return replace(self, theirs=theirs, ours=ours)
 
     def taken(self, ours: Array) -> Array:
         """Return the array there, of ours: a view, but for rows by head."""
@@ -101,23 +106,20 @@ def entries_of(config: TransformerConfig, prefix: str) -> Iterator[Entry]:
     prefix : str
         What their names begin with.
     """
-    specs = {spec.name: spec for spec in parameter_specs(config)}
+    one = config.model_copy(update={"n_layer": 1})  # all blocks have the arrays of the first
+    specs = {spec.name: spec for spec in parameter_specs(one)}
     for line in FAMILIES[config.family].lines:
+        found = list(_of_line(line, prefix, specs, config))
         for i in range(config.n_layer if "{i}" in line.theirs else 1):
-            yield from _of_line(line, prefix, i, specs, config)
+            yield from (entry.of_block(i) for entry in found)
 
 
 def _of_line(
-    line: Line,
-    prefix: str,
-    block: int,
-    specs: Mapping[str, ParameterSpec],
-    config: TransformerConfig,
+    line: Line, prefix: str, specs: Mapping[str, ParameterSpec], config: TransformerConfig
 ) -> Iterator[Entry]:
-    theirs, ours = (
-        name.replace("{i}", str(block)) for name in (f"{prefix}{line.theirs}", line.ours)
-    )
-    weight, bias = specs.get(f"{ours}.weight"), specs.get(f"{ours}.bias")
+    """Yield the arrays of a line, with {i} for the number of the block."""
+    theirs, ours, first = f"{prefix}{line.theirs}", line.ours, line.ours.replace("{i}", "0")
+    weight, bias = specs.get(f"{first}.weight"), specs.get(f"{first}.bias")
     if weight is None:  # such as norms of queries and keys
         return
     rows = weight.rows().get(line.part, slice(0, weight.shape[0]))

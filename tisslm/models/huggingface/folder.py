@@ -58,8 +58,10 @@ def read_folder(path: str | Path, *, any_dropout: bool = False) -> Published:
         model computes, or arrays and configuration differ.
     """
     folder = Path(path)
-    values = _configuration(folder)
-    arrays = _weights(folder)
+    try:
+        values, arrays = _configuration(folder), _weights(folder)
+    except OSError as error:  # such as a folder that this user may not look into
+        raise _REFUSAL(folder, error.strerror) from error
     where = str(folder / CONFIG)
     shape = _own_shape(values)
     if shape is None or not _holds(shape, values, where) or not zeros_hold(shape, arrays):
