@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.bpe_training import train
+from tisslm.tokenizers.chat import Conversations
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import find_cuts, first_match
 from tisslm.tokenizers.huggingface import published_files, read_folder
@@ -279,6 +281,20 @@ class BpeTokenizer(Tokenizer):
         """Return the ids that stand around a text."""
         end = self.end_of_text
         return {*self.begin, *self.ends, *(() if end is None else (end,))}
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], *, reply: bool = False
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Encode a conversation as the template writes it; see ``chat``."""
+        if not self.settings.chat_template:
+            return super().encode_chat(messages, reply=reply)
+        with refused_errors(self._refusal("encode this conversation")):
+            ids, learn = self._conversations.encode(messages, reply=reply)
+        return np.array(ids, dtype=self._id_type), learn
+
+    @cached_property
+    def _conversations(self) -> Conversations:
+        return Conversations(self._inner, self.settings)
 
     def find_cut(self, text: str, start: int) -> int:
         """Return the first safe place to cut from ``start`` on: before a space or a line end."""

@@ -1,0 +1,130 @@
+"""Files that are exported, as llama.cpp computes them: log-probabilities, and greedy text.
+
+Needs xllamacpp, which has llama.cpp built in: ``pip install xllamacpp``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf_models import CASES, model_of
+
+from tisslm import TextDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm.models.generation import Sampling, sample
+from tisslm.models.gguf import write_gguf
+from tisslm.tokenizers import BpeTokenizer, ByteTokenizer
+
+xllamacpp = pytest.importorskip("xllamacpp", reason="needs pip install xllamacpp")
+
+#: llama.cpp looks GELU up in a table of float16, so a network of two such layers is no closer.
+PRECISION = {"gpt2": 1e-2, "gptneox": 1e-2, "other": 1e-4}
+
+CHARACTERS = [*map(chr, range(0x21, 0x7F)), "Ġ", "Ċ"]
+
+
+class Peer:
+    """A file that llama.cpp has loaded, computing in float32 but for its tables."""
+
+    def __init__(self, path: Path) -> None:
+        params = xllamacpp.CommonParams()
+        params.model.path = str(path)
+        params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 256, 1, False, -1
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        self._server = xllamacpp.Server(params)
+
+    def complete(self, prompt: str | list[int], n: int, **options: Any) -> dict[str, Any]:
+        """Return the answer to a prompt of text or ids, greedily."""
+        asked = {"prompt": prompt, "n_predict": n, "temperature": 0, "cache_prompt": False}
+        found: dict[str, Any] = self._server.handle_completions(asked | options)["choices"][0]
+        return found
+
+    def log_probabilities(self, prompt: list[int], n_ids: int) -> dict[int, float]:
+        """Return those of the next token by its id."""
+        sampling = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+        found = self.complete(prompt, 1, ignore_eos=False, logprobs=n_ids, **sampling)
+        (next_,) = found["logprobs"]["content"]
+        return {one["id"]: one["logprob"] for one in next_["top_logprobs"]}
+
+
+def ascii_tokenizer() -> BpeTokenizer:
+    """Return a tokenizer none of whose tokens is a part of a character."""
+    content = BpeTokenizer.from_text("a b", vocab_size=256).state()["tokenizer"]
+    content["model"] |= {"vocab": {c: i for i, c in enumerate(CHARACTERS)}, "merges": []}
+    content["added_tokens"] = [
+        {"id": len(CHARACTERS), "content": "<|endoftext|>", "single_word": False, "lstrip": False,
+         "rstrip": False, "normalized": False, "special": True}
+    ]  # fmt: skip
+    return BpeTokenizer(tokenizer_json=json.dumps(content))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_log_probabilities(tmp_path: Path, case: str) -> None:
+    tokenizer = ascii_tokenizer()
+    model = model_of(case, vocab_size=tokenizer.vocab_size)
+    write_gguf(tmp_path / "m.gguf", model, tokenizer)
+    peer = Peer(tmp_path / "m.gguf")
+    layers = {"gpt2": "gpt2", "gpt_neox": "gptneox"}.get(model.family, "other")
+    for prompt in ([5], [1, 2, 3], [*range(40)]):
+        logits = model.last_logits(np.array(prompt, np.int32)[None])[0].astype(np.float64)
+        ours = logits - logits.max()
+        ours -= np.log(np.exp(ours).sum())
+        theirs = peer.log_probabilities(prompt, len(ours))
+        assert len(theirs) == len(ours)
+        worst = max(abs(ours[i] - theirs[i]) for i in theirs)
+        assert worst <= PRECISION[layers], (prompt, worst)
+
+
+def trained(tmp_path: Path, **shape: Any) -> tuple[Transformer, BpeTokenizer]:
+    """Return a model that has learned a little, and its tokenizer."""
+    folder = Path(json.__file__).parent
+    text = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
+    (tmp_path / "text.txt").write_text(text)
+    tokenizer = BpeTokenizer.from_text(text, vocab_size=512, special_tokens=["<|endoftext|>"])
+    sizes = {"n_layer": 2, "n_head": 4, "n_embd": 64, "seq_len": 128, "vocab_size": 512}
+    model = Transformer(TransformerConfig(**sizes, **shape))
+    Trainer(
+        model,
+        dataset=TextDataset(tmp_path / "text.txt", tokenizer),
+        config=TrainingConfig(
+            batch_size=4, max_steps=600, learning_rate=2e-3, validation_frequency=0,
+            output_dir=str(tmp_path / "run"),
+        ),
+        sinks=(),
+    ).train()  # fmt: skip
+    return model, tokenizer
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"family": "llama", "n_kv_head": 2, "tie_embeddings": True},
+        {"family": "gpt2"},
+        {"family": "gpt2", "activation": "gelu_tanh", "bias": False},
+    ],
+    ids=["llama", "gpt2", "gpt2 without biases"],
+)
+def test_a_hundred_greedy_tokens(tmp_path: Path, shape: dict[str, Any]) -> None:
+    model, tokenizer = trained(tmp_path, **shape)
+    write_gguf(tmp_path / "m.gguf", model, tokenizer)
+    prompt = "def dump(obj, "
+    ours = "".join(sample(model, tokenizer, prompt, 100, Sampling(temperature=0)))
+    theirs = Peer(tmp_path / "m.gguf").complete(prompt, 100, ignore_eos=True)
+    assert len(set(ours)) > 8
+    assert theirs["text"] == ours
+
+
+def test_a_text_of_bytes(tmp_path: Path) -> None:
+    """The byte tokenizer's file: llama.cpp turns a text into the same ids."""
+    model = model_of("llama", vocab_size=256)
+    write_gguf(tmp_path / "m.gguf", model, ByteTokenizer())
+    peer = Peer(tmp_path / "m.gguf")
+    text = "It's 42 é東🙂\n\n x"
+    found = peer.complete(text, 1)
+    again = peer.complete(list(text.encode()), 1)
+    assert found["text"] == again["text"]
