@@ -19,6 +19,7 @@ TARGETS = {
     "metrics": "fuzz.targets.metrics",
     "shards": "fuzz.targets.shards",
     "tokenizer.json": "fuzz.targets.tokenizer_json",
+    "tokenizer-folder": "fuzz.targets.tokenizer_folder",
     "toml": "fuzz.targets.toml",
     "vocabulary": "fuzz.targets.vocabulary",
 }
