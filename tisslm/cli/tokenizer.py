@@ -53,7 +53,9 @@ def train(
     """Train a byte-pair tokenizer and write it as a tokenizer.json."""
     if out.exists():
         raise ConfigError(f"{out}: expected a new file, it exists; choose another --out")
-    options = read_options(text_field, document_separator, bad_records, load_registry())
+    options = read_options(
+        text_field, document_separator, bad_records, load_registry(), chat="plain"
+    )
     begun, seen = time.monotonic(), 0
     try:
         with TextProgress("reading", plain_bytes(inputs)) as progress:
