@@ -124,7 +124,7 @@ def open_model(path: checkpoint.Where, registry: Registry) -> OpenModel:
         If the family or the tokenizer is not installed.
     """
     if isinstance(path, checkpoint.Found) or not _is_published(Path(path)):
-        opened = _of_checkpoint(checkpoint.find(path), registry)
+        opened = _of_checkpoint(_find(path), registry)
     else:
         opened = _of_others(Path(path), registry)
     vocab_size, tokenizer = opened.published.settings.get("vocab_size"), opened.tokenizer
@@ -137,6 +137,18 @@ def open_model(path: checkpoint.Where, registry: Registry) -> OpenModel:
             f"of {vocab_size}; {mend}"
         )
     return opened
+
+
+def _find(path: checkpoint.Where) -> checkpoint.Found:
+    """Return the checkpoint that a path stands for, or say what else it might have been."""
+    try:
+        return checkpoint.find(path)
+    except CheckpointError as error:
+        if isinstance(path, checkpoint.Found) or has_manifest(Path(path)):
+            raise
+        raise CheckpointError(
+            f"{error}; also a folder of Hugging Face transformers or a GGUF file would do"
+        ) from error
 
 
 def _is_published(path: Path) -> bool:

@@ -1,0 +1,193 @@
+"""A model is opened wherever it is, and a run may start from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tisslm.config import RunConfig
+from tisslm.config.model import FAMILIES
+from tisslm.errors import CheckpointError, ConfigError
+from tisslm.models.huggingface.folder import read_folder
+from tisslm.models.transformer import Transformer
+from tisslm.registry import load_registry
+from tisslm.training.trainer import Trainer
+from tisslm.workflows.build.trainer import build_trainer
+from tisslm.workflows.load_model import load_model
+from tisslm.workflows.open_model import open_model
+
+TEXT = "".join(f"{i} green bottles hang on the wall, and {i} of them fall.\n" for i in range(60))
+SIZES = {"n_layer": 1, "n_head": 2, "n_embd": 16, "seq_len": 16}
+#: What a folder has that transformers has saved.
+PUBLISHED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def build(folder: Path, model: dict[str, Any], **training: Any) -> Trainer:
+    (folder / "text.txt").write_text(TEXT)
+    tables = {
+        "model": model,
+        "data": {"path": str(folder / "text.txt")},
+        "training": {
+            "batch_size": 4,
+            "max_steps": 4,
+            "output_dir": str(folder / "run"),
+            **training,
+        },
+        "log": {"sinks": []},
+    }
+    if "from" not in model:
+        tables["tokenizer"] = {"name": "byte"}
+    return build_trainer(RunConfig.from_mapping(tables))
+
+
+def values(model: Transformer) -> dict[str, Any]:
+    return {name: array.copy() for name, array in model.parameters.state().items()}
+
+
+def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[name], second[name]) for name in first
+    )
+
+
+def published(run: Path, to: Path) -> Path:
+    """Copy what others would publish of the newest checkpoint of a run."""
+    to.mkdir()
+    for name in PUBLISHED:
+        shutil.copy(run / "checkpoints/checkpoint-4" / name, to)
+    return to
+
+
+@pytest.fixture
+def trained(tmp_path):
+    (tmp_path / "first").mkdir()
+    trainer = build(tmp_path / "first", {"family": "llama", **SIZES})
+    trainer.train()
+    return tmp_path / "first/run", values(trainer.model)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_is_a_folder_that_others_read(tmp_path, family):
+    trainer = build(tmp_path, {"family": family, **SIZES})
+    trainer.train()
+    folder = tmp_path / "run/checkpoints/checkpoint-4"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_type"] == family
+    assert config["tisslm"] == trainer.model.settings()
+    again = Transformer.of_published(read_folder(folder))
+    assert same(values(again), values(trainer.model))
+    assert same(values(load_model(folder)[0]), values(trainer.model))
+
+
+def test_a_shape_that_nobody_else_has_keeps_our_names(tmp_path):
+    trainer = build(tmp_path, {"family": "llama", **SIZES, "logit_cap": 30.0})
+    trainer.train()
+    folder = tmp_path / "run/checkpoints/checkpoint-4"
+    config = json.loads((folder / "config.json").read_text())
+    assert config == trainer.model.settings()
+    assert same(values(load_model(folder)[0]), values(trainer.model))
+
+
+@pytest.mark.parametrize("form", ["run", "checkpoint", "folder"])
+def test_a_run_starts_from_any_model(tmp_path, trained, form):
+    run, weights = trained
+    source = {"run": run, "checkpoint": run / "checkpoints/checkpoint-4"}.get(form)
+    source = source or published(run, tmp_path / "published")
+    trainer = build(tmp_path, {"from": str(source), "dropout": 0.25, "seq_len": 12})
+    assert same(values(trainer.model), weights)
+    assert trainer.model.config.seq_len == 12
+    assert trainer.model.config.dropout == 0.25
+    assert trainer.model.family == "llama"
+    assert trainer.tokenizer.encode("a") == [97]
+    trainer.train()
+    assert not same(values(trainer.model), weights)
+    resolved = RunConfig.load(tmp_path / "run/config.resolved.toml", env={})
+    assert resolved.model == {"from": str(source), "dropout": 0.25, "seq_len": 12}
+    assert resolved.tokenizer.name == "model"
+
+
+def test_a_resumed_run_needs_no_longer_what_it_started_from(tmp_path, trained):
+    source = published(trained[0], tmp_path / "published")
+    (tmp_path / "whole").mkdir()
+    whole = build(tmp_path / "whole", {"from": str(source)}, max_steps=8)
+    whole.train()
+    build(tmp_path, {"from": str(source)}, max_steps=8, save_every=4).train()
+    shutil.rmtree(tmp_path / "run/checkpoints/checkpoint-8")
+    shutil.rmtree(source)
+    again = build(tmp_path, {"from": str(source)}, max_steps=8, save_every=4, resume="auto")
+    assert again.current_step == 4
+    again.train()
+    assert same(values(again.model), values(whole.model))
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "message"),
+    [
+        ({"n_layer": 2}, {}, "model.n_layer: expected only seq_len and dropout beside model.from"),
+        ({"preset": "gpt2"}, {}, "model.preset: expected only seq_len and dropout"),
+        ({}, {"tokenizer": {"name": "char"}}, "tokenizer.name: .* has a tokenizer of its own"),
+        ({"seq_len": 0}, {}, "model.seq_len: expected an integer >= 1"),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused(tmp_path, trained, model, more, message):
+    (tmp_path / "text.txt").write_text(TEXT)
+    tables = {
+        "model": {"from": str(trained[0]), **model},
+        "data": {"path": str(tmp_path / "text.txt")},
+        **more,
+    }
+    with pytest.raises(ConfigError, match=message):
+        build_trainer(RunConfig.from_mapping(tables))
+
+
+def test_a_tokenizer_of_the_model_needs_a_model(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    tables = {
+        "model": {"preset": "char-tiny"},
+        "data": {"path": str(tmp_path / "text.txt")},
+        "tokenizer": {"name": "model"},
+    }
+    with pytest.raises(ConfigError, match="the tokenizer of the model that"):
+        build_trainer(RunConfig.from_mapping(tables))
+
+
+def test_what_is_no_model_is_refused(tmp_path, trained):
+    registry = load_registry()
+    (tmp_path / "empty").mkdir()
+    for path in ("empty", "nowhere"):
+        with pytest.raises(
+            CheckpointError, match="Hugging Face transformers or a GGUF"
+        ):
+            open_model(tmp_path / path, registry)
+    folder = published(trained[0], tmp_path / "published")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocab = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {**vocab, "<new>": len(vocab)}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(
+        CheckpointError, match="its tokenizer has 257 ids, its model"
+    ):
+        open_model(folder, registry)
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"expected config\.json"):
+        open_model(folder, registry)
+
+
+def test_a_checkpoint_that_lost_its_manifest_is_not_taken_for_a_folder_of_others(trained):
+    folder = trained[0] / "checkpoints/checkpoint-4"
+    (folder / "manifest.json").unlink()
+    with pytest.raises(CheckpointError):
+        load_model(folder)
