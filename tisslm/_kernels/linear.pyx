@@ -4,7 +4,8 @@ Backward: dx = dy w; dw += dy^T x; db += sum over rows of dy.
 Activations (x, y, dy, dx) are stored as float32, bfloat16 or float16; weights and their gradients
 are float32.
 Split: y, dx and dw by rows x columns (``gemm.pyx``); db by columns, each adding up blocks of 64
-rows in order. Each returns 0, or -n where it needs n floats of scratch per thread and does not have
+rows in order. ``linear_decode`` is for the few rows of decoded tokens: nothing is packed, blocks of
+the weight's rows are split, and each row of y has the bits that it has alone. Each returns 0, or -n where it needs n floats of scratch per thread and does not have
 them.
 """
 
@@ -14,9 +15,11 @@ from libc.string cimport memset
 from tisslm._kernels.arrays cimport array_t, at, reads, writes
 from tisslm._kernels.gemm cimport multiply
 from tisslm._kernels.isa cimport table, tiss_gemm
+from tisslm._kernels.threads cimport FEW
 
 cdef enum:
     COLUMNS = 64  # columns that one thread sums at once
+    OUTPUTS = 64  # rows of a weight that one thread multiplies at once
 
 
 cdef tiss_gemm product(const array_t* a, bint a_columns, const array_t* b, bint b_columns,
@@ -96,6 +99,28 @@ def linear_activation_forward(
     with nogil:
         needed = multiply(&g, n_threads)
     return -needed
+
+
+def linear_decode(
+    const float[:, ::1] x_NC,  # IN
+    w_OC,  # IN, stored
+    const float[::1] b_O,  # IN or None
+    float[:, ::1] y_NO,  # OUT
+    int n_threads,
+):
+    cdef array_t w = reads(w_OC, 2)
+    cdef long O = w.shape[0], C = w.shape[1], blocks = (O + OUTPUTS - 1) // OUTPUTS, block, first
+    cdef const float* b = NULL if b_O is None else &b_O[0]
+    cdef const float* x = &x_NC[0, 0]
+    cdef float* y = &y_NO[0, 0]
+    cdef long N = x_NC.shape[0]
+    for block in prange(blocks, nogil=True, num_threads=n_threads, schedule='dynamic', chunksize=1,
+                        use_threads_if=O * C * N > 4 * FEW):
+        first = block * OUTPUTS
+        table().of[w.type].linear_decode(x, N, <int> C, at(&w, first * C),
+                                         <int> min(<long> OUTPUTS, O - first),
+                                         NULL if b == NULL else b + first, y + first, O)
+    return 0
 
 
 def linear_backward_input(

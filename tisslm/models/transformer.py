@@ -6,6 +6,7 @@ Sizes and presets are in ``tisslm.config.model``, parameters and their initial v
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from tisslm.models.pretrained import read_published
 from tisslm.models.published import Published, fill, shape_of
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
+from tisslm.models.stored_weights import stored_matrices
 from tisslm.models.window import fill_window, twice_keys_seen
 from tisslm.ops import threads
 
@@ -202,7 +204,11 @@ class Transformer(Model):
         """Build the parts for a precision, and drop the buffers of earlier passes."""
         self.precision = precision
         self._recomputation = recomputation
-        self._stack = stack = Stack.build(self.config, self.parameters, precision)
+        self._build(Stack.build(self.config, self.parameters, precision))
+
+    def _build(self, stack: Stack) -> None:
+        """Take other parts, with buffers of their own."""
+        self._stack = stack
         self.embedding, self._layers, self.head = stack.embedding, stack.layers, stack.head
         self._memory = PassMemory()
         self._generation += 1
@@ -280,9 +286,29 @@ class Transformer(Model):
         plans = [layer.cache_plan(1, self.seq_len) for layer in self.layers]
         return sum(buffer.nbytes for plan in plans for buffer in plan.values())
 
-    def decoder(self) -> TransformerDecoder:
-        """Return a new decoder, which keeps keys and values."""
-        return TransformerDecoder(self)
+    def decoder(self, weights: str = "fp32") -> TransformerDecoder:
+        """Return a new decoder, which keeps keys and values.
+
+        Parameters
+        ----------
+        weights : {"fp32", "bf16"}
+            What is read for each token: the parameters, or a copy of the matrices that is rounded
+            to bfloat16 now, with half of their bytes beside them. Biases, norms, and tables of
+            which a row is taken stay as they are.
+
+        Raises
+        ------
+        ConfigError
+            For any other value.
+        """
+        return TransformerDecoder(self if weights == "fp32" else self._with_stored(weights))
+
+    def _with_stored(self, weights: str) -> Transformer:
+        """Return a model over the same parameters whose products read a rounded copy."""
+        other = copy.copy(self)
+        matrices = stored_matrices(self.config, self.parameters, weights)
+        other._build(Stack.build(self.config, self.parameters, self.precision, matrices))
+        return other
 
     @property
     def thread_scratch(self) -> int:
@@ -405,14 +431,21 @@ class Transformer(Model):
         self.head.logits(buffers.own, logits, self.observers)
         return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
 
-    def last_logits(self, x: Array, caches: Sequence[Mapping[str, Array]] = ()) -> Array:
-        """Compute only the logits after the last token, without a cache for ``backward``.
+    def last_logits(
+        self,
+        x: Array,
+        caches: Sequence[Mapping[str, Array]] = (),
+        lengths_B: Array | None = None,
+    ) -> Array:
+        """Compute only the logits after the last tokens, without a cache for ``backward``.
 
         Parameters
         ----------
         x : integer ndarray of shape (B, T)
         caches : sequence of mappings of str to ndarray
             A cache for each layer, with the arrays of its ``cache_plan``; it is filled.
+        lengths_B : integer ndarray of shape (B,), optional
+            Tokens of each row; what follows is padding, which no token sees. None: T in each.
 
         Returns
         -------
@@ -420,9 +453,10 @@ class Transformer(Model):
             A new array.
         """
         buffers, _ = self._encode(x, False, 0, gradient=False, caches=caches)
-        last_BC = buffers.own["hidden"].reshape(*x.shape, -1)[:, -1]
+        last = -1 if lengths_B is None else np.asarray(lengths_B) - 1
+        last_BC = buffers.own["hidden"].reshape(*x.shape, -1)[np.arange(len(x)), last]
         logits = np.empty((len(x), self.vocab_size), dtype=self.dtype)
-        self.head.logits({"hidden": np.ascontiguousarray(last_BC)}, logits, self.observers)
+        self.head.logits({"hidden": last_BC}, logits, self.observers)
         return logits
 
     def backward(self, d_logits: Array, cache: Cache) -> None:

@@ -122,6 +122,10 @@ def test_float32_stays_float32(draw):
     assert 0 < largest_error(out, expected) < 1e-5
 
 
+def places(t):
+    return np.full(B, t, np.int32)
+
+
 @HEADS
 def test_decoding_token_by_token_is_the_whole_pass(draw, H, K):
     qkv = inputs(draw, H, K)
@@ -129,7 +133,9 @@ def test_decoding_token_by_token_is_the_whole_pass(draw, H, K):
     k_cache, v_cache = (np.full((B, K, T + 2, D), np.nan) for _ in range(2))
     for t in range(T):
         step = np.full((B, H * D), np.nan)
-        attention_decode(qkv[:, t].copy(), k_cache, v_cache, step, t, H, K, SCALE, 0)
+        attention_decode(
+            qkv[:, t].copy(), k_cache, v_cache, step, places(t), H, K, SCALE, places(0)
+        )
         assert largest_error(step, out[:, t]) < FLOAT64_ROUNDING
     k = qkv[:, :, H * D : (H + K) * D].reshape(B, T, K, D).transpose(0, 2, 1, 3)
     v = qkv[:, :, (H + K) * D :].reshape(B, T, K, D).transpose(0, 2, 1, 3)
@@ -149,5 +155,7 @@ def test_decoding_in_a_window_is_the_whole_pass_in_it(draw, H, K, window):
     for t in range(T):
         k_cache[:, :, : first[t]] = v_cache[:, :, : first[t]] = np.nan
         step = np.full((B, H * D), np.nan)
-        attention_decode(qkv[:, t].copy(), k_cache, v_cache, step, t, H, K, SCALE, int(first[t]))
+        attention_decode(
+            qkv[:, t].copy(), k_cache, v_cache, step, places(t), H, K, SCALE, places(first[t])
+        )
         assert largest_error(step, out[:, t]) < FLOAT64_ROUNDING

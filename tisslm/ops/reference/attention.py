@@ -183,13 +183,13 @@ def attention_decode(
     k_BKSD: Array,
     v_BKSD: Array,
     out_BC: Array,
-    position: int,
+    position_B: Array,
     n_head: int,
     n_kv_head: int,
     scale: float,
-    first: int,
+    first_B: Array,
 ) -> None:
-    """Store one token's k and v at ``position``, and compute its attention to first..position.
+    """Store one token's k and v of each sample, and compute its attention to the keys it sees.
 
     Parameters
     ----------
@@ -198,22 +198,23 @@ def attention_decode(
     k_BKSD, v_BKSD : ndarray of shape (B, K, S, D), IN/OUT
         The cache; positions from ``first`` to ``position`` are filled, the last by this call.
     out_BC : ndarray of shape (B, H D), OUT
-    position : int
-        0 <= position < S.
+    position_B : ndarray of int32 of shape (B,), IN
+        Of each sample's new token, 0 <= position < S.
     n_head, n_kv_head, scale
         As in forward.
-    first : int
+    first_B : ndarray of int32 of shape (B,), IN
         0 <= first <= position: the first key that the token sees, ``max(0, position - W + 1)`` in a
         sliding window of W keys. Earlier rows of the cache are not read.
     """
-    q, k, v = _split(qkv_BE[:, None], n_head, n_kv_head)
-    k_BKSD[:, :, position] = k[:, :, 0, 0]
-    v_BKSD[:, :, position] = v[:, :, 0, 0]
-    seen = slice(first, position + 1)
-    score = q @ k_BKSD[:, :, None, seen].swapaxes(-1, -2) * scale
-    weight = np.exp(score - score.max(axis=-1, keepdims=True))
-    weight /= weight.sum(axis=-1, keepdims=True)
-    out_BC[...] = (weight @ v_BKSD[:, :, None, seen]).reshape(out_BC.shape)
+    for b, (position, first) in enumerate(zip(position_B, first_B, strict=True)):
+        q, k, v = _split(qkv_BE[b : b + 1, None], n_head, n_kv_head)
+        k_BKSD[b, :, position] = k[0, :, 0, 0]
+        v_BKSD[b, :, position] = v[0, :, 0, 0]
+        seen = slice(first, position + 1)
+        score = q @ k_BKSD[b : b + 1, :, None, seen].swapaxes(-1, -2) * scale
+        weight = np.exp(score - score.max(axis=-1, keepdims=True))
+        weight /= weight.sum(axis=-1, keepdims=True)
+        out_BC[b] = (weight @ v_BKSD[b : b + 1, :, None, seen]).reshape(-1)
 
 
 def _split(qkv_BTE: Array, n_head: int, n_kv_head: int) -> tuple[Array, Array, Array]:

@@ -1,0 +1,81 @@
+"""The filters of the next token: what each keeps, in which order, and what they refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tisslm.errors import ConfigError
+from tisslm.models.generation import Sampling
+
+#: Probabilities 0.4, 0.3, 0.2, 0.1 at temperature 1.
+LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3]))
+
+
+def kept(sampling: Sampling, logits=LOGITS, earlier=()) -> dict[int, float]:
+    found = sampling.distribution(logits, earlier)
+    return {int(i): float(found[i]) for i in np.flatnonzero(found)}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {0: 0.1, 1: 0.4, 2: 0.2, 3: 0.3}),
+        ({"temperature": 0.0}, {1: 1.0}),
+        ({"top_k": 2}, {1: 4 / 7, 3: 3 / 7}),
+        ({"top_k": 9}, {0: 0.1, 1: 0.4, 2: 0.2, 3: 0.3}),
+        ({"top_p": 0.65}, {1: 4 / 7, 3: 3 / 7}),
+        ({"min_p": 0.45}, {1: 4 / 9, 3: 3 / 9, 2: 2 / 9}),
+        ({"min_p": 1.0}, {1: 1.0}),
+        # after top-k, the two have 4/7 and 3/7: the first alone reaches 0.5
+        ({"top_k": 2, "top_p": 0.5}, {1: 1.0}),
+        # min-p is a part of the largest, whatever was kept
+        ({"top_p": 0.65, "min_p": 0.45}, {1: 4 / 7, 3: 3 / 7}),
+        # at temperature 1/2, probabilities are as 16, 9, 4, 1
+        ({"temperature": 0.5, "min_p": 0.3}, {1: 16 / 25, 3: 9 / 25}),
+    ],
+)
+def test_each_filter_sees_what_the_one_before_has_left(options, expected):
+    assert kept(Sampling(**options)) == pytest.approx(expected)
+
+
+def test_the_repetition_penalty_divides_what_is_positive_and_multiplies_what_is_negative():
+    logits = np.array([2.0, -1.0, 0.5, 0.0])
+    weights = np.exp([1.0, -2.0, 0.5, 0.0])
+    expected = dict(enumerate(weights / weights.sum()))
+    found = kept(Sampling(repetition_penalty=2.0), logits, earlier=[1, 0, 1, 99])
+    assert found == pytest.approx(expected)
+    assert logits.tolist() == [2.0, -1.0, 0.5, 0.0], "the logits stay"
+    assert Sampling(temperature=0.0, repetition_penalty=5.0).choose(logits, 0.5, [0]) == 2
+
+
+def test_random_numbers_choose_as_the_probabilities_say():
+    sampling, rng = Sampling(top_k=3, min_p=0.01), np.random.default_rng(0)
+    draws = [sampling.choose(LOGITS, u) for u in rng.random(4000)]
+    found = np.bincount(draws, minlength=4) / 4000
+    np.testing.assert_allclose(found, sampling.distribution(LOGITS), atol=0.03)
+
+
+def test_of_equal_logits_the_lower_ids_are_kept():
+    logits = np.array([1.0, 2.0, 1.0, 1.0, 2.0])
+    assert list(kept(Sampling(top_k=3), logits)) == [0, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("min_p", -0.1, "min_p: expected a number in [0, 1], got -0.1"),
+        ("min_p", 1.5, "min_p: expected a number in [0, 1], got 1.5"),
+        ("min_p", float("nan"), "min_p: expected a number in [0, 1], got nan"),
+        ("repetition_penalty", 0.0, "repetition_penalty: expected a finite number > 0, got 0.0"),
+        (
+            "repetition_penalty",
+            float("inf"),
+            "repetition_penalty: expected a finite number > 0, got inf",
+        ),
+    ],
+)
+def test_a_wrong_option_is_refused(option, value, expected):
+    with pytest.raises(ConfigError) as caught:
+        Sampling(**{option: value})
+    assert str(caught.value) == expected
