@@ -168,18 +168,14 @@ def test_what_is_no_model_is_refused(tmp_path, trained):
     registry = load_registry()
     (tmp_path / "empty").mkdir()
     for path in ("empty", "nowhere"):
-        with pytest.raises(
-            CheckpointError, match="Hugging Face transformers or a GGUF"
-        ):
+        with pytest.raises(CheckpointError, match="Hugging Face transformers or a GGUF"):
             open_model(tmp_path / path, registry)
     folder = published(trained[0], tmp_path / "published")
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     vocab = tokenizer["model"]["vocab"]
     tokenizer["model"]["vocab"] = {**vocab, "<new>": len(vocab)}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(
-        CheckpointError, match="its tokenizer has 257 ids, its model"
-    ):
+    with pytest.raises(CheckpointError, match="its tokenizer has 257 ids, its model"):
         open_model(folder, registry)
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"expected config\.json"):

@@ -6,15 +6,15 @@ Tokens are sampled in ``tisslm.models.generation``.
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tisslm.cli._terminal import complain, say, write_text
+from tisslm.cli._terminal import complain, say, whole_ends, write_text
 from tisslm.errors import CheckpointError, ConfigError, DataError
-from tisslm.models.generation import Generation, Sampling, Stops, beginning, ends_of, samples
+from tisslm.models.generation import Generation, Sampling, Stops, beginning, samples
 from tisslm.system.memory_limit import resident
 from tisslm.system.quantities import duration_text, size_text
 from tisslm.system.safe_files import Refusal, RegularFile
@@ -135,7 +135,7 @@ def _write(
         max_new_tokens,
         [sampling for _, sampling in texts],
         n_ids=tokenizer.vocab_size,
-        ends=ends_of(tokenizer),
+        ends=tokenizer.ends,
         decoder=decoder,
     )
     waiting: list[list[str]] = [[] for _ in texts]
@@ -144,7 +144,7 @@ def _write(
         if row:
             say(SEPARATOR)
         write_text(prompt)
-        for piece in _with_whole_ends(_of_row(row, new, waiting)):
+        for piece in whole_ends(_of_row(row, new, waiting)):
             write_text(piece)
         say()
     return running
@@ -158,16 +158,6 @@ def _of_row(row: int, new: Iterator[tuple[int, str]], waiting: list[list[str]]) 
             yield piece
         else:
             waiting[other].append(piece)
-
-
-def _with_whole_ends(pieces: Iterable[str]) -> Iterator[str]:
-    """Join a CR and a LF that come in two pieces: a CR alone would act on a terminal."""
-    held = ""
-    for piece in pieces:
-        text = held + piece
-        held = "\r" if text.endswith("\r") else ""
-        yield text.removesuffix("\r")
-    yield held
 
 
 def _stats(runs: list[Generation]) -> str:

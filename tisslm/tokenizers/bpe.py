@@ -220,6 +220,12 @@ class BpeTokenizer(Tokenizer):
         return self.settings.ends or super().ends
 
     @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids around a text, and the special ones of the file."""
+        added = self._inner.get_added_tokens_decoder()
+        return super().special_ids | {number for number, token in added.items() if token.special}
+
+    @property
     def chat_template(self) -> str | None:
         """The template that is said, None if there is none."""
         return self.settings.chat_template or None
@@ -272,15 +278,10 @@ class BpeTokenizer(Tokenizer):
         """Count the bytes of the tokens; they are decoded if the vocabulary is not byte-level."""
         if self._lengths_V is None:
             description = json.loads(self._inner.to_str())
-            self._lengths_V = token_bytes(self._inner, description, self._marks())
+            self._lengths_V = token_bytes(self._inner, description, super().special_ids)
         if not self._lengths_V.size:
             return super().count_bytes(ids)
         return int(self._lengths_V[id_array(ids, self._vocab_size, "bpe tokenizer")].sum())
-
-    def _marks(self) -> set[int]:
-        """Return the ids that stand around a text."""
-        end = self.end_of_text
-        return {*self.begin, *self.ends, *(() if end is None else (end,))}
 
     def encode_chat(
         self, messages: Sequence[Mapping[str, str]], *, reply: bool = False

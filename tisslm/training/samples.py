@@ -9,7 +9,7 @@ from typing import Any
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Model, Text, Tokenizer
 from tisslm.errors import ConfigError, DataError
-from tisslm.models.generation import Sampling, ends_of, opening, pieces, stream
+from tisslm.models.generation import Sampling, opening, pieces, stream
 
 __all__ = ["Sampler", "make_sampler"]
 
@@ -68,7 +68,7 @@ class Sampler:
                 self._length,
                 sampling,
                 n_ids=self._tokenizer.vocab_size,
-                ends=ends_of(self._tokenizer),
+                ends=self._tokenizer.ends,
             )
             text = "".join(pieces(self._tokenizer, ids, _checked(new, check)))
             found[f"sample/{number}"] = Text(prompt + text)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tisslm import Transformer, TransformerConfig
 from tisslm.errors import ConfigError
-from tisslm.models.generation import Generation, Sampling, Stops, beginning, ends_of, sample
+from tisslm.models.generation import Generation, Sampling, Stops, beginning, sample
 from tisslm.models.generation.text import samples
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer
 

@@ -10,7 +10,7 @@ from tisslm.errors import ConfigError, DataError
 from tisslm.models.generation.running import Generation
 from tisslm.models.generation.sampling import Sampling
 
-__all__ = ["Pieces", "Stops", "beginning", "ends_of", "opening", "pieces", "sample", "samples"]
+__all__ = ["Pieces", "Stops", "beginning", "opening", "pieces", "sample", "samples"]
 
 #: The character that a decoder writes for invalid or incomplete UTF-8.
 INCOMPLETE = "\ufffd"
@@ -37,11 +37,6 @@ def beginning(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """Return the ids of a prompt, or those to begin with if it is empty."""
     ids = tokenizer.encode(prompt) if prompt else []
     return [*tokenizer.begin, *ids] if ids else opening(tokenizer)
-
-
-def ends_of(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Return the ids at which a text ends."""
-    return tokenizer.ends
 
 
 @final
@@ -204,7 +199,7 @@ def sample(
         max_new_tokens,
         [sampling],
         n_ids=tokenizer.vocab_size,
-        ends=ends_of(tokenizer),
+        ends=tokenizer.ends,
         decoder=decoder,
     )
     for _, piece in samples(running, tokenizer, [ids], stop):

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._progress import TextProgress, plain_bytes
-from tisslm.cli._reading import Inputs, OnBadRecord, Separator, TextField, read_options
 from tisslm.cli._terminal import complain, say
+from tisslm.cli.tokens.reading import Inputs, OnBadRecord, Separator, TextField, read_options
 from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
 from tisslm.system.quantities import duration_text, megabytes_text

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._progress import TextProgress, plain_bytes
-from tisslm.cli._reading import (
+from tisslm.cli._terminal import complain, say
+from tisslm.cli.tokens.reading import (
     ChatForm,
     Inputs,
     OnBadRecord,
@@ -21,7 +22,6 @@ from tisslm.cli._reading import (
     key_values,
     read_options,
 )
-from tisslm.cli._terminal import complain, say
 from tisslm.datasets.shard_format import Manifest
 from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
