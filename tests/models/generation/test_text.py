@@ -94,12 +94,12 @@ def test_a_text_ends_where_the_tokenizer_says():
     )
     model = Transformer(shape, seed=5)
     model.parameters["embedding.token.weight"].data[1] *= 40  # the end is likely, soon
-    assert ends_of(tokenizer) == (1,)
-    assert ends_of(ByteTokenizer()) == ()
+    assert tokenizer.ends == (1,)
+    assert ByteTokenizer().ends == ()
     assert beginning(tokenizer, "") == [1]
     lengths = set()
     for seed in range(8):
-        new = list(Generation(model, [[5]], 200, [Sampling(seed=seed)], ends=ends_of(tokenizer)))
+        new = list(Generation(model, [[5]], 200, [Sampling(seed=seed)], ends=tokenizer.ends))
         assert all(token != 1 for _, token in new)
         lengths.add(len(new))
         text = "".join(sample(model, tokenizer, "a", 200, Sampling(seed=seed)))
