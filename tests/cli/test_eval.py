@@ -112,3 +112,45 @@ def test_a_loss_that_json_cannot_hold_is_a_word(cli: Cli, trained: Path) -> None
     reseal(path.parent)
     found = json.loads(cli("eval", "run", "--json").out, parse_constant=pytest.fail)
     assert found["loss"] == "NaN"
+
+
+# --------------------------------------------------------------------------- rows, folders, tasks
+
+
+def test_rows_may_be_shorter_than_the_context(cli: Cli, trained: Path) -> None:
+    found = json.loads(cli("eval", "run", "--data", "text.txt", "--seq-len", "5", "--json").out)
+    whole = json.loads(cli("eval", "run", "--data", "text.txt", "--json").out)
+    assert found["targets"] % 5 == 0
+    assert whole["targets"] % 16 == 0
+    assert found["loss"] != whole["loss"]
+    long = cli("eval", "run", "--data", "text.txt", "--seq-len", "17")
+    assert long.code != 0
+    assert "expected at most 16, beyond which" in long.err
+
+
+def test_a_published_folder_needs_a_text(cli: Cli, trained: Path, folder: Path) -> None:
+    place = trained / "checkpoints/checkpoint-6"
+    (folder / "published").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / "published" / name).write_bytes((place / name).read_bytes())
+    ours = json.loads(cli("eval", "run", "--data", "text.txt", "--json").out)
+    theirs = json.loads(cli("eval", "published", "--data", "text.txt", "--json").out)
+    assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-12)
+    result = cli("eval", "published")
+    assert result.code == 1
+    assert result.err == "error: published: no run has made it; give a text with --data\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tasks", "x", "--data", "text.txt"], "--tasks: expected tasks or --data, got both"),
+        (["--include-path", "."], "--include-path: it is for --tasks, of which there are none"),
+        (["--limit", "3"], "--limit: it is for --tasks"),
+        (["--few-shot", "0"], "--few-shot: it is for --tasks"),
+    ],
+)
+def test_options_of_tasks_go_with_tasks(cli: Cli, trained: Path, flags, message) -> None:
+    result = cli("eval", "run", *flags)
+    assert result.code == 3
+    assert message in result.err

@@ -16,7 +16,7 @@ import typer
 from tisslm.cli._terminal import say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Model, Tokenizer
-from tisslm.errors import CheckpointError
+from tisslm.errors import CheckpointError, ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.system.quantities import duration_text
 from tisslm.system.strict_json import plain_number
@@ -25,10 +25,14 @@ from tisslm.training.evaluation import evaluate as evaluate_model
 from tisslm.workflows.build.data import load_file, load_validation
 from tisslm.workflows.build.formats import installed_formats
 from tisslm.workflows.build.sources import run_sources
+from tisslm.workflows.harness import TaskResult, evaluate_tasks
 from tisslm.workflows.load_model import load_run_config
 from tisslm.workflows.open_model import OpenModel, open_model
 
 __all__ = ["evaluate"]
+
+#: Most rows and tokens of a pass, but for one row: long contexts take much memory.
+ROWS, TOKENS = 32, 8192
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class _Windows:
 
     dataset: Dataset
     name: str
-    batch_size: int = 32
+    batch_size: int
 
 
 def evaluate(
@@ -48,12 +52,48 @@ def evaluate(
             metavar="PATH", help="Text, JSON lines or tokens; left out, what the run validates on."
         ),
     ] = None,
+    seq_len: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a row; left out, the model's context.")
+    ] = None,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...", help="Tasks of lm-evaluation-harness instead.", show_default=False
+        ),
+    ] = "",
+    include_path: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where YAML files of own tasks are.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many samples of each task.")
+    ] = None,
+    few_shot: Annotated[
+        int | None, typer.Option(min=0, help="Solved examples before each question of a task.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Compute a trained model's loss, accuracy and bits per byte over every window of the data."""
+    named = [name for name in tasks.split(",") if name]
+    _check_options(named, data, include_path, limit, few_shot)
     registry = load_registry()
     opened = open_model(path, registry)
-    model, tokenizer, where = opened.build(opened.shape({})), opened.tokenizer, opened.where
+    shape = opened.shape({} if seq_len is None else {"seq_len": seq_len})
+    model, tokenizer, where = opened.build(shape), opened.tokenizer, opened.where
+    if named:
+        if tokenizer is None:
+            raise CheckpointError(f"{where}: the model has no tokenizer, which tasks need")
+        loss = registry.build("loss", "cross_entropy")
+        results = evaluate_tasks(
+            model,
+            tokenizer,
+            loss,
+            named,
+            include_path=include_path,
+            limit=limit,
+            few_shot=few_shot,
+        )
+        _show_tasks(where, results, as_json=json)
+        return
     if data is None:
         source = _of_run(opened, model, registry)
     else:
@@ -78,6 +118,34 @@ def evaluate(
         say(dumps({name: _plain(value) for name, value in facts.items()}, indent=2))
         return
     say(f"{where}\n{source.name}: {_sentence(found)}")
+
+
+def _check_options(
+    tasks: list[str],
+    data: Path | None,
+    include_path: Path | None,
+    limit: int | None,
+    few_shot: int | None,
+) -> None:
+    """Refuse options that say nothing beside the others."""
+    if tasks and data is not None:
+        raise ConfigError("--tasks: expected tasks or --data, got both; leave one out")
+    given = {"--include-path": include_path, "--limit": limit, "--few-shot": few_shot}
+    for name, value in given.items():
+        if value is not None and not tasks:
+            raise ConfigError(f"{name}: it is for --tasks, of which there are none; name some")
+
+
+def _show_tasks(where: str, results: list[TaskResult], *, as_json: bool) -> None:
+    """Print what tasks came to."""
+    if as_json:
+        found = {r.task: {"samples": r.samples, **r.metrics} for r in results}
+        say(dumps({"model": where, "tasks": found}, indent=2))
+        return
+    say(where)
+    for result in results:
+        parts = [f"{name} {value:.4f}" for name, value in result.metrics.items()]
+        say(f"{result.task}: {' | '.join([*parts, f'{result.samples} samples'])}")
 
 
 def _sentence(found: Evaluation) -> str:
@@ -117,7 +185,8 @@ def _of_path(path: Path, opened: OpenModel, model: Model, registry: Registry) ->
             section = load_run_config(opened.place).data
     if tokenizer is None:
         section = section.model_copy(update={"vocab_size": model.vocab_size})
-    return _Windows(load_file(path, tokenizer, model.seq_len, section, registry), str(path))
+    dataset = load_file(path, tokenizer, model.seq_len, section, registry)
+    return _Windows(dataset, str(path), max(1, min(ROWS, TOKENS // model.seq_len)))
 
 
 def _check_readable(

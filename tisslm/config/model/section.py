@@ -13,11 +13,11 @@ from tisslm.config.model.keys import ShapeKeys
 from tisslm.config.model.presets import FAMILIES, FAMILY
 from tisslm.errors import ConfigError
 
-__all__ = ["FROM", "ModelSection"]
+__all__ = ["BESIDE_FROM", "FROM", "ModelSection"]
 
 #: The key that names the model to start from. It has its shape; these are what may be others.
 FROM = "from"
-_BESIDE_FROM = ("seq_len", "dropout")
+BESIDE_FROM = ("seq_len", "dropout")
 
 
 class _Section(Section):
@@ -47,10 +47,10 @@ class _Section(Section):
         """
         found = self.model_dump(exclude_none=True)
         if FROM in found:
-            others = [key for key in found if key not in (FROM, *_BESIDE_FROM)]
+            others = [key for key in found if key not in (FROM, *BESIDE_FROM)]
             if others:
                 raise ConfigError(
-                    f"model.{others[0]}: expected only {' and '.join(_BESIDE_FROM)} beside "
+                    f"model.{others[0]}: expected only {' and '.join(BESIDE_FROM)} beside "
                     f"model.{FROM}, which says the rest; leave out {', '.join(others)}, or {FROM}"
                 )
             return found
