@@ -4,7 +4,8 @@
 
 writes 200 chats to ``chats/train.jsonl`` and 40 others to ``chats/valid.jsonl``, for the recipe
 ``smollm2-chats.toml``. A question is what a function or class does, and the answer is the first
-paragraph of its docstring; every fourth chat has a second one. A Python always gives the same files.
+paragraph of its docstring; every fourth chat has a second one. One Python gives the same files each
+time.
 """
 
 from __future__ import annotations
