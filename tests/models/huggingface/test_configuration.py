@@ -168,6 +168,7 @@ def test_a_dropout_of_attention_alone_is_taken_if_another_takes_its_place():
         {"bos_token_id": 1, "eos_token_id": [2, 3], "torch_dtype": "bfloat16", "use_cache": True},
         {"transformers_version": "4.40", "_name_or_path": "x", "architectures": ["X"]},
         {"pretraining_tp": 2, "initializer_range": 0.01, "is_llama_config": True},
+        {"predict_special_tokens": True, "output_past": True, "max_sequence_length": 2048},
         {"transformers.js_config": {"dtype": "q4"}, "unsloth_version": "2024.9"},
         {"rope_interleaved": False, "logit_scale": 1.0, "mixture": None, "extra": {}, "more": []},
         {"residual_multiplier": 1, "attn_factor": 0, "suffix": ""},
