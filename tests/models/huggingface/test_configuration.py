@@ -122,6 +122,16 @@ def refusal(family: str, **keys: Any) -> str:
             {"rotary_pct": 0.5, "rotary_emb_base": 7, "use_parallel_residual": False},
             {"rotary_fraction": 0.5, "rope_theta": 7.0, "parallel_residual": False},
         ),
+        (
+            "gpt_neox",
+            {
+                "rotary_pct": 0.5,
+                "partial_rotary_factor": 0.5,
+                "rope_theta": 7,
+                "rotary_emb_base": 7,
+            },
+            {"rotary_fraction": 0.5, "rope_theta": 7.0},
+        ),
         ("gpt_neox", {"attention_bias": False}, {"qkv_bias": False, "mlp_bias": True}),
         ("gpt_neox", {"attention_dropout": 0.1, "hidden_dropout": 0.1}, {"dropout": 0.1}),
     ],
@@ -158,6 +168,7 @@ def test_a_dropout_of_attention_alone_is_taken_if_another_takes_its_place():
         {"bos_token_id": 1, "eos_token_id": [2, 3], "torch_dtype": "bfloat16", "use_cache": True},
         {"transformers_version": "4.40", "_name_or_path": "x", "architectures": ["X"]},
         {"pretraining_tp": 2, "initializer_range": 0.01, "is_llama_config": True},
+        {"predict_special_tokens": True, "output_past": True, "max_sequence_length": 2048},
         {"transformers.js_config": {"dtype": "q4"}, "unsloth_version": "2024.9"},
         {"rope_interleaved": False, "logit_scale": 1.0, "mixture": None, "extra": {}, "more": []},
         {"residual_multiplier": 1, "attn_factor": 0, "suffix": ""},
@@ -350,6 +361,12 @@ OTHERS = "use a model with one of these"
         ("qwen2", {"use_sliding_window": 1}, None),
         ("gpt_neox", {"rotary_pct": 0.1}, None),
         ("gpt_neox", {"num_key_value_heads": 2}, None),
+        (
+            "gpt_neox",
+            {"rotary_pct": 0.5, "partial_rotary_factor": 0.25},
+            "partial_rotary_factor: expected one partial_rotary_factor in all places, got '0.25'; "
+            "correct the wrong one",
+        ),
         (
             "gpt_neox",
             {"hidden_dropout": 0.1},

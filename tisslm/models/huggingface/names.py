@@ -44,8 +44,8 @@ class Family:
 
     Attributes
     ----------
-    kind : str
-        How names of its classes begin.
+    model : str
+        The class of its models.
     prefix : str
         What names begin with, but the head's; files without a head may lack it.
     lines : tuple of Line
@@ -55,7 +55,7 @@ class Family:
         Names of arrays that follow from the configuration, which old files have.
     """
 
-    kind: str
+    model: str
     prefix: str
     lines: tuple[Line, ...]
     head: tuple[str, ...] = ("lm_head",)
@@ -76,7 +76,7 @@ def _gpt2() -> Family:
         Line("ln_f", "final_norm", bias=always),
     )
     masks = re.compile(r"(?:.*\.)?h\.[0-9]+\.attn\.(?:bias|masked_bias)")
-    return Family("GPT2", "transformer", lines, ignored=masks)
+    return Family("GPT2LMHeadModel", "transformer", lines, ignored=masks)
 
 
 def _llama(
@@ -102,7 +102,7 @@ def _llama(
         Line(f"{there}.mlp.down_proj", f"{block}.mlp.down", bias=mlp),
         Line("norm", "final_norm"),
     )
-    return Family(kind, "model", lines)
+    return Family(f"{kind}ForCausalLM", "model", lines)
 
 
 def _gpt_neox() -> Family:
@@ -121,7 +121,7 @@ def _gpt_neox() -> Family:
     masks = re.compile(
         r"(?:.*\.)?layers\.[0-9]+\.attention\.(?:bias|masked_bias|rotary_emb\.inv_freq)"
     )
-    return Family("GPTNeoX", "gpt_neox", lines, ("embed_out", "lm_head"), masks)
+    return Family("GPTNeoXForCausalLM", "gpt_neox", lines, ("embed_out", "lm_head"), masks)
 
 
 #: By what ``model_type`` calls them.

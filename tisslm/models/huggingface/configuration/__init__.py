@@ -75,13 +75,11 @@ def written(config: TransformerConfig) -> dict[str, Any] | None:
 
     Dropout apart, which no evaluation sees, the model there computes what ours does.
     """
-    family = FAMILIES.get(config.family)
-    keys = None if family is None or config.logit_cap else _FORMS[config.family][1](config)
-    if family is None or keys is None:
+    if config.logit_cap:
         return None
-    name = "GPT2LMHeadModel" if config.family == "gpt2" else f"{family.kind}ForCausalLM"
-    return {
-        "architectures": [name],
+    keys = _FORMS[config.family][1](config)
+    return keys and {
+        "architectures": [FAMILIES[config.family].model],
         "model_type": config.family,
         **keys,
         "vocab_size": config.vocab_size,

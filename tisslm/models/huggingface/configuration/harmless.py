@@ -20,12 +20,13 @@ _RUNNING = """
     attn_implementation _attn_implementation _attn_implementation_autoset
     _attn_implementation_internal
     _flash_attn_2_enabled use_flash_attn use_flash_attention_2 reorder_and_upcast_attn is_decoder
-    remove_invalid_values n_ctx cache_implementation
+    remove_invalid_values n_ctx cache_implementation output_past max_sequence_length
+    model_max_length
 """
 _TRAINING = """
     initializer_range classifier_dropout classifier_dropout_prob summary_activation
     summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
-    router_aux_loss_coef z_loss
+    predict_special_tokens router_aux_loss_coef z_loss
 """
 _GENERATION = """
     bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id max_length min_length
