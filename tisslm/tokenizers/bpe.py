@@ -24,7 +24,7 @@ from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import find_cuts, first_match
 from tisslm.tokenizers.huggingface import published_files, read_folder
 from tisslm.tokenizers.library import refused_errors
-from tisslm.tokenizers.settings import TokenizerSettings
+from tisslm.tokenizers.settings import END_OF_TEXT, TokenizerSettings
 from tisslm.tokenizers.token_bytes import token_bytes
 from tisslm.tokenizers.tokenizer_json import one_line, parse, read
 
@@ -35,9 +35,6 @@ __all__ = ["BpeTokenizer"]
 
 #: The default number of ids of a tokenizer that is trained.
 TRAINED_VOCABULARY = 4096
-
-#: Usual names of the token that ends a document; the first that a tokenizer has is taken.
-END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 
 class BpeTokenizer(Tokenizer):
