@@ -66,13 +66,24 @@ def test_a_byte_pair_tokenizer_is_a_file_of_its_library(tmp_path):
 
 def test_what_is_said_of_a_tokenizer_is_beside_its_file(tmp_path):
     plain = BpeTokenizer.from_text("a rose is", vocab_size=262, special_tokens=["<s>", "</s>"])
-    said = {"config": {"begin": [0], "chat_template": "{{ messages }}"}}
+    said = {"config": {"ends": [0, 1], "chat_template": "{{ messages }}"}}
     tokenizer = BpeTokenizer.from_state(plain.state() | said)
     state = {"name": "bpe", "state": tokenizer.state()}
     files = checkpoint.tokenizer_files(state, tokenizer.published())
     path = checkpoint.write(tmp_path, 1, with_files(files))
     assert json.loads((path / "tokenizer_state.json").read_text())["state"] == said
-    assert json.loads((path / "generation_config.json").read_text())["eos_token_id"] == 1
+    assert json.loads((path / "generation_config.json").read_text())["eos_token_id"] == [0, 1]
+    assert checkpoint.read_tokenizer(checkpoint.read(path)) == state
+    assert load_tokenizer(path, load_registry())[1].state() == tokenizer.state()
+    assert BpeTokenizer.from_folder(path).ends == (0, 1)
+
+
+def test_a_beginning_that_the_file_lacks_is_in_the_one_for_others(tmp_path):
+    plain = BpeTokenizer.from_text("a rose is", vocab_size=262, special_tokens=["<s>", "</s>"])
+    tokenizer = BpeTokenizer.from_state(plain.state() | {"config": {"begin": [0]}})
+    state = {"name": "bpe", "state": tokenizer.state()}
+    files = checkpoint.tokenizer_files(state, tokenizer.published())
+    path = checkpoint.write(tmp_path, 1, with_files(files))
     assert checkpoint.read_tokenizer(checkpoint.read(path)) == state
     assert load_tokenizer(path, load_registry())[1].state() == tokenizer.state()
     assert BpeTokenizer.from_folder(path).begin == (0,)

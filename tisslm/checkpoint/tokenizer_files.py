@@ -71,8 +71,10 @@ def tokenizer_files(
     }
     if described["name"] != HF_NAME or HF_KEY not in described["state"]:
         return files | {TOKENIZER: described}
+    content = described["state"][HF_KEY]
+    if files.setdefault(HF_TOKENIZER, content) != content:  # what others read is not all the same
+        return files | {TOKENIZER: described}
     rest = {key: value for key, value in described["state"].items() if key != HF_KEY}
-    files[HF_TOKENIZER] = described["state"][HF_KEY]
     return files | ({TOKENIZER: {"name": HF_NAME, "state": rest}} if rest else {})
 
 

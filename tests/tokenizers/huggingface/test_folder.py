@@ -94,19 +94,25 @@ def test_the_post_processor_says_what_a_text_begins_with(
 
 
 @pytest.mark.parametrize(
-    ("config", "begin"),
+    ("config", "post_processor", "begin"),
     [
-        ({"add_bos_token": True, "bos_token": "<s>"}, (1,)),
-        ({"add_bos_token": False, "bos_token": "<s>"}, ()),
-        ({"add_bos_token": True}, ()),
-        ({"add_eos_token": True, "bos_token": "<s>"}, ()),
-        ({"bos_token": "<s>"}, (1,)),
+        ({"add_bos_token": True, "bos_token": "<s>"}, None, (1,)),
+        ({"add_bos_token": True, "bos_token": "<s>"}, SEQUENCE["processors"][0], (1,)),
+        ({"add_bos_token": True}, None, ()),
+        ({"add_bos_token": False, "bos_token": "<s>"}, None, ()),
+        ({"bos_token": "<s>"}, None, ()),
+        ({"add_bos_token": False, "bos_token": "<s>"}, BEGINS, (1,)),
+        (
+            {"add_bos_token": True, "bos_token": "<s>"},
+            {**BEGINS, "single": BEGINS["single"][1:]},
+            (),
+        ),
     ],
 )
-def test_the_configuration_comes_before_the_post_processor(
-    tmp_path: Path, config: dict[str, Any], begin: tuple[int, ...]
+def test_the_configuration_counts_where_there_is_no_template(
+    tmp_path: Path, config: dict[str, Any], post_processor: Any, begin: tuple[int, ...]
 ) -> None:
-    path = folder(tmp_path, post_processor=BEGINS, tokenizer_config=config)
+    path = folder(tmp_path, post_processor=post_processor, tokenizer_config=config)
     assert BpeTokenizer.from_folder(path).begin == begin
 
 

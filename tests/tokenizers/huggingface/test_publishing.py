@@ -59,9 +59,10 @@ def test_what_is_said_is_in_the_files() -> None:
         "bos_token": "<s>",
         "eos_token": "</s>",
         "pad_token": "<pad>",
-        "add_bos_token": True,
         "chat_template": "x",
     }
+    single = files["tokenizer.json"]["post_processor"]["single"]
+    assert single[0] == {"SpecialToken": {"id": "<s>", "type_id": 0}}
     assert files["generation_config.json"] == {
         "bos_token_id": 1,
         "eos_token_id": [2, 0],
@@ -76,7 +77,13 @@ def test_what_is_published_is_read_as_the_same(tmp_path: Path) -> None:
     tokenizer = with_said(
         begin=[1], ends=[2, 0], chat_template="x", bos_token="<s>", eos_token="</s>"
     )
-    assert BpeTokenizer.from_folder(write(tmp_path, tokenizer)).state() == tokenizer.state()
+    again = BpeTokenizer.from_folder(write(tmp_path, tokenizer))
+    assert again.settings == tokenizer.settings
+    text = f"<s>{TEXT}</s>"
+    assert again.encode(text) == tokenizer.encode(text)
+    path = tmp_path / "again"
+    path.mkdir()
+    assert BpeTokenizer.from_folder(write(path, again)).state() == again.state()
 
 
 def test_a_tokenizer_that_says_no_more_than_its_file_keeps_its_state(tmp_path: Path) -> None:
@@ -92,8 +99,9 @@ def test_a_tokenizer_that_says_no_more_than_its_file_keeps_its_state(tmp_path: P
         CharTokenizer(characters=TEXT),
         BPE,
         with_said(begin=[1], eos_token="</s>"),
+        with_said(begin=[1, 3], bos_token="<s>"),
     ],
-    ids=["byte", "char", "bpe", "bpe with a beginning"],
+    ids=["byte", "char", "bpe", "bpe with a beginning", "with two"],
 )
 def test_transformers_reads_the_same(tmp_path: Path, tokenizer: Tokenizer, family: str) -> None:
     reason = "needs pip install tisslm[test-transformers]"

@@ -25,7 +25,7 @@ __all__ = ["ChatTemplate"]
 #: Seconds of processor time for a conversation, and for each of its messages. A known template
 #: takes some 100 microseconds.
 SECONDS, SECONDS_PER_MESSAGE = 1.0, 0.01
-#: Bytes of address space that the process may have: it begins with some 30 MB.
+#: Bytes of address space that a template may take, beyond what the process begins with.
 MEMORY = 2**28
 #: The longest text: this many characters, and that many for each character of the messages.
 LONGEST, LONGEST_PER_CHARACTER = 2**20, 4

@@ -234,12 +234,19 @@ def answer(work: Callable[[], dict[str, Any]], seconds: float) -> None:
 
 
 def limit(memory: int) -> None:
-    """Set the limits of this process, which no template can raise."""
+    """Set the limits of this process, which no template can raise: memory beyond what it has."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever it is doing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with open("/proc/self/statm", encoding="ascii") as pages:
+        memory += int(pages.read().split()[0]) * resource.getpagesize()
+    for kind, most in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        before = resource.getrlimit(kind)[1]  # which may be lower, and cannot be raised
+        low = most if before == resource.RLIM_INFINITY else min(most, before)
+        resource.setrlimit(kind, (low, low))
 
 
 def serve() -> None:

@@ -168,11 +168,15 @@ def _begin(
     said: Mapping[str, Any],
     ids: Mapping[str, int],
 ) -> list[int]:
-    """Return the ids before a text: those that the configuration says, or the post-processor."""
-    if "add_bos_token" in config or "add_eos_token" in config:
-        bos = said.get("bos_token", "")
-        return [ids[bos]] if config.get("add_bos_token") is True and bos in ids else []
-    return leading_ids(described.get("post_processor"))
+    """Return the ids before a text: by the post-processor's template, or else the configuration.
+
+    So does transformers from its version 5 on, except that it has no use for the configuration.
+    """
+    leading = leading_ids(described.get("post_processor"))
+    if leading is not None:
+        return leading
+    bos = said.get("bos_token", "")
+    return [ids[bos]] if config.get("add_bos_token") is True and bos in ids else []
 
 
 def _ends(folder: Path, said: Mapping[str, Any], ids: Mapping[str, int]) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tisslm.tokenizers.huggingface.post_processor import leading_ids
+from tisslm.tokenizers.huggingface.post_processor import leading_ids, with_leading
 from tisslm.tokenizers.settings import ROLES, TokenizerSettings
 
 __all__ = ["published_files"]
@@ -36,21 +36,22 @@ def published_files(
     Returns
     -------
     dict
-        ``model_max_length`` is left out: the tokenizer does not know it.
+        ``model_max_length`` is left out: the tokenizer does not know it. The post-processor is
+        another one where it does not put ``begin`` before a text.
     """
     said, known = settings or TokenizerSettings(), ids or {}
     roles = {role: getattr(said, role) for role in ROLES}
     roles["eos_token"] = roles["eos_token"] or end_of_text
+    names = {number: name for name, number in known.items()}
     if said.begin and not roles["bos_token"]:
-        names = {number: name for name, number in known.items()}
         roles["bos_token"] = names.get(said.begin[0], "")
     config: dict[str, Any] = {
         "tokenizer_class": CLASS,
         "clean_up_tokenization_spaces": False,
         **{role: name for role, name in roles.items() if name},
     }
-    if leading_ids(content.get("post_processor")) != list(said.begin):
-        config["add_bos_token"] = bool(said.begin)
+    if (leading_ids(content.get("post_processor")) or []) != list(said.begin):
+        content = with_leading(content, {names[i]: i for i in said.begin if i in names})
     if said.chat_template:
         config["chat_template"] = said.chat_template
     files: dict[str, Mapping[str, Any]] = {
