@@ -250,7 +250,7 @@ def test_a_path_without_a_checkpoint_ends_with_code_1(cli: Cli, folder: Path, co
     missing, empty = cli(command, "nowhere"), cli(command, str(folder))
     assert missing.err == (
         "error: nowhere: no such checkpoint; give a directory checkpoint-N, or a run directory "
-        "that contains one\n"
+        "that contains one; also a folder of Hugging Face transformers or a GGUF file would do\n"
     )
     assert "holds no checkpoint" in empty.err
     assert (missing.code, empty.code) == (1, 1)

@@ -14,6 +14,7 @@ from typing import Any
 from tisslm import checkpoint
 from tisslm.checkpoint import CONFIG, MODEL, TRAINER_ARRAYS
 from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
+from tisslm.checkpoint.finding import NoCheckpointError
 from tisslm.checkpoint.manifest import has_manifest
 from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
 from tisslm.config.model import FAMILY
@@ -143,9 +144,7 @@ def _find(path: checkpoint.Where) -> checkpoint.Found:
     """Return the checkpoint that a path stands for, or say what else it might have been."""
     try:
         return checkpoint.find(path)
-    except CheckpointError as error:
-        if isinstance(path, checkpoint.Found) or has_manifest(Path(path)):
-            raise
+    except NoCheckpointError as error:
         raise CheckpointError(
             f"{error}; also a folder of Hugging Face transformers or a GGUF file would do"
         ) from error

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tisslm.contracts import Tokenizer
+from tisslm.contracts.part_names import name_of
 from tisslm.errors import ConfigError
 from tisslm.models.gguf.pre_tokenizers import PRE_TOKENIZERS, pre_of
 from tisslm.models.gguf.vocabulary import CONTROL, ENDS, NORMAL, ROLES, UNUSED, USER_DEFINED
@@ -46,7 +47,7 @@ def vocabulary_keys(tokenizer: Tokenizer | None, vocab_size: int) -> dict[str, A
         tokens, kinds, merges, pre = _byte_pairs(content)
     else:
         raise ConfigError(
-            f"GGUF: expected a tokenizer of byte pairs or bytes, got {type(tokenizer).__name__}, "
+            f"GGUF: expected a tokenizer of byte pairs or bytes, got {name_of(tokenizer)}, "
             "for whose tokens the format has no form; export with --format hf instead"
         )
     if len(tokens) > vocab_size:

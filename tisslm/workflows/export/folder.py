@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Model, Tokenizer
+from tisslm.contracts.part_names import name_of
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.system.durable import DISK
 from tisslm.system.tensor_files import Kind, StreamedArrays, kind_of, tensor_chunks
@@ -81,7 +82,7 @@ def write_folder(
     files = {} if tokenizer is None else tokenizer.published()
     notes = []
     if tokenizer is not None and files is None:
-        notes.append(f"the tokenizer {type(tokenizer).__name__} has no form there and is left out")
+        notes.append(f"the tokenizer {name_of(tokenizer)} has no form there and is left out")
     folder = Path(path).absolute()
     new = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     try:
