@@ -41,7 +41,7 @@ test: $(VENV)/installed-test
 
 # All that holds us against transformers, PyTorch, llama.cpp and lm-evaluation-harness.
 interop: $(INTEROP)/installed
-	$(INTEROP)/bin/python -m pytest -n $(JOBS) $(shell grep -rlE 'importorskip\("(torch|transformers|xllamacpp|lm_eval)"|from smollm2 import' tests plugins --include='test_*.py')
+	$(INTEROP)/bin/python -m pytest -n $(JOBS) $(shell grep -rlE 'importorskip..(torch|transformers|xllamacpp|lm_eval)|from smollm2' tests plugins --include='test_*.py')
 
 # A copy of the package with kernels that watch what they touch, outside the tree; --capture=sys
 # leaves the sanitizers' reports on the terminal.
