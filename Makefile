@@ -75,6 +75,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/threads.py --size $(SIZE)
 	$(BIN)/python benchmarks/document_mask.py --size $(SIZE)
 	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python benchmarks/generation.py --size $(SIZE) --tokens 30
 	$(BIN)/python benchmarks/tokenizing.py --mb 5
 
 # With every installed sink and monitor, and with none, in turns.

@@ -11,6 +11,7 @@ from typing import Any, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm import ops
 from tisslm.contracts import Decoder, Layer, Model
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.models.head import Head
@@ -74,6 +75,7 @@ class TransformerDecoder(Decoder):
         self.model = model
         self.lengths_B: Array = np.zeros(0, np.int32)
         self._caches: list[LayerCache] = []
+        self._pace = ops.Pace()
 
     def prefill(self, tokens_BT: Array, lengths_B: Array | None = None) -> Array:
         """Start from B prompts, and return the logits after them, of shape (B, V)."""
@@ -103,14 +105,21 @@ class TransformerDecoder(Decoder):
         model, going_B = self.model, np.asarray(ids_B) >= 0
         if (self.full_B & going_B).any():
             raise _full(model.seq_len)
+        with self._pace.step():
+            logits_BV = self._logits(np.where(going_B, ids_B, 0))
+        self.lengths_B = self.lengths_B + going_B.astype(np.int32)
+        return logits_BV
+
+    def _logits(self, ids_B: Array) -> Array:
+        """Run one token of each sequence through all layers."""
+        model = self.model
         # a sequence that has ended computes something in its last place, and keeps its length
         position_B = np.minimum(self.lengths_B, model.seq_len - 1)
         table_VC = model.embedding.token.data
         h_BC = np.empty((len(ids_B), table_VC.shape[1]), dtype=table_VC.dtype)
-        model.embedding.embed_one(np.where(going_B, ids_B, 0), position_B, h_BC)
+        model.embedding.embed_one(ids_B, position_B, h_BC)
         for layer, cache in zip(model.layers, self._caches, strict=True):
             layer.decode(h_BC, cache, position_B)
-        self.lengths_B = self.lengths_B + going_B.astype(np.int32)
         return model.head.logits_of(h_BC)
 
 

@@ -56,9 +56,37 @@ def test_random_numbers_choose_as_the_probabilities_say():
     np.testing.assert_allclose(found, sampling.distribution(LOGITS), atol=0.03)
 
 
+@pytest.mark.parametrize("scale", [0.1, 3.0, 9.0])
+@pytest.mark.parametrize(
+    "options", [{}, {"top_p": 0.4}, {"top_p": 0.999}, {"min_p": 0.001}, {"temperature": 0.5}]
+)
+def test_of_many_tokens_the_choice_is_that_of_all_in_order(scale, options):
+    """Most draws fall among the first thousand, others do not."""
+    rng = np.random.default_rng(1)
+    logits = np.round(rng.normal(scale=scale, size=20_000), 2).astype(np.float32)  # with equals
+    sampling = Sampling(**options)
+    order = np.argsort(-logits, kind="stable")
+    cumulative = np.cumsum(sampling.distribution(logits)[order])
+    draws = np.concatenate([rng.random(150), [0.0, 1.0 - 2.0**-53]])
+    found = [sampling.choose(logits, u) for u in draws]
+    last = int(np.flatnonzero(np.diff(cumulative, prepend=0.0))[-1])
+    expected = np.minimum(np.searchsorted(cumulative, draws[:-1], side="right"), last)
+    assert found[:-1] == order[expected].tolist()
+    assert sampling.distribution(logits)[found[-1]] > 0
+
+
 def test_of_equal_logits_the_lower_ids_are_kept():
     logits = np.array([1.0, 2.0, 1.0, 1.0, 2.0])
     assert list(kept(Sampling(top_k=3), logits)) == [0, 1, 4]
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.5}, {"temperature": 0.0}])
+@pytest.mark.parametrize("size", [9, 20_000])
+def test_logits_that_are_no_numbers_give_some_id(options, size):
+    logits = np.full(size, np.nan, np.float32)
+    for _ in range(2):
+        assert 0 <= Sampling(**options).choose(logits, 0.3) < size
+        logits[5] = 1.0
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ __all__ = ["Sampling"]
 
 Array = NDArray[Any]
 
+HEAD = 1024  # most probable tokens that are sorted before all
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -85,7 +87,12 @@ class Sampling:
         logits_V = self._penalized(logits_V, earlier)
         if self.temperature == 0.0:
             return int(np.argmax(logits_V))
-        order, probability = self._kept(logits_V)
+        scaled = logits_V.astype(np.float64) / self.temperature
+        if self.top_k == 0 and len(scaled) > 4 * HEAD:
+            token = self._among_head(scaled, uniform)
+            if token is not None:
+                return token
+        order, probability = self._kept(scaled)
         cumulative = np.cumsum(probability)
         cumulative /= cumulative[-1]
         picked = int(np.searchsorted(cumulative, uniform, side="right"))
@@ -98,7 +105,7 @@ class Sampling:
         if self.temperature == 0.0:
             found[np.argmax(logits_V)] = 1.0
             return found
-        order, probability = self._kept(logits_V)
+        order, probability = self._kept(logits_V.astype(np.float64) / self.temperature)
         found[order] = probability / probability.sum()
         return found
 
@@ -112,25 +119,43 @@ class Sampling:
         found[ids] = np.where(seen < 0, seen * penalty, seen / penalty)
         return found
 
-    def _kept(self, logits_V: Array) -> tuple[Array, Array]:
+    def _among_head(self, scaled_V: Array, uniform: float) -> int | None:
+        """Return the token if it is one of the most probable, which are sorted much faster."""
+        order = _most_probable(scaled_V, HEAD)
+        top = scaled_V[order[0]]
+        probability = np.exp(scaled_V[order] - top) / np.exp(scaled_V - top).sum()
+        kept, cumulative = self._n_kept(probability), np.cumsum(probability)
+        if kept < len(order):  # the filters end within the head
+            uniform *= float(cumulative[kept - 1])
+        elif self.top_p < 1.0 or self.min_p:
+            return None
+        picked = int(np.searchsorted(cumulative[:kept], uniform, side="right"))
+        return int(order[picked]) if picked < kept else None
+
+    def _kept(self, scaled_V: Array) -> tuple[Array, Array]:
         """Return the tokens that all filters keep, most probable first, and their weights."""
-        scaled = logits_V.astype(np.float64) / self.temperature
-        order = self._most_probable(scaled)
-        weights = np.exp(scaled[order] - scaled[order[0]])
+        order = _most_probable(scaled_V, self.top_k or len(scaled_V))
+        weights = np.exp(scaled_V[order] - scaled_V[order[0]])
         probability = weights / weights.sum()
-        kept = len(order)
+        kept = self._n_kept(probability)
+        return order[:kept], probability[:kept]
+
+    def _n_kept(self, probability: Array) -> int:
+        """Return how many of the most probable tokens top-p and min-p keep."""
+        kept = len(probability)
         if self.top_p < 1.0:
             kept = int(np.searchsorted(np.cumsum(probability), self.top_p)) + 1
         if self.min_p:  # probabilities fall, so those that are too small are the last ones
             least = self.min_p * probability[0]
             kept = min(kept, int(np.searchsorted(-probability, -least, side="right")))
-        return order[:kept], probability[:kept]
+        return min(kept, len(probability))
 
-    def _most_probable(self, scaled_V: Array) -> Array:
-        """Return the ids in falling order of their logits, the k first; of equals, the lower id."""
-        if 0 < self.top_k < len(scaled_V):
-            least = np.partition(scaled_V, -self.top_k)[-self.top_k]
-            candidates = np.flatnonzero(scaled_V >= least)
-            order = candidates[np.argsort(-scaled_V[candidates], kind="stable")]
-            return np.asarray(order[: self.top_k])
-        return np.argsort(-scaled_V, kind="stable")
+
+def _most_probable(scaled_V: Array, count: int) -> Array:
+    """Return the first ids in falling order of their logits; of equals, the lower id."""
+    least = np.nan if count >= len(scaled_V) else np.partition(scaled_V, -count)[-count]
+    if np.isnan(least):  # all are asked for, or there are as many NaN
+        return np.argsort(-scaled_V, kind="stable")[:count]
+    candidates = np.flatnonzero(scaled_V >= least)
+    order = candidates[np.argsort(-scaled_V[candidates], kind="stable")]
+    return np.asarray(order[:count])
