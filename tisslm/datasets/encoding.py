@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
+from tisslm.contracts.part_names import name_of
 from tisslm.datasets.documents import Document, IntArray, TokenDocuments, check_tokens
 from tisslm.errors import ConfigError, DataError
 
@@ -90,7 +91,7 @@ def encode_chat(
     if tokenizer.chat_template is None:
         raise ConfigError(
             f"{where}: expected a tokenizer with a chat template for a conversation, got "
-            f'{type(tokenizer).__name__} without one; set data.chat = "plain" (--chat plain) to '
+            f'{name_of(tokenizer)} without one; set data.chat = "plain" (--chat plain) to '
             "write roles and contents as they are, or take the tokenizer of a model that was made "
             "for conversations"
         )
