@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.contracts.part_names import name_of
 from tisslm.contracts.rows import IDS, Rows, check_rows
 from tisslm.contracts.stateful import Stateful
 from tisslm.errors import ConfigError
@@ -249,7 +250,7 @@ class Tokenizer(ABC):
             If the template refuses the conversation.
         """
         raise ConfigError(
-            f"{type(self).__name__}: expected a tokenizer with a chat template, got one without; "
+            f"{name_of(self)}: expected a tokenizer with a chat template, got one without; "
             "use the tokenizer of a model that was made for conversations"
         )
 
