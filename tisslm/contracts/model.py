@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tisslm.contracts.batch import (
     Batch,
 )
+from tisslm.contracts.exchange import Exchange
 from tisslm.contracts.pass_observer import Observed
 from tisslm.errors import ConfigError, ShapeError
 
@@ -231,6 +232,13 @@ class Model(Observed, ABC):
     def cache_bytes(self) -> int:
         """Bytes that decoding one sequence of the longest T keeps; 0 where it keeps nothing."""
         return 0
+
+    def exchange(self) -> Exchange | None:
+        """Return the model as Hugging Face transformers has it; None, the default, if it has not.
+
+        It is asked for shapes too, so it needs no memory of parameters.
+        """
+        return None
 
     def decoder(self) -> Decoder:
         """Return a new decoder; a model that has one says ``writes_text = True``.

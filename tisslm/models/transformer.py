@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -23,8 +24,11 @@ from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.buffers import PassBuffers, PassMemory
 from tisslm.models.checks import check_parameters, check_starts, check_tokens, gradient_rows
 from tisslm.models.decoding import TransformerDecoder
+from tisslm.models.huggingface.exchange import FolderExchange, exchange_of
 from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.layers.precision import Precision
+from tisslm.models.pretrained import read_published
+from tisslm.models.published import Published, fill, shape_of
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
 from tisslm.models.window import fill_window, twice_keys_seen
@@ -108,6 +112,68 @@ class Transformer(Model):
         """Return a model without memory, which has shapes and plans but cannot run passes."""
         shapes = Parameters(parameter_specs(config), dtype, arena=ShapeArena)
         return cls(config, dtype=dtype, parameters=shapes)
+
+    @classmethod
+    def empty(
+        cls, config: TransformerConfig, *, seed: int = 42, dtype: str = "float32"
+    ) -> Transformer:
+        """Return a model whose parameters are zeros, for those who bring values.
+
+        The memory of gradients is taken by the first backward.
+        """
+        specs = parameter_specs(config)
+        parameters = Parameters(specs, dtype, gradients_at_once=False)
+        return cls(config, seed=seed, dtype=dtype, parameters=parameters)
+
+    @classmethod
+    def of_published(cls, published: Published, *, seed: int = 42, **overrides: Any) -> Transformer:
+        """Return a published model, with some values of its shape replaced.
+
+        Parameters
+        ----------
+        published : Published
+        seed : int
+            Seed of every dropout mask.
+        **overrides
+            ``seq_len``, smaller, or with rotary positions any, and ``dropout``.
+
+        Raises
+        ------
+        CheckpointError
+            If an array is missing, superfluous, of another shape or type; no memory is taken then.
+        ConfigError
+            If a value cannot be replaced so.
+        """
+        model = cls.empty(shape_of(published, overrides), seed=seed)
+        fill(model.parameters, published)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, seed: int = 42, **overrides: Any) -> Transformer:
+        """Return the model of a folder that Hugging Face transformers, or we, have saved.
+
+        Nothing is downloaded: ``path`` is on this machine. Weights are safetensors of float32,
+        float16 or bfloat16, in one file or several, and become float32 one piece at a time.
+
+        Parameters
+        ----------
+        path : str or Path
+        seed, **overrides
+            As for ``of_published``.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such model, or its architecture is not known.
+        ConfigError
+            If a value cannot be replaced so.
+        """
+        published = read_published(path, any_dropout="dropout" in overrides)
+        return cls.of_published(published, seed=seed, **overrides)
+
+    def exchange(self) -> FolderExchange | None:
+        """Return the model as Hugging Face transformers has it; None if no class has its shape."""
+        return exchange_of(self.config, self.dtype)
 
     # ------------------------------------------------------------------ preparation
 

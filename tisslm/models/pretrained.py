@@ -1,0 +1,28 @@
+"""Which form a published model has, by its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tisslm.models.published import Published
+
+__all__ = ["read_published"]
+
+
+def read_published(path: str | Path, *, any_dropout: bool = False) -> Published:
+    """Read a model that somebody has published: a folder of Hugging Face transformers.
+
+    Parameters
+    ----------
+    path : str or Path
+    any_dropout : bool
+        Whether its dropout is of no interest, since another takes its place.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none, or one that is not known.
+    """
+    from tisslm.models.huggingface.folder import read_folder
+
+    return read_folder(path, any_dropout=any_dropout)
