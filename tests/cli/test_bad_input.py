@@ -341,7 +341,8 @@ def test_a_checkpoint_without_a_tokenizer_has_no_text(
     cli: Cli, trained: Path, command: str, end: str
 ) -> None:
     path = trained / "checkpoints" / "checkpoint-6"
-    (path / "tokenizer_state.json").unlink()
+    for name in ("tokenizer_state.json", "tokenizer.json", "tokenizer_config.json"):
+        (path / name).unlink()
     reseal(path)
     result = cli(command, "run")
     assert result.code == 1

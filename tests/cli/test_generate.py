@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tisslm.cli.generate import SEPARATOR
 from tisslm.config.model import TransformerConfig
-from tisslm.models.generation import Sampling, generate, opening, pieces
+from tisslm.models.generation import Sampling, generate, opening, pieces, sample
 from tisslm.models.transformer import Transformer
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer
 from tisslm.workflows.load_model import load_model
@@ -140,6 +140,24 @@ def test_without_a_prompt_the_text_begins_at_a_line_if_there_are_lines() -> None
     names = ["<|pad|>", "<|endoftext|>"]
     ended = BpeTokenizer.from_text("a b a b\n", vocab_size=260, special_tokens=names)
     assert opening(ended) == [ended.end_of_text] == [1]
+
+    class Begun(ByteTokenizer):
+        begin = (2, 3)
+
+    assert opening(Begun()) == [2, 3]
+
+
+def test_a_prompt_begins_as_the_tokenizer_asks():
+    class Begun(ByteTokenizer):
+        begin = (2, 3)
+
+    sizes = {"n_layer": 1, "n_head": 1, "n_embd": 8, "seq_len": 16, "vocab_size": 256}
+    model = Transformer(TransformerConfig(**sizes))
+    same = [
+        "".join(sample(model, tokenizer, prompt, 9, Sampling(seed=1)))
+        for tokenizer, prompt in ((Begun(), "ab"), (ByteTokenizer(), "\2\3ab"))
+    ]
+    assert same[0] == same[1] != ""
 
 
 def test_a_prompt_longer_than_the_context_is_used_from_its_end(cli: Cli, trained: Path) -> None:

@@ -69,6 +69,19 @@ def test_documents_without_a_token_are_left_out() -> None:
     assert str(caught.value) == "a.txt: expected at least one token, got none; give more text"
 
 
+def test_a_document_begins_as_the_tokenizer_asks_and_that_is_no_target() -> None:
+    class Begun(ByteTokenizer):
+        begin = (1, 2)
+        end_of_text = 3
+
+    ids, learn = encode_document(document(("ab", False), ("c", True)), Begun())
+    assert ids.tolist() == [1, 2, 97, 98, 99, 3]
+    assert ids.dtype == np.uint8
+    assert learn.tolist() == [False] * 4 + [True] * 2
+    _, learn = encode_document(document(("a", False)), Begun(), mask_prompt=False, ended=False)
+    assert learn.tolist() == [False, False, True]
+
+
 def test_a_text_that_the_tokenizer_refuses_is_named() -> None:
     with pytest.raises(DataError, match=r"^somewhere: char tokenizer: the character 'b'"):
         encode_documents([document(("b", True))], CharTokenizer(characters="a"))

@@ -36,7 +36,12 @@ from tisslm.checkpoint.manifest import DamagedError, Manifest, Problem, read_man
 from tisslm.checkpoint.reading import check_parameters, read
 from tisslm.checkpoint.record import Checkpoint
 from tisslm.checkpoint.retention import Retention, clean, prune
-from tisslm.checkpoint.tokenizer_files import read_tokenizer, tokenizer_files, tokenizer_state
+from tisslm.checkpoint.tokenizer_files import (
+    TOKENIZER_FILES,
+    read_tokenizer,
+    tokenizer_files,
+    tokenizer_state,
+)
 from tisslm.checkpoint.verification import problems, unlisted, verify
 from tisslm.checkpoint.writing import set_aside, write
 from tisslm.system.durable import FileRecord
@@ -45,6 +50,7 @@ __all__ = [
     "CONFIG",
     "MODEL",
     "OPTIMIZER",
+    "TOKENIZER_FILES",
     "TRAINER",
     "TRAINER_ARRAYS",
     "ArraysFile",

@@ -21,7 +21,7 @@ __all__ = ["DocumentEncoder", "encode_document", "encode_documents"]
 def encode_document(
     document: Document, tokenizer: Tokenizer, *, mask_prompt: bool = True, ended: bool = True
 ) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Encode a document to token ids, ending with the end-of-text token if there is one.
+    """Encode a document to token ids, between the tokenizer's beginning and its end of text.
 
     Each piece is encoded by itself, so that no token belongs to two pieces.
 
@@ -38,7 +38,8 @@ def encode_document(
     -------
     ids : integer array of shape (n,)
     learn : bool array of shape (n,)
-        Whether each token may be a target; the end of text may if the last piece may.
+        Whether each token may be a target: the beginning never is, the end of text if the last
+        piece is.
 
     Raises
     ------
@@ -47,6 +48,9 @@ def encode_document(
     """
     ids: list[IntArray] = []
     learn: list[NDArray[np.bool_]] = []
+    if tokenizer.begin:
+        ids.append(_marks(tokenizer.begin))
+        learn.append(np.zeros(len(tokenizer.begin), bool))
     try:
         for text, target in document.pieces:
             piece = tokenizer.encode_array(text)
@@ -56,9 +60,14 @@ def encode_document(
         raise DataError(f"{document.where}: {error}") from error
     end = tokenizer.end_of_text if ended else None
     if end is not None:
-        ids.append(np.array([end], dtype=np.min_scalar_type(end)))
+        ids.append(_marks((end,)))
         learn.append(np.array([not mask_prompt or document.pieces[-1][1]]))
     return np.concatenate(ids), np.concatenate(learn)
+
+
+def _marks(ids: Sequence[int]) -> IntArray:
+    """Return ids around a text in the smallest type, so that those of the text keep theirs."""
+    return np.array(ids, dtype=np.min_scalar_type(max(ids)))
 
 
 def encode_documents(

@@ -144,9 +144,11 @@ INCOMPLETE = "\ufffd"
 def opening(tokenizer: Tokenizer) -> list[int]:
     """Return the ids to begin with if there is no prompt.
 
-    They are the end of text, after which a new text begins; if the tokenizer has no such token, a
-    line feed, or else the first id.
+    They are what the tokenizer puts before a text, or else the end of text, after which a new text
+    begins; if the tokenizer has no such token, a line feed, or else the first id.
     """
+    if tokenizer.begin:
+        return list(tokenizer.begin)
     end = tokenizer.end_of_text
     if end is not None:
         return [end]
@@ -193,6 +195,6 @@ def sample(
     sampling: Sampling,
 ) -> Iterator[str]:
     """Yield the text that a model generates after a prompt, in pieces, without the prompt."""
-    ids = tokenizer.encode(prompt) if prompt else opening(tokenizer)
+    ids = [*tokenizer.begin, *tokenizer.encode(prompt)] if prompt else opening(tokenizer)
     new = stream(model, ids, max_new_tokens, sampling, n_ids=tokenizer.vocab_size)
     return pieces(tokenizer, ids, new)

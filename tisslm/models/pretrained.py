@@ -8,9 +8,12 @@ from tisslm.models.published import Published
 
 __all__ = ["read_published"]
 
+#: How names of GGUF files end.
+GGUF = ".gguf"
+
 
 def read_published(path: str | Path, *, any_dropout: bool = False) -> Published:
-    """Read a model that somebody has published: a folder of Hugging Face transformers.
+    """Read a published model: a folder of Hugging Face transformers, or a GGUF file.
 
     Parameters
     ----------
@@ -23,6 +26,10 @@ def read_published(path: str | Path, *, any_dropout: bool = False) -> Published:
     CheckpointError
         If it is none, or one that is not known.
     """
+    if Path(path).suffix.lower() == GGUF:
+        from tisslm.models.gguf.reading import read_gguf
+
+        return read_gguf(path)
     from tisslm.models.huggingface.folder import read_folder
 
     return read_folder(path, any_dropout=any_dropout)

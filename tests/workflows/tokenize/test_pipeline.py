@@ -178,3 +178,20 @@ def test_the_contract_encodes_batches_one_by_one():
 
     assert [ids.tolist() for ids in Plain().encode_batch(["a", "bc"])] == [[97], [98, 99]]
     assert Plain().find_cut("a b", 1) == -1
+
+
+class Begun(ByteTokenizer):
+    begin = (1, 2)
+    end_of_text = 3
+
+
+def test_each_document_begins_as_the_tokenizer_asks(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "PIECE", 2)
+    source = tmp_path / "a.jsonl"
+    records = [{"text": "long enough to cut"}, {"prompt": "ab", "completion": "c"}]
+    source.write_text("\n".join(map(json.dumps, records)))
+    found = shards(tmp_path / "out", [source], Begun(), "byte").documents()
+    expected = encode_documents(read_documents(source), Begun())
+    assert_same(found, expected)
+    assert found.tokens[:3].tolist() == [1, 2, ord("l")]
+    assert found.tokens[int(found.offsets[1]) :].tolist() == [1, 2, 97, 98, 99, 3]

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm import ops
 from tisslm.models.gguf.architectures import Part
 from tisslm.system.gguf_files import GgufFile
-from tisslm.system.tensor_files import Kind, StreamedArrays
+from tisslm.system.tensor_files import Kind, Piece, StreamedArrays
 
 __all__ = ["GgufArrays", "neighbours_apart", "neighbours_together"]
 
@@ -54,16 +55,21 @@ class GgufArrays(StreamedArrays):
         types = {self._file.kind(part.name)[1] for part in parts}
         return shape, types.pop() if len(types) == 1 else np.dtype(np.float32)
 
+    def pieces(self, name: str) -> Iterator[Piece]:
+        """Yield a parameter in rows, each with where they belong; heads in another order, whole."""
+        dtype = self.kind(name)[1]
+        for part in self._parts[name][1]:
+            if part.heads:
+                yield part.rows, _as(dtype, neighbours_apart(self._file[part.name], part.heads))
+                continue
+            first = part.rows.start
+            for rows, values in self._file.pieces(part.name):
+                yield slice(first + rows.start, first + rows.stop), _as(dtype, values)
+
     def __getitem__(self, name: str) -> Array:
-        (shape, dtype), (_, parts) = self.kind(name), self._parts[name]
-        if len(parts) == 1 and not parts[0].heads:
-            return self._file[parts[0].name]
-        made = np.empty(shape, dtype)
-        for part in parts:
-            found = self._file[part.name]
-            if found.dtype != dtype:
-                found = _widened(found)
-            made[part.rows] = neighbours_apart(found, part.heads) if part.heads else found
+        made = np.empty(*self.kind(name))
+        for rows, values in self.pieces(name):
+            made[rows] = values
         return made
 
     def __iter__(self) -> Iterator[str]:
@@ -73,8 +79,6 @@ class GgufArrays(StreamedArrays):
         return len(self._parts)
 
 
-def _widened(x: Array) -> Array:
-    """Return float32; uint16 is bfloat16."""
-    if x.dtype == np.uint16:
-        return (x.astype(np.uint32) << 16).view(np.float32)
-    return x.astype(np.float32)
+def _as(dtype: np.dtype[Any], x: Array) -> Array:
+    """Return x, or its float32 if the parameter has another type."""
+    return x if x.dtype == dtype else ops.widen(x).astype(dtype, copy=False)

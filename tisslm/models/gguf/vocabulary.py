@@ -66,7 +66,7 @@ def read_vocabulary(keys: Keys) -> dict[str, Any] | None:
             f"tokenizer.ggml.model: expected gpt2 or llama, got {show(model)}, whose tokens are "
             "made in a way that is not known here"
         )
-    config = _config(keys, tokens, begins)
+    config = _config(keys, tokens, kinds, begins)
     tokenizer = {
         "version": "1.0",
         "truncation": None,
@@ -141,7 +141,9 @@ def _added(tokens: Sequence[str], kinds: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _config(keys: Keys, tokens: Sequence[str], begins: bool) -> dict[str, Any]:
+def _config(
+    keys: Keys, tokens: Sequence[str], kinds: Sequence[int], begins: bool
+) -> dict[str, Any]:
     """Return what a tokenizer_config.json says; what is absent is left out."""
     ids = {
         key: keys.count(f"ggml.{key}", least=0)
@@ -154,6 +156,7 @@ def _config(keys: Keys, tokens: Sequence[str], begins: bool) -> dict[str, Any]:
                 f"tokenizer.ggml.{key}: expected an id below {len(tokens)}, the number of tokens, "
                 f"got {number}"
             )
+    ids = {key: number for key, number in ids.items() if kinds[number] != UNUSED}
     found: dict[str, Any] = {role: tokens[ids[key]] for role, key in ROLES.items() if key in ids}
     if ends := list(dict.fromkeys(ids[key] for key in ENDS if key in ids)):
         found["ends"] = ends

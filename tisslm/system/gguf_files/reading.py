@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from tisslm.errors import CheckpointError
 from tisslm.system.gguf_files.blocks import dequantized
-from tisslm.system.gguf_files.header import BadHeaderError, TensorPlace, read_header
+from tisslm.system.gguf_files.header import BadHeaderError, read_header
 from tisslm.system.safe_files import Refusal, RegularFile, show
-from tisslm.system.tensor_files import Kind, StreamedArrays
+from tisslm.system.tensor_files import Kind, Piece, StreamedArrays
 
 __all__ = ["GgufFile"]
 
@@ -23,7 +24,7 @@ REFUSAL = Refusal(
     CheckpointError, "cannot be used as a GGUF file", "download it or convert it again"
 )
 
-_PIECE = 2**18  # numbers that are dequantized at once: their float32 stay in a cache
+_PIECE = 2**18  # numbers that are read at once, whole blocks: as float32 they stay in a cache
 
 
 class GgufFile(StreamedArrays):
@@ -65,29 +66,35 @@ class GgufFile(StreamedArrays):
         place = self.tensors[name]
         return place.shape, np.dtype(place.kind.dtype or np.float32)
 
-    def __getitem__(self, name: str) -> Array:
+    def pieces(self, name: str) -> Iterator[Piece]:
+        """Yield a tensor in rows that together fit a cache, each with where it belongs."""
         place = self.tensors[name]
-        shape, dtype = self.kind(name)
-        array = np.empty(shape, dtype)
-        if place.kind.dtype is not None:
-            self.file.read_into(array.reshape(-1).view(np.uint8).data, place.start)
-        else:
-            self._dequantize(name, place, array.reshape(-1))
-        return array
+        width = math.prod(place.shape[1:])
+        step = max(1, _PIECE // width)
+        for first in range(0, place.shape[0], step):
+            rows = slice(first, min(first + step, place.shape[0]))
+            shape = (rows.stop - first, *place.shape[1:])
+            held = np.empty(place.kind.nbytes(shape), np.uint8)
+            self.file.read_into(held.data, place.start + place.kind.nbytes((first, width)))
+            yield rows, self._numbers(name, held).reshape(shape)
 
-    def _dequantize(self, name: str, place: TensorPlace, out: Array) -> None:
-        """Fill an array piece by piece, so that no second one of its size is made."""
-        kind = place.kind
-        for first in range(0, out.size, _PIECE):
-            part = out[first : first + _PIECE]
-            held = np.empty(kind.nbytes(part.shape), np.uint8)
-            self.file.read_into(held.data, place.start + kind.nbytes((first,)))
-            try:
-                with np.errstate(all="ignore"):  # what a scale that is not finite gives is kept
-                    part[...] = dequantized(held, kind)
-            except NotImplementedError:
-                reason = f"{show(name)}: the package gguf cannot dequantize {kind.name}"
-                raise self.file.refusal(self.file.path, reason) from None
+    def _numbers(self, name: str, held: NDArray[np.uint8]) -> Array:
+        """Return what bytes of a tensor stand for."""
+        kind = self.tensors[name].kind
+        if kind.dtype is not None:
+            return held.view(kind.dtype)
+        try:
+            with np.errstate(all="ignore"):  # what a scale that is not finite gives is kept
+                return dequantized(held, kind)
+        except NotImplementedError:
+            reason = f"{show(name)}: the package gguf cannot dequantize {kind.name}"
+            raise self.file.refusal(self.file.path, reason) from None
+
+    def __getitem__(self, name: str) -> Array:
+        array = np.empty(*self.kind(name))
+        for rows, values in self.pieces(name):
+            array[rows] = values
+        return array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)

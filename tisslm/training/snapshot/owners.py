@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tisslm import checkpoint
 from tisslm.checkpoint import CONFIG, MODEL, OPTIMIZER, TRAINER, TRAINER_ARRAYS, Checkpoint, File
-from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
 from tisslm.config.model import FAMILY
 from tisslm.contracts import Scheduler
 from tisslm.contracts.part_names import name_of
@@ -202,15 +201,21 @@ class ModelOwner(StateOwner):
 class TokenizerOwner(StateOwner):
     """The tokenizer, which a run does not change."""
 
-    files = (HF_TOKENIZER, TOKENIZER)
+    files = checkpoint.TOKENIZER_FILES
 
     @cached_property
     def _described(self) -> dict[str, Any] | None:
         return checkpoint.tokenizer_state(self.run.parts.tokenizer, self.run.registry)
 
+    @cached_property
+    def _files(self) -> Contents:
+        tokenizer = self.run.parts.tokenizer
+        published = None if tokenizer is None else tokenizer.published()
+        return checkpoint.tokenizer_files(self._described, published)
+
     def take(self, state: TrainerState) -> Contents:
-        """Return its name and state, if it has a registered name."""
-        return checkpoint.tokenizer_files(self._described)
+        """Return its name and state, if it has a registered name, and its files for others."""
+        return self._files
 
     def check(self, found: Checkpoint, where: Path) -> None:
         """Check that ids mean the same, where both have a tokenizer."""

@@ -74,8 +74,8 @@ def tokenize(
 ) -> Tokenized:
     """Encode the documents of files and folders, and write them to a folder of shards.
 
-    Each document ends with the end-of-text token, if the tokenizer has one. Documents without a
-    token are left out.
+    Each document begins with the ids of ``tokenizer.begin`` and ends with the end-of-text token, if
+    the tokenizer has these. Documents without a token are left out.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def tokenize(
     """
     done = Tokenized()
     begun = time.monotonic()
-    documents = _Documents(folder, tokenizer.end_of_text, valid_fraction, done)
+    documents = _Documents(folder, tokenizer, valid_fraction, done)
     parts = cut_parts(read_parts(paths, options), tokenizer.find_cut)
     with closing(encode_parts(parts, tokenizer)) as batches:
         for batch in batches:
@@ -164,27 +164,32 @@ class _Documents:
     """Assembles encoded pieces to documents, and writes each to its split."""
 
     def __init__(
-        self, folder: ShardFolder, end_of_text: int | None, fraction: float, done: Tokenized
+        self, folder: ShardFolder, tokenizer: Tokenizer, fraction: float, done: Tokenized
     ) -> None:
         self._folder, self._fraction, self._done = folder, fraction, done
-        self._end = None if end_of_text is None else np.array([end_of_text], dtype=np.int64)
+        end = tokenizer.end_of_text
+        self._begin = np.array(tokenizer.begin, dtype=np.int64)
+        self._end = np.array([] if end is None else [end], dtype=np.int64)
         self._writer: SplitWriter | None = None  # of the document that is being written
+        self._begins = True  # whether the next piece is the first of a document
         self.has_valid = False
 
     def add(self, part: Part, ids: NDArray[Any]) -> None:
         """Append a piece; end the document if the piece is its last."""
         self._done.text_bytes += n_bytes(part.text)
-        self._write(ids, part)
+        if self._begins:
+            self._write(self._begin, part, learn=False)
+        self._write(ids, part, learn=part.learn)
+        self._begins = part.ends
         if not part.ends:
             return
-        if self._end is not None:
-            self._write(self._end, part)
+        self._write(self._end, part, learn=part.learn)
         if self._writer is not None:
             self._done.tokens += self._writer.end_document()
             self._done.documents += 1
             self._writer = None
 
-    def _write(self, ids: NDArray[Any], part: Part) -> None:
+    def _write(self, ids: NDArray[Any], part: Part, *, learn: bool) -> None:
         if not len(ids):
             return
         if self._writer is None:
@@ -192,7 +197,7 @@ class _Documents:
             self.has_valid = self.has_valid or valid
             self._writer = self._folder.split("valid" if valid else "train")
         try:
-            self._writer.add(ids, part.learn)
+            self._writer.add(ids, learn)
         except DataError as error:
             raise DataError(f"{part.where}: {error}") from error
 
