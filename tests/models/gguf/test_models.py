@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from gguf_models import CASES, SIZES, model_of
@@ -26,6 +28,26 @@ def test_a_model_comes_back_to_the_bit(tmp_path, case):
         assert np.array_equal(found.arrays[p.name], p.data), p.name
     assert found.tokenizer is None
     assert found.where == str(tmp_path / "m.gguf")
+
+
+def test_a_model_of_a_file_computes_what_it_did(tmp_path):
+    model = model_of("llama llama3")
+    write_gguf(tmp_path / "m.GGUF", model, None)
+    found = Transformer.from_pretrained(tmp_path / "m.GGUF", seq_len=40)
+    x = np.arange(40, dtype=np.int32)[None]
+    assert np.array_equal(found.forward(x)[0], model.forward(x)[0])
+
+
+def test_loading_takes_the_weights_and_little_more(tmp_path):
+    pytest.importorskip("gguf", reason="needs pip install tisslm[gguf]")
+    model = model_of("llama tied", n_embd=256, vocab_size=60_000)
+    write_gguf(tmp_path / "m.gguf", model, None, "q8_0")
+    Transformer.from_pretrained(tmp_path / "m.gguf")  # the library is imported
+    tracemalloc.start()
+    loaded = Transformer.from_pretrained(tmp_path / "m.gguf")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.05 * loaded.parameters.data.nbytes + 2**23
 
 
 def test_queries_and_keys_of_llama_are_written_as_pairs_of_neighbours(tmp_path):
