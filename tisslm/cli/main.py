@@ -47,9 +47,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tokenize": ("tisslm.cli.tokenize:tokenize", "Turn text files into token shards."),
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
-    "report": ("tisslm.cli.report:report", "Show a run, or compare several, as a page of HTML."),
-    "replay": ("tisslm.cli.replay:replay", "Make a step of a run again, bit for bit, and look in."),
-    "top": ("tisslm.cli.top:top", "Watch a run from another terminal."),
+    "export": ("tisslm.cli.export:export", "Write a trained model in the files of others."),
+    "report": (
+        "tisslm.cli.runs.report:report",
+        "Show a run, or compare several, as a page of HTML.",
+    ),
+    "replay": (
+        "tisslm.cli.runs.replay:replay",
+        "Make a step of a run again, bit for bit, and look in.",
+    ),
+    "top": ("tisslm.cli.runs.top:top", "Watch a run from another terminal."),
     "verify": ("tisslm.cli.verify:verify", "Compare checkpoints or shards with what was written."),
     "gradcheck": ("tisslm.cli.gradcheck:gradcheck", "Compare every gradient with differences."),
     "plugins": ("tisslm.cli.plugins:plugins", "List every part and who provides it."),
@@ -70,7 +77,7 @@ INTERRUPTED = 128 + signal.SIGINT
 READER_LEFT = 128 + signal.SIGPIPE
 
 #: Commands whose results are files: they continue when standard output is closed.
-WRITERS = frozenset({"train", "launch", "tokenizer", "tokenize", "report"})
+WRITERS = frozenset({"train", "launch", "tokenizer", "tokenize", "export", "report"})
 
 
 class LazyCommands(TyperGroup):
