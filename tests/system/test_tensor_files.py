@@ -141,3 +141,15 @@ def test_a_row_that_is_larger_than_a_piece_is_one(tmp_path):
         (slice(0, 1), 1),
         (slice(1, 2), 1),
     ]
+
+
+def test_to_ask_for_a_name_reads_nothing(tmp_path):
+    write_arrays(tmp_path / "file", {"a": np.zeros(2**20)})
+    found = TensorFile(tmp_path / "file")
+    tracemalloc.start()
+    try:
+        assert "a" in found
+        assert not any(name in found for name in ("b", "", 3, None, []))
+        assert tracemalloc.get_traced_memory()[1] < 2**16
+    finally:
+        tracemalloc.stop()

@@ -74,6 +74,14 @@ class StreamedArrays(Mapping[str, Array]):
     def kind(self, name: str) -> Kind:
         """Return shape and type of an array without making it."""
 
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is an array of this name; the base would make it to see."""
+        try:
+            self.kind(name)  # type: ignore[arg-type]  # what is no string is no key either
+        except (KeyError, TypeError):
+            return False
+        return True
+
     def pieces(self, name: str) -> Iterator[Piece]:
         """Yield an array in pieces, each with where it belongs: ``out[where] = piece``.
 

@@ -17,6 +17,7 @@ TARGETS = {
     "json-lines": "fuzz.targets.json_lines",
     "llm.c": "fuzz.targets.llmc",
     "metrics": "fuzz.targets.metrics",
+    "model-folder": "fuzz.targets.model_folder",
     "shards": "fuzz.targets.shards",
     "tokenizer.json": "fuzz.targets.tokenizer_json",
     "toml": "fuzz.targets.toml",
