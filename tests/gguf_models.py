@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -45,3 +46,30 @@ def model_of(case: str, **others: Any) -> Transformer:
     for p in model.parameters:
         p.data[...] = 0.2 * rng.standard_normal(p.shape) + p.name.endswith("norm.weight")
     return model
+
+
+def pieces_tokenizer(text: str) -> dict[str, Any]:
+    """Return a tokenizer.json as that of Llama 2 is, trained on a text."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+
+    inner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    spaces = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    inner.normalizer = normalizers.Sequence(spaces)
+    inner.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+         decoders.Strip(" ", 1, 0)]
+    )  # fmt: skip
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=360, special_tokens=special, show_progress=False)
+    inner.train_from_iterator([text], trainer)
+    content: dict[str, Any] = json.loads(inner.to_str())
+    content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < 3]
+    return content
+
+
+def sentence_pieces(content: dict[str, Any]) -> tuple[list[str], list[float], list[int]]:
+    """Return tokens, scores and types of such a tokenizer, as GGUF has them."""
+    tokens = sorted(content["model"]["vocab"], key=content["model"]["vocab"].get)
+    merges = ["".join(pair) for pair in content["model"]["merges"]]
+    scores = [-float(merges.index(token)) if token in merges else 0.0 for token in tokens]
+    return tokens, scores, [2, 3, 3, *[6] * 256, *[1] * (len(tokens) - 259)]

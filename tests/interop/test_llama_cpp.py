@@ -6,16 +6,19 @@ Needs xllamacpp, which has llama.cpp built in: ``pip install xllamacpp``.
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gguf_models import CASES, model_of
+from gguf_models import CASES, model_of, pieces_tokenizer, sentence_pieces
 
 from tisslm import TextDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.models.generation import Sampling, sample
-from tisslm.models.gguf import write_gguf
+from tisslm.models.gguf import read_gguf, write_gguf
+from tisslm.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
+from tisslm.system.gguf_files import GgufFile, Tensor, gguf_chunks
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer
 
 xllamacpp = pytest.importorskip("xllamacpp", reason="needs pip install xllamacpp")
@@ -42,6 +45,17 @@ class Peer:
         """Return the answer to a prompt of text or ids, greedily."""
         asked = {"prompt": prompt, "n_predict": n, "temperature": 0, "cache_prompt": False}
         found: dict[str, Any] = self._server.handle_completions(asked | options)["choices"][0]
+        return found
+
+    def ids(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+        asked = urllib.request.Request(
+            f"{self._server.listening_address}/tokenize",
+            data=json.dumps({"content": text}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            found: list[int] = json.load(answer)["tokens"]
         return found
 
     def log_probabilities(self, prompt: list[int], n_ids: int) -> dict[int, float]:
@@ -119,12 +133,86 @@ def test_a_hundred_greedy_tokens(tmp_path: Path, shape: dict[str, Any]) -> None:
     assert theirs["text"] == ours
 
 
-def test_a_text_of_bytes(tmp_path: Path) -> None:
-    """The byte tokenizer's file: llama.cpp turns a text into the same ids."""
-    model = model_of("llama", vocab_size=256)
-    write_gguf(tmp_path / "m.gguf", model, ByteTokenizer())
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "q8_0"])
+@pytest.mark.parametrize("case", ["llama tied", "gpt2 untied"])
+def test_fewer_bits_are_near(tmp_path: Path, case: str, dtype: str) -> None:
+    tokenizer = ascii_tokenizer()
+    model = model_of(case, vocab_size=tokenizer.vocab_size)
+    write_gguf(tmp_path / "m.gguf", model, tokenizer, dtype)
+    theirs = Peer(tmp_path / "m.gguf").log_probabilities([1, 2, 3], tokenizer.vocab_size)
+    logits = model.last_logits(np.array([[1, 2, 3]], np.int32))[0].astype(np.float64)
+    ours = logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+    errors = [abs(ours[i] - theirs[i]) for i in theirs]
+    assert 0 < np.sqrt(np.mean(np.square(errors))) < 0.05 * ours.std()  # q8_0: of activations, too
+
+
+#: Everything that ways to split differ in: digits, cases, contractions, marks, white space.
+TEXT = (
+    "It's the quick 1234567 brown fox's HE'LL say: doesn't  camelCase XMLHttp,\n\n\n  the\t\tend"
+    " — naïve 東京 русский x_1 == y2!!?\r\n   (a/b) //c 12ab34 $5.00 'tis  \n "
+)
+
+
+@pytest.mark.parametrize("name", PRE_TOKENIZERS)
+def test_texts_are_split_as_llama_cpp_does(tmp_path: Path, name: str) -> None:
+    pre = PRE_TOKENIZERS[name]
+    content = trained_tokenizer(pre)
+    tokenizer = BpeTokenizer(tokenizer_json=json.dumps(content))
+    model = model_of("llama", vocab_size=tokenizer.vocab_size, seq_len=256)
+    write_gguf(tmp_path / "m.gguf", model, tokenizer)
     peer = Peer(tmp_path / "m.gguf")
-    text = "It's 42 é東🙂\n\n x"
-    found = peer.complete(text, 1)
-    again = peer.complete(list(text.encode()), 1)
-    assert found["text"] == again["text"]
+    ids = tokenizer.encode(TEXT)
+    assert len(ids) < 0.7 * len(TEXT.encode())
+    assert peer.ids(TEXT) == ids
+
+
+def trained_tokenizer(pre: PreTokenizer) -> dict[str, Any]:
+    """Return a tokenizer.json that has learned pairs within the words of a way to split."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    empty = BpeTokenizer.from_text("a b", vocab_size=256).state()["tokenizer"]
+    empty["pre_tokenizer"] = pre.splitting
+    empty["normalizer"] = {"type": pre.normalizer} if pre.normalizer else None
+    inner = Tokenizer.from_str(json.dumps(empty))
+    inner.model = models.BPE()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator(
+        [TEXT + text for text in (TEXT.upper(), TEXT.lower(), TEXT.replace(" ", "  "))],
+        trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False),
+    )
+    content: dict[str, Any] = json.loads(inner.to_str())
+    content["model"]["ignore_merges"] = pre.ignore_merges
+    return content
+
+
+def test_a_text_of_bytes(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", model_of("llama", vocab_size=256), ByteTokenizer())
+    text = f"{TEXT}🙂"
+    assert Peer(tmp_path / "m.gguf").ids(text) == list(text.encode())
+
+
+def test_pieces_of_text(tmp_path: Path) -> None:
+    """A vocabulary of SentencePiece, whose merges follow from scores."""
+    tokens, scores, kinds = sentence_pieces(pieces_tokenizer(TEXT * 3))
+    write_gguf(tmp_path / "m.gguf", model_of("llama", vocab_size=len(tokens)), None)
+    file = GgufFile(tmp_path / "m.gguf")
+    keys = {
+        **file.metadata,
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": np.array(scores, np.float32),
+        "tokenizer.ggml.token_type": np.array(kinds, np.int32),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+    }
+    tensors = {
+        name: Tensor(place.shape, place.kind, lambda name=name: file[name])
+        for name, place in file.tensors.items()
+    }
+    (tmp_path / "pieces.gguf").write_bytes(b"".join(gguf_chunks(keys, tensors)))
+    state = read_gguf(tmp_path / "pieces.gguf").tokenizer
+    assert state is not None
+    tokenizer, peer = BpeTokenizer.from_state(state), Peer(tmp_path / "pieces.gguf")
+    for text in (TEXT, " x", "the é", "🙂 brown  fox"):
+        assert peer.ids(text) == tokenizer.encode(text)

@@ -29,6 +29,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "tokenize": ("tokenize", "text.txt", "--out", "OUT"),
     "generate": ("generate", "run", "--prompt", "1", "--max-new-tokens", "5"),
     "eval": ("eval", "run"),
+    "export": ("export", "run", "--output", "OUT"),
     "report": ("report", "run", "--output", "OUT"),
     "replay": ("replay", "run", "--step", "5"),
     "top": ("top", "run"),

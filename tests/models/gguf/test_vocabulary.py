@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from gguf_models import model_of
+from gguf_models import model_of, pieces_tokenizer, sentence_pieces
 
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.models.gguf import read_gguf, write_gguf
@@ -149,32 +149,11 @@ def test_what_is_wrong_is_refused_in_a_sentence(changes, reason):
 # --------------------------------------------------------------------------- SentencePiece
 
 
-def pieces():
-    """Return tokens, scores and types, and the tokenizer that they are meant to be."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
-
-    inner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    spaces = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
-    inner.normalizer = normalizers.Sequence(spaces)
-    inner.decoder = decoders.Sequence(
-        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
-         decoders.Strip(" ", 1, 0)]
-    )  # fmt: skip
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
-    words = "the quick brown fox jumps over the lazy dog and the quick cat " * 20
-    trainer = trainers.BpeTrainer(vocab_size=340, special_tokens=special, show_progress=False)
-    inner.train_from_iterator([words], trainer)
-    content = json.loads(inner.to_str())
-    content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < 3]
-    tokens = sorted(content["model"]["vocab"], key=content["model"]["vocab"].get)
-    merges = ["".join(pair) for pair in content["model"]["merges"]]
-    scores = [-float(merges.index(t)) if t in merges else 0.0 for t in tokens]
-    kinds = [2, 3, 3, *[6] * 256, *[1] * (len(tokens) - 259)]
-    return tokens, scores, kinds, json.dumps(content)
-
-
 def test_pairs_follow_from_scores():
-    tokens, scores, kinds, content = pieces()
+    content = pieces_tokenizer(
+        "the quick brown fox jumps over the lazy dog and the quick cat " * 20
+    )
+    tokens, scores, kinds = sentence_pieces(content)
     keys = {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": tokens,
@@ -185,7 +164,7 @@ def test_pairs_follow_from_scores():
     }
     state = read(keys)
     assert (state["config"]["begin"], state["config"]["ends"]) == ([1], [2])
-    found, true = BpeTokenizer.from_state(state), BpeTokenizer(tokenizer_json=content)
+    found, true = BpeTokenizer.from_state(state), BpeTokenizer(tokenizer_json=json.dumps(content))
     for text in ("the quick brown fox", "lazy  dogs over é東", "  x", "the</s>fox"):
         assert found.encode(text) == true.encode(text)
     assert found.decode(found.encode("the quick é")) == "the quick é"
