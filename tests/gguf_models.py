@@ -60,7 +60,7 @@ def pieces_tokenizer(text: str) -> dict[str, Any]:
          decoders.Strip(" ", 1, 0)]
     )  # fmt: skip
     special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
-    trainer = trainers.BpeTrainer(vocab_size=360, special_tokens=special, show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=special, show_progress=False)
     inner.train_from_iterator([text], trainer)
     content: dict[str, Any] = json.loads(inner.to_str())
     content["added_tokens"] = [one for one in content["added_tokens"] if one["id"] < 3]

@@ -162,25 +162,25 @@ def test_texts_are_split_as_llama_cpp_does(tmp_path: Path, name: str) -> None:
     write_gguf(tmp_path / "m.gguf", model, tokenizer)
     peer = Peer(tmp_path / "m.gguf")
     ids = tokenizer.encode(TEXT)
-    assert len(ids) < 0.7 * len(TEXT.encode())
+    assert len(ids) < 0.8 * len(TEXT.encode())
     assert peer.ids(TEXT) == ids
 
 
 def trained_tokenizer(pre: PreTokenizer) -> dict[str, Any]:
-    """Return a tokenizer.json that has learned pairs within the words of a way to split."""
+    """Return a tokenizer.json whose pairs were learned across words: only the split is between."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    empty = BpeTokenizer.from_text("a b", vocab_size=256).state()["tokenizer"]
-    empty["pre_tokenizer"] = pre.splitting
-    empty["normalizer"] = {"type": pre.normalizer} if pre.normalizer else None
-    inner = Tokenizer.from_str(json.dumps(empty))
-    inner.model = models.BPE()
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     inner.train_from_iterator(
-        [TEXT + text for text in (TEXT.upper(), TEXT.lower(), TEXT.replace(" ", "  "))],
-        trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False),
+        [TEXT, TEXT],
+        trainers.BpeTrainer(vocab_size=450, initial_alphabet=alphabet, show_progress=False),
     )
     content: dict[str, Any] = json.loads(inner.to_str())
+    content["pre_tokenizer"], content["decoder"] = pre.splitting, {"type": "ByteLevel"}
+    content["decoder"] |= {"add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    content["normalizer"] = {"type": pre.normalizer} if pre.normalizer else None
     content["model"]["ignore_merges"] = pre.ignore_merges
     return content
 
@@ -193,7 +193,9 @@ def test_a_text_of_bytes(tmp_path: Path) -> None:
 
 def test_pieces_of_text(tmp_path: Path) -> None:
     """A vocabulary of SentencePiece, whose merges follow from scores."""
-    tokens, scores, kinds = sentence_pieces(pieces_tokenizer(TEXT * 3))
+    tokens, scores, kinds = sentence_pieces(
+        pieces_tokenizer(Path(urllib.request.__file__).read_text())
+    )
     write_gguf(tmp_path / "m.gguf", model_of("llama", vocab_size=len(tokens)), None)
     file = GgufFile(tmp_path / "m.gguf")
     keys = {
@@ -214,5 +216,5 @@ def test_pieces_of_text(tmp_path: Path) -> None:
     state = read_gguf(tmp_path / "pieces.gguf").tokenizer
     assert state is not None
     tokenizer, peer = BpeTokenizer.from_state(state), Peer(tmp_path / "pieces.gguf")
-    for text in (TEXT, " x", "the é", "🙂 brown  fox"):
+    for text in (TEXT, " x", "the é", "🙂 brown  fox", Path(json.__file__).read_text()):
         assert peer.ids(text) == tokenizer.encode(text)

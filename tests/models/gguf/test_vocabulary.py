@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tisslm.models.gguf.writing_vocabulary import vocabulary_keys
 from tisslm.system.safe_files import CHECKPOINT
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer
 
+LONG = Path(copy.__file__).read_text()
 TEXT = "It's the quick brown fox's 42nd  jump, HE'LL say.\n\n\té 東京 🙂 x<|endoftext|>y  "
 
 
@@ -165,7 +168,7 @@ def test_pairs_follow_from_scores():
     state = read(keys)
     assert (state["config"]["begin"], state["config"]["ends"]) == ([1], [2])
     found, true = BpeTokenizer.from_state(state), BpeTokenizer(tokenizer_json=json.dumps(content))
-    for text in ("the quick brown fox", "lazy  dogs over é東", "  x", "the</s>fox"):
+    for text in ("the quick brown fox", "lazy  dogs over é東", "  x", "the</s>fox", LONG):
         assert found.encode(text) == true.encode(text)
     assert found.decode(found.encode("the quick é")) == "the quick é"
     with pytest.raises(CheckpointError, match=r"tokenizer\.ggml\.scores: expected a number for"):
