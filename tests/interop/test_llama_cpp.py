@@ -77,10 +77,21 @@ def ascii_tokenizer() -> BpeTokenizer:
     return BpeTokenizer(tokenizer_json=json.dumps(content))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_log_probabilities(tmp_path: Path, case: str) -> None:
+#: What comes back from a file as another model with the same logits.
+WRITTEN_OTHERWISE = [
+    ("gpt2", {"bias": False, "n_hidden": 80}),
+    ("qwen2", {"qkv_bias": False}),
+    ("gpt_neox", {"tie_embeddings": True, "bias": False, "n_hidden": 80}),
+    ("llama", {"family": "mistral", "window": 48, "n_kv_head": 1}),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "others"), [*((case, {}) for case in CASES), *WRITTEN_OTHERWISE]
+)  # fmt: skip
+def test_log_probabilities(tmp_path: Path, case: str, others: dict[str, Any]) -> None:
     tokenizer = ascii_tokenizer()
-    model = model_of(case, vocab_size=tokenizer.vocab_size)
+    model = model_of(case, vocab_size=tokenizer.vocab_size, **others)
     write_gguf(tmp_path / "m.gguf", model, tokenizer)
     peer = Peer(tmp_path / "m.gguf")
     layers = {"gpt2": "gpt2", "gpt_neox": "gptneox"}.get(model.family, "other")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from smollm2 import gguf_file, make_folder
 
-from tisslm import Transformer, TransformerConfig
+from tisslm import Transformer
 from tisslm.models.generation import Sampling, sample
 from tisslm.models.gguf import read_gguf, write_gguf
 from tisslm.models.published import Published
@@ -44,16 +44,9 @@ def published() -> Published:
     return read_gguf(FILE)
 
 
-def built(published: Published) -> Transformer:
-    model = Transformer(TransformerConfig(**{**published.settings, "seq_len": 1024}))
-    for p in model.parameters:
-        p.data[...] = published.arrays[p.name]
-    return model
-
-
 @pytest.fixture(scope="module")
-def ours(published: Published) -> Transformer:
-    return built(published)
+def ours() -> Transformer:
+    return Transformer.from_pretrained(FILE, seq_len=1024)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,9 @@ __all__ = ["read_published"]
 GGUF = ".gguf"
 
 
-def read_published(path: str | Path, *, any_dropout: bool = False) -> Published:
+def read_published(
+    path: str | Path, *, any_dropout: bool = False, tokenizer: bool = True
+) -> Published:
     """Read a published model: a folder of Hugging Face transformers, or a GGUF file.
 
     Parameters
@@ -20,6 +22,9 @@ def read_published(path: str | Path, *, any_dropout: bool = False) -> Published:
     path : str or Path
     any_dropout : bool
         Whether its dropout is of no interest, since another takes its place.
+    tokenizer : bool
+        Whether the vocabulary inside, if there is one, is read, too, and has to be one that is
+        known.
 
     Raises
     ------
@@ -29,7 +34,7 @@ def read_published(path: str | Path, *, any_dropout: bool = False) -> Published:
     if Path(path).suffix.lower() == GGUF:
         from tisslm.models.gguf.reading import read_gguf
 
-        return read_gguf(path)
+        return read_gguf(path, tokenizer=tokenizer)
     from tisslm.models.huggingface.folder import read_folder
 
     return read_folder(path, any_dropout=any_dropout)

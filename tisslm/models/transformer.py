@@ -150,10 +150,11 @@ class Transformer(Model):
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, seed: int = 42, **overrides: Any) -> Transformer:
-        """Return the model of a folder that Hugging Face transformers, or we, have saved.
+        """Return the model of a folder that Hugging Face transformers or we saved, or of GGUF.
 
         Nothing is downloaded: ``path`` is on this machine. Weights are safetensors of float32,
-        float16 or bfloat16, in one file or several, and become float32 one piece at a time.
+        float16 or bfloat16, in one file or several, or a file whose name ends in ``.gguf``; they
+        become float32 one piece at a time.
 
         Parameters
         ----------
@@ -168,7 +169,7 @@ class Transformer(Model):
         ConfigError
             If a value cannot be replaced so.
         """
-        published = read_published(path, any_dropout="dropout" in overrides)
+        published = read_published(path, any_dropout="dropout" in overrides, tokenizer=False)
         return cls.of_published(published, seed=seed, **overrides)
 
     def exchange(self) -> FolderExchange | None:

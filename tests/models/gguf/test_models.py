@@ -11,6 +11,7 @@ from gguf_models import CASES, SIZES, model_of
 from tisslm import Transformer, TransformerConfig, ops
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.models.gguf import read_gguf, write_gguf
+from tisslm.models.pretrained import read_published
 from tisslm.system.gguf_files import GgufFile
 from tisslm.system.tensor_files import kind_of
 
@@ -36,6 +37,15 @@ def test_a_model_of_a_file_computes_what_it_did(tmp_path):
     found = Transformer.from_pretrained(tmp_path / "m.GGUF", seq_len=40)
     x = np.arange(40, dtype=np.int32)[None]
     assert np.array_equal(found.forward(x)[0], model.forward(x)[0])
+
+
+def test_a_vocabulary_that_is_not_known_is_no_matter_to_a_model(tmp_path):
+    write_gguf(tmp_path / "m.gguf", model_of("llama"), None)
+    data = (tmp_path / "m.gguf").read_bytes()
+    (tmp_path / "m.gguf").write_bytes(data.replace(b"no_vocab", b"rwkvrwkv"))
+    assert Transformer.from_pretrained(tmp_path / "m.gguf").vocab_size == 300
+    with pytest.raises(CheckpointError, match=r"tokenizer\.ggml\.model: expected gpt2 or llama"):
+        read_published(tmp_path / "m.gguf")
 
 
 def test_loading_takes_the_weights_and_little_more(tmp_path):

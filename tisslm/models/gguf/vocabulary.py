@@ -53,19 +53,19 @@ def read_vocabulary(keys: Keys) -> dict[str, Any] | None:
     model = keys.text("ggml.model", _NO_VOCABULARY)
     if model == _NO_VOCABULARY:
         return None
+    if model not in ("gpt2", "llama"):
+        raise keys.refused(
+            f"tokenizer.ggml.model: expected gpt2 or llama, got {show(model)}, whose tokens are "
+            "made in a way that is not known here"
+        )
     tokens = keys.texts("ggml.tokens")
     if not 1 <= len(tokens) < _MOST_TOKENS or len(set(tokens)) != len(tokens):
         raise keys.refused("tokenizer.ggml.tokens: expected different tokens, got some twice")
     kinds = keys.numbers("ggml.token_type", len(tokens)) or [NORMAL] * len(tokens)
     if model == "gpt2":
         tokenizer, begins = _byte_pairs(keys, tokens, kinds)
-    elif model == "llama":
-        tokenizer, begins = sentence_pieces(keys, tokens, kinds), True
     else:
-        raise keys.refused(
-            f"tokenizer.ggml.model: expected gpt2 or llama, got {show(model)}, whose tokens are "
-            "made in a way that is not known here"
-        )
+        tokenizer, begins = sentence_pieces(keys, tokens, kinds), True
     config = _config(keys, tokens, kinds, begins)
     tokenizer = {
         "version": "1.0",
