@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from model_folders import SIZES, model_of, save
 from tisslm import Transformer, TransformerConfig
 from tisslm.errors import CheckpointError
 from tisslm.models.published import Published
+from tisslm.system.tensor_files import Kind, Piece, StreamedArrays
 
 POSITIONS = "embedding.position.weight"
 
@@ -68,6 +70,41 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str) -> N
     with pytest.raises(CheckpointError) as caught:
         Transformer.of_published(published(**change))
     assert str(caught.value) == message
+
+
+class InPieces(StreamedArrays):
+    """Arrays that come two rows at a time."""
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        self.arrays = arrays
+
+    def kind(self, name: str) -> Kind:
+        return self.arrays[name].shape, self.arrays[name].dtype
+
+    def pieces(self, name: str) -> Iterator[Piece]:
+        for first in range(0, len(self.arrays[name]), 2):
+            rows = slice(first, first + 2)
+            yield rows, self.arrays[name][rows]
+
+    def __getitem__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was asked for whole")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+@pytest.mark.parametrize("length", [12, 7, 6, 1])
+def test_a_table_that_comes_in_pieces_is_cut(length: int) -> None:
+    whole = published()
+    source = Published(whole.settings, InPieces(whole.arrays), "source")
+    model = Transformer.of_published(source, seq_len=length)
+    for parameter in model.parameters:
+        array = whole.arrays[parameter.name]
+        rows = length if parameter.name == POSITIONS else None
+        np.testing.assert_array_equal(parameter.data, array[:rows])
 
 
 def test_an_empty_model_has_no_values_and_learns_like_any_other() -> None:

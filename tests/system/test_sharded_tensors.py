@@ -61,14 +61,19 @@ def test_a_file_is_opened_when_it_is_needed(tmp_path):
         found.kind(gone)
 
 
-@pytest.mark.parametrize(
-    "shard",
-    ["../a.safetensors", "/etc/a.safetensors", "sub/a.safetensors", "..", ".", "", "a.bin",
-     "a\0.safetensors", "..\\a.safetensors", ".safetensors", "..safetensors", 3, None, ["a"], {}],
-)  # fmt: skip
-def test_a_file_that_is_not_beside_the_index_is_refused(tmp_path, shard):
-    write_index(tmp_path, {"a": shard})
+ELSEWHERE = [
+    "../a.safetensors", "/etc/a.safetensors", "sub/a.safetensors", "..", ".", "", "a.bin",
+    "a\0.safetensors", "..\\a.safetensors", ".safetensors", "..safetensors", "a" * 10**6,
+    "b" * 10**6 + ".safetensors", 3, None, ["a"], {},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(ELSEWHERE)))
+def test_a_file_that_is_not_beside_the_index_is_refused(tmp_path, number):
+    write_index(tmp_path, {"a": ELSEWHERE[number]})
+    start = time.perf_counter()
     found = refusal(tmp_path)
+    assert time.perf_counter() - start < 1
     assert found.startswith(
         f"{INDEX}: weight_map: 'a': expected the name of a safetensors file beside it, got "
     )

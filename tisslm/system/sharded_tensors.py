@@ -10,7 +10,6 @@ https://huggingface.co/docs/huggingface_hub/package_reference/serialization
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +30,8 @@ _MAX_BYTES = 16 * 2**20
 _MAX_ARRAYS = 2**16
 
 _MAP = "weight_map"
-_SHARD = re.compile(r"[^/\\\0]*[^/\\\0.][^/\\\0]*\.safetensors")
+_LONGEST = 255  # characters of a name
+_ELSEWHERE = frozenset("/\\\0")  # no name has them
 
 
 @final
@@ -72,7 +72,7 @@ class ShardedTensors(StreamedArrays):
         self._files: dict[str, TensorFile] = {}
 
     def _checked(self, name: str, shard: object) -> str:
-        if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
+        if not isinstance(shard, str) or not _is_beside(shard):
             reason = f"the name of a safetensors file beside it, got {show(shard)}"
             raise self._refusal(self._path, f"{_MAP}: {show(name)}: expected {reason}")
         return shard
@@ -116,3 +116,14 @@ class ShardedTensors(StreamedArrays):
 
     def __len__(self) -> int:
         return len(self._shards)
+
+
+def _is_beside(shard: str) -> bool:
+    """Return whether a text is the name of a file, and leads to no other folder."""
+    stem = shard.removesuffix(".safetensors")
+    return (
+        stem != shard
+        and len(shard) <= _LONGEST
+        and stem.strip(".") != ""
+        and _ELSEWHERE.isdisjoint(shard)
+    )

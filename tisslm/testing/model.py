@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily, target_weights
+from tisslm.contracts import Batch, Exchange, Model, ModelConfig, ModelFamily, target_weights
 from tisslm.errors import TissLMError
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.optim.losses import CrossEntropy
@@ -194,6 +194,26 @@ def decoding_is_the_whole_pass(checks: Checks, family: ModelFamily, config: Mode
     checks.that(decoder.full, "a full context at seq_len tokens", "room")
 
 
+def names_outside_lead_back(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
+    """Check that a model that has names outside gets its own bits back, and is a plain mapping."""
+    model = family.build(config, seed=2)
+    exchange = model.exchange()
+    is_one = exchange is None or isinstance(exchange, Exchange)
+    checks.that(is_one, "an Exchange, or None", type(exchange).__name__)
+    if exchange is None:
+        return
+    checks.same(
+        json.loads(json.dumps(exchange.config)), exchange.config, "a configuration of plain values"
+    )
+    own = model.parameters.state()
+    there = exchange.outward(own)
+    copied = {name: np.ascontiguousarray(there[name]) for name in there}
+    back = exchange.inward(copied)
+    checks.same(set(back), set(own), "the model's own names back")
+    for name, array in own.items():
+        checks.same(back[name], array, f"the bits of {name} back")
+
+
 def values_are_asked_for(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
     """Check that a model which says so reads no values but those that it asks for in each pass."""
     model = family.build(config, seed=2)
@@ -247,5 +267,6 @@ PROPERTIES: tuple[Callable[[Checks, ModelFamily, ModelConfig], None], ...] = (
     gradients_are_added,
     nothing_is_seen_from_later_tokens,
     decoding_is_the_whole_pass,
+    names_outside_lead_back,
     values_are_asked_for,
 )

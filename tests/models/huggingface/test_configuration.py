@@ -122,6 +122,16 @@ def refusal(family: str, **keys: Any) -> str:
             {"rotary_pct": 0.5, "rotary_emb_base": 7, "use_parallel_residual": False},
             {"rotary_fraction": 0.5, "rope_theta": 7.0, "parallel_residual": False},
         ),
+        (
+            "gpt_neox",
+            {
+                "rotary_pct": 0.5,
+                "partial_rotary_factor": 0.5,
+                "rope_theta": 7,
+                "rotary_emb_base": 7,
+            },
+            {"rotary_fraction": 0.5, "rope_theta": 7.0},
+        ),
         ("gpt_neox", {"attention_bias": False}, {"qkv_bias": False, "mlp_bias": True}),
         ("gpt_neox", {"attention_dropout": 0.1, "hidden_dropout": 0.1}, {"dropout": 0.1}),
     ],
@@ -350,6 +360,12 @@ OTHERS = "use a model with one of these"
         ("qwen2", {"use_sliding_window": 1}, None),
         ("gpt_neox", {"rotary_pct": 0.1}, None),
         ("gpt_neox", {"num_key_value_heads": 2}, None),
+        (
+            "gpt_neox",
+            {"rotary_pct": 0.5, "partial_rotary_factor": 0.25},
+            "partial_rotary_factor: expected one partial_rotary_factor in all places, got '0.25'; "
+            "correct the wrong one",
+        ),
         (
             "gpt_neox",
             {"hidden_dropout": 0.1},

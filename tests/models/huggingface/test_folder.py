@@ -97,6 +97,15 @@ def test_a_cache_of_links_is_read(tmp_path):
     same(Transformer.from_pretrained(str(snapshot)), model.parameters.state())
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float16"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3", "gpt_neox no bias"])
+def test_a_file_of_two_bytes_is_written_again_to_the_byte(tmp_path, name, dtype):
+    first = save(case(name), tmp_path / "first", dtype=dtype)
+    again = save(Transformer.from_pretrained(first), tmp_path / "again", dtype=dtype)
+    for file in ("model.safetensors", "config.json"):
+        assert (again / file).read_bytes() == (first / file).read_bytes()
+
+
 # --------------------------------------------------------------------------- our own settings
 
 

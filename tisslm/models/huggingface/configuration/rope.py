@@ -68,17 +68,21 @@ def read(source: Source, length: int, keys: Keys) -> dict[str, Any]:
 def _number(
     source: Source, tables: Mapping[str, Mapping[str, Any]], name: str, key: str, default: float
 ) -> float:
-    """Return a number that may stand in a table or beside them, and is the same everywhere."""
+    """Return a number that is the same wherever it stands.
+
+    It may be in a table under its name, and beside the tables under its name or the family's:
+    transformers 4 writes GPT-NeoX's share of channels under both.
+    """
     found = {at: table[name] for at, table in tables.items() if table.get(name) is not None}
     for at, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             source.refuse(at, f"a number as its {name}")
-    values = {*found.values()} | (
-        {source.number(key, default)} if source.get(key) is not None else set()
-    )
-    if len(values) > 1:
+    for at in {name: None, key: None}:
+        if source.get(at) is not None:
+            found[at] = source.number(at, default)
+    if len(set(found.values())) > 1:
         source.refuse(next(iter(found)), f"one {name} in all places", "correct the wrong one")
-    return float(values.pop()) if values else default
+    return float(next(iter(found.values()), default))
 
 
 def _scaling(
