@@ -131,6 +131,7 @@ DATA: dict[str, tuple[Any, ...]] = {
     "packing": ("whole", "stream", "whole"),
     "document_mask": (True, False, "true"),
     "mask_prompt": (True, False, "true"),
+    "chat": ("plain", "template", "plain"),
     "bad_records": ("skip", "error", "skip"),
     "verify": (True, False, "true"),
     "vocab_size": (128, 256, 50257),

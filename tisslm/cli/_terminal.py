@@ -10,14 +10,14 @@ whole terminal is in ``tisslm.tracking.terminal``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tisslm.errors.visible import visible
 from tisslm.system.launcher import find_launcher
 
 __all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "tell"]
-__all__ += ["write_text"]
+__all__ += ["whole_ends", "write_text"]
 
 #: Styles of the cells of a column; only a text is wrapped.
 WORD: Final[Mapping[str, Any]] = {"no_wrap": True}
@@ -48,6 +48,16 @@ def complain(text: str) -> None:
 def write_text(text: str) -> None:
     """Print a piece of a model's text: made visible on a terminal, unchanged elsewhere."""
     pour(visible(text) if sys.stdout.isatty() else text)
+
+
+def whole_ends(pieces: Iterable[str]) -> Iterator[str]:
+    """Join a CR and a LF that come in two pieces: a CR alone would act on a terminal."""
+    held = ""
+    for piece in pieces:
+        text = held + piece
+        held = "\r" if text.endswith("\r") else ""
+        yield text.removesuffix("\r")
+    yield held
 
 
 def pour(text: str) -> None:

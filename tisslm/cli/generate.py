@@ -5,13 +5,12 @@ Tokens are sampled in ``tisslm.models.generation``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tisslm.cli._terminal import say, write_text
+from tisslm.cli._terminal import say, whole_ends, write_text
 from tisslm.errors import CheckpointError, DataError
 from tisslm.models.generation import Sampling, sample
 from tisslm.workflows.load_model import load_model
@@ -49,18 +48,8 @@ def generate(
         try:
             new = sample(model, tokenizer, prompt, max_new_tokens, sampling)
             write_text(prompt)
-            for piece in _with_whole_ends(new):
+            for piece in whole_ends(new):
                 write_text(piece)
         except DataError as error:  # the tokenizer refuses the prompt, or what the model says
             raise DataError(f"{path}: {error}") from error
         say()
-
-
-def _with_whole_ends(pieces: Iterable[str]) -> Iterator[str]:
-    """Join a CR and a LF that come in two pieces: a CR alone would act on a terminal."""
-    held = ""
-    for piece in pieces:
-        text = held + piece
-        held = "\r" if text.endswith("\r") else ""
-        yield text.removesuffix("\r")
-    yield held

@@ -43,9 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Project how fast many nodes would train a run.",
     ),
     "lr-find": ("tisslm.cli.lr_find:lr_find", "Try learning rates that rise on a run."),
-    "tokenizer": ("tisslm.cli.tokenizer:app", "Train a tokenizer on text files."),
-    "tokenize": ("tisslm.cli.tokenize:tokenize", "Turn text files into token shards."),
+    "tokenizer": ("tisslm.cli.tokens.tokenizer:app", "Train a tokenizer on text files."),
+    "tokenize": ("tisslm.cli.tokens.tokenize:tokenize", "Turn text files into token shards."),
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
+    "chat": ("tisslm.cli.chat:chat", "Talk to a model that was made for conversations."),
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
     "export": ("tisslm.cli.export:export", "Write a trained model in the files of others."),
     "report": (

@@ -182,6 +182,12 @@ class Tokenizer(ABC):
         return () if self.end_of_text is None else (self.end_of_text,)
 
     @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that no message has, at which an answer in a conversation ends."""
+        end = () if self.end_of_text is None else (self.end_of_text,)
+        return frozenset((*self.begin, *self.ends, *end))
+
+    @property
     def chat_template(self) -> str | None:
         """The jinja2 template that writes conversations as text, None where there is none."""
         return None

@@ -165,6 +165,9 @@ def ids_around_a_text_are_in_the_vocabulary(checks: Checks, make: Make, text: st
     """Check ``begin`` and ``ends``, and that the restored tokenizer has the same."""
     tokenizer = make()
     other = type(tokenizer).from_state(json.loads(json.dumps(tokenizer.state())))
+    special = tokenizer.special_ids
+    around = special.issuperset((*tokenizer.begin, *tokenizer.ends))
+    checks.that(around, "special_ids to have begin and ends", sorted(special))
     given = {"begin": (tokenizer.begin, other.begin), "ends": (tokenizer.ends, other.ends)}
     for name, (ids, restored) in given.items():
         known = isinstance(ids, tuple) and all(

@@ -24,7 +24,7 @@ from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import find_cuts, first_match
 from tisslm.tokenizers.huggingface import published_files, read_folder
 from tisslm.tokenizers.library import refused_errors
-from tisslm.tokenizers.settings import TokenizerSettings
+from tisslm.tokenizers.settings import END_OF_TEXT, TokenizerSettings
 from tisslm.tokenizers.token_bytes import token_bytes
 from tisslm.tokenizers.tokenizer_json import one_line, parse, read
 
@@ -35,9 +35,6 @@ __all__ = ["BpeTokenizer"]
 
 #: The default number of ids of a tokenizer that is trained.
 TRAINED_VOCABULARY = 4096
-
-#: Usual names of the token that ends a document; the first that a tokenizer has is taken.
-END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 
 class BpeTokenizer(Tokenizer):
@@ -220,6 +217,12 @@ class BpeTokenizer(Tokenizer):
         return self.settings.ends or super().ends
 
     @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids around a text, and the special ones of the file."""
+        added = self._inner.get_added_tokens_decoder()
+        return super().special_ids | {number for number, token in added.items() if token.special}
+
+    @property
     def chat_template(self) -> str | None:
         """The template that is said, None if there is none."""
         return self.settings.chat_template or None
@@ -272,15 +275,10 @@ class BpeTokenizer(Tokenizer):
         """Count the bytes of the tokens; they are decoded if the vocabulary is not byte-level."""
         if self._lengths_V is None:
             description = json.loads(self._inner.to_str())
-            self._lengths_V = token_bytes(self._inner, description, self._marks())
+            self._lengths_V = token_bytes(self._inner, description, super().special_ids)
         if not self._lengths_V.size:
             return super().count_bytes(ids)
         return int(self._lengths_V[id_array(ids, self._vocab_size, "bpe tokenizer")].sum())
-
-    def _marks(self) -> set[int]:
-        """Return the ids that stand around a text."""
-        end = self.end_of_text
-        return {*self.begin, *self.ends, *(() if end is None else (end,))}
 
     def encode_chat(
         self, messages: Sequence[Mapping[str, str]], *, reply: bool = False

@@ -12,10 +12,13 @@ from typing import Any, final
 from tisslm.errors import DataError
 from tisslm.system.safe_files import show
 
-__all__ = ["LONGEST_TEMPLATE", "ROLES", "TokenizerSettings"]
+__all__ = ["END_OF_TEXT", "LONGEST_TEMPLATE", "ROLES", "TokenizerSettings"]
 
 #: The tokens with a role that files name.
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+#: Usual names of the token that ends a document; the first that a tokenizer has is taken.
+END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 #: The most bytes of a chat template; those of known models have up to 20,000.
 LONGEST_TEMPLATE = 2**16

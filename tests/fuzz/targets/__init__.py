@@ -21,6 +21,7 @@ TARGETS = {
     "model-folder": "fuzz.targets.model_folder",
     "shards": "fuzz.targets.shards",
     "tokenizer.json": "fuzz.targets.tokenizer_json",
+    "tokenizer-folder": "fuzz.targets.tokenizer_folder",
     "toml": "fuzz.targets.toml",
     "vocabulary": "fuzz.targets.vocabulary",
 }

@@ -78,6 +78,11 @@ def test_what_is_published_is_read_as_the_same(tmp_path: Path) -> None:
     assert BpeTokenizer.from_folder(write(tmp_path, tokenizer)).state() == tokenizer.state()
 
 
+def test_a_tokenizer_that_says_no_more_than_its_file_keeps_its_state(tmp_path: Path) -> None:
+    assert set(BPE.published()) > {"tokenizer_config.json", "generation_config.json"}
+    assert BpeTokenizer.from_folder(write(tmp_path, BPE)).state() == BPE.state()
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
 @pytest.mark.parametrize(
     "tokenizer",

@@ -14,7 +14,7 @@ from tisslm.errors import DataError
 from tisslm.system.safe_files import Refusal, RegularFile, show
 from tisslm.system.strict_json import parse_json
 from tisslm.tokenizers.huggingface.post_processor import leading_ids
-from tisslm.tokenizers.settings import LONGEST_TEMPLATE, ROLES
+from tisslm.tokenizers.settings import END_OF_TEXT, LONGEST_TEMPLATE, ROLES
 from tisslm.tokenizers.tokenizer_json import read
 
 __all__ = ["read_folder"]
@@ -84,7 +84,11 @@ def read_folder(folder: Path) -> tuple[str, dict[str, Any]]:
     if ends:
         said["ends"] = ends
     # A role of a token that the vocabulary lacks is none.
-    return content, {k: v for k, v in said.items() if k not in ROLES or v in ids}
+    said = {key: value for key, value in said.items() if key not in ROLES or value in ids}
+    usual = next((name for name in END_OF_TEXT if name in ids), "")
+    if said == {"eos_token": usual, "ends": [ids.get(usual)]}:
+        said = {}  # the same tokenizer as its file alone, with the same state
+    return content, said
 
 
 def json_content(content: str) -> dict[str, Any]:

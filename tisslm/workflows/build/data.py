@@ -192,7 +192,12 @@ def _halves(
     found = list(source.tokens(options, train=train))
     if tokenizer is not None:
         encoders = [
-            DocumentEncoder(tokenizer, mask_prompt=source.mask_prompt, ended=not one_text)
+            DocumentEncoder(
+                tokenizer,
+                mask_prompt=source.mask_prompt,
+                ended=not one_text,
+                refuse=options.bad.refuse,
+            )
             for one_text in source.one_text
         ]
         for document, is_valid in source.documents(options, train=train):
