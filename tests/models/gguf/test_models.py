@@ -60,6 +60,18 @@ def test_loading_takes_the_weights_and_little_more(tmp_path):
     assert peak < 1.05 * loaded.parameters.data.nbytes + 2**23
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "q8_0"])
+def test_writing_takes_one_tensor_at_a_time(tmp_path, dtype):
+    pytest.importorskip("gguf", reason="needs pip install tisslm[gguf]")
+    model = model_of("llama tied", n_embd=256, vocab_size=60_000)
+    write_gguf(tmp_path / "m.gguf", model, None, dtype)  # the library is imported
+    tracemalloc.start()
+    write_gguf(tmp_path / "m.gguf", model, None, dtype)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * 2**24  # the embedding alone has 61 MB
+
+
 def test_queries_and_keys_of_llama_are_written_as_pairs_of_neighbours(tmp_path):
     model = model_of("llama tied")
     write_gguf(tmp_path / "m.gguf", model, None)

@@ -53,6 +53,7 @@ def changed(path, case, metadata=(), without=(), **tensors):
         ("llama", {"llama.rope.scaling.type": "longrope"},
          "rope.scaling.type: expected none, linear or yarn, got 'longrope'"),
         ("llama", {"llama.expert_count": 8}, "expert_count is '8', and what it changes is not"),
+        ("llama", {"llama.rope.freq_base": True}, "freq_base: expected a finite number above 0"),
         ("llama", {"llama.logit_scale": 0.5}, "llama.logit_scale is '0.5'"),
         ("llama", {"llama.attention.scale": 1.0}, "llama.attention.scale is '1.0'"),
         ("llama", {"llama.attention.head_count": np.array([4, 2], np.int32)},

@@ -84,7 +84,11 @@ class Keys:
         """Return a finite number above 0."""
         name, value = self._get(key)
         value = default if value is None else value
-        if not isinstance(value, int | float) or not 0 < value < math.inf:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 < value < math.inf
+        ):
             raise self._wrong(name, "a finite number above 0", value)
         return float(value)
 

@@ -65,6 +65,7 @@ class PreTokenizer:
 
 
 _GPT2 = PreTokenizer(_bytes(use_regex=True))
+_NEOX = PreTokenizer(_GPT2.splitting, normalizer="NFC")
 _DIGITS = PreTokenizer(
     {
         "type": "Sequence",
@@ -86,7 +87,9 @@ _TEKKEN = PreTokenizer(_split(_WORDS % ("", "", "")), ignore_merges=True, begins
 PRE_TOKENIZERS: Mapping[str, PreTokenizer] = {
     "gpt-2": _GPT2,
     "gpt2": _GPT2,
-    "olmo": PreTokenizer(_GPT2.splitting, normalizer="NFC"),
+    "phi-2": _GPT2,
+    "olmo": _NEOX,
+    "mpt": _NEOX,
     "smollm": _DIGITS,
     "starcoder": _DIGITS,
     "refact": _DIGITS,
