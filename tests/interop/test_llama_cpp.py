@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf_models import CASES, model_of, pieces_tokenizer, sentence_pieces
+from llama_peer import Peer
 
 from tisslm import TextDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.models.generation import Sampling, sample
@@ -21,49 +22,12 @@ from tisslm.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
 from tisslm.system.gguf_files import GgufFile, Tensor, gguf_chunks
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer
 
-xllamacpp = pytest.importorskip("xllamacpp", reason="needs pip install xllamacpp")
+pytest.importorskip("xllamacpp", reason="needs pip install xllamacpp")
 
 #: llama.cpp looks GELU up in a table of float16, so a network of two such layers is no closer.
 PRECISION = {"gpt2": 1e-2, "gptneox": 1e-2, "other": 1e-4}
 
 CHARACTERS = [*map(chr, range(0x21, 0x7F)), "Ġ", "Ċ"]
-
-
-class Peer:
-    """A file that llama.cpp has loaded, computing in float32 but for its tables."""
-
-    def __init__(self, path: Path) -> None:
-        params = xllamacpp.CommonParams()
-        params.model.path = str(path)
-        params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 256, 1, False, -1
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        self._server = xllamacpp.Server(params)
-
-    def complete(self, prompt: str | list[int], n: int, **options: Any) -> dict[str, Any]:
-        """Return the answer to a prompt of text or ids, greedily."""
-        asked = {"prompt": prompt, "n_predict": n, "temperature": 0, "cache_prompt": False}
-        found: dict[str, Any] = self._server.handle_completions(asked | options)["choices"][0]
-        return found
-
-    def ids(self, text: str) -> list[int]:
-        """Return the ids of a text."""
-        asked = urllib.request.Request(
-            f"{self._server.listening_address}/tokenize",
-            data=json.dumps({"content": text}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(asked, timeout=60) as answer:
-            found: list[int] = json.load(answer)["tokens"]
-        return found
-
-    def log_probabilities(self, prompt: list[int], n_ids: int) -> dict[int, float]:
-        """Return those of the next token by its id."""
-        sampling = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-        found = self.complete(prompt, 1, ignore_eos=False, logprobs=n_ids, **sampling)
-        (next_,) = found["logprobs"]["content"]
-        return {one["id"]: one["logprob"] for one in next_["top_logprobs"]}
 
 
 def ascii_tokenizer() -> BpeTokenizer:
@@ -93,13 +57,14 @@ def test_log_probabilities(tmp_path: Path, case: str, others: dict[str, Any]) ->
     tokenizer = ascii_tokenizer()
     model = model_of(case, vocab_size=tokenizer.vocab_size, **others)
     write_gguf(tmp_path / "m.gguf", model, tokenizer)
-    peer = Peer(tmp_path / "m.gguf")
     layers = {"gpt2": "gpt2", "gpt_neox": "gptneox"}.get(model.family, "other")
-    for prompt in ([5], [1, 2, 3], [*range(40)]):
+    prompts = ([5], [1, 2, 3], [*range(40)])
+    with Peer(tmp_path / "m.gguf") as peer:
+        answers = [peer.log_probabilities(prompt, model.vocab_size) for prompt in prompts]
+    for prompt, theirs in zip(prompts, answers, strict=True):
         logits = model.last_logits(np.array(prompt, np.int32)[None])[0].astype(np.float64)
         ours = logits - logits.max()
         ours -= np.log(np.exp(ours).sum())
-        theirs = peer.log_probabilities(prompt, len(ours))
         assert len(theirs) == len(ours)
         worst = max(abs(ours[i] - theirs[i]) for i in theirs)
         assert worst <= PRECISION[layers], (prompt, worst)
@@ -139,7 +104,8 @@ def test_a_hundred_greedy_tokens(tmp_path: Path, shape: dict[str, Any]) -> None:
     write_gguf(tmp_path / "m.gguf", model, tokenizer)
     prompt = "def dump(obj, "
     ours = "".join(sample(model, tokenizer, prompt, 100, Sampling(temperature=0)))
-    theirs = Peer(tmp_path / "m.gguf").complete(prompt, 100, ignore_eos=True)
+    with Peer(tmp_path / "m.gguf") as peer:
+        theirs = peer.complete(prompt, 100, ignore_eos=True)
     assert len(set(ours)) > 8
     assert theirs["text"] == ours
 
@@ -150,7 +116,8 @@ def test_fewer_bits_are_near(tmp_path: Path, case: str, dtype: str) -> None:
     tokenizer = ascii_tokenizer()
     model = model_of(case, vocab_size=tokenizer.vocab_size)
     write_gguf(tmp_path / "m.gguf", model, tokenizer, dtype)
-    theirs = Peer(tmp_path / "m.gguf").log_probabilities([1, 2, 3], tokenizer.vocab_size)
+    with Peer(tmp_path / "m.gguf") as peer:
+        theirs = peer.log_probabilities([1, 2, 3], tokenizer.vocab_size)
     logits = model.last_logits(np.array([[1, 2, 3]], np.int32))[0].astype(np.float64)
     ours = logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
     errors = [abs(ours[i] - theirs[i]) for i in theirs]
@@ -171,10 +138,10 @@ def test_texts_are_split_as_llama_cpp_does(tmp_path: Path, name: str) -> None:
     tokenizer = BpeTokenizer(tokenizer_json=json.dumps(content))
     model = model_of("llama", vocab_size=tokenizer.vocab_size, seq_len=256)
     write_gguf(tmp_path / "m.gguf", model, tokenizer)
-    peer = Peer(tmp_path / "m.gguf")
     ids = tokenizer.encode(TEXT)
     assert len(ids) < 0.8 * len(TEXT.encode())
-    assert peer.ids(TEXT) == ids
+    with Peer(tmp_path / "m.gguf") as peer:
+        assert peer.ids(TEXT) == ids
 
 
 def trained_tokenizer(pre: PreTokenizer) -> dict[str, Any]:
@@ -199,7 +166,8 @@ def trained_tokenizer(pre: PreTokenizer) -> dict[str, Any]:
 def test_a_text_of_bytes(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m.gguf", model_of("llama", vocab_size=256), ByteTokenizer())
     text = f"{TEXT}🙂"
-    assert Peer(tmp_path / "m.gguf").ids(text) == list(text.encode())
+    with Peer(tmp_path / "m.gguf") as peer:
+        assert peer.ids(text) == list(text.encode())
 
 
 def test_pieces_of_text(tmp_path: Path) -> None:
@@ -226,6 +194,7 @@ def test_pieces_of_text(tmp_path: Path) -> None:
     (tmp_path / "pieces.gguf").write_bytes(b"".join(gguf_chunks(keys, tensors)))
     state = read_gguf(tmp_path / "pieces.gguf").tokenizer
     assert state is not None
-    tokenizer, peer = BpeTokenizer.from_state(state), Peer(tmp_path / "pieces.gguf")
-    for text in (TEXT, " x", "the é", "🙂 brown  fox", Path(json.__file__).read_text()):
-        assert peer.ids(text) == tokenizer.encode(text)
+    tokenizer = BpeTokenizer.from_state(state)
+    with Peer(tmp_path / "pieces.gguf") as peer:
+        for text in (TEXT, " x", "the é", "🙂 brown  fox", Path(json.__file__).read_text()):
+            assert peer.ids(text) == tokenizer.encode(text)
