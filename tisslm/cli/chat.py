@@ -38,10 +38,19 @@ def chat(
     ] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="Only the k most probable; 0: all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Only those that together reach p; 1: all.")] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Only those with this part of the largest probability; 0: all.")
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1: tokens that were there become less probable.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answers.")] = 42,
+    weights: Annotated[
+        str, typer.Option(metavar="fp32|bf16", help="bf16: a rounded copy, nearly twice as fast.")
+    ] = "fp32",
 ) -> None:
     """Talk to a model that was made for conversations; each line is a turn."""
-    sampling = Sampling(temperature, top_k, top_p, seed)
+    sampling = Sampling(temperature, top_k, top_p, seed, min_p, repetition_penalty)
     model, tokenizer = load_model(path)
     if tokenizer is None:
         raise CheckpointError(
@@ -50,7 +59,12 @@ def chat(
         )
     try:
         conversation = Conversation(
-            model, tokenizer, system=system, max_new_tokens=max_new_tokens, sampling=sampling
+            model,
+            tokenizer,
+            system=system,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            weights=weights,
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -30,6 +30,8 @@ class Conversation:
     max_new_tokens : int
         The longest answer, in tokens.
     sampling : Sampling, optional
+    weights : {"fp32", "bf16"}
+        As for ``Model.decoder``.
 
     Attributes
     ----------
@@ -52,6 +54,7 @@ class Conversation:
         system: str = "",
         max_new_tokens: int = 512,
         sampling: Sampling | None = None,
+        weights: str = "fp32",
     ) -> None:
         if tokenizer.chat_template is None:
             raise ConfigError(
@@ -62,6 +65,7 @@ class Conversation:
             raise ConfigError(f"max_new_tokens: expected an integer >= 1, got {max_new_tokens}")
         self.model, self.tokenizer = model, tokenizer
         self.max_new_tokens, self.sampling = max_new_tokens, sampling or Sampling()
+        self._decoder = model.decoder(weights=weights)
         self._system = [{"role": "system", "content": system}] if system else []
         self.reset()
 
@@ -97,7 +101,14 @@ class Conversation:
 
     def _answer(self, prompt: list[int]) -> Iterator[str]:
         room = min(self.max_new_tokens, self.model.seq_len - len(prompt))
-        new = stream(self.model, prompt, room, self.sampling, n_ids=self.tokenizer.vocab_size)
+        new = stream(
+            self.model,
+            prompt,
+            room,
+            self.sampling,
+            n_ids=self.tokenizer.vocab_size,
+            decoder=self._decoder,
+        )
         said = {"role": "assistant", "content": ""}
         self.messages.append(said)
         ends = self.tokenizer.special_ids
