@@ -1,7 +1,7 @@
 """Twins of causal multi-head attention: forward, backward, entropy, and one decoding step.
 
-Whole score matrices are formed and masked; the kernels work in tiles and keep only the
-log-sum-exp. Letters beside the usual ones: G = H/K query heads share a key-value head
+Whole score matrices are formed and masked, a document at a time, so that it gets the bits that it
+gets alone; the kernels work in tiles and keep only the log-sum-exp. Letters beside the usual ones: G = H/K query heads share a key-value head
 (head h reads h // G), E = (H + 2K) D, S = length of the cache.
 
 References
@@ -13,6 +13,8 @@ Dao, "FlashAttention-2", arXiv 2307.08691 (the statistics kept for backward).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -67,15 +69,23 @@ def attention_forward(
         of W keys, ``max(document, t - W + 1)``. 0 <= start[t] <= t, and no start is below the one
         before it, which is all that is asked of them. None: from 0 on.
     """
-    q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
-    score = _seen_scores(q, k, scale, start_BT)
-    top = score.max(axis=-1, keepdims=True)
-    lse = top + np.log(np.exp(score - top).sum(axis=-1, keepdims=True))
-    lse_BHT[...] = lse.reshape(lse_BHT.shape)
-    prob = np.exp(score - lse)
-    if p > 0:
-        prob = prob * _scaled_mask(prob, p, seed, update, site, first_row)
-    _join(out_BTC, prob @ v)
+    B, T, _ = qkv_BTE.shape
+    whole = _split(widen(qkv_BTE), n_head, n_kv_head)
+    lse_BKGT1 = np.empty((*whole[0].shape[:-1], 1), lse_BHT.dtype)
+    heads_BKGTD = np.empty(whole[0].shape, whole[0].dtype)
+    mask = _scaled_mask(whole[0], p, seed, update, site, first_row)
+    for rows, times, start in _documents(start_BT, B, T):
+        q, k, v = (part[rows, :, :, times] for part in whole)
+        score = _seen_scores(q, k, scale, start)
+        top = score.max(axis=-1, keepdims=True)
+        lse = top + np.log(np.exp(score - top).sum(axis=-1, keepdims=True))
+        prob = np.exp(score - lse)
+        if mask is not None:
+            prob = prob * mask[rows, :, :, times, times]
+        lse_BKGT1[rows, :, :, times] = lse
+        heads_BKGTD[rows, :, :, times] = prob @ v
+    lse_BHT[...] = lse_BKGT1.reshape(lse_BHT.shape)
+    _join(out_BTC, heads_BKGTD)
 
 
 def attention_backward(
@@ -123,24 +133,29 @@ def attention_backward(
         The kernel returns 1 where heads share a key-value head and M is less than G.
     """
     B, T, _ = qkv_BTE.shape
-    q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
-    gradient_BTE = np.empty(dqkv_BTE.shape, np.result_type(q, lse_BHT))
-    dq, dk, dv = _split(gradient_BTE, n_head, n_kv_head)
-    dout = (
+    whole = _split(widen(qkv_BTE), n_head, n_kv_head)
+    gradient_BTE = np.empty(dqkv_BTE.shape, np.result_type(whole[0], lse_BHT))
+    gradients = _split(gradient_BTE, n_head, n_kv_head)
+    dout_BKGTD = (
         widen(dout_BTC).reshape(B, T, n_kv_head, n_head // n_kv_head, -1).transpose(0, 2, 3, 1, 4)
     )
-    prob = np.exp(_seen_scores(q, k, scale, start_BT) - lse_BHT.reshape(*q.shape[:-1], 1))
-    dprob = dout @ v.swapaxes(-1, -2)
-    dropped = prob
-    if p > 0:
-        mask = _scaled_mask(prob, p, seed, update, site, first_row)
-        dropped = prob * mask
-        dprob = dprob * mask
-    dscore = prob * (dprob - (dprob * prob).sum(axis=-1, keepdims=True)) * scale
-    dq[...] = dscore @ k
-    # the heads of a group share k and v, so their gradients are summed over the group
-    dk[...] = (dscore.swapaxes(-1, -2) @ q).sum(axis=2, keepdims=True)
-    dv[...] = (dropped.swapaxes(-1, -2) @ dout).sum(axis=2, keepdims=True)
+    lse_BKGT1 = lse_BHT.reshape(*whole[0].shape[:-1], 1)
+    mask = _scaled_mask(whole[0], p, seed, update, site, first_row)
+    for rows, times, start in _documents(start_BT, B, T):
+        q, k, v = (part[rows, :, :, times] for part in whole)
+        dq, dk, dv = (part[rows, :, :, times] for part in gradients)
+        dout = dout_BKGTD[rows, :, :, times]
+        prob = np.exp(_seen_scores(q, k, scale, start) - lse_BKGT1[rows, :, :, times])
+        dprob = dout @ v.swapaxes(-1, -2)
+        dropped = prob
+        if mask is not None:
+            dropped = prob * mask[rows, :, :, times, times]
+            dprob = dprob * mask[rows, :, :, times, times]
+        dscore = prob * (dprob - (dprob * prob).sum(axis=-1, keepdims=True)) * scale
+        dq[...] = dscore @ k
+        # the heads of a group share k and v, so their gradients are summed over the group
+        dk[...] = (dscore.swapaxes(-1, -2) @ q).sum(axis=2, keepdims=True)
+        dv[...] = (dropped.swapaxes(-1, -2) @ dout).sum(axis=2, keepdims=True)
     store(dqkv_BTE, gradient_BTE)
 
 
@@ -170,11 +185,17 @@ def attention_entropy(
     n_head, n_kv_head, scale
         As in forward.
     """
-    q, k, _ = _split(widen(qkv_BTE), n_head, n_kv_head)
-    score = _seen_scores(q, k, scale, start_BT)
-    lse = lse_BHT.reshape(*q.shape[:-1], 1)
-    surprise = np.where(np.isneginf(score), 0.0, lse - score)  # an unseen key has no share
-    entropy = (np.exp(-surprise) * surprise).sum(axis=-1).reshape(entropy_BHT.shape)
+    B, T, _ = qkv_BTE.shape
+    whole = _split(widen(qkv_BTE), n_head, n_kv_head)
+    lse_BKGT1 = lse_BHT.reshape(*whole[0].shape[:-1], 1)
+    entropy_BKGT = np.empty(whole[0].shape[:-1], whole[0].dtype)
+    for rows, times, start in _documents(start_BT, B, T):
+        q, k, _ = (part[rows, :, :, times] for part in whole)
+        score = _seen_scores(q, k, scale, start)
+        lse = lse_BKGT1[rows, :, :, times]
+        surprise = np.where(np.isneginf(score), 0.0, lse - score)  # an unseen key has no share
+        entropy_BKGT[rows, :, :, times] = (np.exp(-surprise) * surprise).sum(axis=-1)
+    entropy = entropy_BKGT.reshape(entropy_BHT.shape)
     entropy_BHT[...] = np.where(entropy < 0.0, 0.0, entropy)
 
 
@@ -232,6 +253,23 @@ def _join(out_BTC: Array, heads_BKGTD: Array) -> None:
     store(out_BTC, heads_BKGTD.transpose(0, 3, 1, 2, 4).reshape(out_BTC.shape))
 
 
+def _documents(
+    start_BT: Array | None, batch: int, time: int
+) -> Iterator[tuple[slice, slice, Array | None]]:
+    """Yield rows and tokens that see nothing outside of them, with starts that count from there.
+
+    A token that begins at itself is seen by none before it, and neither it nor a later one sees
+    what is before it. Without starts, all rows are one piece.
+    """
+    if start_BT is None:
+        yield slice(0, batch), slice(0, time), None
+        return
+    for row, start_T in enumerate(start_BT):
+        first_of = np.flatnonzero(start_T == np.arange(time))
+        for first, end in zip(first_of, [*first_of[1:], time], strict=True):
+            yield slice(row, row + 1), slice(first, end), start_T[None, first:end] - first
+
+
 def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Array:
     """Return the scores, with -inf for keys that come later, or before ``start``."""
     score = q @ k.swapaxes(-1, -2) * scale
@@ -242,11 +280,16 @@ def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Ar
 
 
 def _scaled_mask(
-    prob_BKGTT: Array, p: float, seed: int, update: int, site: int, first_row: int
-) -> Array:
-    n_elements = prob_BKGTT[0].size
-    keep = keep_mask(len(prob_BKGTT), n_elements, p, seed, update, site, first_row)
+    q_BKGTD: Array, p: float, seed: int, update: int, site: int, first_row: int
+) -> Array | None:
+    """Return what probabilities are multiplied by, (B, K, G, T, T); None without dropout."""
+    if p <= 0:
+        return None
+    *outer, T, _ = q_BKGTD.shape
+    shape = (*outer, T, T)
+    n_elements = math.prod(shape[1:])
+    keep = keep_mask(len(q_BKGTD), n_elements, p, seed, update, site, first_row)
     # elements run over queries first, because the kernel holds scores one row per key
-    by_query = keep.reshape(prob_BKGTT.shape).swapaxes(-1, -2)
-    scaled: Array = by_query * prob_BKGTT.dtype.type(1 / (1 - p))
+    by_query = keep.reshape(shape).swapaxes(-1, -2)
+    scaled: Array = by_query * q_BKGTD.dtype.type(1 / (1 - p))
     return scaled
