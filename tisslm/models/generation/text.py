@@ -123,6 +123,16 @@ class Stops:
         held, self._held = self._held, ""
         return held
 
+    def cut(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Yield the text of all pieces, up to a string."""
+        for piece in pieces:
+            if certain := self.add(piece):
+                yield certain
+            if self.found:
+                return
+        if held := self.rest():
+            yield held
+
 
 def _overlap(text: str, string: str) -> int:
     """Return how many characters at the end of a text are the beginning of a longer string."""
