@@ -105,6 +105,10 @@ def test_logits_that_are_no_numbers_give_some_id(options, size):
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
+        ("temperature", None, "temperature: expected a number, got None"),
+        ("top_p", "1", "top_p: expected a number, got '1'"),
+        ("top_k", 1.5, "top_k: expected an integer >= 0, got 1.5"),
+        ("top_k", True, "top_k: expected an integer >= 0, got True"),
         ("min_p", -0.1, "min_p: expected a number in [0, 1], got -0.1"),
         ("min_p", 1.5, "min_p: expected a number in [0, 1], got 1.5"),
         ("min_p", float("nan"), "min_p: expected a number in [0, 1], got nan"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,13 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            value: object = getattr(self, name)  # from a caller, it may be anything
+            if not isinstance(value, Real) or isinstance(value, bool):
+                raise ConfigError(f"{name}: expected a number, got {value!r}")
+        count: object = self.top_k
+        if not isinstance(count, Integral) or isinstance(count, bool):
+            raise ConfigError(f"top_k: expected an integer >= 0, got {count!r}")
         if not self.temperature >= 0.0:
             raise ConfigError(f"temperature: expected a number >= 0, got {self.temperature!r}")
         if self.top_k < 0:

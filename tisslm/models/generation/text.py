@@ -95,10 +95,15 @@ class Stops:
     Raises
     ------
     ConfigError
-        If one is empty.
+        If one is empty, or they are one string, each character of which would be a stop.
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
+        if isinstance(strings, str):
+            raise ConfigError(
+                f"stop: expected a sequence of strings, got the string {strings!r}; put it into a "
+                "list"
+            )
         if not all(strings):
             raise ConfigError("stop: expected strings of at least one character, got an empty one")
         self._strings = tuple(strings)
