@@ -192,6 +192,14 @@ def test_texts_of_several_prompts_are_those_alone(cli: Cli, trained: Path) -> No
     assert (found.code, found.out) == (0, f"{SEPARATOR}\n".join(alone))
 
 
+def test_lines_of_a_file_of_prompts_end_by_line_feeds_alone(cli: Cli, trained: Path) -> None:
+    command = ("generate", "run", "--prompts", "prompts.txt", "--max-new-tokens", "0")
+    Path("prompts.txt").write_bytes(b"\xef\xbb\xbf1 green\r\n2 green\r\n")
+    assert cli(*command).out == f"1 green\n{SEPARATOR}\n2 green\n"
+    Path("prompts.txt").write_text("1\u2028green\n", encoding="utf-8")
+    assert "the character '\\u2028' (U+2028) at position 1 is not one of" in cli(*command).err
+
+
 def test_a_stop_string_ends_the_text_before_it(cli: Cli, trained: Path) -> None:
     whole = cli("generate", "run", "-p", "10 green", "--temperature", "0").out
     stop = whole[20:22]
@@ -226,7 +234,7 @@ def test_bf16_weights_and_figures(cli: Cli, trained: Path) -> None:
         (["--min-p", "2"], "error: min_p: expected a number in [0, 1], got 2.0\n"),
         (
             ["--repetition-penalty", "0"],
-            "error: repetition_penalty: expected a finite number > 0, got 0.0\n",
+            "error: repetition_penalty: expected a number from 1e-6 to 1e6, got 0.0\n",
         ),
         (
             ["--stop", ""],

@@ -101,6 +101,29 @@ def test_what_is_refused_was_not_said(says: list[list[int]]) -> None:
     assert talk.messages == []
 
 
+def test_a_text_that_is_too_long_lets_nothing_be_forgotten(says: list[list[int]]) -> None:
+    talk = Conversation(model(), TOKENIZER)
+    "".join(talk.answer("2+2?"))
+    with pytest.raises(DataError, match="has room"):
+        talk.answer("x" * 999)
+    assert talk.messages == turns("2+2?", "It is 4.")
+    assert talk.forgotten == 0
+
+
+def test_an_answer_that_spells_the_end_of_a_turn_ends_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stream(*_: Any, **__: Any) -> Iterator[int]:
+        for letter in "a < b <|im_end|> more":  # each a token of its own
+            yield from TOKENIZER.encode(letter)
+
+    monkeypatch.setattr(module, "stream", stream)
+    talk = Conversation(model(), TOKENIZER)
+    assert "".join(talk.answer("2+2?")) == "a < b "
+    assert "".join(talk.answer("And?")) == "a < b "
+    assert talk.messages == turns("2+2?", "a < b ", "And?", "a < b ")
+
+
 def test_without_a_template_there_is_no_conversation() -> None:
     with pytest.raises(ConfigError) as caught:
         Conversation(model(), ByteTokenizer())

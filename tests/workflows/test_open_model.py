@@ -35,7 +35,9 @@ def quiet():
         yield
 
 
-def build(folder: Path, model: dict[str, Any], **training: Any) -> Trainer:
+def build(
+    folder: Path, model: dict[str, Any], tokenizer: str | None = None, **training: Any
+) -> Trainer:
     (folder / "text.txt").write_text(TEXT)
     tables = {
         "model": model,
@@ -48,8 +50,8 @@ def build(folder: Path, model: dict[str, Any], **training: Any) -> Trainer:
         },
         "log": {"sinks": []},
     }
-    if "from" not in model:
-        tables["tokenizer"] = {"name": "byte"}
+    if tokenizer or "from" not in model:
+        tables["tokenizer"] = {"name": tokenizer or "byte"}
     return build_trainer(RunConfig.from_mapping(tables))
 
 
@@ -131,6 +133,37 @@ def test_a_resumed_run_needs_no_longer_what_it_started_from(tmp_path, trained):
     assert again.current_step == 4
     again.train()
     assert same(values(again.model), values(whole.model))
+
+
+def test_it_is_found_without_what_it_started_from(tmp_path, trained, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = published(trained[0], tmp_path / "published")
+    build(tmp_path, {"from": str(source)}, output_dir="").train()
+    shutil.rmtree(source)
+    again = build(tmp_path, {"from": str(source)}, output_dir="", resume="auto")
+    assert again.current_step == 4
+
+
+@pytest.mark.parametrize("tokenizer", [None, "byte"])
+@pytest.mark.parametrize("way", ["auto", "path"])
+def test_a_run_from_a_model_without_a_tokenizer_resumes_with_its_own(
+    tmp_path, trained, monkeypatch, tokenizer, way
+):
+    monkeypatch.chdir(tmp_path)
+    source = published(trained[0], tmp_path / "published")
+    for file in source.glob("tokenizer*"):
+        file.unlink()
+    first = build(tmp_path, {"from": str(source)}, tokenizer, output_dir="")
+    first.train()
+    (run,) = (tmp_path / "runs").iterdir()
+    resume = "auto" if way == "auto" else str(run)
+    again = build(tmp_path, {"from": str(source)}, tokenizer, output_dir="", resume=resume)
+    assert again.current_step == 4
+    again.train()
+    assert list((tmp_path / "runs").iterdir()) == [run]
+    assert again.tokenizer.state() == first.tokenizer.state()
+    written = RunConfig.load(run / "config.resolved.toml", env={})
+    assert written.tokenizer.name == (tokenizer or "char")
 
 
 @pytest.mark.parametrize(

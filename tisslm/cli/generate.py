@@ -111,9 +111,11 @@ def _prompts(prompt: list[str], file: Path | None) -> list[str]:
     with RegularFile(file, UNREADABLE) as source:
         read = bytes(source.read(LARGEST_FILE))
     try:
-        lines = read.decode().splitlines()
+        text = read.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UNREADABLE(file, f"no UTF-8 at byte {error.start}") from None
+    # Not splitlines(), which breaks at form feeds and Unicode's separators, too.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
     if not any(lines):
         raise UNREADABLE(file, "it has no prompt")
     return [line for line in lines if line]

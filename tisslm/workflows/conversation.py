@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from tisslm.contracts import Model, Tokenizer
 from tisslm.errors import ConfigError, DataError
-from tisslm.models.generation import Sampling, pieces, stream
+from tisslm.models.generation import Sampling, Stops, pieces, stream
 
 __all__ = ["Conversation"]
 
@@ -78,7 +78,7 @@ class Conversation:
         """Yield the model's answer in pieces, as they come.
 
         An answer that is not read to its end counts as far as it was read. It ends at any special
-        token, or where the context is full.
+        token, also one that the model spells in letters, or where the context is full.
 
         Parameters
         ----------
@@ -91,11 +91,12 @@ class Conversation:
             If the template refuses the text, or it is too long for the context; it was not said
             then.
         """
+        before = list(self.messages), self.forgotten
         self.messages.append({"role": "user", "content": text})
         try:
             prompt = self._prompt()
-        except BaseException:
-            self.messages.pop()
+        except BaseException:  # nor is anything forgotten for a text that was not said
+            self.messages, self.forgotten = before
             raise
         return self._answer(prompt)
 
@@ -113,7 +114,9 @@ class Conversation:
         self.messages.append(said)
         ends = self.tokenizer.special_ids
         until_end = takewhile(lambda token: token not in ends, new)
-        for piece in pieces(self.tokenizer, prompt, until_end):
+        # Its name in a message would forge a turn: the next prompt with it would be refused.
+        stops = Stops([name for token in ends if (name := self.tokenizer.decode([token]))])
+        for piece in stops.cut(pieces(self.tokenizer, prompt, until_end)):
             said["content"] += piece
             yield piece
 

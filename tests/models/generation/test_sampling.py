@@ -49,6 +49,19 @@ def test_the_repetition_penalty_divides_what_is_positive_and_multiplies_what_is_
     assert Sampling(temperature=0.0, repetition_penalty=5.0).choose(logits, 0.5, [0]) == 2
 
 
+@pytest.mark.parametrize("temperature", [1e-29, 1e-31, 1e-320])
+def test_next_to_no_temperature_is_none(temperature):
+    sampling = Sampling(temperature=temperature, top_p=0.9)
+    assert kept(sampling) == {1: 1.0}
+    assert sampling.choose(LOGITS, 0.999) == 1
+
+
+@pytest.mark.parametrize("penalty", [1e-6, 1e6])
+def test_no_penalty_makes_a_logit_overflow(penalty):
+    logits = np.array([3e3, -3e3, 1.0], np.float32)
+    assert sum(kept(Sampling(repetition_penalty=penalty), logits, [0, 1]).values()) == 1.0
+
+
 def test_random_numbers_choose_as_the_probabilities_say():
     sampling, rng = Sampling(top_k=3, min_p=0.01), np.random.default_rng(0)
     draws = [sampling.choose(LOGITS, u) for u in rng.random(4000)]
@@ -92,14 +105,27 @@ def test_logits_that_are_no_numbers_give_some_id(options, size):
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
+        ("temperature", None, "temperature: expected a number, got None"),
+        ("top_p", "1", "top_p: expected a number, got '1'"),
+        ("top_k", 1.5, "top_k: expected an integer >= 0, got 1.5"),
+        ("top_k", True, "top_k: expected an integer >= 0, got True"),
         ("min_p", -0.1, "min_p: expected a number in [0, 1], got -0.1"),
         ("min_p", 1.5, "min_p: expected a number in [0, 1], got 1.5"),
         ("min_p", float("nan"), "min_p: expected a number in [0, 1], got nan"),
-        ("repetition_penalty", 0.0, "repetition_penalty: expected a finite number > 0, got 0.0"),
+        (
+            "repetition_penalty",
+            1e-308,
+            "repetition_penalty: expected a number from 1e-6 to 1e6, got 1e-308",
+        ),
+        (
+            "repetition_penalty",
+            0.0,
+            "repetition_penalty: expected a number from 1e-6 to 1e6, got 0.0",
+        ),
         (
             "repetition_penalty",
             float("inf"),
-            "repetition_penalty: expected a finite number > 0, got inf",
+            "repetition_penalty: expected a number from 1e-6 to 1e6, got inf",
         ),
     ],
 )

@@ -55,6 +55,11 @@ def test_an_empty_stop_string_is_refused():
     assert str(caught.value) == (
         "stop: expected strings of at least one character, got an empty one"
     )
+    with pytest.raises(ConfigError) as caught:
+        Stops("END")
+    assert str(caught.value) == (
+        "stop: expected a sequence of strings, got the string 'END'; put it into a list"
+    )
 
 
 @pytest.fixture(scope="module")

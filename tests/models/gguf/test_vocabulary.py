@@ -107,6 +107,15 @@ def test_bytes_are_a_vocabulary_without_merges():
     assert keys["tokenizer.ggml.eos_token_id"] == 0xFF
 
 
+def test_bytes_that_a_folder_had_are_written_as_bytes():
+    content = ByteTokenizer().published()["tokenizer.json"]
+    of_folder = BpeTokenizer(tokenizer_json=json.dumps(content))
+    assert alike(read(vocabulary_keys(of_folder, 256)), of_folder).vocab_size == 256
+    lower = {**content, "normalizer": {"type": "Lowercase"}}
+    with pytest.raises(ConfigError, match="in a way that has a name"):
+        vocabulary_keys(BpeTokenizer(tokenizer_json=json.dumps(lower)), 256)
+
+
 def test_a_model_with_more_ids_has_tokens_that_no_text_has():
     keys = vocabulary_keys(ByteTokenizer(), 300)
     assert keys["tokenizer.ggml.tokens"][256:258] == ["[PAD256]", "[PAD257]"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chat_templates import CONVERSATIONS, PLAIN, TAGGED, tokenizer_with, turns
@@ -76,6 +77,23 @@ def test_nothing_is_put_around_a_conversation() -> None:
     ids, _ = BpeTokenizer.from_state(state).encode_chat(turns("a", "b"))
     assert ids.tolist()[:2] == [3, 5]  # the template's own <s>, once
     assert ids.tolist()[-1] == 7
+
+
+@pytest.mark.parametrize(
+    ("message", "got"),
+    [
+        ({"role": "user"}, "'None'"),
+        ({"role": "user", "content": None}, "'None'"),
+        ({"role": "user", "content": [{"type": "text"}]}, "\"[{'type': 'text'}]\""),
+    ],
+)
+def test_a_message_is_a_text(message: Any, got: str) -> None:
+    with pytest.raises(DataError) as caught:
+        TOKENIZERS["plain", "chatml"].encode_chat([message])
+    assert str(caught.value) == (
+        f"message 0: expected a content that is a text, got {got}; join its parts, or leave the "
+        "message out"
+    )
 
 
 def test_a_message_cannot_forge_a_turn() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,12 @@ Array = NDArray[Any]
 
 HEAD = 1024  # most probable tokens that are sorted before all
 
+#: Below this temperature any two float32 logits are infinitely apart, and quotients may overflow.
+COLDEST = 1e-30
+
+#: The largest penalty, and the inverse of the smallest: with those beyond, logits may overflow.
+MOST_PENALTY = 1e6
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -29,7 +35,7 @@ class Sampling:
     Parameters
     ----------
     temperature : float
-        Divisor of the logits; 0 always takes the most probable token.
+        Divisor of the logits; 0 (or less than 1e-30) always takes the most probable token.
     top_k : int
         Only the k most probable tokens are kept; 0 keeps all.
     top_p : float
@@ -40,7 +46,7 @@ class Sampling:
         Only tokens with at least this part of the largest probability are kept; 0 keeps all.
     repetition_penalty : float
         Logits of tokens that are in the prompt or in the new text are divided by it where they are
-        positive, and multiplied where they are negative; 1 leaves them.
+        positive, and multiplied where they are negative; 1 leaves them. From 1e-6 to 1e6.
 
     References
     ----------
@@ -58,6 +64,13 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            value: object = getattr(self, name)  # from a caller, it may be anything
+            if not isinstance(value, Real) or isinstance(value, bool):
+                raise ConfigError(f"{name}: expected a number, got {value!r}")
+        count: object = self.top_k
+        if not isinstance(count, Integral) or isinstance(count, bool):
+            raise ConfigError(f"top_k: expected an integer >= 0, got {count!r}")
         if not self.temperature >= 0.0:
             raise ConfigError(f"temperature: expected a number >= 0, got {self.temperature!r}")
         if self.top_k < 0:
@@ -66,9 +79,10 @@ class Sampling:
             raise ConfigError(f"top_p: expected a number in (0, 1], got {self.top_p!r}")
         if not 0.0 <= self.min_p <= 1.0:
             raise ConfigError(f"min_p: expected a number in [0, 1], got {self.min_p!r}")
-        if not 0.0 < self.repetition_penalty < float("inf"):
+        if not 1 / MOST_PENALTY <= self.repetition_penalty <= MOST_PENALTY:
             raise ConfigError(
-                f"repetition_penalty: expected a finite number > 0, got {self.repetition_penalty!r}"
+                "repetition_penalty: expected a number from 1e-6 to 1e6, got "
+                f"{self.repetition_penalty!r}"
             )
         seed: object = self.seed  # from a caller, it may be anything
         if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**64:
@@ -85,7 +99,7 @@ class Sampling:
             Ids of the prompt and of the new text, which the repetition penalty is for.
         """
         logits_V = self._penalized(logits_V, earlier)
-        if self.temperature == 0.0:
+        if self.temperature < COLDEST:
             return int(np.argmax(logits_V))
         scaled = logits_V.astype(np.float64) / self.temperature
         if self.top_k == 0 and len(scaled) > 4 * HEAD:
@@ -102,7 +116,7 @@ class Sampling:
         """Return the probability of each token, 0 for those that no random number selects."""
         logits_V = self._penalized(logits_V, earlier)
         found = np.zeros(len(logits_V))
-        if self.temperature == 0.0:
+        if self.temperature < COLDEST:
             found[np.argmax(logits_V)] = 1.0
             return found
         order, probability = self._kept(logits_V.astype(np.float64) / self.temperature)

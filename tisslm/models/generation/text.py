@@ -95,10 +95,15 @@ class Stops:
     Raises
     ------
     ConfigError
-        If one is empty.
+        If one is empty, or they are one string, each character of which would be a stop.
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
+        if isinstance(strings, str):
+            raise ConfigError(
+                f"stop: expected a sequence of strings, got the string {strings!r}; put it into a "
+                "list"
+            )
         if not all(strings):
             raise ConfigError("stop: expected strings of at least one character, got an empty one")
         self._strings = tuple(strings)
@@ -122,6 +127,16 @@ class Stops:
         """Return what was held back, when no more pieces come."""
         held, self._held = self._held, ""
         return held
+
+    def cut(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Yield the text of all pieces, up to a string."""
+        for piece in pieces:
+            if certain := self.add(piece):
+                yield certain
+            if self.found:
+                return
+        if held := self.rest():
+            yield held
 
 
 def _overlap(text: str, string: str) -> int:

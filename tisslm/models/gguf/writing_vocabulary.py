@@ -18,6 +18,9 @@ __all__ = ["vocabulary_keys"]
 #: Bytes that no text has in UTF-8.
 _NEVER = (*range(0xC0, 0xC2), *range(0xF5, 0x100))
 
+#: The name of a way to split where none changes an id, since nothing is merged.
+_PLAIN = "gpt-2"
+
 
 def vocabulary_keys(tokenizer: Tokenizer | None, vocab_size: int) -> dict[str, Any]:
     """Return the keys under ``tokenizer``, with this prefix.
@@ -42,7 +45,7 @@ def vocabulary_keys(tokenizer: Tokenizer | None, vocab_size: int) -> dict[str, A
     state, merges = tokenizer.state(), list[str]()
     content = state.get("tokenizer")
     if not state and tokenizer.vocab_size == len(_byte_characters()):
-        tokens, kinds, pre = list(_byte_characters()), [NORMAL] * 256, "gpt-2"
+        tokens, kinds, pre = list(_byte_characters()), [NORMAL] * 256, _PLAIN
     elif isinstance(content, Mapping):
         tokens, kinds, merges, pre = _byte_pairs(content)
     else:
@@ -74,7 +77,9 @@ def vocabulary_keys(tokenizer: Tokenizer | None, vocab_size: int) -> dict[str, A
 def _byte_pairs(content: Mapping[str, Any]) -> tuple[list[str], list[int], list[str], str]:
     """Return tokens, their types, merges, and the name of the way to split."""
     model = content.get("model") or {}
-    pre = pre_of(content) if model.get("type") == "BPE" else None
+    pre = None
+    if model.get("type") == "BPE":
+        pre = pre_of(content) or (_PLAIN if _only_bytes(content) else None)
     if pre is None or (content.get("decoder") or {}).get("type") != "ByteLevel":
         raise ConfigError(
             "GGUF: expected a tokenizer of byte pairs over bytes that splits texts in a way that "
@@ -88,6 +93,17 @@ def _byte_pairs(content: Mapping[str, Any]) -> tuple[list[str], list[int], list[
     found = [named.get(i, (f"[PAD{i}]", UNUSED)) for i in range(max(named) + 1)]
     merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]
     return [token for token, _ in found], [kind for _, kind in found], merges, pre
+
+
+def _only_bytes(content: Mapping[str, Any]) -> bool:
+    """Return True for a vocabulary without merges, as the byte tokenizer is in a folder."""
+    splitting = content.get("pre_tokenizer") or {}
+    return (
+        not content["model"].get("merges")
+        and content.get("normalizer") is None
+        and splitting.get("type") == "ByteLevel"
+        and not splitting.get("add_prefix_space")
+    )
 
 
 def _special(

@@ -61,9 +61,14 @@ class Conversations:
         return encoding.ids, within(encoding.offsets, spans)
 
     def _check(self, number: int, message: Mapping[str, str]) -> None:
-        """Refuse special tokens in what somebody says: they could forge a turn."""
+        """Refuse what is no text, and special tokens in what somebody says: they forge a turn."""
         for part in ("role", "content"):
-            text = message[part]
+            text: object = message.get(part)  # from a caller, it may be anything
+            if not isinstance(text, str):
+                raise DataError(
+                    f"message {number}: expected a {part} that is a text, got {show(text)}; join "
+                    "its parts, or leave the message out"
+                )
             found = min((t for t in self._specials if t in text), key=text.find, default=None)
             if found is not None:
                 raise DataError(

@@ -26,7 +26,7 @@ from tisslm.workflows.open_model import OpenModel
 from tisslm.registry import Registry
 from tisslm.workflows.build.tokenizer import OF_MODEL, Known, LearnsFromTextError
 
-__all__ = ["read_data", "settle_names", "settle_origin", "settle_sizes"]
+__all__ = ["read_data", "settle_names", "settle_origin", "settle_sizes", "with_tokenizer_of_model"]
 
 
 def settle_names(config: RunConfig, registry: Registry) -> RunConfig:
@@ -128,6 +128,11 @@ def settle_origin(config: RunConfig, origin: OpenModel) -> RunConfig:
             f"{said[0]}: {origin.where} has a tokenizer of its own, by which its model was "
             "trained; leave [tokenizer] out"
         )
+    return with_tokenizer_of_model(config)
+
+
+def with_tokenizer_of_model(config: RunConfig) -> RunConfig:
+    """Return the configuration with the tokenizer of the model that the run starts from."""
     return replace(config, tokenizer=Part(OF_MODEL, {}))
 
 

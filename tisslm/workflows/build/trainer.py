@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tisslm.checkpoint import Found
 from tisslm.config import RunConfig
 from tisslm.config.model import FROM
 from tisslm.contracts import Communicator, Model, ModelConfig, ModelFamily
@@ -24,8 +25,10 @@ from tisslm.workflows.build.settling import (
     settle_names,
     settle_origin,
     settle_sizes,
+    with_tokenizer_of_model,
 )
 from tisslm.workflows.build.tokenizer import OF_MODEL
+from tisslm.workflows.load_model import load_run_config
 from tisslm.workflows.open_model import OpenModel, open_model
 from tisslm.training.trainer import Trainer
 
@@ -135,31 +138,53 @@ def read_run(config: RunConfig, registry: Registry) -> ReadRun:
         As ``build_trainer`` does.
     """
     config = settle_names(config, registry)
-    origin = _find_origin(config, registry)
+    config, origin = _find_origin(config, registry)
     if origin is not None:
-        config = settle_origin(config, origin)
         family, shape = origin.family, origin.shape(_beside(config))
     else:
         family, shape = settle_sizes(config.model, registry)
     _check_names(config, registry)
-    of_model = None if origin is None else origin.tokenizer
-    config, seq_len, data = read_data(config, shape.seq_len, registry, of_model)
+    its_tokenizer = None if origin is None else origin.tokenizer
+    config, seq_len, data = read_data(config, shape.seq_len, registry, its_tokenizer)
     given = shape.vocab_size if origin is not None else config.model.get("vocab_size")
     sizes = {"vocab_size": _vocab_size(given, config, data), "seq_len": seq_len}
     shape = family.configure(**{**shape.values(), **sizes})
     return ReadRun(config, family, shape, data, origin)
 
 
-def _find_origin(config: RunConfig, registry: Registry) -> OpenModel | None:
-    """Return the model that a run starts from: that of its checkpoint, if it resumes."""
+def _find_origin(config: RunConfig, registry: Registry) -> tuple[RunConfig, OpenModel | None]:
+    """Return the model that a run starts from, and the configuration with its tokenizer's name.
+
+    A run that resumes starts from its checkpoint. Whether the tokenizer in there came with the
+    first model, the run's own configuration says.
+    """
     path = config.model.get(FROM)
     if path is None:
-        return None
-    _, place = open_run(config.training, config.resolved())
+        return config, None
+    place = _find_checkpoint(config)
     try:
-        return open_model(path if place is None else place, registry)
+        origin = open_model(path if place is None else place, registry)
     except CheckpointError as error:
         raise CheckpointError(f"model.{FROM}: {error}") from error
+    if place is not None and _has_own_tokenizer(place):
+        return config, origin
+    return settle_origin(config, origin), origin
+
+
+def _find_checkpoint(config: RunConfig) -> Found | None:
+    """Return the checkpoint that a run resumes from; its tokenizer's name may not be settled."""
+    _, place = open_run(config.training, config.resolved())
+    if place is None and not any(key.startswith("tokenizer.") for key in config.said):
+        _, place = open_run(config.training, with_tokenizer_of_model(config).resolved())
+    return place
+
+
+def _has_own_tokenizer(place: Found) -> bool:
+    """Return True for a checkpoint of a run whose model came without a tokenizer."""
+    try:
+        return load_run_config(place).tokenizer.name != OF_MODEL
+    except CheckpointError:  # composed in Python, or alone
+        return False
 
 
 def _beside(config: RunConfig) -> dict[str, Any]:
