@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tisslm.cli._terminal import complain, say, whole_ends, write_text
+from tisslm.cli._terminal import WHERE, complain, say, whole_ends, write_text
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.models.generation import Generation, Sampling, Stops, beginning, samples
 from tisslm.system.memory_limit import resident
@@ -36,7 +36,7 @@ LARGEST_FILE = 2**24
 
 
 def generate(
-    path: Annotated[Path, typer.Argument(metavar="MODEL", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="MODEL", help=WHERE, show_default=False)],
     prompt: Annotated[
         list[str],
         typer.Option(
