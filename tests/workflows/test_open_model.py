@@ -133,6 +133,37 @@ def test_a_resumed_run_needs_no_longer_what_it_started_from(tmp_path, trained):
     assert same(values(again.model), values(whole.model))
 
 
+@pytest.mark.parametrize("named", [{"tokenizer": {"name": "byte"}}, {}])
+@pytest.mark.parametrize("folder", ["run", ""])
+def test_a_run_from_a_model_without_a_tokenizer_goes_on(
+    tmp_path, trained, monkeypatch, named, folder
+):
+    source = published(trained[0], tmp_path / "published")
+    for path in source.glob("tokenizer*"):
+        path.unlink()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT)
+
+    def begin(**training: Any) -> Trainer:
+        settings = {"batch_size": 4, "max_steps": 8, "save_every": 4, "output_dir": folder}
+        tables = {
+            "model": {"from": str(source)},
+            "data": {"path": "text.txt"},
+            "training": {**settings, **training},
+            "log": {"sinks": []},
+            **named,
+        }
+        return build_trainer(RunConfig.from_mapping(tables))
+
+    whole = begin()
+    whole.train()
+    shutil.rmtree(whole.run.checkpoints / "checkpoint-8")
+    again = begin(resume="auto")
+    assert (again.run.path, again.current_step) == (whole.run.path, 4)
+    again.train()
+    assert same(values(again.model), values(whole.model))
+
+
 @pytest.mark.parametrize(
     ("model", "more", "message"),
     [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tisslm.checkpoint import Found
 from tisslm.config import RunConfig
 from tisslm.config.model import FROM
 from tisslm.contracts import Communicator, Model, ModelConfig, ModelFamily
@@ -26,6 +28,7 @@ from tisslm.workflows.build.settling import (
     settle_sizes,
 )
 from tisslm.workflows.build.tokenizer import OF_MODEL
+from tisslm.workflows.load_model import load_run_config
 from tisslm.workflows.open_model import OpenModel, open_model
 from tisslm.training.trainer import Trainer
 
@@ -157,9 +160,24 @@ def _find_origin(config: RunConfig, registry: Registry) -> OpenModel | None:
         return None
     _, place = open_run(config.training, config.resolved())
     try:
-        return open_model(path if place is None else place, registry)
+        found = open_model(path if place is None else place, registry)
     except CheckpointError as error:
         raise CheckpointError(f"model.{FROM}: {error}") from error
+    if place is not None and not _has_tokenizer_of_origin(place):
+        return replace(found, tokenizer=None)
+    return found
+
+
+def _has_tokenizer_of_origin(place: Found) -> bool:
+    """Return whether the run of a checkpoint took its tokenizer from the model it started from.
+
+    Otherwise that had none: the tokenizer is of the run's own configuration, and it is built again
+    by that, so that the configuration is the run's and ``resume = "auto"`` finds it.
+    """
+    try:
+        return load_run_config(place).tokenizer.name == OF_MODEL
+    except CheckpointError:
+        return True
 
 
 def _beside(config: RunConfig) -> dict[str, Any]:
