@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._terminal import WHERE, complain, pour, say, whole_ends, write_text
+from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, complain, pour, say, whole_ends, write_text
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.models.generation import Sampling
 from tisslm.workflows.conversation import Conversation
@@ -45,8 +45,7 @@ def chat(
     model, tokenizer = load_model(path)
     if tokenizer is None:
         raise CheckpointError(
-            f"{path}: the checkpoint has no tokenizer, so it cannot converse; train with a dataset "
-            "that has one"
+            f"{path}: the model has no tokenizer, so it cannot converse; {GIVE_TOKENIZER}"
         )
     try:
         conversation = Conversation(

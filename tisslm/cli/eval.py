@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._terminal import WHERE, say
+from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Model, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError
@@ -203,8 +203,8 @@ def _check_readable(
     sources = run_sources(data, formats=installed_formats(registry))
     if any(source.reads_text for source in sources):
         raise CheckpointError(
-            f"{where}: the checkpoint has no tokenizer, so it cannot read text; train with a "
-            "dataset that has one, or use trainer.validate with a dataset of token ids"
+            f"{where}: the model has no tokenizer, so it cannot read text; {GIVE_TOKENIZER}, "
+            "or use trainer.validate with a dataset of token ids"
         )
 
 
