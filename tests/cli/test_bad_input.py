@@ -331,9 +331,11 @@ def test_a_tokenizer_file_of_another_kind_is_damage(
 @pytest.mark.parametrize(
     ("command", "end"),
     [
-        ("generate", "so it cannot write text; train with a dataset that has one, or use "
+        ("generate", "so it cannot write text; put its tokenizer.json into the folder of a "
+         "published model, or train with a dataset that has one, or use "
          "tisslm.models.generation with token ids"),
-        ("eval", "so it cannot read text; train with a dataset that has one, or use "
+        ("eval", "so it cannot read text; put its tokenizer.json into the folder of a "
+         "published model, or train with a dataset that has one, or use "
          "trainer.validate with a dataset of token ids"),
     ],
 )  # fmt: skip
@@ -346,7 +348,7 @@ def test_a_checkpoint_without_a_tokenizer_has_no_text(
     reseal(path)
     result = cli(command, "run")
     assert result.code == 1
-    assert result.err.endswith(f": the checkpoint has no tokenizer, {end}\n")
+    assert result.err.endswith(f": the model has no tokenizer, {end}\n")
 
 
 def test_a_checkpoint_of_no_transformer_is_refused(cli: Cli, trained: Path) -> None:

@@ -96,8 +96,8 @@ def test_a_model_without_a_tokenizer_neither(
     monkeypatch.setattr("tisslm.cli.chat.load_model", lambda path: (found[0], None))
     typed("Hello\n")
     assert cli("chat", "run").err == (
-        "error: run: the checkpoint has no tokenizer, so it cannot converse; train with a dataset "
-        "that has one\n"
+        "error: run: the model has no tokenizer, so it cannot converse; put its tokenizer.json "
+        "into the folder of a published model, or train with a dataset that has one\n"
     )
 
 

@@ -275,7 +275,7 @@ def test_a_run_of_ids_is_evaluated_without_a_tokenizer(train: Cli, cli: Cli, fol
         in cli("eval", "run", "--data", "more.bin").err
     )
     assert (
-        "the checkpoint has no tokenizer, so it cannot read text"
+        "the model has no tokenizer, so it cannot read text"
         in cli("eval", "run", "--data", "text.txt").err
     )
 

@@ -166,6 +166,54 @@ def test_a_run_from_a_model_without_a_tokenizer_resumes_with_its_own(
     assert written.tokenizer.name == (tokenizer or "char")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_tokenizer_that_the_weights_do_not_know_is_noted(tmp_path, trained, named):
+    source = published(trained[0], tmp_path / "published")
+    for path in source.glob("tokenizer*"):
+        path.unlink()
+    (tmp_path / "text.txt").write_text(TEXT)
+    tables = {"model": {"from": str(source)}, "data": {"path": str(tmp_path / "text.txt")}}
+    if named:
+        tables["tokenizer"] = {"name": "byte"}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        build_trainer(RunConfig.from_mapping(tables))
+    said = [str(warning.message) for warning in caught]
+    noted = [line for line in said if f"{source} has no tokenizer, so that of the run is" in line]
+    assert len(noted) == (0 if named else 1)
+
+
+@pytest.mark.parametrize("named", [{"tokenizer": {"name": "byte"}}, {}])
+@pytest.mark.parametrize("folder", ["run", ""])
+def test_a_run_from_a_model_without_a_tokenizer_goes_on(
+    tmp_path, trained, monkeypatch, named, folder
+):
+    source = published(trained[0], tmp_path / "published")
+    for path in source.glob("tokenizer*"):
+        path.unlink()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT)
+
+    def begin(**training: Any) -> Trainer:
+        settings = {"batch_size": 4, "max_steps": 8, "save_every": 4, "output_dir": folder}
+        tables = {
+            "model": {"from": str(source)},
+            "data": {"path": "text.txt"},
+            "training": {**settings, **training},
+            "log": {"sinks": []},
+            **named,
+        }
+        return build_trainer(RunConfig.from_mapping(tables))
+
+    whole = begin()
+    whole.train()
+    shutil.rmtree(whole.run.checkpoints / "checkpoint-8")
+    again = begin(resume="auto")
+    assert (again.run.path, again.current_step) == (whole.run.path, 4)
+    again.train()
+    assert same(values(again.model), values(whole.model))
+
+
 @pytest.mark.parametrize(
     ("model", "more", "message"),
     [

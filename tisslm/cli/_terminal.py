@@ -16,13 +16,21 @@ from typing import Any, Final
 from tisslm.errors.visible import visible
 from tisslm.system.launcher import find_launcher
 
-__all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "tell"]
-__all__ += ["whole_ends", "write_text"]
+__all__ = ["GIVE_TOKENIZER", "NUMBER", "TEXT", "WHERE", "WORD", "complain", "pour", "say"]
+__all__ += ["show_table", "tell", "whole_ends", "write_text"]
 
 #: Styles of the cells of a column; only a text is wrapped.
 WORD: Final[Mapping[str, Any]] = {"no_wrap": True}
 NUMBER: Final[Mapping[str, Any]] = {"no_wrap": True, "justify": "right"}
 TEXT: Final[Mapping[str, Any]] = {"overflow": "fold"}
+
+#: What a command that takes a model says of it: all that ``open_model`` opens.
+WHERE: Final = "A run or checkpoint, a folder of Hugging Face transformers, or a GGUF file."
+#: What to do about one that has no tokenizer.
+GIVE_TOKENIZER: Final = (
+    "put its tokenizer.json into the folder of a published model, or train with a dataset that has "
+    "one"
+)
 
 
 def say(text: str = "") -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._terminal import complain, pour, say, whole_ends, write_text
+from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, complain, pour, say, whole_ends, write_text
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.models.generation import Sampling
 from tisslm.workflows.conversation import Conversation
@@ -27,7 +27,7 @@ LONGEST_LINE = 2**22  # bytes
 
 
 def chat(
-    path: Annotated[Path, typer.Argument(metavar="MODEL", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="MODEL", help=WHERE, show_default=False)],
     system: Annotated[
         str,
         typer.Option("--system", "-s", help="What the model is told first.", show_default=False),
@@ -54,8 +54,7 @@ def chat(
     model, tokenizer = load_model(path)
     if tokenizer is None:
         raise CheckpointError(
-            f"{path}: the checkpoint has no tokenizer, so it cannot converse; train with a dataset "
-            "that has one"
+            f"{path}: the model has no tokenizer, so it cannot converse; {GIVE_TOKENIZER}"
         )
     try:
         conversation = Conversation(

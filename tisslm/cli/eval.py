@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._terminal import say
+from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Model, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError
@@ -45,7 +45,7 @@ class _Windows:
 
 
 def evaluate(
-    path: Annotated[Path, typer.Argument(metavar="MODEL", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="MODEL", help=WHERE, show_default=False)],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -177,8 +177,13 @@ def _of_run(opened: OpenModel, model: Model, registry: Registry) -> _Windows:
 
 
 def _of_path(path: Path, opened: OpenModel, model: Model, registry: Registry) -> _Windows:
-    """Return a whole file or folder, read with the settings of the run if they are still there."""
-    tokenizer, section = opened.tokenizer, DataSection()
+    """Return a whole file or folder, read with the settings of the run if they are still there.
+
+    No run says how to pack the rows of a published model. Its documents stay whole, so that short
+    ones are all counted, and none is read from its middle.
+    """
+    tokenizer = opened.tokenizer
+    section = DataSection() if opened.place is not None else DataSection(packing="whole")
     _check_readable(opened.where, DataSection(path=str(path)), tokenizer, registry)
     if opened.place is not None:
         with contextlib.suppress(CheckpointError):
@@ -198,8 +203,8 @@ def _check_readable(
     sources = run_sources(data, formats=installed_formats(registry))
     if any(source.reads_text for source in sources):
         raise CheckpointError(
-            f"{where}: the checkpoint has no tokenizer, so it cannot read text; train with a "
-            "dataset that has one, or use trainer.validate with a dataset of token ids"
+            f"{where}: the model has no tokenizer, so it cannot read text; {GIVE_TOKENIZER}, "
+            "or use trainer.validate with a dataset of token ids"
         )
 
 

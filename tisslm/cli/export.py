@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._terminal import complain, say
+from tisslm.cli._terminal import WHERE, complain, say
 from tisslm.system.quantities import size_text
 from tisslm.workflows.export import export as write
 
@@ -18,7 +18,7 @@ __all__ = ["export"]
 
 
 def export(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="Run or checkpoint directory.")],
+    path: Annotated[Path, typer.Argument(metavar="MODEL", help=WHERE)],
     output: Annotated[
         Path,
         typer.Option(
@@ -43,7 +43,7 @@ def export(
         bool, typer.Option("--force", help="Replace what an earlier export has written.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Write a trained model as a Hugging Face folder, or as GGUF for llama.cpp."""
+    """Write a model as a Hugging Face folder, or as GGUF for llama.cpp."""
     done = write(path, output, form=form, dtype=dtype, force=force)
     for note in done.notes:
         complain(f"note: {note}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tisslm.cli._terminal import complain, say, whole_ends, write_text
+from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, complain, say, whole_ends, write_text
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.models.generation import Generation, Sampling, Stops, beginning, samples
 from tisslm.system.memory_limit import resident
@@ -36,7 +36,7 @@ LARGEST_FILE = 2**24
 
 
 def generate(
-    path: Annotated[Path, typer.Argument(metavar="MODEL", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="MODEL", help=WHERE, show_default=False)],
     prompt: Annotated[
         list[str],
         typer.Option(
@@ -85,8 +85,8 @@ def generate(
     model, tokenizer = load_model(path)
     if tokenizer is None:
         raise CheckpointError(
-            f"{path}: the checkpoint has no tokenizer, so it cannot write text; train with a "
-            "dataset that has one, or use tisslm.models.generation with token ids"
+            f"{path}: the model has no tokenizer, so it cannot write text; {GIVE_TOKENIZER}, "
+            "or use tisslm.models.generation with token ids"
         )
     decoder = model.decoder(weights=weights)
     runs = []

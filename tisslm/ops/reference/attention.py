@@ -1,8 +1,9 @@
 """Twins of causal multi-head attention: forward, backward, entropy, and one decoding step.
 
 Whole score matrices are formed and masked, a document at a time, so that it gets the bits that it
-gets alone; the kernels work in tiles and keep only the log-sum-exp. Letters beside the usual ones: G = H/K query heads share a key-value head
-(head h reads h // G), E = (H + 2K) D, S = length of the cache.
+gets alone; the kernels work in tiles and keep only the log-sum-exp. Letters beside the usual ones:
+G = H/K query heads share a key-value head (head h reads h // G), E = (H + 2K) D, S = length of the
+cache.
 
 References
 ----------

@@ -139,6 +139,9 @@ def load_file(
 ) -> Dataset:
     """Return the rows of one whole file or folder.
 
+    Rows of whole documents are no longer than the longest of them: the rest would be padding, which
+    costs as much as tokens do.
+
     Parameters
     ----------
     path : str or Path
@@ -163,7 +166,10 @@ def load_file(
     if tokenizer is not None:
         check_made_with([source], tokenizer)
     vocab_size = section.vocab_size if tokenizer is None else tokenizer.vocab_size
-    return _rows(_halves(source, tokenizer, vocab_size)[0], section, seq_len)
+    half = _halves(source, tokenizer, vocab_size)[0]
+    if section.packing == "whole" and half.documents is not None:
+        seq_len = min(seq_len, int(np.diff(np.asarray(half.documents.offsets)).max()))
+    return _rows(half, section, seq_len)
 
 
 # --------------------------------------------------------------------------- halves and rows

@@ -12,6 +12,7 @@ from typing import Any
 
 from tisslm.config import Part, RunConfig
 from tisslm.config.aliases import note
+from tisslm.config.model import FROM
 from tisslm.config.precedence import DEFAULT_PARTS
 from tisslm.contracts import Tokenizer
 from tisslm.datasets.shard_format import state_digest
@@ -90,12 +91,24 @@ def run_tokenizer(
         _check_named(part, *said, registry, known)
         return said[1]
     if any(source.has_text for source in sources):
+        if FROM in config.model and known.of_model is None:
+            _note_other_ids(config)
         return _learned(part, learning_texts(sources), registry, known)
     try:
         return _learned(part, iter(()), registry, known)
     except NoTextError:
         _refuse_text(part, sources)
         return None
+
+
+def _note_other_ids(config: RunConfig) -> None:
+    """Note that nobody has chosen the tokenizer of a model that has come without one."""
+    if not any(key.startswith("tokenizer.") for key in config.said):
+        note(
+            f"{config.model[FROM]} has no tokenizer, so that of the run is "
+            f"{config.tokenizer.name!r}, whose ids its weights do not know; put its tokenizer.json "
+            'into the folder, or name it: tokenizer.name = "bpe" with its path'
+        )
 
 
 def tokenizer_without_text(
