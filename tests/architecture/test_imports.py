@@ -111,7 +111,15 @@ def called(tree: ast.Module) -> set[str]:
     [
         (".stream", {"training.session"}),
         ("optimizer.step", {"training.step", "workflows.speed"}),  # the speed of an update alone
-        (".step_loss", {"training.step", "training.evaluation", "workflows.speed"}),
+        (
+            ".step_loss",
+            {
+                "training.step",
+                "training.evaluation",
+                "workflows.speed",
+                "workflows.harness.scoring",
+            },
+        ),
         # the planner's is a check of the contract
         (".prepare", {"training.composition", "training.memory_plan.planner", "workflows.speed"}),
     ],

@@ -121,6 +121,20 @@ def test_attention(tmp_path):
     assert "--shape: expected B,T,H,K,D with H a multiple of K" in wrong
 
 
+def test_generation(tmp_path):
+    path = tmp_path / "figures.json"
+    options = ("--size", "1,2,16,11,1,32", "--tokens", "20", "--rounds", "2", "--threads", "2")
+    done = run("generation", *options, "--json", str(path))
+    assert "bf16 writes" in done.stdout
+    found = json.loads(path.read_text())
+    matrices = 12 * 16 * 16 + 11 * 16
+    assert found["bytes"] == {"fp32": 4 * matrices, "bf16": 2 * matrices}
+    assert all(len(rates) == 2 for rates in found["tokens_per_s"].values())
+    assert set(found["tokens_per_s"]) == {"fp32", "bf16"}
+    wrong = run("generation", "--size", "1,2,16,11,1,9", "--tokens", "20", code=2).stderr
+    assert "--tokens: expected a text of at most 9 tokens" in wrong
+
+
 def test_tokenizing(tmp_path):
     path = tmp_path / "figures.json"
     small = ("--mb", "0.05", "--vocab-size", "300", "--json", str(path))

@@ -19,8 +19,10 @@ from tisslm.checkpoint import MODEL, OPTIMIZER, TRAINER
 from tisslm.checkpoint.files import TOKENIZER
 from tisslm.checkpoint.manifest import MANIFEST
 from tisslm.errors import CheckpointError
+from tisslm.registry import load_registry
 from tisslm.system.safe_files import RegularFile
-from tisslm.tokenizers import BpeTokenizer
+from tisslm.tokenizers import BpeTokenizer, CharTokenizer
+from tisslm.workflows.tokenize.choice import load_tokenizer
 
 DEAD = 2**22 + 1  # above the largest number that a process can have
 
@@ -59,6 +61,43 @@ def test_a_byte_pair_tokenizer_is_a_file_of_its_library(tmp_path):
     theirs = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
     assert theirs.encode("is a rose").ids == tokenizer.encode("is a rose")
     assert not (path / "tokenizer_state.json").exists()
+    assert checkpoint.read_tokenizer(checkpoint.read(path)) == state
+
+
+def test_what_is_said_of_a_tokenizer_is_beside_its_file(tmp_path):
+    plain = BpeTokenizer.from_text("a rose is", vocab_size=262, special_tokens=["<s>", "</s>"])
+    said = {"config": {"ends": [0, 1], "chat_template": "{{ messages }}"}}
+    tokenizer = BpeTokenizer.from_state(plain.state() | said)
+    state = {"name": "bpe", "state": tokenizer.state()}
+    files = checkpoint.tokenizer_files(state, tokenizer.published())
+    path = checkpoint.write(tmp_path, 1, with_files(files))
+    assert json.loads((path / "tokenizer_state.json").read_text())["state"] == said
+    assert json.loads((path / "generation_config.json").read_text())["eos_token_id"] == [0, 1]
+    assert checkpoint.read_tokenizer(checkpoint.read(path)) == state
+    assert load_tokenizer(path, load_registry())[1].state() == tokenizer.state()
+    assert BpeTokenizer.from_folder(path).ends == (0, 1)
+
+
+def test_a_beginning_that_the_file_lacks_is_in_the_one_for_others(tmp_path):
+    plain = BpeTokenizer.from_text("a rose is", vocab_size=262, special_tokens=["<s>", "</s>"])
+    tokenizer = BpeTokenizer.from_state(plain.state() | {"config": {"begin": [0]}})
+    state = {"name": "bpe", "state": tokenizer.state()}
+    files = checkpoint.tokenizer_files(state, tokenizer.published())
+    path = checkpoint.write(tmp_path, 1, with_files(files))
+    assert checkpoint.read_tokenizer(checkpoint.read(path)) == state
+    assert load_tokenizer(path, load_registry())[1].state() == tokenizer.state()
+    assert BpeTokenizer.from_folder(path).begin == (0,)
+
+
+def test_a_tokenizer_of_characters_is_one_of_the_library_too(tmp_path):
+    import tokenizers
+
+    tokenizer = CharTokenizer(characters="ab\n")
+    state = {"name": "char", "state": tokenizer.state()}
+    files = checkpoint.tokenizer_files(state, tokenizer.published())
+    path = checkpoint.write(tmp_path, 1, with_files(files))
+    theirs = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
+    assert theirs.encode("b\na").ids == tokenizer.encode("b\na") == [2, 0, 1]
     assert checkpoint.read_tokenizer(checkpoint.read(path)) == state
 
 

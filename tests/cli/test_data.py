@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from chat_templates import PLAIN, tokenizer_with, turns
 
 from tisslm.config import ConfigNote, RunConfig
 from tisslm.datasets import (
@@ -18,7 +19,7 @@ from tisslm.datasets import (
     python_docs_text,
     split_text,
 )
-from tisslm.errors import DataError
+from tisslm.errors import ConfigError, DataError
 from tisslm.registry import load_registry
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer
 from tisslm.workflows.build.data import RunData, load_data, load_file, load_validation
@@ -146,6 +147,22 @@ def test_prompts_are_masked_unless_they_are_to_be_learned(folder: Path) -> None:
         assert int((y != -100).sum()) == expected
 
 
+def test_conversations_are_written_by_the_template_of_a_folder(folder: Path) -> None:
+    record = json.dumps({"messages": turns("Hello", "It is 4.")})
+    (folder / "a.jsonl").write_text(f"{record}\n" * 20)
+    (folder / "model").mkdir()
+    for name, content in tokenizer_with(PLAIN["chatml"]).published().items():
+        (folder / "model" / name).write_text(json.dumps(content))
+    bpe = {"name": "bpe", "path": "model"}
+    found = load(bpe, path="a.jsonl", seq_len=30)
+    ids, learn = found.train.documents.document(0)
+    assert found.tokenizer.decode(ids[learn].tolist()) == "It is 4.<|im_end|>"
+    with pytest.raises(ConfigError, match=r'set data\.chat = "plain"'):
+        load(path="a.jsonl")
+    plain = load({"name": "byte"}, path="a.jsonl", chat="plain").train
+    assert bytes(plain.documents.tokens[:6].tolist()) == b"user:\n"
+
+
 def test_sources_are_mixed_by_weight(folder: Path) -> None:
     write_records(folder, "a.jsonl", 60)
     write_records(folder, "b.jsonl", 60)
@@ -258,7 +275,7 @@ def test_a_run_of_ids_is_evaluated_without_a_tokenizer(train: Cli, cli: Cli, fol
         in cli("eval", "run", "--data", "more.bin").err
     )
     assert (
-        "the checkpoint has no tokenizer, so it cannot read text"
+        "the model has no tokenizer, so it cannot read text"
         in cli("eval", "run", "--data", "text.txt").err
     )
 

@@ -12,7 +12,10 @@ import pytest
 from checkpoints import reseal
 from safetensors.numpy import load_file, save_file
 
+from tisslm.config import DataSection
 from tisslm.datasets.text import split_text
+from tisslm.tokenizers import ByteTokenizer
+from tisslm.workflows.build.data import load_file as read_rows
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -107,7 +110,78 @@ def test_a_configuration_without_a_text_asks_for_one(cli: Cli, trained: Path) ->
 def test_a_loss_that_json_cannot_hold_is_a_word(cli: Cli, trained: Path) -> None:
     path = trained / "checkpoints/checkpoint-6/model.safetensors"
     arrays = load_file(path)
-    save_file({name: array * math.nan for name, array in arrays.items()}, path)
+    spoilt = {name: array * math.nan for name, array in arrays.items() if array.any()}
+    save_file(arrays | spoilt, path)  # zeros are what others read as no bias
     reseal(path.parent)
     found = json.loads(cli("eval", "run", "--json").out, parse_constant=pytest.fail)
     assert found["loss"] == "NaN"
+
+
+# --------------------------------------------------------------------------- rows, folders, tasks
+
+
+def test_rows_may_be_shorter_than_the_context(cli: Cli, trained: Path) -> None:
+    found = json.loads(cli("eval", "run", "--data", "text.txt", "--seq-len", "5", "--json").out)
+    whole = json.loads(cli("eval", "run", "--data", "text.txt", "--json").out)
+    assert found["targets"] % 5 == 0
+    assert whole["targets"] % 16 == 0
+    assert found["loss"] != whole["loss"]
+    long = cli("eval", "run", "--data", "text.txt", "--seq-len", "17")
+    assert long.code != 0
+    assert "expected at most 16, beyond which" in long.err
+
+
+@pytest.fixture
+def published(trained: Path, folder: Path) -> Path:
+    """Return the folder of a model that no run has made."""
+    place = trained / "checkpoints/checkpoint-6"
+    (folder / "published").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / "published" / name).write_bytes((place / name).read_bytes())
+    return folder / "published"
+
+
+@pytest.mark.usefixtures("published")
+def test_a_published_model_is_held_against_every_token(cli: Cli, folder: Path) -> None:
+    # 40 targets of characters in rows of 16, of which full windows would leave the last 8 out.
+    (folder / "some.txt").write_text((folder / "text.txt").read_text()[:41])
+    (folder / "short.txt").write_text((folder / "text.txt").read_text()[:9])
+    documents = [{"text": (folder / "text.txt").read_text()[i : i + 9]} for i in range(5)]
+    (folder / "many.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    for name, targets in (("some.txt", 40), ("short.txt", 8), ("many.jsonl", 5 * 8)):
+        found = json.loads(cli("eval", "published", "--data", name, "--json").out)
+        assert found["targets"] == targets, name
+
+
+def test_rows_of_whole_documents_are_as_long_as_the_longest(folder: Path) -> None:
+    (folder / "many.jsonl").write_text('{"text": "one"}\n{"text": "three"}\n')
+    whole = DataSection(packing="whole")
+    assert read_rows("many.jsonl", ByteTokenizer(), 8192, whole).seq_len == len("three")
+    assert read_rows("many.jsonl", ByteTokenizer(), 2, whole).seq_len == 2
+
+
+@pytest.mark.usefixtures("published")
+def test_a_published_folder_needs_a_text(cli: Cli, folder: Path) -> None:
+    (folder / "some.txt").write_text((folder / "text.txt").read_text()[: 20 * 16 + 1])
+    ours = json.loads(cli("eval", "run", "--data", "some.txt", "--json").out)
+    theirs = json.loads(cli("eval", "published", "--data", "some.txt", "--json").out)
+    assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-6)
+    assert theirs["targets"] == ours["targets"] == 20 * 16
+    result = cli("eval", "published")
+    assert result.code == 1
+    assert result.err == "error: published: no run has made it; give a text with --data\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tasks", "x", "--data", "text.txt"], "--tasks: expected tasks or --data, got both"),
+        (["--include-path", "."], "--include-path: it is for --tasks, of which there are none"),
+        (["--limit", "3"], "--limit: it is for --tasks"),
+        (["--few-shot", "0"], "--few-shot: it is for --tasks"),
+    ],
+)
+def test_options_of_tasks_go_with_tasks(cli: Cli, trained: Path, flags, message) -> None:
+    result = cli("eval", "run", *flags)
+    assert result.code == 3
+    assert message in result.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tisslm.cli.generate import SEPARATOR
 from tisslm.config.model import TransformerConfig
-from tisslm.models.generation import Sampling, generate, opening, pieces
+from tisslm.models.generation import Sampling, generate, opening, pieces, sample
 from tisslm.models.transformer import Transformer
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer
 from tisslm.workflows.load_model import load_model
@@ -82,7 +83,9 @@ def test_a_model_in_float64_is_loaded_in_float64(trained: Path) -> None:
     reseal(path.parent)
     model, _ = load_model(trained)
     assert model.dtype == "float64"
-    assert all(np.array_equal(p.data, arrays[p.name]) for p in model.parameters)
+    assert model.exchange() is not None
+    found = model.exchange().outward(model.parameters.state())
+    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
 
 
 # --------------------------------------------------------------------------- pieces of text
@@ -141,6 +144,24 @@ def test_without_a_prompt_the_text_begins_at_a_line_if_there_are_lines() -> None
     ended = BpeTokenizer.from_text("a b a b\n", vocab_size=260, special_tokens=names)
     assert opening(ended) == [ended.end_of_text] == [1]
 
+    class Begun(ByteTokenizer):
+        begin = (2, 3)
+
+    assert opening(Begun()) == [2, 3]
+
+
+def test_a_prompt_begins_as_the_tokenizer_asks():
+    class Begun(ByteTokenizer):
+        begin = (2, 3)
+
+    sizes = {"n_layer": 1, "n_head": 1, "n_embd": 8, "seq_len": 16, "vocab_size": 256}
+    model = Transformer(TransformerConfig(**sizes))
+    same = [
+        "".join(sample(model, tokenizer, prompt, 9, Sampling(seed=1)))
+        for tokenizer, prompt in ((Begun(), "ab"), (ByteTokenizer(), "\2\3ab"))
+    ]
+    assert same[0] == same[1] != ""
+
 
 def test_a_prompt_longer_than_the_context_is_used_from_its_end(cli: Cli, trained: Path) -> None:
     long = cli("generate", "run", "-p", "1 green bottle " * 9, "--max-new-tokens", "5")
@@ -155,3 +176,89 @@ def test_loading_does_not_change_what_is_computed(trained: Path) -> None:
         parameter.data[...] = model.parameters[parameter.name].data
     x = np.arange(16, dtype=np.int32).reshape(1, 16)
     assert np.array_equal(model.forward(x)[0], fresh.forward(x)[0])
+
+
+# --------------------------------------------------------------------------- several prompts
+
+
+def test_texts_of_several_prompts_are_those_alone(cli: Cli, trained: Path) -> None:
+    prompts = [f"{n} green" for n in range(1, 10)] + ["1"]  # more than are generated together
+    flags = ("--max-new-tokens", "25", "--seed", "3")
+    alone = [cli("generate", "run", "-p", prompt, *flags).out for prompt in prompts]
+    options = [option for prompt in prompts for option in ("-p", prompt)]
+    assert cli("generate", "run", *options, *flags).out == f"{SEPARATOR}\n".join(alone)
+    Path("prompts.txt").write_text("\n\n".join(prompts) + "\n")
+    found = cli("generate", "run", "--prompts", "prompts.txt", *flags)
+    assert (found.code, found.out) == (0, f"{SEPARATOR}\n".join(alone))
+
+
+def test_lines_of_a_file_of_prompts_end_by_line_feeds_alone(cli: Cli, trained: Path) -> None:
+    command = ("generate", "run", "--prompts", "prompts.txt", "--max-new-tokens", "0")
+    Path("prompts.txt").write_bytes(b"\xef\xbb\xbf1 green\r\n2 green\r\n")
+    assert cli(*command).out == f"1 green\n{SEPARATOR}\n2 green\n"
+    Path("prompts.txt").write_text("1\u2028green\n", encoding="utf-8")
+    assert "the character '\\u2028' (U+2028) at position 1 is not one of" in cli(*command).err
+
+
+def test_a_stop_string_ends_the_text_before_it(cli: Cli, trained: Path) -> None:
+    whole = cli("generate", "run", "-p", "10 green", "--temperature", "0").out
+    stop = whole[20:22]
+    found = cli("generate", "run", "-p", "10 green", "--temperature", "0", "--stop", stop)
+    assert found.out == "10 green" + whole[8 : whole.index(stop, 8)] + "\n"
+
+
+def test_filters_reach_the_sampling(cli: Cli, trained: Path) -> None:
+    flags = ("-p", "1", "--max-new-tokens", "40")
+    plain, greedy = (cli("generate", "run", *flags, "--temperature", t).out for t in ("5", "0"))
+    assert cli("generate", "run", *flags, "--temperature", "5", "--min-p", "1").out == greedy
+    assert plain != greedy
+    other = cli("generate", "run", *flags, "--temperature", "0", "--repetition-penalty", "9").out
+    assert other != greedy
+
+
+def test_bf16_weights_and_figures(cli: Cli, trained: Path) -> None:
+    flags = ("-p", "10 green", "--max-new-tokens", "30", "--temperature", "0")
+    result = cli("generate", "run", *flags, "--weights", "bf16", "--stats")
+    assert (result.code, len(result.out)) == (0, 39)
+    assert re.fullmatch(
+        r"read 8 tokens in \S+ \(\S+ tokens/s\), wrote 30 in \S+ \(\S+ tokens/s\); "
+        r"\S+ \SiB of memory at most\n",
+        result.err,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--weights", "int4"], "error: --weights: expected fp32 or bf16, got 'int4'\n"),
+        (["--min-p", "2"], "error: min_p: expected a number in [0, 1], got 2.0\n"),
+        (
+            ["--repetition-penalty", "0"],
+            "error: repetition_penalty: expected a number from 1e-6 to 1e6, got 0.0\n",
+        ),
+        (
+            ["--stop", ""],
+            "error: stop: expected strings of at least one character, got an empty one\n",
+        ),
+        (
+            ["--prompts", "p.txt", "-p", "a"],
+            "error: --prompts: expected a file or --prompt, got both; give one of them\n",
+        ),
+        (
+            ["--prompts", "empty.txt"],
+            "error: empty.txt: cannot be read (it has no prompt); give a text file with a prompt "
+            "in each line\n",
+        ),
+        (
+            ["--prompts", "latin.txt"],
+            "error: latin.txt: cannot be read (no UTF-8 at byte 1); give a text file with a prompt "
+            "in each line\n",
+        ),
+    ],
+)
+def test_wrong_options_are_refused(cli: Cli, trained: Path, flags: list[str], message: str) -> None:
+    Path("empty.txt").write_text("\n\n")
+    Path("latin.txt").write_bytes("aé".encode("latin-1"))
+    result = cli("generate", "run", *flags)
+    assert (result.out, result.err) == ("", message)
+    assert result.code == (1 if "cannot be read" in message else 3)

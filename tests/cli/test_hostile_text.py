@@ -11,7 +11,7 @@ import pytest
 from terminal import Session, tisslm
 
 from tisslm.checkpoint.owner import FILE
-from tisslm.cli.generate import _with_whole_ends
+from tisslm.cli._terminal import whole_ends
 from tisslm.contracts import RunInfo, Text
 from tisslm.system.process_identity import Identity
 from tisslm.tracking.sinks.console import ConsoleSink
@@ -178,7 +178,7 @@ def test_a_model_s_text_is_shown_on_a_terminal_and_kept_in_a_pipe(
 
 def test_the_two_characters_of_a_line_s_end_stay_together() -> None:
     pieces = ["a\r", "\nb", "\r", "c", "\r"]
-    assert [*_with_whole_ends(pieces)] == ["a", "\r\nb", "", "\rc", "", "\r"]
+    assert [*whole_ends(pieces)] == ["a", "\r\nb", "", "\rc", "", "\r"]
 
 
 def test_the_sample_at_the_end_of_a_run_is_shown(train: Cli, folder: Path) -> None:

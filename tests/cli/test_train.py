@@ -39,6 +39,18 @@ def test_a_run_leaves_its_files_a_sample_and_its_path(train: Cli, folder: Path) 
     assert f"{summary['parameters']:,} parameters" in result.out
 
 
+def test_a_run_that_finds_nothing_to_go_on_from_says_so(train: Cli) -> None:
+    def begun(*settings: str) -> str:
+        out = train(*settings, more=("--resume", "auto")).out
+        return next(line for line in out.splitlines() if line.startswith("run: "))
+
+    first = begun()
+    assert ", from the start: no run of this name and configuration has a checkpoint" in first
+    assert ", complete at step 6" in begun()
+    assert ", from the start: no run of this name" in begun("training.max_steps=7")
+    assert begun("training.output_dir=new") == "run: new, from the start: it has no checkpoint"
+
+
 def test_the_default_run_is_a_character_model_on_the_python_docs(cli: Cli, folder: Path) -> None:
     flags = ["model.n_layer=1", "model.n_embd=16", "model.n_head=1", "training.max_steps=1"]
     result = cli("train", *[x for flag in flags for x in ("--set", flag)])
@@ -158,7 +170,7 @@ def test_the_tokenizer_knows_the_validation_text_too(train: Cli, folder: Path) -
 def test_a_given_vocabulary_is_the_models(train: Cli, folder: Path) -> None:
     assert train("model.vocab_size=64", "training.output_dir=run").code == 0
     arrays = load_file(folder / "run/checkpoints/checkpoint-6/model.safetensors")
-    assert arrays["embedding.token.weight"].shape == (64, 16)
+    assert arrays["transformer.wte.weight"].shape == (64, 16)
 
 
 # --------------------------------------------------------------------------- other datasets

@@ -24,7 +24,7 @@ def test_a_whole_run(cli: Cli, run: Path) -> None:
     assert (result.code, result.err) == (0, "")
     heading, row = result.out.splitlines()
     assert heading.split() == ["checkpoint", "files", "size", "state"]
-    assert row.split()[:2] == ["run/checkpoints/checkpoint-6", "6"]
+    assert row.split()[:2] == ["run/checkpoints/checkpoint-6", "9"]
     assert row.split()[-1] == "ok"
     for path in ("run/checkpoints", "run/checkpoints/checkpoint-6"):
         assert cli("verify", path).out == result.out
@@ -49,7 +49,7 @@ def test_a_damaged_file_is_named_and_ends_with_code_1(cli: Cli, run: Path) -> No
         "problems": [{"file": "manifest.json", "expected": "a manifest", "got": "none"}],
         "not_in_manifest": [],
     }
-    assert (damaged["step"], damaged["files"], damaged["ok"]) == (6, 6, False)
+    assert (damaged["step"], damaged["files"], damaged["ok"]) == (6, 9, False)
     config, model = damaged["problems"]
     assert (config["file"], config["got"]) == ("config.json", "none")
     assert model["file"] == "model.safetensors"

@@ -86,6 +86,7 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "stall_timeout": (0, 5, 600.5),
 }
 MODEL: dict[str, tuple[Any, ...]] = {
+    "from": ("{run}", "{checkpoint}", "{published}"),
     "family": ("llama", "gpt_neox", "gpt2"),
     "preset": ("qwen3-tiny", "gpt2", "depth-3"),
     "n_layer": (1, 6, 12),
@@ -131,6 +132,7 @@ DATA: dict[str, tuple[Any, ...]] = {
     "packing": ("whole", "stream", "whole"),
     "document_mask": (True, False, "true"),
     "mask_prompt": (True, False, "true"),
+    "chat": ("plain", "template", "plain"),
     "bad_records": ("skip", "error", "skip"),
     "verify": (True, False, "true"),
     "vocab_size": (128, 256, 50257),
@@ -222,6 +224,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> dict[
     settings = [f"training.output_dir={run}", "log.sinks=[]", "model.n_layer=1"]
     trainer = build_trainer(load(settings), registry=registry)
     where = trainer.save_checkpoint(0, 0)
+    (folder / "published").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / "published" / name).write_bytes((where / name).read_bytes())
     return {
         "text": str(folder / "text.txt"),
         "short": str(folder / "short.txt"),
@@ -231,6 +236,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> dict[
         "tokenizer": str(folder / "tokenizer.json"),
         "run": str(run),
         "checkpoint": str(where),
+        "published": str(folder / "published"),
     }
 
 

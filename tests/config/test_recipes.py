@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,20 @@ def test_the_shakespeare_recipe_is_the_published_run() -> None:
     assert (training.max_steps, training.batch_size) == (2000, 12)
     assert (training.learning_rate, training.max_grad_norm) == (1e-3, 1.0)
     assert training.gradient_accumulation_steps == 1
+
+
+def test_the_chats_are_made_of_this_python_and_are_different(tmp_path: Path) -> None:
+    program = RECIPES / "docstring_chats.py"
+    for name in ("first", "second"):
+        subprocess.run([sys.executable, str(program), str(tmp_path / name)], check=True)
+    questions = []
+    for part, count in (("train", 200), ("valid", 40)):
+        text = (tmp_path / "first" / f"{part}.jsonl").read_text()
+        assert text == (tmp_path / "second" / f"{part}.jsonl").read_text()
+        chats = [json.loads(line)["messages"] for line in text.splitlines()]
+        assert len(chats) == count
+        for chat in chats:
+            assert [message["role"] for message in chat[:2]] == ["user", "assistant"]
+            questions += [m["content"] for m in chat if m["role"] == "user"]
+    names = [question.split("`")[1] for question in questions]
+    assert len(set(names)) == len(names) == 300

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from chat_templates import PLAIN, tokenizer_with, turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisslm.datasets import Document, TokenDocuments, encode_documents
 from tisslm.datasets.encoding import encode_document
 from tisslm.datasets.splits import is_held_out, split_documents
-from tisslm.errors import DataError, ShapeError
+from tisslm.errors import ConfigError, DataError, ShapeError
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer, CharTokenizer
 
 
@@ -67,6 +68,61 @@ def test_documents_without_a_token_are_left_out() -> None:
     with pytest.raises(DataError) as caught:
         encode_documents([], ByteTokenizer(), where="a.txt")
     assert str(caught.value) == "a.txt: expected at least one token, got none; give more text"
+
+
+def test_a_document_begins_as_the_tokenizer_asks_and_that_is_no_target() -> None:
+    class Begun(ByteTokenizer):
+        begin = (1, 2)
+        end_of_text = 3
+
+    ids, learn = encode_document(document(("ab", False), ("c", True)), Begun())
+    assert ids.tolist() == [1, 2, 97, 98, 99, 3]
+    assert ids.dtype == np.uint8
+    assert learn.tolist() == [False] * 4 + [True] * 2
+    _, learn = encode_document(document(("a", False)), Begun(), mask_prompt=False, ended=False)
+    assert learn.tolist() == [False, False, True]
+
+
+CHAT = turns("Hello", "4.")
+
+
+def chat(*messages: dict[str, str]) -> Document:
+    return Document((("plain", True),), "here", messages)
+
+
+def test_a_conversation_is_what_the_template_writes_and_nothing_more() -> None:
+    tokenizer = tokenizer_with(PLAIN["llama 3"])
+    ids, learn = encode_document(chat(*CHAT), tokenizer)
+    expected, said = tokenizer.encode_chat(CHAT)
+    assert ids.tolist() == expected.tolist()
+    assert learn.tolist() == said.tolist()
+    assert tokenizer.decode(ids[learn].tolist()) == "4.<|eot_id|>"
+    assert encode_document(chat(*CHAT), tokenizer, mask_prompt=False)[1].all()
+
+
+def test_a_conversation_needs_a_template_or_the_plain_form() -> None:
+    with pytest.raises(ConfigError) as caught:
+        encode_document(chat(*CHAT), ByteTokenizer())
+    assert str(caught.value) == (
+        "here: expected a tokenizer with a chat template for a conversation, got ByteTokenizer "
+        'without one; set data.chat = "plain" (--chat plain) to write roles and contents as they '
+        "are, or take the tokenizer of a model that was made for conversations"
+    )
+
+
+def test_a_conversation_that_the_template_refuses_may_be_left_out() -> None:
+    tokenizer = tokenizer_with(PLAIN["mistral"])
+    bad = chat(*CHAT, *CHAT, CHAT[1])
+    message = (
+        "here: the chat template refuses the conversation (roles must take turns, beginning with "
+        "the user); mend or remove it"
+    )
+    with pytest.raises(DataError) as caught:
+        encode_documents([bad], tokenizer)
+    assert str(caught.value) == message
+    refused: list[str] = []
+    found = encode_documents([bad, chat(*CHAT), bad], tokenizer, refuse=refused.append)
+    assert (len(found), refused) == (1, [message, message])
 
 
 def test_a_text_that_the_tokenizer_refuses_is_named() -> None:

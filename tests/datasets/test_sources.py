@@ -19,6 +19,7 @@ from tisslm.datasets.sources import (
     read_documents,
     read_text_blocks,
     read_tokens,
+    record_document,
     split_files,
     streams,
     text,
@@ -441,3 +442,28 @@ def test_files_for_both_parts_are_found_by_name(folder: Path) -> None:
     (folder / "train.jsonl").rename(folder / "x")
     assert split_files(folder) == (folder, None)
     assert text.text_documents is find_format("train.txt").documents
+
+
+CHAT = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+
+
+def test_a_conversation_keeps_its_messages_for_the_template() -> None:
+    document = record_document(CHAT | {"id": 3}, "here")
+    assert document.messages == tuple(CHAT["messages"])
+    assert document.text == "user:\na\n\nassistant:\nb\n\n"  # what a tokenizer learns from
+    assert record_document(CHAT, "here", chat="plain").messages is None
+    assert record_document(CHAT | {"text": "c"}, "here").messages is None
+    assert record_document(CHAT | {"prompt": "c", "completion": "d"}, "here").messages is None
+
+
+def test_calls_of_tools_are_not_left_out_in_silence() -> None:
+    calls = {"role": "assistant", "content": "b", "tool_calls": [{"name": "f"}]}
+    record = {"messages": [CHAT["messages"][0], calls]}
+    with pytest.raises(DataError) as caught:
+        record_document(record, "here")
+    assert str(caught.value) == (
+        "here, message 1: expected a message without calls of tools, got one with some, which are "
+        "not written yet; remove the record"
+    )
+    assert record_document(record, "here", chat="plain").messages is None
+    assert record_document({"messages": [calls | {"tool_calls": []}]}, "here").messages

@@ -86,6 +86,18 @@ def test_every_dotted_name_exists(page):
             pytest.fail(f"{page} names {dotted}, which does not exist")
 
 
+@every_page
+def test_every_name_that_a_program_imports_exists(page):
+    for program in re.findall(r"^```python\n(.*?)^```", read(page), flags=re.DOTALL | re.MULTILINE):
+        lines = re.findall(r"^ *from (tisslm[\w.]*) import (.+)$", program, flags=re.MULTILINE)
+        for module, names in lines:
+            for name in re.findall(r"(\w+)(?: as \w+)?(?:,|$)", names.partition("  #")[0].strip()):
+                try:
+                    resolve(f"{module}.{name}")
+                except (ImportError, AttributeError):
+                    pytest.fail(f"{page} imports {name} of {module}, which has none")
+
+
 def test_every_page_of_docs_is_in_its_index():
     index = read("docs/README.md")
     for page in PAGES:

@@ -201,7 +201,7 @@ BENCHMARKS = [
     (page.name, words[1:])
     for page in (*PAGES, ROOT / "benchmarks" / "README.md")
     for words in commands(page)
-    if words[0] == "python"
+    if words[0] == "python" and words[1:2] and words[1].startswith("benchmarks/")
 ]
 
 

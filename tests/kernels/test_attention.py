@@ -151,11 +151,11 @@ def test_decode_is_the_last_row_of_the_whole_pass(run_both, normal, unwritten, H
             "k_BKSD": k_cache,
             "v_BKSD": v_cache,
             "out_BC": unwritten(B, H * D),
-            "position": T - 1,
+            "position_B": np.full(B, T - 1, np.int32),
             "n_head": H,
             "n_kv_head": K,
             "scale": arguments["scale"],
-            "first": 0,
+            "first_B": np.zeros(B, np.int32),
         }
         both = run_both("attention", "attention_decode", step, {"k_BKSD", "v_BKSD", "out_BC"})
         for expected in (both.expected["out_BC"], whole.actual["out_BTC"][:, -1]):
@@ -168,7 +168,7 @@ def test_decode_is_the_last_row_of_the_whole_pass(run_both, normal, unwritten, H
 @pytest.mark.parametrize("D", SIZES)
 @pytest.mark.parametrize(("position", "first"), [(0, 0), (5, 5), (16, 3), (63, 0), (69, 40)])
 def test_decode_sees_keys_from_the_first(run_both, normal, unwritten, H, K, D, position, first):
-    """Keys and values before it are NaN here, as of tokens that a window has left behind."""
+    """Keys before it are NaN, as those that a window has left; each sample has its own place."""
     B, S = 2, 70
     k_cache, v_cache = unwritten(B, K, S, D), unwritten(B, K, S, D)
     filled = slice(first, position)
@@ -179,11 +179,11 @@ def test_decode_sees_keys_from_the_first(run_both, normal, unwritten, H, K, D, p
         "k_BKSD": k_cache,
         "v_BKSD": v_cache,
         "out_BC": unwritten(B, H * D),
-        "position": position,
+        "position_B": np.array([position, max(position - 2, first)], np.int32),
         "n_head": H,
         "n_kv_head": K,
         "scale": 1 / math.sqrt(D),
-        "first": first,
+        "first_B": np.full(B, first, np.int32),
     }
     both = run_both("attention", "attention_decode", step, {"k_BKSD", "v_BKSD", "out_BC"})
     assert largest_error(both.actual["out_BC"], both.expected["out_BC"], 1.0) < ATTENTION_FORWARD

@@ -262,7 +262,8 @@ def attention() -> dict[str, Case]:
     backward = {"dout_BTC": dout, "qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, "dqkv_BTE": dqkv}
     entropy = {"qkv_BTE": qkv, "lse_BHT": lse, "entropy_BHT": lse.copy(), "start_BT": None}
     new, k, v, one = arrays((B, E), (B, H, S, D), (B, H, S, D), (B, H * D))
-    decode = {"qkv_BE": new, "k_BKSD": k, "v_BKSD": v, "out_BC": one, "position": 5, "first": 1}
+    decode = {"qkv_BE": new, "k_BKSD": k, "v_BKSD": v, "out_BC": one}
+    places = {"position_B": np.full(B, 5, np.int32), "first_B": np.full(B, 1, np.int32)}
     far = front(H * S * D)
     saved = {"qkv_BTE", "out_BTC", "lse_BHT"}
     return {
@@ -274,7 +275,7 @@ def attention() -> dict[str, Case]:
             before, {**entropy, **heads}, set(entropy) - {"start_BT"}, {"entropy_BHT"}
         ),
         "attention_decode": Case(
-            far, {**decode, **heads}, set(decode) - {"position", "first"}, {"out_BC", "k_BKSD"}
+            far, {**decode, **heads, **places}, {*decode, *places}, {"out_BC", "k_BKSD"}
         ),
     }
 
@@ -373,10 +374,11 @@ def test_more_rows_or_columns_than_kernels_count_are_refused(function):
 def test_a_position_beyond_every_cache_asks_for_its_scratch():
     decode = importlib.import_module("tisslm._kernels.attention").attention_decode
     new, cache, one = arrays((1, 6), (1, 1, 1, 2), (1, 2))
-    position = LIMIT - 1
+    position = np.full(1, LIMIT - 1, np.int32)
     arguments = (new, cache, cache.copy(), one, position, 1, 1, 1.0)
-    assert decode(*arguments, 0, n_threads=1) == -LIMIT
-    assert decode(*arguments, 7, n_threads=1) == 7 - LIMIT  # a score for each key that is seen
+    assert decode(*arguments, 0 * position, n_threads=1) == -LIMIT
+    # a score for each key that is seen
+    assert decode(*arguments, 0 * position + 7, n_threads=1) == 7 - LIMIT
 
 
 def test_the_norm_of_more_than_2_31_numbers():

@@ -7,6 +7,7 @@ import pytest
 from tolerances import ACTIVATION, dot_product, largest_error
 
 from tisslm.ops.reference.activation import GELU, GELU_TANH, RELU2, SILU
+from tisslm.ops.reference.storage import store
 
 ROWS = [1, 11, 12, 13, 63, 64, 65, 129]
 COLUMNS = [1, 15, 16, 17, 31, 32, 33, 65, 100, 384]
@@ -33,6 +34,41 @@ def test_forward(run_both, normal, unwritten, N, O, C):  # noqa: E741
             {"y_NO"},
         )
         assert largest_error(both.actual["y_NO"], both.expected["y_NO"]) < dot_product(C)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16", "float16"])
+@pytest.mark.parametrize("C", [1, 15, 16, 17, 63, 64, 65, 200, 1030])
+@pytest.mark.parametrize("O", [1, 15, 16, 17, 63, 64, 65, 130])
+def test_decode(run_both, normal, unwritten, dtype, O, C):  # noqa: E741
+    w = np.empty((O, C), dtype)
+    store(w, normal(1, O, C))
+    for N, bias in [(1, None), (1, normal(2, O)), (2, None), (3, normal(2, O)), (9, None)]:
+        arguments = {"x_NC": normal(0, N, C), "w_OC": w, "b_O": bias, "y_NO": unwritten(N, O)}
+        both = run_both("linear", "linear_decode", arguments, {"y_NO"})
+        assert largest_error(both.actual["y_NO"], both.expected["y_NO"]) < dot_product(C)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16", "float16"])
+@pytest.mark.parametrize(("O", "C"), [(70, 200), (17, 33), (300, 576)])
+def test_decode_gives_a_row_the_bits_that_it_has_alone(
+    run_kernel,
+    normal,
+    unwritten,
+    dtype,
+    O,  # noqa: E741
+    C,
+):
+    w, x = np.empty((O, C), dtype), normal(0, 23, C)
+    store(w, normal(1, O, C))
+
+    def rows(own):
+        y = unwritten(own.stop - own.start, O)
+        arguments = {"x_NC": x[own], "w_OC": w, "b_O": normal(2, O), "y_NO": y}
+        return run_kernel("linear", "linear_decode", arguments, {"y_NO"})[0]["y_NO"]
+
+    alone = np.concatenate([rows(slice(n, n + 1)) for n in range(23)])
+    for first, stop in [(0, 23), (0, 2), (3, 6), (5, 9), (8, 13), (1, 17)]:
+        assert rows(slice(first, stop)).tobytes() == alone[first:stop].tobytes()
 
 
 @pytest.mark.parametrize(("N", "O", "C"), SHAPES[::5])

@@ -114,11 +114,11 @@ def test_a_decoded_token_looks_the_same_way(run_both, normal, unwritten, offset)
         **cache,
         "v_BKSD": normal(2, 1, 1, T, D),
         "out_BC": unwritten(1, D),
-        "position": T - 1,
+        "position_B": np.full(1, T - 1, np.int32),
         "n_head": 1,
         "n_kv_head": 1,
         "scale": 1.0,
-        "first": 0,
+        "first_B": np.zeros(1, np.int32),
     }
     both = run_both("attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"})
     # a sum of 71 values, each weighed

@@ -63,6 +63,19 @@ def test_forward(run_both, normal, unwritten, stored, dtype, narrow, N, O, C):  
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("N", "O", "C"), SHAPES)
+def test_forward_of_a_stored_weight(run_both, normal, unwritten, stored, dtype, N, O, C):  # noqa: E741
+    """Floats are not rounded because a weight is."""
+    weights = {"w_OC": stored(dtype, 1, O, C), "b_O": normal(2, O)}
+    arguments = {"x_NC": normal(0, N, C), **weights, "y_NO": unwritten(N, O)}
+    both = run_both("linear", "linear_forward", arguments, {"y_NO"})
+    assert error_of(both, "y_NO") < dot_product(C)
+    arguments = {"x_NC": normal(0, N, C), **weights, "h_NO": normal(3, N, O)}
+    both = run_both("linear", "linear_residual_forward", arguments, {"h_NO"})
+    assert error_of(both, "h_NO") < dot_product(C)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("N", "O", "C"), SHAPES)
 def test_residual(run_both, normal, stored, dtype, N, O, C):  # noqa: E741
     w = widen(stored(dtype, 1, O, C)).astype(np.float32)
     for bias in (None, normal(2, O)):

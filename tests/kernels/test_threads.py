@@ -52,6 +52,12 @@ def linear_cases():
         a, b_KN, c = arrays((N, C), (C, O), (N, O))
         yield "linear", "matmul", {"a_MK": a, "b_KN": b_KN, "c_MN": c}, {"c_MN"}
 
+    # less than a MiB is one thread's, whatever their number
+    for N, C, O in [(1, 100, 70), (17, 300, 1100)]:  # noqa: E741
+        x, w, b, y = arrays((N, C), (O, C), O, (N, O))
+        few = {"x_NC": x, "w_OC": w, "b_O": b, "y_NO": y}
+        yield "linear", "linear_decode", few, {"y_NO"}
+
 
 def norm_cases():
     for N, C in [(1, 100), (131, 300), (450, 33)]:
@@ -173,11 +179,14 @@ def attention_cases():
             entropy = {"qkv_BTE": qkv, "lse_BHT": lse, "entropy_BHT": lse.copy(), **rest}
             entropy = {name: entropy[name] for name in entropy if name not in ("p", *KEY)}
             yield "attention", "attention_entropy", entropy, {"entropy_BHT"}
+    # few keys are one thread's, whatever their number
+    for B, H, K, T, D in [(2, 4, 4, 65, 32), (5, 30, 10, 9, 8), (3, 4, 2, 300, 32)]:
         row, k, v, out = arrays((B, (H + 2 * K) * D), (B, K, T, D), (B, K, T, D), (B, H * D))
-        rest = {"position": T - 2, "n_head": H, "n_kv_head": K, "scale": D**-0.5}
+        places = (T - 2 - np.arange(B) % 3).astype(np.int32)
+        rest = {"position_B": places, "n_head": H, "n_kv_head": K, "scale": D**-0.5}
         for first in (0, T // 3):
             arguments = {"qkv_BE": row, "k_BKSD": k, "v_BKSD": v, "out_BC": out, **rest}
-            arguments["first"] = first
+            arguments["first_B"] = np.full(B, first, np.int32)
             yield "attention", "attention_decode", arguments, {"k_BKSD", "v_BKSD", "out_BC"}
 
 
@@ -285,7 +294,8 @@ def summary_cases():
 
 #: Which arguments are stored in two bytes together, by function; each choice is tried.
 STORED = {
-    "linear_forward": [("x_NC",), ("x_NC", "y_NO")],
+    "linear_decode": [("w_OC",)],
+    "linear_forward": [("x_NC",), ("x_NC", "y_NO"), ("w_OC",)],
     "linear_residual_forward": [("x_NC",)],
     "linear_activation_forward": [("x_NC", "y_NO", "a_NO")],
     "linear_backward_input": [("dy_NO",), ("dy_NO", "dx_NC")],

@@ -7,7 +7,7 @@ import pytest
 
 from tisslm import Transformer, TransformerConfig
 from tisslm.contracts import Batch, Buffer, Layer, target_weights
-from tisslm.errors import ConfigError
+from tisslm.errors import ConfigError, ShapeError
 from tisslm.models.decoding import ContextDecoder, TransformerDecoder
 from tisslm.models.generation import generate
 from tisslm.optim.losses.cross_entropy import CrossEntropy
@@ -31,7 +31,7 @@ class Gain(Layer):
 
 
 class Decoding(Gain):
-    def decode(self, h_BC, cache, position):
+    def decode(self, h_BC, cache, position_B):
         h_BC *= 1.5
 
 
@@ -125,3 +125,62 @@ def test_a_layer_without_recompute_of_its_own_is_run_forward_again(checkpointing
     for name, gradient in gradients[0].items():
         assert gradient.any(), name
         assert np.array_equal(gradient, gradients[1][name]), name
+
+
+DECODERS = [TransformerDecoder, ContextDecoder]
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_prompts_of_different_lengths_and_rows_that_end(kind):
+    model, x, lengths = Transformer(SHAPE, seed=5, dtype="float64"), ids(), np.array([7, 1, 4])
+    whole, rows = np.array(model.forward(x)[0]), np.arange(3)
+    decoder = kind(model)
+    found = decoder.prefill(x[:, :7], lengths)
+    np.testing.assert_allclose(found, whole[rows, lengths - 1], atol=1e-12)
+    for n in range(15):
+        going = (lengths + n < 20) & ((rows != 2) | (n < 6))  # the first is full, the last ends
+        place = np.minimum(lengths + n, 19)
+        found = decoder.step(np.where(going, x[rows, place], -1))
+        np.testing.assert_allclose(found[going], whole[rows, place][going], atol=1e-12)
+    assert decoder.full_B.tolist() == [True, False, False]
+    with pytest.raises(ShapeError, match="the context of 20 tokens is full"):
+        decoder.step(np.array([1, 1, 1]))
+    found = decoder.restart(0, x[0, :3])
+    np.testing.assert_allclose(found, whole[0, 2], atol=1e-12)
+    found = decoder.step(np.array([x[0, 3], x[1, 16], x[2, 10]]))
+    np.testing.assert_allclose(found, whole[rows, [3, 16, 10]], atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("lengths", [[7, 1], [7, 0, 2], [8, 1, 2], [[1], [1], [1]]])
+def test_lengths_that_do_not_fit_are_refused(kind, lengths):
+    decoder = kind(Transformer(SHAPE, seed=5))
+    with pytest.raises(ShapeError) as caught:
+        decoder.prefill(ids()[:, :7], np.array(lengths))
+    assert str(caught.value) == (
+        f"decoder: lengths: expected 3 numbers of tokens from 1 to 7, got {lengths}; tokens of a "
+        "row come first, padding after them"
+    )
+
+
+def test_weights_that_there_are_not_are_refused():
+    model = Transformer(SHAPE, seed=5)
+    with pytest.raises(ConfigError) as caught:
+        model.decoder(weights="int8")
+    assert str(caught.value) == 'decoder: weights: expected "fp32" or "bf16", got \'int8\''
+    with pytest.raises(ConfigError) as caught:
+        ContextDecoder(model, "bf16")
+    assert str(caught.value) == (
+        'decoder of Transformer: it reads the parameters as they are, weights="fp32", and was '
+        "asked for 'bf16'"
+    )
+
+
+def test_a_copy_of_the_weights_has_half_of_their_bytes_and_changes_nothing():
+    model = Transformer(SHAPE, seed=5)
+    before, expected = model.parameters.data.copy(), np.array(model.forward(ids())[0])
+    decoder = model.decoder(weights="bf16")
+    decoder.prefill(ids()[:, :7])
+    assert decoder.model.head.project.weight.data.dtype == np.uint16
+    assert np.array_equal(model.parameters.data, before)
+    assert np.array_equal(model.forward(ids())[0], expected)

@@ -14,6 +14,10 @@ import pytest
 #: What opens the path, by name; imports are not part of what is measured.
 OPENERS = {
     "arrays": ("from tisslm.system.tensor_files import TensorFile", "TensorFile(path)"),
+    "model": (
+        "from tisslm.models.transformer import Transformer",
+        "Transformer.from_pretrained(path)",
+    ),
     "checkpoint": (
         "import tokenizers\n"
         "from tisslm import checkpoint\n"

@@ -92,13 +92,18 @@ HOSTILE = {
     ),
     "unknown type": (
         content({"a": entry("O")}, bytes(8)),
-        "'a': expected a type of BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, got "
-        "'O'",
+        "'a': expected a type of BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, "
+        "BF16, got 'O'",
+    ),
+    "a type of eight bits that no weights are read from": (
+        content({"a": entry("F8_E4M3", (8,))}, bytes(8)),
+        "'a': expected a type of BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, "
+        "BF16, got 'F8_E4M3'",
     ),
     "a list as type": (
         content({"a": entry(["F32"])}, bytes(8)),
-        "'a': expected a type of BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, got "
-        "\"['F32']\"",
+        "'a': expected a type of BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, "
+        "BF16, got \"['F32']\"",
     ),
     "negative shape": (
         content({"a": entry(shape=(-1, -2))}, bytes(8)),

@@ -99,6 +99,8 @@ def begin(request: dict[str, Any], files: dict[int, int]) -> None:
             os.close(writer)
         elif handle:
             os.dup2(files[handle], handle)
+        elif "input" in request:
+            os.dup2(os.open(request["input"], os.O_RDONLY), handle)
     sys.stdin, sys.stdout, sys.stderr = (python_stream(handle) for handle in (0, 1, 2))
     from tisslm.cli.main import main as command
 

@@ -45,7 +45,8 @@ class Result:
     err: str
 
 
-#: Arguments, and what the handles 0 to 2 are: "closed", "full", "broken" or, left out, ready.
+#: Arguments, what the handles 0 to 2 are: "closed", "full", "broken" or, left out, ready; and
+#: perhaps the file that is read from the first.
 Call = dict[str, Any]
 
 Start = Callable[..., list[Result]]
@@ -86,10 +87,16 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def folder(start: Start, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with a text and a run, in which nothing is changed any more."""
+    """Make a folder with a text, a run and a model that talks, and change nothing any more."""
     path = tmp_path_factory.mktemp("streams")
     (path / "text.txt").write_text(TEXT, encoding="utf-8")
     more = ("--set", "training.output_dir=run", "--set", "training.save_every=3")
     (made,) = start(path, {"arguments": ("train", *settings, *more)})
     assert (made.code, made.err) == (0, "")
+    (made,) = start(path, {"arguments": ("export", "run", "--output", "talks")})
+    assert (made.code, made.err) == (0, "")
+    config = json.loads((path / "talks/tokenizer_config.json").read_text())
+    config["chat_template"] = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+    (path / "talks/tokenizer_config.json").write_text(json.dumps(config))
+    (path / "turns.txt").write_text("10\nfall\n")
     return path

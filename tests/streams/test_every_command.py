@@ -28,7 +28,9 @@ CALLS: dict[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer", "train", "text.txt", "--vocab-size", "280", "--out", "OUT"),
     "tokenize": ("tokenize", "text.txt", "--out", "OUT"),
     "generate": ("generate", "run", "--prompt", "1", "--max-new-tokens", "5"),
+    "chat": ("chat", "talks", "--max-new-tokens", "5"),
     "eval": ("eval", "run"),
+    "export": ("export", "run", "--output", "OUT"),
     "report": ("report", "run", "--output", "OUT"),
     "replay": ("replay", "run", "--step", "5"),
     "top": ("top", "run"),
@@ -85,7 +87,8 @@ def test_a_command_does_its_work_or_ends_in_one_sentence(
     for number, streams in enumerate(STREAMS):
         words = [w for word in CALLS[name] for w in (settings if word == "SETTINGS" else [word])]
         out = str(tmp_path / str(number))
-        calls.append({"streams": streams, "arguments": [w.replace("OUT", out) for w in words]})
+        arguments = [w.replace("OUT", out) for w in words]
+        calls.append({"streams": streams, "arguments": arguments, "input": "turns.txt"})
     writes = name.split(" ")[0] in WRITERS
     for number, done in enumerate(start(folder, *calls)):
         code, said = expected(STREAMS[number].get("1", "ready"), writes)

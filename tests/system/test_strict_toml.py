@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tisslm.cli._reading import key_values
+from tisslm.cli.tokens.reading import key_values
 from tisslm.config import RunConfig
 from tisslm.config.model import TransformerConfig
 from tisslm.errors import CheckpointError, ConfigError, PluginError

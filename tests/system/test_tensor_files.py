@@ -100,3 +100,56 @@ def test_the_metadata_are_those_that_other_libraries_ask_for(tmp_path):
     with safe_open(tmp_path / "file", framework="np") as file:
         assert file.metadata() == {"format": "pt"}
     assert TensorFile(tmp_path / "file").metadata == {"format": "pt"}
+
+
+def test_bfloat16_is_told_from_whole_numbers(tmp_path):
+    bits = np.arange(70_000, dtype=np.uint16).reshape(1000, 70)
+    arrays = {"brain": bits, "whole": bits[:3], "single": np.ones(3, np.float32)}
+    chunks = tensor_chunks(arrays, bfloat16={"brain", "single"})
+    (tmp_path / "file").write_bytes(b"".join(map(bytes, chunks)))
+    with safe_open(tmp_path / "file", "np") as theirs:
+        assert theirs.get_slice("brain").get_dtype() == "BF16"
+        assert theirs.get_slice("whole").get_dtype() == "U16"
+        assert theirs.get_slice("single").get_dtype() == "F32"
+    found = TensorFile(tmp_path / "file")
+    assert found.bfloat16 == {"brain"}
+    same(found, arrays)
+    chunks = tensor_chunks(arrays, bfloat16=arrays)
+    (tmp_path / "file").write_bytes(b"".join(map(bytes, chunks)))
+    assert TensorFile(tmp_path / "file").bfloat16 == {"brain", "whole"}
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (3_000_000,), (7, 500_000), (2, 3, 100_000)])
+def test_pieces_are_the_array(tmp_path, shape):
+    array = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    write_arrays(tmp_path / "file", {"before": np.zeros(3), "a": array})
+    found, sizes = np.full_like(array, np.nan), []
+    for where, values in TensorFile(tmp_path / "file").pieces("a"):
+        assert np.isnan(found[where]).all()
+        found[where] = values
+        sizes.append(values.nbytes)
+    assert found.tobytes() == array.tobytes()
+    assert max(sizes) <= 2**21
+    assert len(sizes) == 1 or sum(sizes) == array.nbytes > 2**21
+
+
+def test_a_row_that_is_larger_than_a_piece_is_one(tmp_path):
+    array = np.arange(2 * 2**22, dtype=np.float32).reshape(2, -1)
+    write_arrays(tmp_path / "file", {"a": array})
+    pieces = list(TensorFile(tmp_path / "file").pieces("a"))
+    assert [(where, len(values)) for where, values in pieces] == [
+        (slice(0, 1), 1),
+        (slice(1, 2), 1),
+    ]
+
+
+def test_to_ask_for_a_name_reads_nothing(tmp_path):
+    write_arrays(tmp_path / "file", {"a": np.zeros(2**20)})
+    found = TensorFile(tmp_path / "file")
+    tracemalloc.start()
+    try:
+        assert "a" in found
+        assert not any(name in found for name in ("b", "", 3, None, []))
+        assert tracemalloc.get_traced_memory()[1] < 2**16
+    finally:
+        tracemalloc.stop()

@@ -125,6 +125,26 @@ class ForgetsItsEnd(ByteTokenizer):
         return ByteTokenizer()
 
 
+class ForgetsItsBeginning(Dna):
+    begin = (0,)
+
+    def count_bytes(self, ids):
+        return int((ids != 0).sum())
+
+    @classmethod
+    def from_state(cls, state):
+        return Dna()
+
+
+class StopsBeyond(ByteTokenizer):
+    ends = (256,)
+
+
+class PublishesAnother(ByteTokenizer):
+    def published(self):
+        return {"vocab.json": {}}
+
+
 class OfTheFirstLine(CharTokenizer):
     @classmethod
     def from_text(cls, text, *, characters=""):
@@ -149,6 +169,9 @@ WRONG = [
     (EndsBeyond, "end of text is an id or none"),
     (EndsByName, "end of text is an id or none"),
     (ForgetsItsEnd, "end of text is an id or none"),
+    (ForgetsItsBeginning, "ids around a text are in the vocabulary"),
+    (StopsBeyond, "ids around a text are in the vocabulary"),
+    (PublishesAnother, "published files are json"),
     (OfTheFirstLine, "texts build what a text builds"),
     (Draws, "ids are in the vocabulary"),
 ]

@@ -189,17 +189,14 @@ def test_an_empty_training_text_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "No such file or directory"), ("directory", "expected a regular file, got a directory"),
-     (b"\xff", "it is not UTF-8")],
-)  # fmt: skip
+    [(None, "No such file or directory"), (b"\xff", "it is not UTF-8")],
+)
 def test_a_file_that_cannot_be_read_is_refused(
-    tmp_path: Path, content: bytes | str | None, reason: str
+    tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     path = tmp_path / "tokenizer.json"
-    if isinstance(content, bytes):
+    if content is not None:
         path.write_bytes(content)
-    elif content is not None:
-        path.mkdir()
     with pytest.raises(DataError) as caught:
         BpeTokenizer(path=path)
     assert str(caught.value) == (

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tisslm.contracts import Tokenizer
+from tisslm.errors import ConfigError
 
 
 class Parity(Tokenizer):
@@ -45,3 +47,33 @@ def test_bytes_are_counted_by_decoding():
     ids = np.array([0, 1, 1, 0], dtype=np.uint8)
     assert Parity().count_bytes(ids) == 4
     assert Ended().count_bytes(ids) == 2
+
+
+def test_generation_stops_at_the_end_of_text_if_nothing_else_is_said() -> None:
+    class Ended(Parity):
+        end_of_text = 1
+
+    assert (Parity().ends, Ended().ends) == ((), (1,))
+    assert (Parity().begin, Parity().published(), Parity().chat_template) == ((), None, None)
+
+
+def test_what_stands_around_a_text_counts_no_bytes() -> None:
+    class Around(Parity):
+        begin = (0,)
+
+        def decode(self, ids: Sequence[int]) -> str:
+            return "x" * len(ids)
+
+    ids = np.array([0, 1, 1, 0])
+    assert Around().count_bytes(ids) == 2
+    Around.ends = (1,)  # type: ignore[assignment, misc]
+    assert Around().count_bytes(ids) == 0
+
+
+def test_a_conversation_needs_a_template() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Parity().encode_chat([{"role": "user", "content": "Hi"}])
+    assert str(caught.value) == (
+        "Parity: expected a tokenizer with a chat template, got one without; use the tokenizer of "
+        "a model that was made for conversations"
+    )

@@ -56,8 +56,8 @@ def taken(monkeypatch):
     """Bytes of the arenas that were made since, by the name of the thread."""
     found, make = [], arenas.Arena.__init__
 
-    def counted(self, nbytes):
-        make(self, nbytes)
+    def counted(self, nbytes, **options):
+        make(self, nbytes, **options)
         found.append((threading.current_thread().name, self.nbytes))
 
     monkeypatch.setattr(arenas.Arena, "__init__", counted)

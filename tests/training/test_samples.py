@@ -51,6 +51,20 @@ def test_samples_are_due_every_so_many_steps_and_at_the_last(sampled):
     assert len({row["sample/0"].text for row in found}) == 3
 
 
+def test_a_prompt_begins_as_the_tokenizer_says(sampled, monkeypatch):
+    prompts = []
+
+    def stream(model, ids, *_, **__):
+        prompts.append(ids)
+        return iter(())
+
+    monkeypatch.setattr(CharTokenizer, "begin", (3,))
+    monkeypatch.setattr("tisslm.training.samples.stream", stream)
+    trainer, _ = sampled(sample_prompts=["", "abc"], max_steps=1)
+    trainer.train()
+    assert prompts == [[3], [3, *LETTERS.encode("abc")]]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 def test_training_has_the_same_bits(sampled, same_bits, precision, checkpointing):

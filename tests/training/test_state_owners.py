@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import flip, reseal
+from safetensors.numpy import save_file
 
 from tisslm import checkpoint
 from tisslm.checkpoint import ArraysFile, Checkpoint, File
@@ -269,13 +270,16 @@ def rewrite(path, values):
 def test_a_checkpoint_names_the_family_of_its_model(make_trainer):
     trainer = make_trainer()
     path = trainer.save_checkpoint(0, 0)
-    assert config_of(path) == {**trainer.model.config.values(), "family": "gpt2"}
+    config = config_of(path)
+    assert config["tisslm"] == {**trainer.model.config.values(), "family": "gpt2"}
+    assert config["architectures"] == ["GPT2LMHeadModel"]
 
 
 def test_a_checkpoint_that_names_none_is_of_the_first_family(make_trainer, monkeypatch):
     trainer = make_trainer(max_steps=6)
     trainer.train()
     path = newest(trainer)
+    save_file(trainer.model.parameters.state(), path / "model.safetensors")
     rewrite(path, trainer.model.config.values())
     again = make_trainer(folder="again")
     again.load_checkpoint(path)
@@ -288,10 +292,12 @@ def test_a_checkpoint_that_names_none_is_of_the_first_family(make_trainer, monke
 def test_a_model_without_shape_and_family_is_saved_and_resumed(make_trainer):
     trainer = make_trainer()
     trainer.model.config, trainer.model.family = None, ""
+    trainer.model.exchange = lambda: None
     path = trainer.save_checkpoint(0, 4)
     assert config_of(path) == {}
     again = make_trainer(folder="again")
     again.model.config, again.model.family = None, ""
+    again.model.exchange = lambda: None
     again.load_checkpoint(path)
     assert again.current_step == 4
 
@@ -300,7 +306,8 @@ def test_a_model_without_shape_and_family_is_saved_and_resumed(make_trainer):
 def test_a_family_that_is_no_name_is_refused(make_trainer, family):
     trainer = make_trainer()
     path = trainer.save_checkpoint(0, 0)
-    rewrite(path, config_of(path) | {"family": family})
+    config = config_of(path)
+    rewrite(path, config | {"tisslm": config["tisslm"] | {"family": family}})
     with pytest.raises(CheckpointError) as error:
         load_model(path)
     assert str(error.value).startswith(

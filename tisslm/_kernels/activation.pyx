@@ -12,6 +12,7 @@ from cython.parallel cimport prange
 
 from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport table
+from tisslm._kernels.threads cimport FEW
 
 cdef enum:
     BLOCK = 4096
@@ -26,7 +27,7 @@ def activation_forward(
     cdef array_t x = reads(x_NF, 2), y = writes(y_NF, 2)
     cdef long size = x.shape[0] * x.shape[1], b
     for b in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=n_threads,
-                    schedule='static'):
+                    schedule='static', use_threads_if=size > FEW):
         table().of[x.type].activation_forward(at(&x, b * BLOCK), <void*> at(&y, b * BLOCK),
                                               min(BLOCK, size - b * BLOCK), activation)
 
@@ -58,7 +59,8 @@ def gated_forward(
     cdef array_t pre = reads(pre_NG, 2), act = writes(act_NF, 2)
     cdef int F = extent(act.shape[1])
     cdef long N = act.shape[0], n
-    for n in prange(N, nogil=True, num_threads=n_threads, schedule='static'):
+    for n in prange(N, nogil=True, num_threads=n_threads, schedule='static',
+                    use_threads_if=N * F > FEW):
         table().of[pre.type].gated_forward(at(&pre, 2 * n * F), <void*> at(&act, n * F), F,
                                            activation)
 

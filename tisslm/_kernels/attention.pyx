@@ -21,7 +21,7 @@ from libc.string cimport memcpy
 from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.dropout cimport stream
 from tisslm._kernels.isa cimport TISS_TILE, table, tiss_attention, tiss_dropout
-from tisslm._kernels.threads cimport scratch, scratch_floats, thread_number
+from tisslm._kernels.threads cimport FEW, scratch, scratch_floats, thread_number
 
 
 # Key heads for each thread from which on a thread takes one with all its query heads: with fewer,
@@ -226,29 +226,36 @@ def attention_entropy(
 
 def attention_decode(
     const float[:, ::1] qkv_BE,  # IN
-    float[:, :, :, ::1] k_BKSD,  # IN and OUT: row `position` is written
+    float[:, :, :, ::1] k_BKSD,  # IN and OUT: row `position` of each sample is written
     float[:, :, :, ::1] v_BKSD,  # the same
     float[:, ::1] out_BC,  # OUT
-    int position,
+    const int32_t[::1] position_B,  # IN
     int n_head,
     int n_kv_head,
     float scale,
-    int first,
+    const int32_t[::1] first_B,  # IN
     int n_threads,
 ):
     cdef int D = extent(k_BKSD.shape[3]), group = n_head // n_kv_head
-    cdef long B = qkv_BE.shape[0], b, h, job, seen = <long> position + 1 - first
-    if seen > scratch_floats():  # one score for each key
-        return -seen
+    cdef long B = qkv_BE.shape[0], b, h, job, most = 0, pairs = 0, seen
+    for b in range(B):
+        seen = <long> position_B[b] + 1 - first_B[b]
+        most = max(most, seen)
+        pairs += seen * n_head
+    if most > scratch_floats():  # one score for each key
+        return -most
     for b in range(B):
         for h in range(n_kv_head):
-            memcpy(&k_BKSD[b, h, position, 0], &qkv_BE[b, (n_head + h) * D], D * sizeof(float))
-            memcpy(&v_BKSD[b, h, position, 0], &qkv_BE[b, (n_head + n_kv_head + h) * D],
+            memcpy(&k_BKSD[b, h, position_B[b], 0], &qkv_BE[b, (n_head + h) * D],
                    D * sizeof(float))
-    for job in prange(B * n_head, nogil=True, num_threads=n_threads, schedule='static'):
+            memcpy(&v_BKSD[b, h, position_B[b], 0], &qkv_BE[b, (n_head + n_kv_head + h) * D],
+                   D * sizeof(float))
+    for job in prange(B * n_head, nogil=True, num_threads=n_threads, schedule='static',
+                      use_threads_if=pairs * D > 4 * FEW):
+        b = job // n_head
+        h = job % n_head
         table().attention_decode(
-            &qkv_BE[job // n_head, job % n_head * D],
-            &k_BKSD[job // n_head, job % n_head // group, first, 0],
-            &v_BKSD[job // n_head, job % n_head // group, first, 0],
-            &out_BC[job // n_head, job % n_head * D], <int> seen, D, scale, scratch())
+            &qkv_BE[b, h * D], &k_BKSD[b, h // group, first_B[b], 0],
+            &v_BKSD[b, h // group, first_B[b], 0], &out_BC[b, h * D],
+            position_B[b] + 1 - first_B[b], D, scale, scratch())
     return 0

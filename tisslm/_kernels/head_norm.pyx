@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport TISS_F32, table
 from tisslm._kernels.norm cimport COLUMNS, ROWS, add_partials
+from tisslm._kernels.threads cimport FEW
 
 # What is normalized of a row: queries and keys, of so many channels each, in norms of a width.
 cdef struct part_t:
@@ -65,7 +66,8 @@ def head_norm_forward(
     cdef array_t x = reads(qkv_BTE, 3), y = writes(out_BTE, 3)
     cdef row_t r = row(&x, gamma_q, gamma_k, n_head, n_kv_head)
     cdef long n, k = r.q.channels
-    for n in prange(rstd_NU.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
+    for n in prange(rstd_NU.shape[0], nogil=True, num_threads=n_threads, schedule='static',
+                    use_threads_if=rstd_NU.shape[0] * r.E > FEW):
         table().of[x.type].head_norm_forward(
             at(&x, n * r.E), &gamma_q[0], &rstd_NU[n, 0], <void*> at(&y, n * r.E), r.q.norms,
             r.q.width, eps)

@@ -4,8 +4,9 @@ Backward: dx = dy w; dw += dy^T x; db += sum over rows of dy.
 Activations (x, y, dy, dx) are stored as float32, bfloat16 or float16; weights and their gradients
 are float32.
 Split: y, dx and dw by rows x columns (``gemm.pyx``); db by columns, each adding up blocks of 64
-rows in order. Each returns 0, or -n where it needs n floats of scratch per thread and does not have
-them.
+rows in order. ``linear_decode`` is for the few rows of decoded tokens: nothing is packed, blocks of
+the weight's rows are split, and each row of y has the bits that it has alone.
+The others return 0, or -n where they need n floats of scratch per thread and do not have them.
 """
 
 from cython.parallel cimport prange
@@ -13,10 +14,14 @@ from libc.string cimport memset
 
 from tisslm._kernels.arrays cimport array_t, at, reads, writes
 from tisslm._kernels.gemm cimport multiply
-from tisslm._kernels.isa cimport table, tiss_gemm
+from tisslm._kernels.isa cimport TISS_F32, table, tiss_gemm
 
 cdef enum:
     COLUMNS = 64  # columns that one thread sums at once
+    OUTPUTS = 64  # rows of a weight that one thread multiplies at once
+    # Bytes of a weight that one thread has read, at the 20 to 35 GB/s of one core, before it is
+    # worth waking others and waiting for the last of them.
+    ALONE = 1048576
 
 
 cdef tiss_gemm product(const array_t* a, bint a_columns, const array_t* b, bint b_columns,
@@ -96,6 +101,29 @@ def linear_activation_forward(
     with nogil:
         needed = multiply(&g, n_threads)
     return -needed
+
+
+def linear_decode(
+    const float[:, ::1] x_NC,  # IN
+    w_OC,  # IN, stored
+    const float[::1] b_O,  # IN or None
+    float[:, ::1] y_NO,  # OUT
+    int n_threads,
+):
+    cdef array_t w = reads(w_OC, 2)
+    cdef long rows = w.shape[0], C = w.shape[1], N = x_NC.shape[0], block, first
+    cdef long blocks = (rows + OUTPUTS - 1) // OUTPUTS, numbers = rows * C
+    cdef const float* b = NULL if b_O is None else &b_O[0]
+    cdef const float* x = &x_NC[0, 0]
+    cdef float* y = &y_NO[0, 0]
+    cdef long nbytes = numbers * (4 if w.type == TISS_F32 else 2)
+    for block in prange(blocks, nogil=True, num_threads=n_threads, schedule='dynamic', chunksize=1,
+                        use_threads_if=nbytes > ALONE or numbers * N > 2 * ALONE):
+        first = block * OUTPUTS
+        table().of[w.type].linear_decode(x, N, <int> C, at(&w, first * C),
+                                         <int> min(<long> OUTPUTS, rows - first),
+                                         NULL if b == NULL else b + first, y + first, rows)
+    return 0
 
 
 def linear_backward_input(

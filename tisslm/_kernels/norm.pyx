@@ -16,6 +16,7 @@ from libc.string cimport memset
 
 from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport table
+from tisslm._kernels.threads cimport FEW
 
 
 def layer_norm_forward(
@@ -33,7 +34,8 @@ def layer_norm_forward(
     cdef int C = extent(h_NC.shape[1])
     cdef array_t x = writes(x_NC, 2), y = writes(y_NC, 2)
     cdef const float* beta = NULL if beta_C is None else &beta_C[0]
-    for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
+    for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static',
+                    use_threads_if=h_NC.shape[0] * C > FEW):
         table().of[y.type].layer_norm_forward(
             &h_NC[n, 0], &gamma_C[0], beta, <void*> at(&x, n * C), <void*> at(&y, n * C),
             &mean_N[n], &rstd_N[n], C, eps)
@@ -116,7 +118,8 @@ def rms_norm_forward(
     cdef long n
     cdef int C = extent(h_NC.shape[1])
     cdef array_t x = writes(x_NC, 2), y = writes(y_NC, 2)
-    for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
+    for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static',
+                    use_threads_if=h_NC.shape[0] * C > FEW):
         table().of[y.type].rms_norm_forward(&h_NC[n, 0], &gamma_C[0], <void*> at(&x, n * C),
                                             <void*> at(&y, n * C), &rstd_N[n], C, eps)
 

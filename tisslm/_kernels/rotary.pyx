@@ -13,6 +13,7 @@ from libc.stdint cimport int32_t
 
 from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport table
+from tisslm._kernels.threads cimport FEW
 
 
 cdef int turn(object x_BTE, const float[:, ::1] cos_PR, const float[:, ::1] sin_PR, float sign,
@@ -25,7 +26,8 @@ cdef int turn(object x_BTE, const float[:, ::1] cos_PR, const float[:, ::1] sin_
     cdef const int32_t* start = NULL if start_BT is None else &start_BT[0, 0]
     cdef const float* cosines = &cos_PR[0, 0]
     cdef const float* sines = &sin_PR[0, 0]
-    for n in prange(x.shape[0] * T, nogil=True, num_threads=n_threads, schedule='static'):
+    for n in prange(x.shape[0] * T, nogil=True, num_threads=n_threads, schedule='static',
+                    use_threads_if=x.shape[0] * T * E > FEW):
         place = position + n % T - (0 if start == NULL else start[n])
         table().of[x.type].rotate(at(&x, n * E), cosines + place * R, sines + place * R, sign,
                                   <void*> at(&y, n * E), n_head + n_kv_head, n_kv_head, D, R)

@@ -1,8 +1,9 @@
 """Checkpoints and run directories: a checkpoint is whole or absent, and verified before use.
 
-``checkpoint-N/`` holds ``model.safetensors``, ``config.json`` (the model's shape),
-``optimizer.safetensors``, ``trainer_state.json``, ``trainer.safetensors`` (the losses), the
-tokenizer when the run has one, and ``manifest.json`` with size and SHA-256 of each (``files``).
+``checkpoint-N/`` holds ``model.safetensors`` and ``config.json``, which Hugging Face transformers
+reads where it has the model's family (``model_files``), ``optimizer.safetensors``,
+``trainer_state.json``, ``trainer.safetensors`` (the losses), the tokenizer when the run has one,
+and ``manifest.json`` with size and SHA-256 of each (``files``).
 Nothing is ever unpickled.
 
 The package does not interpret the states: their owners write and read them
@@ -33,10 +34,16 @@ from tisslm.checkpoint.finding import (
     resolve,
 )
 from tisslm.checkpoint.manifest import DamagedError, Manifest, Problem, read_manifest
+from tisslm.checkpoint.model_files import model_settings, with_our_names
 from tisslm.checkpoint.reading import check_parameters, read
 from tisslm.checkpoint.record import Checkpoint
 from tisslm.checkpoint.retention import Retention, clean, prune
-from tisslm.checkpoint.tokenizer_files import read_tokenizer, tokenizer_files, tokenizer_state
+from tisslm.checkpoint.tokenizer_files import (
+    TOKENIZER_FILES,
+    read_tokenizer,
+    tokenizer_files,
+    tokenizer_state,
+)
 from tisslm.checkpoint.verification import problems, unlisted, verify
 from tisslm.checkpoint.writing import set_aside, write
 from tisslm.system.durable import FileRecord
@@ -45,6 +52,7 @@ __all__ = [
     "CONFIG",
     "MODEL",
     "OPTIMIZER",
+    "TOKENIZER_FILES",
     "TRAINER",
     "TRAINER_ARRAYS",
     "ArraysFile",
@@ -65,6 +73,7 @@ __all__ = [
     "find",
     "find_newest",
     "list_checkpoints",
+    "model_settings",
     "newest",
     "problems",
     "prune",
@@ -77,5 +86,6 @@ __all__ = [
     "tokenizer_state",
     "unlisted",
     "verify",
+    "with_our_names",
     "write",
 ]

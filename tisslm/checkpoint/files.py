@@ -1,8 +1,8 @@
 """The files of a checkpoint: their names and formats, and which of them are required.
 
-Arrays are safetensors and everything else is JSON. A byte-pair tokenizer is written as the
-``tokenizer.json`` of the Hugging Face library, and the file's name says which tokenizer reads it.
-Any other is ``tokenizer_state.json``, with its registered name.
+Arrays are safetensors and everything else is JSON. A tokenizer that has that form is written as the
+``tokenizer.json`` of the Hugging Face library, with what the library wants beside it. What these
+do not say of it is in the file that begins with its registered name.
 
 The contents come from the owners of the states (``tisslm.training.snapshot``), which may have
 further files that are not in this list.
@@ -28,10 +28,12 @@ from tisslm.system.tensor_files import TensorFile, tensor_chunks
 __all__ = [
     "CONFIG",
     "FILES",
+    "GENERATION_CONFIG",
     "HF_TOKENIZER",
     "MODEL",
     "OPTIMIZER",
     "TOKENIZER",
+    "TOKENIZER_CONFIG",
     "TRAINER",
     "TRAINER_ARRAYS",
     "ArraysFile",
@@ -172,6 +174,8 @@ TRAINER_ARRAYS = ArraysFile("trainer.safetensors")
 # A tokenizer has a value for every token and merge.
 TOKENIZER = JsonFile("tokenizer_state.json", required=False, size=2**29, values=2**24)
 HF_TOKENIZER = JsonFile("tokenizer.json", required=False, size=2**29, values=2**24)
+TOKENIZER_CONFIG = JsonFile("tokenizer_config.json", required=False)
+GENERATION_CONFIG = JsonFile("generation_config.json", required=False)
 
 #: The files of this format; a checkpoint that lacks a required one is damaged.
 FILES: tuple[File[Any], ...] = (
@@ -182,4 +186,6 @@ FILES: tuple[File[Any], ...] = (
     TRAINER_ARRAYS,
     TOKENIZER,
     HF_TOKENIZER,
+    TOKENIZER_CONFIG,
+    GENERATION_CONFIG,
 )

@@ -24,7 +24,16 @@ from tisslm.errors import CheckpointError
 from tisslm.system.safe_files import CHECKPOINT
 from tisslm.system.strict_toml import read_toml
 
-__all__ = ["Found", "Where", "best", "directories", "find", "find_newest", "list_checkpoints"]
+__all__ = [
+    "Found",
+    "NoCheckpointError",
+    "Where",
+    "best",
+    "directories",
+    "find",
+    "find_newest",
+    "list_checkpoints",
+]
 __all__ += ["newest", "resolve"]
 
 BEST = "best"
@@ -267,12 +276,16 @@ def _training(run: Path) -> Mapping[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _none(path: Path) -> CheckpointError:
+class NoCheckpointError(CheckpointError):
+    """A path that stands for no checkpoint, whole or damaged."""
+
+
+def _none(path: Path) -> NoCheckpointError:
     what = "no such checkpoint"
     if path.exists():
         what = (
             "holds no checkpoint" if path.is_dir() else "is a file, and a checkpoint is a directory"
         )
-    return CheckpointError(
+    return NoCheckpointError(
         f"{path}: {what}; give a directory checkpoint-N, or a run directory that contains one"
     )

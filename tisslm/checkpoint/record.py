@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from tisslm.checkpoint.files import ArraysFile, File
+from tisslm.contracts import Exchange
 from tisslm.system.tensor_files import kind_of
 
 __all__ = ["Checkpoint"]
@@ -31,10 +32,14 @@ class Checkpoint:
     metrics : mapping of str to float
         Values measured at this step, such as "eval/loss", by which the best are kept. Those that
         are not finite are not written.
+    exchange : Exchange or None
+        What the model is called outside, and on the disk (``model_files``); here names are ours.
+        None if it is known nowhere else.
     """
 
     files: Mapping[File[Any], Any]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    exchange: Exchange | None = None
 
     def __getitem__(self, file: File[T]) -> T:
         content: T = self.files[file]

@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint: its registered name and state, in one of two files.
+"""The tokenizer of a checkpoint: its registered name and state, and files for other libraries.
 
 It is built from them in ``tisslm.workflows.load_model``.
 """
@@ -10,14 +10,23 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER, File
+from tisslm.checkpoint.files import (
+    GENERATION_CONFIG,
+    HF_TOKENIZER,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    File,
+)
 from tisslm.checkpoint.record import Checkpoint
 from tisslm.contracts import Tokenizer
 from tisslm.contracts.part_names import name_of
 from tisslm.errors import PluginError
 from tisslm.registry import Registry
 
-__all__ = ["read_tokenizer", "tokenizer_files", "tokenizer_state"]
+__all__ = ["TOKENIZER_FILES", "read_tokenizer", "tokenizer_files", "tokenizer_state"]
+
+#: All files that may be there for a tokenizer.
+TOKENIZER_FILES = (HF_TOKENIZER, TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG)
 
 #: The tokenizer whose state is a tokenizer.json: its registered name, and the key of the content.
 HF_NAME, HF_KEY = "bpe", "tokenizer"
@@ -40,24 +49,44 @@ def tokenizer_state(tokenizer: Tokenizer | None, registry: Registry) -> dict[str
     return None
 
 
-def tokenizer_files(described: Mapping[str, Any] | None) -> dict[File[Any], Mapping[str, Any]]:
-    """Return the file for a tokenizer's description, with its content.
+def tokenizer_files(
+    described: Mapping[str, Any] | None,
+    published: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[File[Any], Mapping[str, Any]]:
+    """Return the files for a tokenizer's description, with their content.
 
     Parameters
     ----------
     described : mapping or None
         ``{"name": ..., "state": ...}``; for None the result is empty.
+    published : mapping, optional
+        What ``Tokenizer.published`` returns: written, too. What ``tokenizer.json`` says is left out
+        of the description.
     """
     if described is None:
         return {}
-    state = described["state"]
-    if described["name"] == HF_NAME and set(state) == {HF_KEY}:
-        return {HF_TOKENIZER: state[HF_KEY]}
-    return {TOKENIZER: described}
+    by_name = {file.name: file for file in TOKENIZER_FILES if file is not TOKENIZER}
+    files: dict[File[Any], Mapping[str, Any]] = {
+        by_name[name]: content for name, content in (published or {}).items() if name in by_name
+    }
+    if described["name"] != HF_NAME or HF_KEY not in described["state"]:
+        return files | {TOKENIZER: described}
+    content = described["state"][HF_KEY]
+    if files.setdefault(HF_TOKENIZER, content) != content:  # what others read is not all the same
+        return files | {TOKENIZER: described}
+    rest = {key: value for key, value in described["state"].items() if key != HF_KEY}
+    return files | ({TOKENIZER: {"name": HF_NAME, "state": rest}} if rest else {})
 
 
 def read_tokenizer(found: Checkpoint) -> Mapping[str, Any] | None:
     """Return the description of a checkpoint's tokenizer; None if it has none."""
-    if HF_TOKENIZER in found.files:
-        return {"name": HF_NAME, "state": {HF_KEY: found[HF_TOKENIZER]}}
-    return found.files.get(TOKENIZER)
+    described: Mapping[str, Any] | None = found.files.get(TOKENIZER)
+    if HF_TOKENIZER not in found.files:
+        return described
+    content = {HF_KEY: found[HF_TOKENIZER]}
+    if described is None:
+        return {"name": HF_NAME, "state": content}
+    state = described.get("state")
+    if described.get("name") == HF_NAME and isinstance(state, Mapping):
+        return {"name": HF_NAME, "state": content | dict(state)}
+    return described

@@ -21,6 +21,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from tisslm.checkpoint.manifest import MANIFEST, Manifest, render
+from tisslm.checkpoint.model_files import as_written
 from tisslm.checkpoint.naming import ASIDE, step_of, target, temporary, using
 from tisslm.checkpoint.record import Checkpoint
 from tisslm.checkpoint.retention import clean
@@ -107,7 +108,7 @@ def _fill(new: Path, step: int, checkpoint: Checkpoint, disk: Disk) -> None:
     """Write all files, the manifest last."""
     files = {
         file.name: disk.write_file(new / file.name, file.blocks(content))
-        for file, content in checkpoint.files.items()
+        for file, content in as_written(checkpoint)
     }
     metrics = {n: float(v) for n, v in checkpoint.metrics.items() if math.isfinite(v)}
     disk.write_file(new / MANIFEST, [render(Manifest(step, files, metrics))])

@@ -10,19 +10,27 @@ whole terminal is in ``tisslm.tracking.terminal``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tisslm.errors.visible import visible
 from tisslm.system.launcher import find_launcher
 
-__all__ = ["NUMBER", "TEXT", "WORD", "complain", "pour", "say", "show_table", "tell"]
-__all__ += ["write_text"]
+__all__ = ["GIVE_TOKENIZER", "NUMBER", "TEXT", "WHERE", "WORD", "complain", "pour", "say"]
+__all__ += ["show_table", "tell", "whole_ends", "write_text"]
 
 #: Styles of the cells of a column; only a text is wrapped.
 WORD: Final[Mapping[str, Any]] = {"no_wrap": True}
 NUMBER: Final[Mapping[str, Any]] = {"no_wrap": True, "justify": "right"}
 TEXT: Final[Mapping[str, Any]] = {"overflow": "fold"}
+
+#: What a command that takes a model says of it: all that ``open_model`` opens.
+WHERE: Final = "A run or checkpoint, a folder of Hugging Face transformers, or a GGUF file."
+#: What to do about one that has no tokenizer.
+GIVE_TOKENIZER: Final = (
+    "put its tokenizer.json into the folder of a published model, or train with a dataset that has "
+    "one"
+)
 
 
 def say(text: str = "") -> None:
@@ -48,6 +56,16 @@ def complain(text: str) -> None:
 def write_text(text: str) -> None:
     """Print a piece of a model's text: made visible on a terminal, unchanged elsewhere."""
     pour(visible(text) if sys.stdout.isatty() else text)
+
+
+def whole_ends(pieces: Iterable[str]) -> Iterator[str]:
+    """Join a CR and a LF that come in two pieces: a CR alone would act on a terminal."""
+    held = ""
+    for piece in pieces:
+        text = held + piece
+        held = "\r" if text.endswith("\r") else ""
+        yield text.removesuffix("\r")
+    yield held
 
 
 def pour(text: str) -> None:

@@ -5,6 +5,7 @@ The model is evaluated by ``tisslm.training.evaluation``.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -12,12 +13,10 @@ from typing import Annotated
 
 import typer
 
-from tisslm import checkpoint
-from tisslm.checkpoint import Found
-from tisslm.cli._terminal import say
+from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Model, Tokenizer
-from tisslm.errors import CheckpointError
+from tisslm.errors import CheckpointError, ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.system.quantities import duration_text
 from tisslm.system.strict_json import plain_number
@@ -26,9 +25,14 @@ from tisslm.training.evaluation import evaluate as evaluate_model
 from tisslm.workflows.build.data import load_file, load_validation
 from tisslm.workflows.build.formats import installed_formats
 from tisslm.workflows.build.sources import run_sources
-from tisslm.workflows.load_model import load_model, load_run_config
+from tisslm.workflows.harness import TaskResult, evaluate_tasks
+from tisslm.workflows.load_model import load_run_config
+from tisslm.workflows.open_model import OpenModel, open_model
 
 __all__ = ["evaluate"]
+
+#: Most rows and tokens of a pass, but for one row: long contexts take much memory.
+ROWS, TOKENS = 32, 8192
 
 
 @dataclass(frozen=True)
@@ -37,34 +41,69 @@ class _Windows:
 
     dataset: Dataset
     name: str
-    batch_size: int = 32
+    batch_size: int
 
 
 def evaluate(
-    path: Annotated[Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="MODEL", help=WHERE, show_default=False)],
     data: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH", help="Text, JSON lines or tokens; left out, what the run validates on."
         ),
     ] = None,
+    seq_len: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a row; left out, the model's context.")
+    ] = None,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...", help="Tasks of lm-evaluation-harness instead.", show_default=False
+        ),
+    ] = "",
+    include_path: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where YAML files of own tasks are.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many samples of each task.")
+    ] = None,
+    few_shot: Annotated[
+        int | None, typer.Option(min=0, help="Solved examples before each question of a task.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Compute a trained model's loss, accuracy and bits per byte over every window of the data."""
-    place = checkpoint.find(path)
-    where = place.path
+    named = [name for name in tasks.split(",") if name]
+    _check_options(named, data, include_path, limit, few_shot)
     registry = load_registry()
-    model, tokenizer = load_model(place, registry=registry)
+    opened = open_model(path, registry)
+    shape = opened.shape({} if seq_len is None else {"seq_len": seq_len})
+    model, tokenizer, where = opened.build(shape), opened.tokenizer, opened.where
+    if named:
+        if tokenizer is None:
+            raise CheckpointError(f"{where}: the model has no tokenizer, which tasks need")
+        loss = registry.build("loss", "cross_entropy")
+        results = evaluate_tasks(
+            model,
+            tokenizer,
+            loss,
+            named,
+            include_path=include_path,
+            limit=limit,
+            few_shot=few_shot,
+        )
+        _show_tasks(where, results, as_json=json)
+        return
     if data is None:
-        source = _of_run(place, model, tokenizer, registry)
+        source = _of_run(opened, model, registry)
     else:
-        source = _of_path(data, place, model, tokenizer, registry)
+        source = _of_path(data, opened, model, registry)
     loss = registry.build("loss", "cross_entropy")
     found = evaluate_model(
         model, source.dataset, loss, batch_size=source.batch_size, tokenizer=tokenizer
     )
     facts = {
-        "checkpoint": str(where),
+        "checkpoint": where,
         "data": source.name,
         "loss": found.loss,
         "perplexity": found.perplexity,
@@ -81,6 +120,34 @@ def evaluate(
     say(f"{where}\n{source.name}: {_sentence(found)}")
 
 
+def _check_options(
+    tasks: list[str],
+    data: Path | None,
+    include_path: Path | None,
+    limit: int | None,
+    few_shot: int | None,
+) -> None:
+    """Refuse options that say nothing beside the others."""
+    if tasks and data is not None:
+        raise ConfigError("--tasks: expected tasks or --data, got both; leave one out")
+    given = {"--include-path": include_path, "--limit": limit, "--few-shot": few_shot}
+    for name, value in given.items():
+        if value is not None and not tasks:
+            raise ConfigError(f"{name}: it is for --tasks, of which there are none; name some")
+
+
+def _show_tasks(where: str, results: list[TaskResult], *, as_json: bool) -> None:
+    """Print what tasks came to."""
+    if as_json:
+        found = {r.task: {"samples": r.samples, **r.metrics} for r in results}
+        say(dumps({"model": where, "tasks": found}, indent=2))
+        return
+    say(where)
+    for result in results:
+        parts = [f"{name} {value:.4f}" for name, value in result.metrics.items()]
+        say(f"{result.task}: {' | '.join([*parts, f'{result.samples} samples'])}")
+
+
 def _sentence(found: Evaluation) -> str:
     """Return an evaluation as a line for people; values that are unknown are left out."""
     parts = [f"loss {found.loss:.4f} nats per token", f"perplexity {found.perplexity:.2f}"]
@@ -91,13 +158,13 @@ def _sentence(found: Evaluation) -> str:
     return " | ".join([*parts, f"{found.targets} targets", f"{duration_text(found.seconds)}"])
 
 
-def _of_run(
-    place: Found, model: Model, tokenizer: Tokenizer | None, registry: Registry
-) -> _Windows:
+def _of_run(opened: OpenModel, model: Model, registry: Registry) -> _Windows:
     """Return the validation data of the run that a checkpoint belongs to."""
-    where = place.path
+    where, tokenizer = opened.where, opened.tokenizer
+    if opened.place is None:
+        raise CheckpointError(f"{where}: no run has made it; give a text with --data")
     try:
-        config = load_run_config(place)
+        config = load_run_config(opened.place)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or give a text with --data") from error
     _check_readable(where, config.data, tokenizer, registry)
@@ -109,22 +176,26 @@ def _of_run(
     return _Windows(dataset, name, config.training.batch_size)
 
 
-def _of_path(
-    path: Path, place: Found, model: Model, tokenizer: Tokenizer | None, registry: Registry
-) -> _Windows:
-    """Return a whole file or folder, read with the settings of the run if they are still there."""
-    _check_readable(place.path, DataSection(path=str(path)), tokenizer, registry)
-    try:
-        section = load_run_config(place).data
-    except CheckpointError:
-        section = DataSection()
+def _of_path(path: Path, opened: OpenModel, model: Model, registry: Registry) -> _Windows:
+    """Return a whole file or folder, read with the settings of the run if they are still there.
+
+    No run says how to pack the rows of a published model. Its documents stay whole, so that short
+    ones are all counted, and none is read from its middle.
+    """
+    tokenizer = opened.tokenizer
+    section = DataSection() if opened.place is not None else DataSection(packing="whole")
+    _check_readable(opened.where, DataSection(path=str(path)), tokenizer, registry)
+    if opened.place is not None:
+        with contextlib.suppress(CheckpointError):
+            section = load_run_config(opened.place).data
     if tokenizer is None:
         section = section.model_copy(update={"vocab_size": model.vocab_size})
-    return _Windows(load_file(path, tokenizer, model.seq_len, section, registry), str(path))
+    dataset = load_file(path, tokenizer, model.seq_len, section, registry)
+    return _Windows(dataset, str(path), max(1, min(ROWS, TOKENS // model.seq_len)))
 
 
 def _check_readable(
-    where: Path, data: DataSection, tokenizer: Tokenizer | None, registry: Registry
+    where: str, data: DataSection, tokenizer: Tokenizer | None, registry: Registry
 ) -> None:
     """Raise an error for text if there is no tokenizer to read it."""
     if tokenizer is not None or data.name != "text":
@@ -132,8 +203,8 @@ def _check_readable(
     sources = run_sources(data, formats=installed_formats(registry))
     if any(source.reads_text for source in sources):
         raise CheckpointError(
-            f"{where}: the checkpoint has no tokenizer, so it cannot read text; train with a "
-            "dataset that has one, or use trainer.validate with a dataset of token ids"
+            f"{where}: the model has no tokenizer, so it cannot read text; {GIVE_TOKENIZER}, "
+            "or use trainer.validate with a dataset of token ids"
         )
 
 

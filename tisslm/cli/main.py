@@ -43,13 +43,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Project how fast many nodes would train a run.",
     ),
     "lr-find": ("tisslm.cli.lr_find:lr_find", "Try learning rates that rise on a run."),
-    "tokenizer": ("tisslm.cli.tokenizer:app", "Train a tokenizer on text files."),
-    "tokenize": ("tisslm.cli.tokenize:tokenize", "Turn text files into token shards."),
+    "tokenizer": ("tisslm.cli.tokens.tokenizer:app", "Train a tokenizer on text files."),
+    "tokenize": ("tisslm.cli.tokens.tokenize:tokenize", "Turn text files into token shards."),
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
+    "chat": ("tisslm.cli.chat:chat", "Talk to a model that was made for conversations."),
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
-    "report": ("tisslm.cli.report:report", "Show a run, or compare several, as a page of HTML."),
-    "replay": ("tisslm.cli.replay:replay", "Make a step of a run again, bit for bit, and look in."),
-    "top": ("tisslm.cli.top:top", "Watch a run from another terminal."),
+    "export": ("tisslm.cli.export:export", "Write a trained model in the files of others."),
+    "report": (
+        "tisslm.cli.runs.report:report",
+        "Show a run, or compare several, as a page of HTML.",
+    ),
+    "replay": (
+        "tisslm.cli.runs.replay:replay",
+        "Make a step of a run again, bit for bit, and look in.",
+    ),
+    "top": ("tisslm.cli.runs.top:top", "Watch a run from another terminal."),
     "verify": ("tisslm.cli.verify:verify", "Compare checkpoints or shards with what was written."),
     "gradcheck": ("tisslm.cli.gradcheck:gradcheck", "Compare every gradient with differences."),
     "plugins": ("tisslm.cli.plugins:plugins", "List every part and who provides it."),
@@ -70,7 +78,7 @@ INTERRUPTED = 128 + signal.SIGINT
 READER_LEFT = 128 + signal.SIGPIPE
 
 #: Commands whose results are files: they continue when standard output is closed.
-WRITERS = frozenset({"train", "launch", "tokenizer", "tokenize", "report"})
+WRITERS = frozenset({"train", "launch", "tokenizer", "tokenize", "export", "report"})
 
 
 class LazyCommands(TyperGroup):

@@ -29,6 +29,9 @@ __all__ = ["train"]
 SAMPLE_TOKENS = 250
 SAMPLING = Sampling(temperature=0.8, top_k=40)
 
+#: Why ``resume = "auto"`` begins anew where no directory is named.
+NO_OTHER_HAS_A = "no run of this name and configuration has a"
+
 
 def train(
     config: Annotated[
@@ -154,6 +157,9 @@ def _announce(trainer: Trainer) -> None:
         f"{'' if precision == 'fp32' else f', {precision}'}"
     )
     start = f", going on from step {trainer.current_step}" if trainer.current_step else ""
+    if not start and trainer.config.resume_target == "auto":
+        found = "it has no" if trainer.config.output_dir else NO_OTHER_HAS_A
+        start = f", from the start: {found} checkpoint"
     if trainer.current_step >= trainer.max_steps or trainer.stopping.due:
         start = f", complete at step {trainer.current_step}"
     say(f"run: {trainer.run.path}{start}")

@@ -168,7 +168,8 @@ _NEAREST: tuple[tuple[str, str], ...] = (
         "bf16_full_eval fp16_full_eval",
     ),
     (
-        "a run trains a model of its own from the start, or resumes: model.preset, training.resume",
+        "model.preset begins anew, model.from at a model that is there, training.resume at a "
+        "checkpoint",
         "init_from model_name model_config initial_checkpoint_dir",
     ),
     (

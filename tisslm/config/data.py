@@ -114,6 +114,9 @@ class DataSection(Section):
         Whether the tokens of one document see nothing of the others in their row.
     mask_prompt : bool, default True
         Whether prompts are read without being learned.
+    chat : {"template", "plain"}, default "template"
+        Whether conversations (``messages``) are written by the tokenizer's chat template, or as
+        role, content and a blank line.
     bad_records : {"error", "skip"}, default "error"
         Whether a record that cannot be read ends the run, or is left out and counted.
     vocab_size : int, optional
@@ -137,6 +140,7 @@ class DataSection(Section):
     packing: Annotated[Literal["stream", "whole"], Expects('"stream" or "whole"')] = "stream"
     document_mask: Flag = True
     mask_prompt: Flag = True
+    chat: Annotated[Literal["template", "plain"], Expects('"template" or "plain"')] = "template"
     bad_records: Annotated[Literal["error", "skip"], Expects('"error" or "skip"')] = "error"
     vocab_size: Annotated[Count | None, Expects("an integer >= 1")] = None
     verify: Flag = False

@@ -15,7 +15,7 @@ from tisslm.config.data import DataSection
 from tisslm.config.derived import derive
 from tisslm.config.fields import show
 from tisslm.config.giving_way import drop_rivals, start_afresh
-from tisslm.config.model import FAMILY, ModelSection, TransformerConfig, family_of
+from tisslm.config.model import FAMILY, FROM, ModelSection, TransformerConfig, family_of
 from tisslm.config.sections import LogSection
 from tisslm.config.sources import Setting, Tables
 from tisslm.config.training import TrainingConfig
@@ -46,13 +46,14 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
 _HEADS: tuple[tuple[str, str, str | None], ...] = (
     ("model", "family", FAMILY),
     ("model", "preset", None),
+    ("model", FROM, None),
     ("data", "name", "text"),
     *((section, "name", name) for section, name in DEFAULT_PARTS.items()),
 )
 
 _STRINGS = frozenset(
     {f"{section}.name" for section in DEFAULT_PARTS}
-    | {"model.preset"}
+    | {"model.preset", f"model.{FROM}"}
     | {
         f"{section}.{key}"
         for section, cls in (

@@ -12,7 +12,7 @@ from typing import Any, final
 from tisslm.config.aliases import unknown_key
 from tisslm.config.base import Section
 from tisslm.config.data import DataSection
-from tisslm.config.model import ModelSection
+from tisslm.config.model import FROM, ModelSection
 from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS, merge
 from tisslm.config.sections import LogSection, Part, make_part
 from tisslm.config.sources import (
@@ -49,8 +49,8 @@ class RunConfig:
     ----------
     model : dict
         The keys of ``TransformerConfig`` that were given, ``preset`` among them or all of
-        ``n_layer, n_head, n_embd, seq_len``; the preset "char-tiny" if none was. For another
-        ``family`` than "gpt2", the keys of that family.
+        ``n_layer, n_head, n_embd, seq_len``; the preset "char-tiny" if none was. Or ``from``, the
+        path of a model to start from. For a family that is not built in, the keys of that family.
     data : DataSection
     tokenizer, optimizer, scheduler, loss : Part
         Pairs of name and options. The learning rate is not among the options.
@@ -120,7 +120,7 @@ class RunConfig:
         data.check()
         model = ModelSection(**values.get("model", {}))
         given = model.model_dump(exclude_none=True)
-        if not model.is_open(given) and not {"preset", *model.sizes} & given.keys():
+        if not model.is_open(given) and not {"preset", FROM, *model.sizes} & given.keys():
             model.preset = "char-tiny"
         log = LogSection(**values.get("log", {}))
         log.check()

@@ -18,6 +18,7 @@ from tisslm.contracts.batch import (
 )
 from tisslm.contracts.communicator import Communicator
 from tisslm.contracts.data import Dataset, Tokenizer
+from tisslm.contracts.exchange import Exchange
 from tisslm.contracts.layer import Layer, Norm
 from tisslm.contracts.metric_values import Histogram, Text
 from tisslm.contracts.model import Decoder, Model, ModelConfig, ModelFamily
@@ -35,6 +36,7 @@ __all__ = [
     "Communicator",
     "Dataset",
     "Decoder",
+    "Exchange",
     "Family",
     "Figure",
     "Histogram",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.contracts.part_names import name_of
 from tisslm.contracts.rows import IDS, Rows, check_rows
 from tisslm.contracts.stateful import Stateful
 from tisslm.errors import ConfigError
@@ -171,6 +172,27 @@ class Tokenizer(ABC):
         """The id that ends every document, None where the tokenizer has no such token."""
         return None
 
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """Ids before every document and every prompt: the BOS of tokenizers that ask for one."""
+        return ()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The ids at which generation stops: by default the end of text, if there is one."""
+        return () if self.end_of_text is None else (self.end_of_text,)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that no message has, at which an answer in a conversation ends."""
+        end = () if self.end_of_text is None else (self.end_of_text,)
+        return frozenset((*self.begin, *self.ends, *end))
+
+    @property
+    def chat_template(self) -> str | None:
+        """The jinja2 template that writes conversations as text, None where there is none."""
+        return None
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Turn text into token ids."""
@@ -187,18 +209,50 @@ class Tokenizer(ABC):
         return [self.encode_array(text) for text in texts]
 
     def count_bytes(self, ids: IntArray) -> int:
-        """Count the bytes of UTF-8 that token ids stand for; that of a document's end counts none.
+        """Count the bytes of UTF-8 that token ids stand for.
 
-        Bits per byte are per these. The default decodes the ids, so half a character at either end
-        counts as U+FFFD; a subclass that knows the bytes of each token overrides it.
+        The ids of ``begin`` and ``ends`` and the end of text count none. Bits per byte are per
+        these. The default decodes the ids, so half a character at either end counts as U+FFFD; a
+        subclass that knows the bytes of each token overrides it.
 
         Parameters
         ----------
         ids : integer ndarray of shape (n,)
         """
         end = self.end_of_text
-        kept = ids if end is None else ids[ids != end]
+        marks = {*self.begin, *self.ends, *(() if end is None else (end,))}
+        kept = ids[~np.isin(ids, list(marks))] if marks else ids
         return len(self.decode(kept.tolist()).encode("utf-8", "replace"))
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], *, reply: bool = False
+    ) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Turn a conversation into ids as ``chat_template`` writes it; nothing is put around it.
+
+        Parameters
+        ----------
+        messages : sequence of mapping
+            Each with ``role`` and ``content``.
+        reply : bool
+            Whether what introduces the assistant's next message follows.
+
+        Returns
+        -------
+        ids : integer ndarray of shape (n,)
+        learn : bool ndarray of shape (n,)
+            True for what the assistant says, the end of its turn included.
+
+        Raises
+        ------
+        ConfigError
+            If the tokenizer has no template.
+        DataError
+            If the template refuses the conversation.
+        """
+        raise ConfigError(
+            f"{name_of(self)}: expected a tokenizer with a chat template, got one without; "
+            "use the tokenizer of a model that was made for conversations"
+        )
 
     def find_cut(self, text: str, start: int) -> int:
         """Return the first place from ``start`` on at which a text may be cut, -1 if none is known.
@@ -220,6 +274,17 @@ class Tokenizer(ABC):
     @abstractmethod
     def from_state(cls, state: Mapping[str, Any]) -> Tokenizer:
         """Build the tokenizer that ``state`` describes."""
+
+    def published(self) -> dict[str, Mapping[str, Any]] | None:
+        """Return the files by which Hugging Face's libraries read it, None if there are none.
+
+        Returns
+        -------
+        dict or None
+            ``tokenizer.json``, ``tokenizer_config.json`` and, if it names special ids,
+            ``generation_config.json``: JSON objects by the names of their files.
+        """
+        return None
 
     @classmethod
     def from_text(cls, text: str, **options: Any) -> Tokenizer:

@@ -108,7 +108,9 @@ class Layer(ABC):
                 "no fill_cache() that fills them from a prompt. Write Layer.fill_cache"
             )
 
-    def decode(self, h_BC: FloatArray, cache: Mapping[str, FloatArray], position: int) -> None:
+    def decode(
+        self, h_BC: FloatArray, cache: Mapping[str, FloatArray], position_B: FloatArray
+    ) -> None:
         """Add this sublayer's output for one new token of each sequence, in place.
 
         Parameters
@@ -117,8 +119,8 @@ class Layer(ABC):
             The stream of the new tokens.
         cache : mapping of str to ndarray, IN/OUT
             The arrays of ``cache_plan``, with what earlier tokens left; this one's share is added.
-        position : int
-            How many tokens of the context came before.
+        position_B : ndarray of int32 of shape (B,)
+            How many tokens of each sequence came before.
 
         Raises
         ------

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tisslm.contracts.batch import (
     Batch,
 )
+from tisslm.contracts.exchange import Exchange
 from tisslm.contracts.pass_observer import Observed
 from tisslm.errors import ConfigError, ShapeError
 
@@ -46,25 +47,40 @@ class ModelConfig(Protocol):
 
 
 class Decoder(ABC):
-    """B sequences that a model continues token by token."""
+    """B sequences that a model continues token by token, each as if it were alone."""
 
     @abstractmethod
-    def prefill(self, tokens_BT: IntArray) -> FloatArray:
-        """Start anew from prompts of one length and return the logits after them, (B, V)."""
+    def prefill(self, tokens_BT: IntArray, lengths_B: IntArray | None = None) -> FloatArray:
+        """Start anew from B prompts and return the logits after them, of shape (B, V).
+
+        Parameters
+        ----------
+        tokens_BT : ndarray of shape (B, T)
+            A prompt in each row, padded on the right with any ids.
+        lengths_B : ndarray of shape (B,), optional
+            Tokens of each prompt, from 1 to T; None: T in each.
+        """
+
+    @abstractmethod
+    def restart(self, row: int, tokens_T: IntArray) -> FloatArray:
+        """Start one sequence anew and return the logits after it, (V,); the others stay."""
 
     @property
     @abstractmethod
-    def full(self) -> bool:
-        """Whether the context has no room for another token."""
+    def full_B(self) -> IntArray:
+        """Which sequences have no room for another token, as flags of shape (B,)."""
 
     @abstractmethod
     def step(self, ids_B: IntArray) -> FloatArray:
         """Append one token to each sequence and return the logits after it, of shape (B, V).
 
+        An id of -1 is for a sequence that has ended: it stays as it is, and its row of the result
+        is anything.
+
         Raises
         ------
         ShapeError
-            If the context is full.
+            If the context of a sequence that goes on is full.
         """
 
 
@@ -232,13 +248,26 @@ class Model(Observed, ABC):
         """Bytes that decoding one sequence of the longest T keeps; 0 where it keeps nothing."""
         return 0
 
-    def decoder(self) -> Decoder:
+    def exchange(self) -> Exchange | None:
+        """Return the model as Hugging Face transformers has it; None, the default, if it has not.
+
+        It is asked for shapes too, so it needs no memory of parameters.
+        """
+        return None
+
+    def decoder(self, weights: str = "fp32") -> Decoder:
         """Return a new decoder; a model that has one says ``writes_text = True``.
+
+        Parameters
+        ----------
+        weights : {"fp32", "bf16"}
+            What it reads for each token: the parameters, or a copy of the matrices that is rounded
+            to bfloat16. A model may refuse all but "fp32".
 
         Raises
         ------
         ConfigError
-            By the base.
+            For weights that the model refuses; by the base.
         """
         raise ConfigError(
             f"model {type(self).__name__}: it has no decoder() of its own, so it can write no "
@@ -301,6 +330,10 @@ class ModelFamily(ABC):
 
         shapes = Parameters(self.parameters(config), dtype, arena=ShapeArena)
         return self.build(config, dtype=dtype, parameters=shapes)
+
+    def exchange(self, config: Any, dtype: str = "float32") -> Exchange | None:
+        """Return what ``Model.exchange`` of a model of this shape does, before there is one."""
+        return None
 
     def with_layers(self, config: Any, n_layer: int) -> ModelConfig | None:
         """Return the shape with another number of layers, of which a plan measures two.

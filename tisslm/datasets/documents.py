@@ -7,6 +7,7 @@ in ``packed``.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,10 +41,14 @@ class Document:
         are only read (a prompt).
     where : str
         The name in messages, such as "corpus.jsonl, line 7".
+    messages : tuple of mapping, optional
+        A conversation, each message with ``role`` and ``content``: its ids are those of the
+        tokenizer's chat template, and ``pieces`` only what a tokenizer may learn from.
     """
 
     pieces: tuple[tuple[str, bool], ...]
     where: str
+    messages: tuple[Mapping[str, str], ...] | None = None
 
     @property
     def text(self) -> str:

@@ -43,9 +43,11 @@ class Arena:
     nbytes : int
         The capacity. The map is private (a shared one gets no huge pages), so memory is taken by
         the first touch, which happens here, in parallel.
+    at_once : bool
+        Whether it does; otherwise whoever first writes to a page takes its memory.
     """
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, *, at_once: bool = True) -> None:
         self.nbytes = aligned(max(nbytes, ALIGNMENT))
         self._map = mmap.mmap(
             -1, self.nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -55,7 +57,8 @@ class Arena:
         self._advise(start)
         self._block = block[start : start + self.nbytes]
         self._used = 0
-        ops.fill(self._block.view(np.float32), 0.0)
+        if at_once:
+            ops.fill(self._block.view(np.float32), 0.0)
 
     def _advise(self, start: int) -> None:
         """Ask for huge pages where whole ones fit, and for small pages in the rest.
@@ -86,9 +89,11 @@ class ShapeArena:
     ----------
     nbytes : int
         The capacity that an ``Arena`` would have.
+    at_once : bool
+        As for an ``Arena``; there is nothing to take.
     """
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, *, at_once: bool = True) -> None:
         self.nbytes = aligned(max(nbytes, ALIGNMENT))
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -172,6 +172,9 @@ class Parameters(Awaited):
     arena : type
         Where the flat arrays are allocated; with ``ShapeArena`` they have shapes and no memory, as
         plans need.
+    gradients_at_once : bool
+        Whether the gradient's memory is taken now, as for a run, or by the first backward: what
+        only loads a model and writes text with it never needs it.
 
     Attributes
     ----------
@@ -194,6 +197,7 @@ class Parameters(Awaited):
         dtype: Any = np.float32,
         *,
         arena: type[Arena] | type[ShapeArena] = Arena,
+        gradients_at_once: bool = True,
     ) -> None:
         self.dtype = np.dtype(dtype)
         self._arena = arena
@@ -205,7 +209,7 @@ class Parameters(Awaited):
         trainable.sort(key=lambda s: (not s.decay, s.lr_scale))
         frozen = [s for s in specs if not s.trainable]
         self.data_arena = self._new_flat(trainable)
-        self.grad_arena = self._new_flat(trainable)
+        self.grad_arena = self._new_flat(trainable, at_once=gradients_at_once)
         self.frozen_data = self._new_flat(frozen)
         super().__init__(self.data_arena, 0)
         views = dict(self._cut(trainable, self.data_arena, self.grad_arena))
@@ -220,9 +224,10 @@ class Parameters(Awaited):
         lane = ALIGNMENT // self.dtype.itemsize
         return int(-(-math.prod(spec.shape) // lane) * lane)
 
-    def _new_flat(self, specs: list[ParameterSpec]) -> Array:
+    def _new_flat(self, specs: list[ParameterSpec], *, at_once: bool = True) -> Array:
         count = sum(self._padded(s) for s in specs)
-        return self._arena(count * self.dtype.itemsize).take((count,), self.dtype)
+        arena = self._arena(count * self.dtype.itemsize, at_once=at_once)
+        return arena.take((count,), self.dtype)
 
     def _cut(
         self, specs: list[ParameterSpec], data: Array, grad: Array | None

@@ -96,11 +96,13 @@ class Head:
             leave(observers, "head", "forward", {"hidden": own["hidden"][rows]})
 
     def logits_of(self, h_NC: Array) -> Array:
-        """Return the logits of a few rows of the stream, in new arrays."""
+        """Return the logits of a few decoded tokens' rows of the stream, in new arrays."""
         hidden = np.empty_like(h_NC)
         self.norm.apply(h_NC, hidden)
         out = np.empty((len(h_NC), self.vocab), dtype=h_NC.dtype)
-        self._project(hidden, out)
+        self.project.decode(hidden, out)
+        if self.cap:
+            ops.soft_cap_forward(out, None, self.cap)
         return out
 
     def loss(

@@ -55,11 +55,18 @@ class Stack:
 
     @classmethod
     def build(
-        cls, config: TransformerConfig, parameters: Parameters, precision: Precision
+        cls,
+        config: TransformerConfig,
+        parameters: Parameters,
+        precision: Precision,
+        matrices: Parameters | None = None,
     ) -> Stack:
-        """Make the parts over the parameters of ``config``, for one precision."""
+        """Make the parts over the parameters of ``config``, for one precision.
+
+        ``matrices`` are what products read instead, by the same names; such parts are not trained.
+        """
         rotary = RotaryTable.of(config) if config.positions == "rotary" else None
-        make = _Builder(config, parameters, precision, rotary)
+        make = _Builder(config, parameters, precision, rotary, matrices or parameters)
         blocks = [make.block(i) for i in range(config.n_layer)]
         return cls(config, precision, make.embedding(), blocks, make.head(), rotary)
 
@@ -99,12 +106,13 @@ class _Builder:
     parameters: Parameters
     precision: Precision
     rotary: RotaryTable | None
+    matrices: Parameters
 
     def _norm(self, name: str) -> Norm:
         return NORMS[self.config.norm].over(self.parameters, name, self.config.norm_eps)
 
     def _linear(self, name: str) -> Linear:
-        return Linear(self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
+        return Linear(self.matrices[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
 
     def embedding(self) -> Embedding:
         return Embedding(
@@ -160,7 +168,7 @@ class _Builder:
         tied = "embedding.token.weight" if self.config.tie_embeddings else "head.weight"
         return Head(
             self._norm("final_norm"),
-            Linear(self.parameters[tied], None),
+            Linear(self.matrices[tied], None),
             self.precision,
             self.config.logit_cap,
         )

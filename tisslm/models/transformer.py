@@ -6,8 +6,10 @@ Sizes and presets are in ``tisslm.config.model``, parameters and their initial v
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -23,10 +25,14 @@ from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.buffers import PassBuffers, PassMemory
 from tisslm.models.checks import check_parameters, check_starts, check_tokens, gradient_rows
 from tisslm.models.decoding import TransformerDecoder
+from tisslm.models.huggingface.exchange import FolderExchange, exchange_of
 from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.layers.precision import Precision
+from tisslm.models.pretrained import read_published
+from tisslm.models.published import Published, fill, shape_of
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
+from tisslm.models.stored_weights import stored_matrices
 from tisslm.models.window import fill_window, twice_keys_seen
 from tisslm.ops import threads
 
@@ -109,6 +115,69 @@ class Transformer(Model):
         shapes = Parameters(parameter_specs(config), dtype, arena=ShapeArena)
         return cls(config, dtype=dtype, parameters=shapes)
 
+    @classmethod
+    def empty(
+        cls, config: TransformerConfig, *, seed: int = 42, dtype: str = "float32"
+    ) -> Transformer:
+        """Return a model whose parameters are zeros, for those who bring values.
+
+        The memory of gradients is taken by the first backward.
+        """
+        specs = parameter_specs(config)
+        parameters = Parameters(specs, dtype, gradients_at_once=False)
+        return cls(config, seed=seed, dtype=dtype, parameters=parameters)
+
+    @classmethod
+    def of_published(cls, published: Published, *, seed: int = 42, **overrides: Any) -> Transformer:
+        """Return a published model, with some values of its shape replaced.
+
+        Parameters
+        ----------
+        published : Published
+        seed : int
+            Seed of every dropout mask.
+        **overrides
+            ``seq_len``, smaller, or with rotary positions any, and ``dropout``.
+
+        Raises
+        ------
+        CheckpointError
+            If an array is missing, superfluous, of another shape or type; no memory is taken then.
+        ConfigError
+            If a value cannot be replaced so.
+        """
+        model = cls.empty(shape_of(published, overrides), seed=seed)
+        fill(model.parameters, published)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, seed: int = 42, **overrides: Any) -> Transformer:
+        """Return the model of a folder that Hugging Face transformers or we saved, or of GGUF.
+
+        Nothing is downloaded: ``path`` is on this machine. Weights are safetensors of float32,
+        float16 or bfloat16, in one file or several, or a file whose name ends in ``.gguf``; they
+        become float32 one piece at a time.
+
+        Parameters
+        ----------
+        path : str or Path
+        seed, **overrides
+            As for ``of_published``.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such model, or its architecture is not known.
+        ConfigError
+            If a value cannot be replaced so.
+        """
+        published = read_published(path, any_dropout="dropout" in overrides, tokenizer=False)
+        return cls.of_published(published, seed=seed, **overrides)
+
+    def exchange(self) -> FolderExchange | None:
+        """Return the model as Hugging Face transformers has it; None if no class has its shape."""
+        return exchange_of(self.config, self.dtype)
+
     # ------------------------------------------------------------------ preparation
 
     def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
@@ -136,7 +205,11 @@ class Transformer(Model):
         """Build the parts for a precision, and drop the buffers of earlier passes."""
         self.precision = precision
         self._recomputation = recomputation
-        self._stack = stack = Stack.build(self.config, self.parameters, precision)
+        self._build(Stack.build(self.config, self.parameters, precision))
+
+    def _build(self, stack: Stack) -> None:
+        """Take other parts, with buffers of their own."""
+        self._stack = stack
         self.embedding, self._layers, self.head = stack.embedding, stack.layers, stack.head
         self._memory = PassMemory()
         self._generation += 1
@@ -214,9 +287,29 @@ class Transformer(Model):
         plans = [layer.cache_plan(1, self.seq_len) for layer in self.layers]
         return sum(buffer.nbytes for plan in plans for buffer in plan.values())
 
-    def decoder(self) -> TransformerDecoder:
-        """Return a new decoder, which keeps keys and values."""
-        return TransformerDecoder(self)
+    def decoder(self, weights: str = "fp32") -> TransformerDecoder:
+        """Return a new decoder, which keeps keys and values.
+
+        Parameters
+        ----------
+        weights : {"fp32", "bf16"}
+            What is read for each token: the parameters, or a copy of the matrices that is rounded
+            to bfloat16 now, with half of their bytes beside them. Biases, norms, and tables of
+            which a row is taken stay as they are.
+
+        Raises
+        ------
+        ConfigError
+            For any other value.
+        """
+        return TransformerDecoder(self if weights == "fp32" else self._with_stored(weights))
+
+    def _with_stored(self, weights: str) -> Transformer:
+        """Return a model over the same parameters whose products read a rounded copy."""
+        other = copy.copy(self)
+        matrices = stored_matrices(self.config, self.parameters, weights)
+        other._build(Stack.build(self.config, self.parameters, self.precision, matrices))
+        return other
 
     @property
     def thread_scratch(self) -> int:
@@ -339,14 +432,21 @@ class Transformer(Model):
         self.head.logits(buffers.own, logits, self.observers)
         return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
 
-    def last_logits(self, x: Array, caches: Sequence[Mapping[str, Array]] = ()) -> Array:
-        """Compute only the logits after the last token, without a cache for ``backward``.
+    def last_logits(
+        self,
+        x: Array,
+        caches: Sequence[Mapping[str, Array]] = (),
+        lengths_B: Array | None = None,
+    ) -> Array:
+        """Compute only the logits after the last tokens, without a cache for ``backward``.
 
         Parameters
         ----------
         x : integer ndarray of shape (B, T)
         caches : sequence of mappings of str to ndarray
             A cache for each layer, with the arrays of its ``cache_plan``; it is filled.
+        lengths_B : integer ndarray of shape (B,), optional
+            Tokens of each row; what follows is padding, which no token sees. None: T in each.
 
         Returns
         -------
@@ -354,9 +454,10 @@ class Transformer(Model):
             A new array.
         """
         buffers, _ = self._encode(x, False, 0, gradient=False, caches=caches)
-        last_BC = buffers.own["hidden"].reshape(*x.shape, -1)[:, -1]
+        last = -1 if lengths_B is None else np.asarray(lengths_B) - 1
+        last_BC = buffers.own["hidden"].reshape(*x.shape, -1)[np.arange(len(x)), last]
         logits = np.empty((len(x), self.vocab_size), dtype=self.dtype)
-        self.head.logits({"hidden": np.ascontiguousarray(last_BC)}, logits, self.observers)
+        self.head.logits({"hidden": last_BC}, logits, self.observers)
         return logits
 
     def backward(self, d_logits: Array, cache: Cache) -> None:

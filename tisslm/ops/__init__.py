@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tisslm.ops.door import register as register
     from tisslm.ops.operations import *  # noqa: F403 (what is more than its twin, at last)
+    from tisslm.ops.pace import Pace as Pace
     from tisslm.ops.reference.activation import *  # noqa: F403 (an operation has its arguments)
     from tisslm.ops.reference.attention import *  # noqa: F403
     from tisslm.ops.reference.cross_entropy import *  # noqa: F403
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 #: The modules of the names that are not in ``operations``.
 _HOMES = {
+    "Pace": "pace",
     "REFERENCE_ONLY": "runtime",
     "Watcher": "watchers",
     "engine": "runtime",

@@ -6,7 +6,11 @@ fits its bytes, and follow the one before, up to the end of the file. Files are 
 and not mapped: a file that is truncated meanwhile, or a disk that fails, is then an error and not a
 signal that ends the process.
 
-The files of a checkpoint are defined in ``tisslm.checkpoint.files``.
+NumPy has no bfloat16: arrays of it are uint16 arrays with its bits, as everywhere (``ops.widen``).
+Which of a file's are so is said beside them, since files have whole numbers of 16 bits, too.
+
+The files of a checkpoint are defined in ``tisslm.checkpoint.files``; arrays that lie in several
+files are read in ``sharded_tensors``.
 
 References
 ----------
@@ -18,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +34,15 @@ from tisslm.errors import CheckpointError
 from tisslm.system.safe_files import CHECKPOINT, Refusal, RegularFile, show
 from tisslm.system.strict_json import parse_json
 
-__all__ = ["Kind", "StreamedArrays", "TensorFile", "kind_of", "tensor_chunks"]
+__all__ = ["Kind", "Piece", "StreamedArrays", "TensorFile", "kind_of", "pieces_of", "tensor_chunks"]
 
 Array = NDArray[Any]
 
 #: Shape and type of an array.
 Kind = tuple[tuple[int, ...], np.dtype[Any]]
+
+#: An index of an array, and the elements there.
+Piece = tuple[Any, Array]
 
 #: The format's names of NumPy's types.
 _TYPES = {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64"}
@@ -44,8 +51,13 @@ _TYPES |= {
 }
 _DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in _TYPES.items()}
 
+#: The format's name of bfloat16, whose arrays are of uint16 here.
+_BFLOAT16 = "BF16"
+_READ = {**_DTYPES, _BFLOAT16: _DTYPES["U16"]}
+
 _METADATA = "__metadata__"
 _PIECE = 2**23  # bytes of an array handed out together: still in a cache when hashed and written
+_READ_PIECE = 2**21  # bytes that are read together: still in a cache when widened and copied
 
 # What a header may have. GPT-2 XL with its optimizer has 1,800 arrays.
 _MAX_HEADER = 16 * 2**20  # bytes
@@ -62,12 +74,31 @@ class StreamedArrays(Mapping[str, Array]):
     def kind(self, name: str) -> Kind:
         """Return shape and type of an array without making it."""
 
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is an array of this name; the base would make it to see."""
+        try:
+            self.kind(name)  # type: ignore[arg-type]  # what is no string is no key either
+        except (KeyError, TypeError):
+            return False
+        return True
+
+    def pieces(self, name: str) -> Iterator[Piece]:
+        """Yield an array in pieces, each with where it belongs: ``out[where] = piece``.
+
+        By default the whole. What can be had in parts is yielded in parts, so that no copy of a
+        large array lies in memory beside the one that is filled.
+        """
+        yield ..., self[name]
+
 
 # --------------------------------------------------------------------------- writing
 
 
 def tensor_chunks(
-    arrays: Mapping[str, Array], where: str = "safetensors file"
+    arrays: Mapping[str, Array],
+    where: str = "safetensors file",
+    *,
+    bfloat16: Container[str] = (),
 ) -> Iterator[bytes | memoryview]:
     """Return the bytes of a safetensors file in pieces, header first.
 
@@ -79,6 +110,9 @@ def tensor_chunks(
     arrays : mapping of str to ndarray
     where : str
         Name of the file, for messages.
+    bfloat16 : container of str
+        Names whose arrays of uint16 have the bits of bfloat16, and are written as such; the
+        mapping itself for all. Those of other types are written as what they are.
 
     Raises
     ------
@@ -86,7 +120,7 @@ def tensor_chunks(
         If an array has a type that the format lacks, or ``TensorFile`` would refuse the header.
     """
     names = sorted(arrays, key=lambda name: (-kind_of(arrays, name)[1].itemsize, name))
-    text = _header(arrays, names, where)
+    text = _header(arrays, names, where, bfloat16)
     return _pieces(text, (arrays[name] for name in names))
 
 
@@ -99,7 +133,9 @@ def _pieces(text: bytes, arrays: Iterator[Array]) -> Iterator[bytes | memoryview
             yield whole[start : start + _PIECE]
 
 
-def _header(arrays: Mapping[str, Array], names: Sequence[str], where: str) -> bytes:
+def _header(
+    arrays: Mapping[str, Array], names: Sequence[str], where: str, bfloat16: Container[str]
+) -> bytes:
     # Other readers ask which library's arrays these are; "pt" is the answer that all accept.
     header: dict[str, Any] = {_METADATA: {"format": "pt"}}
     end = 0
@@ -111,8 +147,9 @@ def _header(arrays: Mapping[str, Array], names: Sequence[str], where: str) -> by
                 f"keep it as one of {', '.join(_TYPES)}"
             )
         start, end = end, end + math.prod(shape) * dtype.itemsize
-        kind = {"dtype": _TYPES[dtype.name], "shape": list(shape)}
-        header[name] = {**kind, "data_offsets": [start, end]}
+        is_brain = dtype.name == "uint16" and name in bfloat16
+        type_ = _BFLOAT16 if is_brain else _TYPES[dtype.name]
+        header[name] = {"dtype": type_, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     limit = _MAX_HEADER if text.isascii() else _MAX_NOT_ASCII
@@ -136,6 +173,7 @@ class _Entry:
     shape: tuple[int, ...]
     start: int
     end: int
+    bfloat16: bool = False
 
 
 class TensorFile(StreamedArrays):
@@ -153,6 +191,11 @@ class TensorFile(StreamedArrays):
     follow : bool
         Whether the last part of the path may be a symbolic link.
 
+    Attributes
+    ----------
+    bfloat16 : frozenset of str
+        The names of arrays of uint16 that have the bits of bfloat16.
+
     Raises
     ------
     TissLMError
@@ -168,6 +211,7 @@ class TensorFile(StreamedArrays):
             self.metadata = _metadata(header.pop(_METADATA, {}))
             self._entries = {name: _entry(name, value) for name, value in header.items()}
             _check_offsets(self._entries, self.file.size - self._start)
+            self.bfloat16 = frozenset(n for n, entry in self._entries.items() if entry.bfloat16)
         except _BadHeaderError as reason:
             self.file.close()
             raise refusal(path, reason) from None
@@ -179,11 +223,30 @@ class TensorFile(StreamedArrays):
 
     def __getitem__(self, name: str) -> Array:
         entry = self._entries[name]
-        array = np.empty(entry.shape, entry.dtype)
+        return self._read(name, entry.shape, entry.start)
+
+    def pieces(self, name: str) -> Iterator[Piece]:
+        """Yield an array in blocks of rows, of 2 MiB or one row."""
+        entry = self._entries[name]
+        rows = entry.shape[0] if entry.shape else 0
+        if entry.end - entry.start <= _READ_PIECE or not rows:
+            yield ..., self[name]
+            return
+        row = (entry.end - entry.start) // rows
+        step = max(1, _READ_PIECE // row)
+        for first in range(0, rows, step):
+            last = min(first + step, rows)
+            shape = (last - first, *entry.shape[1:])
+            yield slice(first, last), self._read(name, shape, entry.start + first * row)
+
+    def _read(self, name: str, shape: tuple[int, ...], start: int) -> Array:
+        """Return elements of an array from an offset on, in a new one."""
+        dtype = self._entries[name].dtype
+        array = np.empty(shape, dtype)
         if array.nbytes:
             bytes_ = array.reshape(-1).view(np.uint8)
-            self.file.read_into(bytes_.data, self._start + entry.start)
-            if entry.dtype.kind == "b" and bytes_.max() > 1:
+            self.file.read_into(bytes_.data, self._start + start)
+            if dtype.kind == "b" and bytes_.max() > 1:
                 reason = f"{show(name)}: expected truth values of 0 and 1, got {bytes_.max()}"
                 raise self.file.refusal(self.file.path, reason)
         return array
@@ -200,6 +263,14 @@ def kind_of(arrays: Mapping[str, Array], name: str) -> Kind:
     if isinstance(arrays, StreamedArrays):
         return arrays.kind(name)
     return arrays[name].shape, arrays[name].dtype
+
+
+def pieces_of(arrays: Mapping[str, Array], name: str) -> Iterator[Piece]:
+    """Yield an array in pieces if it is streamed, and otherwise itself."""
+    if isinstance(arrays, StreamedArrays):
+        yield from arrays.pieces(name)
+    else:
+        yield ..., arrays[name]
 
 
 class _BadHeaderError(ValueError):
@@ -239,10 +310,10 @@ def _entry(name: str, value: object) -> _Entry:
     keys = {"dtype", "shape", "data_offsets"}
     if not isinstance(value, dict) or set(value) != keys:
         raise _BadHeaderError(f"{show(name)}: expected dtype, shape and data_offsets alone")
-    dtype = _DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
+    dtype = _READ.get(value["dtype"]) if isinstance(value["dtype"], str) else None
     if dtype is None:
         raise _BadHeaderError(
-            f"{show(name)}: expected a type of {', '.join(_DTYPES)}, got {show(value['dtype'])}"
+            f"{show(name)}: expected a type of {', '.join(_READ)}, got {show(value['dtype'])}"
         )
     shape, offsets = value["shape"], value["data_offsets"]
     if not _are_counts(shape) or len(shape) > _MAX_AXES:
@@ -260,7 +331,7 @@ def _entry(name: str, value: object) -> _Entry:
             f"{show(name)}: expected {math.prod(shape) * dtype.itemsize} bytes for its shape and "
             f"type, got offsets {start} to {end}"
         )
-    return _Entry(dtype, tuple(shape), start, end)
+    return _Entry(dtype, tuple(shape), start, end, value["dtype"] == _BFLOAT16)
 
 
 def _are_counts(value: object) -> bool:

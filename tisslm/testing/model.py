@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily, target_weights
+from tisslm.contracts import Batch, Exchange, Model, ModelConfig, ModelFamily, target_weights
 from tisslm.errors import TissLMError
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.optim.losses import CrossEntropy
@@ -188,10 +188,52 @@ def decoding_is_the_whole_pass(checks: Checks, family: ModelFamily, config: Mode
     found = decoder.prefill(x_BT[:, :start])
     checks.close(found, whole[:, start - 1], "the logits after a prompt", 1e-9)
     for time in range(start, x_BT.shape[1]):
-        checks.that(not decoder.full, "room in the context", "none")
+        checks.that(not decoder.full_B.any(), "room in the context", "none")
         found = decoder.step(x_BT[:, time])
         checks.close(found, whole[:, time], f"the logits after token {time}", 1e-9)
-    checks.that(decoder.full, "a full context at seq_len tokens", "room")
+    checks.that(bool(decoder.full_B.all()), "a full context at seq_len tokens", "room")
+    checks.close(decoder.restart(1, x_BT[1, :start]), whole[1, start - 1], "a restart", 1e-9)
+
+
+def decoded_sequences_are_as_alone(
+    checks: Checks, family: ModelFamily, config: ModelConfig
+) -> None:
+    """Check that sequences of different lengths, of which some end, get the logits of the whole."""
+    model = family.build(config, seed=2, dtype="float64")
+    x_BT = _batch(model).x_BT
+    if not model.writes_text or x_BT.shape[1] < 3:
+        return
+    whole, _ = model.forward(x_BT)
+    whole, decoder = np.array(whole), model.decoder()
+    rows = np.arange(len(x_BT))
+    lengths = 1 + rows % 2
+    found = decoder.prefill(x_BT[:, :2], lengths)
+    checks.close(found, whole[rows, lengths - 1], "the logits after prompts of two lengths", 1e-9)
+    found = decoder.step(x_BT[rows, lengths])
+    checks.close(found, whole[rows, lengths], "the logits after a token at its own place", 1e-9)
+    last = np.where(rows == 0, x_BT[rows, 2], -1)
+    found = decoder.step(last)
+    checks.close(found[0], whole[0, 2], "the logits of a sequence beside ended ones", 1e-9)
+
+
+def names_outside_lead_back(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
+    """Check that a model that has names outside gets its own bits back, and is a plain mapping."""
+    model = family.build(config, seed=2)
+    exchange = model.exchange()
+    is_one = exchange is None or isinstance(exchange, Exchange)
+    checks.that(is_one, "an Exchange, or None", type(exchange).__name__)
+    if exchange is None:
+        return
+    checks.same(
+        json.loads(json.dumps(exchange.config)), exchange.config, "a configuration of plain values"
+    )
+    own = model.parameters.state()
+    there = exchange.outward(own)
+    copied = {name: np.ascontiguousarray(there[name]) for name in there}
+    back = exchange.inward(copied)
+    checks.same(set(back), set(own), "the model's own names back")
+    for name, array in own.items():
+        checks.same(back[name], array, f"the bits of {name} back")
 
 
 def values_are_asked_for(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
@@ -247,5 +289,7 @@ PROPERTIES: tuple[Callable[[Checks, ModelFamily, ModelConfig], None], ...] = (
     gradients_are_added,
     nothing_is_seen_from_later_tokens,
     decoding_is_the_whole_pass,
+    decoded_sequences_are_as_alone,
+    names_outside_lead_back,
     values_are_asked_for,
 )

@@ -132,12 +132,13 @@ def bytes_are_those_of_the_text(checks: Checks, make: Make, text: str) -> None:
     """Check that ``count_bytes`` of a text's ids is the length of its UTF-8 form."""
     tokenizer = make()
     end = tokenizer.end_of_text
+    marks = [*tokenizer.begin, *tokenizer.ends, *(() if end is None else (end,))]
     for part in pieces(text):
         ids = tokenizer.encode_array(part)
-        if end is None or end not in ids:
+        if not np.isin(ids, marks).any():
             checks.same(tokenizer.count_bytes(ids), len(part.encode()), f"bytes of {part[:20]!r}")
-    if end is not None:
-        checks.same(tokenizer.count_bytes(np.array([end])), 0, "bytes of the end of a text")
+    for i in marks:
+        checks.same(tokenizer.count_bytes(np.array([i])), 0, f"bytes of id {i}, around a text")
 
 
 def every_id_decodes(checks: Checks, make: Make, text: str) -> None:
@@ -158,6 +159,32 @@ def end_of_text_is_an_id_or_none(checks: Checks, make: Make, text: str) -> None:
     checks.same(make().end_of_text, end, "end_of_text of a tokenizer from the same text")
     other = type(tokenizer).from_state(json.loads(json.dumps(tokenizer.state())))
     checks.same(other.end_of_text, end, "end_of_text of the restored tokenizer")
+
+
+def ids_around_a_text_are_in_the_vocabulary(checks: Checks, make: Make, text: str) -> None:
+    """Check ``begin`` and ``ends``, and that the restored tokenizer has the same."""
+    tokenizer = make()
+    other = type(tokenizer).from_state(json.loads(json.dumps(tokenizer.state())))
+    special = tokenizer.special_ids
+    around = special.issuperset((*tokenizer.begin, *tokenizer.ends))
+    checks.that(around, "special_ids to have begin and ends", sorted(special))
+    given = {"begin": (tokenizer.begin, other.begin), "ends": (tokenizer.ends, other.ends)}
+    for name, (ids, restored) in given.items():
+        known = isinstance(ids, tuple) and all(
+            isinstance(i, int) and 0 <= i < tokenizer.vocab_size for i in ids
+        )
+        checks.that(known, f"{name} as a tuple of ints in range({tokenizer.vocab_size})", repr(ids))
+        checks.same(restored, ids, f"{name} of the restored tokenizer")
+
+
+def published_files_are_json(checks: Checks, make: Make, text: str) -> None:
+    """Check that ``published`` returns None, or JSON objects with a ``tokenizer.json``."""
+    files = make().published()
+    known = files is None or "tokenizer.json" in files
+    checks.that(known, "None, or a tokenizer.json among the files", sorted(files or ()))
+    if files is not None:
+        for name, content in files.items():
+            checks.same(json.loads(json.dumps(content)), content, f"{name} after JSON")
 
 
 def the_state_goes_through_json(checks: Checks, make: Make, text: str) -> None:
@@ -188,5 +215,7 @@ PROPERTIES: tuple[Callable[[Checks, Make, str], None], ...] = (
     every_id_decodes,
     the_state_goes_through_json,
     end_of_text_is_an_id_or_none,
+    ids_around_a_text_are_in_the_vocabulary,
+    published_files_are_json,
     bytes_are_those_of_the_text,
 )

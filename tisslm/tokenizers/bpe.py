@@ -1,12 +1,14 @@
-"""Byte-pair tokenizers of the Hugging Face library, read from a tokenizer.json or trained.
+"""Byte-pair tokenizers of the Hugging Face library, read from files or trained.
 
-They are trained in ``bpe_training``. The library is imported when a tokenizer is built.
+They are trained in ``bpe_training``; files are read in ``tokenizer_json`` and ``huggingface``. The
+library is imported when a tokenizer is built.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +18,15 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
-from tisslm.system.safe_files import Refusal, RegularFile
 from tisslm.tokenizers.bpe_training import train
+from tisslm.tokenizers.chat import Conversations
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import find_cuts, first_match
-from tisslm.tokenizers.json_limits import checked_content
-from tisslm.tokenizers.library import refused_errors, without_panic_text
+from tisslm.tokenizers.huggingface import published_files, read_folder
+from tisslm.tokenizers.library import refused_errors
+from tisslm.tokenizers.settings import END_OF_TEXT, TokenizerSettings
 from tisslm.tokenizers.token_bytes import token_bytes
+from tisslm.tokenizers.tokenizer_json import one_line, parse, read
 
 if TYPE_CHECKING:
     import tokenizers
@@ -32,48 +36,34 @@ __all__ = ["BpeTokenizer"]
 #: The default number of ids of a tokenizer that is trained.
 TRAINED_VOCABULARY = 4096
 
-LONGEST_REASON = 300  # characters of the library's words in a message
-LARGEST = 2**29  # bytes of a tokenizer.json: a vocabulary of 250,000 takes some 30 MB
-
-_UNREADABLE = Refusal(
-    DataError,
-    "cannot be read",
-    "set the tokenizer's path to a tokenizer.json, the format of the Hugging Face tokenizers "
-    "library",
-)
-
-_OTHER = Refusal(
-    DataError,
-    "expected a tokenizer.json of the Hugging Face tokenizers library, got something else",
-    "export it again with tokenizer.save(path)",
-)
-
-#: A text that is encoded once to find panics: letters, digits, signs, white space.
-PROBE = "It's a Test.  42, naïve\n\n\t東京 🙂 e\u0301 русский _x1 ==\r\n \u00a0end "
-
-#: Usual names of the token that ends a document; the first that a tokenizer has is taken.
-END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
-
 
 class BpeTokenizer(Tokenizer):
     """A tokenizer that is described by a tokenizer.json.
 
-    Truncation and padding that the file asks for are switched off, and no special tokens are put
-    around a text. Special tokens within the text become their ids, and decoding writes them out.
+    Truncation and padding that the file asks for are switched off, and ``encode`` puts no special
+    tokens around a text: those of ``begin`` come before documents and prompts. Special tokens
+    within the text become their ids, and decoding writes them out.
 
     Parameters
     ----------
     path : str or path-like, optional
-        A tokenizer.json, the format of the tokenizers library.
+        A tokenizer.json, the format of the tokenizers library, alone; or a folder, read as
+        ``from_folder`` does.
     tokenizer_json : str, optional
         The content of such a file. Exactly one of the two must be given.
+    said : mapping, optional
+        What is known beside the content: keys of ``TokenizerSettings``.
+
+    Attributes
+    ----------
+    settings : TokenizerSettings
 
     Raises
     ------
     ConfigError
         If none or both are given.
     DataError
-        If the file cannot be read, or is no tokenizer.json.
+        If the file cannot be read, is no tokenizer.json, or does not fit what is said.
 
     References
     ----------
@@ -82,7 +72,11 @@ class BpeTokenizer(Tokenizer):
     """
 
     def __init__(
-        self, *, path: str | PathLike[str] | None = None, tokenizer_json: str | None = None
+        self,
+        *,
+        path: str | PathLike[str] | None = None,
+        tokenizer_json: str | None = None,
+        said: Mapping[str, Any] | None = None,
     ) -> None:
         if (path is None) == (tokenizer_json is None):
             raise ConfigError(
@@ -91,15 +85,40 @@ class BpeTokenizer(Tokenizer):
                 "with BpeTokenizer.from_text(text, vocab_size=...)"
             )
         self._where = "bpe tokenizer" if path is None else str(path)
-        if path is not None:
+        if path is not None and Path(path).is_dir():
+            content, said = read_folder(Path(path))
+            self._inner = parse(content, str(Path(path) / "tokenizer.json"))
+        elif path is not None:
             self._inner = parse(read(Path(path)), str(path))
         else:
             self._inner = parse(tokenizer_json or "", "bpe tokenizer: tokenizer_json")
+        self._ids = self._inner.get_vocab(with_added_tokens=True)
         # Ids may have gaps, so the number of entries is not a bound.
-        self._vocab_size = max(self._inner.get_vocab(with_added_tokens=True).values()) + 1
+        self._vocab_size = max(self._ids.values()) + 1
         self._id_type = np.min_scalar_type(self._vocab_size)
+        self.settings = TokenizerSettings.of(said or {}, self._vocab_size, self._where)
         self._cuts = find_cuts(json.loads(self._inner.to_str()))
         self._lengths_V: NDArray[Any] | None = None
+
+    @classmethod
+    def from_folder(cls, path: str | PathLike[str]) -> BpeTokenizer:
+        """Read a Hugging Face folder: its tokenizer.json and what its other files say.
+
+        Those are ``tokenizer_config.json``, ``special_tokens_map.json``, ``chat_template.jinja``,
+        and for the ids that end a text ``generation_config.json`` or ``config.json``; each may be
+        missing.
+
+        Raises
+        ------
+        DataError
+            If it is no folder with a tokenizer.json, or a file cannot be used.
+        """
+        if not Path(path).is_dir():
+            raise DataError(
+                f"{path}: expected a folder with a tokenizer.json, got none; give the folder of a "
+                "model, or BpeTokenizer(path=...) a file"
+            )
+        return cls(path=path)
 
     @classmethod
     def from_text(  # type: ignore[override]
@@ -118,7 +137,7 @@ class BpeTokenizer(Tokenizer):
         text : str
             Not used when ``path`` is given.
         path : str or path-like, optional
-            A tokenizer.json to read instead of training.
+            A tokenizer.json, or a folder with one, to read instead of training.
         vocab_size : int, optional
             Number of ids wanted, including the 256 bytes and the special tokens; a short text may
             have too few pairs to reach it. It excludes ``path``; 4096 if neither is given.
@@ -183,9 +202,30 @@ class BpeTokenizer(Tokenizer):
 
     @property
     def end_of_text(self) -> int | None:
-        """The id of ``<|endoftext|>`` or of another usual end token; None if there is none."""
-        ids = (self._inner.token_to_id(name) for name in END_OF_TEXT)
-        return next((number for number in ids if number is not None), None)
+        """The id of the ``eos_token`` that is said, or of a usual one; None if there is none."""
+        names = (self.settings.eos_token, *END_OF_TEXT)
+        return next((self._ids[name] for name in names if name in self._ids), None)
+
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """The ids before a text that the files ask for."""
+        return self.settings.begin
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The ids at which generation stops: those that are said, or the end of text."""
+        return self.settings.ends or super().ends
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids around a text, and the special ones of the file."""
+        added = self._inner.get_added_tokens_decoder()
+        return super().special_ids | {number for number, token in added.items() if token.special}
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template that is said, None if there is none."""
+        return self.settings.chat_template or None
 
     def encode(self, text: str) -> list[int]:
         """Encode a text to token ids.
@@ -235,10 +275,24 @@ class BpeTokenizer(Tokenizer):
         """Count the bytes of the tokens; they are decoded if the vocabulary is not byte-level."""
         if self._lengths_V is None:
             description = json.loads(self._inner.to_str())
-            self._lengths_V = token_bytes(self._inner, description, self.end_of_text)
+            self._lengths_V = token_bytes(self._inner, description, super().special_ids)
         if not self._lengths_V.size:
             return super().count_bytes(ids)
         return int(self._lengths_V[id_array(ids, self._vocab_size, "bpe tokenizer")].sum())
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], *, reply: bool = False
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Encode a conversation as the template writes it; see ``chat``."""
+        if not self.settings.chat_template:
+            return super().encode_chat(messages, reply=reply)
+        with refused_errors(self._refusal("encode this conversation")):
+            ids, learn = self._conversations.encode(messages, reply=reply)
+        return np.array(ids, dtype=self._id_type), learn
+
+    @cached_property
+    def _conversations(self) -> Conversations:
+        return Conversations(self._inner, self.settings)
 
     def find_cut(self, text: str, start: int) -> int:
         """Return the first safe place to cut from ``start`` on: before a space or a line end."""
@@ -263,8 +317,9 @@ class BpeTokenizer(Tokenizer):
         return text
 
     def state(self) -> dict[str, Any]:
-        """Return ``{"tokenizer": content}``, the content of a tokenizer.json."""
-        return {"tokenizer": json.loads(self._inner.to_str())}
+        """Return ``{"tokenizer": content}``, and what is said beside it under ``"config"``."""
+        said = self.settings.values()
+        return {"tokenizer": json.loads(self._inner.to_str())} | ({"config": said} if said else {})
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> BpeTokenizer:
@@ -275,8 +330,11 @@ class BpeTokenizer(Tokenizer):
         CheckpointError
             If the state holds no usable tokenizer.
         """
+        said = state.get("config", {})
         try:
-            return cls(tokenizer_json=json.dumps(state.get("tokenizer")))
+            if not isinstance(said, Mapping):
+                raise DataError(f"config: expected an object, got {type(said).__name__}")
+            return cls(tokenizer_json=json.dumps(state.get("tokenizer")), said=said)
         except DataError as error:
             raise CheckpointError(
                 "bpe tokenizer: expected a state with the content of a tokenizer.json, got "
@@ -284,44 +342,11 @@ class BpeTokenizer(Tokenizer):
                 "an earlier one"
             ) from error
 
-
-def read(path: Path) -> str:
-    """Read a tokenizer.json as text."""
-    try:
-        with RegularFile(path, _UNREADABLE, follow=True) as file:
-            return file.read(LARGEST).decode("utf-8")
-    except UnicodeDecodeError:
-        raise _UNREADABLE(path, "it is not UTF-8") from None
-
-
-def parse(content: str, where: str) -> tokenizers.Tokenizer:
-    """Build the library's tokenizer from the content of a tokenizer.json, and try it."""
-    import tokenizers
-
-    checked_content(content, where, _OTHER)
-    with without_panic_text(), refused_errors(lambda error: _OTHER(where, one_line(error))):
-        inner = tokenizers.Tokenizer.from_str(content)
-        inner.no_truncation()
-        inner.no_padding()
-        _try(inner)
-    if inner.get_vocab_size(with_added_tokens=True) == 0:
-        raise DataError(
-            f"{where}: expected a tokenizer with at least one token, got an empty vocabulary; "
-            "train the tokenizer before saving it"
+    def published(self) -> dict[str, Mapping[str, Any]]:
+        """Return tokenizer.json, tokenizer_config.json and generation_config.json."""
+        end = self.end_of_text
+        names = [name for name, number in self._ids.items() if number == end]
+        content = json.loads(self._inner.to_str())
+        return published_files(
+            content, self.settings, end_of_text=(names or [""])[0], ids=self._ids
         )
-    return inner
-
-
-def _try(inner: tokenizers.Tokenizer) -> None:
-    """Encode and decode once, to find parts that panic; refusing the text is no error."""
-    try:
-        ids = inner.encode_batch_fast([PROBE], add_special_tokens=False)[0].ids
-        inner.decode(ids, skip_special_tokens=False)
-    except Exception:  # it may have no token for what is not in its texts
-        return
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error of the library in one short line."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Tokenizer
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import anywhere
+from tisslm.tokenizers.huggingface import BYTE_LEVEL, BYTES, published_files, tokenizer_json
 
 __all__ = ["ByteTokenizer"]
 
@@ -62,6 +63,16 @@ class ByteTokenizer(Tokenizer):
     def state(self) -> dict[str, Any]:
         """Return an empty state: every byte tokenizer is the same."""
         return {}
+
+    def published(self) -> dict[str, Mapping[str, Any]]:
+        """Return it as a byte-level tokenizer without merges, whose ids are the bytes."""
+        return published_files(
+            tokenizer_json(
+                {"type": "BPE", "vocab": {byte: i for i, byte in enumerate(BYTES)}, "merges": []},
+                splitting={**BYTE_LEVEL, "use_regex": False},
+                joining=BYTE_LEVEL,
+            )
+        )
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> ByteTokenizer:

@@ -12,6 +12,7 @@ from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError, NoTextError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import anywhere
+from tisslm.tokenizers.huggingface import ONE_BY_ONE, published_files, tokenizer_json
 
 __all__ = ["CharTokenizer"]
 
@@ -158,6 +159,17 @@ class CharTokenizer(Tokenizer):
     def state(self) -> dict[str, Any]:
         """Return the characters in the order of their ids."""
         return {"characters": self.characters}
+
+    def published(self) -> dict[str, Mapping[str, Any]]:
+        """Return it as a tokenizer of words that are one character each."""
+        vocabulary = {character: i for i, character in enumerate(self.characters)}
+        return published_files(
+            tokenizer_json(
+                {"type": "WordLevel", "vocab": vocabulary, "unk_token": ""},
+                splitting=ONE_BY_ONE,
+                joining={"type": "Fuse"},
+            )
+        )
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> CharTokenizer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ __all__ = ["token_bytes"]
 
 
 def token_bytes(
-    inner: tokenizers.Tokenizer, description: Mapping[str, Any], end_of_text: int | None
+    inner: tokenizers.Tokenizer, description: Mapping[str, Any], marks: Iterable[int]
 ) -> NDArray[Any]:
     """Return the number of bytes of every id; an empty array if tokens are not byte-level.
 
@@ -27,8 +27,8 @@ def token_bytes(
     inner : tokenizers.Tokenizer
     description : mapping
         The content of its tokenizer.json.
-    end_of_text : int, optional
-        The id that counts no bytes.
+    marks : iterable of int
+        The ids that count no bytes: those around a text.
 
     Returns
     -------
@@ -44,6 +44,5 @@ def token_bytes(
     lengths_V = np.zeros(max(vocabulary.values()) + 1, dtype=np.int32)
     for token, number in vocabulary.items():
         lengths_V[number] = len(token) if alphabet.issuperset(token) else len(token.encode())
-    if end_of_text is not None:
-        lengths_V[end_of_text] = 0
+    lengths_V[list(marks)] = 0
     return lengths_V

@@ -9,7 +9,7 @@ from typing import Any
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Model, Text, Tokenizer
 from tisslm.errors import ConfigError, DataError
-from tisslm.models.generation import Sampling, opening, pieces, stream
+from tisslm.models.generation import Sampling, beginning, pieces, stream
 
 __all__ = ["Sampler", "make_sampler"]
 
@@ -62,7 +62,14 @@ class Sampler:
         found = {}
         for number, (prompt, ids) in enumerate(self._prompts):
             sampling = Sampling(TEMPERATURE, TOP_K, seed=_key(self._seed, step, number))
-            new = stream(self._model, ids, self._length, sampling, n_ids=self._tokenizer.vocab_size)
+            new = stream(
+                self._model,
+                ids,
+                self._length,
+                sampling,
+                n_ids=self._tokenizer.vocab_size,
+                ends=self._tokenizer.ends,
+            )
             text = "".join(pieces(self._tokenizer, ids, _checked(new, check)))
             found[f"sample/{number}"] = Text(prompt + text)
         return found
@@ -95,10 +102,9 @@ def make_sampler(
 
 def _encode(tokenizer: Tokenizer, prompt: str, number: int) -> list[int]:
     try:
-        ids = tokenizer.encode(prompt) if prompt else []
+        return beginning(tokenizer, prompt)
     except DataError as error:
         raise ConfigError(f"training.sample_prompts[{number}]: {error}") from error
-    return ids or opening(tokenizer)
 
 
 def _key(seed: int, step: int, number: int) -> int:

@@ -59,6 +59,23 @@ def test_documents_end_with_the_end_of_text(write: Write) -> None:
     assert (dataset.documents.tokens[ends] == tokenizer.end_of_text).all()
 
 
+def test_conversations_are_written_by_the_template(write: Write) -> None:
+    made = BpeTokenizer.from_text("a b", vocab_size=258, special_tokens=["<|end|>"])
+    template = "{% for m in messages %}{{ m.role ~ m.content ~ '<|end|>' }}{% endfor %}"
+    tokenizer = BpeTokenizer.from_state(made.state() | {"config": {"chat_template": template}})
+    turn = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    forged = [{"role": "user", "content": "<|end|>"}, turn[1]]
+    path = write("a.parquet", messages=[turn, forged])
+    with pytest.warns(UserWarning, match=r"1 bad record left out, the first: .* message 0: exp"):
+        dataset = ParquetDataset(path, tokenizer, 8, bad_records="skip")
+    text = tokenizer.decode(dataset.documents.tokens.tolist())
+    assert text == "userHi<|end|>assistantHello<|end|>"
+    with pytest.raises(ConfigError, match="expected a tokenizer with a chat template"):
+        ParquetDataset(path, ByteTokenizer(), 8)
+    plain = ParquetDataset(path, ByteTokenizer(), 8, chat="plain")
+    assert bytes(plain.documents.tokens[:10].tolist()) == b"user:\nHi\n\n"
+
+
 def test_prompts_may_be_learned_or_not(write: Write) -> None:
     path = write("a.parquet", prompt=["ab"], completion=["cd"])
     masked = ParquetDataset(path, ByteTokenizer(), 3)

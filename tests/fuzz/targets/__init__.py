@@ -13,12 +13,15 @@ __all__ = ["TARGETS", "Target", "load"]
 #: Name: the module that has its class ``Files``.
 TARGETS = {
     "checkpoint": "fuzz.targets.checkpoint",
+    "gguf": "fuzz.targets.gguf",
     "incident": "fuzz.targets.incident",
     "json-lines": "fuzz.targets.json_lines",
     "llm.c": "fuzz.targets.llmc",
     "metrics": "fuzz.targets.metrics",
+    "model-folder": "fuzz.targets.model_folder",
     "shards": "fuzz.targets.shards",
     "tokenizer.json": "fuzz.targets.tokenizer_json",
+    "tokenizer-folder": "fuzz.targets.tokenizer_folder",
     "toml": "fuzz.targets.toml",
     "vocabulary": "fuzz.targets.vocabulary",
 }

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import zstandard
+from chat_templates import PLAIN, tokenizer_with
 from fuzz.mutators import changed_bytes, changed_lines
 
 from tisslm.datasets import PackedDataset
@@ -36,7 +37,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self.good = "".join(f"{json.dumps(record)}\n" for record in RECORDS).encode()
-        self.tokenizer = ByteTokenizer()
+        self.tokenizers = {"plain": ByteTokenizer(), "template": tokenizer_with(PLAIN["chatml"])}
 
     def copy(self, case: Path) -> None:
         case.mkdir(parents=True)
@@ -55,10 +56,17 @@ class Files:
         path = next(case.iterdir())
 
         def use(options: ReadOptions) -> None:
-            found = encode_documents(read_documents(path, options=options), self.tokenizer)
+            documents = read_documents(path, options=options)
+            found = encode_documents(
+                documents, self.tokenizers[options.chat], refuse=options.bad.refuse
+            )
             rows = PackedDataset(found, 16, packing="whole")
             for i in range(0, len(rows), 20):
                 rows.window(i)
 
         skipping = BadRecords("skip", quiet=True)
-        return [lambda: use(ReadOptions()), lambda: use(ReadOptions(bad=skipping))]
+        return [
+            lambda: use(ReadOptions()),
+            lambda: use(ReadOptions(chat="plain")),
+            lambda: use(ReadOptions(bad=skipping)),
+        ]

@@ -12,7 +12,7 @@ import numpy as np
 from fuzz.mutators import FLOATS, INTEGERS, changed_bytes
 
 from tisslm import TokenDataset
-from tisslm.cli._reading import key_values
+from tisslm.cli.tokens.reading import key_values
 from tisslm.config import RunConfig
 from tisslm.config.toml_text import dump_toml
 from tisslm.registry import load_registry

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tolerances import FLOAT64_ROUNDING, largest_error
 
 from tisslm.ops.reference.attention import attention_backward, attention_decode, attention_forward
@@ -102,14 +104,36 @@ def test_backward_agrees_with_central_differences(check_gradient, draw, H, K, p,
     check_gradient(lambda: float((forward(qkv, H, K, p, start)[0] * dout).sum()), qkv, dqkv)
 
 
-def test_a_document_is_alone_in_its_row(draw):
-    """And the first row is that of one document where all starts are 0."""
+def passes(qkv, dout, start):
+    """Return outputs, log-sums and gradients of some rows, with 4 heads that share 2."""
+    rows, time, _ = qkv.shape
+    out, lse, dqkv = np.empty_like(dout), np.empty((rows, 4, time)), np.empty_like(qkv)
+    rest = (4, 2, SCALE, 0.0, *KEY, start)
+    attention_forward(qkv, out, lse, *rest)
+    attention_backward(dout, qkv, out, lse, dqkv, *rest, None)
+    return out, lse.swapaxes(1, 2), dqkv
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(lengths=st.lists(st.integers(1, 70), min_size=1, max_size=5), window=st.integers(1, 80))
+def test_a_document_has_the_bits_that_it_has_alone(draw, lengths, window):
+    """Also where its tokens see a window; the first row is other documents in another order."""
+    ends = np.cumsum(lengths)
+    first_T = np.repeat(ends - lengths, lengths)
+    start = np.stack(
+        [np.zeros_like(first_T), np.maximum(first_T, np.arange(ends[-1]) - window + 1)]
+    )
+    qkv, dout = draw(0, 2, ends[-1], 8 * D), draw(1, 2, ends[-1], 4 * D)
+    together = passes(qkv, dout, start.astype(np.int32))
+    for first, length in zip(ends - lengths, lengths, strict=True):
+        own = (slice(1, 2), slice(first, first + length))
+        seen = np.maximum(0, np.arange(length) - window + 1).astype(np.int32)[None]
+        alone = passes(qkv[own], dout[own], None if window >= length else seen)
+        assert all(np.array_equal(a[own], b) for a, b in zip(together, alone, strict=True))
+
+
+def test_a_row_whose_starts_are_zero_is_one_document(draw):
     qkv = inputs(draw, 4, 2)
-    out, lse = forward(qkv, 4, 2, 0.0, START)
-    for b, first, last in [(0, 0, 3), (0, 3, 5), (1, 0, 1), (1, 1, 3), (1, 3, 5)]:
-        alone, alone_lse = forward(qkv[:, first:last], 4, 2)
-        assert largest_error(out[b, first:last], alone[b]) < FLOAT64_ROUNDING
-        assert largest_error(lse[b, :, first:last], alone_lse[b]) < FLOAT64_ROUNDING
     whole, zeros = forward(qkv, 4, 2), forward(qkv, 4, 2, 0.0, 0 * START)
     assert all(np.array_equal(a, b) for a, b in zip(whole, zeros, strict=True))
 
@@ -122,6 +146,10 @@ def test_float32_stays_float32(draw):
     assert 0 < largest_error(out, expected) < 1e-5
 
 
+def places(t):
+    return np.full(B, t, np.int32)
+
+
 @HEADS
 def test_decoding_token_by_token_is_the_whole_pass(draw, H, K):
     qkv = inputs(draw, H, K)
@@ -129,7 +157,9 @@ def test_decoding_token_by_token_is_the_whole_pass(draw, H, K):
     k_cache, v_cache = (np.full((B, K, T + 2, D), np.nan) for _ in range(2))
     for t in range(T):
         step = np.full((B, H * D), np.nan)
-        attention_decode(qkv[:, t].copy(), k_cache, v_cache, step, t, H, K, SCALE, 0)
+        attention_decode(
+            qkv[:, t].copy(), k_cache, v_cache, step, places(t), H, K, SCALE, places(0)
+        )
         assert largest_error(step, out[:, t]) < FLOAT64_ROUNDING
     k = qkv[:, :, H * D : (H + K) * D].reshape(B, T, K, D).transpose(0, 2, 1, 3)
     v = qkv[:, :, (H + K) * D :].reshape(B, T, K, D).transpose(0, 2, 1, 3)
@@ -149,5 +179,7 @@ def test_decoding_in_a_window_is_the_whole_pass_in_it(draw, H, K, window):
     for t in range(T):
         k_cache[:, :, : first[t]] = v_cache[:, :, : first[t]] = np.nan
         step = np.full((B, H * D), np.nan)
-        attention_decode(qkv[:, t].copy(), k_cache, v_cache, step, t, H, K, SCALE, int(first[t]))
+        attention_decode(
+            qkv[:, t].copy(), k_cache, v_cache, step, places(t), H, K, SCALE, places(first[t])
+        )
         assert largest_error(step, out[:, t]) < FLOAT64_ROUNDING

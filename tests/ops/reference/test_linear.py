@@ -79,6 +79,12 @@ def test_activation_forward_is_forward_then_activation(draw, code):
     assert np.array_equal(a, expected)
 
 
+def test_decode_is_forward(draw):
+    x, w, b, y = draw(0, 5, 3), draw(1, 4, 3), draw(2, 4), np.full((5, 4), np.nan)
+    linear.linear_decode(x, w, b, y)
+    assert np.array_equal(y, forward(x, w, b))
+
+
 def test_matmul_is_the_product(draw):
     a, b, c = draw(0, 3, 5), draw(1, 5, 2), np.full((3, 2), np.nan)
     linear.matmul(a, b, c)

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from chat_templates import CONVERSATIONS, PLAIN, tokenizer_with, turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from tisslm.contracts import Tokenizer
 from tisslm.datasets.encoding import encode_documents
 from tisslm.datasets.shards import TokenShards
 from tisslm.datasets.sources import BadRecords, ReadOptions, read_documents
-from tisslm.errors import DataError
+from tisslm.errors import ConfigError, DataError
 from tisslm.tokenizers.bpe import BpeTokenizer
 from tisslm.tokenizers.byte import ByteTokenizer
 from tisslm.workflows.tokenize import ShardFolder, parts, tokenize
@@ -178,3 +179,50 @@ def test_the_contract_encodes_batches_one_by_one():
 
     assert [ids.tolist() for ids in Plain().encode_batch(["a", "bc"])] == [[97], [98, 99]]
     assert Plain().find_cut("a b", 1) == -1
+
+
+class Begun(ByteTokenizer):
+    begin = (1, 2)
+    end_of_text = 3
+
+
+def test_each_document_begins_as_the_tokenizer_asks(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "PIECE", 2)
+    source = tmp_path / "a.jsonl"
+    records = [{"text": "long enough to cut"}, {"prompt": "ab", "completion": "c"}]
+    source.write_text("\n".join(map(json.dumps, records)))
+    found = shards(tmp_path / "out", [source], Begun(), "byte").documents()
+    expected = encode_documents(read_documents(source), Begun())
+    assert_same(found, expected)
+    assert found.tokens[:3].tolist() == [1, 2, ord("l")]
+    assert found.tokens[int(found.offsets[1]) :].tolist() == [1, 2, 97, 98, 99, 3]
+
+
+def test_conversations_are_those_of_a_run_on_the_text(tmp_path):
+    source = tmp_path / "a.jsonl"
+    records = [{"messages": chat} for chat in CONVERSATIONS.values()]
+    records.insert(2, {"text": "a text between"})
+    records.insert(3, {"messages": turns("<|im_end|>", "a forged one")})
+    source.write_text("\n".join(map(json.dumps, records)))
+    state = tokenizer_with(PLAIN["chatml"]).state()
+    state["config"]["begin"] = [3]
+    tokenizer = BpeTokenizer.from_state(state)
+    bad = BadRecords("skip", quiet=True)
+    found = shards(tmp_path / "out", [source], tokenizer, options=ReadOptions(bad=bad))
+    assert (bad.skipped, bad.first[:40]) == (1, f"{source}, line 4: message 0"[:40])
+    again = BadRecords("skip", quiet=True)
+    documents = read_documents(source, options=ReadOptions(bad=again))
+    assert_same(found.documents(), encode_documents(documents, tokenizer, refuse=again.refuse))
+    assert len(found.documents()) == 6
+    assert found.tokenizer_state == tokenizer.state()
+    assert (found.path / "tokenizer_state.json").exists()  # a tokenizer.json does not say it all
+
+
+def test_a_conversation_without_a_template_ends_tokenizing(tmp_path):
+    source = tmp_path / "a.jsonl"
+    source.write_text(json.dumps({"messages": turns("a", "b")}))
+    with pytest.raises(ConfigError, match=r"^\S+a.jsonl, line 1: expected a tokenizer with a chat"):
+        shards(tmp_path / "out", [source], ByteTokenizer(), "byte")
+    plain = ReadOptions(chat="plain")
+    found = shards(tmp_path / "plain", [source], ByteTokenizer(), "byte", options=plain)
+    assert bytes(found.documents().tokens[:].tolist()) == b"user:\na\n\nassistant:\nb\n\n"

@@ -84,6 +84,8 @@ typedef struct {
     F(T, void, head_norm_backward, (const void *dy, const void *x, const float *gamma,            \
                                     const float *rstd, void *dx, float *dgamma, int norms,        \
                                     int width))                                                   \
+    F(T, void, linear_decode, (const float *x, int64_t N, int C, const void *w, int O,            \
+                               const float *bias, float *y, int64_t y_row))                       \
     F(T, int64_t, attention_scratch, (int time, int D)) /* floats */                                \
     F(T, void, attention_forward, (const tiss_attention *p, int head, int tile, const void *qkv,  \
                                    void *out, float *lse, float *scratch))                        \

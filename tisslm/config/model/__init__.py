@@ -8,13 +8,15 @@ from __future__ import annotations
 from tisslm.config.model.keys import CHOICES, GATED
 from tisslm.config.model.presets import FAMILIES, FAMILY, PRESETS, family_of, preset, presets_of
 from tisslm.config.model.rope_scaling import RopeScaling, Unscaled
-from tisslm.config.model.section import ModelSection
+from tisslm.config.model.section import BESIDE_FROM, FROM, ModelSection
 from tisslm.config.model.transformer import TransformerConfig
 
 __all__ = [
+    "BESIDE_FROM",
     "CHOICES",
     "FAMILIES",
     "FAMILY",
+    "FROM",
     "GATED",
     "PRESETS",
     "ModelSection",

@@ -1,4 +1,4 @@
-"""The section ``[model]``: a family or preset, and keys of the shape, every one optional."""
+"""The section ``[model]``: a family, a preset or a model to start from, and keys of the shape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from tisslm.config.model.keys import ShapeKeys
 from tisslm.config.model.presets import FAMILIES, FAMILY
 from tisslm.errors import ConfigError
 
-__all__ = ["ModelSection"]
+__all__ = ["BESIDE_FROM", "FROM", "ModelSection"]
+
+#: The key that names the model to start from. It has its shape; these are what may be others.
+FROM = "from"
+BESIDE_FROM = ("seq_len", "dropout")
 
 
 class _Section(Section):
@@ -38,9 +42,18 @@ class _Section(Section):
         Raises
         ------
         ConfigError
-            If there is no preset and only some of the sizes.
+            If there is no preset and only some of the sizes, or a key of the shape beside a model
+            to start from.
         """
         found = self.model_dump(exclude_none=True)
+        if FROM in found:
+            others = [key for key in found if key not in (FROM, *BESIDE_FROM)]
+            if others:
+                raise ConfigError(
+                    f"model.{others[0]}: expected only {' and '.join(BESIDE_FROM)} beside "
+                    f"model.{FROM}, which says the rest; leave out {', '.join(others)}, or {FROM}"
+                )
+            return found
         if self.is_open(found):
             for key, value in found.items():
                 check_plain(f"model.{key}", value)
@@ -55,7 +68,8 @@ class _Section(Section):
 
 def _optional() -> dict[str, Any]:
     """Return the fields of ``ShapeKeys``, each of which may be left out."""
-    fields: dict[str, Any] = {}
+    path = Annotated[str | None, Field(min_length=1), Expects("a path")]
+    fields: dict[str, Any] = {FROM: (path, None)}  # which no class body can say
     for name, info in ShapeKeys.model_fields.items():
         if name == "family":
             continue
@@ -73,8 +87,9 @@ ModelSection = create_model(
     __module__=__name__,
     __doc__="""The section ``[model]``: a family or preset, and keys of the shape, all optional.
 
-    What the keys mean is documented at ``TransformerConfig``. A family that is not built in has
-    keys of its own.
+    What the keys mean is documented at ``TransformerConfig``; ``from`` is the path of a run, a
+    checkpoint, a folder of Hugging Face transformers or a GGUF file. A family that is not built in
+    has keys of its own.
     """,
     **_optional(),
 )

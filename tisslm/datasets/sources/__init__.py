@@ -9,7 +9,7 @@ from tisslm.datasets.sources.formats import (
     read_tokens,
     split_files,
 )
-from tisslm.datasets.sources.jsonl import record_pieces
+from tisslm.datasets.sources.jsonl import record_document, record_pieces
 from tisslm.datasets.sources.options import BadRecords, Format, ReadOptions
 from tisslm.datasets.sources.streams import read_text_blocks
 
@@ -22,6 +22,7 @@ __all__ = [
     "read_documents",
     "read_text_blocks",
     "read_tokens",
+    "record_document",
     "record_pieces",
     "split_files",
 ]

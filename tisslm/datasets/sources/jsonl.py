@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tisslm.datasets.documents import Document
 from tisslm.datasets.sources.options import ReadOptions
@@ -18,7 +18,7 @@ from tisslm.datasets.sources.streams import not_utf8, read_lines
 from tisslm.errors import DataError
 from tisslm.system.safe_files import show
 
-__all__ = ["jsonl_documents", "record_pieces"]
+__all__ = ["jsonl_documents", "record_document", "record_pieces"]
 
 Pieces = tuple[tuple[str, bool], ...]
 
@@ -54,11 +54,11 @@ def jsonl_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
         where = f"{path}, line {number}"
         try:
             record = _parse(parser, line, where, path, number, offset)
-            pieces = record_pieces(record, where, options.text_field)
+            document = record_document(record, where, options.text_field, options.chat)
         except DataError as error:
             options.bad.refuse(str(error))
             continue
-        yield Document(pieces, where)
+        yield document
     if not found:
         raise DataError(f"{path}: expected JSON lines, got an empty file; give one with records")
 
@@ -116,6 +116,47 @@ def _parse(
     return record
 
 
+def record_document(
+    record: Mapping[str, Any],
+    where: str,
+    text_field: str = "text",
+    chat: Literal["template", "plain"] = "template",
+) -> Document:
+    """Return the document of a record.
+
+    Parameters
+    ----------
+    record : mapping
+    where : str
+        What messages begin with.
+    text_field : str
+    chat : {"template", "plain"}
+        Whether ``messages`` are written by the tokenizer's chat template, when they are encoded, or
+        in the plain form of ``record_pieces``.
+
+    Raises
+    ------
+    DataError
+        As ``record_pieces`` does; and for calls of tools, where a template is to write them.
+    """
+    pieces = record_pieces(record, where, text_field)
+    is_chat = "messages" in record and not (
+        text_field in record or ("prompt" in record and "completion" in record)
+    )
+    if chat == "plain" or not is_chat:
+        return Document(pieces, where)
+    for number, message in enumerate(record["messages"]):
+        if message.get("tool_calls") or message.get("function_call"):
+            raise DataError(
+                f"{where}, message {number}: expected a message without calls of tools, got one "
+                "with some, which are not written yet; remove the record"
+            )
+    messages = tuple(
+        {"role": message["role"], "content": message["content"]} for message in record["messages"]
+    )
+    return Document(pieces, where, messages)
+
+
 def record_pieces(record: Mapping[str, Any], where: str, text_field: str = "text") -> Pieces:
     r"""Return the text of a record in pieces, each with a flag: True if it is to be learned.
 
@@ -123,8 +164,8 @@ def record_pieces(record: Mapping[str, Any], where: str, text_field: str = "text
 
     - ``text`` (or ``text_field``): all of it is learned.
     - ``prompt`` and ``completion``, one after the other: the completion is learned.
-    - ``messages``, a list of ``role`` and ``content``: ``role:\n content\n\n`` for each; what is
-      learned is the content of the assistant, with the blank line after it.
+    - ``messages``, a list of ``role`` and ``content``: ``role:\n content\n\n`` for each, the plain
+      form; what is learned is the content of the assistant, with the blank line after it.
     - ``instruction``, ``input`` (may be missing or empty) and ``output``, with a blank line
       between: the output is learned.
 

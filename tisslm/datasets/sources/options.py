@@ -112,6 +112,9 @@ class ReadOptions:
         For token shards: whether every file is read and its SHA-256 compared.
     formats : tuple of Format
         Formats that plugins bring; they are asked before the built-in ones.
+    chat : {"template", "plain"}
+        Whether conversations are written by the tokenizer's chat template, or as role, content
+        and a blank line.
     """
 
     text_field: str = "text"
@@ -121,3 +124,4 @@ class ReadOptions:
     end_of_text: int | None = None
     verify: bool = False
     formats: tuple[Format, ...] = ()
+    chat: Literal["template", "plain"] = "template"

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from tisslm.config.model import TransformerConfig, presets_of
-from tisslm.contracts import ModelFamily
+from tisslm.contracts import Exchange, ModelFamily
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.huggingface.exchange import exchange_of
 from tisslm.models.initialization import parameter_specs
 from tisslm.models.transformer import Transformer
 
@@ -45,6 +46,10 @@ class TransformerFamily(ModelFamily):
     ) -> Transformer:
         """Return a Transformer with this shape."""
         return Transformer(config, seed=seed, dtype=dtype, parameters=parameters)
+
+    def exchange(self, config: TransformerConfig, dtype: str = "float32") -> Exchange | None:
+        """Return the model as Hugging Face transformers has it; None if no class has its shape."""
+        return exchange_of(config, dtype)
 
     def with_layers(self, config: TransformerConfig, n_layer: int) -> TransformerConfig:
         """Return the shape with another number of blocks."""

@@ -36,6 +36,10 @@ class Activation(ABC):
         """Write the map upwards of some rows, and its activation."""
 
     @abstractmethod
+    def apply(self, pre_NG: Array, act_NF: Array) -> None:
+        """Write the activation of a pre-activation."""
+
+    @abstractmethod
     def backward(
         self,
         down: Linear,
@@ -59,6 +63,10 @@ class Pointwise(Activation):
         """Write both in one pass over the product."""
         weight, bias = up.weight.data, up.bias_data()
         ops.linear_activation_forward(normed_NC, weight, bias, pre_NG, act_NF, self.code)
+
+    def apply(self, pre_NG: Array, act_NF: Array) -> None:
+        """Apply the function to each number."""
+        ops.activation_forward(pre_NG, act_NF, self.code)
 
     def backward(
         self,
@@ -87,6 +95,10 @@ class Gated(Activation):
     def forward(self, up: Linear, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
         """Write both halves in one product, and then what comes through the gate."""
         up.forward(normed_NC, pre_NG)
+        self.apply(pre_NG, act_NF)
+
+    def apply(self, pre_NG: Array, act_NF: Array) -> None:
+        """Write what comes through the gate."""
         ops.gated_forward(pre_NG, act_NF, self.code)
 
     def backward(

@@ -211,8 +211,8 @@ class Attention(Layer):
 
     def cache_plan(self, batch: int, context: int) -> dict[str, Buffer]:
         """Return the buffers for keys and values of earlier tokens, each of shape (B, K, S, D)."""
-        dtype = str(self.qkv.weight.data.dtype)
-        buffer = Buffer((batch, self.n_kv_head, context, self.head_size), dtype, "saved")
+        shape = (batch, self.n_kv_head, context, self.head_size)
+        buffer = Buffer(shape, self.precision.stream, "saved")
         return {"keys": buffer, "values": buffer}
 
     def fill_cache(self, cache: Mapping[str, Array], shown: Mapping[str, Array], time: int) -> None:
@@ -224,24 +224,28 @@ class Attention(Layer):
             cache[name][:, :, :time] = heads[:, first : first + self.n_kv_head]
             first += self.n_kv_head
 
-    def decode(self, h_BC: Array, cache: Mapping[str, Array], position: int) -> None:
+    def decode(self, h_BC: Array, cache: Mapping[str, Array], position_B: Array) -> None:
         """Add the attention of one new token per sequence, and store its key and value."""
         normed = np.empty_like(h_BC)
         qkv = np.empty((len(h_BC), self.qkv.weight.shape[0]), h_BC.dtype)
         heads = np.empty((len(h_BC), self.out.weight.shape[1]), h_BC.dtype)
         self.norm.apply(h_BC, normed)
-        self.qkv.forward(normed, qkv)
-        self.query_keys.decode(qkv, position)
+        self.qkv.decode(normed, qkv)
+        self.query_keys.decode(qkv, position_B)
+        if self.window:
+            first_B = np.maximum(position_B + 1 - self.window, 0)
+        else:
+            first_B = np.zeros_like(position_B)
         ops.attention_decode(
             qkv,
             cache["keys"],
             cache["values"],
             heads,
-            position,
+            position_B,
             self.n_head,
             self.n_kv_head,
             self.scale,
-            max(0, position + 1 - self.window) if self.window else 0,
+            first_B,
         )
-        self.out.forward(heads, normed)
+        self.out.decode(heads, normed)
         h_BC += normed

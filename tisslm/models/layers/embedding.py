@@ -58,11 +58,11 @@ class Embedding:
             raise self._bad_id(tokens_BT) from None
         self.dropout.in_place(h_NC, ctx)
 
-    def embed_one(self, ids_B: Array, position: int, h_BC: Array) -> None:
-        """Write the embedding of one token per sequence, all at the same position."""
+    def embed_one(self, ids_B: Array, position_B: Array, h_BC: Array) -> None:
+        """Write the embedding of one token per sequence, each at its own position."""
         h_BC[...] = self.token.data[ids_B]
         if self.position is not None:
-            h_BC += self.position.data[position]
+            h_BC += self.position.data[position_B]
 
     def _bad_id(self, tokens_BT: Array) -> DataError:
         """Return the error that names the first id outside the vocabulary."""

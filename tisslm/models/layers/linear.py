@@ -36,6 +36,7 @@ class Linear:
     Parameters
     ----------
     weight : Parameter of shape (O, C)
+        What forward and decoding read may be stored in two bytes; it is then not trained.
     bias : Parameter of shape (O,), or None
     """
 
@@ -50,6 +51,10 @@ class Linear:
     def forward(self, x_NC: Array, y_NO: Array) -> None:
         """Write x w^T + b to ``y_NO``."""
         ops.linear_forward(x_NC, self.weight.data, self.bias_data(), y_NO)
+
+    def decode(self, x_BC: Array, y_BO: Array) -> None:
+        """Write x w^T + b of a few decoded tokens to ``y_BO``; the weight is read once."""
+        ops.linear_decode(x_BC, self.weight.data, self.bias_data(), y_BO)
 
     def add_forward(self, x_NC: Array, h_NO: Array) -> None:
         """Add x w^T + b to the residual stream."""

@@ -215,10 +215,11 @@ class MLP(Layer):
         (wide, _), hidden = self.up.weight.shape, self.down.weight.shape[1]
         pre, act = (np.empty((len(h_BC), columns), h_BC.dtype) for columns in (wide, hidden))
         self.norm.apply(h_BC, normed)
-        self.activation.forward(self.up, normed, pre, act)
-        self.down.forward(act, normed)
+        self.up.decode(normed, pre)
+        self.activation.apply(pre, act)
+        self.down.decode(act, normed)
         return normed
 
-    def decode(self, h_BC: Array, cache: Mapping[str, Array], position: int) -> None:
+    def decode(self, h_BC: Array, cache: Mapping[str, Array], position_B: Array) -> None:
         """Add the MLP of one new token per sequence."""
         h_BC += self.branch(h_BC)

@@ -98,8 +98,8 @@ class ParallelBlock(Layer):
         """Store the keys and values of a prompt."""
         self.attention.fill_cache(cache, shown, time)
 
-    def decode(self, h_BC: Array, cache: Mapping[str, Array], position: int) -> None:
+    def decode(self, h_BC: Array, cache: Mapping[str, Array], position_B: Array) -> None:
         """Add both for one new token per sequence."""
         added = self.mlp.branch(h_BC)
-        self.attention.decode(h_BC, cache, position)
+        self.attention.decode(h_BC, cache, position_B)
         h_BC += added

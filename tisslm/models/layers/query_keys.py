@@ -53,7 +53,7 @@ class QueryKeys(ABC):
         """
 
     @abstractmethod
-    def decode(self, qkv_BE: Array, position: int) -> None:
+    def decode(self, qkv_BE: Array, position_B: Array) -> None:
         """Change, in place, the queries and keys of one new token of each sequence."""
 
 
@@ -70,7 +70,7 @@ class AsProjected(QueryKeys):
     ) -> None:
         """Leave the gradient as it is."""
 
-    def decode(self, qkv_BE: Array, position: int) -> None:
+    def decode(self, qkv_BE: Array, position_B: Array) -> None:
         """Leave them as they are."""
 
 
@@ -108,11 +108,11 @@ class Rotated(QueryKeys):
         cos_PR, sin_PR = self.table.angles
         ops.rotary_backward(d_qkv_BTE, cos_PR, sin_PR, d_qkv_BTE, *self.heads, 0, ctx.start_BT)
 
-    def decode(self, qkv_BE: Array, position: int) -> None:
-        """Rotate in place by the angles of one position."""
+    def decode(self, qkv_BE: Array, position_B: Array) -> None:
+        """Rotate in place by the angles of each position: rows that began so long ago."""
         cos_PR, sin_PR = self.table.angles
-        qkv_B1E = qkv_BE[:, None]
-        ops.rotary_forward(qkv_B1E, cos_PR, sin_PR, qkv_B1E, *self.heads, position, None)
+        qkv_B1E, start_B1 = qkv_BE[:, None], -position_B[:, None]
+        ops.rotary_forward(qkv_B1E, cos_PR, sin_PR, qkv_B1E, *self.heads, 0, start_B1)
 
 
 @final
@@ -214,9 +214,9 @@ class NormedHeads(QueryKeys):
             accumulate,
         )
 
-    def decode(self, qkv_BE: Array, position: int) -> None:
+    def decode(self, qkv_BE: Array, position_B: Array) -> None:
         """Normalize in place, then go on."""
         rstd_BU = np.empty((len(qkv_BE), self._norms(qkv_BE.shape[1])), qkv_BE.dtype)
         qkv_B1E = qkv_BE[:, None]
         self._normalize(qkv_B1E, rstd_BU, qkv_B1E)
-        self.then.decode(qkv_BE, position)
+        self.then.decode(qkv_BE, position_B)

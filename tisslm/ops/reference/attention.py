@@ -1,8 +1,9 @@
 """Twins of causal multi-head attention: forward, backward, entropy, and one decoding step.
 
-Whole score matrices are formed and masked; the kernels work in tiles and keep only the
-log-sum-exp. Letters beside the usual ones: G = H/K query heads share a key-value head
-(head h reads h // G), E = (H + 2K) D, S = length of the cache.
+Whole score matrices are formed and masked, a document at a time, so that it gets the bits that it
+gets alone; the kernels work in tiles and keep only the log-sum-exp. Letters beside the usual ones:
+G = H/K query heads share a key-value head (head h reads h // G), E = (H + 2K) D, S = length of the
+cache.
 
 References
 ----------
@@ -13,6 +14,8 @@ Dao, "FlashAttention-2", arXiv 2307.08691 (the statistics kept for backward).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -67,15 +70,23 @@ def attention_forward(
         of W keys, ``max(document, t - W + 1)``. 0 <= start[t] <= t, and no start is below the one
         before it, which is all that is asked of them. None: from 0 on.
     """
-    q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
-    score = _seen_scores(q, k, scale, start_BT)
-    top = score.max(axis=-1, keepdims=True)
-    lse = top + np.log(np.exp(score - top).sum(axis=-1, keepdims=True))
-    lse_BHT[...] = lse.reshape(lse_BHT.shape)
-    prob = np.exp(score - lse)
-    if p > 0:
-        prob = prob * _scaled_mask(prob, p, seed, update, site, first_row)
-    _join(out_BTC, prob @ v)
+    B, T, _ = qkv_BTE.shape
+    whole = _split(widen(qkv_BTE), n_head, n_kv_head)
+    lse_BKGT1 = np.empty((*whole[0].shape[:-1], 1), lse_BHT.dtype)
+    heads_BKGTD = np.empty(whole[0].shape, whole[0].dtype)
+    mask = _scaled_mask(whole[0], p, seed, update, site, first_row)
+    for rows, times, start in _documents(start_BT, B, T):
+        q, k, v = (part[rows, :, :, times] for part in whole)
+        score = _seen_scores(q, k, scale, start)
+        top = score.max(axis=-1, keepdims=True)
+        lse = top + np.log(np.exp(score - top).sum(axis=-1, keepdims=True))
+        prob = np.exp(score - lse)
+        if mask is not None:
+            prob = prob * mask[rows, :, :, times, times]
+        lse_BKGT1[rows, :, :, times] = lse
+        heads_BKGTD[rows, :, :, times] = prob @ v
+    lse_BHT[...] = lse_BKGT1.reshape(lse_BHT.shape)
+    _join(out_BTC, heads_BKGTD)
 
 
 def attention_backward(
@@ -123,24 +134,29 @@ def attention_backward(
         The kernel returns 1 where heads share a key-value head and M is less than G.
     """
     B, T, _ = qkv_BTE.shape
-    q, k, v = _split(widen(qkv_BTE), n_head, n_kv_head)
-    gradient_BTE = np.empty(dqkv_BTE.shape, np.result_type(q, lse_BHT))
-    dq, dk, dv = _split(gradient_BTE, n_head, n_kv_head)
-    dout = (
+    whole = _split(widen(qkv_BTE), n_head, n_kv_head)
+    gradient_BTE = np.empty(dqkv_BTE.shape, np.result_type(whole[0], lse_BHT))
+    gradients = _split(gradient_BTE, n_head, n_kv_head)
+    dout_BKGTD = (
         widen(dout_BTC).reshape(B, T, n_kv_head, n_head // n_kv_head, -1).transpose(0, 2, 3, 1, 4)
     )
-    prob = np.exp(_seen_scores(q, k, scale, start_BT) - lse_BHT.reshape(*q.shape[:-1], 1))
-    dprob = dout @ v.swapaxes(-1, -2)
-    dropped = prob
-    if p > 0:
-        mask = _scaled_mask(prob, p, seed, update, site, first_row)
-        dropped = prob * mask
-        dprob = dprob * mask
-    dscore = prob * (dprob - (dprob * prob).sum(axis=-1, keepdims=True)) * scale
-    dq[...] = dscore @ k
-    # the heads of a group share k and v, so their gradients are summed over the group
-    dk[...] = (dscore.swapaxes(-1, -2) @ q).sum(axis=2, keepdims=True)
-    dv[...] = (dropped.swapaxes(-1, -2) @ dout).sum(axis=2, keepdims=True)
+    lse_BKGT1 = lse_BHT.reshape(*whole[0].shape[:-1], 1)
+    mask = _scaled_mask(whole[0], p, seed, update, site, first_row)
+    for rows, times, start in _documents(start_BT, B, T):
+        q, k, v = (part[rows, :, :, times] for part in whole)
+        dq, dk, dv = (part[rows, :, :, times] for part in gradients)
+        dout = dout_BKGTD[rows, :, :, times]
+        prob = np.exp(_seen_scores(q, k, scale, start) - lse_BKGT1[rows, :, :, times])
+        dprob = dout @ v.swapaxes(-1, -2)
+        dropped = prob
+        if mask is not None:
+            dropped = prob * mask[rows, :, :, times, times]
+            dprob = dprob * mask[rows, :, :, times, times]
+        dscore = prob * (dprob - (dprob * prob).sum(axis=-1, keepdims=True)) * scale
+        dq[...] = dscore @ k
+        # the heads of a group share k and v, so their gradients are summed over the group
+        dk[...] = (dscore.swapaxes(-1, -2) @ q).sum(axis=2, keepdims=True)
+        dv[...] = (dropped.swapaxes(-1, -2) @ dout).sum(axis=2, keepdims=True)
     store(dqkv_BTE, gradient_BTE)
 
 
@@ -170,11 +186,17 @@ def attention_entropy(
     n_head, n_kv_head, scale
         As in forward.
     """
-    q, k, _ = _split(widen(qkv_BTE), n_head, n_kv_head)
-    score = _seen_scores(q, k, scale, start_BT)
-    lse = lse_BHT.reshape(*q.shape[:-1], 1)
-    surprise = np.where(np.isneginf(score), 0.0, lse - score)  # an unseen key has no share
-    entropy = (np.exp(-surprise) * surprise).sum(axis=-1).reshape(entropy_BHT.shape)
+    B, T, _ = qkv_BTE.shape
+    whole = _split(widen(qkv_BTE), n_head, n_kv_head)
+    lse_BKGT1 = lse_BHT.reshape(*whole[0].shape[:-1], 1)
+    entropy_BKGT = np.empty(whole[0].shape[:-1], whole[0].dtype)
+    for rows, times, start in _documents(start_BT, B, T):
+        q, k, _ = (part[rows, :, :, times] for part in whole)
+        score = _seen_scores(q, k, scale, start)
+        lse = lse_BKGT1[rows, :, :, times]
+        surprise = np.where(np.isneginf(score), 0.0, lse - score)  # an unseen key has no share
+        entropy_BKGT[rows, :, :, times] = (np.exp(-surprise) * surprise).sum(axis=-1)
+    entropy = entropy_BKGT.reshape(entropy_BHT.shape)
     entropy_BHT[...] = np.where(entropy < 0.0, 0.0, entropy)
 
 
@@ -183,13 +205,13 @@ def attention_decode(
     k_BKSD: Array,
     v_BKSD: Array,
     out_BC: Array,
-    position: int,
+    position_B: Array,
     n_head: int,
     n_kv_head: int,
     scale: float,
-    first: int,
+    first_B: Array,
 ) -> None:
-    """Store one token's k and v at ``position``, and compute its attention to first..position.
+    """Store one token's k and v of each sample, and compute its attention to the keys it sees.
 
     Parameters
     ----------
@@ -198,22 +220,23 @@ def attention_decode(
     k_BKSD, v_BKSD : ndarray of shape (B, K, S, D), IN/OUT
         The cache; positions from ``first`` to ``position`` are filled, the last by this call.
     out_BC : ndarray of shape (B, H D), OUT
-    position : int
-        0 <= position < S.
+    position_B : ndarray of int32 of shape (B,), IN
+        Of each sample's new token, 0 <= position < S.
     n_head, n_kv_head, scale
         As in forward.
-    first : int
+    first_B : ndarray of int32 of shape (B,), IN
         0 <= first <= position: the first key that the token sees, ``max(0, position - W + 1)`` in a
         sliding window of W keys. Earlier rows of the cache are not read.
     """
-    q, k, v = _split(qkv_BE[:, None], n_head, n_kv_head)
-    k_BKSD[:, :, position] = k[:, :, 0, 0]
-    v_BKSD[:, :, position] = v[:, :, 0, 0]
-    seen = slice(first, position + 1)
-    score = q @ k_BKSD[:, :, None, seen].swapaxes(-1, -2) * scale
-    weight = np.exp(score - score.max(axis=-1, keepdims=True))
-    weight /= weight.sum(axis=-1, keepdims=True)
-    out_BC[...] = (weight @ v_BKSD[:, :, None, seen]).reshape(out_BC.shape)
+    for b, (position, first) in enumerate(zip(position_B, first_B, strict=True)):
+        q, k, v = _split(qkv_BE[b : b + 1, None], n_head, n_kv_head)
+        k_BKSD[b, :, position] = k[0, :, 0, 0]
+        v_BKSD[b, :, position] = v[0, :, 0, 0]
+        seen = slice(first, position + 1)
+        score = q @ k_BKSD[b : b + 1, :, None, seen].swapaxes(-1, -2) * scale
+        weight = np.exp(score - score.max(axis=-1, keepdims=True))
+        weight /= weight.sum(axis=-1, keepdims=True)
+        out_BC[b] = (weight @ v_BKSD[b : b + 1, :, None, seen]).reshape(-1)
 
 
 def _split(qkv_BTE: Array, n_head: int, n_kv_head: int) -> tuple[Array, Array, Array]:
@@ -231,6 +254,23 @@ def _join(out_BTC: Array, heads_BKGTD: Array) -> None:
     store(out_BTC, heads_BKGTD.transpose(0, 3, 1, 2, 4).reshape(out_BTC.shape))
 
 
+def _documents(
+    start_BT: Array | None, batch: int, time: int
+) -> Iterator[tuple[slice, slice, Array | None]]:
+    """Yield rows and tokens that see nothing outside of them, with starts that count from there.
+
+    A token that begins at itself is seen by none before it, and neither it nor a later one sees
+    what is before it. Without starts, all rows are one piece.
+    """
+    if start_BT is None:
+        yield slice(0, batch), slice(0, time), None
+        return
+    for row, start_T in enumerate(start_BT):
+        first_of = np.flatnonzero(start_T == np.arange(time))
+        for first, end in zip(first_of, [*first_of[1:], time], strict=True):
+            yield slice(row, row + 1), slice(first, end), start_T[None, first:end] - first
+
+
 def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Array:
     """Return the scores, with -inf for keys that come later, or before ``start``."""
     score = q @ k.swapaxes(-1, -2) * scale
@@ -241,11 +281,16 @@ def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Ar
 
 
 def _scaled_mask(
-    prob_BKGTT: Array, p: float, seed: int, update: int, site: int, first_row: int
-) -> Array:
-    n_elements = prob_BKGTT[0].size
-    keep = keep_mask(len(prob_BKGTT), n_elements, p, seed, update, site, first_row)
+    q_BKGTD: Array, p: float, seed: int, update: int, site: int, first_row: int
+) -> Array | None:
+    """Return what probabilities are multiplied by, (B, K, G, T, T); None without dropout."""
+    if p <= 0:
+        return None
+    *outer, T, _ = q_BKGTD.shape
+    shape = (*outer, T, T)
+    n_elements = math.prod(shape[1:])
+    keep = keep_mask(len(q_BKGTD), n_elements, p, seed, update, site, first_row)
     # elements run over queries first, because the kernel holds scores one row per key
-    by_query = keep.reshape(prob_BKGTT.shape).swapaxes(-1, -2)
-    scaled: Array = by_query * prob_BKGTT.dtype.type(1 / (1 - p))
+    by_query = keep.reshape(shape).swapaxes(-1, -2)
+    scaled: Array = by_query * q_BKGTD.dtype.type(1 / (1 - p))
     return scaled

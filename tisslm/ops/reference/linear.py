@@ -17,6 +17,7 @@ __all__ = [
     "linear_activation_forward",
     "linear_backward_input",
     "linear_backward_weight",
+    "linear_decode",
     "linear_forward",
     "linear_residual_forward",
     "matmul",
@@ -37,7 +38,7 @@ def linear_forward(x_NC: Array, w_OC: Array, b_O: Array | None, y_NO: Array) -> 
     b_O : ndarray of shape (O,) or None, IN
     y_NO : ndarray of shape (N, O), OUT
     """
-    y = widen(x_NC) @ w_OC.T
+    y = widen(x_NC) @ widen(w_OC).T
     store(y_NO, y if b_O is None else y + b_O)
 
 
@@ -52,7 +53,7 @@ def linear_residual_forward(x_NC: Array, w_OC: Array, b_O: Array | None, h_NO: A
     h_NO : ndarray of shape (N, O), IN/OUT
         The residual stream.
     """
-    h_NO += widen(x_NC) @ w_OC.T
+    h_NO += widen(x_NC) @ widen(w_OC).T
     if b_O is not None:
         h_NO += b_O
 
@@ -75,6 +76,24 @@ def linear_activation_forward(
     """
     linear_forward(x_NC, w_OC, b_O, y_NO)
     activation_forward(y_NO, a_NO, activation)
+
+
+def linear_decode(x_NC: Array, w_OC: Array, b_O: Array | None, y_NO: Array) -> None:
+    """Compute ``y = x w^T + b`` for the few rows of decoded tokens.
+
+    The kernel reads the weight once and packs nothing. The bits of a row of y do not depend on the
+    rows beside it.
+
+    Parameters
+    ----------
+    x_NC : ndarray of shape (N, C), IN
+    w_OC : ndarray of shape (O, C), IN
+        Stored in any type.
+    b_O : ndarray of shape (O,) or None, IN
+    y_NO : ndarray of shape (N, O), OUT
+    """
+    y = x_NC @ widen(w_OC).T
+    y_NO[...] = y if b_O is None else y + b_O
 
 
 def linear_backward_input(dy_NO: Array, w_OC: Array, dx_NC: Array) -> None:

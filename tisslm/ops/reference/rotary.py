@@ -43,7 +43,8 @@ def rotary_forward(
     position : int
         Of each row's first token: token t has ``position + t - start[b, t]``, from 0 to P - 1.
     start_BT : ndarray of int32 of shape (B, T) or None, IN
-        Where in its row the document of each token begins. None: a row is one document.
+        Where in its row the document of each token begins, below 0 if it began before the row, as
+        that of a token which is decoded. None: a row is one document.
 
     References
     ----------

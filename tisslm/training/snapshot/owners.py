@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tisslm import checkpoint
 from tisslm.checkpoint import CONFIG, MODEL, OPTIMIZER, TRAINER, TRAINER_ARRAYS, Checkpoint, File
-from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
 from tisslm.config.model import FAMILY
 from tisslm.contracts import Scheduler
 from tisslm.contracts.part_names import name_of
@@ -114,6 +113,18 @@ class StateOwner(ABC):
             The position.
         """
 
+    def named(self, found: Checkpoint, where: Path) -> Checkpoint:
+        """Return a checkpoint from the disk with the names that ``take`` gives; it is not changed.
+
+        Whatever else is asked of an owner sees these names.
+
+        Raises
+        ------
+        CheckpointError
+            If it does not fit the run.
+        """
+        return found
+
     def check(self, found: Checkpoint, where: Path) -> None:  # noqa: B027 (takes anything)
         """Look at a checkpoint, and change nothing.
 
@@ -172,22 +183,27 @@ class ModelOwner(StateOwner):
 
     def take(self, state: TrainerState) -> Contents:
         """Return the parameters, and what a family builds the model from."""
-        return {
-            MODEL: self.run.parts.model.parameters.state(),
-            CONFIG: self.run.parts.model.settings(),
-        }
+        model = self.run.parts.model
+        return {MODEL: model.parameters.state(), CONFIG: model.settings()}
 
-    def check(self, found: Checkpoint, where: Path) -> None:
-        """Check that it is of the same model; dropout is no part of what parameters mean."""
-        saved_shape = found[CONFIG]
-        theirs = {"family": FAMILY, **saved_shape}  # the first checkpoints name none
-        for key, value in self.run.parts.model.settings().items():
+    def named(self, found: Checkpoint, where: Path) -> Checkpoint:
+        """Return it with our names; dropout is no part of what parameters mean."""
+        model = self.run.parts.model
+        theirs = {
+            "family": FAMILY,
+            **checkpoint.model_settings(found, where),
+        }  # the first name none
+        for key, value in model.settings().items():
             saved = theirs.get(key, value)
             if saved != value and key != "dropout":
                 raise CheckpointError(
                     f"{where}: made with model.{key} = {saved!r:.200}, this model has {value!r}. "
                     "Use the configuration that the checkpoint was made with"
                 )
+        return checkpoint.with_our_names(found, model.exchange(), where)
+
+    def check(self, found: Checkpoint, where: Path) -> None:
+        """Check that it has the parameters of this model."""
         own = self.run.parts.model.parameters.state()
         checkpoint.check_parameters(own, found[MODEL], str(where))
 
@@ -202,15 +218,21 @@ class ModelOwner(StateOwner):
 class TokenizerOwner(StateOwner):
     """The tokenizer, which a run does not change."""
 
-    files = (HF_TOKENIZER, TOKENIZER)
+    files = checkpoint.TOKENIZER_FILES
 
     @cached_property
     def _described(self) -> dict[str, Any] | None:
         return checkpoint.tokenizer_state(self.run.parts.tokenizer, self.run.registry)
 
+    @cached_property
+    def _files(self) -> Contents:
+        tokenizer = self.run.parts.tokenizer
+        published = None if tokenizer is None else tokenizer.published()
+        return checkpoint.tokenizer_files(self._described, published)
+
     def take(self, state: TrainerState) -> Contents:
-        """Return its name and state, if it has a registered name."""
-        return checkpoint.tokenizer_files(self._described)
+        """Return its name and state, if it has a registered name, and its files for others."""
+        return self._files
 
     def check(self, found: Checkpoint, where: Path) -> None:
         """Check that ids mean the same, where both have a tokenizer."""

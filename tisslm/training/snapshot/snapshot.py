@@ -83,7 +83,8 @@ class Snapshot:
         contents: dict[checkpoint.File[Any], Any] = {}
         for owner in self._owners:
             contents.update(owner.take(state))
-        return checkpoint.Checkpoint(contents, _metrics(state, self._config, self._own))
+        metrics = _metrics(state, self._config, self._own)
+        return checkpoint.Checkpoint(contents, metrics, self._parts.model.exchange())
 
     def restore(self, path: checkpoint.Where, room: int) -> TrainerState:
         """Give the parts what a checkpoint has of them, and return the position.
@@ -117,7 +118,7 @@ class Snapshot:
         where, found = place.path, checkpoint.read(place, self.files)
         self._check_required(found, where)
         state = owners.read_position(found, where, room)
-        present = self._present(found)
+        found, present = self._named(found, where), self._present(found)
         for owner in present:
             owner.check(found, where)
         contents = {f: content for owner in present for f, content in owner.read(found).items()}
@@ -169,7 +170,8 @@ class Snapshot:
         CheckpointError
             If it is missing or damaged.
         """
-        saved = checkpoint.read(path, self.files)
+        place = checkpoint.find(path)
+        saved = self._named(checkpoint.read(place, self.files), place.path)
         return [
             name
             for owner in self._owners
@@ -178,6 +180,12 @@ class Snapshot:
             for name, array in owner.take(state)[file].items()
             if not _has(saved.files.get(file, {}), name, array)
         ]
+
+    def _named(self, found: checkpoint.Checkpoint, where: Path) -> checkpoint.Checkpoint:
+        """Return a checkpoint from the disk with the names that the owners give."""
+        for owner in self._present(found):
+            found = owner.named(found, where)
+        return found
 
     def _check_required(self, found: checkpoint.Checkpoint, where: Path) -> None:
         for file in self.files:

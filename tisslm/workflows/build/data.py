@@ -25,9 +25,9 @@ from tisslm.workflows.build.formats import installed_formats
 from tisslm.registry import Registry
 from tisslm.workflows.build.sources import RunSource, run_sources
 from tisslm.workflows.build.tokenizer import (
-    FindSaved,
+    NOTHING,
+    Known,
     check_made_with,
-    no_saved,
     run_tokenizer,
     tokenizer_without_text,
 )
@@ -53,7 +53,7 @@ class RunData:
 
 
 def load_data(
-    config: RunConfig, seq_len: int, registry: Registry, find_saved: FindSaved = no_saved
+    config: RunConfig, seq_len: int, registry: Registry, known: Known = NOTHING
 ) -> RunData:
     """Read the data of a run, as rows of ``seq_len`` tokens.
 
@@ -63,9 +63,8 @@ def load_data(
     seq_len : int
         T of the model.
     registry : Registry
-    find_saved : callable
-        Returns the tokenizer of the checkpoint that the run resumes from; called only if the
-        tokenizer of the configuration cannot be built.
+    known : Known, optional
+        Tokenizers that there are without the texts.
 
     Raises
     ------
@@ -75,9 +74,9 @@ def load_data(
         If a source cannot be read, or is too short for one row.
     """
     if config.data.name != "text":
-        return _other_data(config, seq_len, registry, find_saved)
+        return _other_data(config, seq_len, registry, known)
     sources = run_sources(config.data, formats=installed_formats(registry))
-    tokenizer = run_tokenizer(config, sources, registry, find_saved)
+    tokenizer = run_tokenizer(config, sources, registry, known)
     vocab_size = config.data.vocab_size if tokenizer is None else tokenizer.vocab_size
     parts = [_halves(source, tokenizer, vocab_size) for source in sources]
     if tokenizer is None:
@@ -140,6 +139,9 @@ def load_file(
 ) -> Dataset:
     """Return the rows of one whole file or folder.
 
+    Rows of whole documents are no longer than the longest of them: the rest would be padding, which
+    costs as much as tokens do.
+
     Parameters
     ----------
     path : str or Path
@@ -164,7 +166,10 @@ def load_file(
     if tokenizer is not None:
         check_made_with([source], tokenizer)
     vocab_size = section.vocab_size if tokenizer is None else tokenizer.vocab_size
-    return _rows(_halves(source, tokenizer, vocab_size)[0], section, seq_len)
+    half = _halves(source, tokenizer, vocab_size)[0]
+    if section.packing == "whole" and half.documents is not None:
+        seq_len = min(seq_len, int(np.diff(np.asarray(half.documents.offsets)).max()))
+    return _rows(half, section, seq_len)
 
 
 # --------------------------------------------------------------------------- halves and rows
@@ -192,7 +197,12 @@ def _halves(
     found = list(source.tokens(options, train=train))
     if tokenizer is not None:
         encoders = [
-            DocumentEncoder(tokenizer, mask_prompt=source.mask_prompt, ended=not one_text)
+            DocumentEncoder(
+                tokenizer,
+                mask_prompt=source.mask_prompt,
+                ended=not one_text,
+                refuse=options.bad.refuse,
+            )
             for one_text in source.one_text
         ]
         for document, is_valid in source.documents(options, train=train):
@@ -257,12 +267,12 @@ def _mixed(parts: Sequence[tuple[Dataset, float]]) -> Dataset:
 
 
 def _other_data(
-    config: RunConfig, seq_len: int, registry: Registry, find_saved: FindSaved
+    config: RunConfig, seq_len: int, registry: Registry, known: Known
 ) -> RunData:
     """Build a dataset with another name than "text"; only ``data.valid_path`` validates it."""
     tokenizer = None
     if _takes_tokenizer(config, registry):
-        tokenizer = tokenizer_without_text(config, registry, find_saved)
+        tokenizer = tokenizer_without_text(config, registry, known)
     train = _other_dataset(config, config.data.path, tokenizer, seq_len, registry)
     valid = None
     if config.data.valid_path:

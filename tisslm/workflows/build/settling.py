@@ -9,22 +9,24 @@ parts, presets and data can tell; settings that contradict those of a weaker sou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from tisslm.config import RunConfig
+from tisslm.config import Part, RunConfig
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
 from tisslm.config.precedence import DEFAULT_PARTS
 from tisslm.config.model import FAMILIES, family_of, preset
-from tisslm.contracts import ModelConfig, ModelFamily
+from tisslm.contracts import ModelConfig, ModelFamily, Tokenizer
 from tisslm.workflows.build.data import RunData, load_data
 from tisslm.datasets.splits import TooShortError
 from tisslm.errors import ConfigError, PluginError
 from tisslm.workflows.load_model import saved_tokenizer
+from tisslm.workflows.open_model import OpenModel
 from tisslm.registry import Registry
-from tisslm.workflows.build.tokenizer import LearnsFromTextError
+from tisslm.workflows.build.tokenizer import OF_MODEL, Known, LearnsFromTextError
 
-__all__ = ["read_data", "settle_names", "settle_sizes"]
+__all__ = ["read_data", "settle_names", "settle_origin", "settle_sizes", "with_tokenizer_of_model"]
 
 
 def settle_names(config: RunConfig, registry: Registry) -> RunConfig:
@@ -110,8 +112,32 @@ def _preset(model: Mapping[str, Any], family: ModelFamily) -> Mapping[str, Any]:
     return {key: value for key, value in preset(name).items() if key != "family"}
 
 
+def settle_origin(config: RunConfig, origin: OpenModel) -> RunConfig:
+    """Name the tokenizer of the model that a run starts from, if it has one.
+
+    Raises
+    ------
+    ConfigError
+        If another was asked for: its ids would mean other things to the model.
+    """
+    if origin.tokenizer is None or config.tokenizer.name == OF_MODEL:
+        return config
+    said = sorted(key for key in config.said if key.startswith("tokenizer."))
+    if said:
+        raise ConfigError(
+            f"{said[0]}: {origin.where} has a tokenizer of its own, by which its model was "
+            "trained; leave [tokenizer] out"
+        )
+    return with_tokenizer_of_model(config)
+
+
+def with_tokenizer_of_model(config: RunConfig) -> RunConfig:
+    """Return the configuration with the tokenizer of the model that the run starts from."""
+    return replace(config, tokenizer=Part(OF_MODEL, {}))
+
+
 def read_data(
-    config: RunConfig, seq_len: int, registry: Registry
+    config: RunConfig, seq_len: int, registry: Registry, of_model: Tokenizer | None = None
 ) -> tuple[RunConfig, int, RunData]:
     """Read the data of a run; where defaults do not fit the data, adapt them and read again.
 
@@ -123,6 +149,8 @@ def read_data(
     seq_len : int
         T of the model's configuration.
     registry : Registry
+    of_model : Tokenizer, optional
+        The tokenizer of the model that the run starts from.
 
     Returns
     -------
@@ -140,7 +168,7 @@ def read_data(
     while True:
         try:
             find = lambda: saved_tokenizer(config, registry)  # noqa: B023, E731
-            data = load_data(config, seq_len, registry, find)
+            data = load_data(config, seq_len, registry, Known(of_model, find))
         except TooShortError as error:
             first = first or error
             shorter = _shortened(config, seq_len, error)

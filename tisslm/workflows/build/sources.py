@@ -101,7 +101,7 @@ class RunSource:
         The validation data, if they have a path of their own.
     valid_fraction : float
         The share of ``train`` that is held out if they have not.
-    text_field, document_separator, bad_records
+    text_field, document_separator, bad_records, chat
         As in ``DataSection``.
     mask_prompt : bool
         Whether prompts are read without being learned.
@@ -126,6 +126,7 @@ class RunSource:
     weight: float = 1.0
     whole: bool = False
     formats: tuple[Format, ...] = ()
+    chat: Literal["template", "plain"] = "template"
 
     @property
     def has_text(self) -> bool:
@@ -177,6 +178,7 @@ class RunSource:
             end_of_text,
             self.verify,
             self.formats,
+            self.chat,
         )
 
     def said_tokenizers(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -285,7 +287,14 @@ def _run_source(values: Mapping[str, Any], whole: bool, formats: tuple[Format, .
     if valid_path:
         same = Path(valid_path).suffix == Path(path).suffix
         valid = Place.of(valid_path, form if same else "auto", separator, formats)
-    names = ("valid_fraction", "text_field", "document_separator", "bad_records", "mask_prompt")
+    names = (
+        "valid_fraction",
+        "text_field",
+        "document_separator",
+        "bad_records",
+        "mask_prompt",
+        "chat",
+    )
     return RunSource(
         Place.of(path, form, separator, formats),
         valid,

@@ -6,11 +6,13 @@ The texts are encoded in ``data``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tisslm.config import Part, RunConfig
 from tisslm.config.aliases import note
+from tisslm.config.model import FROM
 from tisslm.config.precedence import DEFAULT_PARTS
 from tisslm.contracts import Tokenizer
 from tisslm.datasets.shard_format import state_digest
@@ -19,10 +21,11 @@ from tisslm.registry import Registry
 from tisslm.workflows.build.sources import RunSource
 
 __all__ = [
-    "FindSaved",
+    "NOTHING",
+    "OF_MODEL",
+    "Known",
     "LearnsFromTextError",
     "check_made_with",
-    "no_saved",
     "run_tokenizer",
     "tokenizer_without_text",
 ]
@@ -32,19 +35,35 @@ class LearnsFromTextError(ConfigError):
     """The tokenizer of a configuration must be trained on text, and the dataset has none."""
 
 
-#: Returns name, tokenizer and path of the checkpoint that a run resumes from.
-FindSaved = Callable[[], tuple[str, Tokenizer, Path] | None]
+#: The name in ``[tokenizer]`` of that which the model of ``model.from`` comes with.
+OF_MODEL = "model"
 
 
-def no_saved() -> None:
-    """Return None: there is no checkpoint to resume from."""
+@dataclass(frozen=True)
+class Known:
+    """Tokenizers that a run has without its texts.
+
+    Attributes
+    ----------
+    of_model : Tokenizer or None
+        That of the model that the run starts from.
+    find_saved : callable
+        Returns name, tokenizer and path of the checkpoint that the run resumes from, if there is
+        one; called only if the configuration's tokenizer cannot be built.
+    """
+
+    of_model: Tokenizer | None = None
+    find_saved: Callable[[], tuple[str, Tokenizer, Path] | None] = lambda: None
+
+
+NOTHING = Known()
 
 
 def run_tokenizer(
     config: RunConfig,
     sources: Iterable[RunSource],
     registry: Registry,
-    find_saved: FindSaved = no_saved,
+    known: Known = NOTHING,
 ) -> Tokenizer | None:
     """Return the tokenizer with which ready tokens were made, or one for the texts.
 
@@ -56,8 +75,7 @@ def run_tokenizer(
     config : RunConfig
     sources : iterable of RunSource
     registry : Registry
-    find_saved : callable
-        Called only if the configuration's tokenizer cannot be built.
+    known : Known
 
     Raises
     ------
@@ -70,19 +88,31 @@ def run_tokenizer(
     sources, part = list(sources), config.tokenizer
     said = _said_tokenizer(sources, registry)
     if said is not None:
-        _check_named(part, *said, registry, find_saved)
+        _check_named(part, *said, registry, known)
         return said[1]
     if any(source.has_text for source in sources):
-        return _learned(part, learning_texts(sources), registry, find_saved)
+        if FROM in config.model and known.of_model is None:
+            _note_other_ids(config)
+        return _learned(part, learning_texts(sources), registry, known)
     try:
-        return _learned(part, iter(()), registry, find_saved)
+        return _learned(part, iter(()), registry, known)
     except NoTextError:
         _refuse_text(part, sources)
         return None
 
 
+def _note_other_ids(config: RunConfig) -> None:
+    """Note that nobody has chosen the tokenizer of a model that has come without one."""
+    if not any(key.startswith("tokenizer.") for key in config.said):
+        note(
+            f"{config.model[FROM]} has no tokenizer, so that of the run is "
+            f"{config.tokenizer.name!r}, whose ids its weights do not know; put its tokenizer.json "
+            'into the folder, or name it: tokenizer.name = "bpe" with its path'
+        )
+
+
 def tokenizer_without_text(
-    config: RunConfig, registry: Registry, find_saved: FindSaved = no_saved
+    config: RunConfig, registry: Registry, known: Known = NOTHING
 ) -> Tokenizer:
     """Return the configuration's tokenizer, which must not need training on text.
 
@@ -94,7 +124,7 @@ def tokenizer_without_text(
         If it cannot be built.
     """
     try:
-        return _learned(config.tokenizer, iter(()), registry, find_saved)
+        return _learned(config.tokenizer, iter(()), registry, known)
     except NoTextError as error:
         raise LearnsFromTextError(
             f"tokenizer.name: {config.tokenizer.name!r} learns from a text, which the dataset "
@@ -151,7 +181,7 @@ def _said_tokenizer(
 
 
 def _check_named(
-    named: Part, said: str, made: Tokenizer, registry: Registry, find_saved: FindSaved
+    named: Part, said: str, made: Tokenizer, registry: Registry, known: Known
 ) -> None:
     """Raise an error if the configuration names another tokenizer than made the ready tokens.
 
@@ -163,7 +193,7 @@ def _check_named(
     if named == Part(DEFAULT_PARTS["tokenizer"], {}):
         return
     try:
-        own = _learned(named, iter(()), registry, find_saved)
+        own = _learned(named, iter(()), registry, known)
     except NoTextError:
         own = None
     if own is not None and type(own) is type(made) and own.state() == made.state():
@@ -213,6 +243,21 @@ def learning_texts(sources: Iterable[RunSource]) -> Iterator[str]:
     yield last + "".join(sorted(held_out - known))
 
 
+def _of_model(part: Part, known: Known) -> Tokenizer:
+    """Return the tokenizer of the model that a run starts from."""
+    if known.of_model is None:
+        raise ConfigError(
+            f'tokenizer.name: "{OF_MODEL}" is the tokenizer of the model that model.from names, of '
+            "which there is none; set model.from, or name another tokenizer"
+        )
+    if part.options:
+        raise ConfigError(
+            f"tokenizer.{next(iter(part.options))}: the tokenizer of the model takes no options; "
+            "leave it out"
+        )
+    return known.of_model
+
+
 class _Texts:
     """An iterable of texts that records whether it was iterated."""
 
@@ -229,9 +274,11 @@ class _Texts:
 
 
 def _learned(
-    part: Part, texts: Iterator[str], registry: Registry, find_saved: FindSaved
+    part: Part, texts: Iterator[str], registry: Registry, known: Known
 ) -> Tokenizer:
     """Train a tokenizer on texts, or take the checkpoint's if its sources are gone."""
+    if part.name == OF_MODEL:
+        return _of_model(part, known)
     asked = _Texts(texts)
     try:
         return _built(part, asked, registry)
@@ -240,7 +287,7 @@ def _learned(
     except DataError as error:
         path = part.options.get("path")
         there = isinstance(path, str) and Path(path).exists()
-        saved = None if asked.asked or there else find_saved()
+        saved = None if asked.asked or there else known.find_saved()
         if saved is None or saved[0] != part.name:
             raise
         note(f"{error}. The run goes on with the tokenizer of {saved[2]}")

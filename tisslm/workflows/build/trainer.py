@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tisslm.checkpoint import Found
 from tisslm.config import RunConfig
-from tisslm.contracts import Communicator, ModelConfig, ModelFamily
+from tisslm.config.model import FROM
+from tisslm.contracts import Communicator, Model, ModelConfig, ModelFamily
 from tisslm.system.launcher import check_size, find_launcher
 from tisslm.training.ranks.placing import place_ranks
 from tisslm.training.ranks.share import for_ranks
 from tisslm.workflows.build.data import RunData
-from tisslm.errors import ConfigError
+from tisslm.errors import CheckpointError, ConfigError
 from tisslm.training.batches import few_windows
 from tisslm.checkpoint.owner import check_free
 from tisslm.training.memory_plan.passes import resolve_precision
 from tisslm.training.memory_plan.planner import Planner, settle
 from tisslm.registry import Registry, load_registry
-from tisslm.checkpoint.resume import known_folder
-from tisslm.workflows.build.settling import read_data, settle_names, settle_sizes
+from tisslm.checkpoint.resume import known_folder, open_run
+from tisslm.workflows.build.settling import (
+    read_data,
+    settle_names,
+    settle_origin,
+    settle_sizes,
+    with_tokenizer_of_model,
+)
+from tisslm.workflows.build.tokenizer import OF_MODEL
+from tisslm.workflows.load_model import load_run_config
+from tisslm.workflows.open_model import OpenModel, open_model
 from tisslm.training.trainer import Trainer
 
 __all__ = [
@@ -39,12 +51,21 @@ class ReadRun(NamedTuple):
     family : ModelFamily
     shape : ModelConfig
     data : RunData
+    origin : OpenModel or None
+        The model that the run starts from, if it does not begin with drawn values.
     """
 
     config: RunConfig
     family: ModelFamily
     shape: ModelConfig
     data: RunData
+    origin: OpenModel | None = None
+
+    def build_model(self) -> Model:
+        """Return the model, with the values of the origin or drawn ones."""
+        if self.origin is not None:
+            return self.origin.build(self.shape, seed=self.config.training.seed)
+        return self.family.build(self.shape, seed=self.config.training.seed)
 
 
 def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Trainer:
@@ -76,10 +97,10 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     if folder and communicator.rank == 0:
         check_free(Path(folder))
     read = read_run(config, registry)
-    config, family, shape, data = read
+    config, data = read.config, read.data
     plan = settle(plan_run(read, registry, communicator.size))
     return Trainer(
-        family.build(shape, seed=config.training.seed),
+        read.build_model(),
         config.optimizer,
         config.loss,
         config.scheduler,
@@ -118,11 +139,58 @@ def read_run(config: RunConfig, registry: Registry) -> ReadRun:
         As ``build_trainer`` does.
     """
     config = settle_names(config, registry)
-    family, shape = settle_sizes(config.model, registry)
+    config, origin = _find_origin(config, registry)
+    if origin is not None:
+        family, shape = origin.family, origin.shape(_beside(config))
+    else:
+        family, shape = settle_sizes(config.model, registry)
     _check_names(config, registry)
-    config, seq_len, data = read_data(config, shape.seq_len, registry)
-    sizes = {"vocab_size": _vocab_size(config, data), "seq_len": seq_len}
-    return ReadRun(config, family, family.configure(**{**shape.values(), **sizes}), data)
+    its_tokenizer = None if origin is None else origin.tokenizer
+    config, seq_len, data = read_data(config, shape.seq_len, registry, its_tokenizer)
+    given = shape.vocab_size if origin is not None else config.model.get("vocab_size")
+    sizes = {"vocab_size": _vocab_size(given, config, data), "seq_len": seq_len}
+    shape = family.configure(**{**shape.values(), **sizes})
+    return ReadRun(config, family, shape, data, origin)
+
+
+def _find_origin(config: RunConfig, registry: Registry) -> tuple[RunConfig, OpenModel | None]:
+    """Return the model that a run starts from, and the configuration with its tokenizer's name.
+
+    A run that resumes starts from its checkpoint. Whether the tokenizer in there came with the
+    first model, the run's own configuration says.
+    """
+    path = config.model.get(FROM)
+    if path is None:
+        return config, None
+    place = _find_checkpoint(config)
+    try:
+        origin = open_model(path if place is None else place, registry)
+    except CheckpointError as error:
+        raise CheckpointError(f"model.{FROM}: {error}") from error
+    if place is not None and _has_own_tokenizer(place):
+        return config, origin
+    return settle_origin(config, origin), origin
+
+
+def _find_checkpoint(config: RunConfig) -> Found | None:
+    """Return the checkpoint that a run resumes from; its tokenizer's name may not be settled."""
+    _, place = open_run(config.training, config.resolved())
+    if place is None and not any(key.startswith("tokenizer.") for key in config.said):
+        _, place = open_run(config.training, with_tokenizer_of_model(config).resolved())
+    return place
+
+
+def _has_own_tokenizer(place: Found) -> bool:
+    """Return True for a checkpoint of a run whose model came without a tokenizer."""
+    try:
+        return load_run_config(place).tokenizer.name != OF_MODEL
+    except CheckpointError:  # composed in Python, or alone
+        return False
+
+
+def _beside(config: RunConfig) -> dict[str, Any]:
+    """Return what is asked for otherwise than the origin has it."""
+    return {key: value for key, value in config.model.items() if key != FROM}
 
 
 def plan_run(read: ReadRun, registry: Registry, ranks: int = 1) -> Planner:
@@ -157,20 +225,26 @@ def plan_run(read: ReadRun, registry: Registry, ranks: int = 1) -> Planner:
 def _check_names(config: RunConfig, registry: Registry) -> None:
     """Look up all names, so that a wrong one is found before a long text is read."""
     for kind in ("tokenizer", "optimizer", "scheduler", "loss"):
-        registry.part(kind, getattr(config, kind).name)
+        name = getattr(config, kind).name
+        if (kind, name) != ("tokenizer", OF_MODEL):
+            registry.part(kind, name)
     for kind, parts in (("sink", config.sinks), ("monitor", config.monitors)):
         for part in parts:
             registry.part(kind, part.name)
 
 
-def _vocab_size(config: RunConfig, data: RunData) -> int:
+def _vocab_size(given: int | None, config: RunConfig, data: RunData) -> int:
     """Return the model's vocabulary: the tokenizer's, unless a larger one is given."""
     needed = data.train.vocab_size if data.tokenizer is None else data.tokenizer.vocab_size
-    given: int = config.model.get("vocab_size", needed)
+    if given is None:
+        return needed
     if given < needed:
         whose = "dataset" if data.tokenizer is None else f"{config.tokenizer.name} tokenizer"
+        advice = "leave it out or raise it"
+        if FROM in config.model:
+            advice = f"train on ids of the tokenizer of {config.model[FROM]}"
         raise ConfigError(
             f"model.vocab_size: expected at least {needed}, the number of ids of the {whose}, "
-            f"got {given}; leave it out or raise it"
+            f"got {given}; {advice}"
         )
     return given

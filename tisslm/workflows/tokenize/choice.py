@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tisslm.contracts import Tokenizer
 from tisslm.datasets.shard_format import MAX_JSON, MAX_VALUES
@@ -40,7 +41,7 @@ def choose_tokenizer(
     ----------
     choice : str
         A ``tokenizer.json``, a folder with one or with a ``tokenizer_state.json`` (token shards, a
-        checkpoint), or a registered name.
+        checkpoint, a Hugging Face folder), or a registered name.
     chosen : mapping of str to object
         Options of a tokenizer that is chosen by name.
     paths : sequence of Path
@@ -90,18 +91,24 @@ def load_tokenizer(path: Path, registry: Registry) -> tuple[str, Tokenizer]:
     """
     if not path.is_dir():
         return "bpe", BpeTokenizer(path=path)
-    if (path / BPE_FILE).is_file():
-        return "bpe", BpeTokenizer(path=path / BPE_FILE)
     saved = path / STATE_FILE
     if not saved.is_file():
+        if (path / BPE_FILE).is_file():
+            return "bpe", BpeTokenizer.from_folder(path)
         raise DataError(
             f"{path}: expected a folder with a {BPE_FILE} or a {STATE_FILE}, found none; name a "
             "tokenizer.json"
         )
-    with RegularFile(saved, _NO_STATE, follow=True) as file:
-        content = parse_json(file.read(MAX_JSON), saved, _NO_STATE, max_values=MAX_VALUES)
+    content = _object(saved)
     name, state = content.get("name"), content.get("state")
     if not isinstance(name, str) or not isinstance(state, dict):
         raise _NO_STATE(saved, "no name or no state")
+    if name == "bpe" and (path / BPE_FILE).is_file():  # a checkpoint's, which says it once
+        state.setdefault("tokenizer", _object(path / BPE_FILE))
     made: Tokenizer = registry.get("tokenizer", name).from_state(state)
     return name, made
+
+
+def _object(path: Path) -> dict[str, Any]:
+    with RegularFile(path, _NO_STATE, follow=True) as file:
+        return parse_json(file.read(MAX_JSON), path, _NO_STATE, max_values=MAX_VALUES)

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
@@ -146,7 +146,7 @@ class ShardFolder:
         state = self._tokenizer.state()
         return TokenizerRecord(
             name=self._name,
-            file=BPE_FILE if self._name == "bpe" else STATE_FILE,
+            file=BPE_FILE if self._is_one_file(state) else STATE_FILE,
             sha256=state_digest(self._name, state),
             vocab_size=self._tokenizer.vocab_size,
             end_of_text=self._tokenizer.end_of_text,
@@ -155,10 +155,14 @@ class ShardFolder:
     def _write_tokenizer(self) -> None:
         """Write a byte-pair tokenizer as tokenizer.json, any other as its name and state."""
         state = self._tokenizer.state()
-        if self._name == "bpe":
+        if self._is_one_file(state):
             write_json(self._temporary / BPE_FILE, state["tokenizer"])
         else:
             write_json(self._temporary / STATE_FILE, {"name": self._name, "state": state})
+
+    def _is_one_file(self, state: Mapping[str, Any]) -> bool:
+        """Return True if a tokenizer.json says all of the tokenizer."""
+        return self._name == "bpe" and set(state) == {"tokenizer"}
 
     def _failed(self, error: OSError) -> DataError:
         return DataError(

@@ -5,7 +5,7 @@ Formats are defined in ``tisslm.datasets.sources``; parts are encoded in ``pipel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,8 @@ class Part:
         Whether the document ends with it.
     where : str
         The name of its place in messages.
+    messages : tuple of mapping, optional
+        The document is this conversation, of which ``text`` is the plain form.
     """
 
     text: str
@@ -48,6 +50,7 @@ class Part:
     ends_piece: bool
     ends: bool
     where: str
+    messages: tuple[Mapping[str, str], ...] | None = None
 
 
 # --------------------------------------------------------------------------- reading
@@ -87,6 +90,9 @@ def _format_parts(path: Path, found: Format, options: ReadOptions) -> Iterator[P
         yield from text_parts(path, options)
     elif found.documents is not None:
         for document in found.documents(path, options):
+            if document.messages is not None:
+                yield Part(document.text, True, True, True, document.where, document.messages)
+                continue
             last = len(document.pieces) - 1
             for number, (text, learn) in enumerate(document.pieces):
                 yield Part(text, learn, True, number == last, document.where)
@@ -162,6 +168,9 @@ def cut_parts(parts: Iterable[Part], find_cut: FindCut) -> Iterator[Part]:
     held: list[str] = []
     n_held = 0
     for part in parts:
+        if part.messages is not None:
+            yield part
+            continue
         text, start = part.text, 0
         while (place := _next_cut(text, start, n_held, find_cut)) > 0:
             yield Part("".join((*held, text[start:place])), part.learn, True, False, part.where)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Tokenizer
-from tisslm.datasets.sources import ReadOptions
+from tisslm.datasets.encoding import BadConversationError, encode_chat
+from tisslm.datasets.sources import BadRecords, ReadOptions
 from tisslm.datasets.splits import is_held_out
 from tisslm.errors import DataError
 from tisslm.workflows.tokenize.ahead import ahead
@@ -74,8 +76,8 @@ def tokenize(
 ) -> Tokenized:
     """Encode the documents of files and folders, and write them to a folder of shards.
 
-    Each document ends with the end-of-text token, if the tokenizer has one. Documents without a
-    token are left out.
+    Each document begins with the ids of ``tokenizer.begin`` and ends with the end-of-text token, if
+    the tokenizer has these. Documents without a token are left out.
 
     Parameters
     ----------
@@ -97,9 +99,9 @@ def tokenize(
     """
     done = Tokenized()
     begun = time.monotonic()
-    documents = _Documents(folder, tokenizer.end_of_text, valid_fraction, done)
+    documents = _Documents(folder, tokenizer, valid_fraction, done)
     parts = cut_parts(read_parts(paths, options), tokenizer.find_cut)
-    with closing(encode_parts(parts, tokenizer)) as batches:
+    with closing(encode_parts(parts, tokenizer, options.bad)) as batches:
         for batch in batches:
             for part, ids in batch:
                 documents.add(part, ids)
@@ -118,25 +120,59 @@ def tokenize(
     return done
 
 
-def encode_parts(parts: Iterable[Part], tokenizer: Tokenizer) -> Generator[Encoded]:
+def encode_parts(
+    parts: Iterable[Part], tokenizer: Tokenizer, bad: BadRecords
+) -> Generator[Encoded]:
     """Yield pieces with their ids; reading and encoding have a thread each, and work in batches.
+
+    Parameters
+    ----------
+    parts : iterable of Part
+    tokenizer : Tokenizer
+    bad : BadRecords
+        What becomes of conversations that the chat template refuses.
 
     Raises
     ------
+    ConfigError
+        If there is a conversation, and the tokenizer has no chat template.
     DataError
         If the tokenizer refuses a text; the message says where it is.
     """
-    return ahead(_encoded(ahead(_batches(parts), DEPTH), tokenizer), DEPTH)
+    return ahead(_encoded(ahead(_batches(parts), DEPTH), tokenizer, bad), DEPTH)
 
 
-def _encoded(batches: Any, tokenizer: Tokenizer) -> Iterator[Encoded]:
+def _encoded(batches: Any, tokenizer: Tokenizer, bad: BadRecords) -> Iterator[Encoded]:
     with closing(batches):
         for batch in batches:
+            texts = [part for part in batch if part.messages is None]
             try:
-                ids = tokenizer.encode_batch([part.text for part in batch])
+                ids = iter(tokenizer.encode_batch([part.text for part in texts]))
             except DataError:
-                ids = [_encode_one(part, tokenizer) for part in batch]
-            yield list(zip(batch, ids, strict=True))
+                ids = iter([_encode_one(part, tokenizer) for part in texts])
+            found: Encoded = []
+            for part in batch:
+                if part.messages is None:
+                    found.append((part, next(ids)))
+                else:
+                    found += _conversation(part, tokenizer, bad)
+            yield found
+
+
+def _conversation(part: Part, tokenizer: Tokenizer, bad: BadRecords) -> Encoded:
+    """Return the ids of a conversation in runs that are learned or not, each with its part."""
+    try:
+        ids, learn = encode_chat(part.messages or (), part.where, tokenizer)
+    except BadConversationError as error:
+        bad.refuse(str(error))
+        return []
+    cuts = [0, *(np.flatnonzero(np.diff(learn)) + 1).tolist(), len(ids)]
+    found: Encoded = []
+    for first, last in pairwise(cuts):
+        text = "" if first else part.text  # which is counted once
+        run = replace(part, text=text, learn=bool(learn[first:last].any()), ends=last == len(ids))
+        found.append((run, ids[first:last]))
+    return found
 
 
 def _encode_one(part: Part, tokenizer: Tokenizer) -> NDArray[Any]:
@@ -164,27 +200,33 @@ class _Documents:
     """Assembles encoded pieces to documents, and writes each to its split."""
 
     def __init__(
-        self, folder: ShardFolder, end_of_text: int | None, fraction: float, done: Tokenized
+        self, folder: ShardFolder, tokenizer: Tokenizer, fraction: float, done: Tokenized
     ) -> None:
         self._folder, self._fraction, self._done = folder, fraction, done
-        self._end = None if end_of_text is None else np.array([end_of_text], dtype=np.int64)
+        end = tokenizer.end_of_text
+        self._begin = np.array(tokenizer.begin, dtype=np.int64)
+        self._end = np.array([] if end is None else [end], dtype=np.int64)
         self._writer: SplitWriter | None = None  # of the document that is being written
+        self._begins = True  # whether the next piece is the first of a document
         self.has_valid = False
 
     def add(self, part: Part, ids: NDArray[Any]) -> None:
         """Append a piece; end the document if the piece is its last."""
         self._done.text_bytes += n_bytes(part.text)
-        self._write(ids, part)
+        if self._begins and part.messages is None:
+            self._write(self._begin, part, learn=False)
+        self._write(ids, part, learn=part.learn)
+        self._begins = part.ends
         if not part.ends:
             return
-        if self._end is not None:
-            self._write(self._end, part)
+        if part.messages is None:  # whose template writes beginning and end itself
+            self._write(self._end, part, learn=part.learn)
         if self._writer is not None:
             self._done.tokens += self._writer.end_document()
             self._done.documents += 1
             self._writer = None
 
-    def _write(self, ids: NDArray[Any], part: Part) -> None:
+    def _write(self, ids: NDArray[Any], part: Part, *, learn: bool) -> None:
         if not len(ids):
             return
         if self._writer is None:
@@ -192,7 +234,7 @@ class _Documents:
             self.has_valid = self.has_valid or valid
             self._writer = self._folder.split("valid" if valid else "train")
         try:
-            self._writer.add(ids, part.learn)
+            self._writer.add(ids, learn)
         except DataError as error:
             raise DataError(f"{part.where}: {error}") from error
 

@@ -97,9 +97,9 @@ class ConvModel(Model):
         }
         return {**kept, "logits": rows * self.config.vocab_size * item}
 
-    def decoder(self) -> Decoder:
+    def decoder(self, weights: str = "fp32") -> Decoder:
         """Return a decoder that runs ``forward`` on the whole context."""
-        return ContextDecoder(self)
+        return ContextDecoder(self, weights)
 
     def draw_first_values(self) -> None:
         """Draw matrices from a normal distribution keyed by seed and name; biases are 0."""

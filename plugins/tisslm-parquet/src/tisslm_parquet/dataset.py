@@ -43,6 +43,9 @@ class ParquetDataset(PackedDataset):
         Whether documents of a row are kept apart.
     mask_prompt : bool
         Whether prompts are read without being learned.
+    chat : {"template", "plain"}
+        Whether ``messages`` are written by the tokenizer's chat template, or as role, content and
+        a blank line.
     bad_records : {"error", "skip"}
         What happens to rows that are null, empty or not UTF-8; skipped ones are counted.
     batch_rows : int
@@ -69,6 +72,7 @@ class ParquetDataset(PackedDataset):
         packing: Literal["stream", "whole"] = "stream",
         document_mask: bool = True,
         mask_prompt: bool = True,
+        chat: Literal["template", "plain"] = "template",
         bad_records: Literal["error", "skip"] = "error",
         batch_rows: int = 256,
         batch_size: int | None = None,
@@ -80,7 +84,11 @@ class ParquetDataset(PackedDataset):
         self.bad = BadRecords(bad_records)
         where = str(self.files[0]) + (", ..." if len(self.files) > 1 else "")
         documents = encode_documents(
-            self._read(column, batch_rows, where), tokenizer, mask_prompt=mask_prompt, where=where
+            self._read(column, batch_rows, where, chat),
+            tokenizer,
+            mask_prompt=mask_prompt,
+            where=where,
+            refuse=self.bad.refuse,
         )
         super().__init__(
             documents,
@@ -91,11 +99,15 @@ class ParquetDataset(PackedDataset):
             seed=seed,
         )
 
-    def _read(self, column: str, batch_rows: int, where: str) -> Iterator[Document]:
+    def _read(
+        self, column: str, batch_rows: int, where: str, chat: Literal["template", "plain"]
+    ) -> Iterator[Document]:
         """Yield the documents of all files; warn at the end how many rows were bad."""
         found = False
         for file in self.files:
-            for document in read_documents(file, column, self.bad, batch_rows=batch_rows):
+            for document in read_documents(
+                file, column, self.bad, batch_rows=batch_rows, chat=chat
+            ):
                 found = True
                 yield document
         if not found:

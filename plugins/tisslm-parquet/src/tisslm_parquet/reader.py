@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tisslm.datasets import Document
-from tisslm.datasets.sources import BadRecords, ReadOptions, record_pieces
+from tisslm.datasets.sources import BadRecords, ReadOptions, record_document
 from tisslm.errors import DataError
 
 __all__ = ["file_documents", "read_documents"]
@@ -36,11 +36,18 @@ def file_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
     DataError
         As ``read_documents`` does.
     """
-    yield from read_documents(path, options.text_field, options.bad, batch_rows=ROWS)
+    yield from read_documents(
+        path, options.text_field, options.bad, batch_rows=ROWS, chat=options.chat
+    )
 
 
 def read_documents(
-    path: Path, column: str, bad: BadRecords, *, batch_rows: int
+    path: Path,
+    column: str,
+    bad: BadRecords,
+    *,
+    batch_rows: int,
+    chat: Literal["template", "plain"] = "template",
 ) -> Iterator[Document]:
     """Yield a document for each row of a parquet file, in the file's order.
 
@@ -48,12 +55,14 @@ def read_documents(
     ----------
     path : Path
     column : str
-        The column of the text. A file without it may have the columns that ``record_pieces``
+        The column of the text. A file without it may have the columns that ``record_document``
         knows: prompt and completion, messages, or instruction, input and output.
     bad : BadRecords
         What happens to rows that are null, empty or not UTF-8.
     batch_rows : int
         How many rows are decoded at a time.
+    chat : {"template", "plain"}
+        How conversations are written, as for ``record_document``.
 
     Raises
     ------
@@ -70,11 +79,11 @@ def read_documents(
                     where = f"{path}, row group {group}, row {row + i}"
                     try:
                         record = {name: _value(batch, name, i, where) for name in columns}
-                        pieces = record_pieces(record, where, column)
+                        document = record_document(record, where, column, chat)
                     except DataError as error:
                         bad.refuse(str(error))
                         continue
-                    yield Document(pieces, where)
+                    yield document
                 row += batch.num_rows
 
 

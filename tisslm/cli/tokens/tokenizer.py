@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._progress import TextProgress, plain_bytes
-from tisslm.cli._reading import Inputs, OnBadRecord, Separator, TextField, read_options
 from tisslm.cli._terminal import complain, say
+from tisslm.cli.tokens.reading import Inputs, OnBadRecord, Separator, TextField, read_options
 from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
 from tisslm.system.quantities import duration_text, megabytes_text
@@ -53,7 +53,9 @@ def train(
     """Train a byte-pair tokenizer and write it as a tokenizer.json."""
     if out.exists():
         raise ConfigError(f"{out}: expected a new file, it exists; choose another --out")
-    options = read_options(text_field, document_separator, bad_records, load_registry())
+    options = read_options(
+        text_field, document_separator, bad_records, load_registry(), chat="plain"
+    )
     begun, seen = time.monotonic(), 0
     try:
         with TextProgress("reading", plain_bytes(inputs)) as progress:

@@ -17,7 +17,15 @@ from tisslm.registry import Registry
 from tisslm.system.strict_toml import parse_value
 from tisslm.workflows.build.formats import installed_formats
 
-__all__ = ["Inputs", "OnBadRecord", "Separator", "TextField", "key_values", "read_options"]
+__all__ = [
+    "ChatForm",
+    "Inputs",
+    "OnBadRecord",
+    "Separator",
+    "TextField",
+    "key_values",
+    "read_options",
+]
 
 Inputs = Annotated[
     list[Path],
@@ -38,25 +46,36 @@ OnBadRecord = Annotated[
     str,
     typer.Option("--bad-records", metavar="error|skip", help="What becomes of a bad record."),
 ]
+ChatForm = Annotated[
+    str,
+    typer.Option("--chat", metavar="template|plain", help="How conversations become text."),
+]
 
 
 def read_options(
-    text_field: str, document_separator: str, bad_records: str, registry: Registry
+    text_field: str,
+    document_separator: str,
+    bad_records: str,
+    registry: Registry,
+    chat: str = "template",
 ) -> ReadOptions:
     r"""Return how text is read; in a separator, ``\n`` is a line feed and ``\t`` a tab.
 
     Raises
     ------
     ConfigError
-        If ``bad_records`` is none of its choices.
+        If ``bad_records`` or ``chat`` is none of its choices.
     """
     if bad_records not in ("error", "skip"):
         raise ConfigError(f"--bad-records: expected error or skip, got {bad_records!r}")
+    if chat not in ("template", "plain"):
+        raise ConfigError(f"--chat: expected template or plain, got {chat!r}")
     return ReadOptions(
         text_field=text_field,
         document_separator=document_separator.replace("\\n", "\n").replace("\\t", "\t"),
         bad=BadRecords(cast("Literal['error', 'skip']", bad_records)),
         formats=installed_formats(registry),
+        chat=cast("Literal['template', 'plain']", chat),
     )
 
 

@@ -12,8 +12,16 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._progress import TextProgress, plain_bytes
-from tisslm.cli._reading import Inputs, OnBadRecord, Separator, TextField, key_values, read_options
 from tisslm.cli._terminal import complain, say
+from tisslm.cli.tokens.reading import (
+    ChatForm,
+    Inputs,
+    OnBadRecord,
+    Separator,
+    TextField,
+    key_values,
+    read_options,
+)
 from tisslm.datasets.shard_format import Manifest
 from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
@@ -49,6 +57,7 @@ def tokenize(
     document_separator: Separator = "",
     text_field: TextField = "text",
     bad_records: OnBadRecord = "error",
+    chat: ChatForm = "template",
 ) -> None:
     """Turn text into token shards, which a run reads instead of text."""
     if not 0.0 <= valid_fraction < 1.0:
@@ -57,7 +66,7 @@ def tokenize(
         )
     chosen = key_values("--tokenizer-option", tokenizer_option or ())
     registry = load_registry()
-    options = read_options(text_field, document_separator, bad_records, registry)
+    options = read_options(text_field, document_separator, bad_records, registry, chat)
     check_new(out)
     total = plain_bytes(inputs)
     try:

@@ -1,0 +1,1 @@
+"""``tisslm tokenize`` and ``tisslm tokenizer``: text files, and what turns them into tokens."""

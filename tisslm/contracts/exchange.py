@@ -1,0 +1,44 @@
+"""What a model is called outside: the names of its arrays, and its configuration there.
+
+Inside, parameters have the house's own names, whatever their family. Names of others are at the
+border only: a model that others can read says so by ``Model.exchange``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+__all__ = ["Exchange"]
+
+Array = NDArray[Any]
+
+
+class Exchange(ABC):
+    """A model as a folder of Hugging Face transformers has it, and the way back.
+
+    Both ways are exact: ``inward`` of ``outward`` has the bits that there were. Arrays are
+    streamed, each made when it is asked for (``tisslm.system.tensor_files.StreamedArrays``).
+    """
+
+    @property
+    @abstractmethod
+    def config(self) -> Mapping[str, Any]:
+        """The content of ``config.json``, plain values: architecture, shape, and what is ours."""
+
+    @abstractmethod
+    def outward(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return parameters, given by our names, by the names there; views where these will do."""
+
+    @abstractmethod
+    def inward(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return arrays, given by the names there, by our names.
+
+        Raises
+        ------
+        CheckpointError
+            If one is missing, superfluous, or of another shape.
+        """

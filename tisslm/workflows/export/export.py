@@ -1,0 +1,113 @@
+"""From a run or checkpoint to the files of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tisslm.errors import ConfigError
+from tisslm.errors.suggestions import did_you_mean
+from tisslm.models.gguf import DTYPES as OF_GGUF
+from tisslm.models.gguf import write_gguf
+from tisslm.registry import Registry
+from tisslm.workflows.export.folder import DTYPES as OF_FOLDERS
+from tisslm.workflows.export.folder import check_replaceable, write_folder
+from tisslm.workflows.load_model import load_model
+
+__all__ = ["FORMATS", "Exported", "export"]
+
+#: The types that weights can have, by format.
+FORMATS: Mapping[str, tuple[str, ...]] = {"hf": tuple(OF_FOLDERS), "gguf": tuple(OF_GGUF)}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes
+    ----------
+    path : Path
+    nbytes : int
+    notes : list of str
+        What is not as asked for, in a sentence each.
+    """
+
+    path: Path
+    nbytes: int
+    notes: list[str]
+
+
+def export(
+    source: str | Path,
+    output: str | Path,
+    *,
+    form: str = "hf",
+    dtype: str = "fp32",
+    force: bool = False,
+    registry: Registry | None = None,
+) -> Exported:
+    """Write a trained model, with its tokenizer, in a form that others read.
+
+    Parameters
+    ----------
+    source : str or Path
+        What ``tisslm.workflows.load_model`` loads.
+    output : str or Path
+        The folder to make (``hf``), or the file (``gguf``).
+    form : {"hf", "gguf"}
+    dtype : {"fp32", "fp16", "bf16", "q8_0"}
+        Of matrices; ``q8_0`` in GGUF alone.
+    force : bool
+        Whether what an earlier export has left at ``output`` is replaced.
+    registry : Registry, optional
+        As for ``load_model``.
+
+    Raises
+    ------
+    ConfigError
+        If format and type do not go together, ``output`` exists, or the format cannot say what
+        the model computes.
+    CheckpointError
+        If the source cannot be loaded, or the output cannot be written; nothing is left behind.
+    """
+    if form not in FORMATS:
+        raise ConfigError(
+            f"--format: expected {' or '.join(FORMATS)}, got {form!r:.100}{_hint(form, FORMATS)}"
+        )
+    if dtype not in FORMATS[form]:
+        others = [name for name, dtypes in FORMATS.items() if dtype in dtypes]
+        hint = f"; {dtype} is a type of --format {others[0]}" if others else ""
+        raise ConfigError(
+            f"--dtype: expected one of {', '.join(FORMATS[form])} for --format {form}, got "
+            f"{dtype!r:.100}{hint}"
+        )
+    path = Path(output)
+    _check_output(path, form, force)
+    model, tokenizer = load_model(source, registry=registry)
+    if form == "gguf":
+        notes = write_gguf(path, model, tokenizer, dtype)
+        return Exported(path, path.stat().st_size, notes)
+    return Exported(path, *write_folder(path, model, tokenizer, dtype))
+
+
+def _hint(name: str, known: Mapping[str, object]) -> str:
+    hint = did_you_mean(name, known)
+    return hint and "." + hint
+
+
+def _check_output(path: Path, form: str, force: bool) -> None:
+    """Refuse an output that is there already, before the model is loaded."""
+    if not path.exists() and not path.is_symlink():
+        if not path.absolute().parent.is_dir():
+            raise ConfigError(
+                f"{path}: expected a path in a folder that is there, got none; make the folder "
+                "first"
+            )
+        return
+    if not force:
+        raise ConfigError(f"{path}: it exists; choose another --output, or replace it with --force")
+    if form == "gguf" and not path.is_file():
+        raise ConfigError(f"{path}: expected a file to replace, got another kind; choose another")
+    if form == "hf":
+        check_replaceable(path)
