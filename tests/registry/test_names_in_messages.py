@@ -117,7 +117,6 @@ PERMITTED = {
     "decoding.py": 1,
     "folder.py": 1,
     "writing.py": 1,
-    "data.py": 1,  # a tokenizer of the user's own
     "components.py": 2,  # the key of a state, which no message shows; what keeps no contract
     "part_names.py": 1,
 }

@@ -14,6 +14,7 @@ from tisslm_mpi import transfers
 from tisslm_mpi.communicator import MPICommunicator
 
 from tisslm.errors import ConfigError
+from tisslm.system.launcher import find_launcher
 
 STALL = float(os.environ.get("STALL", "5"))
 
@@ -116,6 +117,8 @@ def main(mode: str) -> None:
     if mode in ALONE:
         ALONE[mode]()
         return
+    if mode == "absent" and find_launcher().rank == 1:
+        time.sleep(60)
     comm = MPICommunicator(stall_timeout=STALL)
     if mode == "finish":
         loop(comm, -1, fail)

@@ -117,3 +117,11 @@ def test_a_rank_that_is_gone_is_named_where_the_launcher_does_not_care(mpi):
     ended = mpi.run(3, "_exit0", "-disable-auto-cleanup", STALL="2")
     assert ended.code != 0, ended.output
     assert re.search(WAITING + CULPRIT + r" has not answered for \d s", ended.output)
+
+
+def test_ranks_do_not_wait_for_ever_for_one_that_never_comes(mpi):
+    ended = mpi.run(3, "absent", STALL="3")
+    assert ended.code != 0, ended.output
+    assert "Timeout (0:00:03)!" in ended.output
+    assert "in load_mpi" in ended.output
+    assert "done" not in ended.output

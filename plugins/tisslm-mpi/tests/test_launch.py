@@ -44,6 +44,7 @@ learning_rate = 1e-3
 max_steps = {STEPS}
 save_every = 10
 validation_frequency = 50
+stall_timeout = 60
 [log]
 sinks = ["jsonl"]
 """

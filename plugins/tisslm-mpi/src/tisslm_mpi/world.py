@@ -8,11 +8,13 @@ catches ends all ranks at once, and a rank that ends while others wait for it is
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from tisslm_mpi.libmpi import load_mpi
@@ -30,9 +32,28 @@ _worlds: list[World] = []
 def enter(timeout: float) -> World:
     """Return this process's world, in which the watch has a time-out from now on."""
     if not _worlds:
-        _worlds.append(World(*load_mpi()))
+        with _ended_after(timeout):
+            _worlds.append(World(*load_mpi()))
     _worlds[0].watch.timeout = timeout
     return _worlds[0]
+
+
+@contextmanager
+def _ended_after(timeout: float) -> Iterator[None]:
+    """End the process where ranks that are missing keep MPI from starting; 0 waits for ever.
+
+    There is no communicator yet by which a watch could ask who is missing, and MPI does not let
+    Python run while it waits: a thread of C ends the process, and shows the stack.
+    """
+    error = sys.__stderr__
+    if not timeout or error is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(timeout, exit=True, file=error)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class World:
