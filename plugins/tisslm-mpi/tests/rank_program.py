@@ -10,7 +10,7 @@ import threading
 import time
 
 import numpy as np
-from tisslm_mpi import transfers
+from tisslm_mpi import transfers, world
 from tisslm_mpi.communicator import MPICommunicator
 
 from tisslm.errors import ConfigError
@@ -117,8 +117,10 @@ def main(mode: str) -> None:
     if mode in ALONE:
         ALONE[mode]()
         return
-    if mode == "absent" and find_launcher().rank == 1:
-        time.sleep(60)
+    if mode == "absent":
+        world.JOINING = 3.0
+        if find_launcher().rank == 1:
+            time.sleep(60)
     comm = MPICommunicator(stall_timeout=STALL)
     if mode == "finish":
         loop(comm, -1, fail)

@@ -120,7 +120,7 @@ def test_a_rank_that_is_gone_is_named_where_the_launcher_does_not_care(mpi):
 
 
 def test_ranks_do_not_wait_for_ever_for_one_that_never_comes(mpi):
-    ended = mpi.run(3, "absent", STALL="3")
+    ended = mpi.run(3, "absent", STALL="1")
     assert ended.code != 0, ended.output
     assert "Timeout (0:00:03)!" in ended.output
     assert "in load_mpi" in ended.output

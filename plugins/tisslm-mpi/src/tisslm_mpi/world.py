@@ -26,6 +26,9 @@ __all__ = ["World", "enter"]
 #: Seconds that MPI has to end all ranks, before this one ends itself.
 _ABORT = 5.0
 
+#: Least seconds that ranks have to come together: Open MPI alone takes one or two.
+JOINING = 30.0
+
 _worlds: list[World] = []
 
 
@@ -49,7 +52,7 @@ def _ended_after(timeout: float) -> Iterator[None]:
     if not timeout or error is None:
         yield
         return
-    faulthandler.dump_traceback_later(timeout, exit=True, file=error)
+    faulthandler.dump_traceback_later(max(timeout, JOINING), exit=True, file=error)
     try:
         yield
     finally:
