@@ -16,7 +16,7 @@ import pytest
 from tisslm.errors import DataError
 from tisslm.tokenizers import BpeTokenizer
 from tisslm.tokenizers.json_limits import MAX_IDS
-from tisslm.tokenizers.library import refused_errors, without_panic_text
+from tisslm.tokenizers.rust_errors import refused_errors, without_panic_text
 
 WORDS = {"[UNK]": 0, "it": 1, "was": 2}
 FIXED = {"type": "FixedLength", "length": 5}
@@ -170,7 +170,7 @@ def test_a_panic_while_reading_leaves_nothing_on_standard_error(tmp_path: Path) 
                                                 "stop": 2**30})))  # fmt: skip
     program = (
         "import os, sys\n"
-        "from tisslm.tokenizers.library import without_panic_text\n"
+        "from tisslm.tokenizers.rust_errors import without_panic_text\n"
         "with without_panic_text():\n"
         "    print('kept', file=sys.stderr)\n"
         "    os.write(2, b'raw\\n')\n"

@@ -12,6 +12,14 @@ from typing import Annotated
 
 import typer
 
+from tisslm.cli._sampling import (
+    MinP,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+    Weights,
+)
 from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, complain, pour, say, whole_ends, write_text
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.models.generation import Sampling
@@ -33,21 +41,13 @@ def chat(
         typer.Option("--system", "-s", help="What the model is told first.", show_default=False),
     ] = "",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
-    temperature: Annotated[
-        float, typer.Option(help="0 takes the most probable token, more is bolder.")
-    ] = 0.8,
-    top_k: Annotated[int, typer.Option(min=0, help="Only the k most probable; 0: all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Only those that together reach p; 1: all.")] = 1.0,
-    min_p: Annotated[
-        float, typer.Option(help="Only those with this part of the largest probability; 0: all.")
-    ] = 0.0,
-    repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1: tokens that were there become less probable.")
-    ] = 1.0,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answers.")] = 42,
-    weights: Annotated[
-        str, typer.Option(metavar="fp32|bf16", help="bf16: a rounded copy, nearly twice as fast.")
-    ] = "fp32",
+    weights: Weights = "fp32",
 ) -> None:
     """Talk to a model that was made for conversations; each line is a turn."""
     sampling = Sampling(temperature, top_k, top_p, seed, min_p, repetition_penalty)

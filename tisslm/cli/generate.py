@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tisslm.cli._sampling import (
+    MinP,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+    Weights,
+)
 from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, complain, say, whole_ends, write_text
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.models.generation import Generation, Sampling, Stops, beginning, samples
@@ -47,17 +55,11 @@ def generate(
         Path | None, typer.Option(help="A file with a prompt in each line.", show_default=False)
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, help="Tokens to add.")] = 200,
-    temperature: Annotated[
-        float, typer.Option(help="0 takes the most probable token, more is bolder.")
-    ] = 0.8,
-    top_k: Annotated[int, typer.Option(min=0, help="Only the k most probable; 0: all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Only those that together reach p; 1: all.")] = 1.0,
-    min_p: Annotated[
-        float, typer.Option(help="Only those with this part of the largest probability; 0: all.")
-    ] = 0.0,
-    repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1: tokens that were there become less probable.")
-    ] = 1.0,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
     stop: Annotated[
         list[str],
         typer.Option(help="A string that ends the text; may be repeated.", show_default=False),
@@ -66,9 +68,7 @@ def generate(
     num_samples: Annotated[
         int, typer.Option(min=1, help="Texts of each prompt, with seeds counting up.")
     ] = 1,
-    weights: Annotated[
-        str, typer.Option(metavar="fp32|bf16", help="bf16: a rounded copy, nearly twice as fast.")
-    ] = "fp32",
+    weights: Weights = "fp32",
     stats: Annotated[
         bool, typer.Option("--stats", help="Print tokens per second and memory.")
     ] = False,

@@ -23,7 +23,7 @@ from tisslm.tokenizers.chat import Conversations
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import find_cuts, first_match
 from tisslm.tokenizers.huggingface import published_files, read_folder
-from tisslm.tokenizers.library import refused_errors
+from tisslm.tokenizers.rust_errors import refused_errors
 from tisslm.tokenizers.settings import END_OF_TEXT, TokenizerSettings
 from tisslm.tokenizers.token_bytes import token_bytes
 from tisslm.tokenizers.tokenizer_json import one_line, parse, read

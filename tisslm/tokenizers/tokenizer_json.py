@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tisslm.errors import DataError
 from tisslm.system.safe_files import Refusal, RegularFile
 from tisslm.tokenizers.json_limits import checked_content
-from tisslm.tokenizers.library import refused_errors, without_panic_text
+from tisslm.tokenizers.rust_errors import refused_errors, without_panic_text
 
 if TYPE_CHECKING:
     import tokenizers

@@ -19,7 +19,7 @@ from tisslm.contracts import Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.checks import id_array, utf8_bytes
 from tisslm.tokenizers.cuts import first_match
-from tisslm.tokenizers.library import refused_errors, without_panic_text
+from tisslm.tokenizers.rust_errors import refused_errors, without_panic_text
 from tisslm_tiktoken.cuts import find_cuts
 from tisslm_tiktoken.encodings import named_encoding
 from tisslm_tiktoken.patterns import check_pattern
