@@ -79,7 +79,8 @@ def write(
             _discard(new, disk)  # of a process killed with the same number, which clean left
             disk.make_directory(new)
             _fill(new, step, checkpoint, disk)
-            _commit(new, place, aside, disk)
+            if disk.put(new, place, aside):
+                _discard(aside, disk)
     except BaseException as error:
         _discard(new, disk)
         if isinstance(error, OSError):
@@ -113,26 +114,6 @@ def _fill(new: Path, step: int, checkpoint: Checkpoint, disk: Disk) -> None:
     metrics = {n: float(v) for n, v in checkpoint.metrics.items() if math.isfinite(v)}
     disk.write_file(new / MANIFEST, [render(Manifest(step, files, metrics))])
     disk.sync_directory(new)
-
-
-def _commit(new: Path, place: Path, aside: Path, disk: Disk) -> None:
-    """Rename a complete directory to its final name.
-
-    If the last fsync fails, nothing is undone: the new checkpoint is complete, and the one it
-    replaces stays aside, so whichever of the two names the disk keeps, one is whole.
-    """
-    replaces = place.exists()
-    if replaces:
-        disk.rename(place, aside)
-    try:
-        disk.rename(new, place)
-    except BaseException:
-        if replaces:
-            disk.rename(aside, place)
-        raise
-    disk.sync_directory(place.parent)
-    if replaces:
-        _discard(aside, disk)
 
 
 def _discard(path: Path, disk: Disk) -> None:

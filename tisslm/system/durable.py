@@ -109,6 +109,29 @@ class Disk:
         """Rename a directory within its folder, atomically."""
         old.rename(new)
 
+    def put(self, new: Path, place: Path, aside: Path) -> bool:
+        """Rename a complete directory to its place; one that is there steps aside, and is not lost.
+
+        If the last fsync fails, nothing is undone: whichever of the two names the disk keeps, one is
+        whole.
+
+        Returns
+        -------
+        bool
+            Whether there is something aside, which is the caller's to remove.
+        """
+        replaces = place.exists()
+        if replaces:
+            self.rename(place, aside)
+        try:
+            self.rename(new, place)
+        except BaseException:
+            if replaces:
+                self.rename(aside, place)
+            raise
+        self.sync_directory(place.parent)
+        return replaces
+
     def remove(self, path: Path, first: str) -> None:
         """Delete a directory with its contents; of a symbolic link, only the link.
 

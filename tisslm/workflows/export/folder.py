@@ -96,7 +96,10 @@ def write_folder(
             chunks = tensor_chunks(weights, _WEIGHTS, bfloat16=bfloat16)
             size += DISK.write_file(new / _WEIGHTS, chunks).size
             DISK.sync_directory(new)
-            _put(new, folder)
+            aside = folder.with_name(f".old-{folder.name}-{os.getpid()}")
+            if DISK.put(new, folder, aside):
+                with contextlib.suppress(OSError):  # the export is whole; the rest costs space
+                    DISK.remove(aside, _CONFIG)
         except BaseException:
             with contextlib.suppress(OSError):
                 DISK.remove(new, _CONFIG)
@@ -126,23 +129,6 @@ def check_replaceable(path: Path) -> None:
             f"{path}: expected a folder that an export has written, got {others[0]!r:.100} "
             "there, which would be lost; choose another --output"
         )
-
-
-def _put(new: Path, folder: Path) -> None:
-    """Rename the new folder to its place; what was there goes once it is safe."""
-    aside = folder.with_name(f".old-{folder.name}-{os.getpid()}")
-    replaces = folder.exists()
-    if replaces:
-        DISK.rename(folder, aside)
-    try:
-        DISK.rename(new, folder)
-    except BaseException:
-        if replaces:
-            DISK.rename(aside, folder)
-        raise
-    DISK.sync_directory(folder.parent)
-    if replaces:
-        DISK.remove(aside, _CONFIG)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
