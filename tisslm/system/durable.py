@@ -110,10 +110,10 @@ class Disk:
         old.rename(new)
 
     def put(self, new: Path, place: Path, aside: Path) -> bool:
-        """Rename a complete directory to its place; one that is there steps aside, and is not lost.
+        """Rename a complete directory to its place; what is there steps aside, and is not lost.
 
-        If the last fsync fails, nothing is undone: whichever of the two names the disk keeps, one is
-        whole.
+        If the last fsync fails, nothing is undone: whichever of the two names the disk keeps, one
+        is whole.
 
         Returns
         -------
