@@ -15,13 +15,11 @@ from typing import Any
 from tisslm.checkpoint.files import CONFIG, MODEL, File
 from tisslm.checkpoint.record import Checkpoint
 from tisslm.contracts import Exchange
+from tisslm.contracts.exchange import OWN
 from tisslm.errors import CheckpointError
 from tisslm.system.safe_files import show
 
 __all__ = ["as_written", "model_settings", "with_our_names"]
-
-#: The key of ``config.json`` with what only we read.
-OURS = "tisslm"
 
 
 def as_written(checkpoint: Checkpoint) -> Iterator[tuple[File[Any], Any]]:
@@ -31,7 +29,7 @@ def as_written(checkpoint: Checkpoint) -> Iterator[tuple[File[Any], Any]]:
         if exchange is not None and file == MODEL:
             yield file, exchange.outward(content)
         elif exchange is not None and file == CONFIG:
-            yield file, {**exchange.config, OURS: dict(content)}
+            yield file, {**exchange.config, OWN: dict(content)}
         else:
             yield file, content
 
@@ -44,10 +42,10 @@ def model_settings(found: Checkpoint, where: Path) -> Mapping[str, Any]:
     CheckpointError
         If they are no table.
     """
-    settings: object = found[CONFIG].get(OURS, found[CONFIG])
+    settings: object = found[CONFIG].get(OWN, found[CONFIG])
     if not isinstance(settings, Mapping):
         raise CheckpointError(
-            f"{where / CONFIG.name}: {OURS}: expected a table, got {show(settings)}; the "
+            f"{where / CONFIG.name}: {OWN}: expected a table, got {show(settings)}; the "
             "checkpoint is damaged, use an earlier one"
         )
     return settings
@@ -70,7 +68,7 @@ def with_our_names(found: Checkpoint, exchange: Exchange | None, where: Path) ->
         If its arrays are not those of such a model.
     """
     files = {**found.files, CONFIG: model_settings(found, where)}
-    if OURS in found[CONFIG] and exchange is not None:
+    if OWN in found[CONFIG] and exchange is not None:
         try:
             files[MODEL] = exchange.inward(found[MODEL])
         except CheckpointError as error:

@@ -12,9 +12,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["Exchange"]
+__all__ = ["OWN", "Exchange"]
 
 Array = NDArray[Any]
+
+#: The key of ``config.json`` that has our own settings, which say more than theirs can.
+OWN = "tisslm"
 
 
 class Exchange(ABC):

@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 
 from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Exchange
+from tisslm.contracts.exchange import OWN
 from tisslm.models.huggingface.arrays import Inward, Outward
 from tisslm.models.huggingface.configuration import written
 
-__all__ = ["OWN", "FolderExchange", "exchange_of"]
+__all__ = ["FolderExchange", "exchange_of"]
 
 Array = NDArray[Any]
-
-#: The key of ``config.json`` that has our own settings, which say more than theirs can.
-OWN = "tisslm"
 
 
 @final

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.config.model import TransformerConfig
+from tisslm.contracts.exchange import OWN
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.models.huggingface.arrays import Inward, zeros_hold
 from tisslm.models.huggingface.configuration import shape_of, written
-from tisslm.models.huggingface.exchange import OWN
 from tisslm.models.published import Published
 from tisslm.system.safe_files import Refusal, RegularFile, show
 from tisslm.system.sharded_tensors import ShardedTensors
