@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tisslm.contracts.metric_values import Text
@@ -117,6 +117,7 @@ def test_nothing_and_no_room_have_none() -> None:
     assert plot([(1, 2.0)], [], 40, 2, UNICODE) == []
 
 
+@example([1.0, 3.0], 20, 3, UNICODE)  # the word "log" is longer than the labels of the axis
 @given(
     st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=60),
     st.integers(20, 120),

@@ -96,7 +96,8 @@ def plot(points: Points, marks: Points, columns: int, rows: int, glyphs: Glyphs)
     back: Callable[[float], float] = math.exp if scale is math.log else float
     bottom, top = scale(low), scale(high)
     labels = [back(y) for y in _centres(bottom, top, rows - 1)]
-    margin = max(len(short_text(label)) for label in labels)
+    kind = "log" if scale is math.log else ""
+    margin = max(len(kind), *(len(short_text(label)) for label in labels))
     canvas = _Canvas(columns - margin - 2, rows - 1, glyphs)
     steps = [x for x, _ in (*points, *marks)]
     first, last = min(steps), max(steps)
@@ -111,7 +112,6 @@ def plot(points: Points, marks: Points, columns: int, rows: int, glyphs: Glyphs)
     for point in marks:
         canvas.mark(*place(*point))
     lines = [_row(canvas, number, labels[number], margin, rows - 1) for number in range(rows - 1)]
-    kind = "log" if scale is math.log else ""
     return [*lines, _steps(kind, margin, first, last, columns, glyphs)]
 
 
