@@ -41,6 +41,23 @@ class HeldDirectory:
         except OSError:
             return False
 
+    def make(self, name: Path) -> None:
+        """Make a directory below this one, if it is missing, whatever has this one's name by now.
+
+        Parameters
+        ----------
+        name : Path
+            Relative to this directory.
+
+        Raises
+        ------
+        OSError
+            If it cannot be made.
+        """
+        for part in (*reversed(name.parents), name):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, dir_fd=self._handle)
+
     def find(self) -> Path | None:
         """Return the current path of the directory; None if it was removed or cannot be found."""
         try:

@@ -47,6 +47,10 @@ class RemoteRun:
     def confirm(self) -> None:
         """Do nothing."""
 
+    def confirm_checkpoints(self) -> Path:
+        """Return the folder; nothing is made on this host."""
+        return self.checkpoints
+
     def recover(self) -> bool:
         """Tell that nothing can be saved from here."""
         return False

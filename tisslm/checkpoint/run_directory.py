@@ -21,7 +21,7 @@ from tisslm.checkpoint.held_directory import HeldDirectory
 from tisslm.checkpoint.run_files import CONFIG, ENVIRONMENT, METRICS, SUMMARY
 from tisslm.config.metric_types import Metric
 from tisslm.config.toml_text import dump_toml
-from tisslm.errors import ConfigError, RunDirectoryError
+from tisslm.errors import CheckpointError, ConfigError, RunDirectoryError
 from tisslm.system.durable import replacing
 
 __all__ = ["CONFIG", "ENVIRONMENT", "METRICS", "SUMMARY", "RunDirectory", "metrics_file"]
@@ -125,6 +125,36 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.path}: the run directory was {self._fate()} while the run trained"
             )
+
+    def confirm_checkpoints(self) -> Path:
+        """Confirm the directory, and make the folder of checkpoints again if somebody removed it.
+
+        By the handle, and not by name: another directory may be put in the place of this one at any
+        moment, and nothing is to be left in it.
+
+        Returns
+        -------
+        Path
+            What is not to be made by name: that folder, or this directory if it lies elsewhere.
+
+        Raises
+        ------
+        RunDirectoryError
+            As ``confirm`` does.
+        CheckpointError
+            If the folder cannot be made.
+        """
+        self.confirm()
+        if self._held is None or not self.checkpoints.is_relative_to(self.path):
+            return self.path
+        try:
+            self._held.make(self.checkpoints.relative_to(self.path))
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.checkpoints}: could not be made again ({error.strerror}); make room, or "
+                "choose another training.output_dir"
+            ) from error
+        return self.checkpoints
 
     def _fate(self) -> str:
         if self._held is not None and (now := self._held.find()) is not None:

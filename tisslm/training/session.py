@@ -275,9 +275,9 @@ class Session:
 
     def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
         """Write a state that was taken before; the thread of ``saving`` may be who calls."""
-        self.run.confirm()
+        within = self.run.confirm_checkpoints()
         self.parts.communicator.beat("a checkpoint")
-        path = checkpoint.write(self.run.checkpoints, step, found, within=self.run.path)
+        path = checkpoint.write(self.run.checkpoints, step, found, within=within)
         self.run.known.add(path.name)
         checkpoint.prune(self.run.checkpoints, self.retention, path)
         return path

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from interruptions import differences
 
+from tisslm import checkpoint
 from tisslm.contracts import Sink
 from tisslm.errors import RunDirectoryError
 
@@ -144,3 +145,29 @@ def test_a_loop_of_your_own_is_told(make_trainer, tmp_path):
     assert not (tmp_path / "run").exists()
     trainer.train()  # which begins one
     assert tree(tmp_path / "run") == WHOLE
+
+
+def test_the_folder_of_checkpoints_is_made_again_where_it_was_removed(make_trainer, tmp_path):
+    checkpoints = tmp_path / "run/checkpoints"
+    trainer = make_trainer("run", sinks=(At(2, lambda: shutil.rmtree(checkpoints)),), save_every=3)
+    trainer.train()
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["checkpoint-3", "checkpoint-6"]
+
+
+def test_a_directory_that_takes_the_place_just_before_a_save_is_left_alone(
+    make_trainer, tmp_path, monkeypatch
+):
+    """The name led to the run when it was looked at, and to another one when it was written to."""
+    run, other = tmp_path / "run", tmp_path / "elsewhere"
+    trainer, write = make_trainer("run", sinks=(), save_every=2), checkpoint.write
+
+    def replace_and_write(*arguments, **options):
+        if not other.exists():
+            run.rename(other)
+            run.mkdir()
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(checkpoint, "write", replace_and_write)
+    with pytest.raises(RunDirectoryError, match=f"renamed to {other}"):
+        trainer.train()
+    assert tree(run) == set()
