@@ -74,6 +74,11 @@ def fail() -> None:
     raise ValueError("a step went wrong")
 
 
+def fail_at_length() -> None:
+    print("\n".join(f"line {n} of 2000" for n in range(2000)))  # more than half a pipe holds
+    fail()
+
+
 def fail_in_a_thread() -> None:
     threading.Thread(target=fail).start()
     time.sleep(60)
@@ -103,6 +108,7 @@ ALONE = {f.__name__: f for f in (conformance, parts, refused, no_mpi4py, no_thre
 
 EVENTS = {
     "exception": fail,
+    "at length": fail_at_length,
     "thread": fail_in_a_thread,
     "exit3": lambda: sys.exit(3),
     "exit0": lambda: sys.exit(0),

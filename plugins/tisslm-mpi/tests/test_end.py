@@ -40,6 +40,13 @@ def test_an_error_of_one_rank_ends_all_and_is_shown(mpi):
     assert "done" not in ended.output
 
 
+def test_all_that_a_rank_has_said_before_it_failed_is_shown(mpi):
+    ended = mpi.run(3, "at length")
+    assert ended.code == 1, ended.output
+    assert re.findall(r"line (\d+) of 2000", ended.output) == [str(n) for n in range(2000)]
+    assert "ValueError: a step went wrong" in ended.output
+
+
 def test_an_error_of_a_thread_is_one_of_its_rank(mpi):
     ended = mpi.run(3, "thread")
     assert ended.code == 1, ended.output

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import fcntl
 import os
 import socket
+import stat
 import sys
+import termios
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -28,6 +32,10 @@ _ABORT = 5.0
 
 #: Least seconds that ranks have to come together: Open MPI alone takes one or two.
 JOINING = 30.0
+
+#: Most seconds to wait until the launcher has read what a rank says at its end, and then what the
+#: launcher has to pass it on in: MPICH's drops what it has not passed on when ranks are aborted.
+_READ, _PASSED_ON = 2.0, 0.2
 
 _worlds: list[World] = []
 
@@ -102,6 +110,7 @@ class World:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        _wait_until_read()
         self.mpi.COMM_WORLD.Abort(code)
         os._exit(code)
 
@@ -142,3 +151,23 @@ class World:
             self.abort(self._code if isinstance(self._code, int) and self._code else STALLED)
         if self._ours:
             self.mpi.Finalize()
+
+
+def _wait_until_read() -> None:
+    """Wait until nothing is left in the pipes that the standard streams are."""
+    until = time.monotonic() + _READ
+    while any(map(_unread, (1, 2))) and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(_PASSED_ON)
+
+
+def _unread(stream: int) -> bool:
+    """Return whether a pipe holds bytes that its reader has not taken; False for anything else."""
+    n_bytes = bytearray(4)
+    try:
+        if not stat.S_ISFIFO(os.fstat(stream).st_mode):
+            return False
+        fcntl.ioctl(stream, termios.FIONREAD, n_bytes)
+    except OSError:  # closed, or a system that does not tell
+        return False
+    return any(n_bytes)
