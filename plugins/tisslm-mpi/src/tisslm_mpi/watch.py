@@ -137,7 +137,8 @@ class Watch:
                 self._post.send_all(_LEAVE)
                 told = True
             self._receive()
-            if self._leaving and len(self._left) == len(self._others) and self._post.is_sent():
+            # not ``_leaving``, which another thread may have set since the others were told
+            if told and len(self._left) == len(self._others) and self._post.is_sent():
                 self._end_agreed = self._over = True
             passed += pause
             if passed >= self._tick:
