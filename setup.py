@@ -3,11 +3,14 @@
 import copy
 import os
 import runpy
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 KERNELS = Path("tisslm", "_kernels")
 MODULES = sorted(path.stem for path in KERNELS.glob("*.pyx"))
@@ -28,17 +31,42 @@ if SANITIZE:
 OPTIONS = {"build": {"build_base": "build/sanitized"}} if SANITIZE else {}
 # What this process may use, which in a container is less than the machine has.
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-# The module of the four levels takes a third of the time: it is begun first.
-LONGEST = "isa"
+# The module that links the levels; the others reach them by it.
+LEVELS = "isa"
+# What all modules need that have typed memoryviews, compiled once: it was two thirds of each.
+SHARED = "tisslm._kernels._memoryviews"
 
 
 class SideBySide(build_ext):
-    """Compile the modules side by side, as many as there are processors."""
+    """Compile the levels and the modules side by side, as many as there are processors."""
 
     def finalize_options(self) -> None:
         """Choose how many, unless ``--parallel`` says it."""
         super().finalize_options()
         self.parallel = self.parallel or WORKERS
+
+    def build_extensions(self) -> None:
+        """Compile the levels, which take longest, before the modules."""
+        isa = next(ext for ext in self.extensions if ext.name.endswith(f".{LEVELS}"))
+        sources = sorted((KERNELS / "c" / "levels").glob("*.c"), reverse=True)
+        with ThreadPoolExecutor(self.parallel) as pool:
+            objects = pool.map(partial(self.build_level, isa), sources)
+            isa.extra_objects = [path for paths in objects for path in paths]
+        isa.depends += isa.extra_objects
+        super().build_extensions()
+
+    def build_level(self, isa: Extension, source: Path) -> list[str]:
+        """Compile a level, unless it is newer than all that it is made of; return its object."""
+        objects = self.compiler.object_filenames([str(source)], output_dir=self.build_temp)
+        made_of = [str(source), *map(str, (KERNELS / "c").glob("*.[hi]*"))]
+        if self.force or newer_group(made_of, objects[0]):
+            self.compiler.compile(
+                [str(source)],
+                output_dir=self.build_temp,
+                extra_postargs=isa.extra_compile_args,
+                depends=made_of,
+            )
+        return objects
 
     def build_extension(self, ext: Extension) -> None:
         """Compile a module into a folder of its own: several compile c/regions.c, at one time."""
@@ -48,15 +76,14 @@ class SideBySide(build_ext):
 
 
 def extension(name: str, openmp: list[str]) -> Extension:
-    """Describe one kernel module; only isa links the levels, the others reach them by it.
+    """Describe one kernel module.
 
     Each links the stamps of its own parallel regions, by which the profiler sees the threads.
     """
     sources = [str(KERNELS / f"{name}.pyx"), str(KERNELS / "c" / "regions.c")]
     depends = [str(path) for path in (KERNELS / "c").glob("*.h")]
-    if name == "isa":
+    if name == LEVELS:
         sources.append(str(KERNELS / "c" / "levels.c"))
-        depends += [str(path) for path in (KERNELS / "c").glob("*.inc")]
     return Extension(
         f"tisslm._kernels.{name}",
         sources,
@@ -82,11 +109,12 @@ def main() -> None:
     """Run setuptools with the extension table."""
     openmp = BUILDING["openmp_flags"]()
     write_view()
-    names = sorted(MODULES, key=lambda name: (name != LONGEST, name))
+    shared = Extension(SHARED, [str(CYTHON / "_memoryviews.c")], extra_compile_args=COMPILE)
     setup(
         ext_modules=cythonize(
-            [extension(name, openmp) for name in names],
+            [*(extension(name, openmp) for name in MODULES), shared],
             build_dir=str(CYTHON),
+            shared_utility_qualified_name=SHARED,
             compiler_directives=BUILDING["DIRECTIVES"],
             include_path=[str(CYTHON)],
             nthreads=WORKERS,

@@ -45,7 +45,7 @@ DIRECTIVES = {
     "binding": True,
     "embedsignature": True,
 }
-# <omp.h> and OpenMP's flag must work; clang has no "#pragma GCC target", by which c/levels.c sets
+# <omp.h> and OpenMP's flag must work; clang has no "#pragma GCC target", by which c/levels sets
 # the instruction-set levels.
 PROBE = """\
 #if defined(__clang__) && defined(__x86_64__)

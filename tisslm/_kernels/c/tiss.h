@@ -1,7 +1,7 @@
 /* The table of serial row and tile functions, one per instruction-set level.
  *
  * Every function works on memory its caller owns, allocates nothing, starts no thread and
- * raises nothing. levels.c compiles the same sources once per level; isa.pyx picks a table.
+ * raises nothing. levels/ compiles the same sources once per level; isa.pyx picks a table.
  */
 #ifndef TISS_H
 #define TISS_H
