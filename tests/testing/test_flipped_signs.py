@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from tisslm import ops
+from tisslm.models.body.body import Body
+from tisslm.models.body.final_norm import FinalNorm
 from tisslm.models.head import Head
 from tisslm.models.layers.activation import Gated, Pointwise
 from tisslm.models.layers.attention import Attention
@@ -305,13 +307,13 @@ WIRING = [
     (RMSNorm, "backward", "mlp_rms"),
     (Dropout, "backward", "mlp"),
     (Head, "loss", "cross_entropy"),
-    (Head, "backward_norm", "cross_entropy"),
+    (FinalNorm, "backward", "cross_entropy"),
     (Head, "loss", "head_capped"),
     (Head, "_project", "head_capped"),
     (Head, "_chunk_backward", "head_capped"),
     (Head, "backward_logits", "head_capped_logits"),
     (Transformer, "backward", "transformer_logits"),
-    (Transformer, "_decode_gradient", "transformer"),
+    (Body, "backward", "transformer"),
 ]
 
 
@@ -387,13 +389,13 @@ def test_a_layer_that_negates_the_stream_is_found(monkeypatch, cls, component):
     ],
 )
 def test_a_parameter_of_the_model_with_a_negated_gradient_is_found(monkeypatch, name):
-    decode = Transformer._decode_gradient
+    backward = Body.backward
 
-    def negated(self, buffers, ctx):
-        decode(self, buffers, ctx)
+    def negated(self, buffers, ctx, observers=()):
+        backward(self, buffers, ctx, observers)
         self.parameters[name].grad[...] *= -1
 
-    monkeypatch.setattr(Transformer, "_decode_gradient", negated)
+    monkeypatch.setattr(Body, "backward", negated)
     (case,) = [case for case in CASES if case.name == "transformer"]
     row = difference_row(case)
     assert not row.passed
