@@ -40,6 +40,7 @@ from tisslm.ops.reference import (
     linear,
     norm,
     optim,
+    pooling,
     rotary,
 )
 from tisslm.registry import load_registry
@@ -50,11 +51,13 @@ from tisslm.testing.gradients.layers import layer_cases
 from tisslm.testing.gradients.losses import loss_cases
 from tisslm.testing.gradients.models import model_cases
 from tisslm.testing.gradients.norms import norm_cases
+from tisslm.testing.gradients.pooling import pooling_cases
 from tisslm.testing.gradients.problem import Case, difference_row, type_row
 
 CASES = [
     *kernel_cases(),
     *norm_cases(),
+    *pooling_cases(),
     *layer_cases(),
     *capped_cases(),
     *loss_cases(load_registry()),
@@ -86,6 +89,7 @@ OUTPUTS = {
     "dropout_backward": (("dx_NC",), "dropout"),
     "cross_entropy_tile": (("logits_NV",), "cross_entropy"),
     "focal_tile": (("logits_NV",), "focal"),
+    "pool_backward": (("dh_NC",), "pooling_mean"),
     "softmax_gradient": (("logits_NV",), "softmax_gradient"),
     "soft_cap_forward": (("slope_NV",), "soft_cap"),
     "soft_cap_backward": (("dz_NV",), "soft_cap"),
@@ -229,6 +233,7 @@ TWINS = [
     (head_norm, "_parts", "head_norm_backward", "head_norm head_norm_whole"),
     (rotary, "rotary_backward", "rotary_backward", "rotary"),
     (rotary, "_turned", "rotary_backward", "rotary rotary_documents"),
+    (pooling, "pool_backward", "pool_backward", "pooling_mean pooling_last pooling_max"),
     (dropout, "_scaled_mask", "dropout_backward", "dropout"),
     (cross_entropy, "cross_entropy_tile", "cross_entropy_tile", "label_smoothing"),
     (cross_entropy, "focal_tile", "focal_tile", "focal"),
