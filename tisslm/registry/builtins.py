@@ -117,6 +117,11 @@ def tisslm_datasets() -> Iterable[Entry]:
     room = "tisslm.datasets"
     yield Entry("tokens", f"{room}.tokens:TokenDataset", "windows of an array of token ids")
     yield Entry("text", f"{room}.text:TextDataset", "windows of a text and its tokenizer")
+    yield Entry(
+        "examples",
+        f"{room}.examples:ExampleDataset",
+        "texts that belong together, to learn vectors of them",
+    )
 
 
 @hookimpl
