@@ -121,13 +121,17 @@ class Kind:
     name : str
         The name in messages and in configuration sections, in the singular.
     hook : str
-    contract : str
-        The name of a class in ``tisslm.contracts``, whose import would load NumPy.
+    contracts : tuple of str
+        The names of classes in ``tisslm.contracts``, whose import would load NumPy; a part keeps
+        one of them.
     """
 
     name: str
     hook: str
-    contract: str
+    contracts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " or ".join(f"tisslm.contracts.{contract}" for contract in self.contracts)
 
 
 #: Every kind of part, by its singular name.
@@ -135,15 +139,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            Kind("optimizer", "tisslm_optimizers", "Optimizer"),
-            Kind("scheduler", "tisslm_schedulers", "Scheduler"),
-            Kind("loss", "tisslm_losses", "Loss"),
-            Kind("sink", "tisslm_sinks", "Sink"),
-            Kind("monitor", "tisslm_monitors", "Monitor"),
-            Kind("dataset", "tisslm_datasets", "Dataset"),
-            Kind("tokenizer", "tisslm_tokenizers", "Tokenizer"),
-            Kind("communicator", "tisslm_communicators", "Communicator"),
-            Kind("model", "tisslm_models", "ModelFamily"),
+            Kind("optimizer", "tisslm_optimizers", ("Optimizer",)),
+            Kind("scheduler", "tisslm_schedulers", ("Scheduler",)),
+            Kind("loss", "tisslm_losses", ("Loss", "EmbeddingLoss")),
+            Kind("sink", "tisslm_sinks", ("Sink",)),
+            Kind("monitor", "tisslm_monitors", ("Monitor",)),
+            Kind("dataset", "tisslm_datasets", ("Dataset",)),
+            Kind("tokenizer", "tisslm_tokenizers", ("Tokenizer",)),
+            Kind("communicator", "tisslm_communicators", ("Communicator",)),
+            Kind("model", "tisslm_models", ("ModelFamily",)),
         )
     }
 )
@@ -197,7 +201,7 @@ def tisslm_schedulers() -> Iterable[Entry]:
 
 @hookspec
 def tisslm_losses() -> Iterable[Entry]:
-    """Yield losses: classes that keep ``tisslm.contracts.Loss``.
+    """Yield losses: classes that keep ``tisslm.contracts.Loss``, or ``EmbeddingLoss``.
 
     Built as ``cls(**options)``.
 
