@@ -328,8 +328,22 @@ def rotary() -> dict[str, Case]:
     }  # fmt: skip
 
 
+def pooling() -> dict[str, Case]:
+    C, before = CHANNELS, front(CHANNELS)
+    hidden, out = arrays((END, C), (1, C))
+    texts = {"first_P": np.array([1]), "stop_P": np.array([END - 1])}
+    whole = {name: before + place for name, place in texts.items()}
+    rest = {"kind": ops.POOLINGS["max"], "argmax_PC": np.zeros((1, C), np.int32)}
+    forward = {"hidden_NC": hidden, **texts, "out_PC": out, **rest}
+    backward = {"d_PC": out, **texts, "dh_NC": hidden, **rest}
+    return {
+        "pool_forward": Case(before, forward, {"hidden_NC"}, {"out_PC", "argmax_PC"}, whole=whole),
+        "pool_backward": Case(before, backward, {"dh_NC"}, {"dh_NC"}, whole=whole),
+    }
+
+
 TABLE = {"products": products, "losses": losses, "rows": rows_of_channels, "tables": embeddings,
-         "flat": flat, "attention": attention, "rotary": rotary,
+         "flat": flat, "attention": attention, "rotary": rotary, "pooling": pooling,
          "head_norms": head_norms}  # fmt: skip
 CASES = [
     *((group, function) for group, make in TABLE.items() for function in make()),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import IGNORE_INDEX, Batch, Loss
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.body.final_norm import FinalNorm
 from tisslm.models.head import Head
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.norm import LayerNorm
@@ -98,7 +99,9 @@ class HeadProblem(Problem):
         self.parameters = get = Parameters(specs, dtype)
         draw_values(get)
         norm = LayerNorm(get["norm.weight"], get["norm.bias"], 1e-5)
-        self.head = Head(norm, Linear(get["project"], None), Precision.of("fp32", dtype), cap)
+        precision = Precision.of("fp32", dtype)
+        self.norm = FinalNorm(norm, channels, precision)
+        self.head = Head(Linear(get["project"], None), precision, cap)
         self.head.chunk = 32 if large else 4
         self.loss = make()
         rows = self.shape[0] * self.shape[1]
@@ -111,10 +114,11 @@ class HeadProblem(Problem):
         return np.ones_like(like)
 
     def _run(self, gradient: bool) -> tuple[float, Array]:
-        plan = self.head.plan(len(self.stream))
+        rows = len(self.stream)
+        plan = {**self.norm.plan(rows), **self.head.plan(rows)}
         own = {**buffers(plan, "saved"), **buffers(plan, "scratch")}
         dh_NC = np.full_like(self.stream, np.nan)
-        self.head.normalize(self.stream, own)
+        self.norm.forward(self.stream, own)
         if self.loss.needs == "hidden":
             total, d_hidden = self.loss.whole(own["hidden"].reshape(*self.shape, -1), self._batch())
             dh_NC[...] = d_hidden.reshape(dh_NC.shape)
@@ -122,7 +126,7 @@ class HeadProblem(Problem):
             where = dh_NC if gradient else None
             total = self.head.loss(self.loss, self.targets, self.counts, own, where)
         if gradient:
-            self.head.backward_norm(self.stream, dh_NC, own)
+            self.norm.backward(self.stream, dh_NC, own)
         return total, dh_NC
 
     def _batch(self) -> Batch:
