@@ -187,6 +187,9 @@ class EmbeddingLoss(Stateful, ABC):
     #: Whether the examples of an update are compared with each other, so that one alone is refused.
     needs_others: ClassVar[bool] = False
 
+    #: By what vectors are compared, "cosine" or "dot": an evaluation compares them so, too.
+    similarity: str = "cosine"
+
     #: How many texts an example may have.
     n_texts: range = range(2, 2**31)
 

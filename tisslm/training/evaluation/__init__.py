@@ -1,0 +1,8 @@
+"""Evaluations: of a language model by the targets of windows, of an encoder by vectors of texts."""
+
+from __future__ import annotations
+
+from tisslm.training.evaluation.texts import TextEvaluation, evaluate_texts
+from tisslm.training.evaluation.tokens import Evaluation, evaluate, evaluate_now
+
+__all__ = ["Evaluation", "TextEvaluation", "evaluate", "evaluate_now", "evaluate_texts"]
