@@ -123,6 +123,10 @@ class TakesNoScore(Right):
     needs_score = True
 
 
+class TakesOneAlone(Right):
+    needs_others = True
+
+
 class AnyNumberOfTexts(Right):
     n_texts = 2
 
@@ -145,6 +149,7 @@ WRONG = [
     (ScaleWithoutLearning, "only a learned scale has a gradient"),
     (LearnsWithoutAsking, "only a learned scale has a gradient"),
     (TakesNoScore, "scores are asked for where they are needed"),
+    (TakesOneAlone, "one example alone is taken or refused"),
     (AlwaysGradient, "without gradient the loss is the same"),
     (FirstCountsTwice, "the order of the examples does not matter"),
     (DividesByLength, "any vectors give finite numbers"),

@@ -74,6 +74,9 @@ class Contrastive(EmbeddingLoss):
 
     n_texts = range(2, 2**31)
 
+    #: A run refuses updates of one example; ``value`` takes one that has hard negatives.
+    needs_others: ClassVar[bool] = True
+
     #: Sets of options that the checks build it with.
     test_options: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {},

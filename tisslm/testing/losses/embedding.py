@@ -145,6 +145,16 @@ def scores_are_asked_for_where_they_are_needed(checks: Checks, make: Make) -> No
         checks.finite(loss.value(without).loss, "loss without scores")
 
 
+def one_example_alone_is_taken_or_refused(checks: Checks, make: Make) -> None:
+    """Check that one of few texts is refused by a loss with ``needs_others``, and by no other."""
+    loss = make()
+    alone = example(loss, n=1)
+    if loss.needs_others:
+        checks.raises(TissLMError, lambda: loss.value(alone), "value of one example")
+    else:
+        checks.finite(loss.value(alone).loss, "loss of one example")
+
+
 def without_gradient_the_loss_is_the_same(checks: Checks, make: Make) -> None:
     """Check that ``gradient=False`` gives the same loss to the bit, and no gradient."""
     for dtype in DTYPES:
@@ -232,6 +242,7 @@ EMBEDDING_PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     the_gradient_is_that_of_central_differences,
     only_a_learned_scale_has_a_gradient,
     scores_are_asked_for_where_they_are_needed,
+    one_example_alone_is_taken_or_refused,
     without_gradient_the_loss_is_the_same,
     the_order_of_the_examples_does_not_matter,
     any_vectors_give_finite_numbers,
