@@ -39,9 +39,9 @@ def dataset(*records: dict[str, Any]) -> ExampleDataset:
 
 PAIRS = [
     {"anchor": "a", "positive": "aa"},  # found first
-    {"anchor": "a", "positive": "aaab"},  # of the same anchor: right, too
     {"anchor": "c", "positive": "cd"},  # behind "c"
     {"anchor": "d", "positive": "c"},  # behind "cd" and, in a tie, behind others
+    {"anchor": "a", "positive": "aaab"},  # of the same anchor: right, too
 ]
 
 
