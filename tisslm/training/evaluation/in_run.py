@@ -1,0 +1,78 @@
+"""Evaluations of a run: of what its model is, and who is told of them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from tisslm.config import TrainingConfig
+from tisslm.config.metrics import METRICS
+from tisslm.contracts import Dataset, EmbeddingLoss, Encoder
+from tisslm.training.components import Components
+from tisslm.training.early_stopping import Stopping
+from tisslm.training.evaluation.texts import TextEvaluation, evaluate_texts
+from tisslm.training.evaluation.tokens import Evaluation, evaluate
+from tisslm.training.state import TrainerState
+
+__all__ = ["evaluate_now"]
+
+
+def evaluate_now(
+    parts: Components,
+    config: TrainingConfig,
+    state: TrainerState,
+    stopping: Stopping,
+    check: Callable[[], None],
+) -> None:
+    """Evaluate on the validation data and report it, unless this step was evaluated or has none.
+
+    Parameters
+    ----------
+    parts : Components
+        The schedule among them is not told a loss that is not finite.
+    config : TrainingConfig
+    state : TrainerState
+        It keeps what was found.
+    stopping : Stopping
+    check : callable
+        Called before each batch; what it raises ends the evaluation.
+    """
+    step = state.step
+    if parts.val_dataset is None or state.evaluation.get("step") == step:
+        return
+    found = _found(parts, parts.val_dataset, config, check)
+    metrics = found.metrics()
+    told = {name: metrics[name] for name in metrics if not METRICS[name].of_machine}
+    finite = {name: value for name, value in told.items() if math.isfinite(value)}
+    state.evaluation = {"step": step, **finite}
+    if found.loss is None or math.isfinite(found.loss):
+        parts.scheduler.observe(told)
+        parts.scheduler.step(step)  # what it has learned holds from the next update on
+    else:
+        warnings.warn(
+            f"step {step}: the validation loss is {found.loss}; it is reported as it is, and "
+            "the schedule is not told",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    stopping.observe(step, told)  # first: a sink may end the run, which is saved as it is
+    parts.sinks.write(step, metrics)
+
+
+def _found(
+    parts: Components, dataset: Dataset, config: TrainingConfig, check: Callable[[], None]
+) -> Evaluation | TextEvaluation:
+    """Evaluate what the model is: an encoder by vectors, a language model by targets."""
+    alike: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "max_batches": config.eval_batches,
+        "check": check,
+        "communicator": parts.communicator,
+    }
+    if isinstance(parts.model, Encoder):
+        loss = parts.loss if isinstance(parts.loss, EmbeddingLoss) else None
+        whole = config.rows_per_update
+        return evaluate_texts(parts.model, dataset, loss, loss_batch=whole, **alike)
+    return evaluate(parts.model, dataset, parts.validation_loss, tokenizer=parts.tokenizer, **alike)
