@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from tisslm.training.evaluation import evaluate
     from tisslm.training.trainer import Trainer
     from tisslm.workflows.build.trainer import build_trainer
+    from tisslm.workflows.embedding import TextEmbedder, load_encoder
     from tisslm.workflows.load_model import load_model
 
 __all__ = [
     "Entry",
     "Sampling",
     "TextDataset",
+    "TextEmbedder",
     "TissLMError",
     "TokenDataset",
     "Trainer",
@@ -40,6 +42,7 @@ __all__ = [
     "evaluate",
     "generate",
     "hookimpl",
+    "load_encoder",
     "load_model",
 ]
 
@@ -47,6 +50,7 @@ _HOMES = {
     "Entry": "tisslm.registry.hookspecs",
     "Sampling": "tisslm.models.generation",
     "TextDataset": "tisslm.datasets.text",
+    "TextEmbedder": "tisslm.workflows.embedding",
     "TissLMError": "tisslm.errors",
     "TokenDataset": "tisslm.datasets.tokens",
     "Trainer": "tisslm.training.trainer",
@@ -58,6 +62,7 @@ _HOMES = {
     "evaluate": "tisslm.training.evaluation",
     "generate": "tisslm.models.generation",
     "hookimpl": "tisslm.registry.hookspecs",
+    "load_encoder": "tisslm.workflows.embedding",
     "load_model": "tisslm.workflows.load_model",
 }
 

@@ -115,7 +115,7 @@ def called(tree: ast.Module) -> set[str]:
             ".step_loss",
             {
                 "training.gradients.tokens",
-                "training.evaluation",
+                "training.evaluation.tokens",
                 "workflows.speed",
                 "workflows.harness.scoring",
             },

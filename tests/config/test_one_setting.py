@@ -23,7 +23,7 @@ from tisslm.config import (
     RunConfig,
     TrainingConfig,
 )
-from tisslm.datasets.python_docs import python_docs_text
+from tisslm.datasets.sources.python_docs import python_docs_text
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry import Registry, load_registry
 from tisslm.tokenizers import BpeTokenizer
