@@ -63,7 +63,7 @@ class TextSizes:
         tokens = min(longest, math.ceil(batch * float(tokens_N.mean()) + spread))
         some_NK = self._lengths_NK[:batch]
         filled_B = first_fit(some_NK.reshape(-1), self._time)[2]
-        rows = math.ceil(tokens * len(filled_B) / some_NK.sum()) + 1
+        rows = math.ceil(tokens * len(filled_B) / int(some_NK.sum())) + 1
         return min(rows, TextBatch.most_rows(texts, longest, self._time))
 
     def vectors(self, own: int, examples: int) -> Iterator[Item]:
