@@ -27,13 +27,14 @@ from tisslm.models.checks import check_parameters, check_starts, check_tokens, g
 from tisslm.models.decoding import TransformerDecoder
 from tisslm.models.huggingface.exchange import FolderExchange, exchange_of
 from tisslm.models.initialization import initialize, parameter_specs
+from tisslm.models.layers.attention import not_causal
 from tisslm.models.layers.precision import Precision
 from tisslm.models.pretrained import read_published
 from tisslm.models.published import Published, fill, shape_of
 from tisslm.models.recomputation import Recomputation, run_backward, run_forward
 from tisslm.models.stack import Stack
 from tisslm.models.stored_weights import stored_matrices
-from tisslm.models.window import fill_window, twice_keys_seen
+from tisslm.models.window import fill_stops, fill_window, twice_keys_seen
 from tisslm.ops import threads
 
 __all__ = ["Cache", "Transformer"]
@@ -238,7 +239,9 @@ class Transformer(Model):
             multiplied -= self.parameters[table].size
         if not config.tie_embeddings:
             multiplied -= config.vocab_size * config.n_embd
-        twice_seen = sum(twice_keys_seen(time, config.window_of(i)) for i in range(config.n_layer))
+        twice_seen = sum(
+            twice_keys_seen(time, config.window_of(i), config.causal) for i in range(config.n_layer)
+        )
         return 6 * multiplied + 6 * config.n_head * config.head_dim * twice_seen
 
     def plan(
@@ -302,6 +305,8 @@ class Transformer(Model):
         ConfigError
             For any other value.
         """
+        if not self.config.causal:
+            raise not_causal()
         return TransformerDecoder(self if weights == "fp32" else self._with_stored(weights))
 
     def _with_stored(self, weights: str) -> Transformer:
@@ -371,8 +376,10 @@ class Transformer(Model):
         kept, seen = None if start is None else own["start"], own.get("window")
         if seen is not None:
             fill_window(seen, kept, self.config.window)
+        if (stop := own.get("stop")) is not None:
+            fill_stops(stop, kept)
         (batch, time), updates = x.shape, self.parameters.updates
-        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept, seen)
+        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept, seen, stop)
         self._generation += 1
         h_NC = own["h"]
         enter(observers, "embedding", "forward")
