@@ -64,7 +64,7 @@ def test_the_page_has_the_hooks_exact_signature(kind: str) -> None:
     signature = inspect.signature(getattr(hookspecs, hook))
     text = section(hook)
     assert f"`def {hook}{signature}`".replace("'", "") in text
-    assert f"`tisslm.contracts.{KINDS[kind].contract}`" in text
+    assert all(f"`tisslm.contracts.{each}`" in text for each in KINDS[kind].contracts)
 
 
 def test_the_page_has_no_hook_that_does_not_exist() -> None:

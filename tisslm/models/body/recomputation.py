@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import Layer, PassContext
 from tisslm.contracts.pass_observer import PassObserver, enter, leave
 from tisslm.errors import ConfigError
-from tisslm.models.buffers import PassBuffers
+from tisslm.models.body.buffers import PassBuffers
 
 __all__ = ["NamedLayer", "Recomputation", "run_backward", "run_forward"]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tisslm import Transformer, TransformerConfig
 from tisslm.contracts import Batch, Loss, Model, target_weights
 from tisslm.errors import ConfigError, ShapeError
+from tisslm.models.body.recomputation import Recomputation
 from tisslm.models.generation import Sampling, generate
-from tisslm.models.recomputation import Recomputation
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 
 SIZES = {"n_layer": 5, "n_head": 4, "n_embd": 32, "seq_len": 20, "vocab_size": 13, "dropout": 0.3}
@@ -175,8 +175,8 @@ def test_the_plan_keeps_what_is_promised(make):
 def test_the_plan_is_the_size_of_the_workspace(make, pair, setting, precision):
     model = make(setting, precision=precision)
     model.forward(pair[0])
-    assert model._memory.workspace is not None
-    assert model._memory.workspace.sizes == model.plan(4, 20)
+    assert model.body.memory.workspace is not None
+    assert model.body.memory.workspace.sizes == model.plan(4, 20)
 
 
 def test_full_checkpointing_takes_a_third_or_less(make):
@@ -192,7 +192,7 @@ def test_full_checkpointing_takes_a_third_or_less(make):
 
 def test_buffers_that_live_at_one_time_share_no_bytes(make, pair):
     model = make("every=2")
-    buffers = model._buffers(*pair[0].shape)
+    buffers = model.body.buffers(*pair[0].shape)
     for block in buffers.blocks:
         saved = [a for i in block.layers for a in buffers.saved[i].values()]
         for i in block.layers:
@@ -224,7 +224,7 @@ def test_a_pass_without_gradient_runs_nothing_twice_and_keeps_no_stream(make, pa
         )
     model.step_loss(batch, CrossEntropy(), gradient=False, train=False)
     assert len(calls) == len(model.layers)
-    assert not any(block.stream.any() for block in model._buffers(*x.shape).blocks)
+    assert not any(block.stream.any() for block in model.body.buffers(*x.shape).blocks)
     model.step_loss(batch, CrossEntropy())
     assert len(calls) == len(model.layers) * (1 + 1 + 0.5)  # the MLP's is not run to its end
 
@@ -236,7 +236,7 @@ def test_preparing_touches_no_parameter_and_makes_caches_stale(make, pair):
     data, grad = model.parameters.data.copy(), model.parameters.grad.copy()
     logits, cache = model.forward(pair[0])
     model.prepare(activation_checkpointing="full")
-    assert model._memory.workspace is None
+    assert model.body.memory.workspace is None
     with pytest.raises(ShapeError, match="this cache is stale"):
         model.backward(logits, cache)
     assert np.array_equal(model.parameters.data, data)

@@ -1,18 +1,20 @@
-"""The parts of a transformer: embedding, blocks and head, over one set of parameters.
+"""The parts of a transformer below its head: embedding, blocks and final norm.
 
-The pass through the parts is in ``transformer``.
+The pass through the parts is in ``body``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tisslm import ops
 from tisslm.config.model import GATED, TransformerConfig
 from tisslm.contracts import Buffer, Norm
 from tisslm.memory import Parameters
-from tisslm.models.buffers import BlockPlan, PassPlan
-from tisslm.models.head import Head
+from tisslm.models.body.buffers import BlockPlan, PassPlan
+from tisslm.models.body.final_norm import FinalNorm
+from tisslm.models.body.recomputation import NamedLayer, Recomputation
 from tisslm.models.layers.activation import Gated, Pointwise
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
@@ -23,7 +25,6 @@ from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.parallel import ParallelBlock
 from tisslm.models.layers.precision import Precision
 from tisslm.models.layers.query_keys import AsProjected, NormedHeads, QueryKeys, Rotated
-from tisslm.models.recomputation import NamedLayer, Recomputation
 from tisslm.models.rotary import RotaryTable
 
 __all__ = ["Stack"]
@@ -31,7 +32,7 @@ __all__ = ["Stack"]
 
 @dataclass(frozen=True)
 class Stack:
-    """The parts of a transformer, in the order in which a pass runs them.
+    """The parts of a transformer below its head, in the order in which a pass runs them.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class Stack:
     blocks : list of tuple of (str, Layer)
         The layers of each block with the prefix of their parameters' names; activation
         checkpointing keeps or recomputes whole blocks.
-    head : Head
+    final_norm : FinalNorm
     rotary : RotaryTable or None
         The angles of rotary positions, which all layers share.
     """
@@ -50,7 +51,7 @@ class Stack:
     precision: Precision
     embedding: Embedding
     blocks: list[tuple[NamedLayer, ...]]
-    head: Head
+    final_norm: FinalNorm
     rotary: RotaryTable | None
 
     @classmethod
@@ -68,29 +69,35 @@ class Stack:
         rotary = RotaryTable.of(config) if config.positions == "rotary" else None
         make = _Builder(config, parameters, precision, rotary, matrices or parameters)
         blocks = [make.block(i) for i in range(config.n_layer)]
-        return cls(config, precision, make.embedding(), blocks, make.head(), rotary)
+        return cls(config, precision, make.embedding(), blocks, make.final_norm(), rotary)
 
     @property
     def layers(self) -> list[NamedLayer]:
         """All layers of all blocks."""
         return [named for block in self.blocks for named in block]
 
-    def plan(self, batch: int, time: int, recomputation: Recomputation) -> PassPlan:
-        """Return the plan of all buffers of a pass of shape (B, T)."""
+    def plan(
+        self, batch: int, time: int, recomputation: Recomputation, above: Mapping[str, Buffer]
+    ) -> PassPlan:
+        """Return the plan of all buffers of a pass of shape (B, T).
+
+        ``above`` are the buffers of what takes the normalized stream.
+        """
         rows, dtype = batch * time, self.precision.stream
         stream = Buffer((rows, self.config.n_embd), dtype, "saved")
         own = {
             "tokens": Buffer((batch, time), "int32", "saved"),
             "start": Buffer((batch, time), "int32", "saved"),
-            "targets": Buffer((rows,), "int32", "saved"),
-            "weights": Buffer((rows,), dtype, "saved"),
             "h": stream,
             "dh": stream,
             **self.embedding.plan((batch, time)),
-            **self.head.plan(rows),
+            **self.final_norm.plan(rows),
+            **above,
         }
         if self.config.window:
             own["window"] = Buffer((batch, time), "int32", "saved")
+        if not self.config.causal:
+            own["stop"] = Buffer((batch, time), "int32", "saved")
         blocks = []
         for i, layers in enumerate(self.blocks):
             plans = [layer.plan((batch, time)) for _, layer in layers]
@@ -139,6 +146,7 @@ class _Builder:
             config.n_kv_head,
             self._query_keys(name),
             config.window_of(i),
+            config.causal,
             Dropout(config.dropout, site=1 + 3 * i),
             Dropout(config.dropout, site=2 + 3 * i),
             self.precision,
@@ -164,11 +172,5 @@ class _Builder:
             self.precision,
         )
 
-    def head(self) -> Head:
-        tied = "embedding.token.weight" if self.config.tie_embeddings else "head.weight"
-        return Head(
-            self._norm("final_norm"),
-            Linear(self.matrices[tied], None),
-            self.precision,
-            self.config.logit_cap,
-        )
+    def final_norm(self) -> FinalNorm:
+        return FinalNorm(self._norm("final_norm"), self.config.n_embd, self.precision)
