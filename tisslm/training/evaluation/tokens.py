@@ -25,6 +25,7 @@ from tisslm.contracts import (
     Tokenizer,
     target_weights,
 )
+from tisslm.contracts.model import language_model
 from tisslm.errors import DataError
 from tisslm.training.components import Components
 from tisslm.training.early_stopping import Stopping
@@ -272,7 +273,7 @@ def evaluate_now(
     if parts.val_dataset is None or state.evaluation.get("step") == step:
         return
     found = evaluate(
-        parts.model,
+        language_model(parts.model, "evaluation"),
         parts.val_dataset,
         parts.validation_loss,
         batch_size=config.batch_size,
