@@ -43,9 +43,9 @@ class TextEvaluation:
 
     Attributes
     ----------
-    loss : float
-        The loss of training over batches of examples, a mean over the examples; NaN where no batch
-        could be made, or there was no loss.
+    loss : float or None
+        The loss of training over batches of examples, a mean over the examples; None where no batch
+        can be made, or there is no loss.
     examples : int
     seconds : float
     measures : mapping of str to float
@@ -53,7 +53,7 @@ class TextEvaluation:
         hard negatives; of pairs with scores, ``spearman`` and ``pearson``.
     """
 
-    loss: float
+    loss: float | None
     examples: int
     seconds: float
     measures: dict[str, float] = field(default_factory=dict)
@@ -61,9 +61,9 @@ class TextEvaluation:
     def metrics(self) -> dict[str, float]:
         """Return what is known, by the names that sinks get."""
         speed = self.examples / self.seconds if self.seconds else math.inf
-        found = {"loss": self.loss, **self.measures}
+        found: dict[str, float | None] = {"loss": self.loss, **self.measures}
         found |= {"runtime": self.seconds, "samples_per_second": speed}
-        return {f"eval/{name}": value for name, value in found.items() if not math.isnan(value)}
+        return {f"eval/{name}": value for name, value in found.items() if value is not None}
 
 
 def evaluate_texts(
@@ -206,12 +206,12 @@ def _embed(
 
 def _loss(
     loss: EmbeddingLoss | None, seen: _Distinct, vectors_UE: Array, batch: int, model: Encoder
-) -> float:
-    """Return the mean loss over the examples, in batches; NaN if there is none."""
+) -> float | None:
+    """Return the mean loss over the examples, in batches; None if there is none."""
     if loss is None or seen.n_texts not in loss.n_texts:
-        return math.nan
+        return None
     if loss.needs_score and seen.score_N is None:
-        return math.nan
+        return None
     scale = model.logit_scale
     total, count = 0.0, 0
     for first in range(0, len(seen.place_NK), batch):
@@ -227,7 +227,7 @@ def _loss(
         )
         total += loss.value(pooled, gradient=False).loss * n_examples
         count += n_examples
-    return total / count if count else math.nan
+    return total / count if count else None
 
 
 def _measures(
