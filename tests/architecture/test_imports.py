@@ -114,7 +114,7 @@ def called(tree: ast.Module) -> set[str]:
         (
             ".step_loss",
             {
-                "training.step",
+                "training.gradients.tokens",
                 "training.evaluation.tokens",
                 "workflows.speed",
                 "workflows.harness.scoring",

@@ -120,6 +120,10 @@ MODEL: dict[str, tuple[Any, ...]] = {
     "logit_cap": (0, 15, 30.0),
     "parallel_residual": (True, False, "true"),
     "tie_embeddings": (True, False, "true"),
+    "pooling": ("none", "mean", "last"),
+    "projection": (0, 64, 256),
+    "normalize": (True, False, "true"),
+    "logit_scale": (0, 14.3, 20),
 }
 DATA: dict[str, tuple[Any, ...]] = {
     "name": ("text", "text", "text"),

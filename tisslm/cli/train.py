@@ -16,6 +16,7 @@ import typer
 from tisslm import checkpoint, ops
 from tisslm.cli._terminal import say, tell
 from tisslm.config import RunConfig
+from tisslm.contracts import Model
 from tisslm.models.generation import Sampling, sample
 from tisslm.system.launched import Note, leave_note
 from tisslm.system.time_limits import time_limits
@@ -205,7 +206,7 @@ def _interruption(trainer: Trainer) -> str:
 def _show_sample(trainer: Trainer) -> None:
     """Print a sample of the trained model's text, if the run has a tokenizer."""
     model, tokenizer = trainer.model, trainer.tokenizer
-    if tokenizer is None or not model.writes_text:
+    if tokenizer is None or not isinstance(model, Model) or not model.writes_text:
         return
     text = "".join(sample(model, tokenizer, "", SAMPLE_TOKENS, SAMPLING))
     say(f"\nsample:\n{text.strip()}\n")

@@ -22,6 +22,9 @@ __all__ = ["EmbeddingLoss", "PooledBatch", "PooledValue", "TextBatch"]
 FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
 
+#: Rows' lengths are multiples of it.
+WIDTHS = 64
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextBatch:
@@ -55,7 +58,8 @@ class TextBatch:
         """Lay texts into rows of at most ``time`` tokens.
 
         Each goes to the first row that has room for it, in the order given, so the result is a
-        function of the texts alone. Rows are as long as the fullest one.
+        function of the texts alone. Rows are as long as the fullest one, rounded up to a multiple
+        of 64 but not beyond ``time``, so that passes have few shapes.
 
         Parameters
         ----------
@@ -78,7 +82,7 @@ class TextBatch:
         lengths_P = np.array([len(text) for text in texts], dtype=np.int64)
         _check_lengths(lengths_P, time)
         row_P, begin_P, filled_B = _first_fit(lengths_P, time)
-        width = int(filled_B.max())
+        width = min(time, -(-int(filled_B.max()) // WIDTHS) * WIDTHS)
         shape = (len(filled_B), width)
         first_P = row_P * width + begin_P
         stop_P = first_P + lengths_P

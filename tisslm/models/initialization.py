@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from tisslm.config.model import TransformerConfig
-from tisslm.memory import Parameter, Parameters, ParameterSpec
+from tisslm.memory import Parameter, ParameterSpec
 from tisslm.models.layers.norm import NORMS
 
 __all__ = ["initialize", "parameter_specs"]
@@ -32,8 +32,18 @@ def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
         yield from norm.parameters(f"blocks.{i}.mlp.norm", channels, bool(config.norm_bias))
         yield from _mlp(f"blocks.{i}.mlp", config)
     yield from norm.parameters("final_norm", channels, bool(config.norm_bias))
-    if not config.tie_embeddings:
+    if config.embeds:
+        yield from _vectors(config)
+    elif not config.tie_embeddings:
         yield ParameterSpec("head.weight", (config.vocab_size, channels))
+
+
+def _vectors(config: TransformerConfig) -> Iterator[ParameterSpec]:
+    """Yield what makes vectors of pooled rows, and the logarithm of 1 / temperature."""
+    if config.projection:
+        yield ParameterSpec("pooling.projection.weight", (config.projection, config.n_embd))
+    if config.logit_scale:
+        yield ParameterSpec("pooling.logit_scale", (1,), decay=False)
 
 
 def _attention(name: str, config: TransformerConfig) -> Iterator[ParameterSpec]:
@@ -67,7 +77,7 @@ def _linear(
         yield ParameterSpec(f"{name}.bias", (outputs,), decay=False, blocks=named)
 
 
-def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> None:
+def initialize(parameters: Iterable[Parameter], config: TransformerConfig, seed: int) -> None:
     """Draw initial values: normal with deviation 0.02, residual projections 0.02/sqrt(2 L).
 
     Norm weights are 1 and biases 0. Each parameter has a random stream of its own, keyed by the
@@ -78,7 +88,9 @@ def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> 
     Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3.
     """
     for parameter in parameters:
-        if parameter.name.endswith("bias"):
+        if parameter.name == "pooling.logit_scale":
+            parameter.data[...] = math.log(config.logit_scale)
+        elif parameter.name.endswith("bias"):
             parameter.data[...] = 0.0
         elif len(parameter.shape) == 1:
             parameter.data[...] = 1.0

@@ -19,7 +19,7 @@ from tisslm import ops
 from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Batch, Layer, Loss, Model, PassContext
 from tisslm.contracts.batch import check_targets
-from tisslm.errors import ShapeError
+from tisslm.errors import ConfigError, ShapeError
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.body.body import Body, made_parameters
 from tisslm.models.body.recomputation import Recomputation
@@ -86,6 +86,11 @@ class Transformer(Model):
         dtype: str = "float32",
         parameters: Parameters | None = None,
     ) -> None:
+        if config.embeds:
+            raise ConfigError(
+                f'model.pooling: expected "none" of a language model, got "{config.pooling}"; '
+                "leave it out, or build a TextEncoder"
+            )
         self.config: TransformerConfig = config
         self.family = config.family
         self.seed: int = seed

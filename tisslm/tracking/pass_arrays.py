@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Model
+from tisslm.contracts import Network
 from tisslm.memory.arenas import Arena, array_bytes
 
 __all__ = ["PIECE", "Room", "Sites", "planned_room"]
@@ -64,7 +64,7 @@ class Room:
 
 
 def planned_room(
-    wants: Collection[str], model: Model, batch: int, time: int, precision: str
+    wants: Collection[str], model: Network, batch: int, time: int, precision: str
 ) -> dict[str, int]:
     """Return the bytes that monitors of these wants take, by the names that ``Room`` is asked for.
 
@@ -72,7 +72,7 @@ def planned_room(
     ----------
     wants : collection of str
         The kinds of arrays that the monitors of a run want.
-    model : Model
+    model : Network
     batch, time : int
         B and T of a micro-batch.
     precision : {"fp32", "bf16", "fp16"}

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Model, Rows, Tokenizer
+from tisslm.contracts import Dataset, Network, Rows, Tokenizer
+from tisslm.contracts.model import language_model
 from tisslm.errors import ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.training.batches import fit_dataset
@@ -69,7 +70,7 @@ class Trainer:
 
     Parameters
     ----------
-    model : Model
+    model : Network
     optimizer : str, (str, dict) or Optimizer
         Built with ``config.learning_rate``; an object brings its own.
     loss_fn : str, (str, dict) or Loss
@@ -133,7 +134,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Model,
+        model: Network,
         optimizer: Any = "adamw",
         loss_fn: Any = "cross_entropy",
         scheduler: Any = "warmup_cosine",
@@ -255,7 +256,7 @@ class Trainer:
             d_logits = d_logits * d_logits.dtype.type(scale)
         if self.passes.precision == "fp16":
             self.optimizer.scale_next_step(1.0 / scale, self.scaler.admit)
-        self.model.backward(d_logits, cache)
+        language_model(self.model, "trainer.backward").backward(d_logits, cache)
 
     def compute_grad_norm(self) -> float:
         """Compute the Euclidean norm of all gradients together, without the loss scale."""
@@ -313,7 +314,8 @@ class Trainer:
         """
         fit_dataset(dataset, self.model, "validate", self.rows_per_update, self.config.seed)
         rows = self.config.batch_size
-        return evaluate(self.model, dataset, self.validation_loss, batch_size=rows).loss
+        model = language_model(self.model, "trainer.validate")
+        return evaluate(model, dataset, self.validation_loss, batch_size=rows).loss
 
     def save_checkpoint(self, epoch: int, step: int) -> Path:
         """Write ``checkpoint-<step>`` in the run directory and delete those that nothing keeps.

@@ -17,11 +17,12 @@ from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
 from tisslm.checkpoint.finding import NoCheckpointError
 from tisslm.checkpoint.manifest import has_manifest
 from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
-from tisslm.config.model import FAMILY
-from tisslm.contracts import Model, ModelConfig, ModelFamily, Tokenizer
+from tisslm.config.model import FAMILY, TransformerConfig
+from tisslm.contracts import ModelConfig, ModelFamily, Network, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, PluginError
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.families.transformers import TransformerFamily
+from tisslm.models.initialization import initialize
 from tisslm.models.pretrained import read_published
 from tisslm.models.published import Published, fill, shape_of
 from tisslm.registry import Registry
@@ -71,7 +72,8 @@ class OpenModel:
         Parameters
         ----------
         given : mapping
-            ``seq_len`` and ``dropout``, for a built-in family.
+            For a built-in family: ``seq_len``, ``dropout``, and what makes an encoder of a
+            language model, ``pooling`` and the keys that go with it.
 
         Raises
         ------
@@ -90,19 +92,21 @@ class OpenModel:
         values = {key: v for key, v in self.published.settings.items() if key != "family"}
         return self.family.configure(**values)
 
-    def build(self, shape: ModelConfig, *, seed: int = 42) -> Model:
-        """Return the model, with its weights.
+    def build(self, shape: ModelConfig, *, seed: int = 42) -> Network:
+        """Return the model, with its weights; what an encoder has beside them is drawn.
 
         Parameters
         ----------
         shape : ModelConfig
             What ``shape`` has returned.
         seed : int
-            Seed of every dropout mask.
+            Seed of what is drawn, and of every dropout mask.
         """
         specs = self.family.parameters(shape)
         parameters = Parameters(specs, self.dtype, gradients_at_once=False)
-        fill(parameters, self.published)
+        missing = fill(parameters, self.published)
+        if isinstance(shape, TransformerConfig):
+            initialize(missing, shape, seed)
         return self.family.build(shape, seed=seed, dtype=self.dtype, parameters=parameters)
 
 

@@ -59,6 +59,11 @@ def made_parameters(
     return parameters
 
 
+def _nothing(rows: int) -> Mapping[str, Buffer]:
+    """Plan no buffers."""
+    return {}
+
+
 @final
 class Body:
     """Embedding, layers and final norm over some parameters, as ``prepare`` wants passes run.
@@ -72,7 +77,8 @@ class Body:
     precision : Precision
     recomputation : Recomputation
     above : callable
-        It plans the buffers of what takes the normalized stream, for a number of rows.
+        It plans the buffers of what takes the normalized stream, for a number of rows; nothing, by
+        default.
     matrices : Parameters, optional
         What products read instead; such a body is not trained.
     """
@@ -84,7 +90,7 @@ class Body:
         seed: int,
         precision: Precision,
         recomputation: Recomputation,
-        above: Callable[[int], Mapping[str, Buffer]],
+        above: Callable[[int], Mapping[str, Buffer]] = _nothing,
         matrices: Parameters | None = None,
     ) -> None:
         self.config = config

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from tisslm.config.model import TransformerConfig, presets_of
 from tisslm.contracts import Exchange, ModelFamily
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.encoder.text_encoder import TextEncoder
 from tisslm.models.huggingface.exchange import exchange_of
 from tisslm.models.initialization import parameter_specs
 from tisslm.models.transformer import Transformer
@@ -16,7 +17,7 @@ __all__ = ["TransformerFamily"]
 
 
 class TransformerFamily(ModelFamily):
-    """A family whose models are a ``Transformer``; a subclass gives its name."""
+    """A family whose models are transformers of one kind; a subclass gives its name."""
 
     #: The registered name, which shapes of the family carry.
     name: ClassVar[str]
@@ -43,9 +44,10 @@ class TransformerFamily(ModelFamily):
         seed: int = 42,
         dtype: str = "float32",
         parameters: Parameters | None = None,
-    ) -> Transformer:
-        """Return a Transformer with this shape."""
-        return Transformer(config, seed=seed, dtype=dtype, parameters=parameters)
+    ) -> Transformer | TextEncoder:
+        """Return a Transformer with this shape, or with ``pooling`` a TextEncoder."""
+        made = TextEncoder if config.embeds else Transformer
+        return made(config, seed=seed, dtype=dtype, parameters=parameters)
 
     def exchange(self, config: TransformerConfig, dtype: str = "float32") -> Exchange | None:
         """Return the model as Hugging Face transformers has it; None if no class has its shape."""

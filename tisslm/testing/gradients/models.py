@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily
+from tisslm.contracts.model import language_model
 from tisslm.contracts.part_names import name_of
 from tisslm.models.families.gpt2.family import GPT2
 from tisslm.models.families.gpt_neox.family import GPTNeoX
@@ -188,6 +189,10 @@ def _time(config: ModelConfig, large: bool) -> int:
     return min(config.seq_len, LONGEST if large else 7)
 
 
+def _built(family: ModelFamily, config: ModelConfig, **how: Any) -> Model:
+    return language_model(family.build(config, seed=11, **how), "gradcheck")
+
+
 def _step(
     dtype: str,
     large: bool,
@@ -197,7 +202,7 @@ def _step(
     documents: bool = False,
 ) -> Problem:
     config = config(large) if callable(config) else config
-    make = partial(family.build, config, seed=11)
+    make = partial(_built, family, config)
     return StepProblem(make, dtype, _time(config, large), documents=documents)
 
 
@@ -208,7 +213,7 @@ def _logits(
     config: ModelConfig | Callable[[bool], ModelConfig],
 ) -> Problem:
     config = config(large) if callable(config) else config
-    return LogitsProblem(partial(family.build, config, seed=11), dtype, _time(config, large))
+    return LogitsProblem(partial(_built, family, config), dtype, _time(config, large))
 
 
 def model_cases(
