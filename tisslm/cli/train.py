@@ -16,7 +16,7 @@ import typer
 from tisslm import checkpoint, ops
 from tisslm.cli._terminal import say, tell
 from tisslm.config import RunConfig
-from tisslm.contracts import Model
+from tisslm.contracts import Encoder, Model
 from tisslm.models.generation import Sampling, sample
 from tisslm.system.launched import Note, leave_note
 from tisslm.system.time_limits import time_limits
@@ -103,7 +103,10 @@ def train(
     has_best = trainer.config.restore_best and trainer.stopping.summary() is not None
     path = trainer.run.path / "best" if has_best else trainer.run.path
     say(f"run: {trainer.run.path}")
-    say(f"more of it: tisslm generate {shlex.quote(str(path))}")
+    use, options = "generate", ""
+    if isinstance(trainer.model, Encoder):
+        use, options = "embed", " --input texts.txt --output texts.npy"
+    say(f"more of it: tisslm {use} {shlex.quote(str(path))}{options}")
 
 
 def _train(trainer: Trainer) -> None:
