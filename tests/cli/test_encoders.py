@@ -49,7 +49,7 @@ def encoder(cli: Cli, folder: Path) -> Path:
     done = cli("train", *(x for setting in SETTINGS for x in ("--set", setting)))
     assert (done.code, done.err) == (0, "")
     assert "eval recall@1" in done.out
-    assert "more of it: tisslm embed run" in done.out
+    assert "vectors of it: tisslm embed run" in done.out
     return folder / "run"
 
 

@@ -103,10 +103,14 @@ def train(
     has_best = trainer.config.restore_best and trainer.stopping.summary() is not None
     path = trainer.run.path / "best" if has_best else trainer.run.path
     say(f"run: {trainer.run.path}")
-    use, options = "generate", ""
+    say(_use(trainer, shlex.quote(str(path))))
+
+
+def _use(trainer: Trainer, path: str) -> str:
+    """Say what the trained model can be used for."""
     if isinstance(trainer.model, Encoder):
-        use, options = "embed", " --input texts.txt --output texts.npy"
-    say(f"more of it: tisslm {use} {shlex.quote(str(path))}{options}")
+        return f"vectors of it: tisslm embed {path} --input FILE --output X.npy"
+    return f"more of it: tisslm generate {path}"
 
 
 def _train(trainer: Trainer) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tisslm.contracts.stateful import Stateful
 from tisslm.errors import DataError, ShapeError
 
-__all__ = ["EmbeddingLoss", "PooledBatch", "PooledValue", "TextBatch"]
+__all__ = ["EmbeddingLoss", "PooledBatch", "PooledValue", "TextBatch", "first_fit"]
 
 FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
@@ -81,7 +81,7 @@ class TextBatch:
         """
         lengths_P = np.array([len(text) for text in texts], dtype=np.int64)
         _check_lengths(lengths_P, time)
-        row_P, begin_P, filled_B = _first_fit(lengths_P, time)
+        row_P, begin_P, filled_B = first_fit(lengths_P, time)
         width = min(time, -(-int(filled_B.max()) // WIDTHS) * WIDTHS)
         shape = (len(filled_B), width)
         first_P = row_P * width + begin_P
@@ -122,8 +122,8 @@ def _check_lengths(lengths_P: IntArray, time: int) -> None:
         )
 
 
-def _first_fit(lengths_P: IntArray, time: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Return row and beginning of each text, and how far each row is filled."""
+def first_fit(lengths_P: IntArray, time: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Return row and beginning of each text, and how far each row is filled, text by text."""
     row_P, begin_P = np.empty_like(lengths_P), np.empty_like(lengths_P)
     filled_B = np.zeros_like(lengths_P)
     rows = 0

@@ -6,6 +6,7 @@ step to the last, and ``step`` makes one. Nothing below imports it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, overload
@@ -21,7 +22,7 @@ from tisslm.registry import Registry, load_registry
 from tisslm.training.batches import fit_dataset
 from tisslm.training.components import Given, Wanted
 from tisslm.training.composition import compose
-from tisslm.training.evaluation import evaluate
+from tisslm.training.evaluation import evaluate_model
 from tisslm.training.loop import Loop
 from tisslm.training.memory_plan.planner import RunPlan
 from tisslm.training.session import Session
@@ -310,12 +311,12 @@ class Trainer:
     def validate(self, dataset: Dataset) -> float:
         """Compute the mean cross-entropy over every window of a dataset, in nats per target.
 
-        Cross-entropy whatever the training loss is, so that runs can be compared.
+        Cross-entropy whatever the training loss is, so that runs can be compared; of an encoder,
+        the training loss over every example, NaN where it cannot be computed.
         """
         fit_dataset(dataset, self.model, "validate", self.rows_per_update, self.config.seed)
-        rows = self.config.batch_size
-        model = language_model(self.model, "trainer.validate")
-        return evaluate(model, dataset, self.validation_loss, batch_size=rows).loss
+        loss = evaluate_model(self.session.parts, dataset, self.config).loss
+        return math.nan if loss is None else loss
 
     def save_checkpoint(self, epoch: int, step: int) -> Path:
         """Write ``checkpoint-<step>`` in the run directory and delete those that nothing keeps.

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tisslm.contracts import Rows
-from tisslm.contracts.model import language_model
 from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError
 from tisslm.system.quantities import duration_text, size_text, step_time_text
-from tisslm.training.evaluation import evaluate
+from tisslm.training.evaluation import evaluate_model
 from tisslm.training.trainer import Trainer
 
 __all__ = ["DryRun", "dry_run"]
@@ -149,8 +148,7 @@ def _evaluate(trainer: Trainer) -> tuple[float | None, float]:
     if whole is None:
         return None, 0.0
     few = FewWindows(whole, range(min(rows, len(whole))))
-    model = language_model(trainer.model, "evaluation")
-    found = evaluate(model, few, trainer.validation_loss, batch_size=rows)
+    found = evaluate_model(trainer.session.parts, few, trainer.config)
     wanted = min(len(whole), trainer.config.eval_batches * rows) or len(whole)  # 0 is all
     return found.loss, found.seconds * wanted / len(few)
 

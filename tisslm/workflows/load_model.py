@@ -12,13 +12,13 @@ from tisslm.checkpoint.resume import open_run
 from tisslm.checkpoint.run_directory import CONFIG as RUN_CONFIG
 from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
 from tisslm.config import RunConfig
-from tisslm.contracts import Encoder, Model, Tokenizer
+from tisslm.contracts import Model, Tokenizer
 from tisslm.contracts.model import language_model
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.workflows.open_model import open_model, tokenizer_of
 
-__all__ = ["load_encoder", "load_model", "load_run_config", "saved_tokenizer"]
+__all__ = ["load_model", "load_run_config", "saved_tokenizer"]
 
 
 def load_model(
@@ -52,24 +52,6 @@ def load_model(
     """
     opened = open_model(path, load_registry() if registry is None else registry)
     return language_model(opened.build(opened.shape({})), opened.where), opened.tokenizer
-
-
-def load_encoder(
-    path: checkpoint.Where, *, registry: Registry | None = None
-) -> tuple[Encoder, Tokenizer | None]:
-    """Build a model that makes vectors of texts, and its tokenizer.
-
-    Parameters, errors and what is returned are those of ``load_model``, with an encoder in place of
-    a language model, which is refused.
-    """
-    opened = open_model(path, load_registry() if registry is None else registry)
-    model = opened.build(opened.shape({}))
-    if not isinstance(model, Encoder):
-        raise ConfigError(
-            f"{opened.where}: expected a model that makes vectors of texts, got a language model; "
-            "train one from it with model.from and model.pooling"
-        )
-    return model, opened.tokenizer
 
 
 def saved_tokenizer(config: RunConfig, registry: Registry) -> tuple[str, Tokenizer, Path] | None:

@@ -202,7 +202,7 @@ def test_the_plan_has_the_passes_of_a_micro_batch_and_the_vectors_of_an_update(
         assert memory.workspace is not None
         assert memory.workspace.nbytes <= planned
         found[size] = planned, plan["batches"]
-    assert found[2][0] < 0.4 * found[12][0]  # 4 rows at most, and 22
+    assert found[2][0] < 0.4 * found[12][0]  # of 3 rows, and of some 9
     assert found[2][1] == found[12][1] > 2 * 24 * 2 * 16 * 4
 
 

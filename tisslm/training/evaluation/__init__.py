@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from tisslm.training.evaluation.in_run import evaluate_now
+from tisslm.training.evaluation.in_run import evaluate_model, evaluate_now
 from tisslm.training.evaluation.texts import TextEvaluation, evaluate_texts
 from tisslm.training.evaluation.tokens import Evaluation, evaluate
 
-__all__ = ["Evaluation", "TextEvaluation", "evaluate", "evaluate_now", "evaluate_texts"]
+__all__ = [
+    "Evaluation",
+    "TextEvaluation",
+    "evaluate",
+    "evaluate_model",
+    "evaluate_now",
+    "evaluate_texts",
+]

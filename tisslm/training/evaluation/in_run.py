@@ -17,7 +17,7 @@ from tisslm.training.evaluation.texts import TextEvaluation, evaluate_texts
 from tisslm.training.evaluation.tokens import Evaluation, evaluate
 from tisslm.training.state import TrainerState
 
-__all__ = ["evaluate_now"]
+__all__ = ["evaluate_model", "evaluate_now"]
 
 
 def evaluate_now(
@@ -43,7 +43,14 @@ def evaluate_now(
     step = state.step
     if parts.val_dataset is None or state.evaluation.get("step") == step:
         return
-    found = _found(parts, parts.val_dataset, config, check)
+    found = evaluate_model(
+        parts,
+        parts.val_dataset,
+        config,
+        max_batches=config.eval_batches,
+        check=check,
+        communicator=parts.communicator,
+    )
     metrics = found.metrics()
     told = {name: metrics[name] for name in metrics if not METRICS[name].of_machine}
     finite = {name: value for name, value in told.items() if math.isfinite(value)}
@@ -62,19 +69,23 @@ def evaluate_now(
     parts.sinks.write(step, metrics)
 
 
-def _found(
-    parts: Components, dataset: Dataset, config: TrainingConfig, check: Callable[[], None]
+def evaluate_model(
+    parts: Components, dataset: Dataset, config: TrainingConfig, **how: Any
 ) -> Evaluation | TextEvaluation:
-    """Evaluate what the model is: an encoder by vectors, a language model by targets."""
-    alike: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "max_batches": config.eval_batches,
-        "check": check,
-        "communicator": parts.communicator,
-    }
+    """Evaluate what the model of a run is: an encoder by vectors, a language model by targets.
+
+    Parameters
+    ----------
+    parts : Components
+    dataset : Dataset
+    config : TrainingConfig
+    **how
+        ``max_batches``, ``check`` and ``communicator``, which both kinds of evaluation take.
+    """
+    how["batch_size"] = config.batch_size
     if isinstance(parts.model, Encoder):
         loss = parts.loss if isinstance(parts.loss, EmbeddingLoss) else None
         whole = config.rows_per_update
-        return evaluate_texts(parts.model, dataset, loss, loss_batch=whole, **alike)
+        return evaluate_texts(parts.model, dataset, loss, loss_batch=whole, **how)
     model = language_model(parts.model, "evaluation")
-    return evaluate(model, dataset, parts.validation_loss, tokenizer=parts.tokenizer, **alike)
+    return evaluate(model, dataset, parts.validation_loss, tokenizer=parts.tokenizer, **how)

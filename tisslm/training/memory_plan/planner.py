@@ -32,7 +32,7 @@ from tisslm.training.memory_plan.items import (
 )
 from tisslm.training.memory_plan.passes import Passes
 from tisslm.training.memory_plan.ranks import RankPlan, waiting_item
-from tisslm.training.memory_plan.texts import most_rows, text_items
+from tisslm.training.memory_plan.texts import TextSizes
 from tisslm.training.ranks.reduction import waiting_arrays
 from tisslm.training.ranks.share import for_ranks, share_of
 
@@ -114,6 +114,9 @@ class Planner:
         self.config = config
         self.precision = precision
         self.datasets = [dataset for dataset in datasets if dataset is not None]
+        self._texts: TextSizes | None = None
+        if isinstance(model, Encoder):
+            self._texts = TextSizes(model, self.datasets[:1])
         state = list(optimizer_items(model, config, optimizer, registry))  # rank 0 saves all of it
         self._fixed = [
             *parameter_items(model),
@@ -174,9 +177,7 @@ class Planner:
 
     def _pass_rows(self, batch: int) -> int:
         """B of a training pass; for an encoder, the most that texts of a micro-batch may take."""
-        if not isinstance(self.model, Encoder):
-            return batch
-        return most_rows(self.datasets[:1], batch, self.time)
+        return batch if self._texts is None else self._texts.rows(batch)
 
     def _pass_sizes(self, passes: Passes, batch: int) -> Mapping[str, int]:
         """Ask the model for the buffers of a pass; one that is not prepared has one way only."""
@@ -190,10 +191,10 @@ class Planner:
         ranks = self.ranks
         passes = self.config.micro_batches_per_update if ranks is None else ranks.micro_batches
         rows = batch * passes
-        if isinstance(self.model, Encoder):
-            yield from text_items(self.model, self.datasets[:1], rows, self.config.rows_per_update)
-        else:
+        if self._texts is None:
             yield Item("batches", "", TargetWeights.planned(rows, batch, self.time))
+        else:
+            yield from self._texts.vectors(rows, self.config.rows_per_update)
         for dataset in self.datasets[:1]:
             read = rows if ranks is None else ranks.read_rows(dataset) * batch // ranks.batch_size
             yield Item("batches", "", dataset.stream_bytes(read))
