@@ -97,3 +97,23 @@ def trainer_of(
         config,
         **others,
     )
+
+
+def run_of(folder: Any, communicator: Any = "local", **changes: Any) -> Trainer:
+    """Return a trainer of everything that has a state: dropout, a projection, a temperature."""
+    settings = {
+        "batch_size": 2,
+        "gradient_accumulation_steps": 1,
+        "global_batch_size": 12,
+        "reduction_parts": 6,
+        "learning_rate": 1e-2,
+        "max_steps": 5,
+    }
+    return trainer_of(
+        folder,
+        Examples(20),
+        InBatch(learned=True),
+        communicator=communicator,
+        shape={"dropout": 0.2, "logit_scale": 5.0, "projection": 6},
+        **{**settings, **changes},
+    )

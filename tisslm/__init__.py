@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tisslm.datasets.text import TextDataset
     from tisslm.datasets.tokens import TokenDataset
     from tisslm.errors import TissLMError
+    from tisslm.models.encoder.text_encoder import TextEncoder
     from tisslm.models.generation import Sampling, generate
     from tisslm.models.transformer import Transformer
     from tisslm.ops.threads import blas_threads
@@ -30,6 +31,7 @@ __all__ = [
     "Sampling",
     "TextDataset",
     "TextEmbedder",
+    "TextEncoder",
     "TissLMError",
     "TokenDataset",
     "Trainer",
@@ -51,6 +53,7 @@ _HOMES = {
     "Sampling": "tisslm.models.generation",
     "TextDataset": "tisslm.datasets.text",
     "TextEmbedder": "tisslm.workflows.embedding",
+    "TextEncoder": "tisslm.models.encoder.text_encoder",
     "TissLMError": "tisslm.errors",
     "TokenDataset": "tisslm.datasets.tokens",
     "Trainer": "tisslm.training.trainer",

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from embedding_runs import Examples, InBatch, shape_of, trainer_of
+from embedding_runs import Examples, InBatch, run_of, shape_of, trainer_of
 from thread_ranks import run_ranks
 from tolerances import largest_error
 
@@ -139,23 +142,14 @@ def test_the_number_of_threads_changes_no_bit(tmp_path: Path, threads: Any, prec
 
 
 def train(tmp_path: Path, name: str, communicator: Any = "local", **changes: Any) -> Any:
-    """Train to the end; return the bits of the parameters, and the losses."""
+    """Train to the end; return the bits of the parameters, the losses, and the tokens seen."""
     (tmp_path / name).mkdir(exist_ok=True)
-    settings = {"batch_size": 2, "gradient_accumulation_steps": 1, "global_batch_size": 12}
-    shape = {"dropout": 0.2, "logit_scale": 5.0, "projection": 6}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer = trainer_of(
-            tmp_path / name,
-            Examples(20),
-            InBatch(learned=True),
-            communicator=communicator,
-            shape=shape,
-            **{**settings, "reduction_parts": 6, "learning_rate": 1e-2, "max_steps": 5, **changes},
-        )
+        trainer = run_of(tmp_path / name, communicator, **changes)
         trainer.train()
-    data, losses = trainer.model.parameters.data.tobytes(), list(trainer.loss_history)
-    return data, losses, trainer.state.tokens_seen
+    data = trainer.model.parameters.data.tobytes()
+    return data, list(trainer.loss_history), trainer.state.tokens_seen
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -174,6 +168,39 @@ def test_a_resumed_run_has_the_bits_of_one_that_went_on(tmp_path: Path) -> None:
     found = train(tmp_path, "cut", max_steps=7, resume="auto")
     assert (found[0], found[2]) == (whole[0], whole[2])
     assert found[1] == whole[1]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from embedding_runs import run_of
+
+trainer, calls = run_of(Path(sys.argv[1]), max_steps=7, save_every=2), []
+
+def check():
+    calls.append(1)
+    if len(calls) == 45:  # in the fifth update, between two passes
+        os.kill(os.getpid(), signal.SIGKILL)
+
+trainer.session.step._gradients._check = check
+trainer.train()
+"""
+
+
+def test_a_run_that_is_killed_goes_on_as_if_it_were_not(tmp_path: Path) -> None:
+    whole = train(tmp_path, "whole", max_steps=7, save_every=2)
+    (tmp_path / "cut").mkdir()
+    paths = os.pathsep.join(filter(None, sys.path))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "cut")],
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    saved = [path.name for path in (tmp_path / "cut/run/checkpoints").iterdir() if path.is_dir()]
+    assert "checkpoint-4" in saved
+    assert train(tmp_path, "cut", max_steps=7, save_every=2, resume="auto") == whole
 
 
 def test_tokens_that_are_seen_are_those_of_texts(tmp_path: Path) -> None:
