@@ -84,6 +84,13 @@ def test_a_run_is_evaluated_and_used(cli: Cli, encoder: Path) -> None:
     assert model.n_cut == 1
 
 
+def test_an_encoder_is_loaded_for_passes_without_a_backward(encoder: Path) -> None:
+    model = tisslm.load_encoder(encoder).model
+    buffers = set(model.plan(2, 16))
+    assert "layers.0.stream" in buffers
+    assert not any(name.startswith("layers.1.") for name in buffers)  # of the block's second layer
+
+
 def test_an_encoder_writes_no_text(cli: Cli, encoder: Path) -> None:
     done = cli("generate", str(encoder), "--prompt", "a")
     assert done.code == 3

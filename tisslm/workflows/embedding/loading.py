@@ -49,6 +49,8 @@ def load_encoder(path: checkpoint.Where, *, registry: Registry | None = None) ->
             "tokenizer.json into the folder of a published model, or train with a dataset that has "
             "one"
         )
+    # what one block leaves for a backward, the next one overwrites: there is none to come
+    model.prepare(activation_checkpointing="full")
     return TextEmbedder(
         model,
         opened.tokenizer,
