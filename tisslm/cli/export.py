@@ -43,7 +43,7 @@ def export(
         bool, typer.Option("--force", help="Replace what an earlier export has written.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Write a model as a Hugging Face folder, or as GGUF for llama.cpp."""
+    """Write a model as a Hugging Face folder, or as GGUF; an encoder for sentence-transformers."""
     done = write(path, output, form=form, dtype=dtype, force=force)
     for note in done.notes:
         complain(f"note: {note}")
