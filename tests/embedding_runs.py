@@ -114,6 +114,6 @@ def run_of(folder: Any, communicator: Any = "local", **changes: Any) -> Trainer:
         Examples(20),
         InBatch(learned=True),
         communicator=communicator,
-        shape={"dropout": 0.2, "logit_scale": 5.0, "projection": 6},
+        shape={"dropout": 0.2, "logit_scale": 5.0, "projection": 6, "causal": False},
         **{**settings, **changes},
     )

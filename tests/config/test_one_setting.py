@@ -116,6 +116,7 @@ MODEL: dict[str, tuple[Any, ...]] = {
     ),
     "window": (0, 16, 64),
     "layer_types": (["full_attention"], ["full_attention", "full_attention"], ["full_attention"]),
+    "causal": (True, False, "true"),
     "qk_norm": ("none", "head", "all"),
     "logit_cap": (0, 15, 30.0),
     "parallel_residual": (True, False, "true"),

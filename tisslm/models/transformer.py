@@ -28,6 +28,7 @@ from tisslm.models.decoding import TransformerDecoder
 from tisslm.models.head import Head
 from tisslm.models.huggingface.exchange import FolderExchange, exchange_of
 from tisslm.models.initialization import parameter_specs
+from tisslm.models.layers.attention import not_causal
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
 from tisslm.models.pretrained import read_published
@@ -307,6 +308,8 @@ class Transformer(Model):
         ConfigError
             For any other value.
         """
+        if not self.config.causal:
+            raise not_causal()
         return TransformerDecoder(self if weights == "fp32" else self._with_stored(weights))
 
     def _with_stored(self, weights: str) -> Transformer:

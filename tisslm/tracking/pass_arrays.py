@@ -150,11 +150,12 @@ class Sites:
         return found
 
     def _entropy(self, arrays: Mapping[str, Array], start_BT: Array | None) -> Array:
+        stop_BT = arrays.get("stop")
         qkv, lse = arrays["qkv"], arrays["lse"]
         n_head, n_kv_head, size = _heads(arrays)
         entropy = self._room.take("entropy", lse.shape, lse.dtype)
         scale = 1.0 / math.sqrt(size)
-        ops.attention_entropy(qkv, lse, entropy, n_head, n_kv_head, scale, start_BT)
+        ops.attention_entropy(qkv, lse, entropy, n_head, n_kv_head, scale, start_BT, stop_BT)
         return entropy
 
 

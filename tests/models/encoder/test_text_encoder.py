@@ -30,6 +30,8 @@ def pack(model: TextEncoder, texts: list[np.ndarray]) -> TextBatch:
 KINDS: list[dict[str, Any]] = [
     {"pooling": "mean"},
     {"pooling": "last", "projection": 6},
+    {"pooling": "mean", "causal": False},
+    {"pooling": "last", "causal": False, "family": "qwen3", "n_kv_head": 1},
     {"pooling": "max", "normalize": False},
     {"pooling": "mean", "projection": 6, "family": "qwen3", "n_kv_head": 1},
     {"pooling": "max", "projection": 40, "normalize": False, "parallel_residual": True},

@@ -143,6 +143,11 @@ def _quotient(shape: ShapeKeys) -> str:
 
 
 def _check_window(shape: ShapeKeys) -> None:
+    if shape.window and not shape.causal:
+        raise refused(
+            "model.window: expected 0 with causal = false, since published models do not agree on "
+            f"how far a window reaches to both sides, got {shape.window}; leave one of the two out"
+        )
     if shape.positions == "learned" and shape.window > shape.seq_len:
         raise refused(
             f"model.window: expected at most seq_len = {shape.seq_len}, beyond which there are "

@@ -98,6 +98,7 @@ class ShapeKeys(BaseModel):
     rope_scaling: _Table = None
     window: Annotated[CountOrZero, Expects("an integer >= 0", "0 sees all tokens before")] = 0
     layer_types: _Names = None
+    causal: Flag = True
     qk_norm: Text = "none"
     logit_cap: _Cap = 0.0
     parallel_residual: Flag = False

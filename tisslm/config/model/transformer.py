@@ -68,6 +68,9 @@ class TransformerConfig(ShapeKeys):
     layer_types : list of str, optional
         Which layers have the window: "sliding_attention" those, "full_attention" the others,
         repeated over the layers; left out, all have it.
+    causal : bool
+        Whether a token attends to none after it; if not, to all of its document, and then there is
+        no window, and no text is written.
     qk_norm : {"none", "head", "all"}
         RMS normalization of queries and keys, of each head alone or over all heads.
     logit_cap : float

@@ -25,7 +25,7 @@ from tisslm.models.checks import check_parameters, check_starts, check_tokens
 from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.precision import Precision
-from tisslm.models.window import fill_window, twice_keys_seen
+from tisslm.models.window import fill_stops, fill_window, twice_keys_seen
 from tisslm.ops import threads
 
 __all__ = ["Body", "made_parameters"]
@@ -129,7 +129,8 @@ class Body:
         Of a row of T tokens without a window, a token sees T / 2 keys in the mean.
         """
         config = self.config
-        twice_seen = sum(twice_keys_seen(time, config.window_of(i)) for i in range(config.n_layer))
+        windows = (config.window_of(i) for i in range(config.n_layer))
+        twice_seen = sum(twice_keys_seen(time, window, config.causal) for window in windows)
         return 6 * config.n_head * config.head_dim * twice_seen
 
     @property
@@ -203,8 +204,10 @@ class Body:
         kept, seen = None if start is None else own["start"], own.get("window")
         if seen is not None:
             fill_window(seen, kept, self.config.window)
+        if (stop := own.get("stop")) is not None:
+            fill_stops(stop, kept)
         (batch, time), updates = x.shape, self.parameters.updates
-        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept, seen)
+        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept, seen, stop)
         self.current = ctx
         h_NC = own["h"]
         enter(observers, "embedding", "forward")

@@ -159,6 +159,11 @@ def other(large: bool) -> TransformerConfig:
     )
 
 
+def both_ways(large: bool) -> TransformerConfig:
+    """Return a model whose tokens see later ones, too."""
+    return TransformerConfig(**{**other(large).values(), "causal": False, "dropout": 0.2})
+
+
 #: The families beside GPT-2's.
 BUILT_IN: tuple[type[TransformerFamily], ...] = (Llama, Mistral, Qwen2, Qwen3, GPTNeoX)
 
@@ -225,6 +230,8 @@ def model_cases(
         for entry in BUILT_IN:
             tiny = partial(of_family, entry.name)
             yield from _cases(entry.name, entry(), tiny, tiny)
+        both = partial(_step, family=GPT2(), config=both_ways, documents=True)
+        yield Case("transformer_both_ways", "model", both, limit=ELEMENTS)
         return
     name = "transformer" if isinstance(family, GPT2) else name_of(family)
     shape = gpt2 if config is None else config
