@@ -25,6 +25,7 @@ ROWS = {
     "on edges": [64, 64, 64],
     "before edges": [63, 64, 64, 2],
     "after edges": [65, 64, 64],
+    "one before an edge": [127, 10],
     "short texts": [20, 18, 23, 20, 19, 21, 7],
     "over three tiles": [10, 170, 30],
     "begins in a tile and ends in it": [130, 5, 8, 100],
