@@ -13,6 +13,7 @@ __all__ = ["TARGETS", "Target", "load"]
 #: Name: the module that has its class ``Files``.
 TARGETS = {
     "checkpoint": "fuzz.targets.checkpoint",
+    "encoder-folder": "fuzz.targets.encoder_folder",
     "examples": "fuzz.targets.examples",
     "gguf": "fuzz.targets.gguf",
     "incident": "fuzz.targets.incident",
