@@ -33,12 +33,16 @@ TOKENIZERS: dict[str, Any] = {
 }
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("llama", "byte", {"pooling": "mean"}),
+    ("llama", "byte", {"pooling": "mean", "causal": False}),
     ("llama", "bpe with an end", {"pooling": "last", "projection": 24}),
     ("gpt2", "char", {"pooling": "max", "projection": 6, "normalize": False}),
     ("gpt_neox", "bpe", {"pooling": "last", "normalize": False}),
     ("mistral", "bpe", {"pooling": "mean"}),
     ("qwen2", "bpe with an end", {"pooling": "mean", "projection": 8}),
     ("qwen3", "bpe", {"pooling": "max"}),
+    ("qwen3", "bpe", {"pooling": "mean", "causal": False, "projection": 8}),
+    ("gpt2", "bpe", {"pooling": "mean", "causal": False}),
+    ("gpt_neox", "char", {"pooling": "max", "causal": False}),
 ]
 
 
@@ -68,7 +72,8 @@ def test_vectors(tmp_path: Path, family: str, name: str, changes: dict[str, Any]
 def test_what_it_saves_is_read(tmp_path: Path) -> None:
     """A folder of theirs, made anew by them from ours, is the same encoder."""
     tokenizer = TOKENIZERS["bpe"]
-    shape = shape_of(family="llama", projection=8, vocab_size=tokenizer.vocab_size)
+    own = {"family": "llama", "projection": 8, "causal": False}
+    shape = shape_of(vocab_size=tokenizer.vocab_size, **own)
     form = TextForm(9, {"query": PROMPT}, "dot")
     write_folder(tmp_path / "out", TextEncoder(shape, seed=2), tokenizer, texts=form)
     theirs = peer.SentenceTransformer(str(tmp_path / "out"), local_files_only=True)

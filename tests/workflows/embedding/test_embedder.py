@@ -10,7 +10,7 @@ import pytest
 from letters import Letters
 
 from tisslm.errors import ConfigError, DataError, ShapeError
-from tisslm.tokenizers import ByteTokenizer
+from tisslm.tokenizers import ByteTokenizer, CharTokenizer
 from tisslm.workflows.embedding import TextEmbedder, embedder
 
 TEXTS = ["abc" * (i % 7 + 1) + "d" * (i % 3) for i in range(40)]
@@ -101,6 +101,12 @@ def test_what_is_no_text_is_refused(texts: Any, message: str) -> None:
     with pytest.raises(DataError) as caught:
         made().encode(texts)
     assert str(caught.value) == message
+
+
+def test_a_text_that_the_tokenizer_refuses_is_named() -> None:
+    model = TextEmbedder(Letters(), CharTokenizer.from_text("abc"))
+    with pytest.raises(DataError, match=r"^text 2: .*'x'"):
+        model.encode(["a", "b", "x"])
 
 
 @pytest.mark.parametrize(

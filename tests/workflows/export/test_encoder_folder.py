@@ -33,7 +33,7 @@ def files_of(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"pooling": "mean"},
+        {"pooling": "mean", "causal": False},
         {"pooling": "last", "projection": 6, "logit_scale": 20.0},
         {"pooling": "max", "normalize": False, "projection": 24},
     ],
@@ -53,7 +53,7 @@ def test_it_comes_back_to_the_bit(tmp_path: Path, family: str, changes: dict[str
     }  # fmt: skip
     again = load_encoder(tmp_path / "out")
     assert isinstance(again.model, TextEncoder)
-    for key in ("pooling", "projection", "normalize", "family", "seq_len", "n_embd"):
+    for key in ("pooling", "causal", "projection", "normalize", "family", "seq_len", "n_embd"):
         assert getattr(again.model.config, key) == getattr(model.config, key)
     for parameter in again.model.parameters:
         assert np.array_equal(parameter.data, model.parameters[parameter.name].data)

@@ -170,7 +170,7 @@ class ExampleDataset(RowDataset):
             found = encoder.encode(texts, prompt)
         except DataError:
             for example, text in zip(batch, texts, strict=True):
-                encoder.encode_one(text, prompt, example.where)
+                encoder.check_one(text, prompt, example.where)
             raise
         if not found.lengths.all():
             where = batch[int(np.argmin(found.lengths))].where

@@ -116,7 +116,7 @@ class TextIds:
         flat = np.concatenate(pieces, dtype=np.int32) if pieces else np.empty(0, np.int32)
         return FlatTexts(flat, offsets)
 
-    def encode_one(self, text: str, prompt: str, where: str) -> None:
+    def check_one(self, text: str, prompt: str, where: str) -> None:
         """Raise the error of a text of a batch that was refused, with its place."""
         try:
             self._tokenizer.encode_array(prompt + text)

@@ -253,7 +253,12 @@ class TextEmbedder:
         for chunk in _chunks(texts):
             for place, text in enumerate(chunk, done):
                 _check_text(text, place)
-            found = self._ids.encode(chunk, prompt)
+            try:
+                found = self._ids.encode(chunk, prompt)
+            except DataError:
+                for place, text in enumerate(chunk, done):
+                    self._ids.check_one(text, prompt, f"text {place}")
+                raise
             if not found.lengths.all():
                 place = done + int(np.argmin(found.lengths))
                 raise DataError(f"text {place}: expected a token in it, got none; leave it out")
