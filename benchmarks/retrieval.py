@@ -2,8 +2,8 @@
 
     python benchmarks/retrieval.py /usr/share/wordnet --run runs/wordnet
 
-The words they share are weighed by tf-idf, (1 + ln tf) ln(1 + N / df), df among the N documents that
-are searched: what an encoder has to be better than.
+The words they share are weighed by tf-idf, (1 + ln tf) ln(1 + N / df), df among the N documents
+that are searched: what an encoder has to be better than.
 
 What does not live here: the measures (``tisslm.tracking.embedding_measures``).
 """
