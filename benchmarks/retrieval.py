@@ -64,7 +64,7 @@ def measured(
     of_document: Callable[[Sequence[str]], Array],
 ) -> Mapping[str, float]:
     """Return the measures of vectors."""
-    return retrieval(of_query(queries), of_document(documents), relevant)
+    return dict(retrieval(of_query(queries), of_document(documents), relevant))
 
 
 def run(
