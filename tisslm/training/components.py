@@ -91,6 +91,17 @@ class Components:
     own: OwnMetrics
     reduction: Reduction
 
+    def show(self, *, average: bool) -> None:
+        """Give the parameters of all ranks the values that are evaluated, or those to be trained.
+
+        Few optimizers have both; whoever needs one kind asks for it, and nothing is done where it
+        is there.
+        """
+        if self.optimizer.has_average and self.optimizer.shows_average != average:
+            self.reduction.reread()
+            self.optimizer.show_average(average)
+            self.reduction.publish()
+
     def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
         """Yield key, name and part of each part that may keep a state from step to step.
 

@@ -271,6 +271,7 @@ def evaluate_now(
     step = state.step
     if parts.val_dataset is None or state.evaluation.get("step") == step:
         return
+    parts.show(average=True)
     found = evaluate(
         parts.model,
         parts.val_dataset,

@@ -175,6 +175,7 @@ class Step:
         reduction, parameters = parts.reduction, parts.model.parameters
         loss = parts.loss if loss is None else loss
         count, given = self._count(check_rows(rows, "train_step"))
+        parts.show(average=False)
         parts.optimizer.zero_grad()
         scale = parts.scaler.begin()
         reduction.begin(reduction.share.present(given))

@@ -274,7 +274,8 @@ class Trainer:
         return norm
 
     def zero_gradients(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients; parameters are then where the next ones are to be taken."""
+        self.session.parts.show(average=False)
         self.optimizer.zero_grad()
 
     # ------------------------------------------------------------------ a run
@@ -313,6 +314,7 @@ class Trainer:
         """
         fit_dataset(dataset, self.model, "validate", self.rows_per_update, self.config.seed)
         rows = self.config.batch_size
+        self.session.parts.show(average=True)
         return evaluate(self.model, dataset, self.validation_loss, batch_size=rows).loss
 
     def save_checkpoint(self, epoch: int, step: int) -> Path:

@@ -148,6 +148,7 @@ def _evaluate(trainer: Trainer) -> tuple[float | None, float]:
     if whole is None:
         return None, 0.0
     few = FewWindows(whole, range(min(rows, len(whole))))
+    trainer.session.parts.show(average=True)
     found = evaluate(trainer.model, few, trainer.validation_loss, batch_size=rows)
     wanted = min(len(whole), trainer.config.eval_batches * rows) or len(whole)  # 0 is all
     return found.loss, found.seconds * wanted / len(few)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -178,10 +177,10 @@ def optimizer_items(
     registry: Registry,
     shard: ParameterShard | None = None,
 ) -> Iterator[Item]:
-    """Plan the state: measured on an object, or on objects made for two small models.
+    """Plan the state: measured on an object, asked of one, or measured on two small models.
 
-    State is taken to grow with the numbers of its parameter, or of all parameters when its name
-    has none.
+    An optimizer that does not say what it takes (``planned``) has state that grows with the numbers
+    of its parameter, or of all parameters when its name has none.
 
     Parameters
     ----------
@@ -194,9 +193,14 @@ def optimizer_items(
     """
     layers = frozenset(model.layer_names)
     if isinstance(optimizer, Optimizer):
-        for name, array in optimizer.state().items():
-            owner = name.rpartition("/")[0]
-            yield Item("optimizer state", owner and _layer_of(owner, layers), array.nbytes, True)
+        state = {name: array.nbytes for name, array in optimizer.state().items()}
+        sizes = {**(optimizer.planned(model.parameters) or {}), **state}
+        yield from _said_items(sizes, state, layers, exists=True)
+        return
+    made = _made(optimizer, _small(model, SMALL[0]), config, registry)
+    said = made.planned(model.parameters)
+    if said is not None:
+        yield from _said_items(said, made.state(), layers, exists=False)
         return
     if shard is None:
         sizes = {p.name: p.data.size for p in model.parameters if p.trainable}
@@ -214,6 +218,17 @@ def optimizer_items(
         yield Item("optimizer state", owner and _layer_of(owner, layers), whole)
 
 
+def _said_items(
+    sizes: Mapping[str, int], state: Container[str], layers: Container[str], *, exists: bool
+) -> Iterator[Item]:
+    """Yield the arrays of an optimizer; what is no state is scratch, and in no checkpoint."""
+    for name, nbytes in sizes.items():
+        owner = name.rpartition("/")[0]
+        kept = bool(owner) or name in state
+        family, layer = "optimizer state" if kept else "scratch", owner and _layer_of(owner, layers)
+        yield Item(family, layer, nbytes, exists)
+
+
 def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
     """Yield what a copy of a checkpoint takes (``training.async_save``).
 
@@ -223,7 +238,7 @@ def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
     state : iterable of Item
         The items of the optimizer's state.
     """
-    slots = [item.nbytes for item in state]
+    slots = [item.nbytes for item in state if item.family == "optimizer state"]
     sizes = (n for owner in owners.OWNERS for n in owner.planned(model.parameters, slots))
     yield Item("checkpoint copy", "", copy_bytes(sizes))
 
@@ -256,17 +271,29 @@ def monitor_items(
         yield Item("monitors", "", nbytes)
 
 
-def _small_state(
-    model: Model, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
-) -> Mapping[str, tuple[int, int]]:
-    """Return (numbers, bytes of state) of each parameter of a small model, "" for all of them."""
-    small = Parameters(
+def _small(model: Model, largest: int) -> Parameters:
+    """Return the parameters of a model of which no dimension is larger."""
+    return Parameters(
         ParameterSpec(
             p.name, tuple(min(n, largest) for n in p.shape), p.decay, p.lr_scale, p.trainable
         )
         for p in model.parameters
     )
-    made: Any = registry.build("optimizer", optimizer, small, config.learning_rate)
+
+
+def _made(
+    optimizer: object, parameters: Parameters, config: TrainingConfig, registry: Registry
+) -> Optimizer:
+    made: Optimizer = registry.build("optimizer", optimizer, parameters, config.learning_rate)
+    return made
+
+
+def _small_state(
+    model: Model, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
+) -> Mapping[str, tuple[int, int]]:
+    """Return (numbers, bytes of state) of each parameter of a small model, "" for all of them."""
+    small = _small(model, largest)
+    made = _made(optimizer, small, config, registry)
     counts = {p.name: int(np.prod(p.shape)) for p in small}
     found: dict[str, tuple[int, int]] = {}
     for name, array in made.state().items():

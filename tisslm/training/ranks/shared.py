@@ -119,6 +119,10 @@ class SharedReduction(Reduction):
         self._exchange.wait()
         self.shard.read()
 
+    def reread(self) -> None:
+        """Copy the ranges of this rank, once they are back."""
+        self.shard.read()
+
     def publish(self) -> None:
         """Send every rank's updated ranges to all."""
         self._returning.start()
