@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from tisslm.optim.schedulers.constant import Constant
 from tisslm.optim.schedulers.cosine import Cosine
+from tisslm.optim.schedulers.cosine_restarts import CosineRestarts
 from tisslm.optim.schedulers.exponential import ExponentialDecay
+from tisslm.optim.schedulers.function import Function
+from tisslm.optim.schedulers.inverse_sqrt import InverseSqrt
+from tisslm.optim.schedulers.polynomial import Polynomial
 from tisslm.optim.schedulers.reduce_on_plateau import ReduceOnPlateau
 from tisslm.optim.schedulers.step import StepDecay
 from tisslm.optim.schedulers.warmup_cosine import WarmupCosine
@@ -18,7 +22,11 @@ from tisslm.optim.schedulers.warmup_linear import WarmupLinear
 __all__ = [
     "Constant",
     "Cosine",
+    "CosineRestarts",
     "ExponentialDecay",
+    "Function",
+    "InverseSqrt",
+    "Polynomial",
     "ReduceOnPlateau",
     "StepDecay",
     "WarmupCosine",

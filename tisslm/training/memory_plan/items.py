@@ -197,7 +197,7 @@ def optimizer_items(
         sizes = {**(optimizer.planned(model.parameters) or {}), **state}
         yield from _said_items(sizes, state, layers, exists=True)
         return
-    made = _made(optimizer, _small(model, SMALL[0]), config, registry)
+    made = _small_optimizer(model, SMALL[0], config, optimizer, registry)
     said = made.planned(model.parameters)
     if said is not None:
         yield from _said_items(said, made.state(), layers, exists=False)
@@ -208,7 +208,8 @@ def optimizer_items(
     else:
         sizes = {piece.name: piece.data.size for piece in shard}
         sizes[""] = shard.data.size
-    less, more = (_small_state(model, n, config, optimizer, registry) for n in SMALL)
+    larger = _small_optimizer(model, SMALL[1], config, optimizer, registry)
+    less, more = _state_sizes(made), _state_sizes(larger)
     for owner, (count, nbytes) in more.items():
         if owner not in sizes:  # none of it is in the shard
             continue
@@ -271,34 +272,27 @@ def monitor_items(
         yield Item("monitors", "", nbytes)
 
 
-def _small(model: Model, largest: int) -> Parameters:
-    """Return the parameters of a model of which no dimension is larger."""
-    return Parameters(
+def _small_optimizer(
+    model: Model, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
+) -> Optimizer:
+    """Build an optimizer for the parameters of a model of which no dimension is larger."""
+    small = Parameters(
         ParameterSpec(
             p.name, tuple(min(n, largest) for n in p.shape), p.decay, p.lr_scale, p.trainable
         )
         for p in model.parameters
     )
-
-
-def _made(
-    optimizer: object, parameters: Parameters, config: TrainingConfig, registry: Registry
-) -> Optimizer:
-    made: Optimizer = registry.build("optimizer", optimizer, parameters, config.learning_rate)
+    made: Optimizer = registry.build("optimizer", optimizer, small, config.learning_rate)
     return made
 
 
-def _small_state(
-    model: Model, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
-) -> Mapping[str, tuple[int, int]]:
-    """Return (numbers, bytes of state) of each parameter of a small model, "" for all of them."""
-    small = _small(model, largest)
-    made = _made(optimizer, small, config, registry)
-    counts = {p.name: int(np.prod(p.shape)) for p in small}
+def _state_sizes(made: Optimizer) -> Mapping[str, tuple[int, int]]:
+    """Return (numbers, bytes of state) of each parameter, "" for all of them."""
+    counts = {p.name: int(np.prod(p.shape)) for p in made.parameters}
     found: dict[str, tuple[int, int]] = {}
     for name, array in made.state().items():
         owner = name.rpartition("/")[0]
         owner = owner if owner in counts else ""
-        count = counts.get(owner, small.data.size)
+        count = counts.get(owner, made.parameters.data.size)
         found[owner] = (count, found.get(owner, (0, 0))[1] + array.nbytes)
     return found
