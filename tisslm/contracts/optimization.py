@@ -21,6 +21,7 @@ from tisslm.errors import CheckpointError, ConfigError, ShapeError
 
 if TYPE_CHECKING:
     from tisslm.memory import ParameterGroup, Parameters
+    from tisslm.memory.shards import ParameterShard
 from tisslm.contracts.stateful import Stateful
 
 __all__ = [
@@ -154,7 +155,8 @@ class Optimizer(ABC):
     measures_movement: ClassVar[bool] = False
 
     #: Whether each element's update follows from its own value, gradient and state alone. Several
-    #: ranks then share out the elements, and ``parameters`` are a part of them, or flat pieces.
+    #: ranks then share out the elements, and ``parameters`` are flat pieces; without it, each rank
+    #: has some parameters whole.
     elementwise: ClassVar[bool] = True
 
     #: Whether parameters are evaluated and saved at an average of those that are trained; such an
@@ -221,7 +223,7 @@ class Optimizer(ABC):
         loaded while the average is shown.
         """
 
-    def planned(self, parameters: Parameters) -> Mapping[str, int] | None:
+    def planned(self, parameters: Parameters | ParameterShard) -> Mapping[str, int] | None:
         """Return the bytes of each array that parameters of these shapes would take, by its name.
 
         Named like ``state``; what an update keeps beside it has names of its own. None where the

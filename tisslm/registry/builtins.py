@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 #: What a function becomes that is given as a scheduler. It has no name: no file could give it one.
-FUNCTION = Entry("function", "tisslm.optim.schedulers.function:Function", "a function of the step")
+FUNCTION = Entry("function", "tisslm.optim.schedulers._function:Function", "a function of the step")
 
 
 @hookimpl

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -104,18 +105,15 @@ LENGTH = 16
 def pieces_are_updated_as_in_the_whole(checks: Checks, make: Callable[..., Optimizer]) -> None:
     """Check that ranks which share out the elements come to the same bits.
 
-    One that needs whole parameters sets ``elementwise = False``, and is not asked.
+    One that needs whole parameters sets ``elementwise = False``, and ranks share out these.
     """
     whole, apart = make_parameters("float32"), make_parameters("float32")
     expected = make(whole)
     checks.same(type(expected.elementwise), bool, "type of elementwise")
-    if not expected.elementwise:
-        return
-    starts = range(0, apart.data.size, LENGTH)
-    shards = [
-        ParameterShard(apart, [(s, min(s + LENGTH, apart.data.size)) for s in starts[rank::RANKS]])
-        for rank in range(RANKS)
-    ]
+    shaped, size = not expected.elementwise, apart.data.size
+    starts = sorted(p.offset for p in apart if p.trainable) if shaped else range(0, size, LENGTH)
+    ranges = list(pairwise([*starts, size]))
+    shards = [ParameterShard(apart, ranges[rank::RANKS], shaped=shaped) for rank in range(RANKS)]
     for shard in shards:
         shard.read()
     optimizers = [make(shard) for shard in shards]
@@ -130,6 +128,12 @@ def pieces_are_updated_as_in_the_whole(checks: Checks, make: Callable[..., Optim
     checks.same(apart.data, whole.data, "parameters of three ranks (or set elementwise = False)")
     for name, array in expected.state().items():
         if "/" in name:
+            if shaped:
+                states = [optimizer.state() for optimizer in optimizers]
+                got = [state[name] for state in states if name in state]
+                checks.same(len(got), 1, f"ranks that have state {name}")
+                checks.same(got[0], array, f"state {name} of three ranks")
+                continue
             found = np.empty(array.size, array.dtype)
             for shard, optimizer in zip(shards, optimizers, strict=True):
                 _put(found, shard.elements(name.rpartition("/")[0]), optimizer.state().get(name))

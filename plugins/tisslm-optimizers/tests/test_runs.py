@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from thread_ranks import run_ranks
 from tisslm_optimizers.schedule_free import ScheduleFreeAdamW
 
-from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig, checkpoint
 from tisslm.contracts import Communicator
-from tisslm.errors import ConfigError
 from tisslm.training.evaluation import evaluate
 from tisslm.training.ranks.communicators.local import LocalCommunicator
 from tisslm.workflows.load_model import load_model
@@ -33,15 +32,8 @@ def dataset(seed: int, count: int = 600) -> TokenDataset:
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Return what builds a trainer; the plugin's parts have names, installed or not."""
-    info = tmp_path / "site" / "tisslm_optimizers-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: tisslm-optimizers\nVersion: 0.1.0\n"
-    )
-    (info / "entry_points.txt").write_text("[tisslm]\noptimizers = tisslm_optimizers\n")
-    monkeypatch.syspath_prepend(str(info.parent))
+def make(tmp_path: Path, named: None) -> Make:
+    """Return what builds a trainer."""
 
     def build(
         optimizer: Any, folder: str = "run", rank: Communicator | None = None, **given: Any
@@ -99,10 +91,44 @@ def test_the_loss_falls(make: Make, name: str) -> None:
     assert np.mean(trainer.loss_history[-3:]) < np.mean(trainer.loss_history[:3])
 
 
-@pytest.mark.parametrize("name", ["muon", "adafactor", "lamb", "adam8bit"])
-def test_what_needs_whole_matrices_is_refused_on_several_ranks(make: Make, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^optimizer {name}: it needs whole parameters"):
-        run_ranks(2, lambda rank: make(name, rank=rank))
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_have_the_bits_of_one(make: Make, name: str, size: int) -> None:
+    given = {"validation_frequency": 2, "save_every": 3, "max_grad_norm": 0.5}
+    alone = make(name, "alone", **given)
+    finish(alone)
+
+    def one(rank: Communicator) -> Any:
+        trainer = make(name, "shared", rank, **given)
+        finish(trainer)
+        return seen(trainer)
+
+    assert run_ranks(size, one) == [seen(alone)] * size
+    saved = [state_of(alone, folder) for folder in ("alone", "shared")]
+    assert list(saved[0]) == list(saved[1])
+    for key, array in saved[0].items():
+        np.testing.assert_array_equal(array, saved[1][key], err_msg=key)
+
+    def resumed(rank: Communicator) -> Any:
+        trainer = make(name, "resumed", rank, **given)
+        trainer.load_checkpoint(alone.session.run.checkpoints / "checkpoint-3")
+        finish(trainer)
+        return seen(trainer)
+
+    assert run_ranks(size, resumed) == [seen(alone)] * size
+
+
+def seen(trainer: Trainer) -> tuple[bytes, list[float], Any]:
+    """Return what is the same for any number of ranks."""
+    weights = trainer.model.parameters.data.tobytes()
+    return weights, list(trainer.loss_history), trainer.state.evaluation
+
+
+def state_of(trainer: Trainer, folder: str) -> dict[str, Array]:
+    """Return the optimizer's state that a run of another folder has saved last."""
+    path = Path(trainer.config.output_dir).parent / folder / "checkpoints" / "checkpoint-6"
+    found = checkpoint.read(checkpoint.find(path), (checkpoint.OPTIMIZER,))
+    return {name: np.array(array) for name, array in found[checkpoint.OPTIMIZER].items()}
 
 
 # ------------------------------------------------------------------------ the average
@@ -149,35 +175,3 @@ def test_passes_are_made_where_gradients_belong_and_not_at_the_average(make: Mak
     np.testing.assert_array_equal(trainer.model.parameters.data, x)
     trainer.zero_gradients()
     np.testing.assert_array_equal(trainer.model.parameters.data, trained)
-
-
-@pytest.mark.parametrize("size", [2, 3])
-def test_ranks_share_out_the_average(make: Make, size: int) -> None:
-    given = {"validation_frequency": 2, "save_every": 3}
-    alone = make("schedule_free_adamw", "alone", **given)
-    finish(alone)
-
-    def one(rank: Communicator) -> tuple[bytes, list[float], Any]:
-        trainer = make("schedule_free_adamw", "shared", rank, **given)
-        finish(trainer)
-        return (
-            trainer.model.parameters.data.tobytes(),
-            list(trainer.loss_history),
-            trainer.state.evaluation,
-        )
-
-    expected = (
-        alone.model.parameters.data.tobytes(),
-        list(alone.loss_history),
-        alone.state.evaluation,
-    )
-    assert run_ranks(size, one) == [expected] * size
-    files = [
-        Path(alone.config.output_dir).parent
-        / folder
-        / "checkpoints"
-        / "checkpoint-6"
-        / "optimizer.safetensors"
-        for folder in ("alone", "shared")
-    ]
-    assert files[0].read_bytes() == files[1].read_bytes()

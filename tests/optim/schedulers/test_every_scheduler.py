@@ -15,13 +15,13 @@ from tisslm.optim.schedulers import (
     Cosine,
     CosineRestarts,
     ExponentialDecay,
-    Function,
     InverseSqrt,
     Polynomial,
     StepDecay,
     WarmupCosine,
     WarmupLinear,
 )
+from tisslm.optim.schedulers._function import Function
 
 CASES = {
     "constant": (Constant, {}),

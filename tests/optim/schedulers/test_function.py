@@ -9,7 +9,7 @@ import pytest
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.errors import ConfigError
-from tisslm.optim.schedulers import Function
+from tisslm.optim.schedulers._function import Function
 from tisslm.registry import load_registry
 
 

@@ -2,7 +2,8 @@
 
 ``lr_at(s)`` is the rate of the update that follows ``s`` updates, so the first update of a run
 has ``lr_at(0)`` and the last of ``max_steps`` has ``lr_at(max_steps - 1)``.
-Only ``ReduceOnPlateau`` has a state: the evaluations so far.
+Only ``ReduceOnPlateau`` has a state: the evaluations so far. A function that is given as a
+scheduler becomes one in ``_function``, which has no name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from tisslm.optim.schedulers.constant import Constant
 from tisslm.optim.schedulers.cosine import Cosine
 from tisslm.optim.schedulers.cosine_restarts import CosineRestarts
 from tisslm.optim.schedulers.exponential import ExponentialDecay
-from tisslm.optim.schedulers.function import Function
 from tisslm.optim.schedulers.inverse_sqrt import InverseSqrt
 from tisslm.optim.schedulers.polynomial import Polynomial
 from tisslm.optim.schedulers.reduce_on_plateau import ReduceOnPlateau
@@ -24,7 +24,6 @@ __all__ = [
     "Cosine",
     "CosineRestarts",
     "ExponentialDecay",
-    "Function",
     "InverseSqrt",
     "Polynomial",
     "ReduceOnPlateau",

@@ -198,7 +198,7 @@ def optimizer_items(
         yield from _said_items(sizes, state, layers, exists=True)
         return
     made = _small_optimizer(model, SMALL[0], config, optimizer, registry)
-    said = made.planned(model.parameters)
+    said = made.planned(model.parameters if shard is None else shard)
     if said is not None:
         yield from _said_items(said, made.state(), layers, exists=False)
         return

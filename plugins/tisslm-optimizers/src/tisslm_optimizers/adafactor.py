@@ -12,7 +12,7 @@ from tisslm.contracts import Optimizer
 from tisslm.contracts.options import LEAST_EPS, flag, number
 from tisslm.memory import Parameters
 from tisslm_optimizers.arrays import Gauge, Kinds, nbytes_of, zeros
-from tisslm_optimizers.maps import Map, maps_of, whole
+from tisslm_optimizers.maps import Map, Whole, check_whole, maps_of
 from tisslm_optimizers.reference import adafactor as reference
 
 __all__ = ["Adafactor", "adafactor_apply", "adafactor_moments", "adafactor_sizes"]
@@ -98,7 +98,7 @@ class Adafactor(Optimizer):
         scale_parameter: bool = True,
         weight_decay: float = 0.0,
     ) -> None:
-        whole("adafactor", parameters)
+        check_whole("adafactor", parameters)
         super().__init__(parameters, lr)
         self.decay_rate = number("optimizer adafactor: decay_rate", decay_rate, 0)
         self.eps1 = number("optimizer adafactor: eps1", eps1, LEAST_EPS)
@@ -111,7 +111,7 @@ class Adafactor(Optimizer):
         self._part_P = zeros(_room(parameters))["sums of columns"]
         self._gauge = Gauge(parameters, RUNS)
 
-    def planned(self, parameters: Parameters) -> dict[str, int]:
+    def planned(self, parameters: Whole) -> dict[str, int]:
         """Return the bytes of the state, and of the sums that are kept."""
         return nbytes_of(_kinds(parameters)) | nbytes_of(_room(parameters))
 
@@ -153,7 +153,7 @@ class Adafactor(Optimizer):
         return dict(self._state)
 
 
-def _kinds(parameters: Parameters) -> Kinds:
+def _kinds(parameters: Whole) -> Kinds:
     found: dict[str, tuple[tuple[int, ...], Any]] = {"step": ((1,), "int64")}
     for one in maps_of(parameters):
         name, maps = one.parameter.name, max(1, len(one.parameter.blocks))
@@ -163,6 +163,6 @@ def _kinds(parameters: Parameters) -> Kinds:
     return found
 
 
-def _room(parameters: Parameters) -> Kinds:
+def _room(parameters: Whole) -> Kinds:
     sums = max((min(m.rows, RUNS) * m.columns for m in maps_of(parameters)), default=0)
     return {"sums of columns": ((sums,), "float64")}

@@ -11,9 +11,10 @@ from tisslm import ops
 from tisslm.contracts import Optimizer
 from tisslm.contracts.options import LEAST_EPS, count, number
 from tisslm.memory import Parameter, Parameters
+from tisslm.memory.shards import Piece
 from tisslm_optimizers.arrays import BLOCK, Gauge, Kinds, nbytes_of, zeros
 from tisslm_optimizers.dynamic_map import ZERO
-from tisslm_optimizers.maps import groups_of, whole
+from tisslm_optimizers.maps import Whole, check_whole, groups_of
 from tisslm_optimizers.reference import adam8bit as reference
 
 __all__ = ["Adam8bit", "adam8bit_update"]
@@ -85,7 +86,7 @@ class Adam8bit(Optimizer):
         weight_decay: float = 0.01,
         full_below: int = 4096,
     ) -> None:
-        whole("adam8bit", parameters)
+        check_whole("adam8bit", parameters)
         super().__init__(parameters, lr)
         self.beta1 = number("optimizer adam8bit: beta1", beta1, 0, 1)
         self.beta2 = number("optimizer adam8bit: beta2", beta2, 0, 1)
@@ -100,7 +101,7 @@ class Adam8bit(Optimizer):
         self._parameters = list(groups_of(parameters))
         self._gauge = Gauge(parameters, -(-longest // BLOCK))
 
-    def _kinds(self, parameters: Parameters) -> Kinds:
+    def _kinds(self, parameters: Whole) -> Kinds:
         found: dict[str, tuple[tuple[int, ...], Any]] = {"step": ((1,), "int64")}
         for p, _ in groups_of(parameters):
             packed = p.size >= self.full_below
@@ -111,7 +112,7 @@ class Adam8bit(Optimizer):
                     found[f"{p.name}/{slot}_scale"] = ((blocks,), parameters.dtype)
         return found
 
-    def planned(self, parameters: Parameters) -> dict[str, int]:
+    def planned(self, parameters: Whole) -> dict[str, int]:
         """Return the bytes of the state."""
         return nbytes_of(self._kinds(parameters))
 
@@ -137,7 +138,7 @@ class Adam8bit(Optimizer):
                 self._gauge.add(group, moved_K2)
         self._state["step"] += 1
 
-    def _slot(self, p: Parameter, slot: str) -> NDArray[Any]:
+    def _slot(self, p: Parameter | Piece, slot: str) -> NDArray[Any]:
         """Return an array of a parameter's state, flat."""
         return self._state[f"{p.name}/{slot}"].reshape(-1)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tisslm.contracts import UpdateMeter
 from tisslm.memory import Arena, ParameterGroup, Parameters
 from tisslm.memory.arenas import aligned
+from tisslm.memory.shards import ParameterShard
 
 __all__ = ["BLOCK", "Gauge", "Kinds", "nbytes_of", "zeros"]
 
@@ -48,7 +49,7 @@ class Gauge:
         Sums of a map at most.
     """
 
-    def __init__(self, parameters: Parameters, runs: int) -> None:
+    def __init__(self, parameters: Parameters | ParameterShard, runs: int) -> None:
         self._groups = parameters.groups
         self._sums_K2: Array = np.zeros((runs, 2))
         self._movement: UpdateMeter | None = None

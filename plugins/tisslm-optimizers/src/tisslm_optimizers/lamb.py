@@ -13,7 +13,7 @@ from tisslm.contracts.options import LEAST_EPS, number
 from tisslm.memory import Parameters
 from tisslm.optim.slots import Slots
 from tisslm_optimizers.arrays import BLOCK, Gauge
-from tisslm_optimizers.maps import Map, maps_of, whole
+from tisslm_optimizers.maps import Map, check_whole, maps_of
 from tisslm_optimizers.reference import lamb as reference
 
 __all__ = ["Lamb", "lamb_apply", "lamb_moments"]
@@ -74,7 +74,7 @@ class Lamb(Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.01,
     ) -> None:
-        whole("lamb", parameters)
+        check_whole("lamb", parameters)
         super().__init__(parameters, lr)
         self.beta1 = number("optimizer lamb: beta1", beta1, 0, 1)
         self.beta2 = number("optimizer lamb: beta2", beta2, 0, 1)

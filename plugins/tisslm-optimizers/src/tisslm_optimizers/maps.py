@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameter, ParameterGroup, Parameters
+from tisslm.memory.shards import ParameterShard, Piece
 
-__all__ = ["Map", "groups_of", "maps_of", "whole"]
+__all__ = ["Map", "Whole", "check_whole", "groups_of", "maps_of"]
 
 Array = NDArray[Any]
+
+#: What an optimizer of matrices is given: all parameters, or some of them on each rank.
+Whole = Parameters | ParameterShard
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Map:
 
     Attributes
     ----------
-    parameter : Parameter
+    parameter : Parameter or Piece
     number : int
         Of the map in its parameter.
     start, rows, columns : int
@@ -32,7 +36,7 @@ class Map:
         Its decay and scale of the learning rate.
     """
 
-    parameter: Parameter
+    parameter: Parameter | Piece
     number: int
     start: int
     rows: int
@@ -50,31 +54,28 @@ class Map:
         return array[first : first + self.rows]
 
 
-def whole(name: str, parameters: object) -> Parameters:
-    """Return the parameters, if they are whole ones.
+def check_whole(name: str, parameters: Whole) -> None:
+    """Refuse a part of parameters that were cut at elements.
 
     Parameters
     ----------
     name : str
         Of the optimizer.
-    parameters : Parameters
-        What it was given: several ranks are given a part each.
+    parameters : Parameters or ParameterShard
 
     Raises
     ------
     ConfigError
-        If they are a part.
+        If matrices may be cut.
     """
-    if not isinstance(parameters, Parameters):
+    if isinstance(parameters, ParameterShard) and not parameters.shaped:
         raise ConfigError(
-            f"optimizer {name}: it needs whole parameters, which several ranks share out by "
-            "elements; train in one process, or with another optimizer (schedule_free_adamw, "
-            "adamw)"
+            f"optimizer {name}: expected whole parameters, got flat pieces of them; cut the shard "
+            "between parameters, with shaped=True"
         )
-    return parameters
 
 
-def groups_of(parameters: Parameters) -> Iterator[tuple[Parameter, ParameterGroup]]:
+def groups_of(parameters: Whole) -> Iterator[tuple[Parameter | Piece, ParameterGroup]]:
     """Yield each trainable parameter with its group, in the order of the flat arrays."""
     trainable = sorted((p for p in parameters if p.trainable), key=lambda p: p.offset)
     for group in parameters.groups:
@@ -83,7 +84,7 @@ def groups_of(parameters: Parameters) -> Iterator[tuple[Parameter, ParameterGrou
                 yield p, group
 
 
-def maps_of(parameters: Parameters) -> list[Map]:
+def maps_of(parameters: Whole) -> list[Map]:
     """Return the maps of all trainable parameters, in the order of the flat arrays."""
     found = []
     for p, group in groups_of(parameters):

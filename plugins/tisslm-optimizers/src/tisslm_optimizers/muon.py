@@ -15,8 +15,9 @@ from tisslm.contracts.options import LEAST_EPS, count, flag, number, word
 from tisslm.errors import ConfigError
 from tisslm.errors.suggestions import did_you_mean
 from tisslm.memory import Parameter, Parameters
+from tisslm.memory.shards import ParameterShard, Piece
 from tisslm_optimizers.arrays import BLOCK, Gauge, Kinds, nbytes_of, zeros
-from tisslm_optimizers.maps import Map, groups_of, maps_of, whole
+from tisslm_optimizers.maps import Map, Whole, check_whole, groups_of, maps_of
 from tisslm_optimizers.newton_schulz import NewtonSchulz, muon_apply, muon_direction
 
 __all__ = ["Muon"]
@@ -114,7 +115,7 @@ class Muon(Optimizer):
         adamw_lr_scale: float = 1.0,
         adamw: Sequence[str] | None = None,
     ) -> None:
-        whole("muon", parameters)
+        check_whole("muon", parameters)
         super().__init__(parameters, lr)
         self.momentum = number("optimizer muon: momentum", momentum, 0, 1)
         self.nesterov = flag("optimizer muon: nesterov", nesterov)
@@ -135,11 +136,11 @@ class Muon(Optimizer):
         longest = max((p.size for p in parameters if p.trainable), default=0)
         self._gauge = Gauge(parameters, -(-longest // BLOCK))
 
-    def _is_matrix(self, p: Parameter) -> bool:
+    def _is_matrix(self, p: Parameter | Piece) -> bool:
         """Tell whether a parameter is Muon's."""
         return len(p.shape) == 2 and not any(fnmatchcase(p.name, name) for name in self._aside)
 
-    def _kinds(self, parameters: Parameters) -> Kinds:
+    def _kinds(self, parameters: Whole) -> Kinds:
         found: dict[str, tuple[tuple[int, ...], Any]] = {"step": ((1,), "int64")}
         for p in parameters:
             if p.trainable:
@@ -147,7 +148,7 @@ class Muon(Optimizer):
                     found[f"{p.name}/{slot}"] = (p.shape, parameters.dtype)
         return found
 
-    def planned(self, parameters: Parameters) -> dict[str, int]:
+    def planned(self, parameters: Whole) -> dict[str, int]:
         """Return the bytes of the state, and of what the products need."""
         shapes = [(m.rows, m.columns) for m in maps_of(parameters) if self._is_matrix(m.parameter)]
         room = NewtonSchulz.planned(shapes, parameters.dtype)
@@ -205,7 +206,7 @@ class Muon(Optimizer):
         return dict(self._state)
 
 
-def _names(given: object, parameters: Parameters) -> tuple[str, ...]:
+def _names(given: object, parameters: Whole) -> tuple[str, ...]:
     """Check names with wildcards: each must match a parameter."""
     names = (given,) if isinstance(given, str) else given
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
@@ -213,9 +214,10 @@ def _names(given: object, parameters: Parameters) -> tuple[str, ...]:
             f"optimizer muon: adamw: expected names of parameters, got {given!r:.200}; give a "
             'list such as ["embedding*", "head*"]'
         )
+    all_of_them = parameters.whole if isinstance(parameters, ParameterShard) else parameters
     for name in names:
-        if not any(fnmatchcase(p.name, name) for p in parameters):
-            known = [p.name for p in parameters]
+        if not any(fnmatchcase(p.name, name) for p in all_of_them):
+            known = [p.name for p in all_of_them]
             raise ConfigError(
                 f"optimizer muon: adamw: expected names that match a parameter, got {name!r:.200}."
                 f"{did_you_mean(name, known)} The first are {', '.join(known[:6])}"
