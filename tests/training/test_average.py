@@ -79,3 +79,16 @@ def test_evaluations_are_of_the_average(make):
     elsewhere = trainer.session.parts.model.parameters.data.copy()
     trainer.validate(trainer.val_dataset)
     assert not np.array_equal(elsewhere, trainer.model.parameters.data)
+
+
+def test_a_checkpoint_is_taken_over_in_the_midst_of_training(make):
+    whole = make(folder="whole", save_every=3)
+    whole.train()
+    busy = make(folder="busy")
+    rows = next(iter(busy.session.batches("test")))
+    for _ in range(2):
+        busy.session.train_step(rows)
+    assert not busy.optimizer.shows_average
+    busy.load_checkpoint(whole.session.run.checkpoints / "checkpoint-3")
+    busy.train()
+    assert busy.model.parameters.data.tobytes() == whole.model.parameters.data.tobytes()

@@ -39,18 +39,20 @@ def movement_is_how_far_the_parameters_moved(
         parameters = optimizer.parameters
         train(optimizer, range(1))
         train(alone, range(1))
-        before = parameters.data.astype(np.float64)
         movement = Movement(parameters)
-        train(optimizer, range(1, 2), movement)
-        train(alone, range(1, 2))
-        checks.same(parameters.data, alone.parameters.data, "parameters, with movement asked for")
-        if not optimizer.measures_movement:
-            continue
-        moved = math.sqrt(math.fsum(np.square(parameters.data - before)))
-        size = math.sqrt(math.fsum(np.square(before)))
-        for name, expected in (("update_norm", moved), ("parameter_norm", size)):
-            got = np.array(getattr(movement, name))
-            checks.close(got, np.array(expected), f"movement.{name} ({dtype})", 1e-9)
+        for seed in (1, 2):
+            before = parameters.data.astype(np.float64)
+            train(optimizer, range(seed, seed + 1), movement)
+            train(alone, range(seed, seed + 1))
+            what = "parameters, with movement asked for"
+            checks.same(parameters.data, alone.parameters.data, what)
+            if not optimizer.measures_movement:
+                continue
+            moved = math.sqrt(math.fsum(np.square(parameters.data - before)))
+            size = math.sqrt(math.fsum(np.square(before)))
+            for name, expected in (("update_norm", moved), ("parameter_norm", size)):
+                got = np.array(getattr(movement, name))
+                checks.close(got, np.array(expected), f"movement.{name} ({dtype})", 1e-9)
 
 
 def the_average_is_shown_and_left_exactly(checks: Checks, make: Callable[..., Optimizer]) -> None:

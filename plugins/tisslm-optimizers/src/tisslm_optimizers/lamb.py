@@ -87,28 +87,27 @@ class Lamb(Optimizer):
 
     def update(self, grad_scale: float) -> None:
         """Make one update, map by map."""
+        data_P, grad_P = self.parameters.data, self.parameters.grad
         with self._gauge.told(self.movement):
             for one in self._maps:
-                self._update_map(one, grad_scale)
+                self._update_map(one, data_P[one.slice], grad_P[one.slice], grad_scale)
         self._slots.step += 1
 
-    def _update_map(self, one: Map, grad_scale: float) -> None:
-        t, part = int(self._slots.step[0]) + 1, one.slice
-        p_P, m_P, v_P = self.parameters.data[part], *(self._slots.flat[n][part] for n in "mv")
+    def _update_map(
+        self, one: Map, p_P: NDArray[Any], g_P: NDArray[Any], grad_scale: float
+    ) -> None:
+        t = int(self._slots.step[0]) + 1
+        m_P, v_P = (self._slots.flat[name][one.slice] for name in "mv")
         decay = self.weight_decay if one.group.decay else 0.0
         given = (self.eps, decay, 1.0 - self.beta1**t, 1.0 - self.beta2**t)
         sums_K2 = self._gauge.sums(-(-p_P.size // BLOCK))
-        grad_P = self._grad()[part]
-        lamb_moments(p_P, grad_P, m_P, v_P, self.beta1, self.beta2, *given, grad_scale, sums_K2)
+        lamb_moments(p_P, g_P, m_P, v_P, self.beta1, self.beta2, *given, grad_scale, sums_K2)
         length, step = (math.sqrt(total) for total in sums_K2.sum(axis=0).tolist())
         ratio = length / step if length > 0.0 and step > 0.0 else 1.0
         moved_K2 = self._gauge.wanted(p_P.size)
         rate = self.get_lr() * one.group.lr_scale * ratio
         lamb_apply(p_P, m_P, v_P, rate, *given, moved_K2)
         self._gauge.add(one.group, moved_K2)
-
-    def _grad(self) -> NDArray[Any]:
-        return self.parameters.grad
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return ``step`` and both running means of each parameter, as views."""
