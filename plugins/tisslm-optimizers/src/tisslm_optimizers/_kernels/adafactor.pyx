@@ -19,36 +19,57 @@ cdef inline int threads_for(long size, int n_threads) noexcept nogil:
     return n_threads if size > BLOCK else 1
 
 
+cdef inline double total_of(const double* s) noexcept nogil:
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]))
+
+
 cdef void add_squares(const float* g, float* row, double* columns, long rows, long n, float rest,
                       double eps1, float grad_scale) noexcept nogil:
-    cdef long r, c
+    cdef long r, c, j, whole = n - n % 8
     cdef float d
-    cdef double square, sum_
+    cdef double lane[8]
     for c in range(n):
         columns[c] = 0.0
     for r in range(rows):
-        sum_ = 0.0
-        for c in range(n):
+        for j in range(8):
+            lane[j] = 0.0
+        for c in range(0, whole, 8):
+            for j in range(8):
+                d = g[r * n + c + j] * grad_scale
+                lane[j] += <double> d * d + eps1
+                columns[c + j] += <double> d * d + eps1
+        for c in range(whole, n):
             d = g[r * n + c] * grad_scale
-            square = <double> d * d + eps1
-            columns[c] = columns[c] + square
-            sum_ = sum_ + square
-        row[r] = row[r] + rest * (<float> (sum_ / n) - row[r])
+            lane[c - whole] += <double> d * d + eps1
+            columns[c] += <double> d * d + eps1
+        row[r] = row[r] + rest * (<float> (total_of(lane) / n) - row[r])
 
 
 cdef void add_sizes(const float* p, const float* g, const float* row, const float* column,
                     long rows, long n, float scale, float grad_scale, double* sums) noexcept nogil:
-    cdef long r, c
-    cdef float step, size
-    cdef double total = 0.0, steps = 0.0
+    cdef long r, c, j, whole = n - n % 8
+    cdef float step[8]
+    cdef float size
+    cdef double lengths[8]
+    cdef double steps[8]
+    for j in range(8):
+        lengths[j] = 0.0
+        steps[j] = 0.0
     for r in range(rows):
         size = row[r] * scale
-        for c in range(n):
-            step = g[r * n + c] * grad_scale / sqrtf(size * column[c])
-            steps = steps + <double> step * step
-            total = total + <double> p[r * n + c] * p[r * n + c]
-    sums[0] = total
-    sums[1] = steps
+        for c in range(0, whole, 8):
+            for j in range(8):
+                step[j] = g[r * n + c + j] * grad_scale / sqrtf(size * column[c + j])
+            for j in range(8):
+                steps[j] += <double> step[j] * step[j]
+                lengths[j] += <double> p[r * n + c + j] * p[r * n + c + j]
+        for c in range(whole, n):
+            j = c - whole
+            step[j] = g[r * n + c] * grad_scale / sqrtf(size * column[c])
+            steps[j] += <double> step[j] * step[j]
+            lengths[j] += <double> p[r * n + c] * p[r * n + c]
+    sums[0] = total_of(lengths)
+    sums[1] = total_of(steps)
 
 
 cdef void apply(float* p, const float* g, const float* row, const float* column, long rows, long n,

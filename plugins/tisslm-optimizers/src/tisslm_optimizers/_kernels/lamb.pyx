@@ -35,22 +35,26 @@ cdef void moments(const float* p, const float* g, float* m, float* v, long n, fl
     cdef double size[LANES]
     cdef double step[LANES]
     cdef float u[LANES]
-    cdef long start, i, j, left
+    cdef long start, i, j, whole = n - n % LANES
     cdef float d
     for j in range(LANES):
         size[j] = 0.0
         step[j] = 0.0
-    for start in range(0, n, 8):
-        left = min(LANES, n - start)
-        for j in range(left):
+    for i in range(n):
+        d = g[i] * grad_scale
+        m[i] = b1 * m[i] + a1 * d
+        v[i] = b2 * v[i] + a2 * d * d
+    for start in range(0, whole, 8):
+        for j in range(LANES):
             i = start + j
-            d = g[i] * grad_scale
-            m[i] = b1 * m[i] + a1 * d
-            v[i] = b2 * v[i] + a2 * d * d
             u[j] = direction(p[i], m[i], v[i], first, root, eps, decay)
-        for j in range(left):
+        for j in range(LANES):
             size[j] += <double> p[start + j] * p[start + j]
             step[j] += <double> u[j] * u[j]
+    for i in range(whole, n):
+        d = direction(p[i], m[i], v[i], first, root, eps, decay)
+        size[i - whole] += <double> p[i] * p[i]
+        step[i - whole] += <double> d * d
     sums[0] = total(size)
     sums[1] = total(step)
 
