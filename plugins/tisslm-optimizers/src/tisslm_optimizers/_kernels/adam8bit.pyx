@@ -104,6 +104,7 @@ cdef void update(float* p, const float* g, unsigned char* mc, unsigned char* vc,
     cdef float v[SHARED]
     cdef float old[SHARED]
     cdef float m_scale = ms[0], v_scale = vs[0], d
+    cdef int below_zero, place
     cdef long i
     cdef double step
     for i in range(n):
@@ -125,8 +126,10 @@ cdef void update(float* p, const float* g, unsigned char* mc, unsigned char* vc,
     vs[0] = largest(v, n)
     find_nearest(m, mc, n, ms[0], 0)
     find_nearest(v, vc, n, vs[0], 1)
-    for i in range(n):  # the last level is missing below zero
-        mc[i] = 127 + mc[i] if m[i] >= 0.0 else 127 - min(<int> mc[i], 127)
+    for i in range(n):  # no branch, which signs would mislead; the last level is missing below zero
+        below_zero = 1 - (m[i] >= 0.0)
+        place = mc[i] - (below_zero & (mc[i] >> 7))
+        mc[i] = 127 + place - 2 * place * below_zero
 
 
 def adam8bit_update(
