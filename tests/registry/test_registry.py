@@ -52,7 +52,10 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
         "scheduler": [
             "constant",
             "cosine",
+            "cosine_restarts",
             "exponential",
+            "inverse_sqrt",
+            "polynomial",
             "reduce_on_plateau",
             "step",
             "warmup_cosine",
@@ -85,7 +88,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
 def test_every_built_in_name_can_be_imported(site: FakeSite) -> None:
     registry = load_registry()
     classes = [registry.get(kind, name) for kind in KINDS for name in names(registry, kind)]
-    assert len(set(classes)) == len(classes) == 39
+    assert len(set(classes)) == len(classes) == 42
 
 
 def test_a_plugins_class_is_imported_when_its_name_is_used(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from tisslm.registry.hookspecs import Entry, hookimpl
 
 __all__ = [
+    "FUNCTION",
     "tisslm_communicators",
     "tisslm_datasets",
     "tisslm_losses",
@@ -20,6 +21,9 @@ __all__ = [
     "tisslm_sinks",
     "tisslm_tokenizers",
 ]
+
+#: What a function becomes that is given as a scheduler. It has no name: no file could give it one.
+FUNCTION = Entry("function", "tisslm.optim.schedulers._function:Function", "a function of the step")
 
 
 @hookimpl
@@ -45,6 +49,19 @@ def tisslm_schedulers() -> Iterable[Entry]:
     )
     yield Entry(
         "warmup_cosine", f"{room}.warmup_cosine:WarmupCosine", "linear rise, then half a cosine"
+    )
+    yield Entry(
+        "cosine_restarts",
+        f"{room}.cosine_restarts:CosineRestarts",
+        "half a cosine again and again (arXiv 1608.03983)",
+    )
+    yield Entry(
+        "polynomial", f"{room}.polynomial:Polynomial", "linear rise, then a power of what is left"
+    )
+    yield Entry(
+        "inverse_sqrt",
+        f"{room}.inverse_sqrt:InverseSqrt",
+        "linear rise, then 1 / sqrt(step) (arXiv 1706.03762)",
     )
     yield Entry(
         "reduce_on_plateau",

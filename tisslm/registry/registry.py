@@ -24,6 +24,7 @@ from tisslm import contracts
 from tisslm.contracts.part_names import give_name
 from tisslm.errors import ConfigError, PluginError, TissLMError
 from tisslm.errors.suggestions import did_you_mean
+from tisslm.registry.builtins import FUNCTION
 from tisslm.registry.discovery import LeftOut, PluginManager, Provider, load_plugins
 from tisslm.registry.hookspecs import KINDS, Entry, Kind
 from tisslm.system.safe_files import show
@@ -203,7 +204,7 @@ class Registry:
             ``"optimizer"``, ``"scheduler"``, ... (the keys of ``tisslm.registry.hookspecs.KINDS``).
         spec : str, (str, mapping) or object
             A name, a name with options, or an object that keeps the contract, which is returned
-            unchanged.
+            unchanged. A scheduler may be a function of the step, too.
         *args
             The arguments that every part of the kind takes: parameters and learning rate for an
             optimizer, the optimizer for a scheduler.
@@ -223,6 +224,9 @@ class Registry:
         """
         if isinstance(spec, _contracts_of(self._kind(kind))):
             return spec
+        if kind == "scheduler" and callable(spec) and not isinstance(spec, type):
+            made = Part(KINDS[kind], FUNCTION, Provider("tisslm", "")).load()(*args, spec)
+            return give_name(made, FUNCTION.name)
         name, chosen = _name_and_options(kind, spec)
         part = self.part(kind, name)
         target = part.load()

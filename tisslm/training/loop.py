@@ -70,6 +70,7 @@ class Loop:
                 self.owner = stack.enter_context(Owner(session.run.path))
             self._prepare()
             self._run()
+            session.parts.show(average=True)
             session.stopping.ended = session.stopping.reason
             if session.config.restore_best and not session.stopped:
                 self._restore_best()
@@ -401,6 +402,7 @@ class Loop:
         if sampler is None or state.sampled_step == step:
             return
         if sampler.is_due(step, session.max_steps):
+            session.parts.show(average=True)
             session.parts.sinks.write(step, sampler.texts(step, session.leaving.check))
             state.sampled_step = step
 

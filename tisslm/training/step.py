@@ -154,6 +154,7 @@ class Step:
         DataError
             If there is no target, or a dataset gave something else than ``Rows``.
         """
+        self.parts.show(average=False)
         return self._gradients.leave(check_rows(rows, "train_step"), loss)
 
     def apply(self, passed: Passed, state: TrainerState) -> StepResult:

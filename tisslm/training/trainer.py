@@ -75,8 +75,9 @@ class Trainer:
     optimizer : str, (str, dict) or Optimizer
         Built with ``config.learning_rate``; an object brings its own.
     loss_fn : str, (str, dict) or Loss
-    scheduler : str, (str, dict) or Scheduler
-        ``max_steps`` is filled in when it is left out.
+    scheduler : str, (str, dict), Scheduler or callable
+        ``max_steps`` is filled in when it is left out. A function of the number of updates made
+        returns a factor of the learning rate.
     dataset : Dataset, optional
         Needed by ``train``; ``train_step`` takes arrays.
     config : TrainingConfig, optional
@@ -276,7 +277,8 @@ class Trainer:
         return norm
 
     def zero_gradients(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients; parameters are then where the next ones are to be taken."""
+        self.session.parts.show(average=False)
         self.optimizer.zero_grad()
 
     # ------------------------------------------------------------------ a run

@@ -200,11 +200,28 @@ def test_an_optimizer_of_the_whole_is_refused(tmp_path):
         run_ranks(2, build)
 
 
-def test_an_optimizer_that_needs_whole_parameters_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_an_optimizer_that_needs_whole_parameters_has_them(tmp_path, monkeypatch, ranks):
+    """Each rank has some parameters, with their shapes; cuts are within blocks of the norm."""
+    seen = []
+
+    def update(self, grad_scale):
+        seen.extend((p.name, p.shape) for p in self.parameters)
+        plain(self, grad_scale)
+
+    plain = SGD.update
+    given = {"optimizer": ("sgd", {"momentum": 0.9}), "max_grad_norm": 0.1}
+    alone = train(LocalCommunicator(), tmp_path / "alone", **given)
     monkeypatch.setattr(SGD, "elementwise", False)
-    make(LocalCommunicator(), tmp_path, optimizer="sgd")
-    with pytest.raises(ConfigError, match="optimizer sgd: it needs whole parameters, which 2 rank"):
-        run_ranks(2, lambda rank: make(rank, tmp_path, optimizer="sgd"))
+    monkeypatch.setattr(SGD, "update", update)
+    shared = run_ranks(ranks, lambda rank: train(rank, tmp_path / "shared", **given))
+    assert shared == [alone] * ranks
+    model = Transformer(TransformerConfig(**SHAPE))
+    assert len(seen) == STEPS * len(model.parameters)
+    assert set(seen) == {(p.name, p.shape) for p in model.parameters}
+    files = [tmp_path / name / "checkpoints" / "checkpoint-7" for name in ("alone", "shared")]
+    first, second = (hashlib.sha256((f / "optimizer.safetensors").read_bytes()) for f in files)
+    assert first.digest() == second.digest()
 
 
 def test_more_parts_than_micro_batches_are_refused(tmp_path):

@@ -82,6 +82,7 @@ def evaluate_model(
     **how
         ``max_batches``, ``check`` and ``communicator``, which both kinds of evaluation take.
     """
+    parts.show(average=True)
     how["batch_size"] = config.batch_size
     if isinstance(parts.model, Encoder):
         loss = parts.loss if isinstance(parts.loss, EmbeddingLoss) else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -178,10 +177,10 @@ def optimizer_items(
     registry: Registry,
     shard: ParameterShard | None = None,
 ) -> Iterator[Item]:
-    """Plan the state: measured on an object, or on objects made for two small models.
+    """Plan the state: measured on an object, asked of one, or measured on two small models.
 
-    State is taken to grow with the numbers of its parameter, or of all parameters when its name
-    has none.
+    An optimizer that does not say what it takes (``planned``) has state that grows with the numbers
+    of its parameter, or of all parameters when its name has none.
 
     Parameters
     ----------
@@ -194,9 +193,14 @@ def optimizer_items(
     """
     layers = frozenset(model.layer_names)
     if isinstance(optimizer, Optimizer):
-        for name, array in optimizer.state().items():
-            owner = name.rpartition("/")[0]
-            yield Item("optimizer state", owner and _layer_of(owner, layers), array.nbytes, True)
+        state = {name: array.nbytes for name, array in optimizer.state().items()}
+        sizes = {**(optimizer.planned(model.parameters) or {}), **state}
+        yield from _said_items(sizes, state, layers, exists=True)
+        return
+    made = _small_optimizer(model, SMALL[0], config, optimizer, registry)
+    said = made.planned(model.parameters if shard is None else shard)
+    if said is not None:
+        yield from _said_items(said, made.state(), layers, exists=False)
         return
     if shard is None:
         sizes = {p.name: p.data.size for p in model.parameters if p.trainable}
@@ -204,7 +208,8 @@ def optimizer_items(
     else:
         sizes = {piece.name: piece.data.size for piece in shard}
         sizes[""] = shard.data.size
-    less, more = (_small_state(model, n, config, optimizer, registry) for n in SMALL)
+    larger = _small_optimizer(model, SMALL[1], config, optimizer, registry)
+    less, more = _state_sizes(made), _state_sizes(larger)
     for owner, (count, nbytes) in more.items():
         if owner not in sizes:  # none of it is in the shard
             continue
@@ -212,6 +217,17 @@ def optimizer_items(
         grown = (nbytes - before) / (count - fewer) if count > fewer else 0.0
         whole = round(nbytes + grown * (sizes[owner] - count))
         yield Item("optimizer state", owner and _layer_of(owner, layers), whole)
+
+
+def _said_items(
+    sizes: Mapping[str, int], state: Container[str], layers: Container[str], *, exists: bool
+) -> Iterator[Item]:
+    """Yield the arrays of an optimizer; what is no state is scratch, and in no checkpoint."""
+    for name, nbytes in sizes.items():
+        owner = name.rpartition("/")[0]
+        kept = bool(owner) or name in state
+        family, layer = "optimizer state" if kept else "scratch", owner and _layer_of(owner, layers)
+        yield Item(family, layer, nbytes, exists)
 
 
 def copy_items(model: Network, state: Iterable[Item]) -> Iterator[Item]:
@@ -223,7 +239,7 @@ def copy_items(model: Network, state: Iterable[Item]) -> Iterator[Item]:
     state : iterable of Item
         The items of the optimizer's state.
     """
-    slots = [item.nbytes for item in state]
+    slots = [item.nbytes for item in state if item.family == "optimizer state"]
     sizes = (n for owner in owners.OWNERS for n in owner.planned(model.parameters, slots))
     yield Item("checkpoint copy", "", copy_bytes(sizes))
 
@@ -256,22 +272,27 @@ def monitor_items(
         yield Item("monitors", "", nbytes)
 
 
-def _small_state(
+def _small_optimizer(
     model: Network, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
-) -> Mapping[str, tuple[int, int]]:
-    """Return (numbers, bytes of state) of each parameter of a small model, "" for all of them."""
+) -> Optimizer:
+    """Build an optimizer for the parameters of a model of which no dimension is larger."""
     small = Parameters(
         ParameterSpec(
             p.name, tuple(min(n, largest) for n in p.shape), p.decay, p.lr_scale, p.trainable
         )
         for p in model.parameters
     )
-    made: Any = registry.build("optimizer", optimizer, small, config.learning_rate)
-    counts = {p.name: int(np.prod(p.shape)) for p in small}
+    made: Optimizer = registry.build("optimizer", optimizer, small, config.learning_rate)
+    return made
+
+
+def _state_sizes(made: Optimizer) -> Mapping[str, tuple[int, int]]:
+    """Return (numbers, bytes of state) of each parameter, "" for all of them."""
+    counts = {p.name: int(np.prod(p.shape)) for p in made.parameters}
     found: dict[str, tuple[int, int]] = {}
     for name, array in made.state().items():
         owner = name.rpartition("/")[0]
         owner = owner if owner in counts else ""
-        count = counts.get(owner, small.data.size)
+        count = counts.get(owner, made.parameters.data.size)
         found[owner] = (count, found.get(owner, (0, 0))[1] + array.nbytes)
     return found

@@ -33,6 +33,7 @@ from tisslm.training.memory_plan.items import (
 from tisslm.training.memory_plan.passes import Passes
 from tisslm.training.memory_plan.ranks import RankPlan, waiting_item
 from tisslm.training.memory_plan.texts import TextSizes
+from tisslm.training.ranks.layout import needs_whole
 from tisslm.training.ranks.reduction import waiting_arrays
 from tisslm.training.ranks.share import for_ranks, share_of
 
@@ -107,7 +108,8 @@ class Planner:
         ranks: int = 1,
     ) -> None:
         config = for_ranks(config, ranks)
-        self.ranks = RankPlan(model, config, ranks) if ranks > 1 else None
+        shaped = ranks > 1 and needs_whole(registry, optimizer)
+        self.ranks = RankPlan(model, config, ranks, shaped=shaped) if ranks > 1 else None
         named = all_monitors(monitors, config)
         self.monitors: tuple[Monitor, ...] = tuple(registry.build("monitor", m) for m in named)
         self.model = model
