@@ -59,7 +59,7 @@ def words(text: str) -> list[str]:
 def measured(
     queries: Sequence[str],
     documents: Sequence[str],
-    relevant: NDArray[np.int64],
+    relevant: Sequence[NDArray[np.int64]],
     of_query: Callable[[Sequence[str]], Array],
     of_document: Callable[[Sequence[str]], Array],
 ) -> Mapping[str, float]:
@@ -76,29 +76,33 @@ def run(
     """Search the second texts of the held-out examples by their first."""
     try:
         source = example_source(str(path), valid_examples=valid_examples, held_out=True, quiet=True)
-        found = [example.texts[:2] for example in source.examples()]
-        queries, seconds = (list(texts) for texts in zip(*found, strict=True))
-        documents = list(dict.fromkeys(seconds))
-        relevant = np.array([documents.index(text) for text in seconds])
+        found: dict[str, list[str]] = {}
+        for example in source.examples():
+            found.setdefault(example.texts[0], []).append(example.texts[1])
+        queries = list(found)
+        documents = list(dict.fromkeys(text for texts in found.values() for text in texts))
+        place = {text: i for i, text in enumerate(documents)}
+        relevant = [np.unique([place[text] for text in texts]) for texts in found.values()]
         by_words = TfIdf(documents)
         results = {
             "tf-idf": measured(queries, documents, relevant, by_words.vectors, by_words.vectors)
         }
-        for place in encoder:
-            one = load_encoder(place)
-            results[str(place)] = measured(
+        for model in encoder:
+            one = load_encoder(model)
+            results[str(model)] = measured(
                 queries, documents, relevant, one.encode_query, one.encode_document
             )
     except TissLMError as error:
         stop(str(error), 2)
-    print(table(results, len(documents)))
+    print(f"{len(queries)} queries among {len(documents)} documents")
+    print(table(results))
     write_json(json, {"path": str(path), "machine": describe(), "results": results})
 
 
-def table(results: Mapping[str, Mapping[str, float]], n: int) -> str:
+def table(results: Mapping[str, Mapping[str, float]]) -> str:
     """Lay the results out for reading."""
     width = max(map(len, results))
-    lines = [f"among {n} documents", " " * width + "".join(f"{name:>14}" for name in SHOWN)]
+    lines = [" " * width + "".join(f"{name:>14}" for name in SHOWN)]
     for who, found in results.items():
         lines.append(f"{who:{width}}" + "".join(f"{found[name]:14.3f}" for name in SHOWN))
     return "\n".join(lines)
