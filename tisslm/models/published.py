@@ -10,14 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops
 from tisslm.config.model import TransformerConfig
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.memory import Parameters
-from tisslm.models.initialization import parameter_specs
+from tisslm.models.initialization import LORA_A, LORA_B, parameter_specs
 from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import Piece, kind_of, pieces_of
 
@@ -92,15 +90,18 @@ def shape_of(published: Published, overrides: Mapping[str, Any]) -> TransformerC
 
 
 def fill(parameters: Parameters, published: Published) -> None:
-    """Write the published weights to the parameters of a model of ``shape_of``, piece by piece."""
+    """Write the published weights to the parameters of a model of ``shape_of``, piece by piece.
+
+    Adapters beside it stay as they are.
+    """
     for parameter in parameters:
-        out = parameter.data
+        if parameter.name not in published.arrays and parameter.name.endswith((LORA_A, LORA_B)):
+            continue  # an adapter, which begins with its own values
         pieces = pieces_of(published.arrays, parameter.name)
         if parameter.name == _POSITIONS:
-            pieces = _first_rows(pieces, len(out))
-        with np.errstate(over="ignore"):  # beyond float32 is infinity
-            for where, values in pieces:
-                out[where] = ops.widen(values)
+            pieces = _first_rows(pieces, parameter.shape[0])
+        for where, values in pieces:
+            parameter.fill(where, values)
 
 
 def _check(published: Published) -> None:

@@ -11,12 +11,15 @@ from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.huggingface.exchange import exchange_of
 from tisslm.models.initialization import parameter_specs
 from tisslm.models.transformer import Transformer
+from tisslm.models.tuning.tuning import Tuning
 
 __all__ = ["TransformerFamily"]
 
 
 class TransformerFamily(ModelFamily):
     """A family whose models are a ``Transformer``; a subclass gives its name."""
+
+    freezes = True
 
     #: The registered name, which shapes of the family carry.
     name: ClassVar[str]
@@ -43,9 +46,10 @@ class TransformerFamily(ModelFamily):
         seed: int = 42,
         dtype: str = "float32",
         parameters: Parameters | None = None,
+        tuning: Tuning | None = None,
     ) -> Transformer:
-        """Return a Transformer with this shape."""
-        return Transformer(config, seed=seed, dtype=dtype, parameters=parameters)
+        """Return a Transformer with this shape; ``tuning`` says what of it is trained."""
+        return Transformer(config, seed=seed, dtype=dtype, parameters=parameters, tuning=tuning)
 
     def exchange(self, config: TransformerConfig, dtype: str = "float32") -> Exchange | None:
         """Return the model as Hugging Face transformers has it; None if no class has its shape."""

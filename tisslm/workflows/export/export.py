@@ -11,6 +11,7 @@ from tisslm.errors.suggestions import did_you_mean
 from tisslm.models.gguf import DTYPES as OF_GGUF
 from tisslm.models.gguf import write_gguf
 from tisslm.registry import Registry
+from tisslm.workflows.export.adapter import write_adapter
 from tisslm.workflows.export.folder import DTYPES as OF_FOLDERS
 from tisslm.workflows.export.folder import check_replaceable, write_folder
 from tisslm.workflows.load_model import load_model
@@ -18,7 +19,11 @@ from tisslm.workflows.load_model import load_model
 __all__ = ["FORMATS", "Exported", "export"]
 
 #: The types that weights can have, by format.
-FORMATS: Mapping[str, tuple[str, ...]] = {"hf": tuple(OF_FOLDERS), "gguf": tuple(OF_GGUF)}
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "hf": tuple(OF_FOLDERS),
+    "gguf": tuple(OF_GGUF),
+    "peft": ("fp32",),
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,9 @@ def export(
     source : str or Path
         What ``tisslm.workflows.load_model`` loads.
     output : str or Path
-        The folder to make (``hf``), or the file (``gguf``).
-    form : {"hf", "gguf"}
+        The folder to make (``hf``, ``peft``), or the file (``gguf``).
+    form : {"hf", "gguf", "peft"}
+        The last for adapters alone; the others have them merged.
     dtype : {"fp32", "fp16", "bf16", "q8_0"}
         Of matrices; ``q8_0`` in GGUF alone.
     force : bool
@@ -84,6 +90,8 @@ def export(
         )
     path = Path(output)
     _check_output(path, form, force)
+    if form == "peft":
+        return Exported(path, write_adapter(path, source, registry), [])
     model, tokenizer = load_model(source, registry=registry)
     if form == "gguf":
         notes = write_gguf(path, model, tokenizer, dtype)
@@ -109,5 +117,5 @@ def _check_output(path: Path, form: str, force: bool) -> None:
         raise ConfigError(f"{path}: it exists; choose another --output, or replace it with --force")
     if form == "gguf" and not path.is_file():
         raise ConfigError(f"{path}: expected a file to replace, got another kind; choose another")
-    if form == "hf":
+    if form != "gguf":
         check_replaceable(path)

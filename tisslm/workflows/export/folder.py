@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from tisslm import ops
 from tisslm.contracts import Model, Tokenizer
 from tisslm.contracts.part_names import name_of
 from tisslm.errors import CheckpointError, ConfigError
-from tisslm.system.durable import DISK
+from tisslm.system.durable import DISK, Block
 from tisslm.system.tensor_files import Kind, StreamedArrays, kind_of, tensor_chunks
 
-__all__ = ["DTYPES", "check_replaceable", "write_folder"]
+__all__ = ["DTYPES", "check_replaceable", "put_folder", "write_folder"]
 
 Array = NDArray[Any]
 
@@ -38,7 +38,8 @@ _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 #: Files that an export may have left, and others may have put beside them.
 _OF_AN_EXPORT = {
     _CONFIG, _WEIGHTS, "tokenizer.json", "tokenizer_config.json", "generation_config.json",
-    "special_tokens_map.json", "chat_template.jinja",
+    "special_tokens_map.json", "chat_template.jinja", "adapter_config.json",
+    "adapter_model.safetensors",
 }  # fmt: skip
 
 
@@ -83,33 +84,56 @@ def write_folder(
     notes = []
     if tokenizer is not None and files is None:
         notes.append(f"the tokenizer {name_of(tokenizer)} has no form there and is left out")
-    folder = Path(path).absolute()
+    bfloat16 = weights if dtype == "bf16" else ()
+    chunks = tensor_chunks(weights, _WEIGHTS, bfloat16=bfloat16)
+    return put_folder(path, {_CONFIG: config, **(files or {})}, {_WEIGHTS: chunks}), notes
+
+
+def put_folder(
+    path: str | Path,
+    documents: Mapping[str, Mapping[str, Any]],
+    tensors: Mapping[str, Iterable[Block]],
+) -> int:
+    """Write files to a folder, which is whole or absent, and return their size.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is there already is replaced.
+    documents : mapping of mapping
+        JSON, by the name of the file; the first names a folder that is replaced.
+    tensors : mapping of iterable of bytes
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; nothing is left behind.
+    """
+    folder, first = Path(path).absolute(), next(iter(documents))
     new = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     try:
         DISK.make_directory(new)
         try:
+            written = {name: [_json(content)] for name, content in documents.items()}
             size = sum(
-                DISK.write_file(new / name, [_json(content)]).size
-                for name, content in {_CONFIG: config, **(files or {})}.items()
+                DISK.write_file(new / name, blocks).size
+                for name, blocks in {**written, **tensors}.items()
             )
-            bfloat16 = weights if dtype == "bf16" else ()
-            chunks = tensor_chunks(weights, _WEIGHTS, bfloat16=bfloat16)
-            size += DISK.write_file(new / _WEIGHTS, chunks).size
             DISK.sync_directory(new)
             aside = folder.with_name(f".old-{folder.name}-{os.getpid()}")
             if DISK.put(new, folder, aside):
                 with contextlib.suppress(OSError):  # the export is whole; the rest costs space
-                    DISK.remove(aside, _CONFIG)
+                    DISK.remove(aside, first)
         except BaseException:
             with contextlib.suppress(OSError):
-                DISK.remove(new, _CONFIG)
+                DISK.remove(new, first)
             raise
     except OSError as error:
         raise CheckpointError(
             f"{path}: could not be written ({error.strerror or error}); nothing is left behind. "
             "Choose another path or free space"
         ) from error
-    return size, notes
+    return size
 
 
 def check_replaceable(path: Path) -> None:
