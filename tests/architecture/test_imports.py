@@ -114,8 +114,8 @@ def called(tree: ast.Module) -> set[str]:
         (
             ".step_loss",
             {
-                "training.step",
-                "training.evaluation",
+                "training.gradients.tokens",
+                "training.evaluation.tokens",
                 "workflows.speed",
                 "workflows.harness.scoring",
             },

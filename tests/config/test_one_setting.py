@@ -23,7 +23,7 @@ from tisslm.config import (
     RunConfig,
     TrainingConfig,
 )
-from tisslm.datasets.python_docs import python_docs_text
+from tisslm.datasets.sources.python_docs import python_docs_text
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry import Registry, load_registry
 from tisslm.tokenizers import BpeTokenizer
@@ -118,10 +118,15 @@ MODEL: dict[str, tuple[Any, ...]] = {
     ),
     "window": (0, 16, 64),
     "layer_types": (["full_attention"], ["full_attention", "full_attention"], ["full_attention"]),
+    "causal": (True, False, "true"),
     "qk_norm": ("none", "head", "all"),
     "logit_cap": (0, 15, 30.0),
     "parallel_residual": (True, False, "true"),
     "tie_embeddings": (True, False, "true"),
+    "pooling": ("none", "mean", "last"),
+    "projection": (0, 64, 256),
+    "normalize": (True, False, "true"),
+    "logit_scale": (0, 14.3, 20),
 }
 DATA: dict[str, tuple[Any, ...]] = {
     "name": ("text", "text", "text"),

@@ -278,7 +278,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"best_metric": "eval/lots"},
         'training.best_metric: expected "eval/loss", "eval/perplexity", "eval/bpb", '
-        '"eval/accuracy", "eval/top5_accuracy" or "train/loss", got "eval/lots"',
+        '"eval/accuracy", "eval/top5_accuracy", "eval/recall_at_1", "eval/recall_at_5", '
+        '"eval/recall_at_10", "eval/accuracy_at_1", "eval/accuracy_at_5", "eval/accuracy_at_10", '
+        '"eval/mrr_at_10", "eval/ndcg_at_10", "eval/triplet_accuracy", "eval/spearman", '
+        '"eval/pearson" or "train/loss", got "eval/lots"',
     ),
     ({"best_mode": "most"}, 'training.best_mode: expected "auto", "min" or "max", got "most"'),
     (

@@ -26,9 +26,14 @@ def test_each_text_goes_to_the_first_row_with_room() -> None:
 
 def test_padding_is_a_text_of_its_own_that_nobody_reads() -> None:
     batch = TextBatch.pack(texts_of(3, 4), time=6)
-    assert batch.x_BT.shape == (2, 4)  # as long as the fullest row
-    assert batch.x_BT[0].tolist() == [1, 2, 3, 0]
-    assert (batch.start_BT[0, 3], batch.stop_BT[0, 3]) == (3, 4)
+    assert batch.x_BT[0].tolist() == [1, 2, 3, 0, 0, 0]
+    assert batch.start_BT[0, 3:].tolist() == [3, 3, 3]
+    assert batch.stop_BT[0, 3:].tolist() == [6, 6, 6]
+
+
+@pytest.mark.parametrize(("time", "width"), [(512, 192), (150, 150), (100, 100)])
+def test_rows_have_few_lengths(time: int, width: int) -> None:
+    assert TextBatch.pack(texts_of(90, 50), time=time).x_BT.shape[1] == width
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -257,10 +257,11 @@ def attention() -> dict[str, Case]:
         (B, T, E), (B, T, E), (B, T, H * D), (B, T, H * D), (B, H, T)
     )
     heads = {"n_head": H, "n_kv_head": H, "scale": 0.125}
-    key = {**KEY, "p": 0.0, "first_row": 0, "start_BT": None}
+    key = {**KEY, "p": 0.0, "first_row": 0, "start_BT": None, "stop_BT": None}
     forward = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **heads, **key}
     backward = {"dout_BTC": dout, "qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, "dqkv_BTE": dqkv}
     entropy = {"qkv_BTE": qkv, "lse_BHT": lse, "entropy_BHT": lse.copy(), "start_BT": None}
+    entropy["stop_BT"] = None
     new, k, v, one = arrays((B, E), (B, H, S, D), (B, H, S, D), (B, H * D))
     decode = {"qkv_BE": new, "k_BKSD": k, "v_BKSD": v, "out_BC": one}
     places = {"position_B": np.full(B, 5, np.int32), "first_B": np.full(B, 1, np.int32)}
@@ -272,7 +273,7 @@ def attention() -> dict[str, Case]:
             before, {**backward, **heads, **key, "dkv_M2TD": None}, set(backward), {"dqkv_BTE"}
         ),
         "attention_entropy": Case(
-            before, {**entropy, **heads}, set(entropy) - {"start_BT"}, {"entropy_BHT"}
+            before, {**entropy, **heads}, set(entropy) - {"start_BT", "stop_BT"}, {"entropy_BHT"}
         ),
         "attention_decode": Case(
             far, {**decode, **heads, **places}, {*decode, *places}, {"out_BC", "k_BKSD"}

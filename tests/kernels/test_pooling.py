@@ -130,6 +130,7 @@ def test_a_maximum_needs_no_places_forward(run_kernel, normal, unwritten):
 def test_places_outside_of_a_text_are_followed_nowhere(run_both, normal, unwritten):
     arguments = backward_of(normal, unwritten, (33, [5, -1, 9]), MAX)
     arguments["argmax_PC"][0, ::3] = [-1, 5, 9, 2**31 - 1, -(2**31), 6, 7, 8, 9, 10, 11]
+    arguments["argmax_PC"][1, ::3] = 9  # behind the last row of all
     both = run_both("pooling", "pool_backward", arguments, {"dh_NC"})
     assert np.array_equal(both.actual["dh_NC"], both.expected["dh_NC"].astype(np.float32))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packing import starts_of
+from packing import starts_of, stops_of
 
 from tisslm import ops
 from tisslm.models.window import fill_window
@@ -175,9 +175,11 @@ def attention_cases():
         lse += np.log(np.arange(1, T + 1, dtype=np.float32)) + 3
         documents, window = starts_of(0, B, T), np.empty((B, T), np.int32)
         fill_window(window, documents, 21)
-        for p, start in itertools.product((0.0, 0.3), (None, documents, window)):
+        causal = [(None, None), (documents, None), (window, None)]
+        both = [(None, np.full((B, T), T, np.int32)), (documents, stops_of(documents))]
+        for p, (start, stop) in itertools.product((0.0, 0.3), causal + both):
             rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, "p": p, **KEY}
-            rest["start_BT"] = start
+            rest |= {"start_BT": start, "stop_BT": stop}
             forward = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **rest}
             yield "attention", "attention_forward", forward, {"out_BTC", "lse_BHT"}
             backward = {"dout_BTC": dout, **forward}

@@ -19,7 +19,7 @@ from tisslm.registry.hookspecs import Entry
 from tisslm.tracking.monitoring import check_monitors
 from tisslm.tracking.sink_group import SinkGroup
 from tisslm.tracking.sinks.memory import MemorySink
-from tisslm.training.nonfinite.investigation import WatchedLoss
+from tisslm.training.nonfinite.watched_losses import WatchedLoss
 
 PACKAGE = Path(__file__).parents[2] / "tisslm"
 

@@ -16,6 +16,7 @@ import typer
 from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Model, Tokenizer
+from tisslm.contracts.model import language_model
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.system.quantities import duration_text
@@ -78,7 +79,8 @@ def evaluate(
     registry = load_registry()
     opened = open_model(path, registry)
     shape = opened.shape({} if seq_len is None else {"seq_len": seq_len})
-    model, tokenizer, where = opened.build(shape), opened.tokenizer, opened.where
+    tokenizer, where = opened.tokenizer, opened.where
+    model = language_model(opened.build(shape), where)
     if named:
         if tokenizer is None:
             raise CheckpointError(f"{where}: the model has no tokenizer, which tasks need")

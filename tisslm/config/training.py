@@ -169,10 +169,12 @@ class TrainingConfig(Section):
         Checkpoints whose step is a multiple of it are never deleted; 0 switches that off.
     best_metric : str, default "eval/loss"
         The metric that "best" means: "eval/loss", "eval/perplexity", "eval/bpb", "eval/accuracy",
-        "eval/top5_accuracy" or "train/loss" (the mean of the last ``validation_frequency``
-        updates); other trainers' "loss" and "eval_loss" are read, too.
+        "eval/top5_accuracy"; of an encoder what its evaluations find, such as "eval/recall_at_10"
+        or "eval/spearman"; or "train/loss" (the mean of the last ``validation_frequency`` updates);
+        other trainers' "loss" and "eval_loss" are read, too.
     best_mode : {"auto", "min", "max"}, default "auto"
-        Whether less or more is better; "auto" knows: more for accuracies, else less.
+        Whether less or more is better; "auto" knows: less for losses, perplexity
+        and bits per byte, else more.
     on_nonfinite : {"skip", "stop"}, default "skip"
         What to do about a step whose loss or gradient norm is not finite: leave it out with a
         warning, or end the run at once. It is applied in neither case.

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from tisslm.contracts.stateful import Stateful
 from tisslm.errors import DataError, ShapeError
 
-__all__ = ["EmbeddingLoss", "PooledBatch", "PooledValue", "TextBatch"]
+__all__ = ["EmbeddingLoss", "PooledBatch", "PooledValue", "TextBatch", "first_fit"]
 
 FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
+
+#: Rows' lengths are multiples of it.
+WIDTHS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +58,8 @@ class TextBatch:
         """Lay texts into rows of at most ``time`` tokens.
 
         Each goes to the first row that has room for it, in the order given, so the result is a
-        function of the texts alone. Rows are as long as the fullest one.
+        function of the texts alone. Rows are as long as the fullest one, rounded up to a multiple
+        of 64 but not beyond ``time``, so that passes have few shapes.
 
         Parameters
         ----------
@@ -77,8 +81,8 @@ class TextBatch:
         """
         lengths_P = np.array([len(text) for text in texts], dtype=np.int64)
         _check_lengths(lengths_P, time)
-        row_P, begin_P, filled_B = _first_fit(lengths_P, time)
-        width = int(filled_B.max())
+        row_P, begin_P, filled_B = first_fit(lengths_P, time)
+        width = min(time, -(-int(filled_B.max()) // WIDTHS) * WIDTHS)
         shape = (len(filled_B), width)
         first_P = row_P * width + begin_P
         stop_P = first_P + lengths_P
@@ -118,8 +122,8 @@ def _check_lengths(lengths_P: IntArray, time: int) -> None:
         )
 
 
-def _first_fit(lengths_P: IntArray, time: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Return row and beginning of each text, and how far each row is filled."""
+def first_fit(lengths_P: IntArray, time: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Return row and beginning of each text, and how far each row is filled, text by text."""
     row_P, begin_P = np.empty_like(lengths_P), np.empty_like(lengths_P)
     filled_B = np.zeros_like(lengths_P)
     rows = 0
@@ -186,6 +190,9 @@ class EmbeddingLoss(Stateful, ABC):
 
     #: Whether the examples of an update are compared with each other, so that one alone is refused.
     needs_others: ClassVar[bool] = False
+
+    #: By what vectors are compared, "cosine" or "dot": an evaluation compares them so, too.
+    similarity: str = "cosine"
 
     #: How many texts an example may have.
     n_texts: range = range(2, 2**31)

@@ -21,6 +21,7 @@ __all__ = [
     "Decoder",
     "Model",
     "ModelFamily",
+    "language_model",
 ]
 
 FloatArray = NDArray[Any]
@@ -127,6 +128,28 @@ class Model(Network):
         )
 
 
+def language_model(model: Network, where: str) -> Model:
+    """Return a model that is to write or to score text.
+
+    Parameters
+    ----------
+    model : Network
+    where : str
+        What a message begins with.
+
+    Raises
+    ------
+    ConfigError
+        If it makes vectors of texts.
+    """
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"{where}: expected a language model, got one that makes vectors of texts "
+            "(model.pooling), which has no logits; use model.embed, or give another model"
+        )
+    return model
+
+
 class ModelFamily(ABC):
     """A family of models: which settings a model is built from, and how.
 
@@ -165,8 +188,8 @@ class ModelFamily(ABC):
         seed: int = 42,
         dtype: str = "float32",
         parameters: Parameters | None = None,
-    ) -> Model:
-        """Return a model of this shape.
+    ) -> Network:
+        """Return a model of this shape: a ``Model``, or an ``Encoder``.
 
         Parameters
         ----------
@@ -180,7 +203,7 @@ class ModelFamily(ABC):
         """
 
     @final
-    def of_shapes(self, config: Any, dtype: str = "float32") -> Model:
+    def of_shapes(self, config: Any, dtype: str = "float32") -> Network:
         """Return a model without memory: the sizes and plans of the real one, and no passes."""
         from tisslm.memory import Parameters, ShapeArena
 
@@ -188,7 +211,7 @@ class ModelFamily(ABC):
         return self.build(config, dtype=dtype, parameters=shapes)
 
     def exchange(self, config: Any, dtype: str = "float32") -> Exchange | None:
-        """Return what ``Model.exchange`` of a model of this shape does, before there is one."""
+        """Return what ``Network.exchange`` of a model of this shape does, before there is one."""
         return None
 
     def with_layers(self, config: Any, n_layer: int) -> ModelConfig | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from tisslm import ops
 from tisslm.config.model import TransformerConfig
-from tisslm.memory import Parameter, Parameters, ParameterSpec
+from tisslm.memory import Parameter, ParameterSpec
 from tisslm.models.layers.norm import NORMS
 
-__all__ = ["LORA_A", "LORA_B", "draw_adapters", "initialize", "parameter_specs"]
+__all__ = ["LORA_A", "LORA_B", "initialize", "parameter_specs"]
 
 #: How the names of an adapter's two matrices end.
 LORA_A, LORA_B = "lora_a", "lora_b"
@@ -36,8 +36,18 @@ def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
         yield from norm.parameters(f"blocks.{i}.mlp.norm", channels, bool(config.norm_bias))
         yield from _mlp(f"blocks.{i}.mlp", config)
     yield from norm.parameters("final_norm", channels, bool(config.norm_bias))
-    if not config.tie_embeddings:
+    if config.embeds:
+        yield from _vectors(config)
+    elif not config.tie_embeddings:
         yield ParameterSpec("head.weight", (config.vocab_size, channels), storable=True)
+
+
+def _vectors(config: TransformerConfig) -> Iterator[ParameterSpec]:
+    """Yield what makes vectors of pooled rows, and the logarithm of 1 / temperature."""
+    if config.projection:
+        yield ParameterSpec("pooling.projection.weight", (config.projection, config.n_embd))
+    if config.logit_scale:
+        yield ParameterSpec("pooling.logit_scale", (1,), decay=False)
 
 
 def _attention(name: str, config: TransformerConfig) -> Iterator[ParameterSpec]:
@@ -71,7 +81,7 @@ def _linear(
         yield ParameterSpec(f"{name}.bias", (outputs,), decay=False, blocks=named)
 
 
-def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> None:
+def initialize(parameters: Iterable[Parameter], config: TransformerConfig, seed: int) -> None:
     """Draw initial values: normal with deviation 0.02, residual projections 0.02/sqrt(2 L).
 
     Norm weights are 1 and biases 0. Of an adapter, A is uniform within 1 / sqrt(C) and B is 0, so
@@ -84,7 +94,9 @@ def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
     """
     for parameter in parameters:
-        if parameter.name.endswith(("bias", LORA_B)):
+        if parameter.name == "pooling.logit_scale":
+            parameter.data[...] = math.log(config.logit_scale)
+        elif parameter.name.endswith(("bias", LORA_B)):
             parameter.data[...] = 0.0
         elif parameter.name.endswith(LORA_A):
             _draw_uniform(parameter, seed, 1 / math.sqrt(parameter.shape[1]))
@@ -94,13 +106,6 @@ def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> 
             residual = parameter.name.endswith(("attention.out.weight", "mlp.down.weight"))
             deviation = 0.02 / math.sqrt(2 * config.n_layer) if residual else 0.02
             _draw_normal(parameter, seed, deviation)
-
-
-def draw_adapters(parameters: Parameters, seed: int) -> None:
-    """Draw the first values of adapters alone, as ``initialize`` does: of B they are zeros."""
-    for parameter in parameters:
-        if parameter.name.endswith(LORA_A) and parameters.has_memory:
-            _draw_uniform(parameter, seed, 1 / math.sqrt(parameter.shape[1]))
 
 
 def _generator(parameter: Parameter, seed: int) -> np.random.Generator:

@@ -19,7 +19,7 @@ from tisslm import ops
 from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Batch, Layer, Loss, Model, PassContext
 from tisslm.contracts.batch import check_targets
-from tisslm.errors import ShapeError
+from tisslm.errors import ConfigError, ShapeError
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.body.body import Body, made_parameters
 from tisslm.models.body.recomputation import Recomputation
@@ -27,7 +27,8 @@ from tisslm.models.checks import gradient_rows
 from tisslm.models.decoding import TransformerDecoder
 from tisslm.models.head import Head
 from tisslm.models.huggingface.exchange import FolderExchange, exchange_of
-from tisslm.models.initialization import draw_adapters
+from tisslm.models.initialization import initialize
+from tisslm.models.layers.attention import not_causal
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
 from tisslm.models.pretrained import read_published
@@ -97,6 +98,11 @@ class Transformer(Model):
         parameters: Parameters | None = None,
         tuning: Tuning | None = None,
     ) -> None:
+        if config.embeds:
+            raise ConfigError(
+                f'model.pooling: expected "none" of a language model, got "{config.pooling}"; '
+                "leave it out, or build a TextEncoder"
+            )
         self.config: TransformerConfig = config
         self.family = config.family
         self.seed: int = seed
@@ -128,11 +134,10 @@ class Transformer(Model):
     ) -> Transformer:
         """Return a model whose parameters are zeros, for those who bring values.
 
-        Those of adapters are drawn. The memory of gradients is taken by the first backward.
+        The memory of gradients is taken by the first backward.
         """
         specs = (tuning or Tuning()).specs(config)
         parameters = Parameters(specs, dtype, gradients_at_once=False)
-        draw_adapters(parameters, seed)
         return cls(config, seed=seed, dtype=dtype, parameters=parameters, tuning=tuning)
 
     @classmethod
@@ -164,7 +169,7 @@ class Transformer(Model):
             If a value cannot be replaced so.
         """
         model = cls.empty(shape_of(published, overrides), seed=seed, tuning=tuning)
-        fill(model.parameters, published)
+        initialize(fill(model.parameters, published), model.config, seed)  # adapters, if any
         return model
 
     @classmethod
@@ -353,6 +358,8 @@ class Transformer(Model):
         ConfigError
             For any other value.
         """
+        if not self.config.causal:
+            raise not_causal()
         return TransformerDecoder(self if weights == "fp32" else self._with_stored(weights))
 
     def _with_stored(self, weights: str) -> Transformer:

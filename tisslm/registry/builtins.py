@@ -68,6 +68,21 @@ def tisslm_losses() -> Iterable[Entry]:
     yield Entry(
         "focal", f"{room}.focal:Focal", "cross-entropy, easy targets count less (arXiv 1708.02002)"
     )
+    yield Entry(
+        "contrastive",
+        f"{room}.contrastive:Contrastive",
+        "of embeddings: find the positive among all texts of the update (arXiv 1807.03748)",
+    )
+    yield Entry(
+        "triplet",
+        f"{room}.triplet:Triplet",
+        "of embeddings: nearer to the positive than to the negative (arXiv 1503.03832)",
+    )
+    yield Entry(
+        "cosine_similarity",
+        f"{room}.cosine_similarity:CosineSimilarity",
+        "of embeddings: squared error of the cosine to a score (arXiv 1908.10084)",
+    )
 
 
 @hookimpl
@@ -117,6 +132,11 @@ def tisslm_datasets() -> Iterable[Entry]:
     room = "tisslm.datasets"
     yield Entry("tokens", f"{room}.tokens:TokenDataset", "windows of an array of token ids")
     yield Entry("text", f"{room}.text:TextDataset", "windows of a text and its tokenizer")
+    yield Entry(
+        "examples",
+        f"{room}.examples:ExampleDataset",
+        "texts that belong together, to learn vectors of them",
+    )
 
 
 @hookimpl

@@ -65,6 +65,10 @@ class Entry:
     documents : str
         With ``endings``: the path, ``"module:attribute"``, of a function that takes a path and
         ``tisslm.datasets.ReadOptions`` and yields ``tisslm.datasets.Document``.
+    records : str
+        With ``endings``: the path of a function of the same arguments that yields pairs of a place,
+        which messages name, and a record, a mapping of fields to values. Then ``data.path`` of the
+        dataset "examples" may be such a file.
 
     Raises
     ------
@@ -77,6 +81,7 @@ class Entry:
     description: str
     endings: tuple[str, ...] = ()
     documents: str = ""
+    records: str = ""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
@@ -103,6 +108,11 @@ class Entry:
         ):
             raise PluginError(
                 f"Entry {self.name!r}: expected endings such as ('.parquet',), got {endings!r}"
+            )
+        if self.records and not (endings and _DOTTED_PATH.fullmatch(str(self.records))):
+            raise PluginError(
+                f"Entry {self.name!r}: expected records as a dotted path 'module:attribute' beside "
+                f"endings, got {self.records!r}"
             )
         named = isinstance(documents, str) and bool(_DOTTED_PATH.fullmatch(documents))
         if named != bool(endings):

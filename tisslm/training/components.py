@@ -10,9 +10,10 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import (
     Communicator,
     Dataset,
+    EmbeddingLoss,
     Loss,
-    Model,
     Monitor,
+    Network,
     Optimizer,
     Scheduler,
     Stateful,
@@ -50,7 +51,7 @@ class Wanted:
 class Given:
     """The parts of a run that are objects already."""
 
-    model: Model
+    model: Network
     dataset: Dataset | None
     val_dataset: Dataset | None
     tokenizer: Tokenizer | None
@@ -76,10 +77,10 @@ class Components:
         What adds up the gradients of an update, and has what the optimizer updates.
     """
 
-    model: Model
+    model: Network
     optimizer: Optimizer
     scheduler: Scheduler
-    loss: Loss
+    loss: Loss | EmbeddingLoss
     validation_loss: Loss
     communicator: Communicator
     monitors: list[Monitor]

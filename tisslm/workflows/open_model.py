@@ -18,11 +18,11 @@ from tisslm.checkpoint.finding import NoCheckpointError
 from tisslm.checkpoint.manifest import has_manifest
 from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
 from tisslm.config.model import FAMILY, TransformerConfig
-from tisslm.contracts import Model, ModelConfig, ModelFamily, Tokenizer
+from tisslm.contracts import ModelConfig, ModelFamily, Network, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, PluginError
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.families.transformers import TransformerFamily
-from tisslm.models.initialization import draw_adapters
+from tisslm.models.initialization import initialize
 from tisslm.models.pretrained import read_published
 from tisslm.models.published import Published, fill, shape_of
 from tisslm.models.transformer import Transformer
@@ -79,7 +79,8 @@ class OpenModel:
         Parameters
         ----------
         given : mapping
-            ``seq_len`` and ``dropout``, for a built-in family.
+            For a built-in family: ``seq_len``, ``dropout``, and what makes an encoder of a
+            language model, ``pooling`` and the keys that go with it.
 
         Raises
         ------
@@ -98,23 +99,24 @@ class OpenModel:
         values = {key: v for key, v in self.published.settings.items() if key != "family"}
         return self.family.configure(**values)
 
-    def build(self, shape: ModelConfig, *, seed: int = 42, tuning: Tuning | None = None) -> Model:
-        """Return the model, with its weights.
+    def build(self, shape: ModelConfig, *, seed: int = 42, tuning: Tuning | None = None) -> Network:
+        """Return the model, with its weights; what an encoder or adapters have beside is drawn.
 
         Parameters
         ----------
         shape : ModelConfig
             What ``shape`` has returned.
         seed : int
-            Seed of every dropout mask, and of the first values of adapters.
+            Seed of what is drawn, and of every dropout mask.
         tuning : Tuning, optional
             What of it is trained; all of it if left out.
         """
         tuning = tuning or Tuning()
         specs = specs_of(self.family, shape, tuning)
         parameters = Parameters(specs, self.dtype, gradients_at_once=False)
-        draw_adapters(parameters, seed)
-        fill(parameters, self.published)
+        missing = fill(parameters, self.published)
+        if isinstance(shape, TransformerConfig):
+            initialize(missing, shape, seed)
         how = {"seed": seed, "dtype": self.dtype}
         model = build_tuned(self.family, shape, parameters, tuning, **how)
         if isinstance(model, Transformer) and tuning.adapter is not None:

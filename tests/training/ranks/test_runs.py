@@ -380,7 +380,7 @@ def test_what_a_dropped_step_has_added_is_forgotten(tmp_path):
         if len(calls) == 2 * PARTS + 3:
             raise Leave("asked to")
 
-    step._check = leave
+    step._gradients._check = leave
     trainer.train()
     assert (trainer.stopped, trainer.current_step) == ("asked to", 2)
     trainer.train()

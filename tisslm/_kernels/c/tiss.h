@@ -47,6 +47,7 @@ typedef struct {
     const tiss_dropout *dropout; /* NULL: none */
     uint32_t sample;
     const int32_t *start;   /* the first key that each query sees, not decreasing, or NULL: key 0 */
+    const int32_t *stop;    /* the first behind those, likewise, or NULL: that after its own */
 } tiss_attention;
 
 /* The functions of a level, each written once: the structs below, the tables of level.inc and

@@ -26,7 +26,7 @@ from tisslm.models.checks import check_parameters, check_starts, check_tokens
 from tisslm.models.initialization import initialize, parameter_specs
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.precision import Precision
-from tisslm.models.window import fill_window, twice_keys_seen
+from tisslm.models.window import fill_stops, fill_window, twice_keys_seen
 from tisslm.ops import threads
 
 __all__ = ["Body", "made_parameters"]
@@ -67,6 +67,11 @@ def made_parameters(
     return parameters
 
 
+def _nothing(rows: int) -> Mapping[str, Buffer]:
+    """Plan no buffers."""
+    return {}
+
+
 @final
 class Body:
     """Embedding, layers and final norm over some parameters, as ``prepare`` wants passes run.
@@ -80,7 +85,8 @@ class Body:
     precision : Precision
     recomputation : Recomputation
     above : callable
-        It plans the buffers of what takes the normalized stream, for a number of rows.
+        It plans the buffers of what takes the normalized stream, for a number of rows; nothing, by
+        default.
     matrices : Parameters, optional
         What products read instead; such a body is not trained.
     adapter : AdapterConfig, optional
@@ -94,7 +100,7 @@ class Body:
         seed: int,
         precision: Precision,
         recomputation: Recomputation,
-        above: Callable[[int], Mapping[str, Buffer]],
+        above: Callable[[int], Mapping[str, Buffer]] = _nothing,
         matrices: Parameters | None = None,
         adapter: AdapterConfig | None = None,
     ) -> None:
@@ -134,7 +140,7 @@ class Body:
         """
         config, untrained = self.config, self.stack.untrained
         pairs = sum(
-            twice_keys_seen(time, config.window_of(i))
+            twice_keys_seen(time, config.window_of(i), config.causal)
             * (2 if f"blocks.{i}.attention.".startswith(untrained) else 6)
             for i in range(config.n_layer)
         )
@@ -229,8 +235,10 @@ class Body:
         kept, seen = None if start is None else own["start"], own.get("window")
         if seen is not None:
             fill_window(seen, kept, self.config.window)
+        if (stop := own.get("stop")) is not None:
+            fill_stops(stop, kept)
         (batch, time), updates = x.shape, self.parameters.updates
-        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept, seen)
+        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept, seen, stop)
         self.current = ctx
         h_NC = own["h"]
         enter(observers, "embedding", "forward")

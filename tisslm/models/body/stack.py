@@ -122,6 +122,8 @@ class Stack:
         }
         if self.config.window:
             own["window"] = Buffer((batch, time), "int32", "saved")
+        if not self.config.causal:
+            own["stop"] = Buffer((batch, time), "int32", "saved")
         blocks = []
         for i, layers in enumerate(self.blocks):
             plans = [layer.plan((batch, time)) for _, layer in layers]
@@ -182,6 +184,7 @@ class _Builder:
             config.n_kv_head,
             self._query_keys(name),
             config.window_of(i),
+            config.causal,
             Dropout(config.dropout, site=1 + 3 * i),
             Dropout(config.dropout, site=2 + 3 * i),
             self.precision,

@@ -15,22 +15,32 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
+from tisslm.errors import ConfigError, ShapeError
 from tisslm.models.layers.chunks import CHUNK, chunks
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
 from tisslm.models.layers.query_keys import QueryKeys
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "not_causal"]
 
 Array = NDArray[Any]
 
 
+def not_causal() -> ConfigError:
+    """Return what refuses to write text with attention that is not causal."""
+    return ConfigError(
+        "model.causal: writing text needs true, got false: what a token has seen would change with "
+        "every token after it. Use the model for vectors, or train one that is causal"
+    )
+
+
 @final
 class Attention(Layer):
-    """Causal multi-head self-attention on the residual stream, within each document of a row.
+    """Multi-head self-attention on the residual stream, within each document of a row.
 
-    With a window of W, a token sees itself and the W - 1 tokens before it.
+    A token sees itself and the tokens before it, with a window of W the W - 1 before it; or, unless
+    it is causal, all tokens of its document.
 
     Parameters
     ----------
@@ -44,6 +54,8 @@ class Attention(Layer):
         What happens to queries and keys before they meet.
     window : int
         W; 0 for all tokens before.
+    causal : bool
+        Whether later tokens are not seen. Without it there is no window, and no decoding.
     attention_dropout, dropout : Dropout
         Dropout of the probabilities, and of the sublayer's output.
     precision : Precision
@@ -63,6 +75,7 @@ class Attention(Layer):
         n_kv_head: int,
         query_keys: QueryKeys,
         window: int,
+        causal: bool,
         attention_dropout: Dropout,
         dropout: Dropout,
         precision: Precision,
@@ -74,6 +87,7 @@ class Attention(Layer):
         self.n_kv_head = n_kv_head
         self.query_keys = query_keys
         self.window = window
+        self.causal = causal
         self.attention_dropout = attention_dropout
         self.dropout = dropout
         self.precision = precision
@@ -129,7 +143,7 @@ class Attention(Layer):
             self.n_kv_head,
             self.scale,
             *self.attention_dropout.key(ctx),
-            self._first(ctx),
+            *self._seen(ctx),
         )
         if self.dropout.active(ctx):
             self.out.forward(heads_NC, scratch["branch"], ctx)
@@ -137,17 +151,26 @@ class Attention(Layer):
         else:
             self.out.add_forward(heads_NC, h_NC, ctx)
 
-    def _first(self, ctx: PassContext) -> Array | None:
-        """Return the first position that each token sees; None: that of its row."""
-        return ctx.window_BT if self.window else ctx.start_BT
+    def _seen(self, ctx: PassContext) -> tuple[Array | None, Array | None]:
+        """Return the first position that each token sees, and the first behind those that it sees.
+
+        None: that of its row, and the token after itself.
+        """
+        first_BT = ctx.window_BT if self.window else ctx.start_BT
+        if not self.causal and ctx.stop_BT is None:
+            raise ShapeError(
+                "attention that sees later tokens: expected a pass that says where each document "
+                "ends, got none. Fill PassContext.stop_BT, with T where a row is one document"
+            )
+        return first_BT, None if self.causal else ctx.stop_BT
 
     def shown(
         self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
     ) -> Mapping[str, Array]:
         """Return what was saved, with queries and keys as they met, and what each token sees."""
         used = self.query_keys.used(saved["qkv"], scratch)
-        first_BT = self._first(ctx)
-        return {**saved, "qkv": used} | ({} if first_BT is None else {"first": first_BT})
+        seen = zip(("first", "stop"), self._seen(ctx), strict=True)
+        return {**saved, "qkv": used} | {name: x for name, x in seen if x is not None}
 
     def backward(
         self,
@@ -188,7 +211,7 @@ class Attention(Layer):
             self.n_kv_head,
             self.scale,
             *self.attention_dropout.key(ctx),
-            self._first(ctx),
+            *self._seen(ctx),
             scratch.get("dkv"),
         )
         self.query_keys.backward(d_qkv, saved["qkv"], scratch, ctx)
@@ -230,6 +253,8 @@ class Attention(Layer):
 
     def decode(self, h_BC: Array, cache: Mapping[str, Array], position_B: Array) -> None:
         """Add the attention of one new token per sequence, and store its key and value."""
+        if not self.causal:
+            raise not_causal()
         normed = np.empty_like(h_BC)
         qkv = np.empty((len(h_BC), self.qkv.weight.shape[0]), h_BC.dtype)
         heads = np.empty((len(h_BC), self.out.weight.shape[1]), h_BC.dtype)

@@ -30,7 +30,7 @@ from tisslm.models.layers.precision import Precision
 from tisslm.models.layers.query_keys import AsProjected, NormedHeads, QueryKeys, Rotated
 from tisslm.models.rotary import Rotary, RotaryTable
 from tisslm.models.window import fill_window
-from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts
+from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts, stops
 
 __all__ = ["EmbeddingProblem", "LayerProblem", "buffers", "fresh_gradients", "layer_cases"]
 
@@ -63,7 +63,8 @@ def gradients_of(parameters: Parameters) -> dict[str, Array]:
 def context(shape: tuple[int, int], train: bool, documents: bool = False) -> PassContext:
     """Return the context of a pass in the middle of a run."""
     start = starts(*shape) if documents else None
-    return PassContext(*shape, train, SEED, UPDATE, FIRST_ROW, start)
+    end = stops(start, *shape)  # for layers that are not causal
+    return PassContext(*shape, train, SEED, UPDATE, FIRST_ROW, start, stop_BT=end)
 
 
 @final
@@ -178,6 +179,7 @@ def layer_cases() -> list[Case]:
         "attention_grouped": partial(attention, n_kv_head=2, bias=False, p=0.2),
         "attention_documents": partial(attention, n_kv_head=2, bias=True, p=0.2, documents=True),
         "attention_window": partial(attention, n_kv_head=2, p=0.2, documents=True, window=3),
+        "attention_both": partial(attention, n_kv_head=2, p=0.2, documents=True, causal=False),
         "attention_rotary": partial(attention, n_kv_head=2, p=0.0, documents=True, rotated=0.5),
         "attention_qk_norm": partial(attention, n_kv_head=2, p=0.0, rotated=1.0, qk_norm="head"),
         "attention_qk_norm_all": partial(attention, n_kv_head=2, p=0.0, qk_norm="all"),
@@ -238,6 +240,7 @@ def attention(
     bias: bool = False,
     documents: bool = False,
     window: int = 0,
+    causal: bool = True,
     rotated: float = 0.0,
     qk_norm: str = "none",
     parallel: bool = False,
@@ -277,6 +280,7 @@ def attention(
         *heads,
         query_keys,
         seen,
+        causal,
         Dropout(p, site=1),
         Dropout(p, site=2),
         precision,

@@ -1,6 +1,7 @@
 """Every registered loss as a problem for the gradient checks: by its tile, and below the head.
 
-The other checks of a loss are in ``tisslm.testing.loss``.
+Those of vectors of texts are in ``embedding_losses``; the other checks of a loss are in
+``tisslm.testing.losses``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import IGNORE_INDEX, Batch, Loss
+from tisslm.contracts import IGNORE_INDEX, Batch, EmbeddingLoss, Loss
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.body.final_norm import FinalNorm
 from tisslm.models.head import Head
@@ -21,6 +22,7 @@ from tisslm.models.layers.norm import LayerNorm
 from tisslm.models.layers.precision import Precision
 from tisslm.registry import Registry
 from tisslm.testing.examples import option_sets
+from tisslm.testing.gradients.embedding_losses import EmbeddingLossProblem
 from tisslm.testing.gradients.layers import buffers, fresh_gradients, gradients_of
 from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values
 
@@ -149,7 +151,7 @@ class HeadProblem(Problem):
 
 
 def loss_cases(registry: Registry) -> list[Case]:
-    """Return cases of kind ``loss`` (the tile) and ``head`` for each registered loss."""
+    """Return cases of kind ``loss`` and, but for those of vectors, ``head`` for each loss."""
     cases: list[Case] = []
     for part in registry.entries("loss"):
         name = part.entry.name
@@ -161,9 +163,13 @@ def loss_cases(registry: Registry) -> list[Case]:
             continue
         for options in sets:
 
-            def make(cls: type[Loss] = cls, options: Mapping[str, Any] = options) -> Loss:
+            def make(cls: type[Any] = cls, options: Mapping[str, Any] = options) -> Any:
                 return cls(**options)
 
+            if issubclass(cls, EmbeddingLoss):
+                of_vectors = partial(EmbeddingLossProblem, make)
+                cases.append(Case(name, "loss", of_vectors, limit=64))
+                continue
             if cls.needs == "logits":
                 cases.append(Case(name, "loss", partial(TileProblem, make), limit=64))
             cases.append(Case(name, "head", partial(HeadProblem, make)))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Model, Optimizer
+from tisslm.contracts import Model, Network, Optimizer
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.memory.copies import copy_bytes
 from tisslm.memory.shards import ParameterShard
@@ -140,7 +140,7 @@ def _layer_of(name: str, layers: Container[str]) -> str:
     return name.partition(".")[0]
 
 
-def parameter_items(model: Model) -> Iterator[Item]:
+def parameter_items(model: Network) -> Iterator[Item]:
     """Yield what parameters and gradients take, layer by layer."""
     parameters, layers = model.parameters, frozenset(model.layer_names)
     exists = parameters.has_memory
@@ -156,8 +156,8 @@ def parameter_items(model: Model) -> Iterator[Item]:
     yield Item("gradients", "", padding, exists)
 
 
-def pass_items(model: Model, sizes: Mapping[str, int]) -> Iterator[Item]:
-    """Sort the buffers of a pass by the form of their names, as ``Model.plan`` says."""
+def pass_items(model: Network, sizes: Mapping[str, int]) -> Iterator[Item]:
+    """Sort the buffers of a pass by the form of their names, as ``Network.plan`` says."""
     layers = model.layer_names
     for name, nbytes in sizes.items():
         first, _, rest = name.partition(".")
@@ -172,7 +172,7 @@ def pass_items(model: Model, sizes: Mapping[str, int]) -> Iterator[Item]:
 
 
 def optimizer_items(
-    model: Model,
+    model: Network,
     config: TrainingConfig,
     optimizer: object,
     registry: Registry,
@@ -185,7 +185,7 @@ def optimizer_items(
 
     Parameters
     ----------
-    model : Model
+    model : Network
     config : TrainingConfig
     optimizer : str, (str, dict) or Optimizer
     registry : Registry
@@ -214,12 +214,12 @@ def optimizer_items(
         yield Item("optimizer state", owner and _layer_of(owner, layers), whole)
 
 
-def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
+def copy_items(model: Network, state: Iterable[Item]) -> Iterator[Item]:
     """Yield what a copy of a checkpoint takes (``training.async_save``).
 
     Parameters
     ----------
-    model : Model
+    model : Network
     state : iterable of Item
         The items of the optimizer's state.
     """
@@ -228,9 +228,9 @@ def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
     yield Item("checkpoint copy", "", copy_bytes(sizes))
 
 
-def sampling_items(model: Model) -> Iterator[Item]:
+def sampling_items(model: Network) -> Iterator[Item]:
     """Yield what samples on the way take: the keys and values of one sequence."""
-    if model.cache_bytes:
+    if isinstance(model, Model) and model.cache_bytes:
         yield Item("scratch", "", model.cache_bytes)
 
 
@@ -249,7 +249,7 @@ def _name_of(spec: object) -> object:
 
 
 def monitor_items(
-    model: Model, wants: Collection[str], batch: int, time: int, precision: str
+    model: Network, wants: Collection[str], batch: int, time: int, precision: str
 ) -> Iterator[Item]:
     """Yield what monitors of these wants take beyond the arrays that they look at."""
     for nbytes in planned_room(wants, model, batch, time, precision).values():
@@ -257,7 +257,7 @@ def monitor_items(
 
 
 def _small_state(
-    model: Model, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
+    model: Network, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
 ) -> Mapping[str, tuple[int, int]]:
     """Return (numbers, bytes of state) of each parameter of a small model, "" for all of them."""
     small = Parameters(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Model
+from tisslm.contracts import Dataset, Network
 from tisslm.memory.arenas import ShapeArena, aligned
 from tisslm.memory.shards import ParameterShard
 from tisslm.training.memory_plan.items import Item
@@ -27,7 +27,7 @@ class RankPlan:
 
     Parameters
     ----------
-    model : Model
+    model : Network
         With memory or of shapes.
     config : TrainingConfig
         Of all ranks (``for_ranks``).
@@ -49,7 +49,7 @@ class RankPlan:
         If an update has fewer micro-batches than parts.
     """
 
-    def __init__(self, model: Model, config: TrainingConfig, size: int) -> None:
+    def __init__(self, model: Network, config: TrainingConfig, size: int) -> None:
         parameters = model.parameters
         self._whole = parameters
         self.batch_size = config.batch_size

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Communicator, Model
+from tisslm.contracts import Communicator, Network
 from tisslm.memory import Parameters
 from tisslm.memory.shards import ParameterShard
 from tisslm.training.ranks.announcing import Announcer
@@ -39,12 +39,12 @@ class SharedReduction(Reduction):
 
     Parameters
     ----------
-    model : Model
+    model : Network
     share : Share
     communicator : Communicator
     """
 
-    def __init__(self, model: Model, share: Share, communicator: Communicator) -> None:
+    def __init__(self, model: Network, share: Share, communicator: Communicator) -> None:
         parameters = model.parameters
         super().__init__(parameters, share)
         self.communicator = communicator
@@ -182,12 +182,12 @@ class _NormedShard(ParameterShard):
         return ops.norm_of_parts(self._parts_K) if self.whole.grad_arena.size else 0.0
 
 
-def make_reduction(model: Model, share: Share, communicator: Communicator) -> Reduction:
+def make_reduction(model: Network, share: Share, communicator: Communicator) -> Reduction:
     """Return what adds up the leaves of a run.
 
     Parameters
     ----------
-    model : Model
+    model : Network
         Of whose passes it is told, where gradients go out meanwhile.
     share : Share
     communicator : Communicator

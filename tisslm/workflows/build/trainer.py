@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tisslm.checkpoint import Found
 from tisslm.config import RunConfig
 from tisslm.config.model import FROM
-from tisslm.contracts import Communicator, Model, ModelConfig, ModelFamily
+from tisslm.contracts import Communicator, ModelConfig, ModelFamily, Network
 from tisslm.system.launcher import check_size, find_launcher
 from tisslm.training.ranks.placing import place_ranks
 from tisslm.training.ranks.share import for_ranks
@@ -62,14 +62,14 @@ class ReadRun(NamedTuple):
     data: RunData
     origin: OpenModel | None = None
 
-    def build_model(self) -> Model:
+    def build_model(self) -> Network:
         """Return the model, with the values of the origin or drawn ones."""
         tuning, seed = tuning_of(self.config), self.config.training.seed
         if self.origin is not None:
             return self.origin.build(self.shape, seed=seed, tuning=tuning)
         return drawn_model(self.family, self.shape, tuning, seed)
 
-    def model_of_shapes(self) -> Model:
+    def model_of_shapes(self) -> Network:
         """Return the model without memory, for plans."""
         return shapes_of(self.family, self.shape, tuning_of(self.config))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tisslm.config import RunConfig
-from tisslm.contracts import Model, ModelConfig, ModelFamily
+from tisslm.contracts import ModelConfig, ModelFamily, Network
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters, ParameterSpec, ShapeArena
 from tisslm.memory.freezing import freeze
@@ -45,20 +45,20 @@ def specs_of(family: ModelFamily, shape: ModelConfig, tuning: Tuning) -> list[Pa
 
 def build_tuned(
     family: ModelFamily, shape: ModelConfig, parameters: Parameters, tuning: Tuning, **how: Any
-) -> Model:
+) -> Network:
     """Return a model over parameters of ``specs_of``; ``how`` are the seed and the type."""
     if isinstance(family, TransformerFamily):
         return family.build(shape, parameters=parameters, tuning=tuning, **how)  # type: ignore[arg-type]
     return family.build(shape, parameters=parameters, **how)
 
 
-def shapes_of(family: ModelFamily, shape: ModelConfig, tuning: Tuning) -> Model:
+def shapes_of(family: ModelFamily, shape: ModelConfig, tuning: Tuning) -> Network:
     """Return the model without memory."""
     shapes = Parameters(specs_of(family, shape, tuning), arena=ShapeArena)
     return build_tuned(family, shape, shapes, tuning)
 
 
-def drawn_model(family: ModelFamily, shape: ModelConfig, tuning: Tuning, seed: int) -> Model:
+def drawn_model(family: ModelFamily, shape: ModelConfig, tuning: Tuning, seed: int) -> Network:
     """Return the model with first values."""
     if tuning == Tuning():
         return family.build(shape, seed=seed)

@@ -1,11 +1,11 @@
-"""Conformance checks of losses over logits: they must keep the contract ``tisslm.contracts.Loss``.
+"""Properties of losses over logits, of the contract ``tisslm.contracts.Loss``.
 
-Losses that need hidden states are checked in ``hidden_loss``.
+Losses that need hidden states are checked in ``hidden``, and those of vectors in ``embedding``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import IGNORE_INDEX, Loss, target_weights
 from tisslm.errors import TissLMError
-from tisslm.testing.checks import Checks, Report, keeps_final_methods, own_metrics_are_declared
+from tisslm.testing.checks import Checks, own_metrics_are_declared
 from tisslm.testing.differences import FLOAT64, Tally, compare_with_differences
-from tisslm.testing.examples import normal, option_sets
-from tisslm.testing.hidden_loss import HIDDEN_PROPERTIES
+from tisslm.testing.examples import normal
 
-__all__ = ["check_loss"]
+__all__ = ["LOGITS_PROPERTIES"]
 
 Array = NDArray[Any]
 Make = Callable[[], Loss]
@@ -31,41 +30,6 @@ ROUNDING = 1e-12
 
 #: float32 against float64: one exponential, and sums over a small vocabulary.
 BOTH_TYPES = 1e-4
-
-
-def check_loss(
-    cls: type[Loss], *, options: Mapping[str, Any] | None = None, name: str = ""
-) -> Report:
-    """Check that a loss class keeps its contract.
-
-    Parameters
-    ----------
-    cls : type
-    options : mapping, optional
-        Options to build it with. By default ``cls.test_options``, or its own defaults.
-    name : str, optional
-        Its name in messages.
-
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    ConformanceError
-        At the first assertion that fails.
-    """
-    checks = Checks(name or f"loss {cls.__name__}", Loss)
-    checks.run(keeps_final_methods, cls)
-    checks.run(needs_logits_or_hidden, cls)
-    for chosen in option_sets(cls, options):
-
-        def make(chosen: Mapping[str, Any] = chosen) -> Loss:
-            return cls(**chosen)
-
-        for prop in PROPERTIES if cls.needs == "logits" else HIDDEN_PROPERTIES:
-            checks.run(prop, make, options=chosen)
-    return checks.report()
 
 
 def example(dtype: str = "float64", n_rows: int = 9, vocab: int = 13) -> Tile:
@@ -84,11 +48,6 @@ def both(loss: Loss, logits: Array, targets: Array, weights: Array) -> tuple[Arr
     gradient = logits.copy()
     losses = loss.tile(gradient, targets.copy(), weights.copy())
     return np.array(losses), gradient  # the next call may write them again
-
-
-def needs_logits_or_hidden(checks: Checks, cls: type[Loss]) -> None:
-    """Check that ``needs`` is "logits" or "hidden"."""
-    checks.that(cls.needs in ("logits", "hidden"), "needs 'logits' or 'hidden'", repr(cls.needs))
 
 
 def a_tile_gives_one_loss_a_row(checks: Checks, make: Make) -> None:
@@ -212,7 +171,7 @@ def float32_and_float64_agree(checks: Checks, make: Make) -> None:
         checks.close(rounded[1], exact[1], "gradient in float32", BOTH_TYPES)
 
 
-PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
+LOGITS_PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     a_tile_gives_one_loss_a_row,
     the_gradient_is_that_of_central_differences,
     without_gradient_the_logits_stay,

@@ -1,10 +1,12 @@
-"""Evaluation: loss and accuracy on held-out windows, and who is told of them in a run."""
+"""Evaluation of a language model: loss and accuracy on held-out windows.
+
+Who is told of them in a run is in ``in_run``.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
@@ -13,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.config import TrainingConfig
-from tisslm.config.metrics import METRICS
 from tisslm.contracts import (
     IGNORE_INDEX,
     Communicator,
@@ -26,15 +26,11 @@ from tisslm.contracts import (
     target_weights,
 )
 from tisslm.errors import DataError
-from tisslm.training.components import Components
-from tisslm.training.early_stopping import Stopping
 from tisslm.training.ranks.agreement import rows_of_ranks
-from tisslm.training.state import TrainerState
 
 __all__ = [
     "Evaluation",
     "evaluate",
-    "evaluate_now",
 ]
 
 Array = NDArray[Any]
@@ -246,54 +242,3 @@ class _Ranking(Loss):
         self.correct += int((ranks_N == 0).sum())
         self.among_five += int(((ranks_N >= 0) & (ranks_N < BEST)).sum())
         return self._loss.tile(logits_NV, targets_N, weights_N, gradient=gradient)
-
-
-def evaluate_now(
-    parts: Components,
-    config: TrainingConfig,
-    state: TrainerState,
-    stopping: Stopping,
-    check: Callable[[], None],
-) -> None:
-    """Evaluate on the validation data and report it, unless this step was evaluated or has none.
-
-    Parameters
-    ----------
-    parts : Components
-        The schedule among them is not told a loss that is not finite.
-    config : TrainingConfig
-    state : TrainerState
-        It keeps what was found.
-    stopping : Stopping
-    check : callable
-        Called before each batch; what it raises ends the evaluation.
-    """
-    step = state.step
-    if parts.val_dataset is None or state.evaluation.get("step") == step:
-        return
-    found = evaluate(
-        parts.model,
-        parts.val_dataset,
-        parts.validation_loss,
-        batch_size=config.batch_size,
-        max_batches=config.eval_batches,
-        tokenizer=parts.tokenizer,
-        check=check,
-        communicator=parts.communicator,
-    )
-    metrics = found.metrics()
-    told = {name: metrics[name] for name in metrics if not METRICS[name].of_machine}
-    finite = {name: value for name, value in told.items() if math.isfinite(value)}
-    state.evaluation = {"step": step, **finite}
-    if math.isfinite(found.loss):
-        parts.scheduler.observe(told)
-        parts.scheduler.step(step)  # what it has learned holds from the next update on
-    else:
-        warnings.warn(
-            f"step {step}: the validation loss is {found.loss}; it is reported as it is, and "
-            "the schedule is not told",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    stopping.observe(step, told)  # first: a sink may end the run, which is saved as it is
-    parts.sinks.write(step, metrics)

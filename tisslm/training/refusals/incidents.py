@@ -25,8 +25,8 @@ from tisslm.errors import DataError, NonFiniteError, SpikeError, TissLMError
 from tisslm.system.durable import replacing
 from tisslm.system.safe_files import Refusal
 from tisslm.system.strict_json import plain_number, read_json
-from tisslm.training.guard import Verdict
 from tisslm.training.nonfinite import Finding
+from tisslm.training.refusals.guard import Verdict
 
 __all__ = [
     "NOT_ONE",

@@ -1,6 +1,6 @@
-"""Conformance checks of losses that need hidden states (``needs = "hidden"``).
+"""Properties of losses that need hidden states (``needs = "hidden"``).
 
-Losses over logits are checked in ``loss``.
+Losses over logits are checked in ``logits``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tisslm import TrainingConfig
-from tisslm.training.guard import Verdict, judge
+from tisslm.training.refusals.guard import Verdict, judge
 
 HISTORY = [2.0 + 0.01 * (i % 3) for i in range(20)]
 
