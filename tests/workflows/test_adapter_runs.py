@@ -19,6 +19,7 @@ from tisslm import Transformer, TransformerConfig, load_model
 from tisslm.config import AdapterConfig, RunConfig
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.models.tuning.tuning import Tuning
+from tisslm.system.gguf_files import GgufFile
 from tisslm.tokenizers import ByteTokenizer
 from tisslm.workflows.build.trainer import build_trainer
 from tisslm.workflows.export import export, write_folder
@@ -111,6 +112,8 @@ def test_commands_see_the_adapters_merged(base: Path) -> None:
     assert np.array_equal(load_model(base.parent / "merged")[0].forward(x)[0], merged.forward(x)[0])
     export(run, base.parent / "alone", form="peft")
     assert np.array_equal(load_model(base.parent / "alone")[0].forward(x)[0], merged.forward(x)[0])
+    done = export(run, base.parent / "alone.gguf", form="gguf-lora")
+    assert GgufFile(done.path).metadata["adapter.lora.alpha"] == 4.0
     # what is trained beside it next begins from both
     more = RunConfig.from_mapping({**tables(base, "more"), "model": {"from": str(run)}})
     assert np.allclose(build_trainer(more).model.forward(x)[0], expected, atol=1e-5 * largest)

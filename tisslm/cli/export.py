@@ -30,9 +30,9 @@ def export(
         str,
         typer.Option(
             "--format",
-            metavar="hf|gguf|peft",
+            metavar="hf|gguf|peft|gguf-lora",
             help="A folder of Hugging Face transformers, a file of llama.cpp, or adapters alone, "
-            "as a folder of PEFT.",
+            "as a folder of PEFT or a file of llama.cpp.",
         ),
     ] = "hf",
     dtype: Annotated[

@@ -11,7 +11,7 @@ from tisslm.errors.suggestions import did_you_mean
 from tisslm.models.gguf import DTYPES as OF_GGUF
 from tisslm.models.gguf import write_gguf
 from tisslm.registry import Registry
-from tisslm.workflows.export.adapter import write_adapter
+from tisslm.workflows.export.adapter import write_adapter, write_llama_adapter
 from tisslm.workflows.export.folder import DTYPES as OF_FOLDERS
 from tisslm.workflows.export.folder import check_replaceable, write_folder
 from tisslm.workflows.load_model import load_model
@@ -23,7 +23,12 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "hf": tuple(OF_FOLDERS),
     "gguf": tuple(OF_GGUF),
     "peft": ("fp32",),
+    "gguf-lora": ("fp32",),
 }
+
+
+#: Formats that are one file.
+_FILES = ("gguf", "gguf-lora")
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,9 @@ def export(
     source : str or Path
         What ``tisslm.workflows.load_model`` loads.
     output : str or Path
-        The folder to make (``hf``, ``peft``), or the file (``gguf``).
-    form : {"hf", "gguf", "peft"}
-        The last for adapters alone; the others have them merged.
+        The folder to make (``hf``, ``peft``), or the file (others).
+    form : {"hf", "gguf", "peft", "gguf-lora"}
+        The last two for adapters alone; the others have them merged.
     dtype : {"fp32", "fp16", "bf16", "q8_0"}
         Of matrices; ``q8_0`` in GGUF alone.
     force : bool
@@ -92,6 +97,8 @@ def export(
     _check_output(path, form, force)
     if form == "peft":
         return Exported(path, write_adapter(path, source, registry), [])
+    if form == "gguf-lora":
+        return Exported(path, write_llama_adapter(path, source), [])
     model, tokenizer = load_model(source, registry=registry)
     if form == "gguf":
         notes = write_gguf(path, model, tokenizer, dtype)
@@ -115,7 +122,7 @@ def _check_output(path: Path, form: str, force: bool) -> None:
         return
     if not force:
         raise ConfigError(f"{path}: it exists; choose another --output, or replace it with --force")
-    if form == "gguf" and not path.is_file():
+    if form in _FILES and not path.is_file():
         raise ConfigError(f"{path}: expected a file to replace, got another kind; choose another")
-    if form != "gguf":
+    if form not in _FILES:
         check_replaceable(path)
