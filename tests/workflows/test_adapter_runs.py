@@ -157,9 +157,14 @@ def test_other_adapters_are_refused(base: Path) -> None:
         ("use_dora", True, "use_dora: expected False, since adapters have no more than A and B"),
         ("r", 5, "of shape (5, 16), by its configuration and its base, got (2, 16)"),
         ("base_model_name_or_path", "org/name", "expected the path of a model on this machine"),
+        ("base_model_name_or_path", "alone", "expected a whole model, got adapters in"),
+        ("r", 10**9, "adapter_config.json: adapter.rank: expected at most 16, the smaller side"),
     ],
 )
-def test_what_of_peft_is_refused(base: Path, key: str, value: Any, words: str) -> None:
+def test_what_of_peft_is_refused(
+    base: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: Any, words: str
+) -> None:
+    monkeypatch.chdir(base.parent)
     export(train(base), base.parent / "alone", form="peft")
     path = base.parent / "alone" / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))

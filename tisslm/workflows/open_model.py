@@ -236,7 +236,10 @@ def _of_adapters(
     shape = opened.shape({})
     if not isinstance(shape, TransformerConfig):
         raise CheckpointError(f"{where}: adapters are for models of built-in families alone")
-    adapters = TunedAdapters(shape, adapter, base).inward(found[ADAPTER], where)
+    try:
+        adapters = TunedAdapters(shape, adapter, base).inward(found[ADAPTER], where)
+    except ConfigError as error:  # of what no such model has
+        raise CheckpointError(f"{where / BASE.name}: {error}") from error
     saved, settings = checkpoint.model_settings(found, where), dict(opened.published.settings)
     kept = ("dropout",) if shape.positions == "learned" else ("dropout", "seq_len")
     settings |= {key: saved[key] for key in kept if key in saved}
@@ -257,6 +260,11 @@ def _of_peft(path: Path, registry: Registry) -> OpenModel:
             f"{path / ADAPTER_CONFIG.name}: base_model_name_or_path: expected the path of a model "
             f"on this machine, got {show(named)}; download it, and write its path there"
         )
+    if (base / ADAPTER_CONFIG.name).exists():  # itself, even
+        raise CheckpointError(
+            f"{path / ADAPTER_CONFIG.name}: base_model_name_or_path: expected a whole model, got "
+            f"adapters in {base}; export those merged, and write the path of that"
+        )
     opened = open_model(base, registry)
     shape = opened.shape({})
     if not isinstance(shape, TransformerConfig):
@@ -264,7 +272,10 @@ def _of_peft(path: Path, registry: Registry) -> OpenModel:
     arrays, where = ADAPTER.read(path), str(path / ADAPTER.name)
     adapter = adapter_of_peft(values, arrays, shape, str(path / ADAPTER_CONFIG.name))
     adapters = Peft(shape, adapter.targets).inward(arrays, where)
-    expected = {s.name: s.shape for s in Tuning(adapter=adapter).specs(shape)}
+    try:
+        expected = {s.name: s.shape for s in Tuning(adapter=adapter).specs(shape)}
+    except ConfigError as error:  # a rank that no matrix has
+        raise CheckpointError(f"{path / ADAPTER_CONFIG.name}: {error}") from error
     check_shapes(adapters, expected, where)
     merged = Merged(shape, opened.published.arrays, adapter, adapters)
     published = Published(opened.published.settings, merged, str(path))

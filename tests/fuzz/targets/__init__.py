@@ -12,6 +12,7 @@ __all__ = ["TARGETS", "Target", "load"]
 
 #: Name: the module that has its class ``Files``.
 TARGETS = {
+    "adapters": "fuzz.targets.adapters",
     "checkpoint": "fuzz.targets.checkpoint",
     "gguf": "fuzz.targets.gguf",
     "incident": "fuzz.targets.incident",
