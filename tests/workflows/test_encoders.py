@@ -89,7 +89,7 @@ def test_commands_for_language_models_refuse_an_encoder_in_a_sentence(
     run = tmp_path / "run"
     with pytest.raises(ConfigError, match="expected a language model, got one that makes vectors"):
         load_model(run)
-    for command in (["generate", str(run)], ["chat", str(run)], ["eval", str(run)]):
+    for command in (["generate", str(run)], ["chat", str(run)]):
         with pytest.raises(SystemExit):
             main(command)
         text = " ".join(capsys.readouterr().err.split())

@@ -45,7 +45,7 @@ def export(
         bool, typer.Option("--force", help="Replace what an earlier export has written.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Write a model as a Hugging Face folder or as GGUF for llama.cpp, or its adapters for PEFT."""
+    """Write a model as a folder of transformers or sentence-transformers, or GGUF; or adapters."""
     done = write(path, output, form=form, dtype=dtype, force=force)
     for note in done.notes:
         complain(f"note: {note}")

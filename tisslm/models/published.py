@@ -78,7 +78,8 @@ def shape_of(published: Published, overrides: Mapping[str, Any]) -> TransformerC
     """
     own = TransformerConfig(**published.settings)
     for key, value in overrides.items():
-        joins = key in _OF_ENCODERS and (not own.embeds or getattr(own, key) == value)
+        learns = key == "logit_scale" and not own.logit_scale  # a temperature, where none was
+        joins = key in _OF_ENCODERS and (not own.embeds or learns or getattr(own, key) == value)
         if key not in _OVERRIDES and not joins:
             raise ConfigError(
                 f"model.{key}: expected what {published.where} has, since its weights are of that "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import EmbeddingLoss, PooledBatch, PooledValue
+from tisslm.contracts import EmbeddingLoss, Figure, Metric, PooledBatch, PooledValue
 from tisslm.contracts.options import flag, word
 from tisslm.errors import ConfigError
 from tisslm.optim.losses._cuts import Cuts, check_texts
@@ -72,6 +72,17 @@ class Contrastive(EmbeddingLoss):
     "Matryoshka Representation Learning", arXiv 2205.13147.
     """
 
+    declares = (
+        Metric(
+            "contrastive/temperature",
+            "learned temperature",
+            format="{:.4f}",
+            figure=Figure(
+                "contrastive-temperature", "Temperature", "What similarities are divided by."
+            ),
+        ),
+    )
+
     n_texts = range(2, 2**31)
 
     #: A run refuses updates of one example; ``value`` takes one that has hard negatives.
@@ -99,6 +110,7 @@ class Contrastive(EmbeddingLoss):
         self.symmetric = flag(f"{_WHERE}: symmetric", symmetric)
         self.similarity = word(f"{_WHERE}: similarity", similarity, ("cosine", "dot"))
         self._cuts = Cuts(_WHERE, dimensions, weights)
+        self._learned: float | None = None
 
     def value(self, pooled: PooledBatch, *, gradient: bool = True) -> PooledValue:
         """Compute the mean loss over the anchors and, if asked for, the gradients.
@@ -144,6 +156,10 @@ class Contrastive(EmbeddingLoss):
         slope = min(max(value.d_log_scale, low), high) if self.learns_scale else 0.0
         return PooledValue(value.loss, value.d_embeddings_KNE, slope)
 
+    def metrics(self) -> dict[str, float]:
+        """Return the temperature, if it is learned."""
+        return {} if self._learned is None else {"contrastive/temperature": self._learned}
+
     def _scale_of(self, pooled: PooledBatch) -> tuple[float, float, float]:
         """Return the scale, and the bounds of its logarithm's gradient."""
         if not self.learns_scale:
@@ -156,6 +172,7 @@ class Contrastive(EmbeddingLoss):
         log_scale = min(max(pooled.log_scale, 0.0), _MOST_LOG_SCALE)
         least = 0.0 if pooled.log_scale >= _MOST_LOG_SCALE else -math.inf  # a step up is refused
         most = 0.0 if pooled.log_scale <= 0.0 else math.inf
+        self._learned = math.exp(-log_scale)
         return math.exp(log_scale), least, most
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tisslm.config import Part, RunConfig
@@ -19,7 +20,7 @@ from tisslm.registry import Registry
 from tisslm.workflows.build.formats import installed_formats
 from tisslm.workflows.build.tokenizer import Known, learned, note_other_ids
 
-__all__ = ["EXAMPLES", "load_examples", "load_held_out"]
+__all__ = ["EXAMPLES", "load_example_file", "load_examples", "load_held_out"]
 
 #: The dataset's name in ``[data]``.
 EXAMPLES = "examples"
@@ -87,6 +88,23 @@ def load_held_out(
     if not _holds_out(config):
         return None
     return _dataset(config, registry, tokenizer, seq_len, path, True)
+
+
+def load_example_file(
+    config: RunConfig, path: str, tokenizer: Tokenizer, seq_len: int, registry: Registry
+) -> ExampleDataset:
+    """Return all examples of a file, read as a run reads its own.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As ``load_examples`` does.
+    """
+    data = config.data
+    same = Path(path).suffix == Path(data.path).suffix
+    if not same:  # the run's format is that of its own files
+        config = config.changed("data", format="auto")
+    return _dataset(config, registry, tokenizer, seq_len, path, None)
 
 
 def _paths(config: RunConfig) -> tuple[str, str]:

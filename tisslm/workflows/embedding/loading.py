@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 from tisslm import checkpoint
 from tisslm.contracts import Encoder
 from tisslm.contracts.part_names import name_of
 from tisslm.errors import CheckpointError
+from tisslm.models.huggingface.sentence_transformers import read_text_form
 from tisslm.registry import Registry, load_registry
 from tisslm.workflows.embedding.embedder import TextEmbedder
 from tisslm.workflows.load_model import load_run_config
 from tisslm.workflows.open_model import OpenModel, open_model
 
-__all__ = ["load_encoder"]
+__all__ = ["load_encoder", "said_of_texts"]
 
 
 def load_encoder(path: checkpoint.Where, *, registry: Registry | None = None) -> TextEmbedder:
@@ -47,18 +49,23 @@ def load_encoder(path: checkpoint.Where, *, registry: Registry | None = None) ->
             "tokenizer.json into the folder of a published model, or train with a dataset that has "
             "one"
         )
+    # what one block leaves for a backward, the next one overwrites: there is none to come
+    model.prepare(activation_checkpointing="full")
     return TextEmbedder(
         model,
         opened.tokenizer,
         normalized=bool(getattr(model.config, "normalize", False)),
-        **_said(opened),
+        **said_of_texts(opened),
     )
 
 
-def _said(opened: OpenModel) -> dict[str, Any]:
-    """Return what the run of a checkpoint says of its texts; nothing where there is none."""
+def said_of_texts(opened: OpenModel) -> dict[str, Any]:
+    """Return what the run of a checkpoint, or the files of others, say of texts.
+
+    These are ``prompts``, ``max_tokens`` and ``similarity_name`` of a ``TextEmbedder``.
+    """
     if opened.place is None:
-        return {}
+        return read_text_form(Path(opened.where))
     with contextlib.suppress(CheckpointError):  # composed in Python, or alone
         config = load_run_config(opened.place)
         options = config.data.options if config.data.name == "examples" else {}

@@ -12,8 +12,8 @@ from tisslm.errors import ConfigError
 from tisslm.models.gguf.writing_adapter import write_gguf_adapter
 from tisslm.models.tuning.exchange import TunedAdapters, saved_adapter
 from tisslm.registry import Registry, load_registry
-from tisslm.system.tensor_files import tensor_chunks
-from tisslm.workflows.export.folder import put_folder
+from tisslm.workflows.export.contents import Contents
+from tisslm.workflows.export.folder import DTYPES, put_folder
 from tisslm.workflows.open_model import tokenizer_of
 
 __all__ = ["write_adapter", "write_llama_adapter"]
@@ -92,6 +92,6 @@ def write_adapter(path: Path, source: str | Path, registry: Registry | None = No
     known = registry if registry is not None or saved is None else load_registry()
     tokenizer = None if saved is None or known is None else tokenizer_of(saved, known, where)
     files = None if tokenizer is None else tokenizer.published()
-    arrays = found.files[ADAPTER]
     documents = {ADAPTER_CONFIG.name: found[ADAPTER_CONFIG], **(files or {})}
-    return put_folder(path, documents, {ADAPTER.name: tensor_chunks(arrays, ADAPTER.name)})
+    contents = Contents(documents, {ADAPTER.name: found.files[ADAPTER]}, [])
+    return put_folder(path, contents, DTYPES["fp32"][0])

@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tisslm.contracts import Encoder, Network
 from tisslm.errors import ConfigError
 from tisslm.errors.suggestions import did_you_mean
 from tisslm.models.gguf import DTYPES as OF_GGUF
 from tisslm.models.gguf import write_gguf
-from tisslm.registry import Registry
+from tisslm.registry import Registry, load_registry
+from tisslm.workflows.embedding.loading import said_of_texts
 from tisslm.workflows.export.adapter import write_adapter, write_llama_adapter
+from tisslm.workflows.export.contents import TextForm
 from tisslm.workflows.export.folder import DTYPES as OF_FOLDERS
 from tisslm.workflows.export.folder import check_replaceable, write_folder
 from tisslm.workflows.load_model import load_model
+from tisslm.workflows.open_model import OpenModel, open_model
 
 __all__ = ["FORMATS", "Exported", "export"]
 
@@ -59,6 +63,8 @@ def export(
 ) -> Exported:
     """Write a trained model, with its tokenizer, in a form that others read.
 
+    An encoder of texts becomes a folder that sentence-transformers opens, too.
+
     Parameters
     ----------
     source : str or Path
@@ -99,11 +105,23 @@ def export(
         return Exported(path, write_adapter(path, source, registry), [])
     if form == "gguf-lora":
         return Exported(path, write_llama_adapter(path, source), [])
-    model, tokenizer = load_model(source, registry=registry)
     if form == "gguf":
+        model, tokenizer = load_model(source, registry=registry)
         notes = write_gguf(path, model, tokenizer, dtype)
         return Exported(path, path.stat().st_size, notes)
-    return Exported(path, *write_folder(path, model, tokenizer, dtype))
+    opened = open_model(source, load_registry() if registry is None else registry)
+    network: Network = opened.build(opened.shape({}))
+    texts = _texts_of(opened, network) if isinstance(network, Encoder) else None
+    written = write_folder(path, network, opened.tokenizer, dtype, texts=texts)
+    return Exported(path, *written)
+
+
+def _texts_of(opened: OpenModel, model: Encoder) -> TextForm:
+    """Return what an encoder's run made of texts."""
+    said = said_of_texts(opened)
+    prompts = {kind: text for kind, text in said.get("prompts", {}).items() if text}
+    most = min(said.get("max_tokens") or model.seq_len, model.seq_len)
+    return TextForm(most, prompts, said.get("similarity_name", "cosine"))
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:
