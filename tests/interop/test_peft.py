@@ -48,6 +48,12 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str], bool]] = {
         ["k_proj", "o_proj", "up_proj"],
         True,
     ),
+    "gpt_neox": (
+        {"family": "gpt_neox"},
+        ["qkv", "o", "up"],
+        ["query_key_value", "attention.dense", "dense_h_to_4h"],
+        False,
+    ),
     "gpt2": (
         {"family": "gpt2"},
         ["qkv", "o", "up", "down"],
