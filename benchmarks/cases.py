@@ -21,7 +21,7 @@ from sizes import Size
 from tisslm import ops
 from tisslm.contracts import chunk_rows
 from tisslm.memory import Parameters
-from tisslm.models.layers.linear import CHUNK
+from tisslm.models.layers.chunks import CHUNK
 from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.precision import Precision
 from tisslm.ops.cost import named

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tisslm.config import TrainingConfig
+    from tisslm.config import AdapterConfig, TrainingConfig
     from tisslm.config.model import TransformerConfig
     from tisslm.datasets.text import TextDataset
     from tisslm.datasets.tokens import TokenDataset
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tisslm.models.encoder.text_encoder import TextEncoder
     from tisslm.models.generation import Sampling, generate
     from tisslm.models.transformer import Transformer
+    from tisslm.models.tuning.tuning import Tuning
     from tisslm.ops.threads import blas_threads
     from tisslm.registry.hookspecs import Entry, hookimpl
     from tisslm.training.evaluation import evaluate
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tisslm.workflows.load_model import load_model
 
 __all__ = [
+    "AdapterConfig",
     "Entry",
     "Sampling",
     "TextDataset",
@@ -38,6 +40,7 @@ __all__ = [
     "TrainingConfig",
     "Transformer",
     "TransformerConfig",
+    "Tuning",
     "__version__",
     "blas_threads",
     "build_trainer",
@@ -49,6 +52,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AdapterConfig": "tisslm.config",
     "Entry": "tisslm.registry.hookspecs",
     "Sampling": "tisslm.models.generation",
     "TextDataset": "tisslm.datasets.text",
@@ -60,6 +64,7 @@ _HOMES = {
     "TrainingConfig": "tisslm.config",
     "Transformer": "tisslm.models.transformer",
     "TransformerConfig": "tisslm.config.model.transformer",
+    "Tuning": "tisslm.models.tuning.tuning",
     "blas_threads": "tisslm.ops.threads",
     "build_trainer": "tisslm.workflows.build.trainer",
     "evaluate": "tisslm.training.evaluation",

@@ -84,6 +84,8 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "reduction_parts": (1, 1, 1),
     "rank_check_steps": (0, 1, 100),
     "stall_timeout": (0, 5, 600.5),
+    "freeze": ([], ["embedding.*"], ["*norm*", "*.up.*"]),
+    "frozen_precision": ("fp32", "fp32", "fp32"),  # bf16 needs something frozen
 }
 MODEL: dict[str, tuple[Any, ...]] = {
     "from": ("{run}", "{checkpoint}", "{published}"),

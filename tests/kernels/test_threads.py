@@ -49,6 +49,16 @@ def linear_cases():
         for accumulate in (False, True):
             arguments = {"dy_NO": y, "x_NC": x, "dw_OC": w, "db_O": b, "accumulate": accumulate}
             yield "linear", "linear_backward_weight", arguments, {"dw_OC", "db_O"}
+        wide = np.hstack([y, y])
+        part = {"x_NC": x, "w_OC": w, "first": O // 2}
+        yield "linear", "linear_add_columns", {**part, "y_NE": wide}, {"y_NE"}
+        part = {"dy_NE": wide, "first": O // 2}
+        of_x = {**part, "w_OC": w, "dx_NC": x}
+        yield "linear", "linear_columns_backward_input", of_x, {"dx_NC"}
+        of_w = {**part, "x_NC": x, "dw_OC": w, "accumulate": True}
+        yield "linear", "linear_columns_backward_weight", of_w, {"dw_OC"}
+        added = {"dy_NO": y, "w_OC": w, "dx_NC": x}
+        yield "linear", "linear_add_backward_input", added, {"dx_NC"}
         a, b_KN, c = arrays((N, C), (C, O), (N, O))
         yield "linear", "matmul", {"a_MK": a, "b_KN": b_KN, "c_MN": c}, {"c_MN"}
 
@@ -318,6 +328,10 @@ STORED = {
     "linear_activation_forward": [("x_NC", "y_NO", "a_NO")],
     "linear_backward_input": [("dy_NO",), ("dy_NO", "dx_NC")],
     "linear_backward_weight": [("dy_NO", "x_NC")],
+    "linear_add_columns": [("y_NE",), ("x_NC", "y_NE")],
+    "linear_columns_backward_input": [("dy_NE",), ("dy_NE", "dx_NC")],
+    "linear_columns_backward_weight": [("dy_NE",), ("dy_NE", "x_NC")],
+    "linear_add_backward_input": [("dx_NC",)],
     "layer_norm_forward": [("y_NC",), ("x_NC", "y_NC")],
     "layer_norm_apply": [("x_NC", "y_NC")],
     "layer_norm_backward": [("x_NC",)],

@@ -12,6 +12,7 @@ from tisslm.config.fields import (
     CountOrZero,
     Expects,
     Flag,
+    NameList,
     Path,
     PositiveNumber,
     number,
@@ -24,6 +25,7 @@ from tisslm.config.training_types import (
     BestMode,
     Checkpointing,
     Duration,
+    FrozenPrecision,
     LossScale,
     MemoryLimit,
     MinDelta,
@@ -229,6 +231,11 @@ class TrainingConfig(Section):
         Steps between comparisons of the parameters of all processes; 0: none.
     stall_timeout : float, default 300
         Seconds after which processes that wait for one another in vain are ended; 0: never.
+    freeze : list of str, default []
+        Patterns of names of parameters that are not trained, such as "blocks.0.*": they have no
+        gradient and no state of the optimizer.
+    frozen_precision : {"fp32", "bf16"}, default "fp32"
+        How frozen matrices are kept; "bf16" rounds them, and takes half the memory.
 
     Raises
     ------
@@ -296,6 +303,8 @@ class TrainingConfig(Section):
     reduction_parts: _CountOrNone = None
     rank_check_steps: CountOrZero = 100
     stall_timeout: _Seconds = 300.0
+    freeze: NameList = Field(default_factory=list)
+    frozen_precision: FrozenPrecision = "fp32"
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

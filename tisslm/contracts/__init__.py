@@ -20,7 +20,7 @@ from tisslm.contracts.communicator import Communicator
 from tisslm.contracts.data import Dataset, Tokenizer
 from tisslm.contracts.embedding import EmbeddingLoss, PooledBatch, PooledValue, TextBatch
 from tisslm.contracts.encoder import Encoder
-from tisslm.contracts.exchange import Exchange
+from tisslm.contracts.exchange import AdapterExchange, Exchange
 from tisslm.contracts.layer import Layer, Norm
 from tisslm.contracts.metric_values import Histogram, Text
 from tisslm.contracts.model import Decoder, Model, ModelFamily
@@ -34,6 +34,7 @@ from tisslm.contracts.stateful import Stateful
 __all__ = [
     "FAMILIES",
     "IGNORE_INDEX",
+    "AdapterExchange",
     "Batch",
     "Buffer",
     "Communicator",

@@ -160,6 +160,10 @@ class ModelFamily(ABC):
     #: Settings by preset's name.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    #: Whether its models take parameters that are frozen (``ParameterSpec.trainable``): these have
+    #: no gradient to write to.
+    freezes: ClassVar[bool] = False
+
     @abstractmethod
     def configure(self, /, **values: Any) -> ModelConfig:
         """Return the shape that settings describe.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final, runtime_checka
 
 from numpy.typing import NDArray
 
-from tisslm.contracts.exchange import Exchange
+from tisslm.contracts.exchange import AdapterExchange, Exchange
 from tisslm.contracts.pass_observer import Observed
 from tisslm.errors import ConfigError, ShapeError
 
@@ -167,4 +167,8 @@ class Network(Observed, ABC):
 
         It is asked for shapes too, so it needs no memory of parameters.
         """
+        return None
+
+    def adapters(self) -> AdapterExchange | None:
+        """Return what checkpoints have in place of the whole; None, the default, if nothing."""
         return None

@@ -115,9 +115,7 @@ class TransformerDecoder(Decoder):
         model = self.model
         # a sequence that has ended computes something in its last place, and keeps its length
         position_B = np.minimum(self.lengths_B, model.seq_len - 1)
-        table_VC = model.body.embedding.token.data
-        h_BC = np.empty((len(ids_B), table_VC.shape[1]), dtype=table_VC.dtype)
-        model.body.embedding.embed_one(ids_B, position_B, h_BC)
+        h_BC = model.body.embedding.embed_one(ids_B, position_B)
         for layer, cache in zip(model.layers, self._caches, strict=True):
             layer.decode(h_BC, cache, position_B)
         return model.head.logits_of(model.body.stack.final_norm.apply(h_BC))

@@ -10,10 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops
 from tisslm.config.model import TransformerConfig
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.memory import Parameter, Parameters
@@ -104,20 +102,18 @@ def fill(parameters: Parameters, published: Published) -> list[Parameter]:
     Returns
     -------
     list of Parameter
-        Those that nobody has published: what makes an encoder of a language model.
+        Those that nobody has published: what makes an encoder of a language model, and adapters.
     """
     missing = []
     for parameter in parameters:
         if parameter.name not in published.arrays:
             missing.append(parameter)
             continue
-        out = parameter.data
         pieces = pieces_of(published.arrays, parameter.name)
         if parameter.name == _POSITIONS:
-            pieces = _first_rows(pieces, len(out))
-        with np.errstate(over="ignore"):  # beyond float32 is infinity
-            for where, values in pieces:
-                out[where] = ops.widen(values)
+            pieces = _first_rows(pieces, parameter.shape[0])
+        for where, values in pieces:
+            parameter.fill(where, values)
     return missing
 
 

@@ -27,13 +27,16 @@ from tisslm.models.checks import gradient_rows
 from tisslm.models.decoding import TransformerDecoder
 from tisslm.models.head import Head
 from tisslm.models.huggingface.exchange import FolderExchange, exchange_of
-from tisslm.models.initialization import parameter_specs
+from tisslm.models.initialization import initialize
 from tisslm.models.layers.attention import not_causal
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
 from tisslm.models.pretrained import read_published
 from tisslm.models.published import Published, fill, shape_of
 from tisslm.models.stored_weights import stored_matrices
+from tisslm.models.tuning.base import Base, base_of
+from tisslm.models.tuning.exchange import TunedAdapters
+from tisslm.models.tuning.tuning import Tuning
 
 __all__ = ["Cache", "Transformer"]
 
@@ -60,6 +63,8 @@ class Transformer(Model):
         Type of the parameters. float64 runs the NumPy twins, slowly, as a reference for float32.
     parameters : Parameters, optional
         Parameters to use unchanged, such as those of a checkpoint; initialized ones if left out.
+    tuning : Tuning, optional
+        What of it is trained, and by which adapters; all of it if left out.
 
     Examples
     --------
@@ -68,6 +73,11 @@ class Transformer(Model):
     >>> logits, cache = model.forward(np.zeros((2, 8), dtype=np.int32))
     >>> logits.shape
     (2, 8, 65)
+
+    Attributes
+    ----------
+    base : Base or None
+        What is on the disk of the model that adapters are beside.
 
     References
     ----------
@@ -86,6 +96,7 @@ class Transformer(Model):
         seed: int = 42,
         dtype: str = "float32",
         parameters: Parameters | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         if config.embeds:
             raise ConfigError(
@@ -95,38 +106,58 @@ class Transformer(Model):
         self.config: TransformerConfig = config
         self.family = config.family
         self.seed: int = seed
-        self.parameters = made_parameters(config, seed, dtype, parameters)
+        self.tuning = tuning or Tuning()
+        specs = self.tuning.specs(config)
+        self.parameters = made_parameters(config, seed, dtype, parameters, specs)
+        self.base: Base | None = None
         self._build(Precision.of("fp32", dtype), Recomputation())
         # (updates, zero_grads) at the last training forward, and the rows used since
         self._drawn_rows = ((0, 0), 0)
 
     @classmethod
-    def of_shapes(cls, config: TransformerConfig, dtype: str = "float32") -> Transformer:
+    def of_shapes(
+        cls, config: TransformerConfig, dtype: str = "float32", tuning: Tuning | None = None
+    ) -> Transformer:
         """Return a model without memory, which has shapes and plans but cannot run passes."""
-        shapes = Parameters(parameter_specs(config), dtype, arena=ShapeArena)
-        return cls(config, dtype=dtype, parameters=shapes)
+        specs = (tuning or Tuning()).specs(config)
+        shapes = Parameters(specs, dtype, arena=ShapeArena)
+        return cls(config, dtype=dtype, parameters=shapes, tuning=tuning)
 
     @classmethod
     def empty(
-        cls, config: TransformerConfig, *, seed: int = 42, dtype: str = "float32"
+        cls,
+        config: TransformerConfig,
+        *,
+        seed: int = 42,
+        dtype: str = "float32",
+        tuning: Tuning | None = None,
     ) -> Transformer:
         """Return a model whose parameters are zeros, for those who bring values.
 
         The memory of gradients is taken by the first backward.
         """
-        specs = parameter_specs(config)
+        specs = (tuning or Tuning()).specs(config)
         parameters = Parameters(specs, dtype, gradients_at_once=False)
-        return cls(config, seed=seed, dtype=dtype, parameters=parameters)
+        return cls(config, seed=seed, dtype=dtype, parameters=parameters, tuning=tuning)
 
     @classmethod
-    def of_published(cls, published: Published, *, seed: int = 42, **overrides: Any) -> Transformer:
+    def of_published(
+        cls,
+        published: Published,
+        *,
+        seed: int = 42,
+        tuning: Tuning | None = None,
+        **overrides: Any,
+    ) -> Transformer:
         """Return a published model, with some values of its shape replaced.
 
         Parameters
         ----------
         published : Published
         seed : int
-            Seed of every dropout mask.
+            Seed of every dropout mask, and of the first values of adapters.
+        tuning : Tuning, optional
+            What of it is trained; all of it if left out.
         **overrides
             ``seq_len``, smaller, or with rotary positions any, and ``dropout``.
 
@@ -137,12 +168,19 @@ class Transformer(Model):
         ConfigError
             If a value cannot be replaced so.
         """
-        model = cls.empty(shape_of(published, overrides), seed=seed)
-        fill(model.parameters, published)
+        model = cls.empty(shape_of(published, overrides), seed=seed, tuning=tuning)
+        initialize(fill(model.parameters, published), model.config, seed)  # adapters, if any
         return model
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, seed: int = 42, **overrides: Any) -> Transformer:
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        seed: int = 42,
+        tuning: Tuning | None = None,
+        **overrides: Any,
+    ) -> Transformer:
         """Return the model of a folder that Hugging Face transformers or we saved, or of GGUF.
 
         Nothing is downloaded: ``path`` is on this machine. Weights are safetensors of float32,
@@ -152,7 +190,7 @@ class Transformer(Model):
         Parameters
         ----------
         path : str or Path
-        seed, **overrides
+        seed, tuning, **overrides
             As for ``of_published``.
 
         Raises
@@ -163,11 +201,19 @@ class Transformer(Model):
             If a value cannot be replaced so.
         """
         published = read_published(path, any_dropout="dropout" in overrides, tokenizer=False)
-        return cls.of_published(published, seed=seed, **overrides)
+        model = cls.of_published(published, seed=seed, tuning=tuning, **overrides)
+        if model.tuning.adapter is not None:
+            model.base = base_of(path)
+        return model
 
     def exchange(self) -> FolderExchange | None:
         """Return the model as Hugging Face transformers has it; None if no class has its shape."""
         return exchange_of(self.config, self.dtype)
+
+    def adapters(self) -> TunedAdapters | None:
+        """Return what checkpoints have in place of the model; None without adapters."""
+        adapter = self.tuning.adapter
+        return None if adapter is None else TunedAdapters(self.config, adapter, self.base)
 
     # ------------------------------------------------------------------ preparation
 
@@ -214,7 +260,14 @@ class Transformer(Model):
         matrices: Parameters | None = None,
     ) -> Body:
         return Body(
-            self.config, self.parameters, self.seed, precision, recomputation, head.plan, matrices
+            self.config,
+            self.parameters,
+            self.seed,
+            precision,
+            recomputation,
+            head.plan,
+            matrices,
+            self.tuning.adapter,
         )
 
     @property
@@ -240,13 +293,10 @@ class Transformer(Model):
         P counts the parameters that are multiplied: all but tables of which a row is taken. Of a
         row of T tokens without a window, a token sees T / 2 keys in the mean.
         """
-        config, table = self.config, "embedding.position.weight"
-        multiplied = self.parameters.count
-        if table in self.parameters:
-            multiplied -= self.parameters[table].size
-        if not config.tie_embeddings:
-            multiplied -= config.vocab_size * config.n_embd
-        return 6 * multiplied + self.body.attention_flops(time)
+        tables = ["embedding.position.weight"]
+        if not self.config.tie_embeddings:
+            tables.append("embedding.token.weight")
+        return self.body.product_flops(*tables) + self.body.attention_flops(time)
 
     def plan(
         self,

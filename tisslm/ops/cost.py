@@ -85,8 +85,11 @@ def flops(operation: str, arguments: Mapping[str, Any]) -> int:
         What ``named`` returned.
     """
     if operation.startswith("linear_"):
-        rows = _first(arguments, "x_NC", "dy_NO").shape[0]
-        outputs, channels = _first(arguments, "w_OC", "dw_OC").shape
+        rows = _first(arguments, "x_NC", "dy_NO", "dy_NE").shape[0]
+        weight = _first(arguments, "w_OC", "dw_OC", "db_O")
+        if weight.ndim < 2:  # the gradient of a bias alone, whose weight is frozen
+            return 0
+        outputs, channels = weight.shape
         return int(2 * rows * outputs * channels)
     if operation == "matmul":
         (rows, inner), columns = arguments["a_MK"].shape, arguments["b_KN"].shape[1]

@@ -48,6 +48,7 @@ __all__ = [
     "norm_of_parts",
     "norm_parts",
     "norm_parts_bytes",
+    "store",
     "widen",
 ]
 
@@ -189,6 +190,11 @@ def dkv_shape(
 def narrow(x_NC: NDArray[Any], y_NC: NDArray[Any]) -> None:
     """Write ``x`` to ``y``, rounded to the type of ``y``."""
     BUILT_IN["dropout_forward"](x_NC, y_NC, len(x_NC), 0.0, 0, 0, 0, 0)
+
+
+def store(out: NDArray[Any], values: NDArray[Any]) -> None:
+    """Write float32 or float64 to an array of any storage type, rounded, of any shape."""
+    _storage.store(out, values)
 
 
 def widen(x: NDArray[Any]) -> NDArray[Any]:

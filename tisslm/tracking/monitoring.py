@@ -140,7 +140,7 @@ class Monitoring(PassObserver):
                 for p in self._trainable():
                     update = self._before[p.offset : p.offset + p.data.size].reshape(p.shape)
                     self._show("updates", p.name, update)
-            for p in parameters if "weights" in wants else ():
+            for p in self._trainable() if "weights" in wants else ():  # frozen ones stay
                 self._show("weights", p.name, p.data)
             self._warn_of_blind_ones()
             found = self._ask()

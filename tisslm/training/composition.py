@@ -16,6 +16,7 @@ from tisslm.checkpoint.resume import keeping, open_run
 from tisslm.checkpoint.run_directory import RunDirectory
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Communicator, Dataset, Encoder, Model
+from tisslm.memory.freezing import check_frozen
 from tisslm.registry import Registry
 from tisslm.tracking.monitoring import Monitoring, wants_of
 from tisslm.tracking.pass_arrays import Room, planned_room
@@ -102,6 +103,7 @@ def _fitted(given: Given, config: TrainingConfig) -> Given:
     model, tokenizer = given.model, given.tokenizer
     if not isinstance(model, Encoder):
         check_kept("model", model, Model)
+    check_frozen(model.parameters, config.freeze)
     for dataset, where in ((given.dataset, "dataset"), (given.val_dataset, "val_dataset")):
         if dataset is not None:
             check_kept(where, dataset, Dataset)
@@ -159,6 +161,8 @@ def _session(
     if communicator.size > 1:
         check_alike(communicator, {**conditions.as_json(), "configuration": settings})
         check_weights(communicator, parts.model.parameters.data, 0)
+        for frozen in (parts.model.parameters.frozen_data, parts.model.parameters.stored_data):
+            check_weights(communicator, frozen, 0)
     run, saved = _open_run(config, settings, communicator)
     session = Session(
         config=config,

@@ -12,6 +12,7 @@ __all__ = ["TARGETS", "Target", "load"]
 
 #: Name: the module that has its class ``Files``.
 TARGETS = {
+    "adapters": "fuzz.targets.adapters",
     "checkpoint": "fuzz.targets.checkpoint",
     "encoder-folder": "fuzz.targets.encoder_folder",
     "examples": "fuzz.targets.examples",

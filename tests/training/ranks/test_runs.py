@@ -15,8 +15,10 @@ import pytest
 from thread_ranks import run_ranks
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm.config import AdapterConfig
 from tisslm.contracts import Loss, PassObserver
 from tisslm.errors import ConfigError, ShapeError
+from tisslm.models.tuning.tuning import Tuning
 from tisslm.optim.losses import CrossEntropy
 from tisslm.optim.optimizers import SGD
 from tisslm.training.interruption import Leave
@@ -40,8 +42,8 @@ def tokens(windows: int, seed: int) -> np.ndarray:
 
 def make(communicator, directory, **settings):
     """Build the trainer of a rank."""
-    shape = settings.pop("shape", SHAPE)
-    model = Transformer(TransformerConfig(**shape, dropout=0.1), seed=5)
+    shape, tuning = settings.pop("shape", SHAPE), settings.pop("tuning", None)
+    model = Transformer(TransformerConfig(**shape, dropout=0.1), seed=5, tuning=tuning)
     config = {
         "max_steps": STEPS,
         "batch_size": 2,
@@ -416,3 +418,18 @@ def test_a_dry_run_is_that_of_one_rank(tmp_path):
 def test_a_range_test_is_made_by_one_process(tmp_path):
     with pytest.raises(ConfigError, match="range test: expected one process, got 2 ranks; start"):
         run_ranks(2, lambda rank: range_test(make(rank, tmp_path / "run")))
+
+
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        Tuning(("embedding.*", "blocks.0.*", "*.mlp.down.*"), "bf16"),
+        Tuning(adapter=AdapterConfig(rank=2, targets=["q", "o", "up"], dropout=0.2)),
+    ],
+    ids=["frozen", "adapters"],
+)
+def test_a_part_of_a_model_is_trained_as_by_one_rank(tmp_path, tuning):
+    one = train(LocalCommunicator(), tmp_path / "1", tuning=tuning)
+    for found in run_ranks(3, lambda c: train(c, tmp_path / "3", tuning=tuning)):
+        assert found == one
+    assert files(tmp_path / "3") == files(tmp_path / "1")

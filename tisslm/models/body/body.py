@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.config.model import TransformerConfig
+from tisslm.config.sections import AdapterConfig
 from tisslm.contracts import Buffer, PassContext
 from tisslm.contracts.pass_observer import PassObserver, enter, leave
 from tisslm.errors import ConfigError, ShapeError
-from tisslm.memory import Parameters
+from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.body.buffers import PassBuffers, PassMemory
 from tisslm.models.body.recomputation import (
     NamedLayer,
@@ -35,9 +36,15 @@ Observers = tuple[PassObserver, ...]
 
 
 def made_parameters(
-    config: TransformerConfig, seed: int, dtype: str, given: Parameters | None
+    config: TransformerConfig,
+    seed: int,
+    dtype: str,
+    given: Parameters | None,
+    specs: Sequence[ParameterSpec] = (),
 ) -> Parameters:
     """Return the parameters of a shape: those given, once they are looked at, or initialized ones.
+
+    ``specs`` are those of a model of which not all is trained.
 
     Raises
     ------
@@ -48,12 +55,13 @@ def made_parameters(
     """
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"model: expected dtype 'float32' or 'float64', got {dtype!r}")
+    specs = specs or list(parameter_specs(config))
     if given is not None:
-        check_parameters(given, parameter_specs(config), dtype)
+        check_parameters(given, specs, dtype)
         if given.has_memory:
             threads.limit_blas()
         return given
-    parameters = Parameters(parameter_specs(config), dtype)
+    parameters = Parameters(specs, dtype)
     threads.limit_blas()
     initialize(parameters, config, seed)
     return parameters
@@ -81,6 +89,8 @@ class Body:
         default.
     matrices : Parameters, optional
         What products read instead; such a body is not trained.
+    adapter : AdapterConfig, optional
+        What adapters there are among the parameters.
     """
 
     def __init__(
@@ -92,6 +102,7 @@ class Body:
         recomputation: Recomputation,
         above: Callable[[int], Mapping[str, Buffer]] = _nothing,
         matrices: Parameters | None = None,
+        adapter: AdapterConfig | None = None,
     ) -> None:
         self.config = config
         self.parameters = parameters
@@ -99,7 +110,7 @@ class Body:
         self.precision = precision
         self.recomputation = recomputation
         self._above = above
-        self.stack = Stack.build(config, parameters, precision, matrices)
+        self.stack = Stack.build(config, parameters, precision, matrices, adapter)
         self.memory = PassMemory()
         #: The pass whose activations are there; None once a backward has used them up.
         self.current: PassContext | None = None
@@ -118,20 +129,40 @@ class Body:
 
     def plan(self, batch: int, time: int) -> dict[str, int]:
         """Return the bytes of every activation and scratch buffer of a pass, by name."""
-        rotary = self.stack.rotary
-        table = {} if rotary is None else {"rotary": rotary.nbytes}
         plan = self.stack.plan(batch, time, self.recomputation, self._above(batch * time))
-        return {**plan.sizes(), **table}
+        return {**plan.sizes(), **self.stack.tables}
 
     def attention_flops(self, time: int) -> int:
         """Return a training step's operations per token for its keys: 12 H D for each it sees.
 
-        Of a row of T tokens without a window, a token sees T / 2 keys in the mean.
+        Of a row of T tokens without a window, a token sees T / 2 keys in the mean. Layers before
+        all that is trained have no backward, and a third of it.
         """
-        config = self.config
-        windows = (config.window_of(i) for i in range(config.n_layer))
-        twice_seen = sum(twice_keys_seen(time, window, config.causal) for window in windows)
-        return 6 * config.n_head * config.head_dim * twice_seen
+        config, untrained = self.config, self.stack.untrained
+        pairs = sum(
+            twice_keys_seen(time, config.window_of(i), config.causal)
+            * (2 if f"blocks.{i}.attention.".startswith(untrained) else 6)
+            for i in range(config.n_layer)
+        )
+        return pairs * config.n_head * config.head_dim
+
+    def product_flops(self, *tables: str) -> int:
+        """Return those for its parameters: 6 for each that is multiplied.
+
+        What is frozen has no gradient of its own, and a third less; what backward does not come to
+        has a third.
+
+        Parameters
+        ----------
+        *tables : str
+            Names of those of which a row is taken instead.
+        """
+        untrained = self.stack.untrained
+        return sum(
+            p.size * (2 + 2 * p.trainable + 2 * (not p.name.startswith(untrained)))
+            for p in self.parameters
+            if p.name not in tables
+        )
 
     @property
     def thread_scratch(self) -> int:
@@ -224,7 +255,10 @@ class Body:
         own = buffers.own
         dh_NC = own["dh"]
         self.stack.final_norm.backward(own["h"], dh_NC, own, observers)
-        run_backward(self.layers, dh_NC, buffers, ctx, observers=observers)
+        first = self.stack.first_trained
+        run_backward(self.layers, dh_NC, buffers, ctx, first=first, observers=observers)
+        if not self.embedding.trainable:
+            return
         enter(observers, "embedding", "backward")
         self.embedding.backward(own["tokens"], dh_NC, own, ctx)
         leave(observers, "embedding", "backward", {"tokens": own["tokens"]}, d_stream=dh_NC)

@@ -123,16 +123,19 @@ def run_backward(
     buffers: PassBuffers,
     ctx: PassContext,
     *,
+    first: int = 0,
     observers: tuple[PassObserver, ...] = (),
 ) -> None:
     """Turn the gradient by the last block's output into that by the first one's input, in place.
 
-    The saved streams of recomputed blocks are overwritten: their second forward runs on them.
+    Layers before ``first`` are left out: nothing in them or before them is trained. The saved
+    streams of recomputed blocks are overwritten: their second forward runs on them.
     """
     for block in reversed(buffers.blocks):
-        if block.stream is not None:
+        wanted = [i for i in block.layers if i >= first]
+        if wanted and block.stream is not None:
             _recompute(layers, block.stream, block.layers, buffers, ctx, observers)
-        for i in reversed(block.layers):
+        for i in reversed(wanted):
             name, layer = layers[i]
             enter(observers, name, "backward")
             layer.backward(dh_NC, buffers.saved[i], buffers.scratch[i], ctx)

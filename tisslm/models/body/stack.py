@@ -5,11 +5,12 @@ The pass through the parts is in ``body``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tisslm import ops
 from tisslm.config.model import GATED, TransformerConfig
+from tisslm.config.sections import AdapterConfig
 from tisslm.contracts import Buffer, Norm
 from tisslm.memory import Parameters
 from tisslm.models.body.buffers import BlockPlan, PassPlan
@@ -20,12 +21,14 @@ from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.lora import LoraRoom
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.parallel import ParallelBlock
 from tisslm.models.layers.precision import Precision
 from tisslm.models.layers.query_keys import AsProjected, NormedHeads, QueryKeys, Rotated
 from tisslm.models.rotary import RotaryTable
+from tisslm.models.tuning.adapters import Adapters
 
 __all__ = ["Stack"]
 
@@ -45,6 +48,11 @@ class Stack:
     final_norm : FinalNorm
     rotary : RotaryTable or None
         The angles of rotary positions, which all layers share.
+    room : LoraRoom or None
+        The scratch that all adapters share.
+    first_trained : int
+        The first layer from which backward must be run; layers before it, if any, are frozen, as is
+        the embedding.
     """
 
     config: TransformerConfig
@@ -53,6 +61,8 @@ class Stack:
     blocks: list[tuple[NamedLayer, ...]]
     final_norm: FinalNorm
     rotary: RotaryTable | None
+    room: LoraRoom | None
+    first_trained: int
 
     @classmethod
     def build(
@@ -61,20 +71,36 @@ class Stack:
         parameters: Parameters,
         precision: Precision,
         matrices: Parameters | None = None,
+        adapter: AdapterConfig | None = None,
     ) -> Stack:
         """Make the parts over the parameters of ``config``, for one precision.
 
         ``matrices`` are what products read instead, by the same names; such parts are not trained.
         """
         rotary = RotaryTable.of(config) if config.positions == "rotary" else None
-        make = _Builder(config, parameters, precision, rotary, matrices or parameters)
+        adapters = None if adapter is None else Adapters(config, adapter, precision.stream)
+        make = _Builder(config, parameters, precision, rotary, matrices or parameters, adapters)
         blocks = [make.block(i) for i in range(config.n_layer)]
-        return cls(config, precision, make.embedding(), blocks, make.final_norm(), rotary)
+        embedding, room = make.embedding(), None if adapters is None else adapters.room
+        names = [name for block in blocks for name, _ in block]
+        first = 0 if embedding.trainable else _first_trained(names, parameters)
+        return cls(config, precision, embedding, blocks, make.final_norm(), rotary, room, first)
 
     @property
     def layers(self) -> list[NamedLayer]:
         """All layers of all blocks."""
         return [named for block in self.blocks for named in block]
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """What the names of parameters begin with that backward does not come to."""
+        return tuple(f"{name}." for name, _ in self.layers[: self.first_trained])
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """The bytes of what is no buffer of a pass, and is made once."""
+        rotary = {} if self.rotary is None else {"rotary": self.rotary.nbytes}
+        return rotary | ({} if self.room is None else {"scratch.adapters": self.room.nbytes})
 
     def plan(
         self, batch: int, time: int, recomputation: Recomputation, above: Mapping[str, Buffer]
@@ -105,6 +131,14 @@ class Stack:
         return PassPlan(own, blocks)
 
 
+def _first_trained(names: Sequence[str], parameters: Parameters) -> int:
+    """Return the number of the first layer that has something to train; of none, that of all."""
+    prefixes = [f"{name}." for name in names]
+    trained = [p.name for p in parameters if p.trainable]
+    found = (i for i, prefix in enumerate(prefixes) if any(n.startswith(prefix) for n in trained))
+    return next(found, len(prefixes))
+
+
 @dataclass(frozen=True)
 class _Builder:
     """Makes layers from parameters by name. Site 0 of dropout is the embedding's."""
@@ -114,12 +148,16 @@ class _Builder:
     precision: Precision
     rotary: RotaryTable | None
     matrices: Parameters
+    adapters: Adapters | None
 
     def _norm(self, name: str) -> Norm:
         return NORMS[self.config.norm].over(self.parameters, name, self.config.norm_eps)
 
     def _linear(self, name: str) -> Linear:
-        return Linear(self.matrices[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
+        adapters = () if self.adapters is None else self.adapters.of(name, self.parameters)
+        return Linear(
+            self.matrices[f"{name}.weight"], self.parameters.get(f"{name}.bias"), adapters
+        )
 
     def embedding(self) -> Embedding:
         return Embedding(

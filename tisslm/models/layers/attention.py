@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.errors import ConfigError, ShapeError
+from tisslm.models.layers.chunks import CHUNK, chunks
 from tisslm.models.layers.dropout import Dropout
-from tisslm.models.layers.linear import CHUNK, Linear, chunks
+from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
 from tisslm.models.layers.query_keys import QueryKeys
 
@@ -133,7 +134,7 @@ class Attention(Layer):
         for rows in chunks(n):
             normed = scratch["normed"][: rows.stop - rows.start]
             self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
-            self.qkv.forward(normed, qkv_NE[rows])
+            self.qkv.forward(normed, qkv_NE[rows], ctx, rows.start)
         ops.attention_forward(
             self.query_keys.forward(saved["qkv"], scratch, ctx),
             saved["heads"],
@@ -145,10 +146,10 @@ class Attention(Layer):
             *self._seen(ctx),
         )
         if self.dropout.active(ctx):
-            self.out.forward(heads_NC, scratch["branch"])
+            self.out.forward(heads_NC, scratch["branch"], ctx)
             self.dropout.add(h_NC, scratch["branch"], ctx)
         else:
-            self.out.add_forward(heads_NC, h_NC)
+            self.out.add_forward(heads_NC, h_NC, ctx)
 
     def _seen(self, ctx: PassContext) -> tuple[Array | None, Array | None]:
         """Return the first position that each token sees, and the first behind those that it sees.
@@ -197,8 +198,9 @@ class Attention(Layer):
             dy_NC = scratch["branch"]
             self.dropout.backward(d_out_NC, dy_NC, ctx)
         for rows in chunks(n):
-            self.out.backward_input(dy_NC[rows], d_heads.reshape(n, -1)[rows])
-            self.out.backward_weight(dy_NC[rows], saved["heads"].reshape(n, -1)[rows])
+            heads, place = saved["heads"].reshape(n, -1)[rows], (ctx, rows.start)
+            self.out.backward_input(dy_NC[rows], d_heads.reshape(n, -1)[rows], *place)
+            self.out.backward_weight(dy_NC[rows], heads, *place)
         ops.attention_backward(
             d_heads,
             self.query_keys.again(saved["qkv"], scratch, ctx),
@@ -214,7 +216,8 @@ class Attention(Layer):
         )
         self.query_keys.backward(d_qkv, saved["qkv"], scratch, ctx)
         for rows in chunks(n):
-            self._chunk_backward(rows, d_qkv.reshape(n, -1)[rows], dh_NC[rows], saved, scratch)
+            d_rows = d_qkv.reshape(n, -1)[rows]
+            self._chunk_backward(rows, d_rows, dh_NC[rows], saved, scratch, ctx)
 
     def _chunk_backward(
         self,
@@ -223,13 +226,14 @@ class Attention(Layer):
         dh_NC: Array,
         saved: Mapping[str, Array],
         scratch: Mapping[str, Array],
+        ctx: PassContext,
     ) -> None:
         """Compute the gradient by some rows of the stream from that by queries, keys and values."""
         normed, d_normed = (scratch[name][: len(dh_NC)] for name in ("normed", "d_normed"))
         x_NC = saved["x"][rows]
         self.norm.recompute(x_NC, normed, saved, rows)
-        self.qkv.backward_weight(d_qkv_NE, normed)
-        self.qkv.backward_input(d_qkv_NE, d_normed)
+        self.qkv.backward_weight(d_qkv_NE, normed, ctx, rows.start)
+        self.qkv.backward_input(d_qkv_NE, d_normed, ctx, rows.start)
         self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
     def cache_plan(self, batch: int, context: int) -> dict[str, Buffer]:

@@ -177,9 +177,9 @@ class Snapshot:
         return [
             name
             for owner in self._owners
-            for file in owner.files
+            for file, arrays in owner.take(state).items()
             if isinstance(file, checkpoint.ArraysFile) and file.called
-            for name, array in owner.take(state)[file].items()
+            for name, array in arrays.items()
             if not _has(saved.files.get(file, {}), name, array)
         ]
 

@@ -13,6 +13,7 @@ from tisslm.models.gguf import DTYPES as OF_GGUF
 from tisslm.models.gguf import write_gguf
 from tisslm.registry import Registry, load_registry
 from tisslm.workflows.embedding.loading import said_of_texts
+from tisslm.workflows.export.adapter import write_adapter, write_llama_adapter
 from tisslm.workflows.export.contents import TextForm
 from tisslm.workflows.export.folder import DTYPES as OF_FOLDERS
 from tisslm.workflows.export.folder import check_replaceable, write_folder
@@ -22,7 +23,16 @@ from tisslm.workflows.open_model import OpenModel, open_model
 __all__ = ["FORMATS", "Exported", "export"]
 
 #: The types that weights can have, by format.
-FORMATS: Mapping[str, tuple[str, ...]] = {"hf": tuple(OF_FOLDERS), "gguf": tuple(OF_GGUF)}
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "hf": tuple(OF_FOLDERS),
+    "gguf": tuple(OF_GGUF),
+    "peft": ("fp32",),
+    "gguf-lora": ("fp32",),
+}
+
+
+#: Formats that are one file.
+_FILES = ("gguf", "gguf-lora")
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,9 @@ def export(
     source : str or Path
         What ``tisslm.workflows.load_model`` loads.
     output : str or Path
-        The folder to make (``hf``), or the file (``gguf``).
-    form : {"hf", "gguf"}
+        The folder to make (``hf``, ``peft``), or the file (others).
+    form : {"hf", "gguf", "peft", "gguf-lora"}
+        The last two for adapters alone; the others have them merged.
     dtype : {"fp32", "fp16", "bf16", "q8_0"}
         Of matrices; ``q8_0`` in GGUF alone.
     force : bool
@@ -90,6 +101,10 @@ def export(
         )
     path = Path(output)
     _check_output(path, form, force)
+    if form == "peft":
+        return Exported(path, write_adapter(path, source, registry), [])
+    if form == "gguf-lora":
+        return Exported(path, write_llama_adapter(path, source), [])
     if form == "gguf":
         model, tokenizer = load_model(source, registry=registry)
         notes = write_gguf(path, model, tokenizer, dtype)
@@ -125,7 +140,7 @@ def _check_output(path: Path, form: str, force: bool) -> None:
         return
     if not force:
         raise ConfigError(f"{path}: it exists; choose another --output, or replace it with --force")
-    if form == "gguf" and not path.is_file():
+    if form in _FILES and not path.is_file():
         raise ConfigError(f"{path}: expected a file to replace, got another kind; choose another")
-    if form == "hf":
+    if form not in _FILES:
         check_replaceable(path)

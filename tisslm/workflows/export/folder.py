@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ from tisslm.contracts import Encoder, Network, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.system.durable import DISK
 from tisslm.system.tensor_files import Kind, StreamedArrays, kind_of, tensor_chunks
-from tisslm.workflows.export.contents import TextForm, encoder_contents, model_contents
+from tisslm.workflows.export.contents import (
+    Contents,
+    TextForm,
+    encoder_contents,
+    model_contents,
+)
 
-__all__ = ["DTYPES", "check_replaceable", "write_folder"]
+__all__ = ["DTYPES", "check_replaceable", "put_folder", "write_folder"]
 
 Array = NDArray[Any]
 
@@ -39,7 +45,7 @@ _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _OF_AN_EXPORT = {
     _CONFIG, _WEIGHTS, "tokenizer.json", "tokenizer_config.json", "generation_config.json",
     "special_tokens_map.json", "chat_template.jinja", "modules.json", "sentence_bert_config.json",
-    "config_sentence_transformers.json",
+    "config_sentence_transformers.json", "adapter_config.json", "adapter_model.safetensors",
 }  # fmt: skip
 _FOLDERS = {"1_Pooling", "2_Dense", "2_Normalize", "3_Normalize"}
 
@@ -93,6 +99,27 @@ def write_folder(
         )
     config = {**contents.files[_CONFIG], "torch_dtype": word, "dtype": word}
     files = {**contents.files, _CONFIG: config}
+    return put_folder(path, replace(contents, files=files), stored), contents.notes
+
+
+def put_folder(path: str | Path, contents: Contents, stored: np.dtype[Any]) -> int:
+    """Write the files of a folder, which is whole or absent, and return their size.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is there already is replaced.
+    contents : Contents
+        Its first file is what a folder that is replaced is known by.
+    stored : dtype
+        Of all arrays; uint16 is bfloat16.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written, or a number has no place in the type; nothing is left behind.
+    """
+    files, first = contents.files, next(iter(contents.files))
     folder = Path(path).absolute()
     new = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     try:
@@ -107,7 +134,7 @@ def write_folder(
             )
             for name, arrays in contents.arrays.items():
                 weights = _Typed(arrays, stored)
-                bfloat16 = weights if dtype == "bf16" else ()
+                bfloat16 = weights if stored == np.uint16 else ()
                 chunks = tensor_chunks(weights, name, bfloat16=bfloat16)
                 size += DISK.write_file(new / name, chunks).size
             for below in reversed(inner):
@@ -115,17 +142,17 @@ def write_folder(
             aside = folder.with_name(f".old-{folder.name}-{os.getpid()}")
             if DISK.put(new, folder, aside):
                 with contextlib.suppress(OSError):  # the export is whole; the rest costs space
-                    DISK.remove(aside, _CONFIG)
+                    DISK.remove(aside, first)
         except BaseException:
             with contextlib.suppress(OSError):
-                DISK.remove(new, _CONFIG)
+                DISK.remove(new, first)
             raise
     except OSError as error:
         raise CheckpointError(
             f"{path}: could not be written ({error.strerror or error}); nothing is left behind. "
             "Choose another path or free space"
         ) from error
-    return size, contents.notes
+    return size
 
 
 def check_replaceable(path: Path) -> None:
