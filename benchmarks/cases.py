@@ -21,7 +21,7 @@ from sizes import Size
 from tisslm import ops
 from tisslm.contracts import chunk_rows
 from tisslm.memory import Parameters
-from tisslm.models.layers.linear import CHUNK
+from tisslm.models.layers.chunks import CHUNK
 from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.precision import Precision
 from tisslm.ops.cost import named
@@ -177,7 +177,7 @@ def attention(draw: Draw, size: Size) -> Iterator[Case]:
     qkv, dout = draw.low(batch, time, wide), draw.low(batch, time, width)
     rounded = ops.widen(qkv)
     out, lse = draw.low_empty(batch, time, width), draw.empty(batch, heads, time)
-    options = (heads, shared, scale, *NO_DROPOUT, None)
+    options = (heads, shared, scale, *NO_DROPOUT, None, None)
     yield Case("attention_forward", shape, (qkv, out, lse, *options), (1, 2))
     out, lse = draw.empty(batch, time, width), lse.copy()
     ops.attention_forward(rounded, out, lse, *options)

@@ -19,11 +19,15 @@ _MARK = "answer: "
 
 
 class Peer:
-    """A GGUF file that llama.cpp has loaded, computing in float32 but for its tables."""
+    """A GGUF file that llama.cpp has loaded, computing in float32 but for its tables.
 
-    def __init__(self, path: Path) -> None:
+    With the file of an adapter, this is added to its maps.
+    """
+
+    def __init__(self, path: Path, adapter: Path | None = None) -> None:
+        paths = [str(path), *([str(adapter)] if adapter is not None else [])]
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(path)],
+            [sys.executable, __file__, *paths],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -66,7 +70,7 @@ class Peer:
         return {one["id"]: one["logprob"] for one in next_["top_logprobs"]}
 
 
-def _serve(path: str) -> None:
+def _serve(path: str, *adapters: str) -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -75,6 +79,11 @@ def _serve(path: str) -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    loaded = []
+    for adapter in adapters:
+        loaded.append(xllamacpp.CommonAdapterLoraInfo())
+        loaded[-1].path, loaded[-1].scale = adapter, 1.0
+    params.lora_adapters = loaded
     server = xllamacpp.Server(params)
     for line in sys.stdin:
         kind, request = json.loads(line)
@@ -93,4 +102,4 @@ def _serve(path: str) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(*sys.argv[1:])

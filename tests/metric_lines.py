@@ -97,6 +97,16 @@ def evaluation(step: int, steps: int) -> dict[str, Any]:
     }
 
 
+def texts(step: int, steps: int) -> dict[str, Any]:
+    """Return what an evaluation of an encoder finds, of examples of every kind."""
+    share = 1 - math.exp(-3 * step / steps)
+    depths = {
+        f"eval/{name}_at_{k}": share * k / 10 for name in ("recall", "accuracy") for k in (1, 5, 10)
+    }
+    others = ("mrr_at_10", "ndcg_at_10", "triplet_accuracy", "spearman", "pearson")
+    return depths | {f"eval/{name}": share / 2 for name in others}
+
+
 def rows(
     steps: int = 60, layers: int = 2, *, every: int = 1, look: int = 20
 ) -> list[dict[str, Any]]:

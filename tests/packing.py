@@ -20,6 +20,15 @@ def starts_of_lengths(lengths: Sequence[int]) -> IntArray:
     return np.repeat(begins, lengths).astype(np.int32)
 
 
+def stops_of(start_BT: IntArray) -> IntArray:
+    """Return where the document of each token ends, given where it begins."""
+    stop = np.empty_like(start_BT)
+    for row, start_T in zip(stop, start_BT, strict=True):
+        lengths = np.diff(np.append(np.unique(start_T), len(start_T)))
+        row[:] = np.repeat(np.unique(start_T) + lengths, lengths)
+    return stop
+
+
 def starts_of(seed: int, batch: int, time: int) -> IntArray:
     """Draw starts of shape (B, T): rows of few long documents and rows of many short ones."""
     rng = np.random.default_rng(seed)

@@ -43,6 +43,8 @@ def settings(config: TransformerConfig) -> dict[str, Any]:
         "eos_token_id": None,
         "pad_token_id": None,
     }
+    if not config.causal:
+        common["is_causal"] = False
     activation = ACTIVATIONS[config.activation]
     if config.family == "gpt2":
         return common | {

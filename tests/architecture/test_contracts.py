@@ -12,8 +12,9 @@ PACKAGE = Path(__file__).parents[2] / "tisslm"
 
 #: Contracts whose objects a run is made of, and what variables that hold one are called.
 CONTRACTS = {
-    "Model", "ModelFamily", "ModelConfig", "Decoder", "Layer", "Norm", "Dataset", "Tokenizer",
-    "Loss", "Optimizer", "Scheduler", "Sink", "Monitor", "Communicator", "Stateful", "Components",
+    "Network", "Model", "Encoder", "ModelFamily", "ModelConfig", "Decoder", "Layer", "Norm",
+    "Dataset", "Tokenizer", "Loss", "EmbeddingLoss", "Optimizer", "Scheduler", "Sink", "Monitor",
+    "Communicator", "Stateful", "Components",
 }  # fmt: skip
 NAMES = {
     "model", "family", "decoder", "layer", "norm", "dataset", "tokenizer", "loss", "optimizer",

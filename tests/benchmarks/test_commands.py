@@ -162,6 +162,42 @@ def test_network(tmp_path):
     assert "--bytes: expected sizes from 1" in run("network", "--bytes", "0", code=2).stderr
 
 
+@pytest.fixture
+def encoder(tmp_path):
+    """Return a file of examples, and the run of an encoder that has learned from them."""
+    file, words = tmp_path / "pairs.jsonl", [f"{a}{b}" for a in "abcdef" for b in "uvwxyz"]
+    pairs = [{"anchor": f"{word} {word}", "positive": f"is {word[::-1]}"} for word in words]
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    settings = {
+        "data.name": "examples", "data.path": file, "data.valid_examples": 8,
+        "tokenizer.name": "byte", "model.n_layer": 1, "model.n_head": 2, "model.n_embd": 16,
+        "model.seq_len": 16, "model.pooling": "mean", "loss.name": "contrastive",
+        "training.output_dir": tmp_path / "run", "training.batch_size": 8, "training.max_steps": 2,
+        "scheduler.warmup_steps": 0,
+    }  # fmt: skip
+    options = [x for pair in settings.items() for x in ("--set", "{}={}".format(*pair))]
+    command = [sys.executable, "-m", "tisslm", "train", *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return file, tmp_path / "run"
+
+
+def test_embeddings_and_retrieval(tmp_path, encoder):
+    file, model = encoder
+    (tmp_path / "texts.txt").write_text("is ua\nau\n" * 20)
+    path = tmp_path / "figures.json"
+    run("embeddings", str(model), str(tmp_path / "texts.txt"), "--rounds", "1", "--json", str(path))
+    found = json.loads(path.read_text())
+    assert (found["texts"], len(found["texts_per_s"]["tisslm"])) == (40, 1)
+    options = ("--run", str(model), "--valid-examples", "8", "--json", str(path))
+    assert "among 8 documents" in run("retrieval", str(file), *options).stdout
+    found = json.loads(path.read_text())["results"]
+    assert found["tf-idf"]["recall_at_1"] == 0  # they share no word
+    assert found[str(model)]["recall_at_10"] == 1  # all of them are among ten
+    (tmp_path / "texts.txt").write_text("")
+    done = run("embeddings", str(model), str(tmp_path / "texts.txt"), code=2)
+    assert "expected texts, one in a line" in done.stderr
+
+
 def test_hosts_need_root_and_more_than_one():
     assert "network namespaces" in run("hosts", "--help").stdout
     run("hosts", "--hosts", "1", code=2)

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from metric_lines import evaluation, monitor_metrics, step_metrics
+from metric_lines import evaluation, monitor_metrics, step_metrics, texts
 
 from tisslm.config import TrainingConfig
 from tisslm.config.metric_types import FORMATS, Figure, Metric
@@ -17,11 +17,16 @@ from tisslm.tracking.metrics import value_text
 PACKAGE = Path(__file__).parents[2] / "tisslm"
 
 #: What computes metrics, the table itself, and the Trainer's two losses, which have a meaning.
-COMPUTE = {"step_metrics.py", "evaluation.py", "metrics.py", "processor.py", "sink_group.py"}
+COMPUTE = {"step_metrics.py", "tokens.py", "metrics.py", "processor.py", "sink_group.py"}
 
 
 def test_every_metric_of_a_run_is_in_the_table():
-    assert {*step_metrics(1, 1), *evaluation(1, 1), "train/param_norm"} == METRICS.keys()
+    assert {
+        *step_metrics(1, 1),
+        *evaluation(1, 1),
+        *texts(1, 1),
+        "train/param_norm",
+    } == METRICS.keys()
     groups = {name.partition("/")[0] for name in monitor_metrics(1, 1, 2)} - {"monitor"}
     assert groups | {"gradients"} == {family.group for family in FAMILIES}
 
@@ -35,6 +40,17 @@ def test_every_picture_has_metrics_and_the_best_are_those_with_a_direction():
         "eval/bpb": "min",
         "eval/accuracy": "max",
         "eval/top5_accuracy": "max",
+        "eval/recall_at_1": "max",
+        "eval/recall_at_5": "max",
+        "eval/recall_at_10": "max",
+        "eval/accuracy_at_1": "max",
+        "eval/accuracy_at_5": "max",
+        "eval/accuracy_at_10": "max",
+        "eval/mrr_at_10": "max",
+        "eval/ndcg_at_10": "max",
+        "eval/triplet_accuracy": "max",
+        "eval/spearman": "max",
+        "eval/pearson": "max",
         "train/loss": "min",
     }
     assert {"train", "eval", "memory", "grad_norm", "activation", "sample"} <= RESERVED

@@ -72,6 +72,8 @@ def test_founding_fields_have_the_founding_defaults() -> None:
         "reduction_parts": None,
         "rank_check_steps": 100,
         "stall_timeout": 300.0,
+        "freeze": [],
+        "frozen_precision": "fp32",
     }
     assert config.model_dump() == founding | added
 
@@ -271,12 +273,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "async_save, monitor_steps, on_sink_error, eval_batches, sample_every, sample_prompts, "
         "sample_tokens, early_stopping_patience, early_stopping_min_delta, restore_best, "
         "overfit_batches, profile_steps, global_batch_size, "
-        "reduction_parts, rank_check_steps, stall_timeout",
+        "reduction_parts, rank_check_steps, stall_timeout, freeze, frozen_precision",
     ),
     (
         {"best_metric": "eval/lots"},
         'training.best_metric: expected "eval/loss", "eval/perplexity", "eval/bpb", '
-        '"eval/accuracy", "eval/top5_accuracy" or "train/loss", got "eval/lots"',
+        '"eval/accuracy", "eval/top5_accuracy", "eval/recall_at_1", "eval/recall_at_5", '
+        '"eval/recall_at_10", "eval/accuracy_at_1", "eval/accuracy_at_5", "eval/accuracy_at_10", '
+        '"eval/mrr_at_10", "eval/ndcg_at_10", "eval/triplet_accuracy", "eval/spearman", '
+        '"eval/pearson" or "train/loss", got "eval/lots"',
     ),
     ({"best_mode": "most"}, 'training.best_mode: expected "auto", "min" or "max", got "most"'),
     (

@@ -280,6 +280,6 @@ def test_the_readmes_scheduler_does_what_it_says(plugin):
         tisslm.TransformerConfig(n_layer=1, n_head=1, n_embd=8, seq_len=4, vocab_size=3)
     )
     optimizer = registry.build("optimizer", "sgd", model.parameters, 0.5)
-    scheduler = registry.build("scheduler", ("inverse_sqrt", {"warmup_steps": 10}), optimizer)
-    rates = [scheduler.lr_at(step) for step in (0, 4, 9, 39)]
-    assert rates == pytest.approx([0.05, 0.25, 0.5, 0.25], rel=1e-12)
+    scheduler = registry.build("scheduler", ("triangle", {"half": 10}), optimizer)
+    rates = [scheduler.lr_at(step) for step in (0, 5, 10, 15, 20)]
+    assert rates == pytest.approx([0.05, 0.275, 0.5, 0.275, 0.05], rel=1e-12)

@@ -16,9 +16,12 @@ from gguf_models import CASES, model_of, pieces_tokenizer, sentence_pieces
 from llama_peer import Peer
 
 from tisslm import TextDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm.config import AdapterConfig
 from tisslm.models.generation import Sampling, sample
 from tisslm.models.gguf import read_gguf, write_gguf
 from tisslm.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
+from tisslm.models.gguf.writing_adapter import write_gguf_adapter
+from tisslm.models.tuning.tuning import Tuning
 from tisslm.system.gguf_files import GgufFile, Tensor, gguf_chunks
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer
 
@@ -48,6 +51,41 @@ WRITTEN_OTHERWISE = [
     ("gpt_neox", {"tie_embeddings": True, "bias": False, "n_hidden": 80}),
     ("llama", {"family": "mistral", "window": 48, "n_kv_head": 1}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("case", "targets"),
+    [
+        ("llama", ["q", "k", "v", "o", "gate", "up", "down"]),  # whose rows of q and k are permuted
+        ("qwen3", ["q", "down"]),
+        ("gpt2", ["qkv", "up"]),
+    ],
+)
+def test_adapters_beside_the_file_of_their_model(
+    tmp_path: Path, case: str, targets: list[str]
+) -> None:
+    """What llama.cpp computes of two files is what we compute of one model."""
+    base = model_of(case, vocab_size=97)
+    adapter = AdapterConfig(rank=3, alpha=5.0, targets=targets, rslora=True)
+    model = Transformer(base.config, tuning=Tuning(adapter=adapter))
+    rng = np.random.default_rng(1)
+    for p in model.parameters:
+        if p.trainable:
+            p.data[...] = rng.normal(scale=0.2, size=p.shape)
+        else:
+            p.data[...] = base.parameters[p.name].data
+    write_gguf(tmp_path / "m.gguf", base, ascii_tokenizer())
+    arrays = {p.name: p.data for p in model.parameters if p.trainable}
+    write_gguf_adapter(tmp_path / "a.gguf", model.config, adapter, arrays)
+    prompt = [1, 2, 3, 50, 7]
+    with Peer(tmp_path / "m.gguf", tmp_path / "a.gguf") as peer:
+        theirs = peer.log_probabilities(prompt, 97)
+    logits = model.last_logits(np.array(prompt, np.int32)[None])[0].astype(np.float64)
+    ours = logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
+    worst = max(abs(ours[i] - theirs[i]) for i in theirs)
+    assert worst <= PRECISION["gpt2" if case == "gpt2" else "other"]
+    plain = base.last_logits(np.array(prompt, np.int32)[None])[0]
+    assert abs(plain - logits).max() > 0.1
 
 
 @pytest.mark.parametrize(

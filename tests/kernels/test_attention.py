@@ -33,6 +33,7 @@ def forward_arguments(normal, unwritten, B, H, K, T, D, p, size=1.0):
         "p": p,
         **KEY,
         "start_BT": None,
+        "stop_BT": None,
     }
 
 
@@ -100,6 +101,7 @@ def test_the_mask_is_the_twins_to_the_bit(run_kernel, unwritten, T):
             "p": p,
             **KEY,
             "start_BT": None,
+            "stop_BT": None,
         }
         after, _ = run_kernel("attention", "attention_forward", arguments, {"out_BTC", "lse_BHT"})
         weight = after["out_BTC"].reshape(B, T, H, D).transpose(0, 2, 1, 3)[..., : len(window)]

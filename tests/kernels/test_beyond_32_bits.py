@@ -257,10 +257,11 @@ def attention() -> dict[str, Case]:
         (B, T, E), (B, T, E), (B, T, H * D), (B, T, H * D), (B, H, T)
     )
     heads = {"n_head": H, "n_kv_head": H, "scale": 0.125}
-    key = {**KEY, "p": 0.0, "first_row": 0, "start_BT": None}
+    key = {**KEY, "p": 0.0, "first_row": 0, "start_BT": None, "stop_BT": None}
     forward = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **heads, **key}
     backward = {"dout_BTC": dout, "qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, "dqkv_BTE": dqkv}
     entropy = {"qkv_BTE": qkv, "lse_BHT": lse, "entropy_BHT": lse.copy(), "start_BT": None}
+    entropy["stop_BT"] = None
     new, k, v, one = arrays((B, E), (B, H, S, D), (B, H, S, D), (B, H * D))
     decode = {"qkv_BE": new, "k_BKSD": k, "v_BKSD": v, "out_BC": one}
     places = {"position_B": np.full(B, 5, np.int32), "first_B": np.full(B, 1, np.int32)}
@@ -272,7 +273,7 @@ def attention() -> dict[str, Case]:
             before, {**backward, **heads, **key, "dkv_M2TD": None}, set(backward), {"dqkv_BTE"}
         ),
         "attention_entropy": Case(
-            before, {**entropy, **heads}, set(entropy) - {"start_BT"}, {"entropy_BHT"}
+            before, {**entropy, **heads}, set(entropy) - {"start_BT", "stop_BT"}, {"entropy_BHT"}
         ),
         "attention_decode": Case(
             far, {**decode, **heads, **places}, {*decode, *places}, {"out_BC", "k_BKSD"}
@@ -328,8 +329,22 @@ def rotary() -> dict[str, Case]:
     }  # fmt: skip
 
 
+def pooling() -> dict[str, Case]:
+    C, before = CHANNELS, front(CHANNELS)
+    hidden, out = arrays((END, C), (1, C))
+    texts = {"first_P": np.array([1]), "stop_P": np.array([END - 1])}
+    whole = {name: before + place for name, place in texts.items()}
+    rest = {"kind": ops.POOLINGS["max"], "argmax_PC": np.zeros((1, C), np.int32)}
+    forward = {"hidden_NC": hidden, **texts, "out_PC": out, **rest}
+    backward = {"d_PC": out, **texts, "dh_NC": hidden, **rest}
+    return {
+        "pool_forward": Case(before, forward, {"hidden_NC"}, {"out_PC", "argmax_PC"}, whole=whole),
+        "pool_backward": Case(before, backward, {"dh_NC"}, {"dh_NC"}, whole=whole),
+    }
+
+
 TABLE = {"products": products, "losses": losses, "rows": rows_of_channels, "tables": embeddings,
-         "flat": flat, "attention": attention, "rotary": rotary,
+         "flat": flat, "attention": attention, "rotary": rotary, "pooling": pooling,
          "head_norms": head_norms}  # fmt: skip
 CASES = [
     *((group, function) for group, make in TABLE.items() for function in make()),

@@ -35,7 +35,15 @@ def run(run_both, normal, dkv_of):
 
     def both(start, dtype="float32", p=0.0, qkv=None, n_threads=2):
         B, T = start.shape
-        rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, "p": p, **KEY, "start_BT": start}
+        rest = {
+            "n_head": H,
+            "n_kv_head": K,
+            "scale": D**-0.5,
+            "p": p,
+            **KEY,
+            "start_BT": start,
+            "stop_BT": None,
+        }
 
         def low(x):
             made = np.empty(x.shape, dtype)
@@ -94,7 +102,15 @@ def test_starts_of_zero_have_the_bits_of_none(run_kernel, normal, dkv_of, dtype,
     store(qkv, normal(0, *qkv.shape))
     found = []
     for start in (None, np.zeros((2, T), np.int32)):
-        rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, "p": 0.3, **KEY, "start_BT": start}
+        rest = {
+            "n_head": H,
+            "n_kv_head": K,
+            "scale": D**-0.5,
+            "p": 0.3,
+            **KEY,
+            "start_BT": start,
+            "stop_BT": None,
+        }
         out, lse = np.zeros((2, T, H * D), dtype), np.zeros((2, H, T), np.float32)
         arguments = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **rest}
         after, _ = run_kernel("attention", "attention_forward", arguments, OUT)
@@ -153,7 +169,7 @@ def test_a_document_gives_what_it_gives_alone(run, normal, lengths, seed):
         own = slice(begin, begin + length)
         alone = np.full((1, length, H * D), np.nan)
         lse, dqkv = np.full((1, H, length), np.nan), np.full((1, length, qkv.shape[2]), np.nan)
-        rest = (H, K, D**-0.5, 0.0, 0, 0, 0, 0, None)
+        rest = (H, K, D**-0.5, 0.0, 0, 0, 0, 0, None, None)
         numbers = qkv[:, own].astype(np.float64)
         twin.attention_forward(numbers, alone, lse, *rest)
         dout_own = dout[:, own].astype(np.float64)

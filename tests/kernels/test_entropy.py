@@ -19,13 +19,13 @@ NO_DROPOUT = (0.0, 0, 0, 0, 0)
 ENTROPY = 4 * ATTENTION_FORWARD
 
 
-def arguments_of(normal, dtype, B, H, K, T, D, start=None, size=1.0):
+def arguments_of(normal, dtype, B, H, K, T, D, start=None, size=1.0, stop=None):
     """The call on what forward leaves of normal numbers, computed in double precision."""
     qkv = np.empty((B, T, (H + 2 * K) * D), dtype)
     store(qkv, normal(0, *qkv.shape, size=size))
     lse, out = np.empty((B, H, T)), np.empty((B, T, H * D))
     exact = widen(qkv).astype(np.float64)
-    attention_forward(exact, out, lse, H, K, D**-0.5, *NO_DROPOUT, start)
+    attention_forward(exact, out, lse, H, K, D**-0.5, *NO_DROPOUT, start, stop)
     return {
         "qkv_BTE": qkv,
         "lse_BHT": lse.astype(np.float32),
@@ -34,6 +34,7 @@ def arguments_of(normal, dtype, B, H, K, T, D, start=None, size=1.0):
         "n_kv_head": K,
         "scale": D**-0.5,
         "start_BT": start,
+        "stop_BT": stop,
     }
 
 

@@ -32,15 +32,32 @@ def test_the_kernels_are_their_twins(run_both, normal, dkv_of, dtype, D, T, H, K
     fill_window(see, starts_of(T, B, T), 100)
     heads = {"n_head": H, "n_kv_head": K, "scale": D**-0.5}
     first = {"qkv_BTE": low(0, B, T, (H + 2 * K) * D), "out_BTC": low(None, B, T, H * D)}
-    first |= {"lse_BHT": np.full((B, H, T), np.nan, np.float32), **heads, **KEY, "start_BT": see}
+    first |= {
+        "lse_BHT": np.full((B, H, T), np.nan, np.float32),
+        **heads,
+        **KEY,
+        "start_BT": see,
+        "stop_BT": None,
+    }
     ahead = run_both("attention", "attention_forward", first, {"out_BTC", "lse_BHT"})
     left = {name: ahead.actual[name].copy() for name in ("out_BTC", "lse_BHT")}
     second = {"dout_BTC": low(1, B, T, H * D), "qkv_BTE": first["qkv_BTE"], **left}
-    second |= {"dqkv_BTE": low(None, *first["qkv_BTE"].shape), **heads, **KEY, "start_BT": see}
+    second |= {
+        "dqkv_BTE": low(None, *first["qkv_BTE"].shape),
+        **heads,
+        **KEY,
+        "start_BT": see,
+        "stop_BT": None,
+    }
     second["dkv_M2TD"] = dkv_of(B, T, H, K, D)
     back = run_both("attention", "attention_backward", second, {"dqkv_BTE", "dkv_M2TD"})
     third = {"qkv_BTE": first["qkv_BTE"], "lse_BHT": left["lse_BHT"]}
-    third |= {"entropy_BHT": np.full((B, H, T), np.nan, np.float32), **heads, "start_BT": see}
+    third |= {
+        "entropy_BHT": np.full((B, H, T), np.nan, np.float32),
+        **heads,
+        "start_BT": see,
+        "stop_BT": None,
+    }
     wide = run_both("attention", "attention_entropy", third, {"entropy_BHT"})
     eps = STORED_EPS.get(dtype, 0.0)
     # dP and its row's sum are chains of D products and of size sqrt(D): their difference, which

@@ -30,7 +30,7 @@ def call(normal, B, H, K, T, D, dtype="float32", p=0.0, documents=False, heads=N
     qkv, out = low(0, B, T, (H + 2 * K) * D), low(0, B, T, H * D)
     lse = np.empty((B, H, T), np.float32)
     rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, "p": p, **KEY}
-    rest["start_BT"] = starts_of(1, B, T) if documents else None
+    rest["start_BT"], rest["stop_BT"] = starts_of(1, B, T) if documents else None, None
     ops.attention_forward(qkv, out, lse, *rest.values())
     first = {"dout_BTC": low(1, B, T, H * D), "qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse}
     shape = ops.dkv_shape(B, T, H, K, D)

@@ -270,7 +270,7 @@ def test_attention(
     B, wide, inner = 2, (n_head + 2 * n_kv_head) * D, n_head * D
     key = {"p": p, "seed": 7, "update": 3, "site": 2, "first_row": 1}
     rest = {"n_head": n_head, "n_kv_head": n_kv_head, "scale": D**-0.5, **key}
-    rest["start_BT"] = starts_of(T, B, T) if documents else None
+    rest["start_BT"], rest["stop_BT"] = starts_of(T, B, T) if documents else None, None
     qkv = stored(dtype, 0, B, T, wide)
     arguments = {
         "qkv_BTE": qkv,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packing import starts_of
+from packing import starts_of, stops_of
 
 from tisslm import ops
 from tisslm.models.window import fill_window
@@ -49,6 +49,16 @@ def linear_cases():
         for accumulate in (False, True):
             arguments = {"dy_NO": y, "x_NC": x, "dw_OC": w, "db_O": b, "accumulate": accumulate}
             yield "linear", "linear_backward_weight", arguments, {"dw_OC", "db_O"}
+        wide = np.hstack([y, y])
+        part = {"x_NC": x, "w_OC": w, "first": O // 2}
+        yield "linear", "linear_add_columns", {**part, "y_NE": wide}, {"y_NE"}
+        part = {"dy_NE": wide, "first": O // 2}
+        of_x = {**part, "w_OC": w, "dx_NC": x}
+        yield "linear", "linear_columns_backward_input", of_x, {"dx_NC"}
+        of_w = {**part, "x_NC": x, "dw_OC": w, "accumulate": True}
+        yield "linear", "linear_columns_backward_weight", of_w, {"dw_OC"}
+        added = {"dy_NO": y, "w_OC": w, "dx_NC": x}
+        yield "linear", "linear_add_backward_input", added, {"dx_NC"}
         a, b_KN, c = arrays((N, C), (C, O), (N, O))
         yield "linear", "matmul", {"a_MK": a, "b_KN": b_KN, "c_MN": c}, {"c_MN"}
 
@@ -165,9 +175,11 @@ def attention_cases():
         lse += np.log(np.arange(1, T + 1, dtype=np.float32)) + 3
         documents, window = starts_of(0, B, T), np.empty((B, T), np.int32)
         fill_window(window, documents, 21)
-        for p, start in itertools.product((0.0, 0.3), (None, documents, window)):
+        causal = [(None, None), (documents, None), (window, None)]
+        both = [(None, np.full((B, T), T, np.int32)), (documents, stops_of(documents))]
+        for p, (start, stop) in itertools.product((0.0, 0.3), causal + both):
             rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, "p": p, **KEY}
-            rest["start_BT"] = start
+            rest |= {"start_BT": start, "stop_BT": stop}
             forward = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **rest}
             yield "attention", "attention_forward", forward, {"out_BTC", "lse_BHT"}
             backward = {"dout_BTC": dout, **forward}
@@ -285,6 +297,22 @@ def optim_cases():
         yield "optim", "squared_norm", {"x_P": p, "partial_K": partial}, {"partial_K"}
 
 
+def pooling_cases():
+    first, stop = np.array([1, 90, 91, 200]), np.array([90, 91, 171, 299])
+    for C in (7, 300):
+        hidden, out, d = arrays((300, C), (4, C), (4, C))
+        for kind in ops.POOLINGS.values():
+            largest = kind == ops.POOLINGS["max"]
+            places = np.zeros((4, C), np.int32) if largest else None
+            texts = {"first_P": first, "stop_P": stop}
+            rest = {"kind": kind, "argmax_PC": places}
+            forward = {"hidden_NC": hidden, **texts, "out_PC": out, **rest}
+            written = {"out_PC", "argmax_PC"} if largest else {"out_PC"}
+            yield "pooling", "pool_forward", forward, written
+            backward = {"d_PC": d, **texts, "dh_NC": hidden, **rest}
+            yield "pooling", "pool_backward", backward, {"dh_NC"}
+
+
 def summary_cases():
     for P in (1, 3 * 16384 + 77):
         arguments = {"x_P": arrays(P)[0], "low": -0.5, "high": 0.5}
@@ -300,6 +328,10 @@ STORED = {
     "linear_activation_forward": [("x_NC", "y_NO", "a_NO")],
     "linear_backward_input": [("dy_NO",), ("dy_NO", "dx_NC")],
     "linear_backward_weight": [("dy_NO", "x_NC")],
+    "linear_add_columns": [("y_NE",), ("x_NC", "y_NE")],
+    "linear_columns_backward_input": [("dy_NE",), ("dy_NE", "dx_NC")],
+    "linear_columns_backward_weight": [("dy_NE",), ("dy_NE", "x_NC")],
+    "linear_add_backward_input": [("dx_NC",)],
     "layer_norm_forward": [("y_NC",), ("x_NC", "y_NC")],
     "layer_norm_apply": [("x_NC", "y_NC")],
     "layer_norm_backward": [("x_NC",)],
@@ -315,6 +347,7 @@ STORED = {
     "attention_entropy": [("qkv_BTE",)],
     "head_norm_forward": [("qkv_BTE", "out_BTE")],
     "head_norm_backward": [("dout_BTE", "qkv_BTE", "dqkv_BTE")],
+    "pool_forward": [("hidden_NC",)],
     "rotary_forward": [("qkv_BTE", "out_BTE")],
     "rotary_backward": [("dout_BTE", "dqkv_BTE")],
     "dropout_backward": [("dx_NC",)],
@@ -343,6 +376,7 @@ GROUPS = {
     "linear": linear_cases,
     "norm": norm_cases,
     "optim": optim_cases,
+    "pooling": pooling_cases,
     "rotary": rotary_cases,
     "summary": summary_cases,
 }
@@ -356,7 +390,8 @@ def test_bits_do_not_depend_on_the_number_of_threads(run_kernel, group):
 
 @pytest.mark.parametrize("dtype", ["uint16", "float16"])
 @pytest.mark.parametrize(
-    "group", ["activation", "attention", "dropout", "head_norm", "linear", "norm", "rotary"]
+    "group",
+    ["activation", "attention", "dropout", "head_norm", "linear", "norm", "pooling", "rotary"],
 )
 def test_bits_of_stored_types_do_not_either(run_kernel, group, dtype):
     for case in stored_cases(group, dtype):

@@ -32,15 +32,15 @@ def run(run_kernel, dkv_of):
         heads = {"n_head": H, "n_kv_head": K, "scale": D**-0.5}
         out, lse = low(qkv.dtype, np.full(dout.shape, np.nan)), np.full((B, H, T), np.nan, "f4")
         first = {"qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse, **heads, **NO_DROPOUT}
-        first["start_BT"] = see
+        first |= {"start_BT": see, "stop_BT": None}
         ahead, _ = run_kernel("attention", "attention_forward", first, {"out_BTC", "lse_BHT"})
         out, lse = ahead["out_BTC"].copy(), ahead["lse_BHT"].copy()
         second = {"dout_BTC": dout, "qkv_BTE": qkv, "out_BTC": out, "lse_BHT": lse}
         second |= {"dqkv_BTE": low(qkv.dtype, np.full(qkv.shape, np.nan)), **heads, **NO_DROPOUT}
-        second |= {"start_BT": see, "dkv_M2TD": dkv_of(B, T, H, K, D)}
+        second |= {"start_BT": see, "stop_BT": None, "dkv_M2TD": dkv_of(B, T, H, K, D)}
         back, _ = run_kernel("attention", "attention_backward", second, {"dqkv_BTE", "dkv_M2TD"})
         third = {"qkv_BTE": qkv, "lse_BHT": lse, "entropy_BHT": np.full_like(lse, np.nan), **heads}
-        third["start_BT"] = see
+        third |= {"start_BT": see, "stop_BT": None}
         wide, _ = run_kernel("attention", "attention_entropy", third, {"entropy_BHT"})
         return out, lse, back["dqkv_BTE"], wide["entropy_BHT"]
 
@@ -141,7 +141,7 @@ def test_dropout_within_a_window_is_the_twins(run_both, normal, dkv_of, dtype, w
     (B, T), see = start.shape, np.empty_like(start)
     fill_window(see, start, window)
     key = {"p": 0.3, "seed": 2**40 + 3, "update": 5, "site": 7, "first_row": 11}
-    rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, **key, "start_BT": see}
+    rest = {"n_head": H, "n_kv_head": K, "scale": D**-0.5, **key, "start_BT": see, "stop_BT": None}
     qkv, nothing = low(dtype, normal(0, B, T, (H + 2 * K) * D)), np.full((B, T, H * D), np.nan)
     first = {"qkv_BTE": qkv, "out_BTC": low(dtype, nothing), "lse_BHT": np.zeros((B, H, T), "f4")}
     out = {"out_BTC", "lse_BHT"}

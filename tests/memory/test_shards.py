@@ -98,3 +98,17 @@ def test_an_empty_shard_is_updated_to_nothing() -> None:
 def test_ranges_that_are_none_are_refused(ranges: list[tuple[int, int]]) -> None:
     with pytest.raises(ShapeError, match="shard: expected ascending ranges within"):
         ParameterShard(filled(), ranges)
+
+
+def test_a_shard_of_whole_parameters_has_their_shapes() -> None:
+    whole = filled()
+    start, stop = (whole[name].offset for name in ("head", "slow"))
+    shard = ParameterShard(whole, [(start, stop)], shaped=True)
+    shard.read()
+    (piece,) = shard
+    assert (piece.name, piece.shape, piece.offset, piece.size) == ("head", (3, 11), 0, 33)
+    assert np.array_equal(piece.data, whole["head"].data)
+    assert shard.by_parameter({"m": shard.data})["head/m"].shape == (3, 11)
+    with pytest.raises(ShapeError) as caught:
+        ParameterShard(whole, [(start, start + 16)], shaped=True)
+    assert str(caught.value) == "shard: expected all 33 elements of head or none, got 16"

@@ -44,9 +44,8 @@ def with_layer(layer: Layer, **how: str) -> Transformer:
     """Return a model whose second block has this layer in place of its MLP."""
     model = Transformer(SHAPE, seed=5)
     model.prepare(**how)
-    attention, (name, _) = model._stack.blocks[1]
-    model._stack.blocks[1] = (attention, (name, layer))
-    model._layers = model._stack.layers
+    attention, (name, _) = model.body.stack.blocks[1]
+    model.body.stack.blocks[1] = (attention, (name, layer))
     return model
 
 

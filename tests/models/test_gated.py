@@ -14,8 +14,9 @@ from tisslm import ops
 from tisslm.contracts import PassContext
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.layers.activation import Gated
+from tisslm.models.layers.chunks import CHUNK
 from tisslm.models.layers.dropout import Dropout
-from tisslm.models.layers.linear import CHUNK, Linear
+from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import RMSNorm
 from tisslm.models.layers.precision import Precision

@@ -7,6 +7,7 @@ import pytest
 from tolerances import FLOAT64_ROUNDING, WHOLE_MODEL, largest_error
 
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.body.final_norm import FinalNorm
 from tisslm.models.head import Head
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.norm import LayerNorm
@@ -29,19 +30,20 @@ def make(cap, dtype="float32", precision="fp32"):
     parameters = Parameters(specs, dtype)
     parameters["gamma"].data[...] = 1 + drawn(C, seed=1, size=0.2)
     parameters["project"].data[...] = drawn(V, C, seed=2, size=0.5)
-    norm = LayerNorm(parameters["gamma"], None, 1e-5)
-    head = Head(norm, Linear(parameters["project"], None), Precision.of(precision, dtype), cap)
+    types = Precision.of(precision, dtype)
+    norm = FinalNorm(LayerNorm(parameters["gamma"], None, 1e-5), C, types)
+    head = Head(Linear(parameters["project"], None), types, cap)
     head.chunk = 8
-    return head, parameters
+    return head, norm, parameters
 
 
-def prepared(head, stream):
-    """The head's buffers after the norm, full of NaN where it has written nothing."""
-    plan = head.plan(len(stream))
+def prepared(head, norm, stream):
+    """The buffers of head and norm after the norm, full of NaN where it has written nothing."""
+    plan = {**norm.plan(len(stream)), **head.plan(len(stream))}
     own = {name: np.zeros(b.shape, b.dtype) for name, b in plan.items()}
     for array in own.values():
         array.view(np.uint8)[...] = 0xFF
-    head.normalize(stream, own)
+    norm.forward(stream, own)
     return own
 
 
@@ -70,9 +72,9 @@ def targets():
 @DTYPES
 def test_capped_logits_are_the_published_formula(dtype):
     stream = drawn(N, C, seed=4).astype(dtype)
-    plain, capped = (make(cap, dtype)[0] for cap in (0.0, CAP))
-    z = all_logits(plain, prepared(plain, stream), dtype).astype("f8")
-    found = all_logits(capped, prepared(capped, stream), dtype)
+    (plain, norm, _), (capped, _, _) = (make(cap, dtype) for cap in (0.0, CAP))
+    z = all_logits(plain, prepared(plain, norm, stream), dtype).astype("f8")
+    found = all_logits(capped, prepared(capped, norm, stream), dtype)
     assert np.abs(z).max() > 2 * CAP
     bound = FLOAT64_ROUNDING if dtype == "float64" else WHOLE_MODEL
     assert largest_error(found, CAP * np.tanh(z / CAP)) < bound
@@ -82,30 +84,30 @@ def test_capped_logits_are_the_published_formula(dtype):
 @DTYPES
 @pytest.mark.parametrize("gradient", [False, True])
 def test_every_way_gives_the_same_logits(dtype, cap, gradient):
-    head, _ = make(cap, dtype)
+    head, norm, _ = make(cap, dtype)
     stream = drawn(N, C, seed=4).astype(dtype)
-    own = prepared(head, stream)
+    own = prepared(head, norm, stream)
     expected = all_logits(head, own, dtype)
     loss, (ids, weights) = Seeing(), targets()
     dh = np.empty_like(stream) if gradient else None
     head.loss(loss, ids, weights.astype(dtype), own, dh)
     assert np.concatenate(loss.seen).tobytes() == expected.tobytes()
-    assert largest_error(head.logits_of(stream), expected.astype("f8")) < WHOLE_MODEL
+    assert largest_error(head.logits_of(norm.apply(stream)), expected.astype("f8")) < WHOLE_MODEL
 
 
-def backward(head, parameters, stream, through):
+def backward(head, norm, parameters, stream, through):
     parameters.grad_arena[...] = np.nan
     parameters.zero_grad()
-    own, dh = prepared(head, stream), np.full_like(stream, np.nan)
+    own, dh = prepared(head, norm, stream), np.full_like(stream, np.nan)
     through(own, dh)
-    head.backward_norm(stream, dh, own)
+    norm.backward(stream, dh, own)
     return {"stream": dh, **{p.name: p.grad.copy() for p in parameters}}
 
 
 @CAPS
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_both_ways_back_have_the_same_bits(cap, precision):
-    head, parameters = make(cap, precision=precision)
+    head, norm, parameters = make(cap, precision=precision)
     stream, (ids, weights) = drawn(N, C, seed=4), targets()
     weights = weights.astype("f4")
 
@@ -119,7 +121,7 @@ def test_both_ways_back_have_the_same_bits(cap, precision):
         head.backward_logits(d_logits, own, dh)
         assert d_logits.tobytes() == before.tobytes()  # they are the caller's
 
-    found = [backward(head, parameters, stream, way) for way in (chunks, whole)]
+    found = [backward(head, norm, parameters, stream, way) for way in (chunks, whole)]
     for name, expected in found[0].items():
         assert np.isfinite(expected).all()
         assert found[1][name].tobytes() == expected.tobytes(), name

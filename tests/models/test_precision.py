@@ -168,9 +168,9 @@ def test_a_smaller_plan_is_the_size_of_the_workspace(make, precision):
     assert 2 * plan["layers.1.pre"] == wide["layers.1.pre"]
     assert sum(plan.values()) < 0.75 * sum(wide.values())
     model.forward(window(model)[0])
-    assert model._memory.workspace is not None
-    assert model._memory.workspace.sizes == plan
-    buffers = model._buffers(3, 20)
+    assert model.body.memory.workspace is not None
+    assert model.body.memory.workspace.sizes == plan
+    buffers = model.body.buffers(3, 20)
     assert {str(a.dtype) for a in buffers.saved[0].values()} == {"float32", STORED[precision]}
     assert buffers.own["h"].dtype == buffers.own["dh"].dtype == np.float32
 
@@ -216,7 +216,7 @@ def test_preparing_changes_no_parameter_and_can_be_taken_back(make, precision):
     data = model.parameters.data.copy()
     before, cache = model.forward(x)
     model.prepare(precision=precision)
-    assert model._memory.workspace is None
+    assert model.body.memory.workspace is None
     with pytest.raises(ShapeError, match="this cache is stale"):
         model.backward(before, cache)
     assert not np.array_equal(model.forward(x)[0], before)

@@ -146,17 +146,17 @@ def test_smaller_batches_use_the_workspace_of_larger_ones(make, ids):
     model = make()
     expected, _ = make().forward(ids[:1, :5])
     model.forward(ids)
-    workspace = model._memory.workspace
+    workspace = model.body.memory.workspace
     logits, _ = model.forward(ids[:1, :5])
-    assert model._memory.workspace is workspace
+    assert model.body.memory.workspace is workspace
     assert np.array_equal(logits, expected)
 
 
 def test_the_plan_is_the_size_of_the_workspace(make, ids):
     model = make()
     model.forward(ids)
-    assert model._memory.workspace is not None
-    assert sum(model.plan(3, 20).values()) == model._memory.workspace.nbytes
+    assert model.body.memory.workspace is not None
+    assert sum(model.plan(3, 20).values()) == model.body.memory.workspace.nbytes
 
 
 def test_first_values_follow_gpt2_and_the_seed(make):

@@ -6,10 +6,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from packing import starts_of
+from packing import starts_of, stops_of
 
 from tisslm.errors import ConfigError, ShapeError
-from tisslm.models.window import fill_window
+from tisslm.models.window import fill_stops, fill_window, twice_keys_seen
 
 
 @pytest.mark.parametrize("documents", [False, True])
@@ -57,3 +57,22 @@ def test_starts_of_another_batch_are_refused():
         "sliding window: expected starts of shape (2, 4), got (2, 5). Give the starts of the same "
         "batch"
     )
+
+
+@pytest.mark.parametrize(("B", "T"), [(1, 1), (1, 2), (4, 30)])
+def test_stops_are_where_documents_end(B, T):
+    for seed in range(5):
+        start, stop = starts_of(seed, B, T), np.full((B, T), -1, np.int32)
+        fill_stops(stop, start)
+        for b in range(B):
+            for t in range(T):
+                same = [s for s in range(T) if start[b, s] == start[b, t]]
+                assert stop[b, t] == same[-1] + 1
+        assert np.array_equal(stop, stops_of(start))
+        fill_stops(stop, None)
+        assert (stop == T).all()
+
+
+def test_keys_seen_both_ways_are_all():
+    assert twice_keys_seen(10) == 10
+    assert twice_keys_seen(10, causal=False) == 20

@@ -217,7 +217,7 @@ def test_attention_makes_the_scratch_that_it_needs():
     for dtype in (np.float32, np.float64):
         out, lse = np.empty((1, T, D), dtype), np.empty((1, 1, T), dtype)
         dqkv = np.empty(qkv.shape, dtype)
-        head = (1, 1, 0.1, 0.0, 0, 0, 0, 0, None)
+        head = (1, 1, 0.1, 0.0, 0, 0, 0, 0, None, None)
         ops.attention_forward(qkv.astype(dtype), out, lse, *head)
         ops.attention_backward(dout.astype(dtype), qkv.astype(dtype), out, lse, dqkv, *head, None)
         results.append((out, dqkv))

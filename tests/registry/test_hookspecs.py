@@ -54,7 +54,7 @@ def test_every_kind_has_a_hook_a_contract_and_built_in_parts() -> None:
     for name, kind in KINDS.items():
         assert kind.name == name
         assert list(getattr(hookspecs, kind.hook)()) == []
-        assert isinstance(getattr(contracts, kind.contract), type)
+        assert all(isinstance(getattr(contracts, each), type) for each in kind.contracts)
         entries = list(getattr(builtins, kind.hook)())
         assert entries, f"no built-in {name}"
         assert all(isinstance(entry.target, str) for entry in entries)

@@ -52,13 +52,23 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
         "scheduler": [
             "constant",
             "cosine",
+            "cosine_restarts",
             "exponential",
+            "inverse_sqrt",
+            "polynomial",
             "reduce_on_plateau",
             "step",
             "warmup_cosine",
             "warmup_linear",
         ],
-        "loss": ["cross_entropy", "focal", "label_smoothing"],
+        "loss": [
+            "contrastive",
+            "cosine_similarity",
+            "cross_entropy",
+            "focal",
+            "label_smoothing",
+            "triplet",
+        ],
         "sink": ["console", "csv", "jsonl", "memory"],
         "monitor": [
             "activation_stats",
@@ -67,7 +77,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
             "update_norms",
             "weight_distribution",
         ],
-        "dataset": ["text", "tokens"],
+        "dataset": ["examples", "text", "tokens"],
         "tokenizer": ["bpe", "byte", "char"],
         "communicator": ["local"],
         "model": ["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"],
@@ -78,7 +88,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
 def test_every_built_in_name_can_be_imported(site: FakeSite) -> None:
     registry = load_registry()
     classes = [registry.get(kind, name) for kind in KINDS for name in names(registry, kind)]
-    assert len(set(classes)) == len(classes) == 35
+    assert len(set(classes)) == len(classes) == 42
 
 
 def test_a_plugins_class_is_imported_when_its_name_is_used(

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from tisslm import ops
+from tisslm.models.body.body import Body
+from tisslm.models.body.final_norm import FinalNorm
 from tisslm.models.head import Head
 from tisslm.models.layers.activation import Gated, Pointwise
 from tisslm.models.layers.attention import Attention
@@ -38,6 +40,7 @@ from tisslm.ops.reference import (
     linear,
     norm,
     optim,
+    pooling,
     rotary,
 )
 from tisslm.registry import load_registry
@@ -48,11 +51,13 @@ from tisslm.testing.gradients.layers import layer_cases
 from tisslm.testing.gradients.losses import loss_cases
 from tisslm.testing.gradients.models import model_cases
 from tisslm.testing.gradients.norms import norm_cases
+from tisslm.testing.gradients.pooling import pooling_cases
 from tisslm.testing.gradients.problem import Case, difference_row, type_row
 
 CASES = [
     *kernel_cases(),
     *norm_cases(),
+    *pooling_cases(),
     *layer_cases(),
     *capped_cases(),
     *loss_cases(load_registry()),
@@ -73,6 +78,9 @@ def found(row: Callable[[Case], GradientRow], names: str) -> bool:
 OUTPUTS = {
     "linear_backward_input": (("dx_NC",), "linear"),
     "linear_backward_weight": (("dw_OC", "db_O"), "linear"),
+    "linear_add_backward_input": (("dx_NC",), "mlp_lora"),
+    "linear_columns_backward_input": (("dx_NC",), "attention_lora"),
+    "linear_columns_backward_weight": (("dw_OC",), "attention_lora"),
     "layer_norm_backward": (("dx_NC", "dgamma_C", "dbeta_C"), "layer_norm"),
     "rms_norm_backward": (("dx_NC", "dgamma_C"), "rms_norm"),
     "activation_backward": (("dx_NF", "y_NF"), "mlp"),
@@ -84,6 +92,7 @@ OUTPUTS = {
     "dropout_backward": (("dx_NC",), "dropout"),
     "cross_entropy_tile": (("logits_NV",), "cross_entropy"),
     "focal_tile": (("logits_NV",), "focal"),
+    "pool_backward": (("dh_NC",), "pooling_mean"),
     "softmax_gradient": (("logits_NV",), "softmax_gradient"),
     "soft_cap_forward": (("slope_NV",), "soft_cap"),
     "soft_cap_backward": (("dz_NV",), "soft_cap"),
@@ -227,6 +236,7 @@ TWINS = [
     (head_norm, "_parts", "head_norm_backward", "head_norm head_norm_whole"),
     (rotary, "rotary_backward", "rotary_backward", "rotary"),
     (rotary, "_turned", "rotary_backward", "rotary rotary_documents"),
+    (pooling, "pool_backward", "pool_backward", "pooling_mean pooling_last pooling_max"),
     (dropout, "_scaled_mask", "dropout_backward", "dropout"),
     (cross_entropy, "cross_entropy_tile", "cross_entropy_tile", "label_smoothing"),
     (cross_entropy, "focal_tile", "focal_tile", "focal"),
@@ -297,21 +307,21 @@ WIRING = [
     (Gated, "backward", "mlp_swiglu"),
     (ParallelBlock, "backward", "parallel_block"),
     (Embedding, "backward", "embedding"),
-    (Linear, "backward_input", "attention"),
-    (Linear, "backward_weight", "attention"),
+    (Linear, "backward_input", "attention attention_lora"),
+    (Linear, "backward_weight", "attention attention_lora"),
     (LayerNorm, "recompute", "attention"),
     (LayerNorm, "backward", "attention"),
     (RMSNorm, "recompute", "mlp_rms"),
     (RMSNorm, "backward", "mlp_rms"),
     (Dropout, "backward", "mlp"),
     (Head, "loss", "cross_entropy"),
-    (Head, "backward_norm", "cross_entropy"),
+    (FinalNorm, "backward", "cross_entropy"),
     (Head, "loss", "head_capped"),
     (Head, "_project", "head_capped"),
     (Head, "_chunk_backward", "head_capped"),
     (Head, "backward_logits", "head_capped_logits"),
     (Transformer, "backward", "transformer_logits"),
-    (Transformer, "_decode_gradient", "transformer"),
+    (Body, "backward", "transformer"),
 ]
 
 
@@ -387,13 +397,13 @@ def test_a_layer_that_negates_the_stream_is_found(monkeypatch, cls, component):
     ],
 )
 def test_a_parameter_of_the_model_with_a_negated_gradient_is_found(monkeypatch, name):
-    decode = Transformer._decode_gradient
+    backward = Body.backward
 
-    def negated(self, buffers, ctx):
-        decode(self, buffers, ctx)
+    def negated(self, buffers, ctx, observers=()):
+        backward(self, buffers, ctx, observers)
         self.parameters[name].grad[...] *= -1
 
-    monkeypatch.setattr(Transformer, "_decode_gradient", negated)
+    monkeypatch.setattr(Body, "backward", negated)
     (case,) = [case for case in CASES if case.name == "transformer"]
     row = difference_row(case)
     assert not row.passed

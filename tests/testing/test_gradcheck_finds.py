@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from tisslm.cli.gradcheck import gradcheck
-from tisslm.models.head import Head
+from tisslm.models.body.final_norm import FinalNorm
 from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
@@ -93,7 +93,7 @@ WRONG = {
     "linear, weights": (Linear, "backward_weight", forgotten, "mlp"),
     "norm": (LayerNorm, "backward", forgotten, "attention"),
     "dropout": (Dropout, "backward", forgotten, "attention_grouped"),
-    "head, the stream": (Head, "backward_norm", scaled(1), "cross_entropy"),
+    "final norm, the stream": (FinalNorm, "backward", scaled(1), "cross_entropy"),
     "cross-entropy": (CrossEntropy, "tile", scaled(0), "cross_entropy"),
 }
 

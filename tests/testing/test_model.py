@@ -21,6 +21,7 @@ class Keeping(GPT2):
 
         class Kept:
             data, shape, name, grad_to_write = kept, weight.shape, "kept", weight.grad_to_write
+            trainable = True
 
         model.head.project.weight = Kept
         return model

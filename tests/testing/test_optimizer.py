@@ -196,7 +196,56 @@ class MovesWhenMeasured(Right):
         super().move(p, g, lr * (1 if self.movement is None else 2))
 
 
+class HasAnAverage(Right):
+    """Evaluates halfway to where it began."""
+
+    has_average = True
+
+    def __init__(self, parameters, lr, *, momentum=0.5, weight_decay=0.0):
+        super().__init__(parameters, lr, momentum=momentum, weight_decay=weight_decay)
+        self.start, self.trained = parameters.data.copy(), parameters.data.copy()
+
+    def show_average(self, shown):
+        data = self.parameters.data
+        if shown:
+            self.trained[...] = data
+            data[...] = (data + self.start) / 2
+        else:
+            self.leave(data)
+        self.shows_average = shown
+
+    def leave(self, data):
+        data[...] = self.trained
+
+    def update(self, grad_scale):
+        self.shows_average = False
+        super().update(grad_scale)
+
+
+class LeavesTheAverageRoughly(HasAnAverage):
+    def leave(self, data):
+        data[...] = 2 * data - self.start
+
+
+class ShowsNoAverage(HasAnAverage):
+    def show_average(self, shown):
+        self.shows_average = shown
+
+
+class Plans(Right):
+    def planned(self, parameters):
+        return {f"{p.name}/buffer": p.data.nbytes for p in parameters if p.trainable}
+
+
+class PlansForItself(Plans):
+    def planned(self, parameters):
+        return super().planned(self.parameters)
+
+
 WRONG = [
+    (LeavesTheAverageRoughly, "the average is shown and left exactly"),
+    (ShowsNoAverage, "the average is shown and left exactly"),
+    (PlansForItself, "what it plans is what it keeps"),
     (GoesByTheNorm, "pieces are updated as in the whole"),
     (MeasuresNothing, "movement is how far the parameters moved"),
     (MovesWhenMeasured, "movement is how far the parameters moved"),
@@ -241,6 +290,11 @@ def test_a_right_optimizer_passes_and_is_counted():
 @pytest.mark.parametrize("cls", [FlatMean, FlatMoments])
 def test_a_state_may_lie_flat(cls):
     assert check_optimizer(cls).n_assertions > 100
+
+
+@pytest.mark.parametrize("cls", [HasAnAverage, Plans])
+def test_an_average_and_a_plan_may_be_given(cls):
+    assert check_optimizer(cls, options={"momentum": 0.0}).n_assertions > 100
 
 
 @pytest.mark.parametrize(("wrong", "prop"), WRONG, ids=[w.__name__ for w, _ in WRONG])

@@ -118,7 +118,9 @@ def test_data_are_needed(make_trainer):
 
 def test_evaluations_of_a_part_take_a_part_of_the_time(make, monkeypatch):
     monkeypatch.setattr(dry_run.time, "perf_counter", lambda: 0.0)
-    monkeypatch.setattr("tisslm.training.evaluation.time.perf_counter", iter(range(100)).__next__)
+    monkeypatch.setattr(
+        "tisslm.training.evaluation.tokens.time.perf_counter", iter(range(100)).__next__
+    )
     whole, part = make(), make(folder="part", eval_batches=1)
     windows, rows = len(whole.val_dataset), whole.config.batch_size
     assert rows < windows

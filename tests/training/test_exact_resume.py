@@ -15,6 +15,9 @@ import pytest
 from interruptions import Interruption, Places, differences
 from tisslm_extras.wsd import WSD
 from tisslm_lion.lion import Lion
+from tisslm_optimizers.adam8bit import Adam8bit
+from tisslm_optimizers.muon import Muon
+from tisslm_optimizers.schedule_free import ScheduleFreeAdamW
 
 from tisslm import TokenDataset
 from tisslm.registry import load_registry
@@ -39,12 +42,18 @@ OPTIMIZERS = [
     "rmsprop",
     ("rmsprop", {"momentum": 0.9, "centered": True}),
     lambda model: Lion(model.parameters, 1e-2),
+    lambda model: ScheduleFreeAdamW(model.parameters, 1e-2),
+    lambda model: Muon(model.parameters, 1e-2),
+    lambda model: Adam8bit(model.parameters, 1e-2, full_below=500),
 ]
 SCHEDULERS = [
     "constant",
     ("step", {"step_size": 3}),
     "exponential",
     "cosine",
+    ("cosine_restarts", {"cycles": 2}),
+    "polynomial",
+    ("inverse_sqrt", {"warmup_steps": 3}),
     "warmup_linear",
     "warmup_cosine",
     ("reduce_on_plateau", {"patience": 1, "min_delta": 9.0, "factor": 0.5}),

@@ -52,14 +52,14 @@ def test_what_is_planned_is_what_is_taken(optimizer):
     plan = planner(optimizer=optimizer).plan().by_family
     model = Transformer(SHAPE)
     made = load_registry().build("optimizer", optimizer, model.parameters, 1e-3)
-    model._buffers(3, 16)
+    model.body.buffers(3, 16)
     assert plan["parameters"] == model.parameters.data.nbytes
     assert plan["gradients"] == model.parameters.grad_arena.nbytes
     assert plan["optimizer state"] == sum(array.nbytes for array in made.state().values())
     passes = ("activations", "stream", "logits", "scratch")
-    assert sum(plan[name] for name in passes) == model._memory.workspace.nbytes
+    assert sum(plan[name] for name in passes) == model.body.memory.workspace.nbytes
     assert plan["activations"] == sum(
-        array.nbytes for saved in model._buffers(3, 16).saved for array in saved.values()
+        array.nbytes for saved in model.body.buffers(3, 16).saved for array in saved.values()
     )
 
 
@@ -80,10 +80,10 @@ def test_windows_rotations_norms_of_heads_and_gates_are_planned(precision, check
     plan = made.plan(checkpointing).by_family
     model = Transformer(config)
     model.prepare(precision=precision, activation_checkpointing=checkpointing)
-    model._buffers(3, 16)
-    tables = sum(table.nbytes for table in model._stack.rotary.angles)
+    model.body.buffers(3, 16)
+    tables = sum(table.nbytes for table in model.body.stack.rotary.angles)
     passes = ("activations", "stream", "logits", "scratch")
-    assert sum(plan[name] for name in passes) == model._memory.workspace.nbytes + tables
+    assert sum(plan[name] for name in passes) == model.body.memory.workspace.nbytes + tables
     assert tables == 2 * 4 * 16 * 5
 
 

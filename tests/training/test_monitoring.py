@@ -177,6 +177,19 @@ def test_entropy_is_that_within_documents(make_trainer, tokens):
     assert (entropy[..., [1, 6, 15]] > 0.0).all()
 
 
+def test_entropy_is_that_of_all_keys_where_a_token_sees_later_ones(make_trainer, make_model):
+    copies, model = Copies(), make_model(causal=False)
+    trainer = make_trainer(max_steps=1, parts={"monitors": [copies], "model": model})
+    x = np.full((3, 16), 5)  # one token, whose places alone differ
+    trainer.model.parameters.data[...] *= 1e-3  # so that all keys count alike
+    start = np.zeros((3, 16), np.int64)
+    start[:, 5:] = 5
+    trainer.train_step(x, x, start)
+    (entropy,) = copies.steps[0]["attention", "blocks.0.attention.entropy"]
+    expected = np.log(np.where(np.arange(16) < 5, 5, 11))
+    assert np.abs(entropy - expected).max() < 1e-3
+
+
 class Fails(Monitor):
     """Raises when it sees one kind of array."""
 

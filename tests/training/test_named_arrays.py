@@ -11,7 +11,7 @@ from tisslm import TokenDataset
 from tisslm.contracts import Dataset, Rows
 from tisslm.errors import DataError
 from tisslm.training.evaluation import evaluate
-from tisslm.training.incidents import describe
+from tisslm.training.refusals.incidents import describe
 
 VOCAB, T = 17, 16
 

@@ -200,8 +200,11 @@ def test_what_a_monitor_declares_is_shown_and_asked_at_its_own_steps(make_traine
 
 
 BEST = (
-    'training.best_metric: expected "eval/loss", "eval/perplexity", "eval/bpb", "eval/accuracy", '
-    '"eval/top5_accuracy" or "train/loss", or a metric that the parts of this run declare, which '
+    'training.best_metric: expected "eval/loss", "eval/perplexity", "eval/bpb", '
+    '"eval/accuracy", "eval/top5_accuracy", "eval/recall_at_1", "eval/recall_at_5", '
+    '"eval/recall_at_10", "eval/accuracy_at_1", "eval/accuracy_at_5", "eval/accuracy_at_10", '
+    '"eval/mrr_at_10", "eval/ndcg_at_10", "eval/triplet_accuracy", "eval/spearman", '
+    '"eval/pearson" or "train/loss", or a metric that the parts of this run declare, which '
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tisslm.training.guard import LEAST, NORMAL, find_spike
+from tisslm.training.refusals.guard import LEAST, NORMAL, find_spike
 from tisslm.training.state import LossHistory
 
 LOSS = st.floats(0.01, 20.0)

@@ -79,7 +79,7 @@ def test_a_check_that_raises_drops_the_step(make_trainer):
         if len(calls) == 2:
             raise NonFiniteError("enough")
 
-    trainer.session.step._check = check
+    trainer.session.step._gradients._check = check
     before = trainer.model.parameters.data.copy()
     with pytest.raises(NonFiniteError, match="enough"):
         trainer.session.train_step(window_of(trainer))

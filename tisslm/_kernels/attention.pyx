@@ -1,8 +1,9 @@
-"""Causal multi-head attention: out = softmax(scale Q K^T) V per head, with an online softmax.
+"""Multi-head attention: out = softmax(scale Q K^T) V per head, with an online softmax.
 
 With start, query t sees the keys from start[t] to t: those of its document, or of a sliding
-window, or of both, max(document, t - W + 1). All that is asked is 0 <= start[t] <= t, and that
-starts do not decrease along a row. Tiles of keys that no query of a tile sees are not touched.
+window, or of both, max(document, t - W + 1). With stop, it sees those from start[t] to stop[t] - 1,
+later ones, too. All that is asked is 0 <= start[t] <= t < stop[t] <= T, and that neither decreases
+along a row. Tiles of keys that no query of a tile sees are not touched.
 Only the log-sum-exp of each row is kept; backward computes the scores again:
 dS = P (dP - rowsum(dP P)) scale; dQ = dS K; dK = dS^T Q; dV = P^T dO. So does the entropy.
 qkv, out and their gradients are stored as float32, bfloat16 or float16, alike in one call.
@@ -43,7 +44,17 @@ cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head, float
     a.dropout = NULL
     a.sample = 0
     a.start = NULL
+    a.stop = NULL
     return a
+
+
+cdef void bound(tiss_attention* a, const int32_t[:, ::1] start_BT,
+                const int32_t[:, ::1] stop_BT) noexcept:
+    """Keep what the queries see of the first sample, where it is not the causal half of a row."""
+    if start_BT is not None:
+        a.start = &start_BT[0, 0]
+    if stop_BT is not None:
+        a.stop = &stop_BT[0, 0]
 
 
 cdef tiss_attention of_sample(const tiss_attention* a, long b,
@@ -52,6 +63,8 @@ cdef tiss_attention of_sample(const tiss_attention* a, long b,
     p.sample = first_row + <uint32_t> b
     if a.start != NULL:
         p.start = a.start + b * a.T
+    if a.stop != NULL:
+        p.stop = a.stop + b * a.T
     return p
 
 
@@ -76,6 +89,7 @@ def attention_forward(
     uint32_t site,
     uint32_t first_row,
     const int32_t[:, ::1] start_BT,  # IN, or None
+    const int32_t[:, ::1] stop_BT,  # IN, or None
     int n_threads,
 ):
     cdef array_t qkv = reads(qkv_BTE, 3), out = writes(out_BTC, 3)
@@ -87,8 +101,7 @@ def attention_forward(
         return -needed
     if p > 0.0:
         a.dropout = &d
-    if start_BT is not None:
-        a.start = &start_BT[0, 0]
+    bound(&a, start_BT, stop_BT)
     for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
                       chunksize=1):
         forward_tile(&a, job // (n_head * tiles), <int> (job // tiles % n_head),
@@ -163,6 +176,7 @@ def attention_backward(
     uint32_t site,
     uint32_t first_row,
     const int32_t[:, ::1] start_BT,  # IN, or None
+    const int32_t[:, ::1] stop_BT,  # IN, or None
     float[:, :, :, ::1] dkv_M2TD,  # scratch, or None
     int n_threads,
 ):
@@ -175,8 +189,7 @@ def attention_backward(
         return -needed
     if p > 0.0:
         a.dropout = &d
-    if start_BT is not None:
-        a.start = &start_BT[0, 0]
+    bound(&a, start_BT, stop_BT)
     g.a, g.lse, g.first_row = &a, &lse_BHT[0, 0, 0], first_row
     g.dout, g.qkv, g.out, g.dqkv = reads(dout_BTC, 3), qkv, reads(out_BTC, 3), writes(dqkv_BTE, 3)
     if n_head > n_kv_head:
@@ -207,6 +220,7 @@ def attention_entropy(
     int n_kv_head,
     float scale,
     const int32_t[:, ::1] start_BT,  # IN, or None
+    const int32_t[:, ::1] stop_BT,  # IN, or None
     int n_threads,
 ):
     cdef array_t qkv = reads(qkv_BTE, 3)
@@ -215,8 +229,7 @@ def attention_entropy(
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D)
     if needed > scratch_floats():
         return -needed
-    if start_BT is not None:
-        a.start = &start_BT[0, 0]
+    bound(&a, start_BT, stop_BT)
     for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
                       chunksize=1):
         entropy_tile(&a, job // (n_head * tiles), <int> (job // tiles % n_head),

@@ -10,20 +10,30 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
-from tisslm._kernels.arrays cimport extent
-from tisslm._kernels.isa cimport table
+from tisslm._kernels.arrays cimport array_t, at, extent, reads
+from tisslm._kernels.isa cimport TISS_F32, table
+
+
+cdef void copy_row(const array_t* rows, long row, long C, float* h) noexcept nogil:
+    """A row as floats; one that is stored in two bytes is added to nothing."""
+    if rows.type == TISS_F32:
+        memcpy(h, at(rows, row * C), C * sizeof(float))
+        return
+    memset(h, 0, C * sizeof(float))
+    table().of[rows.type].residual(NULL, 0, 0, h, at(rows, row * C), <int> C)
 
 
 def embedding_forward(
     const int32_t[:, ::1] tokens_BT,  # IN
-    const float[:, ::1] token_VC,  # IN
+    token_VC,  # IN, stored
     const float[:, ::1] position_TC,  # IN or None
     float[:, ::1] h_NC,  # OUT
     const int32_t[:, ::1] start_BT,  # IN, or None
     int n_threads,
 ):
-    cdef long T = tokens_BT.shape[1], N = tokens_BT.shape[0] * T, C = token_VC.shape[1], n
-    cdef long V = token_VC.shape[0]
+    cdef array_t token = reads(token_VC, 2)
+    cdef long T = tokens_BT.shape[1], N = tokens_BT.shape[0] * T, C = token.shape[1], n
+    cdef long V = token.shape[0]
     cdef const int32_t* ids = &tokens_BT[0, 0]
     cdef const float* position = NULL if position_TC is None else &position_TC[0, 0]
     cdef const int32_t* start = NULL if start_BT is None else &start_BT[0, 0]
@@ -31,7 +41,7 @@ def embedding_forward(
         if ids[n] < 0 or ids[n] >= V:
             return 1 + n
     for n in prange(N, nogil=True, num_threads=n_threads, schedule='static'):
-        memcpy(&h_NC[n, 0], &token_VC[ids[n], 0], C * sizeof(float))
+        copy_row(&token, ids[n], C, &h_NC[n, 0])
         if position != NULL:
             table().add(&h_NC[n, 0], position + position_of(start, n, T) * C, C)
     return 0
@@ -70,8 +80,8 @@ cdef void sort_places(const int32_t* ids, const int32_t* start, long N, long T, 
 def embedding_backward(
     const int32_t[:, ::1] tokens_BT,  # IN
     const float[:, ::1] dh_NC,  # IN
-    float[:, ::1] dtoken_VC,  # OUT, or IN and OUT with accumulate_token
-    float[:, ::1] dposition_TC,  # the same with accumulate_position, or None
+    float[:, ::1] dtoken_VC,  # OUT, or IN and OUT with accumulate_token, or None
+    float[:, ::1] dposition_TC,  # the same with accumulate_position
     int32_t[::1] order_N,  # scratch
     int32_t[::1] first_V,  # scratch, V + 1; with start at least T + 1
     bint accumulate_token,
@@ -80,20 +90,24 @@ def embedding_backward(
     int n_threads,
 ):
     cdef long B = tokens_BT.shape[0], T = tokens_BT.shape[1], C = dh_NC.shape[1]
-    cdef long N = extent(B * T), V = dtoken_VC.shape[0], v, i, t, b, n_positions = 0
+    cdef long N = extent(B * T), V = 0, v, i, t, b, n_positions = 0
+    cdef float* dtoken = NULL
     cdef float* dposition = NULL
     cdef const int32_t* start = NULL
+    if dtoken_VC is not None:
+        dtoken, V = &dtoken_VC[0, 0], dtoken_VC.shape[0]
     if dposition_TC is not None:
         dposition = &dposition_TC[0, 0]
         n_positions = dposition_TC.shape[0]
         start = NULL if start_BT is None else &start_BT[0, 0]
     with nogil:
-        sort_places(&tokens_BT[0, 0], NULL, N, T, V, &order_N[0], &first_V[0])
+        if dtoken != NULL:
+            sort_places(&tokens_BT[0, 0], NULL, N, T, V, &order_N[0], &first_V[0])
         for v in prange(V, num_threads=n_threads, schedule='dynamic', chunksize=16):
             if not accumulate_token:
-                memset(&dtoken_VC[v, 0], 0, C * sizeof(float))
+                memset(dtoken + v * C, 0, C * sizeof(float))
             for i in range(first_V[v], first_V[v + 1]):
-                table().add(&dtoken_VC[v, 0], &dh_NC[order_N[i], 0], C)
+                table().add(dtoken + v * C, &dh_NC[order_N[i], 0], C)
         if start != NULL:
             sort_places(NULL, start, N, T, T, &order_N[0], &first_V[0])
         for t in prange(n_positions, num_threads=n_threads, schedule='dynamic', chunksize=16):

@@ -84,7 +84,7 @@ def head_norm_backward(
     const float[::1] gamma_k,  # IN
     const float[:, ::1] rstd_NU,  # IN
     dqkv_BTE,  # OUT, stored; may be dout_BTE
-    float[::1] dgamma_q,  # OUT, or IN and OUT with accumulate
+    float[::1] dgamma_q,  # OUT, or IN and OUT with accumulate, or None
     float[::1] dgamma_k,  # the same
     float[:, ::1] partial_KW,  # scratch
     int n_head,
@@ -99,6 +99,8 @@ def head_norm_backward(
     # the partial sums of queries, a row for each block, and then those of keys
     cdef float* partial_q = &partial_KW[0, 0]
     cdef float* partial_k = partial_q + blocks * r.q.width
+    cdef float* dq = NULL if dgamma_q is None else &dgamma_q[0]
+    cdef float* dk = NULL if dgamma_k is None else &dgamma_k[0]
     with nogil:
         for block in prange(blocks, num_threads=n_threads, schedule='static'):
             memset(partial_q + block * r.q.width, 0, r.q.width * sizeof(float))
@@ -115,9 +117,7 @@ def head_norm_backward(
                 copy_values(&r, &dy, &dx, n)
         for first in prange((wide + COLUMNS - 1) // COLUMNS, num_threads=n_threads,
                             schedule='static'):
-            if first * COLUMNS < r.q.width:
-                add_partials(partial_q, blocks, r.q.width, first * COLUMNS, &dgamma_q[0],
-                             accumulate)
-            if first * COLUMNS < r.k.width:
-                add_partials(partial_k, blocks, r.k.width, first * COLUMNS, &dgamma_k[0],
-                             accumulate)
+            if dq != NULL and first * COLUMNS < r.q.width:
+                add_partials(partial_q, blocks, r.q.width, first * COLUMNS, dq, accumulate)
+            if dk != NULL and first * COLUMNS < r.k.width:
+                add_partials(partial_k, blocks, r.k.width, first * COLUMNS, dk, accumulate)

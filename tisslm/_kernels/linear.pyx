@@ -6,6 +6,8 @@ are float32.
 Split: y, dx and dw by rows x columns (``gemm.pyx``); db by columns, each adding up blocks of 64
 rows in order. ``linear_decode`` is for the few rows of decoded tokens: nothing is packed, blocks of
 the weight's rows are split, and each row of y has the bits that it has alone.
+What has ``columns`` in its name works on O neighbouring columns of wider rows, from ``first`` on,
+where a product has several maps side by side.
 The others return 0, or -n where they need n floats of scratch per thread and do not have them.
 """
 
@@ -146,23 +148,90 @@ cdef void sum_columns(const array_t* dy, long first, float* db, bint accumulate)
 def linear_backward_weight(
     dy_NO,  # IN, stored
     x_NC,  # IN, stored
-    dw_OC,  # OUT, or IN and OUT with accumulate
+    dw_OC,  # OUT, or IN and OUT with accumulate, or None
     float[::1] db_O,  # OUT, or IN and OUT with accumulate, or None
     bint accumulate,
     int n_threads,
 ):
     cdef array_t dy = reads(dy_NO, 2), x = reads(x_NC, 2), dw = writes(dw_OC, 2)
     cdef tiss_gemm g = product(&dy, True, &x, False, &dw)
-    cdef long block, needed, blocks = (dy.shape[1] + COLUMNS - 1) // COLUMNS
+    cdef long block, needed = 0, blocks = (dy.shape[1] + COLUMNS - 1) // COLUMNS
     cdef float* db = NULL
     g.accumulate = accumulate
     if db_O is not None:
         db = &db_O[0]
     with nogil:
-        needed = multiply(&g, n_threads)
+        if dw.data != NULL:
+            needed = multiply(&g, n_threads)
         if db != NULL and not needed:
             for block in prange(blocks, num_threads=n_threads, schedule='static'):
                 sum_columns(&dy, block * COLUMNS, db, accumulate)
+    return -needed
+
+
+def linear_add_columns(
+    x_NC,  # IN, stored
+    w_OC,  # IN
+    y_NE,  # IN and OUT, stored
+    int first,
+    int n_threads,
+):
+    cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), y = writes(y_NE, 2)
+    cdef tiss_gemm g = product(&x, False, &w, True, &y)
+    cdef long needed
+    g.c, g.n = <void*> at(&y, first), w.shape[0]
+    g.accumulate = 1
+    with nogil:
+        needed = multiply(&g, n_threads)
+    return -needed
+
+
+def linear_columns_backward_input(
+    dy_NE,  # IN, stored
+    w_OC,  # IN
+    dx_NC,  # OUT, stored
+    int first,
+    int n_threads,
+):
+    cdef array_t dy = reads(dy_NE, 2), w = reads(w_OC, 2), dx = writes(dx_NC, 2)
+    cdef tiss_gemm g = product(&dy, False, &w, False, &dx)
+    cdef long needed
+    g.a, g.k = at(&dy, first), w.shape[0]
+    with nogil:
+        needed = multiply(&g, n_threads)
+    return -needed
+
+
+def linear_columns_backward_weight(
+    dy_NE,  # IN, stored
+    x_NC,  # IN, stored
+    dw_OC,  # OUT, or IN and OUT with accumulate
+    int first,
+    bint accumulate,
+    int n_threads,
+):
+    cdef array_t dy = reads(dy_NE, 2), x = reads(x_NC, 2), dw = writes(dw_OC, 2)
+    cdef tiss_gemm g = product(&dy, True, &x, False, &dw)
+    cdef long needed
+    g.a = at(&dy, first)
+    g.accumulate = accumulate
+    with nogil:
+        needed = multiply(&g, n_threads)
+    return -needed
+
+
+def linear_add_backward_input(
+    dy_NO,  # IN, stored
+    w_OC,  # IN
+    dx_NC,  # IN and OUT, stored
+    int n_threads,
+):
+    cdef array_t dy = reads(dy_NO, 2), w = reads(w_OC, 2), dx = writes(dx_NC, 2)
+    cdef tiss_gemm g = product(&dy, False, &w, False, &dx)
+    cdef long needed
+    g.accumulate = 1
+    with nogil:
+        needed = multiply(&g, n_threads)
     return -needed
 
 

@@ -77,8 +77,8 @@ def layer_norm_backward(
     const float[::1] rstd_N,  # IN
     const float[:, ::1] dres_NC,  # IN or None; may be dx_NC
     float[:, ::1] dx_NC,  # OUT
-    float[::1] dgamma_C,  # OUT, or IN and OUT with accumulate
-    float[::1] dbeta_C,  # the same, or None
+    float[::1] dgamma_C,  # OUT, or IN and OUT with accumulate, or None
+    float[::1] dbeta_C,  # the same
     float[:, :, ::1] partial_2KC,  # scratch
     bint accumulate,
     int n_threads,
@@ -88,6 +88,7 @@ def layer_norm_backward(
     cdef long blocks = (n_rows + ROWS - 1) // ROWS, parts = (C + COLUMNS - 1) // COLUMNS
     cdef float* partial = &partial_2KC[0, 0, 0]
     cdef float* partial_b = NULL if dbeta_C is None else &partial_2KC[1, 0, 0]
+    cdef float* dgamma = NULL if dgamma_C is None else &dgamma_C[0]
     cdef float* dbeta = NULL if dbeta_C is None else &dbeta_C[0]
     cdef const float* dres = NULL if dres_NC is None else &dres_NC[0, 0]
     with nogil:
@@ -101,7 +102,8 @@ def layer_norm_backward(
                     NULL if dres == NULL else dres + n * C, &dx_NC[n, 0], partial + block * C,
                     NULL if partial_b == NULL else partial_b + block * C, <int> C)
         for first in prange(parts, num_threads=n_threads, schedule='static'):
-            add_partials(partial, blocks, C, first * COLUMNS, &dgamma_C[0], accumulate)
+            if dgamma != NULL:
+                add_partials(partial, blocks, C, first * COLUMNS, dgamma, accumulate)
             if dbeta != NULL:
                 add_partials(partial_b, blocks, C, first * COLUMNS, dbeta, accumulate)
 
@@ -146,7 +148,7 @@ def rms_norm_backward(
     const float[::1] rstd_N,  # IN
     const float[:, ::1] dres_NC,  # IN or None; may be dx_NC
     float[:, ::1] dx_NC,  # OUT
-    float[::1] dgamma_C,  # OUT, or IN and OUT with accumulate
+    float[::1] dgamma_C,  # OUT, or IN and OUT with accumulate, or None
     float[:, ::1] partial_KC,  # scratch
     bint accumulate,
     int n_threads,
@@ -155,6 +157,7 @@ def rms_norm_backward(
     cdef long n_rows = x.shape[0], C = x.shape[1], block, n, first
     cdef long blocks = (n_rows + ROWS - 1) // ROWS, parts = (C + COLUMNS - 1) // COLUMNS
     cdef float* partial = &partial_KC[0, 0]
+    cdef float* dgamma = NULL if dgamma_C is None else &dgamma_C[0]
     cdef const float* dres = NULL if dres_NC is None else &dres_NC[0, 0]
     with nogil:
         for block in prange(blocks, num_threads=n_threads, schedule='static'):
@@ -165,4 +168,5 @@ def rms_norm_backward(
                     NULL if dres == NULL else dres + n * C, &dx_NC[n, 0], partial + block * C,
                     <int> C)
         for first in prange(parts, num_threads=n_threads, schedule='static'):
-            add_partials(partial, blocks, C, first * COLUMNS, &dgamma_C[0], accumulate)
+            if dgamma != NULL:
+                add_partials(partial, blocks, C, first * COLUMNS, dgamma, accumulate)

@@ -1,7 +1,8 @@
 """Checkpoints and run directories: a checkpoint is whole or absent, and verified before use.
 
 ``checkpoint-N/`` holds ``model.safetensors`` and ``config.json``, which Hugging Face transformers
-reads where it has the model's family (``model_files``), ``optimizer.safetensors``,
+reads where it has the model's family (``model_files``), or in place of the first the adapters
+that were trained beside a model, as PEFT has them, and ``base.json``; ``optimizer.safetensors``,
 ``trainer_state.json``, ``trainer.safetensors`` (the losses), the tokenizer when the run has one,
 and ``manifest.json`` with size and SHA-256 of each (``files``).
 Nothing is ever unpickled.
@@ -13,6 +14,9 @@ The package does not interpret the states: their owners write and read them
 from __future__ import annotations
 
 from tisslm.checkpoint.files import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    BASE,
     CONFIG,
     MODEL,
     OPTIMIZER,
@@ -49,6 +53,9 @@ from tisslm.checkpoint.writing import set_aside, write
 from tisslm.system.durable import FileRecord
 
 __all__ = [
+    "ADAPTER",
+    "ADAPTER_CONFIG",
+    "BASE",
     "CONFIG",
     "MODEL",
     "OPTIMIZER",

@@ -26,6 +26,9 @@ from tisslm.system.strict_json import parse_json, read_json
 from tisslm.system.tensor_files import TensorFile, tensor_chunks
 
 __all__ = [
+    "ADAPTER",
+    "ADAPTER_CONFIG",
+    "BASE",
     "CONFIG",
     "FILES",
     "GENERATION_CONFIG",
@@ -96,16 +99,19 @@ class ArraysFile(File[Arrays]):
     called : str
         What messages call one of its arrays, if updates compute them: such arrays are saved only if
         they are finite, and a replay compares them. "" where any number is valid.
+    stored : bool
+        Whether arrays of uint16 are numbers in two bytes, which are written as bfloat16.
     slots : bool
         Whether this holds only for arrays that belong to a parameter (``<parameter>/<slot>``).
     """
 
     called: str = ""
     slots: bool = False
+    stored: bool = False
 
     def blocks(self, content: Arrays) -> Iterable[Block]:
         """Return the bytes of the arrays, without copying them."""
-        return tensor_chunks(content, self.name)
+        return tensor_chunks(content, self.name, bfloat16=content if self.stored else ())
 
     def read(self, folder: Path) -> Arrays:
         """Return the arrays as a mapping that reads each one when it is accessed."""
@@ -166,7 +172,11 @@ class JsonFile(File[Mapping[str, Any]]):
         )
 
 
-MODEL = ArraysFile("model.safetensors", called="parameter")
+MODEL = ArraysFile("model.safetensors", called="parameter", stored=True, required=False)
+# In place of the model: adapters, what they are in PEFT's words, and what they are beside.
+ADAPTER = ArraysFile("adapter_model.safetensors", called="parameter", required=False)
+ADAPTER_CONFIG = JsonFile("adapter_config.json", required=False)
+BASE = JsonFile("base.json", required=False)
 CONFIG = JsonFile("config.json")
 OPTIMIZER = ArraysFile("optimizer.safetensors", called="the optimizer's", slots=True)
 TRAINER = JsonFile("trainer_state.json", size=2**29, values=2**24, allow_nan=True)
@@ -180,6 +190,9 @@ GENERATION_CONFIG = JsonFile("generation_config.json", required=False)
 #: The files of this format; a checkpoint that lacks a required one is damaged.
 FILES: tuple[File[Any], ...] = (
     MODEL,
+    ADAPTER,
+    ADAPTER_CONFIG,
+    BASE,
     CONFIG,
     OPTIMIZER,
     TRAINER,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tisslm.checkpoint.files import FILES
+from tisslm.checkpoint.files import ADAPTER, FILES, MODEL
 from tisslm.errors import CheckpointError, TissLMError
 from tisslm.system.durable import FileRecord
 from tisslm.system.safe_files import CHECKPOINT, Refusal, RegularFile, show
@@ -94,7 +94,7 @@ class Damage(Refusal):
 MANIFEST = "manifest.json"
 FORMAT = "tisslm checkpoint"
 VERSION = 1
-#: The files that every checkpoint has.
+#: The files that every checkpoint has, beside its model or the adapters of one.
 REQUIRED = tuple(sorted(file.name for file in FILES if file.required))
 LARGEST = 2**20  # bytes of a manifest: it has some ten lines
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -177,7 +177,7 @@ def read_manifest(folder: Path) -> Manifest:
 def _none_of(folder: Path) -> str:
     if not os.path.isdir(folder):
         return "no directory"
-    if any(os.path.exists(folder / name) for name in REQUIRED):
+    if any(os.path.exists(folder / name) for name in (*REQUIRED, MODEL.name)):
         return "none: it was not written or copied to the end, or by a version without manifests"
     return "none"
 
@@ -197,7 +197,8 @@ def _check_version(folder: Path, value: Mapping[str, Any]) -> None:
 def _from_json(value: Mapping[str, Any]) -> Manifest:
     """Build a manifest from JSON; wrong values raise ``ValueError`` or Python's own errors."""
     files = {str(name): _record(name, record) for name, record in value["files"].items()}
-    missing = [name for name in REQUIRED if name not in files]
+    whole = () if ADAPTER.name in files else (MODEL.name,)
+    missing = [name for name in sorted((*REQUIRED, *whole)) if name not in files]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
     metrics = {str(name): number for name, number in value["metrics"].items()}

@@ -68,7 +68,7 @@ def with_our_names(found: Checkpoint, exchange: Exchange | None, where: Path) ->
         If its arrays are not those of such a model.
     """
     files = {**found.files, CONFIG: model_settings(found, where)}
-    if OWN in found[CONFIG] and exchange is not None:
+    if MODEL in found.files and OWN in found[CONFIG] and exchange is not None:
         try:
             files[MODEL] = exchange.inward(found[MODEL])
         except CheckpointError as error:

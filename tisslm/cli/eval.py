@@ -15,16 +15,18 @@ import typer
 
 from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, say
 from tisslm.config import DataSection
-from tisslm.contracts import Dataset, Model, Tokenizer
+from tisslm.contracts import Dataset, Encoder, Model, Tokenizer
+from tisslm.contracts.model import language_model
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.system.quantities import duration_text
 from tisslm.system.strict_json import plain_number
-from tisslm.training.evaluation import Evaluation
+from tisslm.training.evaluation import Evaluation, TextEvaluation
 from tisslm.training.evaluation import evaluate as evaluate_model
 from tisslm.workflows.build.data import load_file, load_validation
 from tisslm.workflows.build.formats import installed_formats
 from tisslm.workflows.build.sources import run_sources
+from tisslm.workflows.embedding import evaluate_encoder
 from tisslm.workflows.harness import TaskResult, evaluate_tasks
 from tisslm.workflows.load_model import load_run_config
 from tisslm.workflows.open_model import OpenModel, open_model
@@ -72,13 +74,21 @@ def evaluate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Compute a trained model's loss, accuracy and bits per byte over every window of the data."""
+    """Compute a trained model's loss, accuracy and bits per byte over every window of the data.
+
+    Of an encoder, it is how well the vectors of held-out texts find each other.
+    """
     named = [name for name in tasks.split(",") if name]
     _check_options(named, data, include_path, limit, few_shot)
     registry = load_registry()
     opened = open_model(path, registry)
     shape = opened.shape({} if seq_len is None else {"seq_len": seq_len})
-    model, tokenizer, where = opened.build(shape), opened.tokenizer, opened.where
+    tokenizer, where = opened.tokenizer, opened.where
+    network = opened.build(shape)
+    if isinstance(network, Encoder) and not named:
+        _show_texts(where, *evaluate_encoder(opened, network, data, registry), as_json=json)
+        return
+    model = language_model(network, where)
     if named:
         if tokenizer is None:
             raise CheckpointError(f"{where}: the model has no tokenizer, which tasks need")
@@ -118,6 +128,20 @@ def evaluate(
         say(dumps({name: _plain(value) for name, value in facts.items()}, indent=2))
         return
     say(f"{where}\n{source.name}: {_sentence(found)}")
+
+
+def _show_texts(where: str, found: TextEvaluation, name: str, *, as_json: bool) -> None:
+    """Print how the vectors of texts find each other."""
+    measures = {"loss": found.loss, **found.measures}
+    known = {key: value for key, value in measures.items() if value is not None}
+    if as_json:
+        facts = {"checkpoint": where, "data": name, **known}
+        facts |= {"examples": found.examples, "seconds": found.seconds}
+        say(dumps({key: _plain(value) for key, value in facts.items()}, indent=2))
+        return
+    parts = [f"{key} {value:.4f}" for key, value in known.items()]
+    ends = [f"{found.examples} examples", duration_text(found.seconds)]
+    say(f"{where}\n{name}: {' | '.join([*parts, *ends])}")
 
 
 def _check_options(

@@ -30,7 +30,9 @@ def export(
         str,
         typer.Option(
             "--format",
-            metavar="hf|gguf", help="A folder of Hugging Face transformers, or a file of llama.cpp."
+            metavar="hf|gguf|peft|gguf-lora",
+            help="A folder of Hugging Face transformers, a file of llama.cpp, or adapters alone, "
+            "as a folder of PEFT or a file of llama.cpp.",
         ),
     ] = "hf",
     dtype: Annotated[
@@ -43,7 +45,7 @@ def export(
         bool, typer.Option("--force", help="Replace what an earlier export has written.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Write a model as a Hugging Face folder, or as GGUF for llama.cpp."""
+    """Write a model as a folder of transformers or sentence-transformers, or GGUF; or adapters."""
     done = write(path, output, form=form, dtype=dtype, force=force)
     for note in done.notes:
         complain(f"note: {note}")

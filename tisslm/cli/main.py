@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),
     "chat": ("tisslm.cli.chat:chat", "Talk to a model that was made for conversations."),
     "eval": ("tisslm.cli.eval:evaluate", "Compute a trained model's loss on held-out text."),
+    "embed": ("tisslm.cli.embed:embed", "Write the vectors of texts by a trained encoder."),
     "export": ("tisslm.cli.export:export", "Write a trained model in the files of others."),
     "report": (
         "tisslm.cli.runs.report:report",
@@ -78,7 +79,7 @@ INTERRUPTED = 128 + signal.SIGINT
 READER_LEFT = 128 + signal.SIGPIPE
 
 #: Commands whose results are files: they continue when standard output is closed.
-WRITERS = frozenset({"train", "launch", "tokenizer", "tokenize", "export", "report"})
+WRITERS = frozenset({"train", "launch", "tokenizer", "tokenize", "embed", "export", "report"})
 
 
 class LazyCommands(TyperGroup):

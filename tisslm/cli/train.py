@@ -16,6 +16,7 @@ import typer
 from tisslm import checkpoint, ops
 from tisslm.cli._terminal import say, tell
 from tisslm.config import RunConfig
+from tisslm.contracts import Encoder, Model
 from tisslm.models.generation import Sampling, sample
 from tisslm.system.launched import Note, leave_note
 from tisslm.system.time_limits import time_limits
@@ -102,7 +103,14 @@ def train(
     has_best = trainer.config.restore_best and trainer.stopping.summary() is not None
     path = trainer.run.path / "best" if has_best else trainer.run.path
     say(f"run: {trainer.run.path}")
-    say(f"more of it: tisslm generate {shlex.quote(str(path))}")
+    say(_use(trainer, shlex.quote(str(path))))
+
+
+def _use(trainer: Trainer, path: str) -> str:
+    """Say what the trained model can be used for."""
+    if isinstance(trainer.model, Encoder):
+        return f"vectors of it: tisslm embed {path} --input FILE --output X.npy"
+    return f"more of it: tisslm generate {path}"
 
 
 def _train(trainer: Trainer) -> None:
@@ -205,7 +213,7 @@ def _interruption(trainer: Trainer) -> str:
 def _show_sample(trainer: Trainer) -> None:
     """Print a sample of the trained model's text, if the run has a tokenizer."""
     model, tokenizer = trainer.model, trainer.tokenizer
-    if tokenizer is None or not model.writes_text:
+    if tokenizer is None or not isinstance(model, Model) or not model.writes_text:
         return
     text = "".join(sample(model, tokenizer, "", SAMPLE_TOKENS, SAMPLING))
     say(f"\nsample:\n{text.strip()}\n")

@@ -10,10 +10,11 @@ from tisslm.config.aliases import ConfigNote
 from tisslm.config.data import DataSection, SourceTable
 from tisslm.config.model import ModelSection
 from tisslm.config.run import RunConfig
-from tisslm.config.sections import LogSection, Part
+from tisslm.config.sections import AdapterConfig, LogSection, Part
 from tisslm.config.training import TrainingConfig
 
 __all__ = [
+    "AdapterConfig",
     "ConfigNote",
     "DataSection",
     "LogSection",

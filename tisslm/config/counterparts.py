@@ -28,6 +28,7 @@ _OPTIMIZERS = _named(
         "sgd": "sgd SGD torch.optim.SGD",
         "rmsprop": "rmsprop RMSprop torch.optim.RMSprop",
         "lion": "lion lion_32bit",
+        "adam8bit": "adamw_8bit adamw_bnb_8bit",
     },
 )
 _SCHEDULERS: dict[str, Settings] = {
@@ -37,6 +38,8 @@ _SCHEDULERS: dict[str, Settings] = {
         "scheduler.warmup_steps": 0,
         "scheduler.min_lr_ratio": 1.0,
     },
+    "polynomial": {"scheduler.name": "polynomial", "scheduler.warmup_steps": 0},
+    "cosine_with_restarts": {"scheduler.name": "cosine_restarts", "scheduler.cycles": 1},
     **_named(
         "scheduler.name",
         {

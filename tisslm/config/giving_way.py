@@ -12,7 +12,7 @@ from typing import Any
 
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
-from tisslm.config.model import BESIDE_FROM, FAMILIES, FROM
+from tisslm.config.model import FAMILIES, FROM, KEPT_WITH_FROM
 from tisslm.config.sources import DEFAULT_RUN, Setting, Tables
 
 __all__ = ["RIVALS", "Rival", "drop_rivals", "start_afresh"]
@@ -98,7 +98,7 @@ def start_afresh(
         return
     kept = {head, "family"}  # a preset is one of its family
     if head == FROM:  # of another model to start from, the same may be asked for
-        kept = {head} if current is None else {head, *BESIDE_FROM}
+        kept = {head} if current is None else {head, *KEPT_WITH_FROM}
     if head == "preset" and tables.values.get(section, {}).get("family") in FAMILIES:
         kept.discard("family")  # and a built-in one says which
     dropped = [key for key in tables.values.get(section, {}) if key not in kept]

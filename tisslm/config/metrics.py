@@ -25,6 +25,14 @@ FIGURES = {
             "Share of the targets that the model ranks first, or among its first five.", "Loss",
         ),
         Figure(
+            "retrieval", "Retrieval",
+            "How near the top of all held-out texts those stand that belong to an anchor.", "Loss",
+        ),
+        Figure(
+            "correlation", "Correlation with scores",
+            "Of the similarity of the vectors of each held-out pair with its score.", "Loss",
+        ),
+        Figure(
             "bits-per-byte", "Bits per byte",
             "Validation loss by bytes of text: comparable between tokenizers.", "Loss",
         ),
@@ -102,6 +110,41 @@ METRICS = {
         Metric(
             "eval/top5_accuracy", "first five", format="{:.1%}", line="top-5 accuracy {:.1%}",
             better="max", figure=FIGURES["accuracy"], short="top-5 accuracy",
+        ),
+        Metric(
+            "eval/recall_at_1", "recall at 1", format="{:.1%}", line="recall@1 {:.1%}",
+            better="max", figure=FIGURES["retrieval"], short="recall at 1",
+        ),
+        Metric(
+            "eval/recall_at_5", "recall at 5", format="{:.1%}", line="@5 {:.1%}", better="max",
+            figure=FIGURES["retrieval"],
+        ),
+        Metric(
+            "eval/recall_at_10", "recall at 10", format="{:.1%}", line="@10 {:.1%}", better="max",
+            figure=FIGURES["retrieval"], short="recall at 10",
+        ),
+        Metric("eval/accuracy_at_1", "one found at 1", format="{:.1%}", better="max"),
+        Metric("eval/accuracy_at_5", "one found at 5", format="{:.1%}", better="max"),
+        Metric("eval/accuracy_at_10", "one found at 10", format="{:.1%}", better="max"),
+        Metric(
+            "eval/mrr_at_10", "reciprocal rank", format="{:.4f}", line="mrr@10 {:.4f}",
+            better="max", figure=FIGURES["retrieval"],
+        ),
+        Metric(
+            "eval/ndcg_at_10", "gain at 10", format="{:.4f}", line="ndcg@10 {:.4f}", better="max",
+            figure=FIGURES["retrieval"],
+        ),
+        Metric(
+            "eval/triplet_accuracy", "nearer to the positive", format="{:.1%}",
+            line="triplets {:.1%}", better="max", figure=FIGURES["retrieval"],
+        ),
+        Metric(
+            "eval/spearman", "Spearman", format="{:.4f}", line="spearman {:.4f}", better="max",
+            figure=FIGURES["correlation"], short="spearman",
+        ),
+        Metric(
+            "eval/pearson", "Pearson", format="{:.4f}", line="pearson {:.4f}", better="max",
+            figure=FIGURES["correlation"],
         ),
         Metric("eval/runtime", "evaluation", figure=FIGURES["eval-time"]),
         Metric("eval/samples_per_second", "windows per second", figure=FIGURES["eval-speed"]),

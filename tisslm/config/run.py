@@ -14,7 +14,7 @@ from tisslm.config.base import Section
 from tisslm.config.data import DataSection
 from tisslm.config.model import FROM, ModelSection
 from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS, merge
-from tisslm.config.sections import LogSection, Part, make_part
+from tisslm.config.sections import AdapterConfig, LogSection, Part, make_part
 from tisslm.config.sources import (
     DEFAULT_RUN,
     Setting,
@@ -37,6 +37,7 @@ _CLOSED: Mapping[str, type[Section]] = {
     "model": ModelSection,
     "data": DataSection,
     "training": TrainingConfig,
+    "adapter": AdapterConfig,
 }
 
 
@@ -56,6 +57,8 @@ class RunConfig:
         Pairs of name and options. The learning rate is not among the options.
     training : TrainingConfig
     log : LogSection
+    adapter : AdapterConfig or None
+        Of a run that trains adapters beside a model; None where there is no such section.
     said : frozenset of str
         The settings (``"training.max_steps"``) that were asked for in a file, the environment or
         the command line. All others are defaults, and may be adapted to these (``changed``).
@@ -69,6 +72,7 @@ class RunConfig:
     loss: Part
     training: TrainingConfig
     log: LogSection
+    adapter: AdapterConfig | None = None
     said: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
@@ -129,6 +133,7 @@ class RunConfig:
             data=data,
             training=TrainingConfig(**values.get("training", {})),
             log=log,
+            adapter=AdapterConfig(**values["adapter"]) if "adapter" in values else None,
             said=said,
             **{
                 section: make_part(section, values.get(section, {}), default)
@@ -182,7 +187,7 @@ class RunConfig:
                 tables[section] = dict(value)
             elif isinstance(value, DataSection):
                 tables[section] = value.given()
-            else:
+            elif value is not None:
                 tables[section] = value.model_dump(exclude_none=True)
         return tables
 

@@ -1,4 +1,4 @@
-"""The section ``[log]``, and those that hold a part's name and its options.
+"""The sections ``[log]`` and ``[adapter]``, and those that hold a part's name and its options.
 
 The part itself checks its options. ``[model]``, ``[data]`` and ``[training]`` have modules of
 their own.
@@ -6,17 +6,31 @@ their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, final
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from tisslm.config.aliases import note, unknown_key
 from tisslm.config.base import Section
-from tisslm.config.fields import NameList, check_plain, show
+from tisslm.config.fields import (
+    Count,
+    Expects,
+    Flag,
+    NameList,
+    PositiveNumber,
+    check_plain,
+    number,
+    show,
+)
 from tisslm.errors import ConfigError
 
-__all__ = ["LogSection", "Part", "make_part"]
+__all__ = ["TARGETS", "AdapterConfig", "LogSection", "Part", "make_part"]
+
+#: What adapters may be put beside: the maps of attention (``qkv``: the first three as one) and of
+#: the MLP.
+TARGETS = ("q", "k", "v", "qkv", "o", "gate", "up", "down")
 
 
 class Part(NamedTuple):
@@ -97,3 +111,55 @@ class LogSection(Section):
             check_plain(f"log.{key}", value)
             if key not in (*self.sinks, *self.monitors):
                 note(f"[log.{key}] has no effect: log.sinks and log.monitors do not name it")
+
+
+def _targets(names: list[str]) -> list[str]:
+    whole = "qkv" in names and {"q", "k", "v"} & set(names)
+    if not names or len(set(names)) < len(names) or set(names) - set(TARGETS) or whole:
+        raise ValueError("no targets")
+    return names
+
+
+_Targets = Annotated[
+    NameList,
+    AfterValidator(_targets),
+    Expects(f"different names out of {', '.join(TARGETS)}, and qkv without q, k and v"),
+]
+_Rate = Annotated[
+    float, BeforeValidator(number), Field(ge=0, lt=1), Expects("a number from 0 up to 1, without 1")
+]
+_Rank = Annotated[Count, Expects("an integer >= 1")]
+
+
+@final
+class AdapterConfig(Section):
+    """The section ``[adapter]``: small matrices that are trained beside a model that is not.
+
+    Parameters
+    ----------
+    kind : {"lora"}
+    rank : int, default 8
+        R: columns of what is added to each map.
+    alpha : float, default 16.0
+        What is added is scaled by alpha / R.
+    targets : list of str, default ["q", "v"]
+        Which maps get one.
+    dropout : float, default 0.0
+        Of what an adapter reads.
+    rslora : bool, default False
+        Whether the scale is alpha / sqrt(R), which suits large ranks.
+    """
+
+    section: ClassVar[str] = "adapter"
+
+    kind: Annotated[Literal["lora"], Expects('"lora"')] = "lora"
+    rank: _Rank = 8
+    alpha: PositiveNumber = 16.0
+    targets: _Targets = Field(default_factory=lambda: ["q", "v"])
+    dropout: _Rate = 0.0
+    rslora: Flag = False
+
+    @property
+    def scale(self) -> float:
+        """s, the factor of what is added."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)

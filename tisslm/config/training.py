@@ -12,6 +12,7 @@ from tisslm.config.fields import (
     CountOrZero,
     Expects,
     Flag,
+    NameList,
     Path,
     PositiveNumber,
     number,
@@ -24,6 +25,7 @@ from tisslm.config.training_types import (
     BestMode,
     Checkpointing,
     Duration,
+    FrozenPrecision,
     LossScale,
     MemoryLimit,
     MinDelta,
@@ -167,10 +169,12 @@ class TrainingConfig(Section):
         Checkpoints whose step is a multiple of it are never deleted; 0 switches that off.
     best_metric : str, default "eval/loss"
         The metric that "best" means: "eval/loss", "eval/perplexity", "eval/bpb", "eval/accuracy",
-        "eval/top5_accuracy" or "train/loss" (the mean of the last ``validation_frequency``
-        updates); other trainers' "loss" and "eval_loss" are read, too.
+        "eval/top5_accuracy"; of an encoder what its evaluations find, such as "eval/recall_at_10"
+        or "eval/spearman"; or "train/loss" (the mean of the last ``validation_frequency`` updates);
+        other trainers' "loss" and "eval_loss" are read, too.
     best_mode : {"auto", "min", "max"}, default "auto"
-        Whether less or more is better; "auto" knows: more for accuracies, else less.
+        Whether less or more is better; "auto" knows: less for losses, perplexity
+        and bits per byte, else more.
     on_nonfinite : {"skip", "stop"}, default "skip"
         What to do about a step whose loss or gradient norm is not finite: leave it out with a
         warning, or end the run at once. It is applied in neither case.
@@ -227,6 +231,11 @@ class TrainingConfig(Section):
         Steps between comparisons of the parameters of all processes; 0: none.
     stall_timeout : float, default 300
         Seconds after which processes that wait for one another in vain are ended; 0: never.
+    freeze : list of str, default []
+        Patterns of names of parameters that are not trained, such as "blocks.0.*": they have no
+        gradient and no state of the optimizer.
+    frozen_precision : {"fp32", "bf16"}, default "fp32"
+        How frozen matrices are kept; "bf16" rounds them, and takes half the memory.
 
     Raises
     ------
@@ -294,6 +303,8 @@ class TrainingConfig(Section):
     reduction_parts: _CountOrNone = None
     rank_check_steps: CountOrZero = 100
     stall_timeout: _Seconds = 300.0
+    freeze: NameList = Field(default_factory=list)
+    frozen_precision: FrozenPrecision = "fp32"
 
     def check_assignment(self, name: str, value: object) -> None:
         """Refuse mixed precision where float32 was asked for."""

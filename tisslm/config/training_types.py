@@ -19,6 +19,7 @@ __all__ = [
     "BestMode",
     "Checkpointing",
     "Duration",
+    "FrozenPrecision",
     "LossScale",
     "MemoryLimit",
     "MinDelta",
@@ -88,6 +89,7 @@ Precision = Annotated[
     BeforeValidator(_precision),
     Expects('"fp32", "bf16", "fp16" or "auto"'),
 ]
+FrozenPrecision = Annotated[Literal["fp32", "bf16"], Expects('"fp32" or "bf16"')]
 Checkpointing = Annotated[
     str,
     BeforeValidator(_checkpointing),

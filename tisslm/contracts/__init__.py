@@ -18,10 +18,13 @@ from tisslm.contracts.batch import (
 )
 from tisslm.contracts.communicator import Communicator
 from tisslm.contracts.data import Dataset, Tokenizer
-from tisslm.contracts.exchange import Exchange
+from tisslm.contracts.embedding import EmbeddingLoss, PooledBatch, PooledValue, TextBatch
+from tisslm.contracts.encoder import Encoder
+from tisslm.contracts.exchange import AdapterExchange, Exchange
 from tisslm.contracts.layer import Layer, Norm
 from tisslm.contracts.metric_values import Histogram, Text
-from tisslm.contracts.model import Decoder, Model, ModelConfig, ModelFamily
+from tisslm.contracts.model import Decoder, Model, ModelFamily
+from tisslm.contracts.network import ModelConfig, Network
 from tisslm.contracts.observers import Monitor, Sink
 from tisslm.contracts.optimization import Loss, Optimizer, Scheduler, UpdateMeter
 from tisslm.contracts.pass_observer import PassObserver
@@ -31,11 +34,14 @@ from tisslm.contracts.stateful import Stateful
 __all__ = [
     "FAMILIES",
     "IGNORE_INDEX",
+    "AdapterExchange",
     "Batch",
     "Buffer",
     "Communicator",
     "Dataset",
     "Decoder",
+    "EmbeddingLoss",
+    "Encoder",
     "Exchange",
     "Family",
     "Figure",
@@ -47,16 +53,20 @@ __all__ = [
     "ModelConfig",
     "ModelFamily",
     "Monitor",
+    "Network",
     "Norm",
     "Optimizer",
     "PassContext",
     "PassObserver",
+    "PooledBatch",
+    "PooledValue",
     "Rows",
     "RunInfo",
     "Scheduler",
     "Sink",
     "Stateful",
     "Text",
+    "TextBatch",
     "Tokenizer",
     "UpdateMeter",
     "chunk_rows",

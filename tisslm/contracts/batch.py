@@ -89,6 +89,9 @@ class PassContext:
     window_BT : ndarray of int32 of shape (B, T), optional
         The first position that each token sees in layers with a window of attention; None in a
         model without one.
+    stop_BT : ndarray of int32 of shape (B, T), optional
+        Position within the row where the document of each token ends, exclusive: in layers that
+        are not causal, token t attends to start[t] to stop[t] - 1. None where all layers are.
     """
 
     batch: int
@@ -99,6 +102,7 @@ class PassContext:
     first_row: int
     start_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
     window_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
+    stop_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -62,6 +62,10 @@ class Dataset(Stateful, ABC):
         apart and counts positions from their beginnings; the target of a document's last token is
         -100, since what follows is not its next token. What a model or a loss of one's own needs
         beside these is in ``others``, by the same names in every window.
+
+        A window of texts, for an encoder, has the ids of its K texts one after another in x, then
+        padding; in y 0 where each ends and -100 elsewhere; and in ``others`` the ``lengths`` (K,)
+        of the texts, int32, and their ``score`` (), float32, where there are scores.
         """
 
     @abstractmethod

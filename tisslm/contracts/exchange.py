@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["OWN", "Exchange"]
+__all__ = ["OWN", "AdapterExchange", "Exchange"]
 
 Array = NDArray[Any]
 
@@ -44,4 +45,42 @@ class Exchange(ABC):
         ------
         CheckpointError
             If one is missing, superfluous, or of another shape.
+        """
+
+
+class AdapterExchange(ABC):
+    """The adapters of a model, which a checkpoint has in place of the whole, and the way back."""
+
+    @property
+    @abstractmethod
+    def base(self) -> Mapping[str, Any]:
+        """What adapters they are, and of which model: the content of ``base.json``."""
+
+    @property
+    @abstractmethod
+    def config(self) -> Mapping[str, Any] | None:
+        """The content of PEFT's ``adapter_config.json``; None if it has no such adapters."""
+
+    @abstractmethod
+    def outward(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return the adapters among parameters, by the names in their file."""
+
+    @abstractmethod
+    def inward(self, arrays: Mapping[str, Array], where: Path) -> Mapping[str, Array]:
+        """Return adapters, given by the names in their file, by our names.
+
+        Raises
+        ------
+        CheckpointError
+            If one is missing, superfluous, or of another shape or type.
+        """
+
+    @abstractmethod
+    def check(self, base: Mapping[str, Any], where: Path) -> None:
+        """Compare a saved ``base`` with this one.
+
+        Raises
+        ------
+        CheckpointError
+            If the adapters are others, or were trained beside another model.
         """

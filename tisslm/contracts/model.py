@@ -1,19 +1,17 @@
-"""A model, the family that builds it, and what continues texts with it."""
+"""A language model, the family that builds it, and what continues texts with it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final, runtime_checkable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from numpy.typing import NDArray
 
-from tisslm.contracts.batch import (
-    Batch,
-)
+from tisslm.contracts.batch import Batch
 from tisslm.contracts.exchange import Exchange
-from tisslm.contracts.pass_observer import Observed
-from tisslm.errors import ConfigError, ShapeError
+from tisslm.contracts.network import ModelConfig, Network
+from tisslm.errors import ConfigError
 
 if TYPE_CHECKING:
     from tisslm.memory import Parameters, ParameterSpec
@@ -22,28 +20,12 @@ from tisslm.contracts.optimization import Loss
 __all__ = [
     "Decoder",
     "Model",
-    "ModelConfig",
     "ModelFamily",
+    "language_model",
 ]
 
 FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
-
-
-@runtime_checkable
-class ModelConfig(Protocol):
-    """The shape of a model: what its family builds it from."""
-
-    @property
-    def vocab_size(self) -> int:
-        """V: the number of token ids."""
-
-    @property
-    def seq_len(self) -> int:
-        """The longest T."""
-
-    def values(self) -> dict[str, Any]:
-        """Return every setting as plain JSON values, which ``ModelFamily.configure`` takes back."""
 
 
 class Decoder(ABC):
@@ -84,79 +66,11 @@ class Decoder(ABC):
         """
 
 
-class Model(Observed, ABC):
-    """A language model: token ids in, logits out, gradients left in ``parameters``.
-
-    A model that announces the parts of its passes (``tisslm.contracts.pass_observer``) can be
-    looked into.
-    """
-
-    parameters: Parameters
-
-    #: Registered name of the family that builds this model again from ``config``; "" for a model
-    #: that only the program that made it can build, whose checkpoints no command can load.
-    family: str = ""
-
-    #: Whether passes keep the documents of a row apart (``Batch.start_BT``).
-    takes_documents: ClassVar[bool] = False
-
-    #: Whether every pass asks each parameter for its values (``Parameter.data``) when it needs
-    #: them, and none are kept for the next pass. With several ranks, they may then come back from
-    #: those that have updated them while the pass goes on.
-    asks_for_values: ClassVar[bool] = False
+class Model(Network):
+    """A language model: token ids in, logits out, gradients left in ``parameters``."""
 
     #: Whether ``decoder`` is written, so that the model can write text.
     writes_text: ClassVar[bool] = False
-
-    #: The shape that the family builds it from; None if it has none.
-    config: ModelConfig | None = None
-
-    #: Key of the first values and of every random draw; None if the model has no such key.
-    seed: int | None = None
-
-    @final
-    def settings(self) -> dict[str, Any]:
-        """Return family and shape as plain values, from which ``[model]`` builds it again.
-
-        Empty for a model without ``config``; without ``family`` where no command can build it.
-
-        Raises
-        ------
-        ConfigError
-            If ``config`` cannot say its values.
-        """
-        if self.config is None:
-            return {}
-        if not isinstance(self.config, ModelConfig):
-            raise ConfigError(
-                f"model {type(self).__name__}: expected its config to have vocab_size, seq_len and "
-                f"values(), as tisslm.contracts.ModelConfig says, got "
-                f"{type(self.config).__name__}; write them, or call the attribute otherwise"
-            )
-        family = {"family": self.family} if self.family else {}
-        return {**family, **self.config.values()}
-
-    @property
-    def dtype(self) -> str:
-        """Element type of the parameters: "float32", or "float64" for a model on the twins."""
-        return str(self.parameters.dtype)
-
-    @property
-    @abstractmethod
-    def vocab_size(self) -> int:
-        """V: the number of token ids."""
-
-    @property
-    @abstractmethod
-    def seq_len(self) -> int:
-        """The longest T that the model takes."""
-
-    def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
-        """Fix how later passes run; no parameter changes, and earlier caches are stale."""
-        asked = {"precision": precision, "activation_checkpointing": activation_checkpointing}
-        if asked != {"precision": "fp32", "activation_checkpointing": "none"}:
-            name = f"{type(self).__name__} has no prepare() of its own"
-            raise ConfigError(f'{name}: expected only the defaults "fp32", "none", got {asked}')
 
     @abstractmethod
     def forward(
@@ -189,71 +103,10 @@ class Model(Observed, ABC):
         the [B*T, V] logits are never stored.
         """
 
-    @final
-    def check_start(self, start: IntArray | None, shape: tuple[int, ...]) -> None:
-        """Refuse starts of documents if passes take none, or if their shape is not the tokens'."""
-        if start is None:
-            return
-        if not self.takes_documents:
-            raise ConfigError(
-                f"model {type(self).__name__}: it does not keep the documents of a row apart "
-                "(takes_documents is False). Use data of one document per row, or a model that "
-                "does, such as Transformer"
-            )
-        if getattr(start, "shape", None) != shape:
-            got = getattr(start, "shape", type(start).__name__)
-            raise ShapeError(
-                f"start: expected an array of the tokens' shape {shape}, the position in its row "
-                f"at which the document of each token begins, got {got}"
-            )
-
-    def plan(
-        self,
-        batch: int,
-        time: int,
-        *,
-        precision: str | None = None,
-        activation_checkpointing: str | None = None,
-    ) -> Mapping[str, int]:
-        """Return the bytes of every buffer of a pass of shape (B, T), by name.
-
-        ``layers.<i>.<name>`` is kept by layer i until its backward; other names with a dot are
-        scratch that layers share; names without one are the model's own. For passes as ``prepare``
-        would fix them; left out, as it has. Nothing is made or changed. The default, nothing,
-        leaves passes out of memory plans.
-        """
-        return {}
-
-    @property
-    def layer_names(self) -> Sequence[str]:
-        """Name the layers that ``plan`` numbers, as their parameters are named; none by default."""
-        return ()
-
-    @property
-    def n_head(self) -> int:
-        """H: heads of attention in a block, for what monitors of attention take; 0 if none."""
-        return 0
-
-    @property
-    def thread_scratch(self) -> int:
-        """Bytes of the kernels' scratch, for all threads together, once a pass was run."""
-        return 0
-
-    def flops_per_token(self, time: int) -> int | None:
-        """Count the operations of a training step per token of rows of T; None where unknown."""
-        return None
-
     @property
     def cache_bytes(self) -> int:
         """Bytes that decoding one sequence of the longest T keeps; 0 where it keeps nothing."""
         return 0
-
-    def exchange(self) -> Exchange | None:
-        """Return the model as Hugging Face transformers has it; None, the default, if it has not.
-
-        It is asked for shapes too, so it needs no memory of parameters.
-        """
-        return None
 
     def decoder(self, weights: str = "fp32") -> Decoder:
         """Return a new decoder; a model that has one says ``writes_text = True``.
@@ -275,6 +128,28 @@ class Model(Observed, ABC):
         )
 
 
+def language_model(model: Network, where: str) -> Model:
+    """Return a model that is to write or to score text.
+
+    Parameters
+    ----------
+    model : Network
+    where : str
+        What a message begins with.
+
+    Raises
+    ------
+    ConfigError
+        If it makes vectors of texts.
+    """
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"{where}: expected a language model, got one that makes vectors of texts "
+            "(model.pooling), which has no logits; use model.embed, or give another model"
+        )
+    return model
+
+
 class ModelFamily(ABC):
     """A family of models: which settings a model is built from, and how.
 
@@ -284,6 +159,10 @@ class ModelFamily(ABC):
 
     #: Settings by preset's name.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    #: Whether its models take parameters that are frozen (``ParameterSpec.trainable``): these have
+    #: no gradient to write to.
+    freezes: ClassVar[bool] = False
 
     @abstractmethod
     def configure(self, /, **values: Any) -> ModelConfig:
@@ -309,8 +188,8 @@ class ModelFamily(ABC):
         seed: int = 42,
         dtype: str = "float32",
         parameters: Parameters | None = None,
-    ) -> Model:
-        """Return a model of this shape.
+    ) -> Network:
+        """Return a model of this shape: a ``Model``, or an ``Encoder``.
 
         Parameters
         ----------
@@ -324,7 +203,7 @@ class ModelFamily(ABC):
         """
 
     @final
-    def of_shapes(self, config: Any, dtype: str = "float32") -> Model:
+    def of_shapes(self, config: Any, dtype: str = "float32") -> Network:
         """Return a model without memory: the sizes and plans of the real one, and no passes."""
         from tisslm.memory import Parameters, ShapeArena
 
@@ -332,7 +211,7 @@ class ModelFamily(ABC):
         return self.build(config, dtype=dtype, parameters=shapes)
 
     def exchange(self, config: Any, dtype: str = "float32") -> Exchange | None:
-        """Return what ``Model.exchange`` of a model of this shape does, before there is one."""
+        """Return what ``Network.exchange`` of a model of this shape does, before there is one."""
         return None
 
     def with_layers(self, config: Any, n_layer: int) -> ModelConfig | None:

@@ -21,6 +21,7 @@ from tisslm.errors import CheckpointError, ConfigError, ShapeError
 
 if TYPE_CHECKING:
     from tisslm.memory import ParameterGroup, Parameters
+    from tisslm.memory.shards import ParameterShard
 from tisslm.contracts.stateful import Stateful
 
 __all__ = [
@@ -154,8 +155,16 @@ class Optimizer(ABC):
     measures_movement: ClassVar[bool] = False
 
     #: Whether each element's update follows from its own value, gradient and state alone. Several
-    #: ranks then share out the elements, and ``parameters`` are a part of them, or flat pieces.
+    #: ranks then share out the elements, and ``parameters`` are flat pieces; without it, each rank
+    #: has some parameters whole.
     elementwise: ClassVar[bool] = True
+
+    #: Whether parameters are evaluated and saved at an average of those that are trained; such an
+    #: optimizer writes ``show_average``.
+    has_average: ClassVar[bool] = False
+
+    #: Whether the parameters are as they are evaluated and saved, and not as they are trained.
+    shows_average: bool = True
 
     #: Within ``update``: where it leaves how far it moves the parameters; what ``step`` was given.
     movement: UpdateMeter | None = None
@@ -205,6 +214,22 @@ class Optimizer(ABC):
         """Mark the gradients as fresh: the next contribution overwrites them."""
         self._pending = 1.0, None
         self.parameters.zero_grad()
+
+    def show_average(self, shown: bool) -> None:  # noqa: B027 (most have one kind of parameters)
+        """Give the parameters the values that are evaluated, or those that gradients are taken at.
+
+        Asked only where ``has_average``, and where ``shows_average`` differs, which it sets. Both
+        ways are exact: a run that evaluates has the bits of one that does not. States are saved and
+        loaded while the average is shown.
+        """
+
+    def planned(self, parameters: Parameters | ParameterShard) -> Mapping[str, int] | None:
+        """Return the bytes of each array that parameters of these shapes would take, by its name.
+
+        Named like ``state``; what an update keeps beside it has names of its own. None where the
+        state is all, and has so many numbers for each of its parameter.
+        """
+        return None
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next update."""

@@ -7,8 +7,8 @@ from tisslm.datasets.encoding import encode_documents
 from tisslm.datasets.mixed import MixedDataset
 from tisslm.datasets.packed import PackedDataset
 from tisslm.datasets.permutation import KeyedPermutation
-from tisslm.datasets.python_docs import python_docs_text
 from tisslm.datasets.sources import ReadOptions, read_documents, read_tokens
+from tisslm.datasets.sources.python_docs import python_docs_text
 from tisslm.datasets.text import TextDataset, read_text, split_text
 from tisslm.datasets.tokens import TokenDataset
 

@@ -19,6 +19,7 @@ from tisslm.errors import ConfigError, DataError
 __all__ = [
     "BadConversationError",
     "DocumentEncoder",
+    "GrowingArray",
     "encode_chat",
     "encode_document",
     "encode_documents",
@@ -171,10 +172,10 @@ class DocumentEncoder:
     ) -> None:
         self.tokenizer, self.mask_prompt, self.ended = tokenizer, mask_prompt, ended
         self._refuse = refuse
-        self._tokens = _Growing(np.min_scalar_type(tokenizer.vocab_size - 1))
-        self._offsets = _Growing(np.dtype(np.int64))
+        self._tokens = GrowingArray(np.min_scalar_type(tokenizer.vocab_size - 1))
+        self._offsets = GrowingArray(np.dtype(np.int64))
         self._offsets.extend([0])
-        self._learn: _Growing | None = None  # from the first token on that is none
+        self._learn: GrowingArray | None = None  # from the first token on that is none
 
     def add(self, document: Document) -> None:
         """Encode and append a document; one without a token is left out, and a refused one."""
@@ -190,7 +191,7 @@ class DocumentEncoder:
         if not len(ids):
             return
         if self._learn is None and not learn.all():
-            self._learn = _Growing(np.dtype(bool))
+            self._learn = GrowingArray(np.dtype(bool))
             self._learn.extend(np.ones(self._tokens.size, bool))
         if self._learn is not None:
             self._learn.extend(learn)
@@ -216,7 +217,7 @@ class DocumentEncoder:
         )
 
 
-class _Growing:
+class GrowingArray:
     """A flat array that grows at its end, in place where the system can move its pages."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:

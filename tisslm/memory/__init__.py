@@ -14,9 +14,9 @@ if TYPE_CHECKING:
         Parameter,
         ParameterGroup,
         Parameters,
-        ParameterSpec,
         grads_to_write,
     )
+    from tisslm.memory.specs import ParameterSpec
     from tisslm.memory.workspace import Workspace
 
 __all__ = [
@@ -35,7 +35,7 @@ _HOMES = {
     "Arena": "arenas",
     "Parameter": "parameters",
     "ParameterGroup": "parameters",
-    "ParameterSpec": "parameters",
+    "ParameterSpec": "specs",
     "Parameters": "parameters",
     "ShapeArena": "arenas",
     "Workspace": "workspace",

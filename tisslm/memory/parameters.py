@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,64 +14,16 @@ from tisslm import ops
 from tisslm.errors import ShapeError
 from tisslm.memory.arenas import ALIGNMENT, Arena, ShapeArena
 from tisslm.memory.awaited import Awaited, Until
+from tisslm.memory.specs import STORED, ParameterSpec
 
 __all__ = [
     "Parameter",
     "ParameterGroup",
-    "ParameterSpec",
     "Parameters",
     "grads_to_write",
 ]
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class ParameterSpec:
-    """The description of a parameter, which needs no memory.
-
-    Attributes
-    ----------
-    name : str
-        The dotted name, such as ``blocks.0.mlp.up.weight``.
-    shape : tuple of int
-    decay : bool
-        Whether weight decay applies: to matrices, not to biases and norms.
-    lr_scale : float
-        Factor on the learning rate of this parameter.
-    trainable : bool
-        Whether it is trained; a frozen parameter has no gradient.
-    blocks : tuple of (str, int)
-        Names and numbers of the rows that belong together, in order: a matrix of several maps is
-        one product, and still consists of maps that others know by name. Empty for a single map.
-
-    Examples
-    --------
-    >>> spec = ParameterSpec("up.weight", (6, 2), blocks=(("gate", 3), ("up", 3)))
-    >>> spec.rows()
-    {'gate': slice(0, 3, None), 'up': slice(3, 6, None)}
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    decay: bool = True
-    lr_scale: float = 1.0
-    trainable: bool = True
-    blocks: tuple[tuple[str, int], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.blocks and sum(rows for _, rows in self.blocks) != self.shape[0]:
-            raise ShapeError(
-                f"{self.name}: expected blocks of {self.shape[0]} rows together, got {self.blocks}"
-            )
-
-    def rows(self) -> dict[str, slice]:
-        """Return the rows of each named block; of a single map, an empty dict."""
-        found, first = {}, 0
-        for name, count in self.blocks:
-            found[name] = slice(first, first + count)
-            first += count
-        return found
 
 
 class Parameter(Awaited):
@@ -121,26 +73,37 @@ class Parameter(Awaited):
         self._written = self._owner.part
         return self._grad, accumulate
 
+    def fill(self, where: Any, values: Array) -> None:
+        """Write ``data[where]``, rounded to the type that is kept.
 
-@overload
-def grads_to_write(weight: Parameter, bias: Parameter) -> tuple[Array, Array, bool]: ...
-@overload
-def grads_to_write(weight: Parameter, bias: None) -> tuple[Array, None, bool]: ...
-@overload
+        Parameters
+        ----------
+        where : index
+        values : ndarray of float32, float64, float16, or uint16 with the bits of bfloat16
+            Beyond the range of the type is infinity.
+        """
+        data = self.data
+        if data.dtype == np.uint16 and values.dtype != np.uint16:
+            part = np.empty(np.shape(values), np.uint16)
+            ops.store(part, ops.widen(values))
+            data[where] = part
+        else:
+            with np.errstate(over="ignore"):
+                data[where] = values if values.dtype == data.dtype else ops.widen(values)
+
+
 def grads_to_write(
     weight: Parameter, bias: Parameter | None
-) -> tuple[Array, Array | None, bool]: ...
-def grads_to_write(weight: Parameter, bias: Parameter | None) -> tuple[Array, Array | None, bool]:
+) -> tuple[Array | None, Array | None, bool]:
     """Return the gradients of two parameters that one kernel writes, and whether to add to them.
 
-    If only one was written since ``zero_grad``, the other is set to zero, so that one flag is right
+    A gradient is None where there is none: of a frozen parameter, and of one that is left out. If
+    only one was written since ``zero_grad``, the other is set to zero, so that one flag is right
     for both.
     """
-    dw, add_w = weight.grad_to_write()
-    if bias is None:
-        return dw, None, add_w
-    db, add_b = bias.grad_to_write()
-    if add_w != add_b:
+    dw, add_w = weight.grad_to_write() if weight.trainable else (None, False)
+    db, add_b = (None, False) if bias is None or not bias.trainable else bias.grad_to_write()
+    if dw is not None and db is not None and add_w != add_b:
         (db if add_w else dw)[...] = 0.0
     return dw, db, add_w or add_b
 
@@ -169,6 +132,7 @@ class Parameters(Awaited):
         Trainable ones are ordered by (decay, lr_scale), then as given; each starts on a
         64-byte boundary, and the padding between them is always zero.
     dtype : {float32, float64}
+        Of all but those that are stored in two bytes, whose arrays are of uint16.
     arena : type
         Where the flat arrays are allocated; with ``ShapeArena`` they have shapes and no memory, as
         plans need.
@@ -210,10 +174,14 @@ class Parameters(Awaited):
         frozen = [s for s in specs if not s.trainable]
         self.data_arena = self._new_flat(trainable)
         self.grad_arena = self._new_flat(trainable, at_once=gradients_at_once)
-        self.frozen_data = self._new_flat(frozen)
+        kept = [s for s in frozen if not s.stored]
+        stored = [s for s in frozen if s.stored]
+        self.frozen_data = self._new_flat(kept)
+        self.stored_data = self._new_flat(stored, dtype=STORED)
         super().__init__(self.data_arena, 0)
         views = dict(self._cut(trainable, self.data_arena, self.grad_arena))
-        views.update(self._cut(frozen, self.frozen_data, None))
+        views.update(self._cut(kept, self.frozen_data, None))
+        views.update(self._cut(stored, self.stored_data, None))
         if len(views) != len(specs):
             raise ShapeError("parameters: two parameters have the same name")
         self._views = {s.name: views[s.name] for s in specs}
@@ -221,13 +189,20 @@ class Parameters(Awaited):
         self._norm_parts: Array | None = None
 
     def _padded(self, spec: ParameterSpec) -> int:
-        lane = ALIGNMENT // self.dtype.itemsize
+        lane = ALIGNMENT // (STORED if spec.stored else self.dtype).itemsize
         return int(-(-math.prod(spec.shape) // lane) * lane)
 
-    def _new_flat(self, specs: list[ParameterSpec], *, at_once: bool = True) -> Array:
+    def _new_flat(
+        self,
+        specs: list[ParameterSpec],
+        *,
+        at_once: bool = True,
+        dtype: np.dtype[Any] | None = None,
+    ) -> Array:
+        dtype = self.dtype if dtype is None else dtype
         count = sum(self._padded(s) for s in specs)
-        arena = self._arena(count * self.dtype.itemsize, at_once=at_once)
-        return arena.take((count,), self.dtype)
+        arena = self._arena(count * dtype.itemsize, at_once=at_once)
+        return arena.take((count,), dtype)
 
     def _cut(
         self, specs: list[ParameterSpec], data: Array, grad: Array | None

@@ -37,22 +37,31 @@ class Piece:
     name : str
         The parameter's.
     data, grad : ndarray of shape (n,)
-        Views of the shard's.
-    decay, lr_scale, trainable
+        Views of the shard's; of the parameter's shape, where parameters are here whole.
+    offset : int
+        Its first element in the shard's flat arrays.
+    decay, lr_scale, trainable, blocks
         As the parameter has them.
     """
 
     name: str
     data: Array
     grad: Array
+    offset: int
     decay: bool
     lr_scale: float
+    blocks: Mapping[str, slice]
     trainable: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n,), whatever the parameter's shape is."""
+        """(n,), whatever the parameter's shape is, unless parameters are here whole."""
         return self.data.shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.data.size
 
 
 class ParameterShard:
@@ -69,6 +78,9 @@ class ParameterShard:
         Of the flat arrays, in ascending order, none overlapping another.
     arena : type
         As for ``Parameters``.
+    shaped : bool
+        Whether each parameter is here whole or not at all, and has its shape, as an optimizer needs
+        that looks at matrices.
 
     Attributes
     ----------
@@ -84,9 +96,11 @@ class ParameterShard:
         ranges: Sequence[Range],
         *,
         arena: type[Arena] | type[ShapeArena] = Arena,
+        shaped: bool = False,
     ) -> None:
         _check(ranges, whole.grad_arena.size)
         self.whole = whole
+        self.shaped = shaped
         self.ranges = tuple((start, stop) for start, stop in ranges if stop > start)
         self.dtype = whole.dtype
         sizes = [stop - start for start, stop in self.ranges]
@@ -95,6 +109,11 @@ class ParameterShard:
         self.data: Array = arena(count * self.dtype.itemsize).take((count,), self.dtype)
         self.grad: Array = arena(count * self.dtype.itemsize).take((count,), self.dtype)
         self.groups = tuple(self._find_groups())
+        for p, low, high in self._here() if shaped else ():
+            if high - low != p.size:
+                raise ShapeError(
+                    f"shard: expected all {p.size} elements of {p.name} or none, got {high - low}"
+                )
 
     def _find_groups(self) -> Iterator[ParameterGroup]:
         for group in self.whole.groups:
@@ -181,20 +200,26 @@ class ParameterShard:
         """
         found = {n: a for n, a in arrays.items() if a.shape[-1:] != self.data.shape}
         flat = {name: array for name, array in arrays.items() if name not in found}
-        for p in self.whole:
-            low, high = self._within(p.offset, p.offset + p.size)
-            if p.trainable and low < high:
-                for name, array in flat.items():
-                    found[f"{p.name}/{name}"] = array[..., low:high]
+        for p, low, high in self._here():
+            for name, array in flat.items():
+                found[f"{p.name}/{name}"] = self._shaped(array[..., low:high], p)
         return found
 
-    def __iter__(self) -> Iterator[Piece]:
+    def _here(self) -> Iterator[tuple[Parameter, int, int]]:
+        """Yield the parameters of which something is here, and where that is in ``data``."""
         for p in self.whole:
             if p.trainable:
                 low, high = self._within(p.offset, p.offset + p.size)
                 if low < high:
-                    part = slice(low, high)
-                    yield Piece(p.name, self.data[part], self.grad[part], p.decay, p.lr_scale)
+                    yield p, low, high
+
+    def _shaped(self, array: Array, p: Parameter) -> Array:
+        return array.reshape(*array.shape[:-1], *p.shape) if self.shaped else array
+
+    def __iter__(self) -> Iterator[Piece]:
+        for p, low, high in self._here():
+            data, grad = (self._shaped(a[low:high], p) for a in (self.data, self.grad))
+            yield Piece(p.name, data, grad, low, p.decay, p.lr_scale, p.blocks)
 
     def elements(self, name: str) -> list[slice]:
         """Return which elements of a parameter, taken flat, are here."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Decoder, Layer, Model
 from tisslm.errors import ConfigError, ShapeError
+from tisslm.models.body.body import Body
 from tisslm.models.head import Head
-from tisslm.models.layers.embedding import Embedding
 
 __all__ = ["ContextDecoder", "TransformerDecoder", "make_caches"]
 
@@ -26,7 +26,7 @@ LayerCache = Mapping[str, Array]
 class Decoded(Protocol):
     """What ``TransformerDecoder`` needs of a model."""
 
-    embedding: Embedding
+    body: Body
     head: Head
 
     @property
@@ -115,12 +115,10 @@ class TransformerDecoder(Decoder):
         model = self.model
         # a sequence that has ended computes something in its last place, and keeps its length
         position_B = np.minimum(self.lengths_B, model.seq_len - 1)
-        table_VC = model.embedding.token.data
-        h_BC = np.empty((len(ids_B), table_VC.shape[1]), dtype=table_VC.dtype)
-        model.embedding.embed_one(ids_B, position_B, h_BC)
+        h_BC = model.body.embedding.embed_one(ids_B, position_B)
         for layer, cache in zip(model.layers, self._caches, strict=True):
             layer.decode(h_BC, cache, position_B)
-        return model.head.logits_of(h_BC)
+        return model.head.logits_of(model.body.stack.final_norm.apply(h_BC))
 
 
 @final

@@ -1,4 +1,4 @@
-"""The head of the model: final norm, output projection, soft cap and loss, chunk by chunk.
+"""The head of a language model: output projection, soft cap and loss, chunk by chunk.
 
 The logits of the whole batch are never stored in training: each chunk of rows is projected,
 turned into its gradient by the loss, and multiplied back before the next one. With a soft cap, its
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Buffer, Loss, Norm, chunk_rows
+from tisslm.contracts import Buffer, Loss, chunk_rows
 from tisslm.contracts.pass_observer import PassObserver, enter, leave
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
@@ -26,11 +26,10 @@ Observers = tuple[PassObserver, ...]
 
 
 class Head:
-    """Final norm and output projection of a model.
+    """The output projection of a model, from the normalized stream to logits.
 
     Parameters
     ----------
-    norm : Norm
     project : Linear
         The map from C to V; with tied embeddings its weight is the token embedding.
     precision : Precision
@@ -42,21 +41,20 @@ class Head:
     Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", arXiv 2408.00118.
     """
 
-    def __init__(self, norm: Norm, project: Linear, precision: Precision, cap: float = 0.0) -> None:
-        self.norm = norm
+    def __init__(self, project: Linear, precision: Precision, cap: float = 0.0) -> None:
         self.project = project
         self.precision = precision
         self.cap = cap
-        self.vocab, self.channels = project.weight.shape
+        self.vocab = project.weight.shape[0]
         self.chunk = chunk_rows(self.vocab)
 
     def plan(self, rows: int) -> dict[str, Buffer]:
-        """Return the buffers: statistics, the normalized stream, one chunk of logits and slopes."""
+        """Return the buffers: targets and what they count, one chunk of logits and slopes."""
         stream, stored = self.precision.stream, self.precision.stored
         part = min(rows, self.chunk)
         plan = {
-            **self.norm.plan(rows, stream),
-            "hidden": Buffer((rows, self.channels), stored, "saved"),
+            "targets": Buffer((rows,), "int32", "saved"),
+            "weights": Buffer((rows,), stream, "saved"),
             "logits": Buffer((part, self.vocab), stream, "scratch"),
             "row_losses": Buffer((part,), "float64", "scratch"),
         }
@@ -70,13 +68,6 @@ class Head:
         """Yield the chunks of rows; all paths use the same ones, and so have the same bits."""
         for start in range(0, rows, self.chunk):
             yield slice(start, min(start + self.chunk, rows))
-
-    def normalize(self, h_NC: Array, own: Mapping[str, Array], observers: Observers = ()) -> None:
-        """Write the normalized stream to ``own["hidden"]``."""
-        enter(observers, "final_norm", "forward")
-        self.norm.forward(h_NC, None, own["hidden"], own)
-        kept = {**self.norm.statistics(own), "hidden": own["hidden"]}
-        leave(observers, "final_norm", "forward", kept, stream=h_NC)
 
     def _project(self, hidden: Array, logits: Array, slope: Array | None = None) -> None:
         """Write the logits of some rows, and the slope of the cap where there is one."""
@@ -95,12 +86,10 @@ class Head:
             self._project(own["hidden"][rows], out_NV[rows])
             leave(observers, "head", "forward", {"hidden": own["hidden"][rows]})
 
-    def logits_of(self, h_NC: Array) -> Array:
-        """Return the logits of a few decoded tokens' rows of the stream, in new arrays."""
-        hidden = np.empty_like(h_NC)
-        self.norm.apply(h_NC, hidden)
-        out = np.empty((len(h_NC), self.vocab), dtype=h_NC.dtype)
-        self.project.decode(hidden, out)
+    def logits_of(self, hidden_NC: Array) -> Array:
+        """Return the logits of a few rows of the normalized stream, in a new array."""
+        out = np.empty((len(hidden_NC), self.vocab), dtype=hidden_NC.dtype)
+        self.project.decode(hidden_NC, out)
         if self.cap:
             ops.soft_cap_forward(out, None, self.cap)
         return out
@@ -185,11 +174,3 @@ class Head:
         rounded = own["d_logits"][: len(d_logits_NV)]
         ops.narrow(d_logits_NV, rounded)
         return rounded
-
-    def backward_norm(
-        self, h_NC: Array, dh_NC: Array, own: Mapping[str, Array], observers: Observers = ()
-    ) -> None:
-        """Turn the gradient by the normalized stream into that by the stream, in place."""
-        enter(observers, "final_norm", "backward")
-        self.norm.backward(dh_NC, h_NC, None, dh_NC, own, own)
-        leave(observers, "final_norm", "backward", {}, d_stream=dh_NC)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from tisslm import ops
 from tisslm.config.model import TransformerConfig
-from tisslm.memory import Parameter, Parameters, ParameterSpec
+from tisslm.memory import Parameter, ParameterSpec
 from tisslm.models.layers.norm import NORMS
 
-__all__ = ["initialize", "parameter_specs"]
+__all__ = ["LORA_A", "LORA_B", "initialize", "parameter_specs"]
+
+#: How the names of an adapter's two matrices end.
+LORA_A, LORA_B = "lora_a", "lora_b"
 
 BLOCK = 2**18  # numbers that are drawn at once
 
@@ -23,7 +27,7 @@ def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
     Weight decay applies to matrices, embeddings included, and not to biases and norms.
     """
     channels, norm = config.n_embd, NORMS[config.norm]
-    yield ParameterSpec("embedding.token.weight", (config.vocab_size, channels))
+    yield ParameterSpec("embedding.token.weight", (config.vocab_size, channels), storable=True)
     if config.positions == "learned":
         yield ParameterSpec("embedding.position.weight", (config.seq_len, channels))
     for i in range(config.n_layer):
@@ -32,8 +36,18 @@ def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
         yield from norm.parameters(f"blocks.{i}.mlp.norm", channels, bool(config.norm_bias))
         yield from _mlp(f"blocks.{i}.mlp", config)
     yield from norm.parameters("final_norm", channels, bool(config.norm_bias))
-    if not config.tie_embeddings:
-        yield ParameterSpec("head.weight", (config.vocab_size, channels))
+    if config.embeds:
+        yield from _vectors(config)
+    elif not config.tie_embeddings:
+        yield ParameterSpec("head.weight", (config.vocab_size, channels), storable=True)
+
+
+def _vectors(config: TransformerConfig) -> Iterator[ParameterSpec]:
+    """Yield what makes vectors of pooled rows, and the logarithm of 1 / temperature."""
+    if config.projection:
+        yield ParameterSpec("pooling.projection.weight", (config.projection, config.n_embd))
+    if config.logit_scale:
+        yield ParameterSpec("pooling.logit_scale", (1,), decay=False)
 
 
 def _attention(name: str, config: TransformerConfig) -> Iterator[ParameterSpec]:
@@ -62,24 +76,30 @@ def _linear(
     """Yield a matrix, whose rows are those of one map or of several, and a bias if there is one."""
     outputs = sum(rows for _, rows in blocks)
     named = blocks if len(blocks) > 1 else ()
-    yield ParameterSpec(f"{name}.weight", (outputs, inputs), blocks=named)
+    yield ParameterSpec(f"{name}.weight", (outputs, inputs), storable=True, blocks=named)
     if bias:
         yield ParameterSpec(f"{name}.bias", (outputs,), decay=False, blocks=named)
 
 
-def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> None:
+def initialize(parameters: Iterable[Parameter], config: TransformerConfig, seed: int) -> None:
     """Draw initial values: normal with deviation 0.02, residual projections 0.02/sqrt(2 L).
 
-    Norm weights are 1 and biases 0. Each parameter has a random stream of its own, keyed by the
+    Norm weights are 1 and biases 0. Of an adapter, A is uniform within 1 / sqrt(C) and B is 0, so
+    that it begins by adding nothing. Each parameter has a random stream of its own, keyed by the
     seed and its name, so that no value depends on which other parameters exist.
 
     References
     ----------
     Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3.
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
     """
     for parameter in parameters:
-        if parameter.name.endswith("bias"):
+        if parameter.name == "pooling.logit_scale":
+            parameter.data[...] = math.log(config.logit_scale)
+        elif parameter.name.endswith(("bias", LORA_B)):
             parameter.data[...] = 0.0
+        elif parameter.name.endswith(LORA_A):
+            _draw_uniform(parameter, seed, 1 / math.sqrt(parameter.shape[1]))
         elif len(parameter.shape) == 1:
             parameter.data[...] = 1.0
         else:
@@ -88,15 +108,25 @@ def initialize(parameters: Parameters, config: TransformerConfig, seed: int) -> 
             _draw_normal(parameter, seed, deviation)
 
 
+def _generator(parameter: Parameter, seed: int) -> np.random.Generator:
+    """Return the random stream of a parameter."""
+    key = [seed % 2**64, zlib.crc32(parameter.name.encode())]
+    return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
+
+
 def _draw_normal(parameter: Parameter, seed: int, deviation: float) -> None:
     """Fill a parameter from its random stream, block by block: a whole copy would be the peak."""
-    key = [seed % 2**64, zlib.crc32(parameter.name.encode())]
-    generator = np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
-    flat = parameter.data.reshape(-1)
+    generator, flat = _generator(parameter, seed), parameter.data.reshape(-1)
     # drawn in float32 for every dtype, so that a float64 twin starts from the same numbers
     block = np.empty(min(flat.size, BLOCK), dtype=np.float32)
     for start in range(0, flat.size, BLOCK):
         drawn = block[: flat.size - start]
         generator.standard_normal(out=drawn, dtype=np.float32)
         drawn *= deviation
-        flat[start : start + BLOCK] = drawn
+        ops.store(flat[start : start + BLOCK], drawn)
+
+
+def _draw_uniform(parameter: Parameter, seed: int, most: float) -> None:
+    """Fill a small parameter with numbers between ``-most`` and ``most``."""
+    drawn = _generator(parameter, seed).random(parameter.shape, dtype=np.float32)
+    ops.store(parameter.data, (2 * drawn - 1) * np.float32(most))

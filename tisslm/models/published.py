@@ -10,13 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops
 from tisslm.config.model import TransformerConfig
 from tisslm.errors import CheckpointError, ConfigError
-from tisslm.memory import Parameters
+from tisslm.memory import Parameter, Parameters
 from tisslm.models.initialization import parameter_specs
 from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import Piece, kind_of, pieces_of
@@ -29,6 +27,9 @@ _POSITIONS = "embedding.position.weight"
 
 #: What may be asked for otherwise than it was published.
 _OVERRIDES = ("seq_len", "dropout")
+
+#: What may be asked for besides of a language model, which becomes an encoder by it.
+_OF_ENCODERS = ("pooling", "causal", "projection", "normalize", "logit_scale")
 
 #: Types of weights; uint16 has bfloat16's bits.
 _TYPES = ("float16", "float32", "float64", "uint16")
@@ -64,7 +65,8 @@ def shape_of(published: Published, overrides: Mapping[str, Any]) -> TransformerC
     ----------
     published : Published
     overrides : mapping
-        ``seq_len``, smaller, or with rotary positions any; ``dropout``.
+        ``seq_len``, smaller, or with rotary positions any; ``dropout``; of a language model also
+        ``pooling``, and the keys that go with it.
 
     Raises
     ------
@@ -74,14 +76,17 @@ def shape_of(published: Published, overrides: Mapping[str, Any]) -> TransformerC
         If an array is missing, superfluous, of another shape, or of a type that weights do not
         have.
     """
-    for key in overrides:
-        if key not in _OVERRIDES:
+    own = TransformerConfig(**published.settings)
+    for key, value in overrides.items():
+        learns = key == "logit_scale" and not own.logit_scale  # a temperature, where none was
+        joins = key in _OF_ENCODERS and (not own.embeds or learns or getattr(own, key) == value)
+        if key not in _OVERRIDES and not joins:
             raise ConfigError(
                 f"model.{key}: expected what {published.where} has, since its weights are of that "
                 f"shape; leave it out, only {' and '.join(_OVERRIDES)} can be others"
             )
     config = TransformerConfig(**{**published.settings, **overrides})
-    most = TransformerConfig(**published.settings).seq_len
+    most = own.seq_len
     if config.positions == "learned" and config.seq_len > most:
         raise ConfigError(
             f"model.seq_len: expected at most {most}, beyond which {published.where} has no "
@@ -91,16 +96,25 @@ def shape_of(published: Published, overrides: Mapping[str, Any]) -> TransformerC
     return config
 
 
-def fill(parameters: Parameters, published: Published) -> None:
-    """Write the published weights to the parameters of a model of ``shape_of``, piece by piece."""
+def fill(parameters: Parameters, published: Published) -> list[Parameter]:
+    """Write the published weights to the parameters of a model of ``shape_of``, piece by piece.
+
+    Returns
+    -------
+    list of Parameter
+        Those that nobody has published: what makes an encoder of a language model, and adapters.
+    """
+    missing = []
     for parameter in parameters:
-        out = parameter.data
+        if parameter.name not in published.arrays:
+            missing.append(parameter)
+            continue
         pieces = pieces_of(published.arrays, parameter.name)
         if parameter.name == _POSITIONS:
-            pieces = _first_rows(pieces, len(out))
-        with np.errstate(over="ignore"):  # beyond float32 is infinity
-            for where, values in pieces:
-                out[where] = ops.widen(values)
+            pieces = _first_rows(pieces, parameter.shape[0])
+        for where, values in pieces:
+            parameter.fill(where, values)
+    return missing
 
 
 def _check(published: Published) -> None:

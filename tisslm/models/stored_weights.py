@@ -51,6 +51,6 @@ def stored_matrices(config: TransformerConfig, parameters: Parameters, weights: 
     ]
     stored = Parameters(specs, np.uint16)
     for parameter in stored:
-        values = parameters[parameter.name].data.astype(np.float32, copy=False)
+        values = ops.widen(parameters[parameter.name].data).astype(np.float32, copy=False)
         ops.narrow(values, parameter.data)
     return stored

@@ -1,7 +1,7 @@
 """The decoder-only transformer: forward and backward passes through its parts.
 
 Sizes and presets are in ``tisslm.config.model``, parameters and their initial values in
-``initialization``, the parts in ``stack``, decoding in ``decoding``.
+``initialization``, what is below the head in ``body``, decoding in ``decoding``.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from tisslm import ops
 from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Batch, Layer, Loss, Model, PassContext
 from tisslm.contracts.batch import check_targets
-from tisslm.contracts.pass_observer import enter, leave
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.memory import Parameters, ShapeArena
-from tisslm.models.buffers import PassBuffers, PassMemory
-from tisslm.models.checks import check_parameters, check_starts, check_tokens, gradient_rows
+from tisslm.models.body.body import Body, made_parameters
+from tisslm.models.body.recomputation import Recomputation
+from tisslm.models.checks import gradient_rows
 from tisslm.models.decoding import TransformerDecoder
+from tisslm.models.head import Head
 from tisslm.models.huggingface.exchange import FolderExchange, exchange_of
-from tisslm.models.initialization import initialize, parameter_specs
+from tisslm.models.initialization import initialize
+from tisslm.models.layers.attention import not_causal
+from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
 from tisslm.models.pretrained import read_published
 from tisslm.models.published import Published, fill, shape_of
-from tisslm.models.recomputation import Recomputation, run_backward, run_forward
-from tisslm.models.stack import Stack
 from tisslm.models.stored_weights import stored_matrices
-from tisslm.models.window import fill_window, twice_keys_seen
-from tisslm.ops import threads
+from tisslm.models.tuning.base import Base, base_of
+from tisslm.models.tuning.exchange import TunedAdapters
+from tisslm.models.tuning.tuning import Tuning
 
 __all__ = ["Cache", "Transformer"]
 
@@ -45,7 +47,6 @@ Array = NDArray[Any]
 class Cache:
     """What backward needs of a forward pass; valid until the next pass."""
 
-    generation: int
     ctx: PassContext
 
 
@@ -62,6 +63,8 @@ class Transformer(Model):
         Type of the parameters. float64 runs the NumPy twins, slowly, as a reference for float32.
     parameters : Parameters, optional
         Parameters to use unchanged, such as those of a checkpoint; initialized ones if left out.
+    tuning : Tuning, optional
+        What of it is trained, and by which adapters; all of it if left out.
 
     Examples
     --------
@@ -70,6 +73,11 @@ class Transformer(Model):
     >>> logits, cache = model.forward(np.zeros((2, 8), dtype=np.int32))
     >>> logits.shape
     (2, 8, 65)
+
+    Attributes
+    ----------
+    base : Base or None
+        What is on the disk of the model that adapters are beside.
 
     References
     ----------
@@ -88,54 +96,68 @@ class Transformer(Model):
         seed: int = 42,
         dtype: str = "float32",
         parameters: Parameters | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
-        if dtype not in ("float32", "float64"):
-            raise ConfigError(f"model: expected dtype 'float32' or 'float64', got {dtype!r}")
-        drawn = parameters is None
-        if parameters is None:
-            parameters = Parameters(parameter_specs(config), dtype)
-        else:
-            check_parameters(parameters, parameter_specs(config), dtype)
-        if parameters.has_memory:
-            threads.limit_blas()
+        if config.embeds:
+            raise ConfigError(
+                f'model.pooling: expected "none" of a language model, got "{config.pooling}"; '
+                "leave it out, or build a TextEncoder"
+            )
         self.config: TransformerConfig = config
         self.family = config.family
         self.seed: int = seed
-        self.parameters = parameters
-        self._generation = 0
-        self._fix(Precision.of("fp32", dtype), Recomputation())
+        self.tuning = tuning or Tuning()
+        specs = self.tuning.specs(config)
+        self.parameters = made_parameters(config, seed, dtype, parameters, specs)
+        self.base: Base | None = None
+        self._build(Precision.of("fp32", dtype), Recomputation())
         # (updates, zero_grads) at the last training forward, and the rows used since
         self._drawn_rows = ((0, 0), 0)
-        if drawn:
-            initialize(parameters, config, seed)
 
     @classmethod
-    def of_shapes(cls, config: TransformerConfig, dtype: str = "float32") -> Transformer:
+    def of_shapes(
+        cls, config: TransformerConfig, dtype: str = "float32", tuning: Tuning | None = None
+    ) -> Transformer:
         """Return a model without memory, which has shapes and plans but cannot run passes."""
-        shapes = Parameters(parameter_specs(config), dtype, arena=ShapeArena)
-        return cls(config, dtype=dtype, parameters=shapes)
+        specs = (tuning or Tuning()).specs(config)
+        shapes = Parameters(specs, dtype, arena=ShapeArena)
+        return cls(config, dtype=dtype, parameters=shapes, tuning=tuning)
 
     @classmethod
     def empty(
-        cls, config: TransformerConfig, *, seed: int = 42, dtype: str = "float32"
+        cls,
+        config: TransformerConfig,
+        *,
+        seed: int = 42,
+        dtype: str = "float32",
+        tuning: Tuning | None = None,
     ) -> Transformer:
         """Return a model whose parameters are zeros, for those who bring values.
 
         The memory of gradients is taken by the first backward.
         """
-        specs = parameter_specs(config)
+        specs = (tuning or Tuning()).specs(config)
         parameters = Parameters(specs, dtype, gradients_at_once=False)
-        return cls(config, seed=seed, dtype=dtype, parameters=parameters)
+        return cls(config, seed=seed, dtype=dtype, parameters=parameters, tuning=tuning)
 
     @classmethod
-    def of_published(cls, published: Published, *, seed: int = 42, **overrides: Any) -> Transformer:
+    def of_published(
+        cls,
+        published: Published,
+        *,
+        seed: int = 42,
+        tuning: Tuning | None = None,
+        **overrides: Any,
+    ) -> Transformer:
         """Return a published model, with some values of its shape replaced.
 
         Parameters
         ----------
         published : Published
         seed : int
-            Seed of every dropout mask.
+            Seed of every dropout mask, and of the first values of adapters.
+        tuning : Tuning, optional
+            What of it is trained; all of it if left out.
         **overrides
             ``seq_len``, smaller, or with rotary positions any, and ``dropout``.
 
@@ -146,12 +168,19 @@ class Transformer(Model):
         ConfigError
             If a value cannot be replaced so.
         """
-        model = cls.empty(shape_of(published, overrides), seed=seed)
-        fill(model.parameters, published)
+        model = cls.empty(shape_of(published, overrides), seed=seed, tuning=tuning)
+        initialize(fill(model.parameters, published), model.config, seed)  # adapters, if any
         return model
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, seed: int = 42, **overrides: Any) -> Transformer:
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        seed: int = 42,
+        tuning: Tuning | None = None,
+        **overrides: Any,
+    ) -> Transformer:
         """Return the model of a folder that Hugging Face transformers or we saved, or of GGUF.
 
         Nothing is downloaded: ``path`` is on this machine. Weights are safetensors of float32,
@@ -161,7 +190,7 @@ class Transformer(Model):
         Parameters
         ----------
         path : str or Path
-        seed, **overrides
+        seed, tuning, **overrides
             As for ``of_published``.
 
         Raises
@@ -172,11 +201,19 @@ class Transformer(Model):
             If a value cannot be replaced so.
         """
         published = read_published(path, any_dropout="dropout" in overrides, tokenizer=False)
-        return cls.of_published(published, seed=seed, **overrides)
+        model = cls.of_published(published, seed=seed, tuning=tuning, **overrides)
+        if model.tuning.adapter is not None:
+            model.base = base_of(path)
+        return model
 
     def exchange(self) -> FolderExchange | None:
         """Return the model as Hugging Face transformers has it; None if no class has its shape."""
         return exchange_of(self.config, self.dtype)
+
+    def adapters(self) -> TunedAdapters | None:
+        """Return what checkpoints have in place of the model; None without adapters."""
+        adapter = self.tuning.adapter
+        return None if adapter is None else TunedAdapters(self.config, adapter, self.base)
 
     # ------------------------------------------------------------------ preparation
 
@@ -199,20 +236,44 @@ class Transformer(Model):
             For any other value; nothing is then changed.
         """
         recomputation = Recomputation.parse(activation_checkpointing)
-        self._fix(Precision.of(precision, self.dtype), recomputation)
+        self._build(Precision.of(precision, self.dtype), recomputation)
 
-    def _fix(self, precision: Precision, recomputation: Recomputation) -> None:
-        """Build the parts for a precision, and drop the buffers of earlier passes."""
-        self.precision = precision
-        self._recomputation = recomputation
-        self._build(Stack.build(self.config, self.parameters, precision))
+    def _build(
+        self,
+        precision: Precision,
+        recomputation: Recomputation,
+        matrices: Parameters | None = None,
+    ) -> None:
+        """Make body and head, with buffers of their own."""
+        self.head = self._head(precision, matrices or self.parameters)
+        self.body = self._body(precision, recomputation, self.head, matrices)
 
-    def _build(self, stack: Stack) -> None:
-        """Take other parts, with buffers of their own."""
-        self._stack = stack
-        self.embedding, self._layers, self.head = stack.embedding, stack.layers, stack.head
-        self._memory = PassMemory()
-        self._generation += 1
+    def _head(self, precision: Precision, matrices: Parameters) -> Head:
+        name = "embedding.token.weight" if self.config.tie_embeddings else "head.weight"
+        return Head(Linear(matrices[name], None), precision, self.config.logit_cap)
+
+    def _body(
+        self,
+        precision: Precision,
+        recomputation: Recomputation,
+        head: Head,
+        matrices: Parameters | None = None,
+    ) -> Body:
+        return Body(
+            self.config,
+            self.parameters,
+            self.seed,
+            precision,
+            recomputation,
+            head.plan,
+            matrices,
+            self.tuning.adapter,
+        )
+
+    @property
+    def precision(self) -> Precision:
+        """The types of passes."""
+        return self.body.precision
 
     # ------------------------------------------------------------------ sizes
 
@@ -232,14 +293,10 @@ class Transformer(Model):
         P counts the parameters that are multiplied: all but tables of which a row is taken. Of a
         row of T tokens without a window, a token sees T / 2 keys in the mean.
         """
-        config, table = self.config, "embedding.position.weight"
-        multiplied = self.parameters.count
-        if table in self.parameters:
-            multiplied -= self.parameters[table].size
-        if not config.tie_embeddings:
-            multiplied -= config.vocab_size * config.n_embd
-        twice_seen = sum(twice_keys_seen(time, config.window_of(i)) for i in range(config.n_layer))
-        return 6 * multiplied + 6 * config.n_head * config.head_dim * twice_seen
+        tables = ["embedding.position.weight"]
+        if not self.config.tie_embeddings:
+            tables.append("embedding.token.weight")
+        return self.body.product_flops(*tables) + self.body.attention_flops(time)
 
     def plan(
         self,
@@ -267,14 +324,13 @@ class Transformer(Model):
         ConfigError
             For a value that ``prepare`` refuses.
         """
-        stack, recomputation = self._stack, self._recomputation
+        wanted, recomputation = self.precision, self.body.recomputation
         if precision is not None:
             wanted = Precision.of(precision, self.dtype)
-            stack = Stack.build(self.config, self.parameters, wanted)
         if activation_checkpointing is not None:
             recomputation = Recomputation.parse(activation_checkpointing)
-        table = {} if stack.rotary is None else {"rotary": stack.rotary.nbytes}
-        return {**stack.plan(batch, time, recomputation).sizes(), **table}
+        head = self._head(wanted, self.parameters)
+        return self._body(wanted, recomputation, head).plan(batch, time)
 
     @property
     def n_head(self) -> int:
@@ -302,97 +358,33 @@ class Transformer(Model):
         ConfigError
             For any other value.
         """
+        if not self.config.causal:
+            raise not_causal()
         return TransformerDecoder(self if weights == "fp32" else self._with_stored(weights))
 
     def _with_stored(self, weights: str) -> Transformer:
         """Return a model over the same parameters whose products read a rounded copy."""
         other = copy.copy(self)
         matrices = stored_matrices(self.config, self.parameters, weights)
-        other._build(Stack.build(self.config, self.parameters, self.precision, matrices))
+        other._build(self.precision, self.body.recomputation, matrices)
         return other
 
     @property
     def thread_scratch(self) -> int:
         """The bytes of the kernels' scratch, of all threads together."""
-        return ops.thread_scratch_bytes(*self._scratch_shape)
-
-    @property
-    def _scratch_shape(self) -> tuple[int, int, int, str]:
-        config = self.config
-        return config.seq_len, config.head_dim, config.n_embd, self.precision.stored
+        return self.body.thread_scratch
 
     @property
     def layers(self) -> list[Layer]:
         """The layers in order: attention and MLP in turn, or both in one."""
-        return [layer for _, layer in self._layers]
+        return [layer for _, layer in self.body.layers]
 
     @property
     def layer_names(self) -> list[str]:
         """The names of the layers in ``plan``, which are those of their parameters."""
-        return [name for name, _ in self._layers]
-
-    def _buffers(self, batch: int, time: int) -> PassBuffers:
-        """Return the buffers of a shape; a workspace that is too small is replaced."""
-        if (batch, time) not in self._memory:
-            if not self.parameters.has_memory:
-                raise ShapeError(
-                    "model: made by of_shapes, it has plans but no parameters; build a Transformer"
-                )
-            ops.reserve_scratch(*self._scratch_shape)
-            plan = self._stack.plan(batch, time, self._recomputation)
-            self._memory.make(batch, time, plan)
-        return self._memory[batch, time]
+        return [name for name, _ in self.body.layers]
 
     # ------------------------------------------------------------------ passes
-
-    def _load_tokens(self, x: Array, start: Array | None) -> PassBuffers:
-        check_tokens(x, self.seq_len, self.vocab_size)
-        if start is not None:
-            check_starts(start, x.shape)
-        buffers = self._buffers(*x.shape)
-        buffers.own["tokens"][...] = x
-        if start is not None:
-            buffers.own["start"][...] = start
-        return buffers
-
-    def _encode(
-        self,
-        x: Array,
-        train: bool,
-        first_row: int,
-        *,
-        start: Array | None = None,
-        gradient: bool = True,
-        caches: Sequence[Mapping[str, Array]] = (),
-    ) -> tuple[PassBuffers, PassContext]:
-        """Run everything below the output projection."""
-        buffers = self._load_tokens(x, start)
-        observers, own = self.observers, buffers.own
-        kept, seen = None if start is None else own["start"], own.get("window")
-        if seen is not None:
-            fill_window(seen, kept, self.config.window)
-        (batch, time), updates = x.shape, self.parameters.updates
-        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept, seen)
-        self._generation += 1
-        h_NC = own["h"]
-        enter(observers, "embedding", "forward")
-        self.embedding.forward(own["tokens"], h_NC, ctx)
-        leave(observers, "embedding", "forward", {"tokens": own["tokens"]}, stream=h_NC)
-        run_forward(
-            self._layers, h_NC, buffers, ctx, gradient=gradient, observers=observers, caches=caches
-        )
-        self.head.normalize(h_NC, own, observers)
-        return buffers, ctx
-
-    def _decode_gradient(self, buffers: PassBuffers, ctx: PassContext) -> None:
-        """Run backward from the gradient by the normalized stream, in ``dh``, down to the ids."""
-        observers, own = self.observers, buffers.own
-        dh_NC = own["dh"]
-        self.head.backward_norm(own["h"], dh_NC, own, observers)
-        run_backward(self._layers, dh_NC, buffers, ctx, observers=observers)
-        enter(observers, "embedding", "backward")
-        self.embedding.backward(own["tokens"], dh_NC, own, ctx)
-        leave(observers, "embedding", "backward", {"tokens": own["tokens"]}, d_stream=dh_NC)
 
     def forward(
         self, x: Array, *, train: bool = False, start: Array | None = None
@@ -425,12 +417,15 @@ class Transformer(Model):
         since, used = self._drawn_rows
         if since != now:
             used = 0
-        buffers, ctx = self._encode(x, train, used if train else 0, start=start)
+        first_row = used if train else 0
+        buffers, ctx = self.body.forward(
+            x, train=train, first_row=first_row, start=start, observers=self.observers
+        )
         if train:
             self._drawn_rows = (now, used + x.shape[0])
         logits = np.empty((x.size, self.vocab_size), dtype=self.dtype)
         self.head.logits(buffers.own, logits, self.observers)
-        return logits.reshape(*x.shape, self.vocab_size), Cache(self._generation, ctx)
+        return logits.reshape(*x.shape, self.vocab_size), Cache(ctx)
 
     def last_logits(
         self,
@@ -453,7 +448,7 @@ class Transformer(Model):
         logits : ndarray of shape (B, V)
             A new array.
         """
-        buffers, _ = self._encode(x, False, 0, gradient=False, caches=caches)
+        buffers, _ = self.body.forward(x, gradient=False, observers=self.observers, caches=caches)
         last = -1 if lengths_B is None else np.asarray(lengths_B) - 1
         last_BC = buffers.own["hidden"].reshape(*x.shape, -1)[np.arange(len(x)), last]
         logits = np.empty((len(x), self.vocab_size), dtype=self.dtype)
@@ -471,15 +466,9 @@ class Transformer(Model):
         """
         ctx = cache.ctx
         rows = gradient_rows(d_logits, (ctx.batch, ctx.time, self.vocab_size), self.dtype)
-        if cache.generation != self._generation:
-            raise ShapeError(
-                "model.backward: this cache is stale, another forward pass has overwritten it. "
-                "Call backward before the next forward"
-            )
-        self._generation += 1  # backward uses up the buffers
-        buffers = self._buffers(ctx.batch, ctx.time)
+        buffers = self.body.take(ctx, "model.backward")
         self.head.backward_logits(rows, buffers.own, buffers.own["dh"], self.observers)
-        self._decode_gradient(buffers, ctx)
+        self.body.backward(buffers, ctx, self.observers)
 
     def step_loss(
         self,
@@ -513,8 +502,13 @@ class Transformer(Model):
                 f"model: expected targets of shape {batch.x_BT.shape}, got {batch.y_BT.shape}"
             )
         check_targets(batch.y_BT)
-        buffers, ctx = self._encode(
-            batch.x_BT, train, first_row, start=batch.start_BT, gradient=gradient
+        buffers, ctx = self.body.forward(
+            batch.x_BT,
+            train=train,
+            first_row=first_row,
+            start=batch.start_BT,
+            gradient=gradient,
+            observers=self.observers,
         )
         own = buffers.own
         if loss.needs == "hidden":
@@ -527,5 +521,5 @@ class Transformer(Model):
             dh_NC = own["dh"] if gradient else None
             total = self.head.loss(loss, own["targets"], own["weights"], own, dh_NC, self.observers)
         if gradient:
-            self._decode_gradient(buffers, ctx)
+            self.body.backward(buffers, ctx, self.observers)
         return total

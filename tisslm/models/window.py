@@ -1,4 +1,4 @@
-"""Sliding windows of attention, as what attention's kernels are told: the first key of each query.
+"""What attention's kernels are told of each query: the first key that it sees, and where they end.
 
 What does not live here: which layers have a sliding window, and documents, which are checked by
 ``checks``.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tisslm.errors import ConfigError, ShapeError
 
-__all__ = ["fill_window", "twice_keys_seen"]
+__all__ = ["fill_stops", "fill_window", "twice_keys_seen"]
 
 Array = NDArray[Any]
 
@@ -65,11 +65,31 @@ def fill_window(see_BT: Array, start_BT: Array | None, window: int) -> None:
         np.maximum(see_BT, start_BT, out=see_BT)
 
 
-def twice_keys_seen(time: int, window: int = 0) -> int:
+def fill_stops(stop_BT: Array, start_BT: Array | None) -> None:
+    """Write where the document of each token ends, exclusive, given where it begins.
+
+    Parameters
+    ----------
+    stop_BT : ndarray of int32 of shape (B, T)
+        Overwritten; not ``start_BT`` itself.
+    start_BT : ndarray of int32 of shape (B, T), optional
+        Checked by ``checks``; None: a row is one document.
+    """
+    time = stop_BT.shape[1]
+    stop_BT.fill(time)
+    if start_BT is None:
+        return
+    following = np.arange(1, time, dtype=np.int32)  # t + 1, where the next document may begin
+    np.copyto(stop_BT[:, :-1], following, where=start_BT[:, 1:] == following)
+    backwards = stop_BT[:, ::-1]
+    np.minimum.accumulate(backwards, axis=1, out=backwards)
+
+
+def twice_keys_seen(time: int, window: int = 0, causal: bool = True) -> int:
     """Return twice the keys that a token of a row of T sees in the mean, rounded.
 
     Half of the T keys without a window, as is customary, and not (T + 1) / 2; with a window of
-    W < T, W - W^2 / 2T.
+    W < T, W - W^2 / 2T. Both ways, all T.
 
     Parameters
     ----------
@@ -77,7 +97,11 @@ def twice_keys_seen(time: int, window: int = 0) -> int:
         T.
     window : int
         W; 0 for none.
+    causal : bool
+        Whether later keys are not seen.
     """
+    if not causal:
+        return 2 * time
     if not 0 < window < time:
         return time
     return round(window * (2 * time - window) / time)

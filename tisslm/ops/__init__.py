@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tisslm.ops.reference.linear import *  # noqa: F403
     from tisslm.ops.reference.norm import *  # noqa: F403
     from tisslm.ops.reference.optim import *  # noqa: F403
+    from tisslm.ops.reference.pooling import *  # noqa: F403
     from tisslm.ops.reference.rotary import *  # noqa: F403
     from tisslm.ops.reference.summary import *  # noqa: F403
     from tisslm.ops.runtime import REFERENCE_ONLY as REFERENCE_ONLY

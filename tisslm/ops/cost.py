@@ -72,10 +72,10 @@ def flops(operation: str, arguments: Mapping[str, Any]) -> int:
     """Count the floating-point operations of a call: two for each multiply-add.
 
     Only matrix products are counted, and of attention the pairs of query and key that are seen: the
-    causal half, less the keys before ``start_BT``, those of other documents or outside a sliding
-    window. Kernels leave out their tiles, so a rate that counted them could exceed the peak. A
-    token and itself are half a pair, as they are in T^2 / 2. What backward computes a second time
-    is not counted.
+    causal half, or what is before ``stop_BT``, less the keys before ``start_BT``, those of other
+    documents or outside a sliding window. Kernels leave out their tiles, so a rate that counted
+    them could exceed the peak. Of the causal half, a token and itself are half a pair, as they are
+    in T^2 / 2. What backward computes a second time is not counted.
 
     Parameters
     ----------
@@ -85,8 +85,11 @@ def flops(operation: str, arguments: Mapping[str, Any]) -> int:
         What ``named`` returned.
     """
     if operation.startswith("linear_"):
-        rows = _first(arguments, "x_NC", "dy_NO").shape[0]
-        outputs, channels = _first(arguments, "w_OC", "dw_OC").shape
+        rows = _first(arguments, "x_NC", "dy_NO", "dy_NE").shape[0]
+        weight = _first(arguments, "w_OC", "dw_OC", "db_O")
+        if weight.ndim < 2:  # the gradient of a bias alone, whose weight is frozen
+            return 0
+        outputs, channels = weight.shape
         return int(2 * rows * outputs * channels)
     if operation == "matmul":
         (rows, inner), columns = arguments["a_MK"].shape, arguments["b_KN"].shape[1]
@@ -94,8 +97,9 @@ def flops(operation: str, arguments: Mapping[str, Any]) -> int:
     # one product of pairs x D for the scores and one for the output; backward has two for each
     if operation in ("attention_forward", "attention_backward"):
         batch, time, channels = arguments["out_BTC"].shape
-        start = arguments.get("start_BT")
-        twice = batch * time * time - (0 if start is None else 2 * int(start.sum(dtype=np.int64)))
+        start, stop = arguments.get("start_BT"), arguments.get("stop_BT")
+        whole = batch * time * time if stop is None else 2 * int(stop.sum(dtype=np.int64))
+        twice = whole - (0 if start is None else 2 * int(start.sum(dtype=np.int64)))
         passes = 2 if operation == "attention_forward" else 4
         return int(passes * twice * channels)
     return 0

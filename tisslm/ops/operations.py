@@ -30,6 +30,7 @@ from tisslm.ops.reference import head_norm as _head_norm
 from tisslm.ops.reference import linear as _linear
 from tisslm.ops.reference import norm as _norm
 from tisslm.ops.reference import optim as _optim
+from tisslm.ops.reference import pooling as _pooling
 from tisslm.ops.reference import rotary as _rotary
 from tisslm.ops.reference import storage as _storage
 from tisslm.ops.reference import summary as _summary
@@ -39,6 +40,7 @@ __all__ = [
     "ACTIVATIONS",
     "BUILT_IN",
     "NORM_BLOCK",
+    "POOLINGS",
     "dkv_shape",
     "global_norm",
     "matmul",
@@ -46,11 +48,23 @@ __all__ = [
     "norm_of_parts",
     "norm_parts",
     "norm_parts_bytes",
+    "store",
     "widen",
 ]
 
 #: Codes of the activations that kernels know.
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "silu": 2, "relu2": 3}
+
+#: Codes of the ways to make one row of a text's.
+POOLINGS = {"mean": _pooling.MEAN, "last": _pooling.LAST, "max": _pooling.MAX}
+
+_WRONG_TEXTS = (
+    "expected at least one row, got an empty range. Leave texts without tokens out",
+    "expected rows of the batch, got some that it does not have. Count first_P and stop_P in rows "
+    "of all texts together",
+    "expected it to begin where the text before it ends, or later, got an earlier row. Give the "
+    "texts in the order of their rows",
+)
 
 
 def _bad_token(code: int) -> DataError:
@@ -74,9 +88,19 @@ def _no_room(code: int) -> ShapeError:
     )
 
 
+def _no_text(code: int) -> ShapeError:
+    if code == _pooling.NO_PLACES:
+        return ShapeError(
+            "pool_backward: argmax_PC: expected the places of the largest values, got None. Hand "
+            "over the array that pool_forward has filled"
+        )
+    text, what = divmod(code - _pooling.FIRST_TEXT, len(_WRONG_TEXTS))
+    return ShapeError(f"pooling: text {text}: {_WRONG_TEXTS[what]}")
+
+
 #: The modules of twins, by the part of a training step that a profile counts their operations to.
 #: Rotary positions take the place of the embedding's table of them, and are limited by memory as
-#: that is; attention is limited by products.
+#: that is; attention is limited by products; what is pooled is what a loss sees.
 _MODULES = {
     "products": (_linear,),
     "norms": (_norm, _head_norm),
@@ -84,7 +108,7 @@ _MODULES = {
     "embedding": (_embedding, _rotary),
     "attention": (_attention,),
     "residual": (_dropout,),
-    "loss": (_cross_entropy,),
+    "loss": (_cross_entropy, _pooling),
     "optimizer": (_optim,),
     "monitors": (_summary,),
 }
@@ -97,6 +121,8 @@ _ON_CODE = {
     "embedding_forward": _bad_token,
     "cross_entropy_tile": _bad_target,
     "focal_tile": _bad_target,
+    "pool_backward": _no_text,
+    "pool_forward": _no_text,
     "target_rank": _bad_target,
 }
 
@@ -164,6 +190,11 @@ def dkv_shape(
 def narrow(x_NC: NDArray[Any], y_NC: NDArray[Any]) -> None:
     """Write ``x`` to ``y``, rounded to the type of ``y``."""
     BUILT_IN["dropout_forward"](x_NC, y_NC, len(x_NC), 0.0, 0, 0, 0, 0)
+
+
+def store(out: NDArray[Any], values: NDArray[Any]) -> None:
+    """Write float32 or float64 to an array of any storage type, rounded, of any shape."""
+    _storage.store(out, values)
 
 
 def widen(x: NDArray[Any]) -> NDArray[Any]:

@@ -147,7 +147,7 @@ def engine() -> dict[str, str]:
 #: Kernel modules with parallel loops, which can be timed.
 PARALLEL = (
     "activation", "attention", "cross_entropy", "dropout", "embedding", "gemm", "head_norm",
-    "linear", "norm", "optim", "rotary", "summary",
+    "linear", "norm", "optim", "pooling", "rotary", "summary",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from tisslm.registry.hookspecs import Entry, hookimpl
 
 __all__ = [
+    "FUNCTION",
     "tisslm_communicators",
     "tisslm_datasets",
     "tisslm_losses",
@@ -20,6 +21,9 @@ __all__ = [
     "tisslm_sinks",
     "tisslm_tokenizers",
 ]
+
+#: What a function becomes that is given as a scheduler. It has no name: no file could give it one.
+FUNCTION = Entry("function", "tisslm.optim.schedulers._function:Function", "a function of the step")
 
 
 @hookimpl
@@ -47,6 +51,19 @@ def tisslm_schedulers() -> Iterable[Entry]:
         "warmup_cosine", f"{room}.warmup_cosine:WarmupCosine", "linear rise, then half a cosine"
     )
     yield Entry(
+        "cosine_restarts",
+        f"{room}.cosine_restarts:CosineRestarts",
+        "half a cosine again and again (arXiv 1608.03983)",
+    )
+    yield Entry(
+        "polynomial", f"{room}.polynomial:Polynomial", "linear rise, then a power of what is left"
+    )
+    yield Entry(
+        "inverse_sqrt",
+        f"{room}.inverse_sqrt:InverseSqrt",
+        "linear rise, then 1 / sqrt(step) (arXiv 1706.03762)",
+    )
+    yield Entry(
         "reduce_on_plateau",
         f"{room}.reduce_on_plateau:ReduceOnPlateau",
         "times a factor when evaluations get no better",
@@ -67,6 +84,21 @@ def tisslm_losses() -> Iterable[Entry]:
     )
     yield Entry(
         "focal", f"{room}.focal:Focal", "cross-entropy, easy targets count less (arXiv 1708.02002)"
+    )
+    yield Entry(
+        "contrastive",
+        f"{room}.contrastive:Contrastive",
+        "of embeddings: find the positive among all texts of the update (arXiv 1807.03748)",
+    )
+    yield Entry(
+        "triplet",
+        f"{room}.triplet:Triplet",
+        "of embeddings: nearer to the positive than to the negative (arXiv 1503.03832)",
+    )
+    yield Entry(
+        "cosine_similarity",
+        f"{room}.cosine_similarity:CosineSimilarity",
+        "of embeddings: squared error of the cosine to a score (arXiv 1908.10084)",
     )
 
 
@@ -117,6 +149,11 @@ def tisslm_datasets() -> Iterable[Entry]:
     room = "tisslm.datasets"
     yield Entry("tokens", f"{room}.tokens:TokenDataset", "windows of an array of token ids")
     yield Entry("text", f"{room}.text:TextDataset", "windows of a text and its tokenizer")
+    yield Entry(
+        "examples",
+        f"{room}.examples:ExampleDataset",
+        "texts that belong together, to learn vectors of them",
+    )
 
 
 @hookimpl

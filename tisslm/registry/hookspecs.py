@@ -65,6 +65,10 @@ class Entry:
     documents : str
         With ``endings``: the path, ``"module:attribute"``, of a function that takes a path and
         ``tisslm.datasets.ReadOptions`` and yields ``tisslm.datasets.Document``.
+    records : str
+        With ``endings``: the path of a function of the same arguments that yields pairs of a place,
+        which messages name, and a record, a mapping of fields to values. Then ``data.path`` of the
+        dataset "examples" may be such a file.
 
     Raises
     ------
@@ -77,6 +81,7 @@ class Entry:
     description: str
     endings: tuple[str, ...] = ()
     documents: str = ""
+    records: str = ""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
@@ -104,6 +109,11 @@ class Entry:
             raise PluginError(
                 f"Entry {self.name!r}: expected endings such as ('.parquet',), got {endings!r}"
             )
+        if self.records and not (endings and _DOTTED_PATH.fullmatch(str(self.records))):
+            raise PluginError(
+                f"Entry {self.name!r}: expected records as a dotted path 'module:attribute' beside "
+                f"endings, got {self.records!r}"
+            )
         named = isinstance(documents, str) and bool(_DOTTED_PATH.fullmatch(documents))
         if named != bool(endings):
             raise PluginError(
@@ -121,13 +131,17 @@ class Kind:
     name : str
         The name in messages and in configuration sections, in the singular.
     hook : str
-    contract : str
-        The name of a class in ``tisslm.contracts``, whose import would load NumPy.
+    contracts : tuple of str
+        The names of classes in ``tisslm.contracts``, whose import would load NumPy; a part keeps
+        one of them.
     """
 
     name: str
     hook: str
-    contract: str
+    contracts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " or ".join(f"tisslm.contracts.{contract}" for contract in self.contracts)
 
 
 #: Every kind of part, by its singular name.
@@ -135,15 +149,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            Kind("optimizer", "tisslm_optimizers", "Optimizer"),
-            Kind("scheduler", "tisslm_schedulers", "Scheduler"),
-            Kind("loss", "tisslm_losses", "Loss"),
-            Kind("sink", "tisslm_sinks", "Sink"),
-            Kind("monitor", "tisslm_monitors", "Monitor"),
-            Kind("dataset", "tisslm_datasets", "Dataset"),
-            Kind("tokenizer", "tisslm_tokenizers", "Tokenizer"),
-            Kind("communicator", "tisslm_communicators", "Communicator"),
-            Kind("model", "tisslm_models", "ModelFamily"),
+            Kind("optimizer", "tisslm_optimizers", ("Optimizer",)),
+            Kind("scheduler", "tisslm_schedulers", ("Scheduler",)),
+            Kind("loss", "tisslm_losses", ("Loss", "EmbeddingLoss")),
+            Kind("sink", "tisslm_sinks", ("Sink",)),
+            Kind("monitor", "tisslm_monitors", ("Monitor",)),
+            Kind("dataset", "tisslm_datasets", ("Dataset",)),
+            Kind("tokenizer", "tisslm_tokenizers", ("Tokenizer",)),
+            Kind("communicator", "tisslm_communicators", ("Communicator",)),
+            Kind("model", "tisslm_models", ("ModelFamily",)),
         )
     }
 )
@@ -197,7 +211,7 @@ def tisslm_schedulers() -> Iterable[Entry]:
 
 @hookspec
 def tisslm_losses() -> Iterable[Entry]:
-    """Yield losses: classes that keep ``tisslm.contracts.Loss``.
+    """Yield losses: classes that keep ``tisslm.contracts.Loss``, or ``EmbeddingLoss``.
 
     Built as ``cls(**options)``.
 

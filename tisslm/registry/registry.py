@@ -24,6 +24,7 @@ from tisslm import contracts
 from tisslm.contracts.part_names import give_name
 from tisslm.errors import ConfigError, PluginError, TissLMError
 from tisslm.errors.suggestions import did_you_mean
+from tisslm.registry.builtins import FUNCTION
 from tisslm.registry.discovery import LeftOut, PluginManager, Provider, load_plugins
 from tisslm.registry.hookspecs import KINDS, Entry, Kind
 from tisslm.system.safe_files import show
@@ -73,20 +74,29 @@ class Part:
                     f"{self}: {self.entry.target!r} could not be imported: "
                     f"{type(exc).__name__}: {exc}. Reinstall or update {self.provider.distribution}"
                 ) from exc
-        contract = getattr(contracts, self.kind.contract)
-        if not (isinstance(target, type) and issubclass(target, contract)):
+        kept = _contracts_of(self.kind)
+        if not (isinstance(target, type) and issubclass(target, kept)):
             raise PluginError(
-                f"{self}: expected a subclass of tisslm.contracts.{self.kind.contract}, "
+                f"{self}: expected a subclass of {self.kind}, "
                 f"got {target!r}. Update {self.provider.distribution}"
             )
         missing: frozenset[str] = getattr(target, "__abstractmethods__", frozenset())
         if missing:
             raise PluginError(
                 f"{self}: {target.__name__} does not define {', '.join(sorted(missing))}, "
-                f"which tisslm.contracts.{self.kind.contract} asks for. "
+                f"which {self._contract_of(target)} asks for. "
                 f"Update {self.provider.distribution}"
             )
         return target
+
+    def _contract_of(self, target: type) -> str:
+        kept = next(each for each in _contracts_of(self.kind) if issubclass(target, each))
+        return f"tisslm.contracts.{kept.__name__}"
+
+
+def _contracts_of(kind: Kind) -> tuple[type, ...]:
+    """Return the classes one of which a part of a kind is derived from."""
+    return tuple(getattr(contracts, name) for name in kind.contracts)
 
 
 def load_registry() -> Registry:
@@ -194,7 +204,7 @@ class Registry:
             ``"optimizer"``, ``"scheduler"``, ... (the keys of ``tisslm.registry.hookspecs.KINDS``).
         spec : str, (str, mapping) or object
             A name, a name with options, or an object that keeps the contract, which is returned
-            unchanged.
+            unchanged. A scheduler may be a function of the step, too.
         *args
             The arguments that every part of the kind takes: parameters and learning rate for an
             optimizer, the optimizer for a scheduler.
@@ -212,9 +222,11 @@ class Registry:
         PluginError
             As ``get`` does.
         """
-        contract = getattr(contracts, self._kind(kind).contract)
-        if isinstance(spec, contract):
+        if isinstance(spec, _contracts_of(self._kind(kind))):
             return spec
+        if kind == "scheduler" and callable(spec) and not isinstance(spec, type):
+            made = Part(KINDS[kind], FUNCTION, Provider("tisslm", "")).load()(*args, spec)
+            return give_name(made, FUNCTION.name)
         name, chosen = _name_and_options(kind, spec)
         part = self.part(kind, name)
         target = part.load()
@@ -287,7 +299,7 @@ def _name_and_options(kind: str, spec: object) -> tuple[str, dict[str, object]]:
             return name, dict(options)
     raise ConfigError(
         f"{kind}: expected a name, a (name, options) pair or an object that keeps "
-        f"tisslm.contracts.{KINDS[kind].contract}, got {spec!r}"
+        f"{KINDS[kind]}, got {spec!r}"
     )
 
 

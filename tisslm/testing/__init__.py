@@ -17,7 +17,7 @@ from tisslm.testing.every_part import check_all, check_part
 from tisslm.testing.gradcheck import GradientRow, check_gradients
 from tisslm.testing.kernel import check_kernel
 from tisslm.testing.layer import check_layer
-from tisslm.testing.loss import check_loss
+from tisslm.testing.losses import check_loss
 from tisslm.testing.model import check_model
 from tisslm.testing.monitor import check_monitor
 from tisslm.testing.optimizer import check_optimizer

@@ -110,7 +110,10 @@ def is_rows(checks: Checks, found: object, what: str) -> None:
 
 
 def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
-    """Check that windows are int32 ids of shape (T,), and a target the next input, or -100."""
+    """Check that windows are int32 ids of shape (T,), and a target the next input, or -100.
+
+    Windows of texts, which have ``lengths``, have the target 0 where each text ends.
+    """
     dataset, again = make(), make()
     for i in range(min(len(dataset), MANY)):
         window = dataset.window(i)
@@ -123,9 +126,14 @@ def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
             known = (array >= 0) & (array < dataset.vocab_size)
             known |= (array == IGNORE_INDEX) & (what == "targets")
             checks.that(bool(known.all()), f"{what} below {dataset.vocab_size}", array[~known][:1])
-        real = (y[:-1] != IGNORE_INDEX) & ~ends(window)[:-1]
-        shifted = np.array_equal(y[:-1][real], x[1:][real])
-        checks.that(shifted, f"window {i}: targets {x[1:]}", f"{y[:-1]}")
+        if "lengths" in window.others:
+            wanted = np.full_like(y, IGNORE_INDEX)
+            wanted[np.cumsum(window.others["lengths"]) - 1] = 0
+            checks.same(y.tolist(), wanted.tolist(), f"targets of window {i}, 0 where a text ends")
+        else:
+            real = (y[:-1] != IGNORE_INDEX) & ~ends(window)[:-1]
+            shifted = np.array_equal(y[:-1][real], x[1:][real])
+            checks.that(shifted, f"window {i}: targets {x[1:]}", f"{y[:-1]}")
         same_rows(checks, again.window(i), window, f"of window {i} of another instance")
 
 

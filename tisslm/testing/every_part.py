@@ -9,7 +9,7 @@ from tisslm.registry import Part, Registry, load_registry
 from tisslm.testing.checks import ConformanceError, Report
 from tisslm.testing.communicator import check_communicator
 from tisslm.testing.dataset import check_dataset
-from tisslm.testing.loss import check_loss
+from tisslm.testing.losses import check_loss
 from tisslm.testing.model import check_model
 from tisslm.testing.monitor import check_monitor
 from tisslm.testing.optimizer import check_optimizer

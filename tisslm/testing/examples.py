@@ -74,7 +74,8 @@ def option_sets(
     n_given : int
         The number of arguments that come before the options.
     examples : mapping, optional
-        Values for options without a default, or whose default is None.
+        Values for options without a default, or whose default is None; those without a default
+        are taken beside the class's own, too.
     folder : Path, optional
         Where ``test_options`` may create files; only datasets get one.
     variants : sequence of mappings
@@ -95,9 +96,11 @@ def option_sets(
                 "only that of a dataset may be one"
             )
         own = own(folder)
-    if own is not None:
-        return [dict(options) for options in own]
     takes = option_names(maker or cls, n_given)
+    if own is not None:
+        needed = {name for name, known in takes.items() if known.default is known.empty}
+        held = {name: value for name, value in (examples or {}).items() if name in needed}
+        return [held | dict(options) for options in own]
     base: dict[str, Any] = {}
     for name, parameter in takes.items():
         if parameter.default is not parameter.empty and parameter.default is not None:

@@ -16,6 +16,7 @@ from tisslm.testing.gradients.losses import loss_cases
 from tisslm.testing.gradients.models import model_cases
 from tisslm.testing.gradients.norms import norm_cases
 from tisslm.testing.gradients.optimizers import optimizer_rows
+from tisslm.testing.gradients.pooling import pooling_cases
 from tisslm.testing.gradients.problem import GradientRow, rows_of
 
 __all__ = ["GradientRow", "check_gradients"]
@@ -67,7 +68,7 @@ def check_gradients(
         cases = list(model_cases(model, family))
         optimizers = False
     else:
-        cases = [*kernel_cases(), *norm_cases(), *layer_cases()]
+        cases = [*kernel_cases(), *norm_cases(), *pooling_cases(), *layer_cases()]
         cases += [*capped_cases(), *loss_cases(registry), *model_cases()]
         optimizers = True
     chosen = [case for case in cases if component in (None, case.name, case.kind)]

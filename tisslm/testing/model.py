@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tisslm.contracts import Batch, Exchange, Model, ModelConfig, ModelFamily, target_weights
+from tisslm.contracts.model import language_model
 from tisslm.errors import TissLMError
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.optim.losses import CrossEntropy
@@ -102,12 +103,12 @@ def models_have_the_named_parameters(
 ) -> None:
     """Check that a model has the parameters that its family names, with initial values."""
     named = [(spec.name, spec.shape) for spec in family.parameters(config)]
-    model = family.build(config, seed=5)
+    model = _built(family, config, seed=5)
     found = [(p.name, p.shape) for p in model.parameters]
     checks.same(sorted(found), sorted(named), "names and shapes of the parameters")
     checks.that(bool(np.isfinite(model.parameters.data).all()), "finite first values", "others")
     checks.same((model.vocab_size, model.seq_len), (config.vocab_size, config.seq_len), "sizes")
-    again = family.build(config, seed=5)
+    again = _built(family, config, seed=5)
     checks.same(again.parameters.data, model.parameters.data, "first values of the same seed")
 
 
@@ -115,9 +116,14 @@ def given_parameters_are_used(checks: Checks, family: ModelFamily, config: Model
     """Check that ``build`` uses given parameters unchanged."""
     given = Parameters(family.parameters(config), "float32")
     given.data[...] = 0.0
-    model = family.build(config, parameters=given)
+    model = _built(family, config, parameters=given)
     checks.that(model.parameters is given, "the parameters that were given", "others")
     checks.that(not given.data.any(), "values as they were", "others")
+
+
+def _built(family: ModelFamily, config: ModelConfig, **how: Any) -> Model:
+    """Return the language model of a shape."""
+    return language_model(family.build(config, **how), "check_model")
 
 
 def shapes_are_planned_without_memory(
@@ -125,15 +131,15 @@ def shapes_are_planned_without_memory(
 ) -> None:
     """Check that a model without memory has the same plan as the real one."""
     shapes = Parameters(family.parameters(config), "float32", arena=ShapeArena)
-    planned = dict(family.build(config, parameters=shapes).plan(2, config.seq_len))
-    real = dict(family.build(config).plan(2, config.seq_len))
+    planned = dict(_built(family, config, parameters=shapes).plan(2, config.seq_len))
+    real = dict(_built(family, config).plan(2, config.seq_len))
     checks.same(planned, real, "the plan of a model on shapes")
     checks.that(all(n >= 0 for n in real.values()), "bytes >= 0", real)
 
 
 def both_ways_to_a_gradient_agree(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
     """Check that ``step_loss`` gives the same as forward, loss and backward one by one."""
-    model, loss = family.build(config, seed=1, dtype="float64"), CrossEntropy()
+    model, loss = _built(family, config, seed=1, dtype="float64"), CrossEntropy()
     batch = _batch(model)
     model.parameters.zero_grad()
     whole = model.step_loss(batch, loss, train=False)
@@ -151,7 +157,7 @@ def both_ways_to_a_gradient_agree(checks: Checks, family: ModelFamily, config: M
 
 def gradients_are_added(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
     """Check that a second pass adds to the gradients of the first."""
-    model, loss = family.build(config, seed=1, dtype="float64"), CrossEntropy()
+    model, loss = _built(family, config, seed=1, dtype="float64"), CrossEntropy()
     batch = _batch(model)
     model.parameters.zero_grad()
     model.step_loss(batch, loss, train=False)
@@ -164,7 +170,7 @@ def nothing_is_seen_from_later_tokens(
     checks: Checks, family: ModelFamily, config: ModelConfig
 ) -> None:
     """Check that logits do not depend on later tokens."""
-    model = family.build(config, seed=2, dtype="float64")
+    model = _built(family, config, seed=2, dtype="float64")
     x_BT = _batch(model).x_BT
     whole, _ = model.forward(x_BT)
     whole = np.array(whole)
@@ -177,7 +183,7 @@ def nothing_is_seen_from_later_tokens(
 
 def decoding_is_the_whole_pass(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
     """Check that decoding gives the logits of a forward over the whole text, if text is written."""
-    model = family.build(config, seed=2, dtype="float64")
+    model = _built(family, config, seed=2, dtype="float64")
     checks.that(model.writes_text in (True, False), "writes_text to be a flag", model.writes_text)
     if not model.writes_text:
         return
@@ -199,7 +205,7 @@ def decoded_sequences_are_as_alone(
     checks: Checks, family: ModelFamily, config: ModelConfig
 ) -> None:
     """Check that sequences of different lengths, of which some end, get the logits of the whole."""
-    model = family.build(config, seed=2, dtype="float64")
+    model = _built(family, config, seed=2, dtype="float64")
     x_BT = _batch(model).x_BT
     if not model.writes_text or x_BT.shape[1] < 3:
         return
@@ -218,7 +224,7 @@ def decoded_sequences_are_as_alone(
 
 def names_outside_lead_back(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
     """Check that a model that has names outside gets its own bits back, and is a plain mapping."""
-    model = family.build(config, seed=2)
+    model = _built(family, config, seed=2)
     exchange = model.exchange()
     is_one = exchange is None or isinstance(exchange, Exchange)
     checks.that(is_one, "an Exchange, or None", type(exchange).__name__)
@@ -238,7 +244,7 @@ def names_outside_lead_back(checks: Checks, family: ModelFamily, config: ModelCo
 
 def values_are_asked_for(checks: Checks, family: ModelFamily, config: ModelConfig) -> None:
     """Check that a model which says so reads no values but those that it asks for in each pass."""
-    model = family.build(config, seed=2)
+    model = _built(family, config, seed=2)
     checks.that(
         model.asks_for_values in (True, False),
         "asks_for_values to be a flag",

@@ -25,6 +25,8 @@ from tisslm.testing.examples import (
 from tisslm.testing.updates import (
     movement_is_how_far_the_parameters_moved,
     pieces_are_updated_as_in_the_whole,
+    the_average_is_shown_and_left_exactly,
+    what_it_plans_is_what_it_keeps,
 )
 
 __all__ = ["VARIANTS", "check_optimizer"]
@@ -298,4 +300,6 @@ PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     float32_and_float64_agree,
     movement_is_how_far_the_parameters_moved,
     pieces_are_updated_as_in_the_whole,
+    the_average_is_shown_and_left_exactly,
+    what_it_plans_is_what_it_keeps,
 )

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import Model, Monitor, PassObserver
+from tisslm.contracts import Monitor, Network, PassObserver
 from tisslm.contracts.part_names import name_of
 from tisslm.contracts.pass_observer import Direction
 from tisslm.errors import ConfigError
@@ -61,11 +61,11 @@ class Monitoring(PassObserver):
     ----------
     monitors : list of Monitor
         Those that raise are removed from it.
-    model : Model
+    model : Network
     room : Room
     """
 
-    def __init__(self, monitors: list[Monitor], model: Model, room: Room) -> None:
+    def __init__(self, monitors: list[Monitor], model: Network, room: Room) -> None:
         self._monitors = monitors
         self._model = model
         self._room = room
@@ -140,7 +140,7 @@ class Monitoring(PassObserver):
                 for p in self._trainable():
                     update = self._before[p.offset : p.offset + p.data.size].reshape(p.shape)
                     self._show("updates", p.name, update)
-            for p in parameters if "weights" in wants else ():
+            for p in self._trainable() if "weights" in wants else ():  # frozen ones stay
                 self._show("weights", p.name, p.data)
             self._warn_of_blind_ones()
             found = self._ask()

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Model
+from tisslm.contracts import Network
 from tisslm.memory.arenas import Arena, array_bytes
 
 __all__ = ["PIECE", "Room", "Sites", "planned_room"]
@@ -64,7 +64,7 @@ class Room:
 
 
 def planned_room(
-    wants: Collection[str], model: Model, batch: int, time: int, precision: str
+    wants: Collection[str], model: Network, batch: int, time: int, precision: str
 ) -> dict[str, int]:
     """Return the bytes that monitors of these wants take, by the names that ``Room`` is asked for.
 
@@ -72,7 +72,7 @@ def planned_room(
     ----------
     wants : collection of str
         The kinds of arrays that the monitors of a run want.
-    model : Model
+    model : Network
     batch, time : int
         B and T of a micro-batch.
     precision : {"fp32", "bf16", "fp16"}
@@ -150,11 +150,12 @@ class Sites:
         return found
 
     def _entropy(self, arrays: Mapping[str, Array], start_BT: Array | None) -> Array:
+        stop_BT = arrays.get("stop")
         qkv, lse = arrays["qkv"], arrays["lse"]
         n_head, n_kv_head, size = _heads(arrays)
         entropy = self._room.take("entropy", lse.shape, lse.dtype)
         scale = 1.0 / math.sqrt(size)
-        ops.attention_entropy(qkv, lse, entropy, n_head, n_kv_head, scale, start_BT)
+        ops.attention_entropy(qkv, lse, entropy, n_head, n_kv_head, scale, start_BT, stop_BT)
         return entropy
 
 

@@ -1,38 +1,35 @@
-"""The batches of a run: whether its data fit, the next one made ahead, and what targets count."""
+"""The batches of a run: whether its data fit, and the next one made ahead."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import IGNORE_INDEX, Dataset, Model, Rows
+from tisslm.contracts import Dataset, Encoder, Network, Rows
 from tisslm.contracts.rows import IDS, check_rows
 from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError, DataError, TissLMError
 
 __all__ = [
     "Prefetch",
-    "TargetWeights",
     "few_windows",
     "fit_dataset",
     "steps_per_epoch",
 ]
 
 
-def fit_dataset(dataset: Dataset, model: Model, where: str, rows: int, seed: int) -> None:
+def fit_dataset(dataset: Dataset, model: Network, where: str, rows: int, seed: int) -> None:
     """Check a dataset against the model, and set what it was made without.
 
     Parameters
     ----------
     dataset : Dataset
         Its ``seq_len``, ``batch_size`` and ``seed`` are set where they are missing.
-    model : Model
+    model : Network
     where : str
         Name of the argument, for messages.
     rows : int
@@ -42,13 +39,13 @@ def fit_dataset(dataset: Dataset, model: Model, where: str, rows: int, seed: int
     Raises
     ------
     ConfigError
-        If windows are longer than the model takes, or ids are outside its vocabulary.
+        If windows are longer than a language model takes, or ids are outside its vocabulary.
     DataError
         If the first window is no ``Rows`` of integers of shape (T,).
     """
     if not dataset.seq_len:
         dataset.seq_len = model.seq_len
-    if dataset.seq_len > model.seq_len:
+    if dataset.seq_len > model.seq_len and not isinstance(model, Encoder):
         raise ConfigError(
             f"{where}: its windows have {dataset.seq_len} tokens, the model takes at most "
             f"{model.seq_len}; set the same seq_len for both"
@@ -216,51 +213,3 @@ class Prefetch:
         close = getattr(self._batches, "close", None)
         if close is not None:
             close()
-
-
-Array = NDArray[Any]
-
-
-class TargetWeights:
-    """Count the real targets of an update, and weigh those of its micro-batches."""
-
-    def __init__(self) -> None:
-        self._none: Array = np.empty(0, dtype=bool)
-        self._weights: Array = np.empty(0)
-
-    @staticmethod
-    def planned(rows: int, batch: int, time: int) -> int:
-        """Return the bytes that updates of so many rows, in micro-batches, will take."""
-        return rows * time * np.dtype(bool).itemsize + batch * time * np.dtype(float).itemsize
-
-    def _is_none(self, y_BT: Array) -> Array:
-        if self._none.size < y_BT.size:
-            self._none = np.empty(y_BT.size, dtype=bool)
-        none_BT = self._none[: y_BT.size].reshape(y_BT.shape)
-        np.equal(y_BT, IGNORE_INDEX, out=none_BT)
-        return none_BT
-
-    def count(self, y_BT: Array) -> int:
-        """Count the targets that are not -100."""
-        return int(y_BT.size - np.count_nonzero(self._is_none(y_BT)))
-
-    def weigh(self, y_BT: Array, count: int) -> Array:
-        """Weigh each real target by ``1 / count``, and -100 by 0.
-
-        Parameters
-        ----------
-        y_BT : integer ndarray of shape (B, T)
-        count : int
-            The number of targets of the whole update.
-
-        Returns
-        -------
-        ndarray of shape (B, T), float64
-            Good until the next call.
-        """
-        if self._weights.size < y_BT.size:
-            self._weights = np.empty(y_BT.size)
-        weights_BT = self._weights[: y_BT.size].reshape(y_BT.shape)
-        weights_BT.fill(1.0 / max(count, 1))
-        np.copyto(weights_BT, 0.0, where=self._is_none(y_BT))
-        return weights_BT

@@ -10,9 +10,10 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import (
     Communicator,
     Dataset,
+    EmbeddingLoss,
     Loss,
-    Model,
     Monitor,
+    Network,
     Optimizer,
     Scheduler,
     Stateful,
@@ -27,6 +28,7 @@ from tisslm.registry import Registry
 from tisslm.tracking.monitoring import check_monitors
 from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.tracking.sink_group import SinkGroup
+from tisslm.training.ranks.layout import needs_whole
 from tisslm.training.ranks.reduction import Reduction
 from tisslm.training.ranks.share import make_share
 from tisslm.training.ranks.shared import make_reduction
@@ -50,7 +52,7 @@ class Wanted:
 class Given:
     """The parts of a run that are objects already."""
 
-    model: Model
+    model: Network
     dataset: Dataset | None
     val_dataset: Dataset | None
     tokenizer: Tokenizer | None
@@ -76,10 +78,10 @@ class Components:
         What adds up the gradients of an update, and has what the optimizer updates.
     """
 
-    model: Model
+    model: Network
     optimizer: Optimizer
     scheduler: Scheduler
-    loss: Loss
+    loss: Loss | EmbeddingLoss
     validation_loss: Loss
     communicator: Communicator
     monitors: list[Monitor]
@@ -90,6 +92,17 @@ class Components:
     scaler: LossScaler
     own: OwnMetrics
     reduction: Reduction
+
+    def show(self, *, average: bool) -> None:
+        """Give the parameters of all ranks the values that are evaluated, or those to be trained.
+
+        Few optimizers have both; whoever needs one kind asks for it, and nothing is done where it
+        is there.
+        """
+        if self.optimizer.has_average and self.optimizer.shows_average != average:
+            self.reduction.reread()
+            self.optimizer.show_average(average)
+            self.reduction.publish()
 
     def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
         """Yield key, name and part of each part that may keep a state from step to step.
@@ -137,18 +150,13 @@ def check_kept(where: str, part: object, contract: type) -> None:
 
 
 def _check_optimizer(optimizer: Optimizer, updated: Parameters | ParameterShard, size: int) -> None:
-    """Refuse an optimizer of other parameters, or one that several ranks cannot share."""
+    """Refuse an optimizer of other parameters than those that it is to update."""
     if optimizer.parameters is not updated:
         raise ConfigError(
             "optimizer: it was made for the parameters of another model"
             if size == 1
             else f"optimizer: {size} ranks share out the parameters, so it is built by the "
             "Trainer; give its name, or a pair of name and options"
-        )
-    if size > 1 and not optimizer.elementwise:
-        raise ConfigError(
-            f"optimizer {name_of(optimizer)}: it needs whole parameters, which {size} ranks share "
-            "out by elements; train in one process, or with another optimizer"
         )
 
 
@@ -182,7 +190,9 @@ def build_components(
     """
     build = registry.build
     communicator = build("communicator", wanted.communicator)
-    reduction = make_reduction(given.model, make_share(config, communicator), communicator)
+    share = make_share(config, communicator)
+    shaped = communicator.size > 1 and needs_whole(registry, wanted.optimizer)
+    reduction = make_reduction(given.model, share, communicator, shaped=shaped)
     optimizer = build("optimizer", wanted.optimizer, reduction.updated, config.learning_rate)
     scheduler = build("scheduler", wanted.scheduler, optimizer, defaults={"max_steps": max_steps})
     _check_optimizer(optimizer, reduction.updated, communicator.size)

@@ -15,7 +15,8 @@ from tisslm.checkpoint.remote_run import RemoteRun
 from tisslm.checkpoint.resume import keeping, open_run
 from tisslm.checkpoint.run_directory import RunDirectory
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Communicator, Dataset, Model
+from tisslm.contracts import Communicator, Dataset, Encoder, Model
+from tisslm.memory.freezing import check_frozen
 from tisslm.registry import Registry
 from tisslm.tracking.monitoring import Monitoring, wants_of
 from tisslm.tracking.pass_arrays import Room, planned_room
@@ -100,7 +101,9 @@ def compose(
 def _fitted(given: Given, config: TrainingConfig) -> Given:
     """Check model and data against each other, and return what the run reads of the data."""
     model, tokenizer = given.model, given.tokenizer
-    check_kept("model", model, Model)
+    if not isinstance(model, Encoder):
+        check_kept("model", model, Model)
+    check_frozen(model.parameters, config.freeze)
     for dataset, where in ((given.dataset, "dataset"), (given.val_dataset, "val_dataset")):
         if dataset is not None:
             check_kept(where, dataset, Dataset)
@@ -158,6 +161,8 @@ def _session(
     if communicator.size > 1:
         check_alike(communicator, {**conditions.as_json(), "configuration": settings})
         check_weights(communicator, parts.model.parameters.data, 0)
+        for frozen in (parts.model.parameters.frozen_data, parts.model.parameters.stored_data):
+            check_weights(communicator, frozen, 0)
     run, saved = _open_run(config, settings, communicator)
     session = Session(
         config=config,

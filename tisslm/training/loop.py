@@ -23,12 +23,12 @@ from tisslm.tracking.environment import describe_environment
 from tisslm.tracking.profiling import TRACE, Profiler
 from tisslm.tracking.profiling.records import Span
 from tisslm.tracking.sink_group import is_logged
-from tisslm.training import incidents
 from tisslm.training.batches import Prefetch
 from tisslm.training.early_stopping import TRAIN_LOSS, recent_loss
 from tisslm.training.evaluation import evaluate_now
 from tisslm.training.interruption import Leave
 from tisslm.training.ranks.agreement import check_weights, first_says
+from tisslm.training.refusals import incidents
 from tisslm.training.session import Session
 from tisslm.training.step import StepResult
 from tisslm.training.step_metrics import StepMetrics
@@ -70,6 +70,7 @@ class Loop:
                 self.owner = stack.enter_context(Owner(session.run.path))
             self._prepare()
             self._run()
+            session.parts.show(average=True)
             session.stopping.ended = session.stopping.reason
             if session.config.restore_best and not session.stopped:
                 self._restore_best()
@@ -248,7 +249,7 @@ class Loop:
         result = session.train_step(rows)
         exchanged = session.parts.reduction.take_exchanged()
         profiler.note_exchanges([Span(e.what, "", e.start, e.end) for e in exchanged])
-        self.metrics.add((result.rows, rows.x.shape[1]), waited, time.perf_counter() - start)
+        self.metrics.add(result.rows, result.tokens, waited, time.perf_counter() - start)
         metrics = self._line(result) if result.applied else {}
         if metrics:
             with profiler.span("report"):
@@ -401,6 +402,7 @@ class Loop:
         if sampler is None or state.sampled_step == step:
             return
         if sampler.is_due(step, session.max_steps):
+            session.parts.show(average=True)
             session.parts.sinks.write(step, sampler.texts(step, session.leaving.check))
             state.sampled_step = step
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Model, Text, Tokenizer
+from tisslm.contracts import Model, Network, Text, Tokenizer
 from tisslm.errors import ConfigError, DataError
 from tisslm.models.generation import Sampling, beginning, pieces, stream
 
@@ -76,7 +76,7 @@ class Sampler:
 
 
 def make_sampler(
-    model: Model, tokenizer: Tokenizer | None, config: TrainingConfig
+    model: Network, tokenizer: Tokenizer | None, config: TrainingConfig
 ) -> Sampler | None:
     """Return the sampler of a run, None if it asks for no samples.
 
@@ -87,7 +87,7 @@ def make_sampler(
     """
     if config.sample_every == 0:
         return None
-    if not model.writes_text:
+    if not isinstance(model, Model) or not model.writes_text:
         raise ConfigError(
             "training.sample_every: expected a Transformer, which can write text token by token, "
             f"got {type(model).__name__}; set it to 0"

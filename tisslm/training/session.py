@@ -25,14 +25,14 @@ from tisslm.tracking.profiling import Profile
 from tisslm.training.batches import steps_per_epoch
 from tisslm.training.components import Components
 from tisslm.training.early_stopping import Stopping
-from tisslm.training.guard import Verdict
-from tisslm.training.incidents import IncidentContext, describe, tell_refusal
 from tisslm.training.interruption import Leaving
 from tisslm.training.memory_plan.passes import Passes
 from tisslm.training.ranks.agreement import rows_of_all
 from tisslm.training.ranks.findings import first_finding
 from tisslm.training.ranks.placing import Place
 from tisslm.training.ranks.states import lead
+from tisslm.training.refusals.guard import Verdict
+from tisslm.training.refusals.incidents import IncidentContext, describe, tell_refusal
 from tisslm.training.samples import Sampler
 from tisslm.training.snapshot import Snapshot
 from tisslm.training.state import TrainerState
@@ -156,7 +156,7 @@ class Session:
         result = self.step.make(rows, state)
         if result.refused is not None:
             self._refuse(rows, result, result.refused)
-        state.tokens_seen += result.rows * rows.x.shape[1]
+        state.tokens_seen += result.tokens
         state.epoch = state.position // max(1, self.steps_per_epoch)
         self.snapshot.note(result, state)
         return result

@@ -12,25 +12,23 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Loss, Rows, UpdateMeter
+from tisslm.contracts import EmbeddingLoss, Loss, Rows, UpdateMeter
 from tisslm.contracts.rows import check_rows
-from tisslm.errors import DataError, ShapeError
 from tisslm.optim.update_norm import Movement
 from tisslm.tracking.monitoring import Monitoring
 from tisslm.tracking.sink_group import is_logged, is_monitored
-from tisslm.training.batches import TargetWeights
 from tisslm.training.components import Components
-from tisslm.training.guard import Verdict, judge
+from tisslm.training.gradients.gradients import Passed
+from tisslm.training.gradients.matching import make_gradients
 from tisslm.training.nonfinite import Finding, investigate
-from tisslm.training.ranks.agreement import counts_of_ranks, sum_in_order
+from tisslm.training.refusals.guard import Verdict, judge
 from tisslm.training.state import TrainerState
 
-__all__ = ["Passed", "Step", "StepResult"]
+__all__ = ["Step", "StepResult"]
 
 #: Added to the norm before it divides, as in PyTorch's clip_grad_norm_.
 CLIP_EPS = 1e-6
@@ -60,7 +58,7 @@ class StepResult:
     refused : Verdict or None
         Why no update was made, where the guard refused it; an overflow under the loss scale is no
         refusal.
-    rows : int
+    rows, tokens : int
         Of all processes.
     """
 
@@ -74,21 +72,7 @@ class StepResult:
     update_ratio: float | None = None
     refused: Verdict | None = None
     rows: int = 0
-
-
-class Passed(NamedTuple):
-    """What the passes of an update come to.
-
-    Attributes
-    ----------
-    loss : float
-        Over the real targets of all processes, in nats, without the loss scale.
-    rows : int
-        Of all processes.
-    """
-
-    loss: float
-    rows: int
+    tokens: int = 0
 
 
 class Step:
@@ -120,9 +104,8 @@ class Step:
         self.config = config
         self.precision = precision
         self._monitoring = monitoring
-        self._check = check
+        self._gradients = make_gradients(parts, config, monitoring, check)
         self._last = last
-        self._targets = TargetWeights()
         self._shows = bool(parts.monitors)  # also once one has failed, here and not elsewhere
         gather = parts.communicator.all_gather if parts.communicator.size > 1 else None
         measures = parts.optimizer.measures_movement
@@ -150,14 +133,14 @@ class Step:
         self._monitoring.begin(looks)
         return self.apply(self.gradients(rows), state)
 
-    def gradients(self, rows: Rows, loss: Loss | None = None) -> Passed:
+    def gradients(self, rows: Rows, loss: Loss | EmbeddingLoss | None = None) -> Passed:
         """Leave the gradients of the mean loss of all ranks' rows, times the loss scale.
 
         Parameters
         ----------
         rows : Rows
             The rows of the whole update, with arrays of shape (B, T).
-        loss : Loss, optional
+        loss : Loss or EmbeddingLoss, optional
             The loss that is differentiated; by default, the run's.
 
         Returns
@@ -171,51 +154,8 @@ class Step:
         DataError
             If there is no target, or a dataset gave something else than ``Rows``.
         """
-        parts = self.parts
-        reduction, parameters = parts.reduction, parts.model.parameters
-        loss = parts.loss if loss is None else loss
-        count, given = self._count(check_rows(rows, "train_step"))
-        parts.optimizer.zero_grad()
-        scale = parts.scaler.begin()
-        reduction.begin(reduction.share.present(given))
-        losses: list[float] = []
-        leaves = list(reduction.share.cut(len(rows.x)))
-        for leaf, first, stop in leaves:
-            last = leaf == leaves[-1][0]
-            if losses:
-                parameters.fresh_part()
-            for start in range(first, stop, self.config.batch_size):
-                end = min(start + self.config.batch_size, stop)
-                is_over = last and end == stop
-                with reduction.announced(leaf) if is_over else nullcontext():
-                    losses.append(self._pass(rows.part(start, end), start, loss, count, scale))
-            reduction.add_leaf(leaf, last=last)
-        reduction.finish()
-        return Passed(sum_in_order(parts.communicator, losses) / scale, given)
-
-    def _pass(self, rows: Rows, first: int, loss: Loss, count: int, scale: float) -> float:
-        """Add the gradients of a micro-batch, and return its loss, which has the loss scale."""
-        self._check()  # which drops what is accumulated, if the run is to end
-        self.parts.communicator.beat("a micro-batch")
-        weights = self._targets.weigh(rows.y, count)
-        weights *= scale
-        batch, offset = rows.weighed(weights), self.parts.reduction.share.own_rows.start
-        with self._monitoring.watching(batch.start_BT):
-            return self.parts.model.step_loss(batch, loss, first_row=offset + first)
-
-    def _count(self, rows: Rows) -> tuple[int, int]:
-        """Check the arrays of an update; count the real targets, and the rows, of all ranks."""
-        if rows.x.shape != rows.y.shape or rows.x.ndim != 2:
-            raise ShapeError(
-                "train_step: expected x and y of one shape (B, T), got "
-                f"{rows.x.shape} and {rows.y.shape}"
-            )
-        self.parts.model.check_start(rows.start, rows.x.shape)
-        told = counts_of_ranks(self.parts.communicator, (self._targets.count(rows.y), len(rows.x)))
-        count = sum(targets for targets, _ in told)
-        if count == 0:
-            raise DataError("train_step: every target is -100; there is nothing to learn from")
-        return count, self.parts.reduction.share.whole([given for _, given in told])
+        self.parts.show(average=False)
+        return self._gradients.leave(check_rows(rows, "train_step"), loss)
 
     def apply(self, passed: Passed, state: TrainerState) -> StepResult:
         """Make one update of the gradients that are there, or none if they must not be applied.
@@ -229,7 +169,9 @@ class Step:
         """
         parts, config = self.parts, self.config
         loss, norm = passed.loss, parts.scaler.norm()
-        result = StepResult(loss, norm, parts.scheduler.get_lr(), rows=passed.rows)
+        result = StepResult(
+            loss, norm, parts.scheduler.get_lr(), rows=passed.rows, tokens=passed.tokens
+        )
         if self.overflowed(loss, norm):
             parts.scaler.shrink()
             state.skipped += 1
@@ -314,7 +256,7 @@ class Step:
         """
         parts = self.parts
         self._monitoring.begin(False)  # the search for what failed is no step
-        return investigate(
+        finding = investigate(
             parts.model,
             parts.loss,
             parts.optimizer,
@@ -323,6 +265,8 @@ class Step:
             rows=self.config.batch_size,
             time=rows.x.shape[1],
         )
+        fault = finding.fault and self._gradients.located(finding.fault, len(rows.x))
+        return replace(finding, fault=fault)
 
 
 def _warn(message: str) -> None:

@@ -70,22 +70,22 @@ class StepMetrics:
             self._peak = None if peak is None else self._parts.communicator.size * peak
         self._use.begin()
 
-    def add(self, shape: tuple[int, ...], waited: float, took: float) -> None:
+    def add(self, rows: int, tokens: int, waited: float, took: float) -> None:
         """Count a step, whether or not it was applied.
 
         Parameters
         ----------
-        shape : (int, int)
-            Rows and time of its batch.
+        rows, tokens : int
+            Of its batch.
         waited : float
             Seconds until the batch was there.
         took : float
             Seconds of the whole step.
         """
-        self.rate.add(math.prod(shape), took)
-        self.samples += shape[0]
+        self.rate.add(tokens, took)
+        self.samples += rows
         self.steps += 1
-        self._time = shape[1]
+        self._time = tokens // max(1, rows)
         self._waited, self._took = waited, took
 
     def line(self, result: StepResult, state: TrainerState) -> dict[str, Any]:

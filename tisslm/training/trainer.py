@@ -6,6 +6,7 @@ step to the last, and ``step`` makes one. Nothing below imports it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, overload
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Model, Rows, Tokenizer
+from tisslm.contracts import Dataset, Network, Rows, Tokenizer
+from tisslm.contracts.model import language_model
 from tisslm.errors import ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.training.batches import fit_dataset
 from tisslm.training.components import Given, Wanted
 from tisslm.training.composition import compose
-from tisslm.training.evaluation import evaluate
+from tisslm.training.evaluation import evaluate_model
 from tisslm.training.loop import Loop
 from tisslm.training.memory_plan.planner import RunPlan
 from tisslm.training.session import Session
@@ -69,12 +71,13 @@ class Trainer:
 
     Parameters
     ----------
-    model : Model
+    model : Network
     optimizer : str, (str, dict) or Optimizer
         Built with ``config.learning_rate``; an object brings its own.
     loss_fn : str, (str, dict) or Loss
-    scheduler : str, (str, dict) or Scheduler
-        ``max_steps`` is filled in when it is left out.
+    scheduler : str, (str, dict), Scheduler or callable
+        ``max_steps`` is filled in when it is left out. A function of the number of updates made
+        returns a factor of the learning rate.
     dataset : Dataset, optional
         Needed by ``train``; ``train_step`` takes arrays.
     config : TrainingConfig, optional
@@ -133,7 +136,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Model,
+        model: Network,
         optimizer: Any = "adamw",
         loss_fn: Any = "cross_entropy",
         scheduler: Any = "warmup_cosine",
@@ -255,7 +258,7 @@ class Trainer:
             d_logits = d_logits * d_logits.dtype.type(scale)
         if self.passes.precision == "fp16":
             self.optimizer.scale_next_step(1.0 / scale, self.scaler.admit)
-        self.model.backward(d_logits, cache)
+        language_model(self.model, "trainer.backward").backward(d_logits, cache)
 
     def compute_grad_norm(self) -> float:
         """Compute the Euclidean norm of all gradients together, without the loss scale."""
@@ -274,7 +277,8 @@ class Trainer:
         return norm
 
     def zero_gradients(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients; parameters are then where the next ones are to be taken."""
+        self.session.parts.show(average=False)
         self.optimizer.zero_grad()
 
     # ------------------------------------------------------------------ a run
@@ -309,11 +313,12 @@ class Trainer:
     def validate(self, dataset: Dataset) -> float:
         """Compute the mean cross-entropy over every window of a dataset, in nats per target.
 
-        Cross-entropy whatever the training loss is, so that runs can be compared.
+        Cross-entropy whatever the training loss is, so that runs can be compared; of an encoder,
+        the training loss over every example, NaN where it cannot be computed.
         """
         fit_dataset(dataset, self.model, "validate", self.rows_per_update, self.config.seed)
-        rows = self.config.batch_size
-        return evaluate(self.model, dataset, self.validation_loss, batch_size=rows).loss
+        loss = evaluate_model(self.session.parts, dataset, self.config).loss
+        return math.nan if loss is None else loss
 
     def save_checkpoint(self, epoch: int, step: int) -> Path:
         """Write ``checkpoint-<step>`` in the run directory and delete those that nothing keeps.

@@ -21,7 +21,7 @@ from tisslm.contracts import Rows
 from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError
 from tisslm.system.quantities import duration_text, size_text, step_time_text
-from tisslm.training.evaluation import evaluate
+from tisslm.training.evaluation import evaluate_model
 from tisslm.training.trainer import Trainer
 
 __all__ = ["DryRun", "dry_run"]
@@ -138,7 +138,7 @@ def _steps(trainer: Trainer, batches: Iterator[Rows]) -> tuple[tuple[float, ...]
         rows = next(batches)
         result = trainer.session.train_step(rows)
         losses.append(result.loss)
-        seconds, tokens = time.perf_counter() - start, result.rows * rows.x.shape[1]
+        seconds, tokens = time.perf_counter() - start, result.tokens
     return tuple(losses), seconds, tokens
 
 
@@ -148,7 +148,7 @@ def _evaluate(trainer: Trainer) -> tuple[float | None, float]:
     if whole is None:
         return None, 0.0
     few = FewWindows(whole, range(min(rows, len(whole))))
-    found = evaluate(trainer.model, few, trainer.validation_loss, batch_size=rows)
+    found = evaluate_model(trainer.session.parts, few, trainer.config)
     wanted = min(len(whole), trainer.config.eval_batches * rows) or len(whole)  # 0 is all
     return found.loss, found.seconds * wanted / len(few)
 

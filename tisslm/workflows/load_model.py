@@ -13,6 +13,7 @@ from tisslm.checkpoint.run_directory import CONFIG as RUN_CONFIG
 from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
 from tisslm.config import RunConfig
 from tisslm.contracts import Model, Tokenizer
+from tisslm.contracts.model import language_model
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.workflows.open_model import open_model, tokenizer_of
@@ -46,9 +47,11 @@ def load_model(
         If the model is missing, damaged, or does not fit its family.
     PluginError
         If the family or the tokenizer is not installed.
+    ConfigError
+        If it makes vectors of texts, and no logits.
     """
     opened = open_model(path, load_registry() if registry is None else registry)
-    return opened.build(opened.shape({})), opened.tokenizer
+    return language_model(opened.build(opened.shape({})), opened.where), opened.tokenizer
 
 
 def saved_tokenizer(config: RunConfig, registry: Registry) -> tuple[str, Tokenizer, Path] | None:

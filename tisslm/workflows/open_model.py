@@ -12,27 +12,35 @@ from pathlib import Path
 from typing import Any
 
 from tisslm import checkpoint
-from tisslm.checkpoint import CONFIG, MODEL, TRAINER_ARRAYS
+from tisslm.checkpoint import ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, MODEL, TRAINER_ARRAYS
 from tisslm.checkpoint.files import HF_TOKENIZER, TOKENIZER
 from tisslm.checkpoint.finding import NoCheckpointError
 from tisslm.checkpoint.manifest import has_manifest
 from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
-from tisslm.config.model import FAMILY
-from tisslm.contracts import Model, ModelConfig, ModelFamily, Tokenizer
+from tisslm.config.model import FAMILY, TransformerConfig
+from tisslm.contracts import ModelConfig, ModelFamily, Network, Tokenizer
 from tisslm.errors import CheckpointError, ConfigError, PluginError
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.families.transformers import TransformerFamily
+from tisslm.models.initialization import initialize
 from tisslm.models.pretrained import read_published
 from tisslm.models.published import Published, fill, shape_of
+from tisslm.models.transformer import Transformer
+from tisslm.models.tuning.base import Base, base_of
+from tisslm.models.tuning.exchange import TunedAdapters, saved_adapter
+from tisslm.models.tuning.merging import Merged
+from tisslm.models.tuning.peft import Peft, adapter_of_peft, check_shapes
+from tisslm.models.tuning.tuning import Tuning
 from tisslm.registry import Registry
 from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import kind_of
 from tisslm.tokenizers.bpe import BpeTokenizer
+from tisslm.workflows.build.tuned import build_tuned, specs_of
 
 __all__ = ["OpenModel", "open_model", "tokenizer_of"]
 
 #: The files that are needed for a model without its run.
-_OF_A_MODEL = (MODEL, CONFIG, *TOKENIZER_FILES)
+_OF_A_MODEL = (MODEL, ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, *TOKENIZER_FILES)
 
 #: What weights of a folder are called.
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*")
@@ -71,7 +79,8 @@ class OpenModel:
         Parameters
         ----------
         given : mapping
-            ``seq_len`` and ``dropout``, for a built-in family.
+            For a built-in family: ``seq_len``, ``dropout``, and what makes an encoder of a
+            language model, ``pooling`` and the keys that go with it.
 
         Raises
         ------
@@ -90,20 +99,29 @@ class OpenModel:
         values = {key: v for key, v in self.published.settings.items() if key != "family"}
         return self.family.configure(**values)
 
-    def build(self, shape: ModelConfig, *, seed: int = 42) -> Model:
-        """Return the model, with its weights.
+    def build(self, shape: ModelConfig, *, seed: int = 42, tuning: Tuning | None = None) -> Network:
+        """Return the model, with its weights; what an encoder or adapters have beside is drawn.
 
         Parameters
         ----------
         shape : ModelConfig
             What ``shape`` has returned.
         seed : int
-            Seed of every dropout mask.
+            Seed of what is drawn, and of every dropout mask.
+        tuning : Tuning, optional
+            What of it is trained; all of it if left out.
         """
-        specs = self.family.parameters(shape)
+        tuning = tuning or Tuning()
+        specs = specs_of(self.family, shape, tuning)
         parameters = Parameters(specs, self.dtype, gradients_at_once=False)
-        fill(parameters, self.published)
-        return self.family.build(shape, seed=seed, dtype=self.dtype, parameters=parameters)
+        missing = fill(parameters, self.published)
+        if isinstance(shape, TransformerConfig):
+            initialize(missing, shape, seed)
+        how = {"seed": seed, "dtype": self.dtype}
+        model = build_tuned(self.family, shape, parameters, tuning, **how)
+        if isinstance(model, Transformer) and tuning.adapter is not None:
+            model.base = base_of(self.where if self.place is None else self.place.path)
+        return model
 
 
 def open_model(path: checkpoint.Where, registry: Registry) -> OpenModel:
@@ -126,6 +144,8 @@ def open_model(path: checkpoint.Where, registry: Registry) -> OpenModel:
     """
     if isinstance(path, checkpoint.Found) or not _is_published(Path(path)):
         opened = _of_checkpoint(_find(path), registry)
+    elif (Path(path) / ADAPTER_CONFIG.name).exists():
+        opened = _of_peft(Path(path), registry)
     else:
         opened = _of_others(Path(path), registry)
     vocab_size, tokenizer = opened.published.settings.get("vocab_size"), opened.tokenizer
@@ -164,6 +184,8 @@ def _is_published(path: Path) -> bool:
 
 def _of_checkpoint(place: checkpoint.Found, registry: Registry) -> OpenModel:
     where, found = place.path, checkpoint.read(place, _OF_A_MODEL)
+    if ADAPTER in found.files:
+        return _of_adapters(place, found, registry)
     values = dict(checkpoint.model_settings(found, where))
     name = values.pop("family", None)
     family = _family(FAMILY if name is None else name, registry, where)
@@ -180,17 +202,84 @@ def _of_checkpoint(place: checkpoint.Found, registry: Registry) -> OpenModel:
             f"{where / CONFIG.name}: expected the configuration of {wanted}, got another "
             f"({error}); give a checkpoint that tisslm train has written"
         ) from error
-    dtypes = sorted({str(kind_of(arrays, name)[1]) for name in arrays})
+    kinds = {str(kind_of(arrays, name)[1]) for name in arrays}
+    dtypes = sorted(kinds - {"uint16"})  # frozen ones, in two bytes, which become as the others
     if len(dtypes) > 1:
         raise CheckpointError(
             f"{where / MODEL.name}: expected parameters of one type, got {' and '.join(dtypes)}; "
             "the checkpoint is damaged, use an earlier one"
         )
     dtype = dtypes[0] if dtypes else "float32"
-    saved = checkpoint.read_tokenizer(found)
-    tokenizer = None if saved is None else tokenizer_of(saved, registry, where)
+    tokenizer = _tokenizer(found, registry, where)
     settings = {"family": FAMILY if name is None else name, **values}
     return OpenModel(family, Published(settings, arrays, str(where)), dtype, tokenizer, place)
+
+
+def _tokenizer(found: checkpoint.Checkpoint, registry: Registry, where: Path) -> Tokenizer | None:
+    saved = checkpoint.read_tokenizer(found)
+    return None if saved is None else tokenizer_of(saved, registry, where)
+
+
+def _of_adapters(
+    place: checkpoint.Found, found: checkpoint.Checkpoint, registry: Registry
+) -> OpenModel:
+    """Return the base of adapters with these merged into it, if it is what it was."""
+    where = place.path
+    beside = found[BASE] if BASE in found.files else {}
+    adapter, base = saved_adapter(beside, where), Base.load(beside.get("base"), where / BASE.name)
+    if not Path(base.path).exists():
+        raise CheckpointError(
+            f"{where}: its adapters are for the model {base.path}, which is not there; put it back"
+        )
+    base.check(base_of(base.path), where)
+    opened = open_model(base.path, registry)
+    shape = opened.shape({})
+    if not isinstance(shape, TransformerConfig):
+        raise CheckpointError(f"{where}: adapters are for models of built-in families alone")
+    try:
+        adapters = TunedAdapters(shape, adapter, base).inward(found[ADAPTER], where)
+    except ConfigError as error:  # of what no such model has
+        raise CheckpointError(f"{where / BASE.name}: {error}") from error
+    saved, settings = checkpoint.model_settings(found, where), dict(opened.published.settings)
+    kept = ("dropout",) if shape.positions == "learned" else ("dropout", "seq_len")
+    settings |= {key: saved[key] for key in kept if key in saved}
+    merged = Merged(shape, opened.published.arrays, adapter, adapters)
+    published = Published(settings, merged, str(where))
+    tokenizer = _tokenizer(found, registry, where)
+    return OpenModel(opened.family, published, opened.dtype, tokenizer, place)
+
+
+def _of_peft(path: Path, registry: Registry) -> OpenModel:
+    """Return the base that a folder of PEFT names, with its adapters merged into it."""
+    values = ADAPTER_CONFIG.read(path)
+    named = values.get("base_model_name_or_path")
+    places = [] if not isinstance(named, str) else [Path(named), path / named]
+    base = next((place for place in places if place.exists()), None)
+    if base is None:
+        raise CheckpointError(
+            f"{path / ADAPTER_CONFIG.name}: base_model_name_or_path: expected the path of a model "
+            f"on this machine, got {show(named)}; download it, and write its path there"
+        )
+    if (base / ADAPTER_CONFIG.name).exists():  # itself, even
+        raise CheckpointError(
+            f"{path / ADAPTER_CONFIG.name}: base_model_name_or_path: expected a whole model, got "
+            f"adapters in {base}; export those merged, and write the path of that"
+        )
+    opened = open_model(base, registry)
+    shape = opened.shape({})
+    if not isinstance(shape, TransformerConfig):
+        raise CheckpointError(f"{path}: adapters are for models of built-in families alone")
+    arrays, where = ADAPTER.read(path), str(path / ADAPTER.name)
+    adapter = adapter_of_peft(values, arrays, shape, str(path / ADAPTER_CONFIG.name))
+    adapters = Peft(shape, adapter.targets).inward(arrays, where)
+    try:
+        expected = {s.name: s.shape for s in Tuning(adapter=adapter).specs(shape)}
+    except ConfigError as error:  # a rank that no matrix has
+        raise CheckpointError(f"{path / ADAPTER_CONFIG.name}: {error}") from error
+    check_shapes(adapters, expected, where)
+    merged = Merged(shape, opened.published.arrays, adapter, adapters)
+    published = Published(opened.published.settings, merged, str(path))
+    return OpenModel(opened.family, published, opened.dtype, opened.tokenizer)
 
 
 def _family(name: object, registry: Registry, where: Path) -> ModelFamily:

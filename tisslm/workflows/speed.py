@@ -24,6 +24,7 @@ from tisslm.contracts import (
     Optimizer,
     target_weights,
 )
+from tisslm.contracts.model import language_model
 from tisslm.registry import Registry
 from tisslm.system.memory_limit import MemoryLimit
 from tisslm.training.memory_plan.planner import Planner
@@ -97,14 +98,16 @@ def measure(
     shapes = {n: family.with_layers(shape, n) for n in (2, 1)}
     if None in shapes.values():
         return None
-    model = family.of_shapes(shapes[2])
-    plan = Planner(model, config, optimizer, registry, precision=precision)
+    small = family.of_shapes(shapes[2])
+    if not isinstance(small, Model):  # what an encoder's step takes follows from its texts
+        return None
+    plan = Planner(small, config, optimizer, registry, precision=precision)
     if plan.plan(checkpointing, 1).total > limit.nbytes:
         return None
     loss_fn: Loss = registry.build("loss", loss)
     rows, passes, growth, per_parameter = 0, [], 1.0, 0.0
     for n_layer in (2, 1):
-        model = family.build(shapes[n_layer], seed=config.seed)
+        model = language_model(family.build(shapes[n_layer], seed=config.seed), "speed")
         model.prepare(precision=precision, activation_checkpointing=checkpointing)
         if n_layer == 2:
             alone = _fastest(_pass(model, loss_fn, 1))

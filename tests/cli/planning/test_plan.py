@@ -111,7 +111,7 @@ def test_no_model_is_made_where_none_fits(cli: Cli, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise AssertionError("a model was made")
 
-    monkeypatch.setattr("tisslm.models.transformer.initialize", refuse)
+    monkeypatch.setattr("tisslm.models.body.body.initialize", refuse)
     huge = ("model.n_embd=65536", "model.n_layer=100")
     result = plan(cli, *huge)
     assert (result.code, result.err) == (0, "")

@@ -12,7 +12,10 @@ __all__ = ["TARGETS", "Target", "load"]
 
 #: Name: the module that has its class ``Files``.
 TARGETS = {
+    "adapters": "fuzz.targets.adapters",
     "checkpoint": "fuzz.targets.checkpoint",
+    "encoder-folder": "fuzz.targets.encoder_folder",
+    "examples": "fuzz.targets.examples",
     "gguf": "fuzz.targets.gguf",
     "incident": "fuzz.targets.incident",
     "json-lines": "fuzz.targets.json_lines",

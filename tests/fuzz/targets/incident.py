@@ -13,7 +13,7 @@ import numpy as np
 from fuzz.mutators import changed_bytes, changed_json
 from fuzz.targets.checkpoint import ALPHABET, make_trainer
 
-from tisslm.training import incidents
+from tisslm.training.refusals import incidents
 from tisslm.workflows.replay import read_incident, replay
 
 NAME = "nonfinite-step-1.json"

@@ -94,7 +94,7 @@ def check(config: TransformerConfig, rng: random.Random) -> None:
     assert np.isfinite(model.step_loss(Batch(x, y, weights), CrossEntropy())), config
     assert np.isfinite(model.parameters.grad).all(), config
     planned = sum(nbytes for name, nbytes in model.plan(batch, time).items() if name != "rotary")
-    assert planned == model._memory.workspace.nbytes, config
+    assert planned == model.body.memory.workspace.nbytes, config
     whole = model.forward(x)[0][:, -1].copy()
     decoder = model.decoder()
     last = decoder.prefill(x[:, :1])

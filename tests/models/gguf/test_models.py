@@ -162,6 +162,7 @@ def test_a_weight_that_float16_cannot_hold_is_named(tmp_path):
         ("gpt2", {"positions": "none"}, "positions"),
         ("gpt2", {"activation": "relu2"}, "activation"),
         ("llama", {"window": 5}, "window"),
+        ("llama", {"causal": False}, "causal"),
         ("llama", {"norm": "layer"}, "norm"),
         ("llama", {"rotary_fraction": 0.5}, "rotary_fraction"),
         ("llama", {"rope_scaling": {**CASES["llama yarn"]["rope_scaling"], "beta_fast": 20.0}},

@@ -18,6 +18,7 @@ from transformers_models import peer_of
 
 from tisslm import Transformer, TransformerConfig
 from tisslm.models.huggingface.configuration import shape_of
+from tisslm.models.huggingface.names import FAMILIES
 
 torch = pytest.importorskip("torch", reason="needs pip install tisslm[test-transformers]")
 transformers = pytest.importorskip(
@@ -53,6 +54,7 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen3": {"n_kv_head": 2, "head_dim": 16},
     "qwen3 tied": {"tie_embeddings": True, "window": 5, "layer_types": IN_TURNS},
     "gpt_neox": {},
+    **{f"{family} both ways": {"causal": False} for family in FAMILIES},
     "gpt_neox tied": {"tie_embeddings": True, "rotary_fraction": 0.5, "parallel_residual": False},
 }
 

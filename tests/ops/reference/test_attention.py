@@ -24,15 +24,15 @@ def inputs(draw, H, K, n_time=T):
     return draw(0, B, n_time, (H + 2 * K) * D, size=1.5)
 
 
-def forward(qkv, H, K, p=0.0, start=None):
+def forward(qkv, H, K, p=0.0, start=None, stop=None):
     n_time = qkv.shape[1]
     out = np.full((B, n_time, H * D), np.nan)
     lse = np.full((B, H, n_time), np.nan)
-    attention_forward(qkv, out, lse, H, K, SCALE, p, *KEY, start)
+    attention_forward(qkv, out, lse, H, K, SCALE, p, *KEY, start, stop)
     return out, lse
 
 
-def by_definition(qkv, H, K, p, start=None):
+def by_definition(qkv, H, K, p, start=None, stop=None):
     """One head, one query at a time; yields sample, head, query, probabilities, lse, output."""
     n_time = qkv.shape[1]
     keep_of_key = keep_mask(B, H * n_time * n_time, p, *KEY).reshape(B, H, n_time, n_time)
@@ -43,7 +43,8 @@ def by_definition(qkv, H, K, p, start=None):
             k = qkv[b, :, (H + j) * D : (H + j + 1) * D]
             v = qkv[b, :, (H + K + j) * D : (H + K + j + 1) * D]
             for t in range(n_time):
-                seen = range(0 if start is None else start[b, t], t + 1)
+                first = 0 if start is None else start[b, t]
+                seen = range(first, t + 1 if stop is None else stop[b, t])
                 terms = [math.exp(SCALE * float(q[t] @ k[s])) for s in seen]
                 prob = np.array(terms) / sum(terms)
                 dropped = prob * keep_of_key[b, h, seen, t] / (1 - p)
@@ -52,17 +53,24 @@ def by_definition(qkv, H, K, p, start=None):
 
 #: Two documents in the first row; in the second, one of one token and two of two.
 START = np.array([[0, 0, 0, 3, 3], [0, 1, 1, 3, 3]], np.int32)
-DOCUMENTS = pytest.mark.parametrize("start", [None, START], ids=["one document", "documents"])
+STOP = np.array([[3, 3, 3, 5, 5], [1, 3, 3, 5, 5]], np.int32)
+#: Tokens that see a little to both sides, also beyond what sees them.
+NEAR = (np.array([[0, 0, 1, 1, 3]] * 2, np.int32), np.array([[2, 4, 4, 5, 5]] * 2, np.int32))
+DOCUMENTS = pytest.mark.parametrize(
+    ("start", "stop"),
+    [(None, None), (START, None), (None, np.full_like(STOP, T)), (START, STOP), NEAR],
+    ids=["one document", "documents", "both ways", "documents, both ways", "near, both ways"],
+)
 
 
 @HEADS
 @DOCUMENTS
 @pytest.mark.parametrize("p", [0.0, 0.4])
-def test_forward_is_the_definition(draw, H, K, p, start):
+def test_forward_is_the_definition(draw, H, K, p, start, stop):
     qkv = inputs(draw, H, K)
-    out, lse = forward(qkv, H, K, p, start)
+    out, lse = forward(qkv, H, K, p, start, stop)
     largest = []
-    for b, h, t, prob, expected_lse, expected in by_definition(qkv, H, K, p, start):
+    for b, h, t, prob, expected_lse, expected in by_definition(qkv, H, K, p, start, stop):
         assert lse[b, h, t] == pytest.approx(expected_lse, rel=FLOAT64_ROUNDING)
         assert out[b, t, h * D : (h + 1) * D] == pytest.approx(expected, rel=1e-10, abs=1e-12)
         if t == T - 1:
@@ -93,22 +101,27 @@ def test_large_scores_do_not_overflow(draw):
 @HEADS
 @DOCUMENTS
 @pytest.mark.parametrize("p", [0.0, 0.4])
-def test_backward_agrees_with_central_differences(check_gradient, draw, H, K, p, start):
+def test_backward_agrees_with_central_differences(check_gradient, draw, H, K, p, start, stop):
     n_time = 4
     start = None if start is None else start[:, :n_time]
+    stop = None if stop is None else np.minimum(stop[:, :n_time], n_time)
     qkv, dout = inputs(draw, H, K, n_time), draw(1, B, n_time, H * D)
-    out, lse = forward(qkv, H, K, p, start)
+    out, lse = forward(qkv, H, K, p, start, stop)
     dqkv = np.full_like(qkv, np.nan)
-    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY, start, None)
+    attention_backward(dout, qkv, out, lse, dqkv, H, K, SCALE, p, *KEY, start, stop, None)
     assert all(np.abs(part).max() > 0.05 for part in np.split(dqkv, [H * D, (H + K) * D], axis=2))
-    check_gradient(lambda: float((forward(qkv, H, K, p, start)[0] * dout).sum()), qkv, dqkv)
+
+    def objective():
+        return float((forward(qkv, H, K, p, start, stop)[0] * dout).sum())
+
+    check_gradient(objective, qkv, dqkv)
 
 
-def passes(qkv, dout, start):
+def passes(qkv, dout, start, stop=None):
     """Return outputs, log-sums and gradients of some rows, with 4 heads that share 2."""
     rows, time, _ = qkv.shape
     out, lse, dqkv = np.empty_like(dout), np.empty((rows, 4, time)), np.empty_like(qkv)
-    rest = (4, 2, SCALE, 0.0, *KEY, start)
+    rest = (4, 2, SCALE, 0.0, *KEY, start, stop)
     attention_forward(qkv, out, lse, *rest)
     attention_backward(dout, qkv, out, lse, dqkv, *rest, None)
     return out, lse.swapaxes(1, 2), dqkv
@@ -132,6 +145,26 @@ def test_a_document_has_the_bits_that_it_has_alone(draw, lengths, window):
         assert all(np.array_equal(a[own], b) for a, b in zip(together, alone, strict=True))
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(lengths=st.lists(st.integers(1, 70), min_size=1, max_size=5))
+def test_a_document_that_is_seen_both_ways_has_the_bits_that_it_has_alone(draw, lengths):
+    ends = np.cumsum(lengths)
+    stop = np.repeat(ends, lengths).astype(np.int32)[None]
+    start = stop - np.repeat(lengths, lengths).astype(np.int32)
+    qkv, dout = draw(0, 1, ends[-1], 8 * D), draw(1, 1, ends[-1], 4 * D)
+    together = passes(qkv, dout, start, stop)
+    for first, length in zip(ends - lengths, lengths, strict=True):
+        own = (slice(0, 1), slice(first, first + length))
+        alone = passes(qkv[own], dout[own], None, np.full((1, length), length, np.int32))
+        assert all(np.array_equal(a[own], b) for a, b in zip(together, alone, strict=True))
+
+
+def test_stops_behind_each_token_are_the_causal_mask(draw):
+    qkv = inputs(draw, 4, 2)
+    causal, told = forward(qkv, 4, 2), forward(qkv, 4, 2, stop=np.arange(1, T + 1)[None] + 0 * STOP)
+    assert all(np.array_equal(a, b) for a, b in zip(causal, told, strict=True))
+
+
 def test_a_row_whose_starts_are_zero_is_one_document(draw):
     qkv = inputs(draw, 4, 2)
     whole, zeros = forward(qkv, 4, 2), forward(qkv, 4, 2, 0.0, 0 * START)
@@ -141,7 +174,7 @@ def test_a_row_whose_starts_are_zero_is_one_document(draw):
 def test_float32_stays_float32(draw):
     qkv = inputs(draw, 2, 1).astype(np.float32)
     out, lse = np.empty((B, T, 2 * D), np.float32), np.empty((B, 2, T), np.float32)
-    attention_forward(qkv, out, lse, 2, 1, SCALE, 0.3, *KEY, None)
+    attention_forward(qkv, out, lse, 2, 1, SCALE, 0.3, *KEY, None, None)
     expected, _ = forward(qkv.astype(np.float64), 2, 1, 0.3)
     assert 0 < largest_error(out, expected) < 1e-5
 

@@ -13,23 +13,41 @@ from tisslm.errors import ConfigError
 from tisslm.optim.schedulers import (
     Constant,
     Cosine,
+    CosineRestarts,
     ExponentialDecay,
+    InverseSqrt,
+    Polynomial,
     StepDecay,
     WarmupCosine,
     WarmupLinear,
 )
+from tisslm.optim.schedulers._function import Function
 
 CASES = {
     "constant": (Constant, {}),
     "step": (StepDecay, {"step_size": 7}),
     "exponential": (ExponentialDecay, {}),
     "cosine": (Cosine, {"max_steps": 50, "min_lr": 0.01}),
+    "cosine_restarts": (CosineRestarts, {"max_steps": 50, "growth": 2.0}),
+    "polynomial": (Polynomial, {"max_steps": 50, "power": 2.0, "min_lr": 0.01}),
+    "inverse_sqrt": (InverseSqrt, {"max_steps": 50}),
+    "function": (Function, {"function": lambda step: 0.9**step}),
     "cosine_warmup": (Cosine, {"max_steps": 50, "warmup_steps": 9}),
     "warmup_linear": (WarmupLinear, {"max_steps": 50}),
     "warmup_cosine": (WarmupCosine, {"max_steps": 50, "warmup_steps": 0.2}),
 }
 every_scheduler = pytest.mark.parametrize(("make", "options"), CASES.values(), ids=CASES.keys())
 with_warmup = pytest.mark.parametrize("make", [Cosine, WarmupCosine, WarmupLinear])
+of_a_run = pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (Cosine, "cosine"),
+        (CosineRestarts, "cosine_restarts"),
+        (Polynomial, "polynomial"),
+        (WarmupCosine, "warmup_cosine"),
+        (WarmupLinear, "warmup_linear"),
+    ],
+)
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -140,6 +158,36 @@ BAD_OPTIONS = [
         {"step_size": 5, "gamma": 0.0},
         "step: gamma: expected a number in (0, 1], got 0.0",
     ),
+    (
+        CosineRestarts,
+        {"max_steps": 9, "cycles": 0},
+        "cosine_restarts: cycles: expected a number of cycles, an integer >= 1, got 0",
+    ),
+    (
+        CosineRestarts,
+        {"max_steps": 9, "growth": 0.5},
+        "cosine_restarts: growth: expected a finite number >= 1, got 0.5",
+    ),
+    (
+        Polynomial,
+        {"max_steps": 9, "power": -1},
+        "polynomial: power: expected a finite number >= 0, got -1",
+    ),
+    (
+        InverseSqrt,
+        {"warmup_steps": 0},
+        "inverse_sqrt: warmup_steps: expected an integer >= 1, or a fraction below 1, got 0",
+    ),
+    (
+        InverseSqrt,
+        {"warmup_steps": 0.5},
+        "inverse_sqrt: warmup_steps: a fraction, 0.5, needs max_steps; give it, too",
+    ),
+    (
+        Function,
+        {"function": "0.9"},
+        "function: function: expected a function of the number of updates, got '0.9'; give one",
+    ),
     (ExponentialDecay, {"gamma": 1.1}, "exponential: gamma: expected a number in (0, 1], got 1.1"),
     (
         ExponentialDecay,
@@ -161,10 +209,7 @@ def test_a_bad_option_is_named(idle, make, options, message):
     assert str(caught.value) == f"scheduler {message}"
 
 
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [(Cosine, "cosine"), (WarmupCosine, "warmup_cosine"), (WarmupLinear, "warmup_linear")],
-)
+@of_a_run
 @pytest.mark.parametrize(
     ("options", "message"),
     [

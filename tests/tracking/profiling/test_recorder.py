@@ -21,7 +21,7 @@ class NoRegions:
 def test_work_is_counted_by_the_starts_of_its_own_batch():
     start = np.maximum(np.arange(8) - 2, 0).astype(np.int32)[None]
     qkv, out, lse = np.zeros((1, 8, 12)), np.zeros((1, 8, 4)), np.zeros((1, 2, 8))
-    call = (qkv, out, lse, 2, 2, 1.0, 0.0, 0, 0, 0, 0, start)
+    call = (qkv, out, lse, 2, 2, 1.0, 0.0, 0, 0, 0, 0, start, None)
     expected = cost.flops("attention_forward", cost.named("attention_forward", call))
     recorder = Recorder(NoRegions())
     recorder.begin()

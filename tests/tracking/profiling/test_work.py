@@ -42,6 +42,10 @@ def test_attention_counts_the_pairs_that_documents_and_windows_leave(name, windo
     pairs = sum(t - int(first) + 0.5 for row in start for t, first in enumerate(row))
     passes = {"attention_forward": 2, "attention_backward": 4}[name]
     assert cost.flops(name, arguments) == 2 * passes * pairs * 16
+    ends = np.array([[8] * 8, [3, 3, 3, 6, 6, 6, 8, 8]], np.int32)
+    pairs = int((np.minimum(ends, np.arange(8) + window) - start).sum())
+    both = {**arguments, "stop_BT": np.minimum(ends, np.arange(8) + window).astype(np.int32)}
+    assert cost.flops(name, both) == 2 * passes * pairs * 16
     arguments["start_BT"] = np.zeros((2, 8), np.int32)
     assert cost.flops(name, arguments) == cost.flops(name, {**arguments, "start_BT": None})
 

@@ -13,7 +13,7 @@ from poison import Poison
 from tisslm import ops
 from tisslm.errors import NonFiniteError
 from tisslm.optim.losses.cross_entropy import CrossEntropy
-from tisslm.training.incidents import batch_windows
+from tisslm.training.refusals.incidents import batch_windows
 
 #: Op, place, direction, operand, index; and what is said of it.
 SPOILED = [
@@ -230,7 +230,9 @@ def test_documents_that_are_kept_apart_are_run_again_as_they_were(
     seen, attend = [], ops.attention_forward
 
     def kept(*args):
-        seen.append(args[-1].copy())
+        seen.append(
+            args[-2].copy()
+        )  # start_BT; behind it are stops, of which a causal mask has none
         attend(*args)
 
     monkeypatch.setattr(ops, "attention_forward", kept)

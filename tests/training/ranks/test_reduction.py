@@ -173,3 +173,17 @@ def test_an_update_that_is_dropped_leaves_nothing_behind(alone):
 )
 def test_arrays_that_wait_are_counted(parts, size, most):
     assert max(waiting_arrays(Share(8, 1, parts, rank, size)) for rank in range(size)) == most
+
+
+def test_whole_parameters_are_dealt_to_who_has_least():
+    """Neither large ones nor the rest lie with one rank, and each belongs to one bucket."""
+    sizes = [(400, 100), *[(100, 100)] * 12, *[(100,)] * 12]
+    parameters = Parameters([ParameterSpec(f"p{i}", shape) for i, shape in enumerate(sizes)])
+    buckets = layout.buckets_of(parameters, 4, shaped=True)
+    covered = sorted((bucket.start, bucket.stop) for bucket in buckets)
+    assert [a for a, _ in covered] == [0, *(b for _, b in covered[:-1])]
+    assert covered[-1][1] == parameters.data.size
+    assert {a for a, _ in covered} <= {p.offset for p in parameters}
+    shares = [sum(b - a for a, b in layout.ranges_of(buckets, rank)) for rank in range(4)]
+    assert sum(shares) == parameters.data.size
+    assert max(shares) <= 1.05 * parameters.data.size / 4

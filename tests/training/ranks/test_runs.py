@@ -15,8 +15,10 @@ import pytest
 from thread_ranks import run_ranks
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
+from tisslm.config import AdapterConfig
 from tisslm.contracts import Loss, PassObserver
 from tisslm.errors import ConfigError, ShapeError
+from tisslm.models.tuning.tuning import Tuning
 from tisslm.optim.losses import CrossEntropy
 from tisslm.optim.optimizers import SGD
 from tisslm.training.interruption import Leave
@@ -40,8 +42,8 @@ def tokens(windows: int, seed: int) -> np.ndarray:
 
 def make(communicator, directory, **settings):
     """Build the trainer of a rank."""
-    shape = settings.pop("shape", SHAPE)
-    model = Transformer(TransformerConfig(**shape, dropout=0.1), seed=5)
+    shape, tuning = settings.pop("shape", SHAPE), settings.pop("tuning", None)
+    model = Transformer(TransformerConfig(**shape, dropout=0.1), seed=5, tuning=tuning)
     config = {
         "max_steps": STEPS,
         "batch_size": 2,
@@ -200,11 +202,28 @@ def test_an_optimizer_of_the_whole_is_refused(tmp_path):
         run_ranks(2, build)
 
 
-def test_an_optimizer_that_needs_whole_parameters_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_an_optimizer_that_needs_whole_parameters_has_them(tmp_path, monkeypatch, ranks):
+    """Each rank has some parameters, with their shapes; cuts are within blocks of the norm."""
+    seen = []
+
+    def update(self, grad_scale):
+        seen.extend((p.name, p.shape) for p in self.parameters)
+        plain(self, grad_scale)
+
+    plain = SGD.update
+    given = {"optimizer": ("sgd", {"momentum": 0.9}), "max_grad_norm": 0.1}
+    alone = train(LocalCommunicator(), tmp_path / "alone", **given)
     monkeypatch.setattr(SGD, "elementwise", False)
-    make(LocalCommunicator(), tmp_path, optimizer="sgd")
-    with pytest.raises(ConfigError, match="optimizer sgd: it needs whole parameters, which 2 rank"):
-        run_ranks(2, lambda rank: make(rank, tmp_path, optimizer="sgd"))
+    monkeypatch.setattr(SGD, "update", update)
+    shared = run_ranks(ranks, lambda rank: train(rank, tmp_path / "shared", **given))
+    assert shared == [alone] * ranks
+    model = Transformer(TransformerConfig(**SHAPE))
+    assert len(seen) == STEPS * len(model.parameters)
+    assert set(seen) == {(p.name, p.shape) for p in model.parameters}
+    files = [tmp_path / name / "checkpoints" / "checkpoint-7" for name in ("alone", "shared")]
+    first, second = (hashlib.sha256((f / "optimizer.safetensors").read_bytes()) for f in files)
+    assert first.digest() == second.digest()
 
 
 def test_more_parts_than_micro_batches_are_refused(tmp_path):
@@ -378,7 +397,7 @@ def test_what_a_dropped_step_has_added_is_forgotten(tmp_path):
         if len(calls) == 2 * PARTS + 3:
             raise Leave("asked to")
 
-    step._check = leave
+    step._gradients._check = leave
     trainer.train()
     assert (trainer.stopped, trainer.current_step) == ("asked to", 2)
     trainer.train()
@@ -399,3 +418,18 @@ def test_a_dry_run_is_that_of_one_rank(tmp_path):
 def test_a_range_test_is_made_by_one_process(tmp_path):
     with pytest.raises(ConfigError, match="range test: expected one process, got 2 ranks; start"):
         run_ranks(2, lambda rank: range_test(make(rank, tmp_path / "run")))
+
+
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        Tuning(("embedding.*", "blocks.0.*", "*.mlp.down.*"), "bf16"),
+        Tuning(adapter=AdapterConfig(rank=2, targets=["q", "o", "up"], dropout=0.2)),
+    ],
+    ids=["frozen", "adapters"],
+)
+def test_a_part_of_a_model_is_trained_as_by_one_rank(tmp_path, tuning):
+    one = train(LocalCommunicator(), tmp_path / "1", tuning=tuning)
+    for found in run_ranks(3, lambda c: train(c, tmp_path / "3", tuning=tuning)):
+        assert found == one
+    assert files(tmp_path / "3") == files(tmp_path / "1")

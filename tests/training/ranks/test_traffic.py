@@ -8,7 +8,7 @@ from thread_ranks import run_ranks
 
 from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig
 from tisslm.training.ranks import layout
-from tisslm.training.ranks.layout import Bucket, buckets_of
+from tisslm.training.ranks.layout import buckets_of, cut_evenly
 from tisslm.training.ranks.share import Share
 from tisslm.training.ranks.traffic import Flow, gradient_flows, most_traffic, weight_flows
 
@@ -21,13 +21,13 @@ def _small_buckets(monkeypatch):
 
 
 def test_what_is_sent_to_others_is_what_they_receive():
-    bucket = Bucket(0, 10 * 16384 + 5, 3)
+    bucket = cut_evenly(0, 10 * 16384 + 5, 3)
     for flows in (gradient_flows(bucket, [1, 2, 2]), weight_flows(bucket)):
         assert sum(flow.sent for flow in flows) == sum(flow.received for flow in flows)
 
 
 def test_an_even_cut_costs_each_rank_all_but_its_own_part():
-    bucket = Bucket(0, 8 * 16384, 4)
+    bucket = cut_evenly(0, 8 * 16384, 4)
     expected = [Flow(6 * 16384, 6 * 16384)] * 4
     assert gradient_flows(bucket, [1] * 4) == expected == weight_flows(bucket)
 

@@ -77,7 +77,7 @@ def test_a_gguf_file_has_them_too(tmp_path: Path, run: Path) -> None:
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path, run: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match=r"--format: expected hf or gguf, got 'ggfu'\..*gguf"):
+    with pytest.raises(ConfigError, match=r"or peft or gguf-lora, got 'ggfu'\..*gguf"):
         export(run, out, form="ggfu")
     with pytest.raises(ConfigError, match=r"for --format hf, got 'q8_0'; q8_0 is a type of .*gguf"):
         export(run, out, dtype="q8_0")

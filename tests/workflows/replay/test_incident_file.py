@@ -11,7 +11,7 @@ from rows import equal_rows
 
 from tisslm.contracts import Rows
 from tisslm.errors import DataError
-from tisslm.training.incidents import IncidentContext, describe
+from tisslm.training.refusals.incidents import IncidentContext, describe
 from tisslm.workflows.replay.incident_file import read_incident
 
 IDS = np.arange(6).reshape(2, 3)

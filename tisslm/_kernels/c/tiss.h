@@ -47,6 +47,7 @@ typedef struct {
     const tiss_dropout *dropout; /* NULL: none */
     uint32_t sample;
     const int32_t *start;   /* the first key that each query sees, not decreasing, or NULL: key 0 */
+    const int32_t *stop;    /* the first behind those, likewise, or NULL: that after its own */
 } tiss_attention;
 
 /* The functions of a level, each written once: the structs below, the tables of level.inc and
@@ -77,6 +78,8 @@ typedef struct {
     F(T, void, residual, (const tiss_dropout *d, uint32_t sample, uint64_t element, float *h,     \
                           const void *y, int n))                                                  \
     F(T, void, sum_rows, (const void *x, int64_t row, int64_t rows, int n, float *total))         \
+    F(T, void, pool_max, (const void *x, int64_t row, int32_t rows, int n, float *best,            \
+                          int32_t *place))                                                        \
     F(T, void, rotate, (const void *x, const float *cosine, const float *sine, float sign, void *y, \
                         int heads, int others, int D, int R))                                     \
     F(T, void, head_norm_forward, (const void *x, const float *gamma, float *rstd, void *y,       \

@@ -266,8 +266,8 @@ def _instead(found: Facts) -> list[str]:
 def _speed_lines(speed: Facts | None) -> list[str]:
     if speed is None:
         return [
-            "not measured: two blocks of this width do not fit the memory, or the family cannot "
-            "change their number"
+            "not measured: two blocks of this width do not fit the memory, the family cannot "
+            "change their number, or the model makes vectors of texts"
         ]
     gflops = "" if speed["gflops"] is None else f"{speed['gflops']:,.0f} GFLOP/s, "
     return [

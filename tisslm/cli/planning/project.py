@@ -97,7 +97,7 @@ def project(
     networks = _networks(net, gbit, latency)
     registry = load_registry()
     read = read_run(RunConfig.load(config, settings or ()), registry)
-    model, training = read.family.of_shapes(read.shape), read.config.training
+    model, training = read.model_of_shapes(), read.config.training
     times = _measured(read, registry) if rates is None else read_times(rates)
     flops = training.batch_size * model.seq_len * (model.flops_per_token(model.seq_len) or 0)
     if gflops is not None:

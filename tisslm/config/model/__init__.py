@@ -8,16 +8,16 @@ from __future__ import annotations
 from tisslm.config.model.keys import CHOICES, GATED
 from tisslm.config.model.presets import FAMILIES, FAMILY, PRESETS, family_of, preset, presets_of
 from tisslm.config.model.rope_scaling import RopeScaling, Unscaled
-from tisslm.config.model.section import BESIDE_FROM, FROM, ModelSection
+from tisslm.config.model.section import FROM, KEPT_WITH_FROM, ModelSection
 from tisslm.config.model.transformer import TransformerConfig
 
 __all__ = [
-    "BESIDE_FROM",
     "CHOICES",
     "FAMILIES",
     "FAMILY",
     "FROM",
     "GATED",
+    "KEPT_WITH_FROM",
     "PRESETS",
     "ModelSection",
     "RopeScaling",

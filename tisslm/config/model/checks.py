@@ -20,6 +20,9 @@ SIZES_END = 2**31
 #: The bounds of a cap of logits, so that float32 holds it, its inverse, and a logit divided by it.
 LEAST_CAP, CAPS_END = 2.0**-63, 2.0**63
 
+#: The bounds of an initial 1 / temperature that is learned.
+LEAST_SCALE, MOST_SCALE = 1e-3, 1e3
+
 
 def check_shape(shape: ShapeKeys) -> None:
     """Raise an error of one sentence, for a validator, unless a shape's keys go together.
@@ -51,6 +54,32 @@ def check_shape(shape: ShapeKeys) -> None:
             "model.logit_cap: expected 0, which caps nothing, or a number from 2^-63 to 2^63, "
             f"got {show(shape.logit_cap)}"
         )
+    _check_embeddings(shape)
+
+
+def _check_embeddings(shape: ShapeKeys) -> None:
+    if shape.embeds:
+        if shape.logit_cap:
+            raise refused(
+                f"model.logit_cap: expected 0, since a model with pooling = {show(shape.pooling)} "
+                f"has no logits, got {show(shape.logit_cap)}; leave it out"
+            )
+        if shape.projection >= SIZES_END:
+            raise refused(
+                f"model.projection: expected an integer below {SIZES_END}, got {shape.projection}"
+            )
+        if shape.logit_scale and not LEAST_SCALE <= shape.logit_scale <= MOST_SCALE:
+            raise refused(
+                f"model.logit_scale: expected 0, which learns none, or a number from {LEAST_SCALE} "
+                f"to {MOST_SCALE}, 1 over the temperature, got {show(shape.logit_scale)}"
+            )
+        return
+    for key in ("projection", "normalize", "logit_scale"):
+        if (value := getattr(shape, key)) != ShapeKeys.model_fields[key].default:
+            raise refused(
+                f"model.{key}: {show(value)} is for models of texts' vectors, got pooling = "
+                '"none"; set model.pooling to mean, last or max, or leave it out'
+            )
 
 
 def _check_sizes(shape: ShapeKeys) -> None:
@@ -114,6 +143,11 @@ def _quotient(shape: ShapeKeys) -> str:
 
 
 def _check_window(shape: ShapeKeys) -> None:
+    if shape.window and not shape.causal:
+        raise refused(
+            "model.window: expected 0 with causal = false, since published models do not agree on "
+            f"how far a window reaches to both sides, got {shape.window}; leave one of the two out"
+        )
     if shape.positions == "learned" and shape.window > shape.seq_len:
         raise refused(
             f"model.window: expected at most seq_len = {shape.seq_len}, beyond which there are "

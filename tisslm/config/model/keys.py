@@ -23,7 +23,7 @@ from tisslm.config.fields import (
 )
 from tisslm.config.model.presets import FAMILIES, FAMILY
 
-__all__ = ["CHOICES", "FULL", "GATED", "SLIDING", "ShapeKeys"]
+__all__ = ["CHOICES", "FULL", "GATED", "OF_VECTORS", "SLIDING", "ShapeKeys"]
 
 #: Activations whose product with a second map is taken, and the activation of the first.
 GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}
@@ -35,7 +35,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "norm": ("layer", "rms"),
     "positions": ("learned", "rotary", "none"),
     "qk_norm": ("none", "head", "all"),
+    "pooling": ("none", "mean", "last", "max"),
 }
+
+#: The keys of how vectors of texts are made, beside ``pooling``.
+OF_VECTORS = frozenset({"projection", "normalize", "logit_scale"})
 
 #: The names in ``layer_types``, as published configurations have them.
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -53,6 +57,12 @@ _Cap = Annotated[
     BeforeValidator(number),
     Field(ge=0, allow_inf_nan=False),
     Expects("a finite number >= 0", "0 caps nothing"),
+]
+_Scale = Annotated[
+    float,
+    BeforeValidator(number),
+    Field(ge=0, allow_inf_nan=False),
+    Expects("a finite number >= 0", "0 learns none"),
 ]
 _Table = Annotated[dict[str, Any] | None, Expects("a table")]
 _Names = Annotated[NameList | None, Expects("a list of names")]
@@ -88,10 +98,25 @@ class ShapeKeys(BaseModel):
     rope_scaling: _Table = None
     window: Annotated[CountOrZero, Expects("an integer >= 0", "0 sees all tokens before")] = 0
     layer_types: _Names = None
+    causal: Flag = True
     qk_norm: Text = "none"
     logit_cap: _Cap = 0.0
     parallel_residual: Flag = False
     tie_embeddings: Flag = True
+    pooling: Text = "none"
+    projection: Annotated[CountOrZero, Expects("an integer >= 0", "0 is none")] = 0
+    normalize: Flag = True
+    logit_scale: _Scale = 0.0
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the model makes a vector of each text, and no logits."""
+        return self.pooling != "none"
+
+    @property
+    def embedding_size(self) -> int:
+        """E: the numbers of a text's vector."""
+        return self.projection or self.n_embd
 
     @property
     def gated(self) -> bool:

@@ -9,15 +9,17 @@ from pydantic import ConfigDict, Field, create_model
 
 from tisslm.config.base import Section
 from tisslm.config.fields import Expects, check_plain
-from tisslm.config.model.keys import ShapeKeys
+from tisslm.config.model.keys import OF_VECTORS, ShapeKeys
 from tisslm.config.model.presets import FAMILIES, FAMILY
 from tisslm.errors import ConfigError
 
-__all__ = ["BESIDE_FROM", "FROM", "ModelSection"]
+__all__ = ["BESIDE_FROM", "FROM", "KEPT_WITH_FROM", "ModelSection"]
 
 #: The key that names the model to start from. It has its shape; these are what may be others.
 FROM = "from"
 BESIDE_FROM = ("seq_len", "dropout")
+#: All that may stand beside it, with what makes an encoder of a language model.
+KEPT_WITH_FROM = (*BESIDE_FROM, "pooling", "causal", *sorted(OF_VECTORS))
 
 
 class _Section(Section):
@@ -47,7 +49,7 @@ class _Section(Section):
         """
         found = self.model_dump(exclude_none=True)
         if FROM in found:
-            others = [key for key in found if key not in (FROM, *BESIDE_FROM)]
+            others = [key for key in found if key not in (FROM, *KEPT_WITH_FROM)]
             if others:
                 raise ConfigError(
                     f"model.{others[0]}: expected only {' and '.join(BESIDE_FROM)} beside "

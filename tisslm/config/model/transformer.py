@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from tisslm.config.fields import config_error
 from tisslm.config.model.adapting import adapted
 from tisslm.config.model.checks import SIZES_END, check_shape
-from tisslm.config.model.keys import GATED, ShapeKeys
+from tisslm.config.model.keys import GATED, OF_VECTORS, ShapeKeys
 from tisslm.config.model.positions import positions_of, without_rotary
 from tisslm.config.model.presets import FAMILIES, FAMILY, preset
 from tisslm.errors import ConfigError
@@ -22,7 +22,7 @@ __all__ = ["TransformerConfig"]
 
 @final
 class TransformerConfig(ShapeKeys):
-    """The sizes and options of a decoder-only transformer.
+    """The sizes and options of a transformer: a language model, or with ``pooling`` an encoder.
 
     Parameters
     ----------
@@ -68,6 +68,9 @@ class TransformerConfig(ShapeKeys):
     layer_types : list of str, optional
         Which layers have the window: "sliding_attention" those, "full_attention" the others,
         repeated over the layers; left out, all have it.
+    causal : bool
+        Whether a token attends to none after it; if not, to all of its document, and then there is
+        no window, and no text is written.
     qk_norm : {"none", "head", "all"}
         RMS normalization of queries and keys, of each head alone or over all heads.
     logit_cap : float
@@ -76,6 +79,16 @@ class TransformerConfig(ShapeKeys):
         Whether attention and MLP of a block read the same stream, h + attention(h) + mlp(h).
     tie_embeddings : bool
         Whether the output matrix is the token embedding.
+    pooling : {"none", "mean", "last", "max"}
+        What becomes a text's vector: the mean of its tokens' normalized stream, that of its last
+        token, or the largest of each channel. "none" is a language model, and has none of the next
+        three keys. Left out, "mean" if one of these is given.
+    projection : int
+        E, the numbers of a vector, to which a matrix maps the C channels; 0: no matrix, and E is C.
+    normalize : bool
+        Whether vectors are divided by their length.
+    logit_scale : float
+        1 / temperature to begin with, of which the logarithm is learned; 0: nothing is learned.
 
     References
     ----------
@@ -86,6 +99,9 @@ class TransformerConfig(ShapeKeys):
     Henry et al., "Query-Key Normalization for Transformers", arXiv 2010.04245.
     Gemma Team, "Gemma 2", arXiv 2408.00118 (cap of logits).
     Black et al., "GPT-NeoX-20B", arXiv 2204.06745 (parallel residual).
+    Reimers and Gurevych, "Sentence-BERT", arXiv 1908.10084 (pooling).
+    Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", arXiv
+    2103.00020 (learned temperature).
     """
 
     def __init__(self, /, **values: Any) -> None:
@@ -103,6 +119,8 @@ class TransformerConfig(ShapeKeys):
         given = {key: _as_int(value) for key, value in values.items()}
         family = given.get("family", FAMILY)
         given["positions"] = positions_of(family, given)
+        if given.get("pooling") is None:
+            given["pooling"] = "mean" if OF_VECTORS & given.keys() else "none"
         defaults = FAMILIES.get(family, {}) if isinstance(family, str) else {}
         filled = {**without_rotary(defaults, given["positions"]), **given}
         for key in ("n_kv_head", "head_dim", "n_hidden"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tisslm.datasets.documents import Document, TokenDocuments
 from tisslm.datasets.shards import is_shards, shard_documents, shard_splits, shards_tokenizer
-from tisslm.datasets.sources.jsonl import jsonl_documents
+from tisslm.datasets.sources.jsonl import jsonl_documents, jsonl_records
 from tisslm.datasets.sources.options import Format, ReadOptions
 from tisslm.datasets.sources.text import text_documents
 from tisslm.datasets.sources.token_files import (
@@ -208,7 +208,13 @@ FORMATS: tuple[Format, ...] = (
     Format("shards", "token shards", is_shards, tokens=open_shards, tokenizer=shards_tokenizer),
     Format("llm.c", "tokens of llm.c", is_llmc, tokens=llmc_tokens),
     Format("nanogpt", "tokens of nanoGPT", is_nanogpt, tokens=nanogpt_tokens),
-    Format("jsonl", "JSON lines", lambda p: p.name.endswith(JSONL), documents=jsonl_documents),
+    Format(
+        "jsonl",
+        "JSON lines",
+        lambda p: p.name.endswith(JSONL),
+        documents=jsonl_documents,
+        records=jsonl_records,
+    ),
     Format("folder", "a folder of texts", Path.is_dir, documents=folder_documents),
     Format("text", "a text", lambda p: p.suffix not in NOT_READ, documents=text_documents),
 )

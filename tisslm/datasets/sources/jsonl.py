@@ -18,7 +18,14 @@ from tisslm.datasets.sources.streams import not_utf8, read_lines
 from tisslm.errors import DataError
 from tisslm.system.safe_files import show
 
-__all__ = ["jsonl_documents", "record_document", "record_pieces"]
+__all__ = [
+    "check_unicode",
+    "json_kind",
+    "jsonl_documents",
+    "jsonl_records",
+    "record_document",
+    "record_pieces",
+]
 
 Pieces = tuple[tuple[str, bool], ...]
 
@@ -46,7 +53,34 @@ def jsonl_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
     DataError
         If a line is bad and bad records are errors, or the file has no record.
     """
-    found, parser = False, _parser(options.text_field)
+    fields = FIELDS | {options.text_field}
+    for where, record in jsonl_records(path, options, fields):
+        try:
+            document = record_document(record, where, options.text_field, options.chat)
+        except DataError as error:
+            options.bad.refuse(str(error))
+            continue
+        yield document
+
+
+def jsonl_records(
+    path: Path, options: ReadOptions, fields: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the object of each line of a ``.jsonl`` file, with the place that messages name.
+
+    Parameters
+    ----------
+    path : Path
+    options : ReadOptions
+    fields : frozenset of str
+        The fields that may not occur twice: readers disagree about them. Empty: none may.
+
+    Raises
+    ------
+    DataError
+        As ``jsonl_documents`` does.
+    """
+    found, parser = False, _parser(fields)
     for number, offset, line in read_lines(path):
         if line.isspace() or not line:
             continue
@@ -54,11 +88,10 @@ def jsonl_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
         where = f"{path}, line {number}"
         try:
             record = _parse(parser, line, where, path, number, offset)
-            document = record_document(record, where, options.text_field, options.chat)
         except DataError as error:
             options.bad.refuse(str(error))
             continue
-        yield document
+        yield where, record
     if not found:
         raise DataError(f"{path}: expected JSON lines, got an empty file; give one with records")
 
@@ -67,15 +100,15 @@ class _TwiceError(Exception):
     """Raised inside the parser when a field that is read occurs twice."""
 
 
-def _parser(text_field: str) -> json.JSONDecoder:
-    """Return a parser that refuses a text field that occurs twice: readers disagree about it."""
-    fields = FIELDS | {text_field}
+def _parser(fields: frozenset[str]) -> json.JSONDecoder:
+    """Return a parser that refuses a field of these, or without these any, that occurs twice."""
 
     def one(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
             times = Counter(name for name, _ in pairs)
-            twice = next((name for name in times if times[name] > 1 and name in fields), None)
+            read = fields or times.keys()
+            twice = next((name for name in times if times[name] > 1 and name in read), None)
             if twice is not None:
                 raise _TwiceError(twice)
         return found
@@ -110,7 +143,7 @@ def _parse(
         ) from None
     if not isinstance(record, dict):
         raise DataError(
-            f"{where}: expected a JSON object, got {_kind(record)}; "
+            f"{where}: expected a JSON object, got {json_kind(record)}; "
             'write each record as {"text": "..."}'
         )
     return record
@@ -203,7 +236,7 @@ def record_pieces(record: Mapping[str, Any], where: str, text_field: str = "text
             f"{where}: expected a text to learn, got an empty one; fill it or remove the record"
         )
     for text, _ in pieces:
-        _check_unicode(text, where)
+        check_unicode(text, where)
     return tuple(pieces)
 
 
@@ -211,8 +244,8 @@ def _string(record: Mapping[str, Any], name: str, where: str) -> str:
     value = record.get(name)
     if not isinstance(value, str):
         raise DataError(
-            f"{where}: expected {name!r} to be a string, got {_kind(value)}; mend or remove the "
-            "record"
+            f"{where}: expected {name!r} to be a string, got {json_kind(value)}; mend or "
+            "remove the record"
         )
     return value
 
@@ -228,7 +261,7 @@ def _instruction(record: Mapping[str, Any], where: str) -> list[tuple[str, bool]
 def _chat(messages: object, where: str) -> list[tuple[str, bool]]:
     if not isinstance(messages, list):
         raise DataError(
-            f"{where}: expected 'messages' to be a list, got {_kind(messages)}; write it as "
+            f"{where}: expected 'messages' to be a list, got {json_kind(messages)}; write it as "
             '[{"role": "user", "content": "..."}, ...]'
         )
     pieces: list[tuple[str, bool]] = []
@@ -237,8 +270,8 @@ def _chat(messages: object, where: str) -> list[tuple[str, bool]]:
         place = f"{where}, message {number}"
         if not isinstance(message, dict):
             raise DataError(
-                f"{place}: expected an object with role and content, got {_kind(message)}; mend "
-                "or remove the record"
+                f"{place}: expected an object with role and content, got "
+                f"{json_kind(message)}; mend or remove the record"
             )
         role, content = _string(message, "role", place), _string(message, "content", place)
         prompt += f"{role}:\n"
@@ -250,7 +283,7 @@ def _chat(messages: object, where: str) -> list[tuple[str, bool]]:
     return [*pieces, (prompt, False)]
 
 
-def _check_unicode(text: str, where: str) -> None:
+def check_unicode(text: str, where: str) -> None:
     """Raise an error for lone surrogates, which JSON can write and no tokenizer can take."""
     try:
         text.encode("utf-8")
@@ -261,7 +294,7 @@ def _check_unicode(text: str, where: str) -> None:
         ) from None
 
 
-def _kind(value: object) -> str:
+def json_kind(value: object) -> str:
     """Return the name that JSON has for the type of a value."""
     if value is None:
         return "null"

@@ -75,11 +75,15 @@ class Format:
     documents : callable, optional
         Yields the documents of a path, if the format has text.
     tokens : callable, optional
-        Returns the tokens of a path, if the format has ids. Exactly one of the two is given.
+        Returns the tokens of a path, if the format has ids. A format has either text or ids, or
+        nothing but records.
     valid : callable, optional
         Returns the tokens of a path that are held out to validate on, None if it has none.
     tokenizer : callable, optional
         Returns name and state of the tokenizer that made the tokens, None if they are unknown.
+    records : callable, optional
+        Yields the records of a path, each a mapping with the place that messages name, if the
+        format has records: what ``tisslm.datasets.examples`` reads.
     """
 
     name: str
@@ -89,6 +93,7 @@ class Format:
     tokens: Callable[[Path, ReadOptions], TokenDocuments] | None = None
     valid: Callable[[Path, ReadOptions], TokenDocuments | None] | None = None
     tokenizer: Callable[[Path], tuple[str, Mapping[str, Any]] | None] | None = None
+    records: Callable[[Path, ReadOptions], Iterator[tuple[str, Mapping[str, Any]]]] | None = None
 
 
 @dataclass(frozen=True)

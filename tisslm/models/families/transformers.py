@@ -7,16 +7,21 @@ from typing import Any, ClassVar
 
 from tisslm.config.model import TransformerConfig, presets_of
 from tisslm.contracts import Exchange, ModelFamily
+from tisslm.errors import ConfigError
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.encoder.text_encoder import TextEncoder
 from tisslm.models.huggingface.exchange import exchange_of
 from tisslm.models.initialization import parameter_specs
 from tisslm.models.transformer import Transformer
+from tisslm.models.tuning.tuning import Tuning
 
 __all__ = ["TransformerFamily"]
 
 
 class TransformerFamily(ModelFamily):
-    """A family whose models are a ``Transformer``; a subclass gives its name."""
+    """A family whose models are transformers of one kind; a subclass gives its name."""
+
+    freezes = True
 
     #: The registered name, which shapes of the family carry.
     name: ClassVar[str]
@@ -43,9 +48,20 @@ class TransformerFamily(ModelFamily):
         seed: int = 42,
         dtype: str = "float32",
         parameters: Parameters | None = None,
-    ) -> Transformer:
-        """Return a Transformer with this shape."""
-        return Transformer(config, seed=seed, dtype=dtype, parameters=parameters)
+        tuning: Tuning | None = None,
+    ) -> Transformer | TextEncoder:
+        """Return a Transformer with this shape, or with ``pooling`` a TextEncoder.
+
+        ``tuning`` says what of it is trained; what freezes an encoder is in its parameters.
+        """
+        if not config.embeds:
+            return Transformer(config, seed=seed, dtype=dtype, parameters=parameters, tuning=tuning)
+        if tuning is not None and tuning.adapter is not None:
+            raise ConfigError(
+                "[adapter]: expected a language model, got an encoder of texts, which trains all "
+                "of its parameters or those that are not frozen; leave the section out"
+            )
+        return TextEncoder(config, seed=seed, dtype=dtype, parameters=parameters)
 
     def exchange(self, config: TransformerConfig, dtype: str = "float32") -> Exchange | None:
         """Return the model as Hugging Face transformers has it; None if no class has its shape."""

@@ -107,6 +107,8 @@ def _shape_of(model: Model) -> tuple[Architecture, TransformerConfig]:
     for key, possible in architecture.says.items():
         if (value := getattr(config, key)) not in possible:
             raise _unsayable(architecture, key, value)
+    if not config.causal:
+        raise _unsayable(architecture, "causal", config.causal)
     if any(0 < config.window_of(i) < config.seq_len for i in range(config.n_layer)):
         raise _unsayable(architecture, "window", config.window)
     if architecture.one_kv and config.n_kv_head != config.n_head:

@@ -52,5 +52,5 @@ class FolderExchange(Exchange):
 
 def exchange_of(shape: TransformerConfig, dtype: str = "float32") -> FolderExchange | None:
     """Return a model at the border; None if transformers has no class of its shape."""
-    config = written(shape)
+    config = None if shape.embeds else written(shape)
     return None if config is None else FolderExchange(shape, config, dtype)

@@ -1,5 +1,7 @@
 """Reading a folder that Hugging Face transformers has saved: configuration and weights.
 
+What sentence-transformers adds to one, which makes it an encoder of texts, is read, too.
+
 Nothing of it is run or trusted: weights are safetensors alone, and every array is compared with the
 configuration before memory is taken. There is no manifest, so damage within an array goes unseen.
 Tokenizers are read in ``tisslm.tokenizers``.
@@ -16,6 +18,7 @@ from tisslm.contracts.exchange import OWN
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.models.huggingface.arrays import Inward, zeros_hold
 from tisslm.models.huggingface.configuration import shape_of, written
+from tisslm.models.huggingface.sentence_transformers import body_of, read_modules
 from tisslm.models.published import Published
 from tisslm.system.safe_files import Refusal, RegularFile, show
 from tisslm.system.sharded_tensors import ShardedTensors
@@ -63,12 +66,17 @@ def read_folder(path: str | Path, *, any_dropout: bool = False) -> Published:
     except OSError as error:  # such as a folder that this user may not look into
         raise _REFUSAL(folder, error.strerror) from error
     where = str(folder / CONFIG)
+    modules = read_modules(folder)
     shape = _own_shape(values)
     if shape is None or not _holds(shape, values, where) or not zeros_hold(shape, arrays):
         shape = shape_of(values, where, any_dropout=any_dropout)
-    inward = Inward(shape, arrays, str(folder))
     _check_types(arrays, folder)
-    return Published({"family": shape.family, **shape.values()}, inward, str(folder))
+    if modules is None:
+        inward = Inward(shape, arrays, str(folder))
+        return Published({"family": shape.family, **shape.values()}, inward, str(folder))
+    inward = Inward(body_of(shape), arrays, str(folder))  # an encoder needs no output matrix
+    settings = {**shape.values(), **modules.settings}
+    return Published({"family": shape.family, **settings}, modules.joined(inward), str(folder))
 
 
 def _configuration(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, final
 from numpy.typing import NDArray
 
 from tisslm import ops
+from tisslm.contracts import PassContext
 from tisslm.models.layers.linear import Linear
 
 __all__ = ["Activation", "Gated", "Pointwise"]
@@ -32,8 +33,16 @@ class Activation(ABC):
         self.code = code
 
     @abstractmethod
-    def forward(self, up: Linear, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
-        """Write the map upwards of some rows, and its activation."""
+    def forward(
+        self,
+        up: Linear,
+        normed_NC: Array,
+        pre_NG: Array,
+        act_NF: Array,
+        ctx: PassContext,
+        first: int,
+    ) -> None:
+        """Write the map upwards of some rows, the first of which has a number, and more of it."""
 
     @abstractmethod
     def apply(self, pre_NG: Array, act_NF: Array) -> None:
@@ -47,6 +56,8 @@ class Activation(ABC):
         pre_NG: Array,
         act_NF: Array,
         scratch: Mapping[str, Array],
+        ctx: PassContext,
+        first: int,
     ) -> Array:
         """Write the activation again, and return the gradient by the pre-activation."""
 
@@ -59,10 +70,17 @@ class Activation(ABC):
 class Pointwise(Activation):
     """A function of each number: F = G."""
 
-    def forward(self, up: Linear, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
-        """Write both in one pass over the product."""
-        weight, bias = up.weight.data, up.bias_data()
-        ops.linear_activation_forward(normed_NC, weight, bias, pre_NG, act_NF, self.code)
+    def forward(
+        self,
+        up: Linear,
+        normed_NC: Array,
+        pre_NG: Array,
+        act_NF: Array,
+        ctx: PassContext,
+        first: int,
+    ) -> None:
+        """Write both in one pass over the product, where it has no adapters."""
+        up.activation_forward(normed_NC, pre_NG, act_NF, self.code, ctx, first)
 
     def apply(self, pre_NG: Array, act_NF: Array) -> None:
         """Apply the function to each number."""
@@ -75,10 +93,12 @@ class Pointwise(Activation):
         pre_NG: Array,
         act_NF: Array,
         scratch: Mapping[str, Array],
+        ctx: PassContext,
+        first: int,
     ) -> Array:
         """Multiply by the slopes in place."""
         d_pre: Array = scratch["d_pre"][: len(dy_NC)]
-        down.backward_input(dy_NC, d_pre)
+        down.backward_input(dy_NC, d_pre, ctx, first)
         ops.activation_backward(pre_NG, d_pre, d_pre, act_NF, self.code)
         return d_pre
 
@@ -92,9 +112,17 @@ class Gated(Activation):
     Shazeer, "GLU Variants Improve Transformer", arXiv 2002.05202.
     """
 
-    def forward(self, up: Linear, normed_NC: Array, pre_NG: Array, act_NF: Array) -> None:
+    def forward(
+        self,
+        up: Linear,
+        normed_NC: Array,
+        pre_NG: Array,
+        act_NF: Array,
+        ctx: PassContext,
+        first: int,
+    ) -> None:
         """Write both halves in one product, and then what comes through the gate."""
-        up.forward(normed_NC, pre_NG)
+        up.forward(normed_NC, pre_NG, ctx, first)
         self.apply(pre_NG, act_NF)
 
     def apply(self, pre_NG: Array, act_NF: Array) -> None:
@@ -108,10 +136,12 @@ class Gated(Activation):
         pre_NG: Array,
         act_NF: Array,
         scratch: Mapping[str, Array],
+        ctx: PassContext,
+        first: int,
     ) -> Array:
         """Write the gradients by both halves; that by the activation gives way to it."""
         d_pre: Array = scratch["d_pre"][: len(dy_NC)]
-        down.backward_input(dy_NC, act_NF)
+        down.backward_input(dy_NC, act_NF, ctx, first)
         ops.gated_backward(pre_NG, act_NF, d_pre, act_NF, self.code)
         return d_pre
 

@@ -15,21 +15,32 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
+from tisslm.errors import ConfigError, ShapeError
+from tisslm.models.layers.chunks import CHUNK, chunks
 from tisslm.models.layers.dropout import Dropout
-from tisslm.models.layers.linear import CHUNK, Linear, chunks
+from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
 from tisslm.models.layers.query_keys import QueryKeys
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "not_causal"]
 
 Array = NDArray[Any]
 
 
+def not_causal() -> ConfigError:
+    """Return what refuses to write text with attention that is not causal."""
+    return ConfigError(
+        "model.causal: writing text needs true, got false: what a token has seen would change with "
+        "every token after it. Use the model for vectors, or train one that is causal"
+    )
+
+
 @final
 class Attention(Layer):
-    """Causal multi-head self-attention on the residual stream, within each document of a row.
+    """Multi-head self-attention on the residual stream, within each document of a row.
 
-    With a window of W, a token sees itself and the W - 1 tokens before it.
+    A token sees itself and the tokens before it, with a window of W the W - 1 before it; or, unless
+    it is causal, all tokens of its document.
 
     Parameters
     ----------
@@ -43,6 +54,8 @@ class Attention(Layer):
         What happens to queries and keys before they meet.
     window : int
         W; 0 for all tokens before.
+    causal : bool
+        Whether later tokens are not seen. Without it there is no window, and no decoding.
     attention_dropout, dropout : Dropout
         Dropout of the probabilities, and of the sublayer's output.
     precision : Precision
@@ -62,6 +75,7 @@ class Attention(Layer):
         n_kv_head: int,
         query_keys: QueryKeys,
         window: int,
+        causal: bool,
         attention_dropout: Dropout,
         dropout: Dropout,
         precision: Precision,
@@ -73,6 +87,7 @@ class Attention(Layer):
         self.n_kv_head = n_kv_head
         self.query_keys = query_keys
         self.window = window
+        self.causal = causal
         self.attention_dropout = attention_dropout
         self.dropout = dropout
         self.precision = precision
@@ -119,7 +134,7 @@ class Attention(Layer):
         for rows in chunks(n):
             normed = scratch["normed"][: rows.stop - rows.start]
             self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
-            self.qkv.forward(normed, qkv_NE[rows])
+            self.qkv.forward(normed, qkv_NE[rows], ctx, rows.start)
         ops.attention_forward(
             self.query_keys.forward(saved["qkv"], scratch, ctx),
             saved["heads"],
@@ -128,25 +143,34 @@ class Attention(Layer):
             self.n_kv_head,
             self.scale,
             *self.attention_dropout.key(ctx),
-            self._first(ctx),
+            *self._seen(ctx),
         )
         if self.dropout.active(ctx):
-            self.out.forward(heads_NC, scratch["branch"])
+            self.out.forward(heads_NC, scratch["branch"], ctx)
             self.dropout.add(h_NC, scratch["branch"], ctx)
         else:
-            self.out.add_forward(heads_NC, h_NC)
+            self.out.add_forward(heads_NC, h_NC, ctx)
 
-    def _first(self, ctx: PassContext) -> Array | None:
-        """Return the first position that each token sees; None: that of its row."""
-        return ctx.window_BT if self.window else ctx.start_BT
+    def _seen(self, ctx: PassContext) -> tuple[Array | None, Array | None]:
+        """Return the first position that each token sees, and the first behind those that it sees.
+
+        None: that of its row, and the token after itself.
+        """
+        first_BT = ctx.window_BT if self.window else ctx.start_BT
+        if not self.causal and ctx.stop_BT is None:
+            raise ShapeError(
+                "attention that sees later tokens: expected a pass that says where each document "
+                "ends, got none. Fill PassContext.stop_BT, with T where a row is one document"
+            )
+        return first_BT, None if self.causal else ctx.stop_BT
 
     def shown(
         self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
     ) -> Mapping[str, Array]:
         """Return what was saved, with queries and keys as they met, and what each token sees."""
         used = self.query_keys.used(saved["qkv"], scratch)
-        first_BT = self._first(ctx)
-        return {**saved, "qkv": used} | ({} if first_BT is None else {"first": first_BT})
+        seen = zip(("first", "stop"), self._seen(ctx), strict=True)
+        return {**saved, "qkv": used} | {name: x for name, x in seen if x is not None}
 
     def backward(
         self,
@@ -174,8 +198,9 @@ class Attention(Layer):
             dy_NC = scratch["branch"]
             self.dropout.backward(d_out_NC, dy_NC, ctx)
         for rows in chunks(n):
-            self.out.backward_input(dy_NC[rows], d_heads.reshape(n, -1)[rows])
-            self.out.backward_weight(dy_NC[rows], saved["heads"].reshape(n, -1)[rows])
+            heads, place = saved["heads"].reshape(n, -1)[rows], (ctx, rows.start)
+            self.out.backward_input(dy_NC[rows], d_heads.reshape(n, -1)[rows], *place)
+            self.out.backward_weight(dy_NC[rows], heads, *place)
         ops.attention_backward(
             d_heads,
             self.query_keys.again(saved["qkv"], scratch, ctx),
@@ -186,12 +211,13 @@ class Attention(Layer):
             self.n_kv_head,
             self.scale,
             *self.attention_dropout.key(ctx),
-            self._first(ctx),
+            *self._seen(ctx),
             scratch.get("dkv"),
         )
         self.query_keys.backward(d_qkv, saved["qkv"], scratch, ctx)
         for rows in chunks(n):
-            self._chunk_backward(rows, d_qkv.reshape(n, -1)[rows], dh_NC[rows], saved, scratch)
+            d_rows = d_qkv.reshape(n, -1)[rows]
+            self._chunk_backward(rows, d_rows, dh_NC[rows], saved, scratch, ctx)
 
     def _chunk_backward(
         self,
@@ -200,13 +226,14 @@ class Attention(Layer):
         dh_NC: Array,
         saved: Mapping[str, Array],
         scratch: Mapping[str, Array],
+        ctx: PassContext,
     ) -> None:
         """Compute the gradient by some rows of the stream from that by queries, keys and values."""
         normed, d_normed = (scratch[name][: len(dh_NC)] for name in ("normed", "d_normed"))
         x_NC = saved["x"][rows]
         self.norm.recompute(x_NC, normed, saved, rows)
-        self.qkv.backward_weight(d_qkv_NE, normed)
-        self.qkv.backward_input(d_qkv_NE, d_normed)
+        self.qkv.backward_weight(d_qkv_NE, normed, ctx, rows.start)
+        self.qkv.backward_input(d_qkv_NE, d_normed, ctx, rows.start)
         self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
     def cache_plan(self, batch: int, context: int) -> dict[str, Buffer]:
@@ -226,6 +253,8 @@ class Attention(Layer):
 
     def decode(self, h_BC: Array, cache: Mapping[str, Array], position_B: Array) -> None:
         """Add the attention of one new token per sequence, and store its key and value."""
+        if not self.causal:
+            raise not_causal()
         normed = np.empty_like(h_BC)
         qkv = np.empty((len(h_BC), self.qkv.weight.shape[0]), h_BC.dtype)
         heads = np.empty((len(h_BC), self.out.weight.shape[1]), h_BC.dtype)

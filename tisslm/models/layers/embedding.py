@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Buffer, PassContext
 from tisslm.errors import DataError
-from tisslm.memory import Parameter
+from tisslm.memory import Parameter, grads_to_write
 from tisslm.models.layers.dropout import Dropout
 
 __all__ = ["Embedding"]
@@ -58,11 +58,17 @@ class Embedding:
             raise self._bad_id(tokens_BT) from None
         self.dropout.in_place(h_NC, ctx)
 
-    def embed_one(self, ids_B: Array, position_B: Array, h_BC: Array) -> None:
-        """Write the embedding of one token per sequence, each at its own position."""
-        h_BC[...] = self.token.data[ids_B]
+    def embed_one(self, ids_B: Array, position_B: Array) -> Array:
+        """Return the embedding of one token per sequence, each at its own position, (B, C)."""
+        h_BC = ops.widen(self.token.data[ids_B])
         if self.position is not None:
             h_BC += self.position.data[position_B]
+        return h_BC
+
+    @property
+    def trainable(self) -> bool:
+        """Whether a table is trained."""
+        return self.token.trainable or (self.position is not None and self.position.trainable)
 
     def _bad_id(self, tokens_BT: Array) -> DataError:
         """Return the error that names the first id outside the vocabulary."""
@@ -78,10 +84,10 @@ class Embedding:
     ) -> None:
         """Accumulate the gradients of both tables; ``dh_NC`` is used up."""
         self.dropout.in_place(dh_NC, ctx)
-        dtoken, add_token = self.token.grad_to_write()
+        dtoken, _, add_token = grads_to_write(self.token, None)
         dposition, add_position = None, False
         if self.position is not None:
-            dposition, add_position = self.position.grad_to_write()
+            dposition, _, add_position = grads_to_write(self.position, None)
         ops.embedding_backward(
             tokens_BT,
             dh_NC,

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.models.layers.activation import Activation
+from tisslm.models.layers.chunks import CHUNK, chunks
 from tisslm.models.layers.dropout import Dropout
-from tisslm.models.layers.linear import CHUNK, Linear, chunks
+from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
 
 __all__ = ["MLP"]
@@ -116,12 +117,13 @@ class MLP(Layer):
         normalize: Normalize,
         saved: Mapping[str, Array],
         scratch: Mapping[str, Array],
+        ctx: PassContext,
     ) -> Iterator[tuple[slice, Array]]:
         """Yield the activation of some rows after the other; the next ones overwrite it."""
         for rows in chunks(len(saved["x"])):
             normed, act = (scratch[name][: rows.stop - rows.start] for name in ("normed", "act"))
             normalize(rows, normed)
-            self.activation.forward(self.up, normed, saved["pre"][rows], act)
+            self.activation.forward(self.up, normed, saved["pre"][rows], act, ctx, rows.start)
             yield rows, act
 
     def _add(
@@ -133,11 +135,11 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         dropped = self.dropout.active(ctx)
-        for rows, act in self._activations(normalize, saved, scratch):
+        for rows, act in self._activations(normalize, saved, scratch, ctx):
             if dropped:
-                self.down.forward(act, scratch["branch"][rows])
+                self.down.forward(act, scratch["branch"][rows], ctx, rows.start)
             else:
-                self.down.add_forward(act, h_NC[rows])
+                self.down.add_forward(act, h_NC[rows], ctx, rows.start)
         if dropped:
             self.dropout.add(h_NC, scratch["branch"], ctx)
 
@@ -172,7 +174,7 @@ class MLP(Layer):
             dy_NC = scratch["branch"]
             self.dropout.backward(d_out_NC, dy_NC, ctx)
         for rows in chunks(len(dh_NC)):
-            self._chunk_backward(rows, dy_NC[rows], dh_NC[rows], saved, scratch)
+            self._chunk_backward(rows, dy_NC[rows], dh_NC[rows], saved, scratch, ctx)
 
     def _chunk_backward(
         self,
@@ -181,16 +183,18 @@ class MLP(Layer):
         dh_NC: Array,
         saved: Mapping[str, Array],
         scratch: Mapping[str, Array],
+        ctx: PassContext,
     ) -> None:
         """Compute the backward of some rows; ``dy_NC`` may be ``dh_NC``, which is written last."""
-        n = len(dh_NC)
+        n, place = len(dh_NC), (ctx, rows.start)
         normed, d_normed, act = (scratch[name][:n] for name in ("normed", "d_normed", "act"))
         x_NC = saved["x"][rows]
-        d_pre = self.activation.backward(self.down, dy_NC, saved["pre"][rows], act, scratch)
-        self.down.backward_weight(dy_NC, act)
+        pre = saved["pre"][rows]
+        d_pre = self.activation.backward(self.down, dy_NC, pre, act, scratch, *place)
+        self.down.backward_weight(dy_NC, act, *place)
         self.norm.recompute(x_NC, normed, saved, rows)
-        self.up.backward_weight(d_pre, normed)
-        self.up.backward_input(d_pre, d_normed)
+        self.up.backward_weight(d_pre, normed, *place)
+        self.up.backward_input(d_pre, d_normed, *place)
         self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
     def recompute(
@@ -201,12 +205,14 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> None:
         """Compute what ``forward`` saves, without the product with ``down``, which is not saved."""
-        for _ in self._activations(self._from_stream(h_NC, saved), saved, scratch):
+        for _ in self._activations(self._from_stream(h_NC, saved), saved, scratch, ctx):
             pass
 
-    def save(self, saved: Mapping[str, Array], scratch: Mapping[str, Array]) -> None:
+    def save(
+        self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
+    ) -> None:
         """Compute what ``add`` saves."""
-        for _ in self._activations(self._from_saved(saved), saved, scratch):
+        for _ in self._activations(self._from_saved(saved), saved, scratch, ctx):
             pass
 
     def branch(self, h_BC: Array) -> Array:

@@ -230,7 +230,7 @@ class RMSNorm(Norm):
         rows: slice = slice(None),
     ) -> None:
         """Write dx, with the residual's gradient ``dres_NC`` added; accumulate gamma."""
-        dgamma, accumulate = self.gamma.grad_to_write()
+        dgamma, _, accumulate = grads_to_write(self.gamma, None)
         ops.rms_norm_backward(
             dy_NC,
             x_NC,

@@ -88,7 +88,7 @@ class ParallelBlock(Layer):
     ) -> None:
         """Compute what ``forward`` saves, without the last product, which is not saved."""
         self.attention.forward(h_NC, saved, scratch, ctx)
-        self.mlp.save(saved, scratch)
+        self.mlp.save(saved, scratch, ctx)
 
     def cache_plan(self, batch: int, context: int) -> dict[str, Buffer]:
         """Return the buffers of attention."""

@@ -1,4 +1,4 @@
-"""Twins of causal multi-head attention: forward, backward, entropy, and one decoding step.
+"""Twins of multi-head attention, causal or not: forward, backward, entropy, one decoding step.
 
 Whole score matrices are formed and masked, a document at a time, so that it gets the bits that it
 gets alone; the kernels work in tiles and keep only the log-sum-exp. Letters beside the usual ones:
@@ -47,8 +47,9 @@ def attention_forward(
     site: int,
     first_row: int,
     start_BT: Array | None,
+    stop_BT: Array | None,
 ) -> None:
-    """Compute ``out = dropout(softmax(scale q k^T)) v`` per head, no query seeing a later key.
+    """Compute ``out = dropout(softmax(scale q k^T)) v`` per head, over the keys that a query sees.
 
     Parameters
     ----------
@@ -69,15 +70,18 @@ def attention_forward(
         Query t sees the keys from ``start[t]`` to t: where its document begins, or a sliding window
         of W keys, ``max(document, t - W + 1)``. 0 <= start[t] <= t, and no start is below the one
         before it, which is all that is asked of them. None: from 0 on.
+    stop_BT : ndarray of int32 of shape (B, T) or None, IN
+        Query t sees no key from ``stop[t]`` on: where its document ends. t < stop[t] <= T, and no
+        stop is below the one before it. None, causal: t + 1, no query sees a later key.
     """
     B, T, _ = qkv_BTE.shape
     whole = _split(widen(qkv_BTE), n_head, n_kv_head)
     lse_BKGT1 = np.empty((*whole[0].shape[:-1], 1), lse_BHT.dtype)
     heads_BKGTD = np.empty(whole[0].shape, whole[0].dtype)
     mask = _scaled_mask(whole[0], p, seed, update, site, first_row)
-    for rows, times, start in _documents(start_BT, B, T):
+    for rows, times, seen in _documents(start_BT, stop_BT, B, T):
         q, k, v = (part[rows, :, :, times] for part in whole)
-        score = _seen_scores(q, k, scale, start)
+        score = _seen_scores(q, k, scale, seen)
         top = score.max(axis=-1, keepdims=True)
         lse = top + np.log(np.exp(score - top).sum(axis=-1, keepdims=True))
         prob = np.exp(score - lse)
@@ -104,6 +108,7 @@ def attention_backward(
     site: int,
     first_row: int,
     start_BT: Array | None,
+    stop_BT: Array | None,
     dkv_M2TD: Array | None,
 ) -> None:
     """Compute ``dq = dS k``, ``dk = dS^T q`` and ``dv = (P M)^T dout``.
@@ -120,7 +125,7 @@ def attention_backward(
         The kernel takes rowsum(dP P) from ``dout out``; the twin sums the product itself.
     lse_BHT : ndarray of shape (B, H, T), IN
     dqkv_BTE : ndarray of shape (B, T, (H + 2K) D), OUT
-    start_BT : ndarray of int32 of shape (B, T) or None, IN
+    start_BT, stop_BT : ndarray of int32 of shape (B, T) or None, IN
     dkv_M2TD : ndarray of shape (M, 2, T, D) or None, scratch
         Where M query heads at a time leave their dk and dv until these are added up, M a multiple
         of G: ``ops.dkv_shape`` says which. The result does not depend on it. None where no two
@@ -142,11 +147,11 @@ def attention_backward(
     )
     lse_BKGT1 = lse_BHT.reshape(*whole[0].shape[:-1], 1)
     mask = _scaled_mask(whole[0], p, seed, update, site, first_row)
-    for rows, times, start in _documents(start_BT, B, T):
+    for rows, times, seen in _documents(start_BT, stop_BT, B, T):
         q, k, v = (part[rows, :, :, times] for part in whole)
         dq, dk, dv = (part[rows, :, :, times] for part in gradients)
         dout = dout_BKGTD[rows, :, :, times]
-        prob = np.exp(_seen_scores(q, k, scale, start) - lse_BKGT1[rows, :, :, times])
+        prob = np.exp(_seen_scores(q, k, scale, seen) - lse_BKGT1[rows, :, :, times])
         dprob = dout @ v.swapaxes(-1, -2)
         dropped = prob
         if mask is not None:
@@ -168,6 +173,7 @@ def attention_entropy(
     n_kv_head: int,
     scale: float,
     start_BT: Array | None,
+    stop_BT: Array | None,
 ) -> None:
     """Compute the entropy of each query's probabilities, ``sum over its keys of -P log P``.
 
@@ -182,7 +188,7 @@ def attention_entropy(
     entropy_BHT : ndarray of shape (B, H, T), OUT
         In nats, from 0 (one key has probability 1) to the logarithm of the number of keys that the
         query sees.
-    start_BT : ndarray of int32 of shape (B, T) or None, IN
+    start_BT, stop_BT : ndarray of int32 of shape (B, T) or None, IN
     n_head, n_kv_head, scale
         As in forward.
     """
@@ -190,9 +196,9 @@ def attention_entropy(
     whole = _split(widen(qkv_BTE), n_head, n_kv_head)
     lse_BKGT1 = lse_BHT.reshape(*whole[0].shape[:-1], 1)
     entropy_BKGT = np.empty(whole[0].shape[:-1], whole[0].dtype)
-    for rows, times, start in _documents(start_BT, B, T):
+    for rows, times, seen in _documents(start_BT, stop_BT, B, T):
         q, k, _ = (part[rows, :, :, times] for part in whole)
-        score = _seen_scores(q, k, scale, start)
+        score = _seen_scores(q, k, scale, seen)
         lse = lse_BKGT1[rows, :, :, times]
         surprise = np.where(np.isneginf(score), 0.0, lse - score)  # an unseen key has no share
         entropy_BKGT[rows, :, :, times] = (np.exp(-surprise) * surprise).sum(axis=-1)
@@ -255,28 +261,38 @@ def _join(out_BTC: Array, heads_BKGTD: Array) -> None:
 
 
 def _documents(
-    start_BT: Array | None, batch: int, time: int
-) -> Iterator[tuple[slice, slice, Array | None]]:
-    """Yield rows and tokens that see nothing outside of them, with starts that count from there.
+    start_BT: Array | None, stop_BT: Array | None, batch: int, time: int
+) -> Iterator[tuple[slice, slice, tuple[Array | None, Array | None]]]:
+    """Yield rows and tokens that see nothing outside of them, with starts and stops from there.
 
-    A token that begins at itself is seen by none before it, and neither it nor a later one sees
-    what is before it. Without starts, all rows are one piece.
+    A token that begins at itself, and that none before it sees, begins a piece: neither it nor a
+    later one sees what is before. Without starts and stops, all rows are one piece.
     """
-    if start_BT is None:
-        yield slice(0, batch), slice(0, time), None
+    if start_BT is None and stop_BT is None:
+        yield slice(0, batch), slice(0, time), (None, None)
         return
-    for row, start_T in enumerate(start_BT):
-        first_of = np.flatnonzero(start_T == np.arange(time))
+    places = np.arange(time)
+    for row in range(batch):
+        start_T = 0 * places if start_BT is None else start_BT[row]
+        stop_T = places + 1 if stop_BT is None else stop_BT[row]
+        begins = (start_T == places) & (np.concatenate([[0], stop_T[:-1]]) <= places)
+        first_of = np.flatnonzero(begins)
         for first, end in zip(first_of, [*first_of[1:], time], strict=True):
-            yield slice(row, row + 1), slice(first, end), start_T[None, first:end] - first
+            own = slice(first, end)
+            seen = (start_T[own] - first, None if stop_BT is None else stop_T[own] - first)
+            yield slice(row, row + 1), own, seen
 
 
-def _seen_scores(q: Array, k: Array, scale: float, start_BT: Array | None) -> Array:
-    """Return the scores, with -inf for keys that come later, or before ``start``."""
+def _seen_scores(
+    q: Array, k: Array, scale: float, seen: tuple[Array | None, Array | None]
+) -> Array:
+    """Return the scores, with -inf for keys before a query's start, and from its stop on."""
     score = q @ k.swapaxes(-1, -2) * scale
-    unseen = np.triu(np.ones(score.shape[-2:], dtype=bool), 1)
-    if start_BT is not None:
-        unseen = unseen | (np.arange(score.shape[-1]) < start_BT[:, None, None, :, None])
+    places = np.arange(score.shape[-1])
+    start_T, stop_T = seen
+    unseen = places >= (places + 1 if stop_T is None else stop_T)[:, None]
+    if start_T is not None:
+        unseen = unseen | (places < start_T[:, None])
     return np.where(unseen, score.dtype.type(-np.inf), score)
 
 

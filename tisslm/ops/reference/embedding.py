@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tisslm.ops.reference.storage import widen
+
 __all__ = ["embedding_backward", "embedding_forward"]
 
 Array = NDArray[Any]
@@ -25,6 +27,7 @@ def embedding_forward(
     ----------
     tokens_BT : ndarray of int32 of shape (B, T), IN
     token_VC : ndarray of shape (V, C), IN
+        Stored in any type.
     position_TC : ndarray of shape (at least T, C) or None, IN
     h_NC : ndarray of shape (B T, C), OUT
     start_BT : ndarray of int32 of shape (B, T) or None, IN
@@ -41,7 +44,7 @@ def embedding_forward(
         return 1 + int(bad[0])
     B, T = tokens_BT.shape
     h_BTC = h_NC.reshape(B, T, -1)
-    h_BTC[...] = token_VC[tokens_BT]
+    h_BTC[...] = widen(token_VC[tokens_BT])
     if position_TC is not None:
         h_BTC += position_TC[:T] if start_BT is None else position_TC[np.arange(T) - start_BT]
     return 0
@@ -50,7 +53,7 @@ def embedding_forward(
 def embedding_backward(
     tokens_BT: Array,
     dh_NC: Array,
-    dtoken_VC: Array,
+    dtoken_VC: Array | None,
     dposition_TC: Array | None,
     order_N: Array,
     first_V: Array,
@@ -68,7 +71,7 @@ def embedding_backward(
     tokens_BT : ndarray of int32 of shape (B, T), IN
         Every id in [0, V): forward has checked them.
     dh_NC : ndarray of shape (B T, C), IN
-    dtoken_VC : ndarray of shape (V, C), IN/OUT with accumulate_token
+    dtoken_VC : ndarray of shape (V, C) or None, IN/OUT with accumulate_token
     dposition_TC : ndarray of shape (at least T, C) or None, IN/OUT with accumulate_position
         Rows from T on get zeros, or stay as they are where gradients accumulate.
     order_N : ndarray of int32 of shape (B T,), scratch
@@ -81,9 +84,10 @@ def embedding_backward(
         As in forward.
     """
     B, T = tokens_BT.shape
-    if not accumulate_token:
-        dtoken_VC[...] = 0
-    np.add.at(dtoken_VC, tokens_BT.reshape(-1), dh_NC)
+    if dtoken_VC is not None:
+        if not accumulate_token:
+            dtoken_VC[...] = 0
+        np.add.at(dtoken_VC, tokens_BT.reshape(-1), dh_NC)
     if dposition_TC is None:
         return
     if not accumulate_position:

@@ -67,8 +67,8 @@ def head_norm_backward(
     gamma_k: Array,
     rstd_NU: Array,
     dqkv_BTE: Array,
-    dgamma_q: Array,
-    dgamma_k: Array,
+    dgamma_q: Array | None,
+    dgamma_k: Array | None,
     partial_KW: Array,
     n_head: int,
     n_kv_head: int,
@@ -87,7 +87,7 @@ def head_norm_backward(
     rstd_NU : ndarray of shape (B T, U), IN
     dqkv_BTE : ndarray of shape (B, T, (H + 2K) D), OUT
         Stored as ``dout`` and ``qkv``; may be ``dout``.
-    dgamma_q, dgamma_k : ndarray of the shape of gamma, IN/OUT with accumulate
+    dgamma_q, dgamma_k : ndarray of the shape of gamma, or None, IN/OUT with accumulate
     partial_KW : ndarray of shape (at least B T / 64, size of both gammas), scratch
         Sums of blocks of 64 rows.
     n_head, n_kv_head : int
@@ -101,11 +101,12 @@ def head_norm_backward(
         rstd_NU1 = rstd_NU[:, norms, None]
         normal_NGW = x_NE[:, channels].reshape(N, -1, gamma.size) * rstd_NU1
         d_NGW = d_NE[:, channels].reshape(N, -1, gamma.size)
-        if not accumulate:
-            dgamma[...] = 0
-        for first in range(0, N, BLOCK):
-            rows = slice(first, first + BLOCK)
-            dgamma += (d_NGW[rows] * normal_NGW[rows]).sum(axis=(0, 1))
+        if dgamma is not None:
+            if not accumulate:
+                dgamma[...] = 0
+            for first in range(0, N, BLOCK):
+                rows = slice(first, first + BLOCK)
+                dgamma += (d_NGW[rows] * normal_NGW[rows]).sum(axis=(0, 1))
         g_NGW = d_NGW * gamma
         mean_NG1 = (g_NGW * normal_NGW).mean(axis=2, keepdims=True)
         d_NE[:, channels] = (rstd_NU1 * (g_NGW - normal_NGW * mean_NG1)).reshape(N, -1)

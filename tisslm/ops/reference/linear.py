@@ -15,8 +15,12 @@ from tisslm.ops.reference.storage import store, widen
 
 __all__ = [
     "linear_activation_forward",
+    "linear_add_backward_input",
+    "linear_add_columns",
     "linear_backward_input",
     "linear_backward_weight",
+    "linear_columns_backward_input",
+    "linear_columns_backward_weight",
     "linear_decode",
     "linear_forward",
     "linear_residual_forward",
@@ -105,11 +109,11 @@ def linear_backward_input(dy_NO: Array, w_OC: Array, dx_NC: Array) -> None:
     w_OC : ndarray of shape (O, C), IN
     dx_NC : ndarray of shape (N, C), OUT
     """
-    store(dx_NC, widen(dy_NO) @ w_OC)
+    store(dx_NC, widen(dy_NO) @ widen(w_OC))
 
 
 def linear_backward_weight(
-    dy_NO: Array, x_NC: Array, dw_OC: Array, db_O: Array | None, accumulate: bool
+    dy_NO: Array, x_NC: Array, dw_OC: Array | None, db_O: Array | None, accumulate: bool
 ) -> None:
     """Compute ``dw (+)= dy^T x`` and ``db (+)= sum over rows of dy``.
 
@@ -117,21 +121,85 @@ def linear_backward_weight(
     ----------
     dy_NO : ndarray of shape (N, O), IN
     x_NC : ndarray of shape (N, C), IN
-    dw_OC : ndarray of shape (O, C), IN/OUT with accumulate
+    dw_OC : ndarray of shape (O, C) or None, IN/OUT with accumulate
     db_O : ndarray of shape (O,) or None, IN/OUT with accumulate
     accumulate : bool
         Add to ``dw`` and ``db`` instead of overwriting them.
     """
-    if not accumulate:
-        dw_OC[...] = 0
     dy_NO = widen(dy_NO)
-    dw_OC += dy_NO.T @ widen(x_NC)
+    if dw_OC is not None:
+        if not accumulate:
+            dw_OC[...] = 0
+        dw_OC += dy_NO.T @ widen(x_NC)
     if db_O is None:
         return
     if not accumulate:
         db_O[...] = 0
     for start in range(0, len(dy_NO), BLOCK):
         db_O += dy_NO[start : start + BLOCK].sum(axis=0)
+
+
+def linear_add_columns(x_NC: Array, w_OC: Array, y_NE: Array, first: int) -> None:
+    """Compute ``y[:, first:first + O] += x w^T``.
+
+    Parameters
+    ----------
+    x_NC : ndarray of shape (N, C), IN
+    w_OC : ndarray of shape (O, C), IN
+    y_NE : ndarray of shape (N, E), IN/OUT
+        Rows of several maps side by side. Where it is stored in two bytes, the sum is rounded.
+    first : int
+        The first of the O columns.
+    """
+    columns = y_NE[:, first : first + len(w_OC)]
+    store(columns, widen(columns) + widen(x_NC) @ widen(w_OC).T)
+
+
+def linear_columns_backward_input(dy_NE: Array, w_OC: Array, dx_NC: Array, first: int) -> None:
+    """Compute ``dx = dy[:, first:first + O] w``.
+
+    Parameters
+    ----------
+    dy_NE : ndarray of shape (N, E), IN
+    w_OC : ndarray of shape (O, C), IN
+    dx_NC : ndarray of shape (N, C), OUT
+    first : int
+        The first of the O columns.
+    """
+    store(dx_NC, widen(dy_NE)[:, first : first + len(w_OC)] @ widen(w_OC))
+
+
+def linear_columns_backward_weight(
+    dy_NE: Array, x_NC: Array, dw_OC: Array, first: int, accumulate: bool
+) -> None:
+    """Compute ``dw (+)= dy[:, first:first + O]^T x``.
+
+    Parameters
+    ----------
+    dy_NE : ndarray of shape (N, E), IN
+    x_NC : ndarray of shape (N, C), IN
+    dw_OC : ndarray of shape (O, C), IN/OUT with accumulate
+    first : int
+        The first of the O columns.
+    accumulate : bool
+        Add to ``dw`` instead of overwriting it.
+    """
+    if not accumulate:
+        dw_OC[...] = 0
+    dw_OC += widen(dy_NE)[:, first : first + len(dw_OC)].T @ widen(x_NC)
+
+
+def linear_add_backward_input(dy_NO: Array, w_OC: Array, dx_NC: Array) -> None:
+    """Compute ``dx += dy w``.
+
+    Parameters
+    ----------
+    dy_NO : ndarray of shape (N, O), IN
+    w_OC : ndarray of shape (O, C), IN
+    dx_NC : ndarray of shape (N, C), IN/OUT
+        Where it is stored in two bytes, the sum is rounded.
+    """
+    store(dx_NC, widen(dx_NC) + widen(dy_NO) @ widen(w_OC))
 
 
 def matmul(a_MK: Array, b_KN: Array, c_MN: Array) -> None:

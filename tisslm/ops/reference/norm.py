@@ -89,7 +89,7 @@ def layer_norm_backward(
     rstd_N: Array,
     dres_NC: Array | None,
     dx_NC: Array,
-    dgamma_C: Array,
+    dgamma_C: Array | None,
     dbeta_C: Array | None,
     partial_2KC: Array,
     accumulate: bool,
@@ -107,7 +107,7 @@ def layer_norm_backward(
     dres_NC : ndarray of shape (N, C) or None, IN
         Gradient that reaches ``x`` by the residual connection; may be the array ``dx_NC``.
     dx_NC : ndarray of shape (N, C), OUT
-    dgamma_C : ndarray of shape (C,), IN/OUT with accumulate
+    dgamma_C : ndarray of shape (C,) or None, IN/OUT with accumulate
     dbeta_C : ndarray of shape (C,) or None, IN/OUT with accumulate
     partial_2KC : ndarray of shape (2, K, C) with K >= ceil(N / 64), scratch
         Sums of blocks of 64 rows, of ``dgamma`` and of ``dbeta``.
@@ -120,7 +120,8 @@ def layer_norm_backward(
         rows = slice(start, start + BLOCK)
         partial_2KC[0, k] = (dy_NC[rows] * normal_NC[rows]).sum(axis=0)
         partial_2KC[1, k] = dy_NC[rows].sum(axis=0)
-    _add_blocks(partial_2KC[0, : len(starts)], dgamma_C, accumulate)
+    if dgamma_C is not None:
+        _add_blocks(partial_2KC[0, : len(starts)], dgamma_C, accumulate)
     if dbeta_C is not None:
         _add_blocks(partial_2KC[1, : len(starts)], dbeta_C, accumulate)
 
@@ -183,7 +184,7 @@ def rms_norm_backward(
     rstd_N: Array,
     dres_NC: Array | None,
     dx_NC: Array,
-    dgamma_C: Array,
+    dgamma_C: Array | None,
     partial_KC: Array,
     accumulate: bool,
 ) -> None:
@@ -199,7 +200,7 @@ def rms_norm_backward(
     dres_NC : ndarray of shape (N, C) or None, IN
         Gradient that reaches ``x`` by the residual connection; may be the array ``dx_NC``.
     dx_NC : ndarray of shape (N, C), OUT
-    dgamma_C : ndarray of shape (C,), IN/OUT with accumulate
+    dgamma_C : ndarray of shape (C,) or None, IN/OUT with accumulate
     partial_KC : ndarray of shape (K, C) with K >= ceil(N / 64), scratch
         Sums of blocks of 64 rows.
     accumulate : bool
@@ -210,7 +211,8 @@ def rms_norm_backward(
     for k, start in enumerate(starts):
         rows = slice(start, start + BLOCK)
         partial_KC[k] = (dy_NC[rows] * normal_NC[rows]).sum(axis=0)
-    _add_blocks(partial_KC[: len(starts)], dgamma_C, accumulate)
+    if dgamma_C is not None:
+        _add_blocks(partial_KC[: len(starts)], dgamma_C, accumulate)
 
     g_NC = dy_NC * gamma_C
     mean_gn_N1 = (g_NC * normal_NC).mean(axis=1, keepdims=True)

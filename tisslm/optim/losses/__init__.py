@@ -1,13 +1,24 @@
-"""The built-in losses of next-token prediction: a module and a final class each.
+"""The built-in losses: a module and a final class each.
 
-Means over targets and chunks of rows are handled in ``contracts.optimization``; the arithmetic is
-in ``tisslm.ops``.
+Of next-token prediction, where means over targets and chunks of rows are handled in
+``contracts.optimization`` and the arithmetic is in ``tisslm.ops``; and of the vectors of texts
+(``contracts.embedding``), which are called once for each update.
 """
 
 from __future__ import annotations
 
+from tisslm.optim.losses.contrastive import Contrastive
+from tisslm.optim.losses.cosine_similarity import CosineSimilarity
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.optim.losses.focal import Focal
 from tisslm.optim.losses.label_smoothing import LabelSmoothing
+from tisslm.optim.losses.triplet import Triplet
 
-__all__ = ["CrossEntropy", "Focal", "LabelSmoothing"]
+__all__ = [
+    "Contrastive",
+    "CosineSimilarity",
+    "CrossEntropy",
+    "Focal",
+    "LabelSmoothing",
+    "Triplet",
+]

@@ -31,13 +31,15 @@ class HeadLogitsProblem(Problem):
 
     def __init__(self, dtype: str, large: bool) -> None:
         made = HeadProblem(CrossEntropy, dtype, large, cap=CAP)
-        self.head, self.stream, self.parameters = made.head, made.stream, made.parameters
+        self.norm, self.head = made.norm, made.head
+        self.stream, self.parameters = made.stream, made.parameters
         self.values = made.values
 
     def _forward(self) -> tuple[Array, dict[str, Array]]:
-        plan = self.head.plan(len(self.stream))
+        rows = len(self.stream)
+        plan = {**self.norm.plan(rows), **self.head.plan(rows)}
         own = {**buffers(plan, "saved"), **buffers(plan, "scratch")}
-        self.head.normalize(self.stream, own)
+        self.norm.forward(self.stream, own)
         logits_NV = np.full((len(self.stream), self.head.vocab), np.nan, self.stream.dtype)
         self.head.logits(own, logits_NV)
         return logits_NV, own
@@ -52,7 +54,7 @@ class HeadLogitsProblem(Problem):
         logits_NV, own = self._forward()
         dh_NC = np.full_like(self.stream, np.nan)
         self.head.backward_logits(self.weights("logits", logits_NV), own, dh_NC)
-        self.head.backward_norm(self.stream, dh_NC, own)
+        self.norm.backward(self.stream, dh_NC, own)
         return {"stream": dh_NC, **gradients_of(self.parameters)}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.testing.gradients.problem import Case, Problem, draw, starts
+from tisslm.testing.gradients.problem import Case, Problem, draw, starts, stops
 
 __all__ = ["KernelProblem", "empty", "kernel_cases"]
 
@@ -68,6 +68,10 @@ def kernel_cases() -> list[Case]:
         "attention": partial(attention, n_kv_head=4, p=0.0),
         "attention_grouped": partial(attention, n_kv_head=2, p=0.2),
         "attention_documents": partial(attention, n_kv_head=2, p=0.2, documents=True),
+        "attention_both": partial(attention, n_kv_head=4, p=0.0, causal=False),
+        "attention_both_documents": partial(
+            attention, n_kv_head=2, p=0.2, documents=True, causal=False
+        ),
         "rotary": partial(rotary, documents=False),
         "rotary_documents": partial(rotary, documents=True),
         "dropout": dropout,
@@ -200,13 +204,21 @@ def embedding(dtype: str, large: bool, *, documents: bool) -> Problem:
 
 
 def attention(
-    dtype: str, large: bool, *, n_kv_head: int, p: float, documents: bool = False
+    dtype: str,
+    large: bool,
+    *,
+    n_kv_head: int,
+    p: float,
+    documents: bool = False,
+    causal: bool = True,
 ) -> Problem:
-    """Make causal attention over three tiles of keys, of which the last is short."""
+    """Make attention over three tiles of keys, of which the last is short."""
     n_head, size = 4, 40 if large else 2
     b, t = (2, 140) if large else (2, 4)
     qkv = draw("qkv", (b, t, (n_head + 2 * n_kv_head) * size)).astype(dtype)
-    rest: Any = (n_head, n_kv_head, size**-0.5, p, *KEY, starts(b, t) if documents else None)
+    begin = starts(b, t) if documents else None
+    end = None if causal else stops(begin, b, t)
+    rest: Any = (n_head, n_kv_head, size**-0.5, p, *KEY, begin, end)
 
     def run() -> tuple[Array, Array]:
         out, lse = empty(dtype, b, t, n_head * size), empty(dtype, b, n_head, t)

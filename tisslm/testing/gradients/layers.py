@@ -5,7 +5,7 @@ The head, which needs a loss, is in ``losses``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, final
@@ -22,6 +22,7 @@ from tisslm.models.layers.attention import Attention
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.embedding import Embedding
 from tisslm.models.layers.linear import Linear
+from tisslm.models.layers.lora import Lora, LoraRoom
 from tisslm.models.layers.mlp import MLP
 from tisslm.models.layers.norm import NORMS
 from tisslm.models.layers.parallel import ParallelBlock
@@ -29,7 +30,7 @@ from tisslm.models.layers.precision import Precision
 from tisslm.models.layers.query_keys import AsProjected, NormedHeads, QueryKeys, Rotated
 from tisslm.models.rotary import Rotary, RotaryTable
 from tisslm.models.window import fill_window
-from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts
+from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values, starts, stops
 
 __all__ = ["EmbeddingProblem", "LayerProblem", "buffers", "fresh_gradients", "layer_cases"]
 
@@ -62,7 +63,8 @@ def gradients_of(parameters: Parameters) -> dict[str, Array]:
 def context(shape: tuple[int, int], train: bool, documents: bool = False) -> PassContext:
     """Return the context of a pass in the middle of a run."""
     start = starts(*shape) if documents else None
-    return PassContext(*shape, train, SEED, UPDATE, FIRST_ROW, start)
+    end = stops(start, *shape)  # for layers that are not causal
+    return PassContext(*shape, train, SEED, UPDATE, FIRST_ROW, start, stop_BT=end)
 
 
 @final
@@ -100,7 +102,8 @@ class LayerProblem(Problem):
         self.ctx = context(shape, train, documents)
         dtype = parameters.data.dtype
         self.stream = draw("stream", (shape[0] * shape[1], channels)).astype(dtype)
-        self.values = {"stream": self.stream, **{p.name: p.data for p in parameters}}
+        trained = {p.name: p.data for p in parameters if p.trainable}
+        self.values = {"stream": self.stream, **trained}
 
     def see(self, window: int) -> None:
         """Let a token see itself and the tokens before it in a window of this many."""
@@ -176,9 +179,11 @@ def layer_cases() -> list[Case]:
         "attention_grouped": partial(attention, n_kv_head=2, bias=False, p=0.2),
         "attention_documents": partial(attention, n_kv_head=2, bias=True, p=0.2, documents=True),
         "attention_window": partial(attention, n_kv_head=2, p=0.2, documents=True, window=3),
+        "attention_both": partial(attention, n_kv_head=2, p=0.2, documents=True, causal=False),
         "attention_rotary": partial(attention, n_kv_head=2, p=0.0, documents=True, rotated=0.5),
         "attention_qk_norm": partial(attention, n_kv_head=2, p=0.0, rotated=1.0, qk_norm="head"),
         "attention_qk_norm_all": partial(attention, n_kv_head=2, p=0.0, qk_norm="all"),
+        "attention_lora": partial(attention, n_kv_head=2, p=0.2, rotated=1.0, lora=True),
         "parallel_block": partial(attention, n_kv_head=2, bias=True, p=0.2, parallel=True),
         "mlp": partial(mlp, activation="gelu", bias=True, p=0.2),
         "mlp_tanh": partial(mlp, activation="gelu_tanh", bias=False, p=0.0),
@@ -187,6 +192,7 @@ def layer_cases() -> list[Case]:
         "mlp_swiglu": partial(mlp, activation="swiglu", bias=False, p=0.2),
         "mlp_geglu": partial(mlp, activation="geglu", bias=True, p=0.0),
         "mlp_rms": partial(mlp, activation="gelu", bias=False, p=0.0, norm="rms"),
+        "mlp_lora": partial(mlp, activation="gelu", bias=True, p=0.0, lora=True),
     }
     return [Case(name, "layer", make) for name, make in made.items()]
 
@@ -198,10 +204,26 @@ def affine(name: str, outputs: int, inputs: int, bias: bool) -> Iterator[Paramet
         yield ParameterSpec(f"{name}.bias", (outputs or inputs,))
 
 
-def linear_of(parameters: Parameters, name: str) -> Linear:
-    """Build a linear map over its parameters."""
-    named = {p.name: p for p in parameters}
-    return Linear(named[f"{name}.weight"], named.get(f"{name}.bias"))
+def with_lora(specs: Iterable[ParameterSpec], **columns: range) -> Iterator[ParameterSpec]:
+    """Freeze parameters, and yield those of an adapter of some columns of each named map."""
+    for spec in specs:
+        yield replace(spec, trainable=False)
+        for name, outputs in columns.items():
+            if spec.name == f"{name}.weight":
+                yield ParameterSpec(f"{name}.a", (2, spec.shape[1]))
+                yield ParameterSpec(f"{name}.b", (len(outputs), 2))
+
+
+def linear_of(
+    parameters: Parameters, name: str, columns: Mapping[str, range] | None = None, p: float = 0.0
+) -> Linear:
+    """Build a linear map over its parameters, with the adapter of some of its columns."""
+    named, adapters = {p.name: p for p in parameters}, []
+    if columns and name in columns:
+        pair = named[f"{name}.a"], named[f"{name}.b"]
+        room = LoraRoom(2, 512, parameters.dtype.name)
+        adapters.append(Lora(*pair, columns[name].start, 0.7, Dropout(p, site=9), room))
+    return Linear(named[f"{name}.weight"], named.get(f"{name}.bias"), adapters)
 
 
 def norm_of(parameters: Parameters, name: str = "norm", kind: str = "layer") -> Norm:
@@ -218,9 +240,11 @@ def attention(
     bias: bool = False,
     documents: bool = False,
     window: int = 0,
+    causal: bool = True,
     rotated: float = 0.0,
     qk_norm: str = "none",
     parallel: bool = False,
+    lora: bool = False,
 ) -> Problem:
     """Make the attention sublayer, over three tiles of keys; heads are wider than C / H."""
     n_head, channels, size, shape = (4, 80, 24, (2, 140)) if large else (4, 8, 4, (2, 5))
@@ -236,6 +260,9 @@ def attention(
         specs += affine("k_norm", 0, n_kv_head * size if whole else size, False)
     if parallel:
         specs += [*_mlp_specs(channels, 72 if large else 7, bias, prefix="mlp_")]
+    adapted = {"qkv": range(inner, wide - 1), "out": range(channels)} if lora else {}
+    if lora:
+        specs = [*with_lora(specs, **adapted)]
     parameters, heads = Parameters(specs, dtype), (n_head, n_kv_head)
     precision = Precision.of("fp32", dtype)
     query_keys: QueryKeys = AsProjected()
@@ -248,11 +275,12 @@ def attention(
     layer: Layer
     layer = part = Attention(
         norm_of(parameters),
-        linear_of(parameters, "qkv"),
-        linear_of(parameters, "out"),
+        linear_of(parameters, "qkv", adapted, p),
+        linear_of(parameters, "out", adapted, p),
         *heads,
         query_keys,
         seen,
+        causal,
         Dropout(p, site=1),
         Dropout(p, site=2),
         precision,
@@ -266,13 +294,22 @@ def attention(
 
 
 def mlp(
-    dtype: str, large: bool, *, activation: str, bias: bool, p: float, norm: str = "layer"
+    dtype: str,
+    large: bool,
+    *,
+    activation: str,
+    bias: bool,
+    p: float,
+    norm: str = "layer",
+    lora: bool = False,
 ) -> Problem:
     """Make the MLP sublayer, over two chunks of rows."""
     channels, hidden, shape = (40, 72, (9, 120)) if large else (6, 7, (2, 3))
     gated = activation in GATED
-    parameters = Parameters(_mlp_specs(channels, hidden, bias, gated=gated), dtype)
-    layer = _mlp_of(parameters, activation, p, norm=norm)
+    specs = _mlp_specs(channels, hidden, bias, gated=gated)
+    adapted = {"up": range(hidden), "down": range(channels)} if lora else {}
+    parameters = Parameters(with_lora(specs, **adapted) if lora else specs, dtype)
+    layer = _mlp_of(parameters, activation, p, norm=norm, adapted=adapted)
     return LayerProblem(layer, parameters, channels, shape)
 
 
@@ -285,13 +322,18 @@ def _mlp_specs(
 
 
 def _mlp_of(
-    parameters: Parameters, activation: str, p: float, prefix: str = "", norm: str = "layer"
+    parameters: Parameters,
+    activation: str,
+    p: float,
+    prefix: str = "",
+    norm: str = "layer",
+    adapted: Mapping[str, range] | None = None,
 ) -> MLP:
     code = ops.ACTIVATIONS[GATED.get(activation, activation)]
     return MLP(
         norm_of(parameters, f"{prefix}norm", norm),
-        linear_of(parameters, f"{prefix}up"),
-        linear_of(parameters, f"{prefix}down"),
+        linear_of(parameters, f"{prefix}up", adapted, p),
+        linear_of(parameters, f"{prefix}down", adapted, p),
         Gated(code) if activation in GATED else Pointwise(code),
         Dropout(p, site=3),
         Precision.of("fp32", parameters.dtype.name),

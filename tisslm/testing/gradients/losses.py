@@ -1,6 +1,7 @@
 """Every registered loss as a problem for the gradient checks: by its tile, and below the head.
 
-The other checks of a loss are in ``tisslm.testing.loss``.
+Those of vectors of texts are in ``embedding_losses``; the other checks of a loss are in
+``tisslm.testing.losses``.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import IGNORE_INDEX, Batch, Loss
+from tisslm.contracts import IGNORE_INDEX, Batch, EmbeddingLoss, Loss
 from tisslm.memory import Parameters, ParameterSpec
+from tisslm.models.body.final_norm import FinalNorm
 from tisslm.models.head import Head
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.norm import LayerNorm
 from tisslm.models.layers.precision import Precision
 from tisslm.registry import Registry
 from tisslm.testing.examples import option_sets
+from tisslm.testing.gradients.embedding_losses import EmbeddingLossProblem
 from tisslm.testing.gradients.layers import buffers, fresh_gradients, gradients_of
 from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values
 
@@ -98,7 +101,9 @@ class HeadProblem(Problem):
         self.parameters = get = Parameters(specs, dtype)
         draw_values(get)
         norm = LayerNorm(get["norm.weight"], get["norm.bias"], 1e-5)
-        self.head = Head(norm, Linear(get["project"], None), Precision.of("fp32", dtype), cap)
+        precision = Precision.of("fp32", dtype)
+        self.norm = FinalNorm(norm, channels, precision)
+        self.head = Head(Linear(get["project"], None), precision, cap)
         self.head.chunk = 32 if large else 4
         self.loss = make()
         rows = self.shape[0] * self.shape[1]
@@ -111,10 +116,11 @@ class HeadProblem(Problem):
         return np.ones_like(like)
 
     def _run(self, gradient: bool) -> tuple[float, Array]:
-        plan = self.head.plan(len(self.stream))
+        rows = len(self.stream)
+        plan = {**self.norm.plan(rows), **self.head.plan(rows)}
         own = {**buffers(plan, "saved"), **buffers(plan, "scratch")}
         dh_NC = np.full_like(self.stream, np.nan)
-        self.head.normalize(self.stream, own)
+        self.norm.forward(self.stream, own)
         if self.loss.needs == "hidden":
             total, d_hidden = self.loss.whole(own["hidden"].reshape(*self.shape, -1), self._batch())
             dh_NC[...] = d_hidden.reshape(dh_NC.shape)
@@ -122,7 +128,7 @@ class HeadProblem(Problem):
             where = dh_NC if gradient else None
             total = self.head.loss(self.loss, self.targets, self.counts, own, where)
         if gradient:
-            self.head.backward_norm(self.stream, dh_NC, own)
+            self.norm.backward(self.stream, dh_NC, own)
         return total, dh_NC
 
     def _batch(self) -> Batch:
@@ -145,7 +151,7 @@ class HeadProblem(Problem):
 
 
 def loss_cases(registry: Registry) -> list[Case]:
-    """Return cases of kind ``loss`` (the tile) and ``head`` for each registered loss."""
+    """Return cases of kind ``loss`` and, but for those of vectors, ``head`` for each loss."""
     cases: list[Case] = []
     for part in registry.entries("loss"):
         name = part.entry.name
@@ -157,9 +163,13 @@ def loss_cases(registry: Registry) -> list[Case]:
             continue
         for options in sets:
 
-            def make(cls: type[Loss] = cls, options: Mapping[str, Any] = options) -> Loss:
+            def make(cls: type[Any] = cls, options: Mapping[str, Any] = options) -> Any:
                 return cls(**options)
 
+            if issubclass(cls, EmbeddingLoss):
+                of_vectors = partial(EmbeddingLossProblem, make)
+                cases.append(Case(name, "loss", of_vectors, limit=64))
+                continue
             if cls.needs == "logits":
                 cases.append(Case(name, "loss", partial(TileProblem, make), limit=64))
             cases.append(Case(name, "head", partial(HeadProblem, make)))

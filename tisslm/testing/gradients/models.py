@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily
+from tisslm.contracts.model import language_model
 from tisslm.contracts.part_names import name_of
 from tisslm.models.families.gpt2.family import GPT2
 from tisslm.models.families.gpt_neox.family import GPTNeoX
@@ -158,6 +159,11 @@ def other(large: bool) -> TransformerConfig:
     )
 
 
+def both_ways(large: bool) -> TransformerConfig:
+    """Return a model whose tokens see later ones, too."""
+    return TransformerConfig(**{**other(large).values(), "causal": False, "dropout": 0.2})
+
+
 #: The families beside GPT-2's.
 BUILT_IN: tuple[type[TransformerFamily], ...] = (Llama, Mistral, Qwen2, Qwen3, GPTNeoX)
 
@@ -188,6 +194,10 @@ def _time(config: ModelConfig, large: bool) -> int:
     return min(config.seq_len, LONGEST if large else 7)
 
 
+def _built(family: ModelFamily, config: ModelConfig, **how: Any) -> Model:
+    return language_model(family.build(config, seed=11, **how), "gradcheck")
+
+
 def _step(
     dtype: str,
     large: bool,
@@ -197,7 +207,7 @@ def _step(
     documents: bool = False,
 ) -> Problem:
     config = config(large) if callable(config) else config
-    make = partial(family.build, config, seed=11)
+    make = partial(_built, family, config)
     return StepProblem(make, dtype, _time(config, large), documents=documents)
 
 
@@ -208,7 +218,7 @@ def _logits(
     config: ModelConfig | Callable[[bool], ModelConfig],
 ) -> Problem:
     config = config(large) if callable(config) else config
-    return LogitsProblem(partial(family.build, config, seed=11), dtype, _time(config, large))
+    return LogitsProblem(partial(_built, family, config), dtype, _time(config, large))
 
 
 def model_cases(
@@ -220,6 +230,8 @@ def model_cases(
         for entry in BUILT_IN:
             tiny = partial(of_family, entry.name)
             yield from _cases(entry.name, entry(), tiny, tiny)
+        both = partial(_step, family=GPT2(), config=both_ways, documents=True)
+        yield Case("transformer_both_ways", "model", both, limit=ELEMENTS)
         return
     name = "transformer" if isinstance(family, GPT2) else name_of(family)
     shape = gpt2 if config is None else config

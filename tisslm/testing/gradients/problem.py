@@ -31,6 +31,7 @@ __all__ = [
     "draw_values",
     "rows_of",
     "starts",
+    "stops",
     "type_row",
 ]
 
@@ -206,4 +207,14 @@ def starts(batch: int, time: int) -> Array:
     begins = np.array([[0, 1, time // 3, 2 * time // 3 + b % 2] for b in range(batch)])
     reached = begins[:, :, None] <= np.arange(time)
     found: Array = np.where(reached, begins[:, :, None], 0).max(axis=1).astype(np.int32)
+    return found
+
+
+def stops(start_BT: Array | None, batch: int, time: int) -> Array:
+    """Return ``stop_BT`` of these documents: where that of each token ends."""
+    found = np.full((batch, time), time, np.int32)
+    if start_BT is not None:
+        for row, start_T in zip(found, start_BT, strict=True):
+            ends = np.append(np.flatnonzero(start_T == np.arange(time)), time)
+            row[:] = ends[np.searchsorted(ends, np.arange(time), side="right")]
     return found

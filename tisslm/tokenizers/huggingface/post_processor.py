@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["leading_ids"]
+__all__ = ["leading_ids", "with_around", "with_leading"]
 
 
 def leading_ids(post_processor: Any) -> list[int] | None:
@@ -52,14 +52,33 @@ def with_leading(content: Mapping[str, Any], tokens: Mapping[str, int]) -> dict[
     tokens : mapping of str to int
         The ids of the tokens, in order.
     """
+    return with_around(content, tokens, {})
+
+
+def with_around(
+    content: Mapping[str, Any], before: Mapping[str, int], after: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return a tokenizer.json whose post-processor puts tokens around a text, and nothing else.
+
+    Parameters
+    ----------
+    content : mapping
+        One whose post-processor has no template, or one that is not to be followed.
+    before, after : mapping of str to int
+        The ids of the tokens, in order.
+    """
     text = {name: {"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")}
-    before = [{"SpecialToken": {"id": name, "type_id": 0}} for name in tokens]
+    left, right = (
+        [{"SpecialToken": {"id": name, "type_id": 0}} for name in tokens]
+        for tokens in (before, after)
+    )
     template = {
         "type": "TemplateProcessing",
-        "single": [*before, text["A"]],
-        "pair": [*before, text["A"], text["B"]],
+        "single": [*left, text["A"], *right],
+        "pair": [*left, text["A"], text["B"], *right],
         "special_tokens": {
-            name: {"id": name, "ids": [number], "tokens": [name]} for name, number in tokens.items()
+            name: {"id": name, "ids": [number], "tokens": [name]}
+            for name, number in {**before, **after}.items()
         },
     }
-    return {**content, "post_processor": template if tokens else None}
+    return {**content, "post_processor": template if before or after else None}

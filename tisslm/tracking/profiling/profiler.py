@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 
 from tisslm import ops
-from tisslm.contracts import Model
+from tisslm.contracts import Network
 from tisslm.registry.discovery import tisslm_version
 from tisslm.tracking.profiling.profile import Profile
 from tisslm.tracking.profiling.recorder import Recorder
@@ -40,7 +40,7 @@ class Profiler:
         Steps that the run has to make. If they are few, fewer warm up and fewer are recorded.
     path : Path
         The path of the trace that is written.
-    model : Model
+    model : Network
         Announces the places of its passes.
 
     Attributes
@@ -49,7 +49,7 @@ class Profiler:
         The profile of the recorded steps; None before the first of them.
     """
 
-    def __init__(self, wanted: int, left: int, path: Path, model: Model) -> None:
+    def __init__(self, wanted: int, left: int, path: Path, model: Network) -> None:
         self._wanted = min(wanted, left)
         self._wait = min(WARM_UP, left - self._wanted)
         self._path = path

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Model, Optimizer
+from tisslm.contracts import Model, Network, Optimizer
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.memory.copies import copy_bytes
 from tisslm.memory.shards import ParameterShard
@@ -140,7 +139,7 @@ def _layer_of(name: str, layers: Container[str]) -> str:
     return name.partition(".")[0]
 
 
-def parameter_items(model: Model) -> Iterator[Item]:
+def parameter_items(model: Network) -> Iterator[Item]:
     """Yield what parameters and gradients take, layer by layer."""
     parameters, layers = model.parameters, frozenset(model.layer_names)
     exists = parameters.has_memory
@@ -156,8 +155,8 @@ def parameter_items(model: Model) -> Iterator[Item]:
     yield Item("gradients", "", padding, exists)
 
 
-def pass_items(model: Model, sizes: Mapping[str, int]) -> Iterator[Item]:
-    """Sort the buffers of a pass by the form of their names, as ``Model.plan`` says."""
+def pass_items(model: Network, sizes: Mapping[str, int]) -> Iterator[Item]:
+    """Sort the buffers of a pass by the form of their names, as ``Network.plan`` says."""
     layers = model.layer_names
     for name, nbytes in sizes.items():
         first, _, rest = name.partition(".")
@@ -172,20 +171,20 @@ def pass_items(model: Model, sizes: Mapping[str, int]) -> Iterator[Item]:
 
 
 def optimizer_items(
-    model: Model,
+    model: Network,
     config: TrainingConfig,
     optimizer: object,
     registry: Registry,
     shard: ParameterShard | None = None,
 ) -> Iterator[Item]:
-    """Plan the state: measured on an object, or on objects made for two small models.
+    """Plan the state: measured on an object, asked of one, or measured on two small models.
 
-    State is taken to grow with the numbers of its parameter, or of all parameters when its name
-    has none.
+    An optimizer that does not say what it takes (``planned``) has state that grows with the numbers
+    of its parameter, or of all parameters when its name has none.
 
     Parameters
     ----------
-    model : Model
+    model : Network
     config : TrainingConfig
     optimizer : str, (str, dict) or Optimizer
     registry : Registry
@@ -194,9 +193,14 @@ def optimizer_items(
     """
     layers = frozenset(model.layer_names)
     if isinstance(optimizer, Optimizer):
-        for name, array in optimizer.state().items():
-            owner = name.rpartition("/")[0]
-            yield Item("optimizer state", owner and _layer_of(owner, layers), array.nbytes, True)
+        state = {name: array.nbytes for name, array in optimizer.state().items()}
+        sizes = {**(optimizer.planned(model.parameters) or {}), **state}
+        yield from _said_items(sizes, state, layers, exists=True)
+        return
+    made = _small_optimizer(model, SMALL[0], config, optimizer, registry)
+    said = made.planned(model.parameters if shard is None else shard)
+    if said is not None:
+        yield from _said_items(said, made.state(), layers, exists=False)
         return
     if shard is None:
         sizes = {p.name: p.data.size for p in model.parameters if p.trainable}
@@ -204,7 +208,8 @@ def optimizer_items(
     else:
         sizes = {piece.name: piece.data.size for piece in shard}
         sizes[""] = shard.data.size
-    less, more = (_small_state(model, n, config, optimizer, registry) for n in SMALL)
+    larger = _small_optimizer(model, SMALL[1], config, optimizer, registry)
+    less, more = _state_sizes(made), _state_sizes(larger)
     for owner, (count, nbytes) in more.items():
         if owner not in sizes:  # none of it is in the shard
             continue
@@ -214,23 +219,34 @@ def optimizer_items(
         yield Item("optimizer state", owner and _layer_of(owner, layers), whole)
 
 
-def copy_items(model: Model, state: Iterable[Item]) -> Iterator[Item]:
+def _said_items(
+    sizes: Mapping[str, int], state: Container[str], layers: Container[str], *, exists: bool
+) -> Iterator[Item]:
+    """Yield the arrays of an optimizer; what is no state is scratch, and in no checkpoint."""
+    for name, nbytes in sizes.items():
+        owner = name.rpartition("/")[0]
+        kept = bool(owner) or name in state
+        family, layer = "optimizer state" if kept else "scratch", owner and _layer_of(owner, layers)
+        yield Item(family, layer, nbytes, exists)
+
+
+def copy_items(model: Network, state: Iterable[Item]) -> Iterator[Item]:
     """Yield what a copy of a checkpoint takes (``training.async_save``).
 
     Parameters
     ----------
-    model : Model
+    model : Network
     state : iterable of Item
         The items of the optimizer's state.
     """
-    slots = [item.nbytes for item in state]
+    slots = [item.nbytes for item in state if item.family == "optimizer state"]
     sizes = (n for owner in owners.OWNERS for n in owner.planned(model.parameters, slots))
     yield Item("checkpoint copy", "", copy_bytes(sizes))
 
 
-def sampling_items(model: Model) -> Iterator[Item]:
+def sampling_items(model: Network) -> Iterator[Item]:
     """Yield what samples on the way take: the keys and values of one sequence."""
-    if model.cache_bytes:
+    if isinstance(model, Model) and model.cache_bytes:
         yield Item("scratch", "", model.cache_bytes)
 
 
@@ -249,29 +265,34 @@ def _name_of(spec: object) -> object:
 
 
 def monitor_items(
-    model: Model, wants: Collection[str], batch: int, time: int, precision: str
+    model: Network, wants: Collection[str], batch: int, time: int, precision: str
 ) -> Iterator[Item]:
     """Yield what monitors of these wants take beyond the arrays that they look at."""
     for nbytes in planned_room(wants, model, batch, time, precision).values():
         yield Item("monitors", "", nbytes)
 
 
-def _small_state(
-    model: Model, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
-) -> Mapping[str, tuple[int, int]]:
-    """Return (numbers, bytes of state) of each parameter of a small model, "" for all of them."""
+def _small_optimizer(
+    model: Network, largest: int, config: TrainingConfig, optimizer: object, registry: Registry
+) -> Optimizer:
+    """Build an optimizer for the parameters of a model of which no dimension is larger."""
     small = Parameters(
         ParameterSpec(
             p.name, tuple(min(n, largest) for n in p.shape), p.decay, p.lr_scale, p.trainable
         )
         for p in model.parameters
     )
-    made: Any = registry.build("optimizer", optimizer, small, config.learning_rate)
-    counts = {p.name: int(np.prod(p.shape)) for p in small}
+    made: Optimizer = registry.build("optimizer", optimizer, small, config.learning_rate)
+    return made
+
+
+def _state_sizes(made: Optimizer) -> Mapping[str, tuple[int, int]]:
+    """Return (numbers, bytes of state) of each parameter, "" for all of them."""
+    counts = {p.name: int(np.prod(p.shape)) for p in made.parameters}
     found: dict[str, tuple[int, int]] = {}
     for name, array in made.state().items():
         owner = name.rpartition("/")[0]
         owner = owner if owner in counts else ""
-        count = counts.get(owner, small.data.size)
+        count = counts.get(owner, made.parameters.data.size)
         found[owner] = (count, found.get(owner, (0, 0))[1] + array.nbytes)
     return found

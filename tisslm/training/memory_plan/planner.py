@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from tisslm import ops
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Model, Monitor
+from tisslm.contracts import Dataset, Encoder, Monitor, Network
 from tisslm.errors import ConfigError
 from tisslm.optim.update_norm import Movement
 from tisslm.registry import Registry
 from tisslm.system.memory_limit import MemoryLimit, resolve_limit
 from tisslm.system.quantities import size_text
 from tisslm.tracking.monitoring import wants_of
-from tisslm.training.batches import TargetWeights
+from tisslm.training.gradients.target_weights import TargetWeights
 from tisslm.training.memory_plan.items import (
     Item,
     MemoryPlan,
@@ -32,6 +32,8 @@ from tisslm.training.memory_plan.items import (
 )
 from tisslm.training.memory_plan.passes import Passes
 from tisslm.training.memory_plan.ranks import RankPlan, waiting_item
+from tisslm.training.memory_plan.texts import TextSizes
+from tisslm.training.ranks.layout import needs_whole
 from tisslm.training.ranks.reduction import waiting_arrays
 from tisslm.training.ranks.share import for_ranks, share_of
 
@@ -72,7 +74,7 @@ class Planner:
 
     Parameters
     ----------
-    model : Model
+    model : Network
         A model with memory or one of shapes.
     config : TrainingConfig
     optimizer : str, (str, dict) or Optimizer
@@ -95,7 +97,7 @@ class Planner:
 
     def __init__(
         self,
-        model: Model,
+        model: Network,
         config: TrainingConfig,
         optimizer: object,
         registry: Registry,
@@ -106,13 +108,17 @@ class Planner:
         ranks: int = 1,
     ) -> None:
         config = for_ranks(config, ranks)
-        self.ranks = RankPlan(model, config, ranks) if ranks > 1 else None
+        shaped = ranks > 1 and needs_whole(registry, optimizer)
+        self.ranks = RankPlan(model, config, ranks, shaped=shaped) if ranks > 1 else None
         named = all_monitors(monitors, config)
         self.monitors: tuple[Monitor, ...] = tuple(registry.build("monitor", m) for m in named)
         self.model = model
         self.config = config
         self.precision = precision
         self.datasets = [dataset for dataset in datasets if dataset is not None]
+        self._texts: TextSizes | None = None
+        if isinstance(model, Encoder):
+            self._texts = TextSizes(model, self.datasets[:1])
         state = list(optimizer_items(model, config, optimizer, registry))  # rank 0 saves all of it
         self._fixed = [
             *parameter_items(model),
@@ -142,7 +148,9 @@ class Planner:
 
     @property
     def time(self) -> int:
-        """T of a training pass."""
+        """T of a training pass; an encoder's rows are filled with several texts."""
+        if isinstance(self.model, Encoder):
+            return self.model.seq_len
         known = [dataset.seq_len for dataset in self.datasets if dataset.seq_len]
         return max(known, default=self.model.seq_len)
 
@@ -162,16 +170,21 @@ class Planner:
             If the model cannot run its passes so.
         """
         batch = self.config.batch_size if batch_size is None else batch_size
-        sizes = self._pass_sizes(Passes(self.precision, checkpointing), batch)
+        rows = self._pass_rows(batch)
+        sizes = self._pass_sizes(Passes(self.precision, checkpointing), rows)
         passes = pass_items(self.model, sizes)
         wants = wants_of(self.monitors)
-        seen = monitor_items(self.model, wants, batch, self.time, self.precision)
+        seen = monitor_items(self.model, wants, rows, self.time, self.precision)
         return MemoryPlan((*self._fixed, *passes, *seen, *self._batches(batch)))
+
+    def _pass_rows(self, batch: int) -> int:
+        """B of a training pass; for an encoder, the most that texts of a micro-batch may take."""
+        return batch if self._texts is None else self._texts.rows(batch)
 
     def _pass_sizes(self, passes: Passes, batch: int) -> Mapping[str, int]:
         """Ask the model for the buffers of a pass; one that is not prepared has one way only."""
         model = self.model
-        if type(model).prepare is not Model.prepare:
+        if type(model).prepare is not Network.prepare:
             return model.plan(batch, self.time, **passes._asdict())
         model.prepare(**passes._asdict())  # the contract's own: refuses all but the defaults
         return model.plan(batch, self.time)
@@ -180,7 +193,10 @@ class Planner:
         ranks = self.ranks
         passes = self.config.micro_batches_per_update if ranks is None else ranks.micro_batches
         rows = batch * passes
-        yield Item("batches", "", TargetWeights.planned(rows, batch, self.time))
+        if self._texts is None:
+            yield Item("batches", "", TargetWeights.planned(rows, batch, self.time))
+        else:
+            yield from self._texts.vectors(rows, self.config.rows_per_update)
         for dataset in self.datasets[:1]:
             read = rows if ranks is None else ranks.read_rows(dataset) * batch // ranks.batch_size
             yield Item("batches", "", dataset.stream_bytes(read))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, Model
+from tisslm.contracts import Dataset, Network
 from tisslm.memory.arenas import ShapeArena, aligned
 from tisslm.memory.shards import ParameterShard
 from tisslm.training.memory_plan.items import Item
@@ -27,12 +27,14 @@ class RankPlan:
 
     Parameters
     ----------
-    model : Model
+    model : Network
         With memory or of shapes.
     config : TrainingConfig
         Of all ranks (``for_ranks``).
     size : int
         Number of ranks, at least 2.
+    shaped : bool
+        Whether each has whole parameters, for an optimizer that needs them.
 
     Attributes
     ----------
@@ -49,20 +51,22 @@ class RankPlan:
         If an update has fewer micro-batches than parts.
     """
 
-    def __init__(self, model: Model, config: TrainingConfig, size: int) -> None:
+    def __init__(
+        self, model: Network, config: TrainingConfig, size: int, *, shaped: bool = False
+    ) -> None:
         parameters = model.parameters
         self._whole = parameters
         self.batch_size = config.batch_size
         self.size = size
         self.share = share_of(config, 0, size)
         self._shares = [share_of(config, rank, size) for rank in range(size)]
-        self._buckets = buckets_of(parameters, size)
+        self._buckets = buckets_of(parameters, size, shaped=shaped)
         owned = [0] * size
         for bucket in self._buckets:
             for rank, (start, stop) in enumerate(bucket.ranges):
                 owned[rank] += stop - start
         ranges = ranges_of(self._buckets, owned.index(max(owned)))
-        self.shard = ParameterShard(parameters, ranges, arena=ShapeArena)
+        self.shard = ParameterShard(parameters, ranges, arena=ShapeArena, shaped=shaped)
         self.traffic: Traffic = most_traffic(self._buckets, self.share, parameters.dtype.itemsize)
 
     @property

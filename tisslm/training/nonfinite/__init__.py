@@ -6,8 +6,7 @@ A pass has the same bits whenever it is run, so the second one fails where the f
 the first one need not be watched. ``investigate`` runs it, ``Tracer`` looks before and after each
 operation, and a ``Fault`` says what was found.
 
-Which steps are refused is decided in ``tisslm.training.guard``; what is written about one is in
-``tisslm.training.incidents``.
+Which steps are refused, and what is written about one, is in ``tisslm.training.refusals``.
 """
 
 from __future__ import annotations

@@ -9,33 +9,31 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import Batch, Loss, Model, Optimizer, Stateful
-from tisslm.contracts.part_names import give_name, name_of
+from tisslm.contracts import EmbeddingLoss, Loss, Network, Optimizer, Stateful
+from tisslm.contracts.part_names import name_of
 from tisslm.memory import Parameters
 from tisslm.memory.finite import Spot, find_non_finite
 from tisslm.training.nonfinite.finding import Fault, Finding, Kind
 from tisslm.training.nonfinite.tracer import Tracer
+from tisslm.training.nonfinite.watched_losses import WatchedLoss, WatchedTexts
 
-__all__ = [
-    "WatchedLoss",
-    "investigate",
-]
+__all__ = ["investigate"]
 
 Array = NDArray[Any]
 
 
 def investigate(
-    model: Model,
-    loss: Loss,
+    model: Network,
+    loss: Loss | EmbeddingLoss,
     optimizer: Optimizer,
     *,
-    rerun: Callable[[Loss], float],
+    rerun: Callable[[Loss | EmbeddingLoss], float],
     norm: Callable[[], float],
     rows: int,
     time: int,
@@ -46,8 +44,8 @@ def investigate(
 
     Parameters
     ----------
-    model : Model
-    loss : Loss
+    model : Network
+    loss : Loss or EmbeddingLoss
     optimizer : Optimizer
         All three are as they were before the step, since it made no update.
     rerun : callable
@@ -68,7 +66,7 @@ def investigate(
     tracer = Tracer(parameters, rows, time)
     try:
         with ops.watching(tracer), model.observed(tracer), np.errstate(all="ignore"):
-            value = rerun(WatchedLoss(loss, tracer))
+            value = rerun(_watched(loss, tracer))
         size = norm()
     except Exception as error:
         return Finding(None, math.nan, math.nan, remark=f"{type(error).__name__}: {error}")
@@ -83,12 +81,17 @@ def investigate(
     return Finding(True, value, size, fault)
 
 
-def _state(loss: Loss) -> Any:
+def _watched(loss: Loss | EmbeddingLoss, tracer: Tracer) -> Loss | EmbeddingLoss:
+    """Return a loss that shows the tracer what goes in and what comes out."""
+    return WatchedLoss(loss, tracer) if isinstance(loss, Loss) else WatchedTexts(loss, tracer)
+
+
+def _state(loss: Loss | EmbeddingLoss) -> Any:
     """Return a copy of what a loss remembers, nothing for one that remembers nothing."""
     return json.loads(json.dumps(loss.state()))
 
 
-def _why_not(loss: Loss) -> str:
+def _why_not(loss: Loss | EmbeddingLoss) -> str:
     """Say why two passes may differ, "" if they may not."""
     if type(loss).state is Stateful.state:
         return ""
@@ -153,40 +156,3 @@ def _made_by_update(fault: Fault, optimizer: Optimizer) -> Fault:
 def _slots(parameter: str, state: Mapping[str, Array]) -> dict[str, Array]:
     begin = f"{parameter}/"
     return {name.removeprefix(begin): state[name] for name in state if name.startswith(begin)}
-
-
-@final
-class WatchedLoss(Loss):
-    """Hand everything to a loss, and show a tracer what goes in and what comes out.
-
-    Parameters
-    ----------
-    loss : Loss
-    tracer : Tracer
-    """
-
-    def __init__(self, loss: Loss, tracer: Tracer) -> None:
-        self.needs = loss.needs  # type: ignore[misc]  # of this object, as the loss has it
-        self._loss, self._tracer = loss, tracer
-        self._name = name_of(loss)
-        give_name(self, self._name)
-
-    def tile(
-        self, logits_NV: Array, targets_N: Array, weights_N: Array, *, gradient: bool = True
-    ) -> Array:
-        """Compute what the loss computes."""
-        name = f"{self._name}.tile"
-        self._tracer.given(name, (("logits_NV", logits_NV), ("weights_N", weights_N)))
-        losses_N = self._loss.tile(logits_NV, targets_N, weights_N, gradient=gradient)
-        self._tracer.made(name, (("losses_N", losses_N), ("logits_NV", logits_NV)))
-        return losses_N
-
-    def whole(self, hidden_BTC: Array, batch: Batch) -> tuple[float, Array]:
-        """Compute what the loss computes."""
-        name = f"{self._name}.whole"
-        self._tracer.enter("head", "forward")
-        self._tracer.given(name, (("hidden_BTC", hidden_BTC), ("weights_BT", batch.weights_BT)))
-        total, d_hidden = self._loss.whole(hidden_BTC, batch)
-        results = (("loss", np.asarray([total], dtype=np.float64)), ("d_hidden", d_hidden))
-        self._tracer.made(name, results)
-        return total, d_hidden

@@ -16,6 +16,7 @@ from tisslm.errors import ConfigError, RanksError, TissLMError
 
 __all__ = [
     "all_say",
+    "array_of_ranks",
     "check_alike",
     "check_weights",
     "counts_of_ranks",
@@ -144,6 +145,22 @@ def _together(communicator: Communicator, kind: type[TissLMError], message: str)
     return error
 
 
+def array_of_ranks(communicator: Communicator, own: NDArray[Any]) -> NDArray[Any]:
+    """Return the arrays of all ranks one after another along the first axis.
+
+    Parameters
+    ----------
+    communicator : Communicator
+    own : ndarray
+        This rank's, which may be empty.
+    """
+    if communicator.size == 1:
+        return own
+    found = communicator.all_gather(np.ascontiguousarray(own).tobytes())
+    flat = np.concatenate([np.frombuffer(data, own.dtype) for data in found])
+    return flat.reshape(-1, *own.shape[1:])
+
+
 def rows_of_all(communicator: Communicator, rows: Rows) -> Rows:
     """Return the rows of an update of which each rank has its own.
 
@@ -155,13 +172,8 @@ def rows_of_all(communicator: Communicator, rows: Rows) -> Rows:
     """
     if communicator.size == 1:
         return rows
-    arrays = rows.arrays
-    whole = {}
-    for name, array in arrays.items():
-        found = communicator.all_gather(np.ascontiguousarray(array).tobytes())
-        flat = np.concatenate([np.frombuffer(data, array.dtype) for data in found])
-        whole[name] = flat.reshape(-1, *array.shape[1:])
-    return Rows.of(whole)
+    arrays = rows.arrays.items()
+    return Rows.of({name: array_of_ranks(communicator, array) for name, array in arrays})
 
 
 def sum_in_order(communicator: Communicator, terms: Sequence[float]) -> float:

@@ -120,6 +120,10 @@ class Reduction(ABC):
         """Give all ranks the parameters that were updated: at once, unless ``overlapped``."""
 
     @abstractmethod
+    def reread(self) -> None:
+        """Take what is updated from the parameters as they are, whoever has set them."""
+
+    @abstractmethod
     def publish_gradient(self) -> None:
         """Give all ranks the whole gradient, for those who look at it."""
 
@@ -186,6 +190,9 @@ class SoleReduction(Reduction):
 
     def publish(self) -> None:
         """Do nothing: the parameters are updated where they are read."""
+
+    def reread(self) -> None:
+        """Do nothing: the parameters are updated where they are."""
 
     def publish_gradient(self) -> None:
         """Do nothing: the gradient is where it is looked at."""

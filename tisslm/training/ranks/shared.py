@@ -7,20 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tisslm import ops
-from tisslm.contracts import Communicator, Model
+from tisslm.contracts import Communicator, Network
 from tisslm.memory import Parameters
 from tisslm.memory.shards import ParameterShard
 from tisslm.training.ranks.announcing import Announcer
 from tisslm.training.ranks.exchange import Exchange, Sums
 from tisslm.training.ranks.layout import Bucket, buckets_of, ranges_of
+from tisslm.training.ranks.norms import SharedNorm
 from tisslm.training.ranks.reduction import Exchanged, Reduction, SoleReduction
 from tisslm.training.ranks.returning import Parcel, Returning
 from tisslm.training.ranks.share import Share
-from tisslm.training.ranks.states import GatheredArrays, own_part
+from tisslm.training.ranks.states import GatheredArrays, WholeArrays, own_part
 from tisslm.training.ranks.tree import Node, nodes_of
 
 __all__ = ["SharedReduction", "make_reduction"]
@@ -39,18 +38,22 @@ class SharedReduction(Reduction):
 
     Parameters
     ----------
-    model : Model
+    model : Network
     share : Share
     communicator : Communicator
+    shaped : bool
+        Whether ranges are cut between parameters, for an optimizer that needs whole ones.
     """
 
-    def __init__(self, model: Model, share: Share, communicator: Communicator) -> None:
+    def __init__(
+        self, model: Network, share: Share, communicator: Communicator, *, shaped: bool = False
+    ) -> None:
         parameters = model.parameters
         super().__init__(parameters, share)
         self.communicator = communicator
         self._model = model
-        self.buckets = buckets_of(parameters, communicator.size)
-        self.shard = _NormedShard(parameters, self.buckets, communicator)
+        self.buckets = buckets_of(parameters, communicator.size, shaped=shaped)
+        self.shard = _NormedShard(parameters, self.buckets, communicator, shaped=shaped)
         pieces = {piece[0]: grad for piece, grad in self.shard.pieces(self.shard.grad)}
         channel = communicator.channel()
         self._track: deque[Exchanged] = deque(maxlen=4 * len(self.buckets))
@@ -119,6 +122,10 @@ class SharedReduction(Reduction):
         self._exchange.wait()
         self.shard.read()
 
+    def reread(self) -> None:
+        """Copy the ranges of this rank, once they are back."""
+        self.shard.read()
+
     def publish(self) -> None:
         """Send every rank's updated ranges to all."""
         self._returning.start()
@@ -134,7 +141,8 @@ class SharedReduction(Reduction):
         """Return arrays that rank 0 gathers one by one."""
         size = self.communicator.size
         ranges = [ranges_of(self.buckets, rank) for rank in range(size)]
-        return GatheredArrays(own, self.parameters, ranges, self.communicator)
+        kept = WholeArrays if self.shard.shaped else GatheredArrays
+        return kept(own, self.parameters, ranges, self.communicator)
 
     def own_part(self, name: str, array: Array) -> Array | None:
         """Return the elements that are in the ranges of this rank."""
@@ -159,39 +167,36 @@ class _NormedShard(ParameterShard):
     """A shard whose gradient is one of several that make up a whole."""
 
     def __init__(
-        self, whole: Parameters, buckets: list[Bucket], communicator: Communicator
+        self,
+        whole: Parameters,
+        buckets: list[Bucket],
+        communicator: Communicator,
+        *,
+        shaped: bool,
     ) -> None:
-        super().__init__(whole, ranges_of(buckets, communicator.rank))
-        self._communicator = communicator
-        self._of_ranks = [ranges_of(buckets, rank) for rank in range(communicator.size)]
-        self._parts_K = ops.norm_parts(whole.grad_arena)
+        super().__init__(whole, ranges_of(buckets, communicator.rank), shaped=shaped)
+        of_ranks = [ranges_of(buckets, rank) for rank in range(communicator.size)]
+        self._norm = SharedNorm(whole.grad_arena, of_ranks, communicator)
 
     def grad_norm(self) -> float:
         """Compute the Euclidean norm of the whole gradient, the same on all ranks."""
-        own = [ops.norm_parts(piece) for _, piece in self.pieces(self.grad)]
-        for (_, piece), parts in zip(self.pieces(self.grad), own, strict=True):
-            ops.squared_norm(piece, parts)
-        sent = np.concatenate([np.zeros(0), *own])
-        for ranges, found in zip(
-            self._of_ranks, self._communicator.all_gather(sent.tobytes()), strict=True
-        ):
-            parts = np.frombuffer(found)
-            for start, stop in ranges:
-                first, blocks = start // ops.NORM_BLOCK, -(-(stop - start) // ops.NORM_BLOCK)
-                self._parts_K[first : first + blocks], parts = parts[:blocks], parts[blocks:]
-        return ops.norm_of_parts(self._parts_K) if self.whole.grad_arena.size else 0.0
+        return self._norm.compute(self.pieces(self.grad))
 
 
-def make_reduction(model: Model, share: Share, communicator: Communicator) -> Reduction:
+def make_reduction(
+    model: Network, share: Share, communicator: Communicator, *, shaped: bool = False
+) -> Reduction:
     """Return what adds up the leaves of a run.
 
     Parameters
     ----------
-    model : Model
+    model : Network
         Of whose passes it is told, where gradients go out meanwhile.
     share : Share
     communicator : Communicator
+    shaped : bool
+        Whether several ranks are to have whole parameters each.
     """
     if communicator.size == 1:
         return SoleReduction(model.parameters, share)
-    return SharedReduction(model, share, communicator)
+    return SharedReduction(model, share, communicator, shaped=shaped)

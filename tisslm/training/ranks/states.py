@@ -15,7 +15,7 @@ from tisslm.memory import Parameters
 from tisslm.memory.shards import ParameterShard, Range, elements_of
 from tisslm.system.tensor_files import Kind, StreamedArrays
 
-__all__ = ["GatheredArrays", "lead", "own_part"]
+__all__ = ["GatheredArrays", "WholeArrays", "lead", "own_part"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -54,6 +54,7 @@ class GatheredArrays(StreamedArrays):
         self._parameters = parameters
         self._ranges = ranges
         self._communicator = communicator
+        self._told: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._kinds = self._agree()
         self._names = list(self._kinds)
         self._closed = False
@@ -65,20 +66,34 @@ class GatheredArrays(StreamedArrays):
 
     def _agree(self) -> dict[str, Kind]:
         """Return shapes and types of the whole arrays, in the order of one rank alone."""
-        kinds = [(name, self._own[name].dtype.str) for name in self._own]
+        kinds = [(name, a.dtype.str, a.shape) for name, a in self._own.items()]
         found = self._communicator.all_gather(json.dumps(kinds).encode())
         types: dict[str, str] = {}
-        for kinds_of_rank in found:
-            types |= dict(json.loads(kinds_of_rank))
+        for rank, kinds_of_rank in enumerate(found):
+            for name, dtype, shape in json.loads(kinds_of_rank):
+                types[name] = dtype
+                self._told[name] = rank, tuple(shape)
         common = {n: (self._own[n].shape, self._own[n].dtype) for n in types if "/" not in n}
         slots = dict.fromkeys(name.rpartition("/")[2] for name in types if "/" in name)
         by_parameter = {
-            f"{p.name}/{slot}": (p.shape, np.dtype(types[f"{p.name}/{slot}"]))
+            f"{p.name}/{slot}": (
+                self._shape(f"{p.name}/{slot}", p.shape),
+                np.dtype(types[f"{p.name}/{slot}"]),
+            )
             for p in self._parameters
             for slot in slots
             if f"{p.name}/{slot}" in types
         }
         return common | by_parameter
+
+    def _shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a whole array, by that of its parameter."""
+        return shape
+
+    def _places(self, name: str) -> list[list[slice]]:
+        """Return which elements of an array each rank has."""
+        parameter = self._parameters[name.rpartition("/")[0]]
+        return [elements_of(parameter, ranges) for ranges in self._ranges]
 
     def kind(self, name: str) -> Kind:
         """Return shape and type of a whole array."""
@@ -110,11 +125,11 @@ class GatheredArrays(StreamedArrays):
     def _gather(self, name: str) -> Array:
         """Bring the pieces of an array together on rank 0."""
         shape, dtype = self._kinds[name]
-        comm, parameter = self._communicator, self._parameters[name.rpartition("/")[0]]
+        comm = self._communicator
         nothing = np.empty(0, dtype)
-        own = np.ascontiguousarray(self._own.get(name, nothing))
+        own = np.ascontiguousarray(self._own.get(name, nothing)).reshape(-1)
         sent = [own] + [nothing] * (comm.size - 1)
-        places = [elements_of(parameter, ranges) for ranges in self._ranges]
+        places = self._places(name)
         received = [
             np.empty(sum(place.stop - place.start for place in found), dtype)
             if comm.rank == 0
@@ -127,6 +142,18 @@ class GatheredArrays(StreamedArrays):
             for found, piece in zip(places, received, strict=True):
                 _put(whole, found, piece)
         return whole.reshape(shape)
+
+
+class WholeArrays(GatheredArrays):
+    """The same, where each array is one rank's, whole, and of whatever shape it is there."""
+
+    def _shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self._told[name][1]
+
+    def _places(self, name: str) -> list[list[slice]]:
+        owner, shape = self._told[name]
+        whole = [slice(0, math.prod(shape))]
+        return [whole if rank == owner else [] for rank in range(self._communicator.size)]
 
 
 def _put(whole: Array, places: list[slice], piece: Array) -> None:
@@ -151,6 +178,8 @@ def own_part(shard: ParameterShard, name: str, array: Array) -> Array | None:
     if not slash or parameter not in shard.whole:
         return array
     elements, flat = shard.elements(parameter), array.reshape(-1)
+    if shard.shaped:
+        return array if elements else None
     return np.concatenate([flat[part] for part in elements]) if elements else None
 
 

@@ -17,12 +17,24 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from tisslm import checkpoint
-from tisslm.checkpoint import CONFIG, MODEL, OPTIMIZER, TRAINER, TRAINER_ARRAYS, Checkpoint, File
+from tisslm.checkpoint import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    BASE,
+    CONFIG,
+    MODEL,
+    OPTIMIZER,
+    TRAINER,
+    TRAINER_ARRAYS,
+    Checkpoint,
+    File,
+)
 from tisslm.config.model import FAMILY
 from tisslm.contracts import Scheduler
 from tisslm.contracts.part_names import name_of
 from tisslm.errors import CheckpointError
 from tisslm.memory import Parameters
+from tisslm.models.initialization import LORA_A, LORA_B
 from tisslm.registry import Registry
 from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import kind_of
@@ -172,23 +184,33 @@ class StateOwner(ABC):
 
 
 class ModelOwner(StateOwner):
-    """The parameters, and the shape of the model."""
+    """The parameters, or the adapters beside them, and the shape of the model."""
 
-    files = (MODEL, CONFIG)
+    files = (MODEL, ADAPTER, ADAPTER_CONFIG, BASE, CONFIG)
 
     @classmethod
     def planned(cls, parameters: Parameters, slots: Sequence[int]) -> Iterable[int]:
-        """Return the bytes of each parameter."""
-        return (p.data.nbytes for p in parameters)
+        """Return the bytes of each parameter; with adapters, of these alone."""
+        adapters = [p for p in parameters if p.name.endswith((LORA_A, LORA_B))]
+        return (p.data.nbytes for p in adapters or parameters)
 
     def take(self, state: TrainerState) -> Contents:
         """Return the parameters, and what a family builds the model from."""
         model = self.run.parts.model
-        return {MODEL: model.parameters.state(), CONFIG: model.settings()}
+        arrays, shape, adapters = model.parameters.state(), model.settings(), model.adapters()
+        if adapters is None:
+            return {MODEL: arrays, CONFIG: shape}
+        own = {ADAPTER: adapters.outward(arrays), BASE: adapters.base, CONFIG: shape}
+        return own if adapters.config is None else {**own, ADAPTER_CONFIG: adapters.config}
 
     def named(self, found: Checkpoint, where: Path) -> Checkpoint:
         """Return it with our names; dropout is no part of what parameters mean."""
         model = self.run.parts.model
+        if (ADAPTER in found.files) is (model.adapters() is None):
+            has, mend = ("adapters alone", "give the run an [adapter], as it was made with")
+            if ADAPTER not in found.files:
+                has, mend = "no adapters", "leave [adapter] out, or begin with it as model.from"
+            raise CheckpointError(f"{where}: it has {has}; {mend}")
         theirs = {
             "family": FAMILY,
             **checkpoint.model_settings(found, where),
@@ -204,14 +226,23 @@ class ModelOwner(StateOwner):
 
     def check(self, found: Checkpoint, where: Path) -> None:
         """Check that it has the parameters of this model."""
-        own = self.run.parts.model.parameters.state()
-        checkpoint.check_parameters(own, found[MODEL], str(where))
+        model = self.run.parts.model
+        own, adapters = model.parameters.state(), model.adapters()
+        if adapters is None:
+            checkpoint.check_parameters(own, found[MODEL], str(where))
+            return
+        if BASE not in found.files:
+            raise CheckpointError(f"{where}: expected {BASE.name} beside adapters, got none")
+        adapters.check(found[BASE], where)
+        checkpoint.check_parameters(adapters.outward(own), found[ADAPTER], str(where))
 
     def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
-        """Copy the parameters."""
-        parameters, saved = self.run.parts.model.parameters, found[MODEL]
-        for name, array in parameters.state().items():
-            array[...] = saved[name]
+        """Copy the parameters; those that adapters are beside stay."""
+        model = self.run.parts.model
+        parameters, adapters = model.parameters, model.adapters()
+        saved = found[MODEL] if adapters is None else adapters.inward(found[ADAPTER], where)
+        for name in saved:
+            parameters[name].data[...] = saved[name]
         parameters.updates = state.updates
 
 

@@ -80,6 +80,7 @@ class Snapshot:
 
     def take(self, state: TrainerState) -> checkpoint.Checkpoint:
         """Return all that the run needs to go on; arrays are views."""
+        self._parts.show(average=True)
         contents: dict[checkpoint.File[Any], Any] = {}
         for owner in self._owners:
             contents.update(owner.take(state))
@@ -170,14 +171,15 @@ class Snapshot:
         CheckpointError
             If it is missing or damaged.
         """
+        self._parts.show(average=True)
         place = checkpoint.find(path)
         saved = self._named(checkpoint.read(place, self.files), place.path)
         return [
             name
             for owner in self._owners
-            for file in owner.files
+            for file, arrays in owner.take(state).items()
             if isinstance(file, checkpoint.ArraysFile) and file.called
-            for name, array in owner.take(state)[file].items()
+            for name, array in arrays.items()
             if not _has(saved.files.get(file, {}), name, array)
         ]
 
@@ -200,6 +202,7 @@ class Snapshot:
         return [o for o in self._owners if any(file in found.files for file in o.files)]
 
     def _put(self, found: checkpoint.Checkpoint, state: TrainerState, where: Path) -> None:
+        self._parts.show(average=True)  # which is what was saved
         for owner in reversed(self._present(found)):
             owner.put(found, state, where)
 

@@ -21,6 +21,7 @@ from tisslm.datasets.packed import PackedDataset
 from tisslm.datasets.splits import TooShortError
 from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import DataError
+from tisslm.workflows.build.examples import EXAMPLES, load_examples, load_held_out
 from tisslm.workflows.build.formats import installed_formats
 from tisslm.registry import Registry
 from tisslm.workflows.build.sources import RunSource, run_sources
@@ -73,6 +74,8 @@ def load_data(
     DataError
         If a source cannot be read, or is too short for one row.
     """
+    if config.data.name == EXAMPLES:
+        return RunData(*load_examples(config, seq_len, registry, known))
     if config.data.name != "text":
         return _other_data(config, seq_len, registry, known)
     sources = run_sources(config.data, formats=installed_formats(registry))
@@ -108,6 +111,8 @@ def load_validation(
         If the data cannot be read, there is no tokenizer to read them, or they are tokens of
         another tokenizer.
     """
+    if config.data.name == EXAMPLES and tokenizer is not None:
+        return load_held_out(config, tokenizer, seq_len, registry)
     if config.data.name != "text":
         path = config.data.valid_path
         if not path:

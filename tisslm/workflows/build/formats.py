@@ -12,7 +12,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from tisslm.datasets.documents import Document
 from tisslm.datasets.sources import Format, ReadOptions
 from tisslm.errors import PluginError
 from tisslm.registry import Part, Registry
@@ -32,7 +31,8 @@ def installed_formats(registry: Registry) -> tuple[Format, ...]:
             part.entry.name,
             f"a file of the dataset {part.entry.name}",
             partial(_ends, part.entry.endings),
-            documents=partial(_read, part),
+            documents=partial(_read, part, part.entry.documents),
+            records=partial(_read, part, part.entry.records) if part.entry.records else None,
         )
         for part in registry.entries("dataset")
         if part.entry.endings
@@ -43,20 +43,20 @@ def _ends(endings: tuple[str, ...], path: Path) -> bool:
     return path.name.endswith(endings)
 
 
-def _read(part: Part, path: Path, options: ReadOptions) -> Iterator[Document]:
-    """Import the reader of a format, and read a file with it.
+def _read(part: Part, reader: str, path: Path, options: ReadOptions) -> Iterator[Any]:
+    """Import the reader of a format, ``"module:attribute"``, and read a file with it.
 
     Raises
     ------
     PluginError
         If the reader cannot be imported.
     """
-    module, _, attribute = part.entry.documents.partition(":")
+    module, _, attribute = reader.partition(":")
     try:
         read: Any = attrgetter(attribute)(import_module(module))
     except Exception as exc:  # whatever a third party's module does at import
         raise PluginError(
-            f"{part}: {part.entry.documents!r} could not be imported: {type(exc).__name__}: {exc}. "
+            f"{part}: {reader!r} could not be imported: {type(exc).__name__}: {exc}. "
             f"Reinstall or update {part.provider.distribution}"
         ) from exc
     yield from read(path, options)

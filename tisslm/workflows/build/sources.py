@@ -14,7 +14,7 @@ from typing import Any, Literal
 from tisslm.config import DataSection
 from tisslm.config.aliases import note
 from tisslm.datasets.documents import Document, TokenDocuments
-from tisslm.datasets.python_docs import python_docs_text
+from tisslm.datasets.sources.python_docs import python_docs_text
 from tisslm.datasets.sources import (
     BadRecords,
     Format,

@@ -26,6 +26,8 @@ __all__ = [
     "Known",
     "LearnsFromTextError",
     "check_made_with",
+    "learned",
+    "note_other_ids",
     "run_tokenizer",
     "tokenizer_without_text",
 ]
@@ -92,16 +94,16 @@ def run_tokenizer(
         return said[1]
     if any(source.has_text for source in sources):
         if FROM in config.model and known.of_model is None:
-            _note_other_ids(config)
-        return _learned(part, learning_texts(sources), registry, known)
+            note_other_ids(config)
+        return learned(part, learning_texts(sources), registry, known)
     try:
-        return _learned(part, iter(()), registry, known)
+        return learned(part, iter(()), registry, known)
     except NoTextError:
         _refuse_text(part, sources)
         return None
 
 
-def _note_other_ids(config: RunConfig) -> None:
+def note_other_ids(config: RunConfig) -> None:
     """Note that nobody has chosen the tokenizer of a model that has come without one."""
     if not any(key.startswith("tokenizer.") for key in config.said):
         note(
@@ -124,7 +126,7 @@ def tokenizer_without_text(
         If it cannot be built.
     """
     try:
-        return _learned(config.tokenizer, iter(()), registry, known)
+        return learned(config.tokenizer, iter(()), registry, known)
     except NoTextError as error:
         raise LearnsFromTextError(
             f"tokenizer.name: {config.tokenizer.name!r} learns from a text, which the dataset "
@@ -193,7 +195,7 @@ def _check_named(
     if named == Part(DEFAULT_PARTS["tokenizer"], {}):
         return
     try:
-        own = _learned(named, iter(()), registry, known)
+        own = learned(named, iter(()), registry, known)
     except NoTextError:
         own = None
     if own is not None and type(own) is type(made) and own.state() == made.state():
@@ -273,7 +275,7 @@ class _Texts:
         return next(self._texts)
 
 
-def _learned(
+def learned(
     part: Part, texts: Iterator[str], registry: Registry, known: Known
 ) -> Tokenizer:
     """Train a tokenizer on texts, or take the checkpoint's if its sources are gone."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tisslm.checkpoint import Found
 from tisslm.config import RunConfig
 from tisslm.config.model import FROM
-from tisslm.contracts import Communicator, Model, ModelConfig, ModelFamily
+from tisslm.contracts import Communicator, ModelConfig, ModelFamily, Network
 from tisslm.system.launcher import check_size, find_launcher
 from tisslm.training.ranks.placing import place_ranks
 from tisslm.training.ranks.share import for_ranks
@@ -29,6 +29,7 @@ from tisslm.workflows.build.settling import (
     with_tokenizer_of_model,
 )
 from tisslm.workflows.build.tokenizer import OF_MODEL
+from tisslm.workflows.build.tuned import drawn_model, shapes_of, tuning_of
 from tisslm.workflows.load_model import load_run_config
 from tisslm.workflows.open_model import OpenModel, open_model
 from tisslm.training.trainer import Trainer
@@ -61,11 +62,16 @@ class ReadRun(NamedTuple):
     data: RunData
     origin: OpenModel | None = None
 
-    def build_model(self) -> Model:
+    def build_model(self) -> Network:
         """Return the model, with the values of the origin or drawn ones."""
+        tuning, seed = tuning_of(self.config), self.config.training.seed
         if self.origin is not None:
-            return self.origin.build(self.shape, seed=self.config.training.seed)
-        return self.family.build(self.shape, seed=self.config.training.seed)
+            return self.origin.build(self.shape, seed=seed, tuning=tuning)
+        return drawn_model(self.family, self.shape, tuning, seed)
+
+    def model_of_shapes(self) -> Network:
+        """Return the model without memory, for plans."""
+        return shapes_of(self.family, self.shape, tuning_of(self.config))
 
 
 def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Trainer:
@@ -161,10 +167,16 @@ def _find_origin(config: RunConfig, registry: Registry) -> tuple[RunConfig, Open
     """
     path = config.model.get(FROM)
     if path is None:
+        if config.adapter is not None:
+            raise ConfigError(
+                f"[adapter]: expected a model to adapt, as model.{FROM}, got none; name one, or "
+                "leave the section out"
+            )
         return config, None
     place = _find_checkpoint(config)
     try:
-        origin = open_model(path if place is None else place, registry)
+        # adapters go on beside the model that they began beside
+        origin = open_model(path if place is None or config.adapter else place, registry)
     except CheckpointError as error:
         raise CheckpointError(f"model.{FROM}: {error}") from error
     if place is not None and _has_own_tokenizer(place):
@@ -211,7 +223,7 @@ def plan_run(read: ReadRun, registry: Registry, ranks: int = 1) -> Planner:
     config, data = read.config, read.data
     training = for_ranks(config.training, ranks)
     return Planner(
-        read.family.of_shapes(read.shape),
+        read.model_of_shapes(),
         training,
         config.optimizer,
         registry,

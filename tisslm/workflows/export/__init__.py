@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
+from tisslm.workflows.export.contents import TextForm
 from tisslm.workflows.export.export import FORMATS, Exported, export
 from tisslm.workflows.export.folder import write_folder
 
-__all__ = ["FORMATS", "Exported", "export", "write_folder"]
+__all__ = ["FORMATS", "Exported", "TextForm", "export", "write_folder"]

@@ -6,19 +6,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tisslm.contracts import Encoder, Network
 from tisslm.errors import ConfigError
 from tisslm.errors.suggestions import did_you_mean
 from tisslm.models.gguf import DTYPES as OF_GGUF
 from tisslm.models.gguf import write_gguf
-from tisslm.registry import Registry
+from tisslm.registry import Registry, load_registry
+from tisslm.workflows.embedding.loading import said_of_texts
+from tisslm.workflows.export.adapter import write_adapter, write_llama_adapter
+from tisslm.workflows.export.contents import TextForm
 from tisslm.workflows.export.folder import DTYPES as OF_FOLDERS
 from tisslm.workflows.export.folder import check_replaceable, write_folder
 from tisslm.workflows.load_model import load_model
+from tisslm.workflows.open_model import OpenModel, open_model
 
 __all__ = ["FORMATS", "Exported", "export"]
 
 #: The types that weights can have, by format.
-FORMATS: Mapping[str, tuple[str, ...]] = {"hf": tuple(OF_FOLDERS), "gguf": tuple(OF_GGUF)}
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "hf": tuple(OF_FOLDERS),
+    "gguf": tuple(OF_GGUF),
+    "peft": ("fp32",),
+    "gguf-lora": ("fp32",),
+}
+
+
+#: Formats that are one file.
+_FILES = ("gguf", "gguf-lora")
 
 
 @dataclass(frozen=True)
@@ -49,13 +63,16 @@ def export(
 ) -> Exported:
     """Write a trained model, with its tokenizer, in a form that others read.
 
+    An encoder of texts becomes a folder that sentence-transformers opens, too.
+
     Parameters
     ----------
     source : str or Path
         What ``tisslm.workflows.load_model`` loads.
     output : str or Path
-        The folder to make (``hf``), or the file (``gguf``).
-    form : {"hf", "gguf"}
+        The folder to make (``hf``, ``peft``), or the file (others).
+    form : {"hf", "gguf", "peft", "gguf-lora"}
+        The last two for adapters alone; the others have them merged.
     dtype : {"fp32", "fp16", "bf16", "q8_0"}
         Of matrices; ``q8_0`` in GGUF alone.
     force : bool
@@ -84,11 +101,27 @@ def export(
         )
     path = Path(output)
     _check_output(path, form, force)
-    model, tokenizer = load_model(source, registry=registry)
+    if form == "peft":
+        return Exported(path, write_adapter(path, source, registry), [])
+    if form == "gguf-lora":
+        return Exported(path, write_llama_adapter(path, source), [])
     if form == "gguf":
+        model, tokenizer = load_model(source, registry=registry)
         notes = write_gguf(path, model, tokenizer, dtype)
         return Exported(path, path.stat().st_size, notes)
-    return Exported(path, *write_folder(path, model, tokenizer, dtype))
+    opened = open_model(source, load_registry() if registry is None else registry)
+    network: Network = opened.build(opened.shape({}))
+    texts = _texts_of(opened, network) if isinstance(network, Encoder) else None
+    written = write_folder(path, network, opened.tokenizer, dtype, texts=texts)
+    return Exported(path, *written)
+
+
+def _texts_of(opened: OpenModel, model: Encoder) -> TextForm:
+    """Return what an encoder's run made of texts."""
+    said = said_of_texts(opened)
+    prompts = {kind: text for kind, text in said.get("prompts", {}).items() if text}
+    most = min(said.get("max_tokens") or model.seq_len, model.seq_len)
+    return TextForm(most, prompts, said.get("similarity_name", "cosine"))
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:
@@ -107,7 +140,7 @@ def _check_output(path: Path, form: str, force: bool) -> None:
         return
     if not force:
         raise ConfigError(f"{path}: it exists; choose another --output, or replace it with --force")
-    if form == "gguf" and not path.is_file():
+    if form in _FILES and not path.is_file():
         raise ConfigError(f"{path}: expected a file to replace, got another kind; choose another")
-    if form == "hf":
+    if form not in _FILES:
         check_replaceable(path)

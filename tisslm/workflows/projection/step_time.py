@@ -23,7 +23,7 @@ output matrix gets is final only at that end, so its buckets hide behind nothing
 W follows them the other way round. They come one after the other from the end of the update on, and
 the forward pass of the next micro-batch, a third of t, waits where it comes to the block of a
 bucket's first parameter: what comes before the blocks is needed at once, and hides behind nothing.
-A model that does not ask for its values in each pass (``Model.asks_for_values``) waits for all.
+A model that does not ask for its values in each pass (``Network.asks_for_values``) waits for all.
 
 Not in it: that all nodes share a switch which has less than their bandwidth together, that the
 thread which sends takes a core from the kernels, evaluations, checkpoints, and reading data.
@@ -40,8 +40,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tisslm import contracts
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Model
 from tisslm.training.ranks.layout import Bucket, buckets_of
 from tisslm.training.ranks.share import for_ranks, share_of
 from tisslm.training.ranks.traffic import Flow, gradient_flows, sums_of_ranks, weight_flows
@@ -98,7 +98,7 @@ class Projected:
 
 
 def project(
-    model: Model,
+    model: contracts.Network,
     config: TrainingConfig,
     times: NodeTimes,
     network: Network,
@@ -110,7 +110,7 @@ def project(
 
     Parameters
     ----------
-    model : Model
+    model : Network
         May be one of shapes.
     config : TrainingConfig
         Its rows are a node's; ``global_batch_size`` is that of all nodes.
@@ -168,7 +168,9 @@ class _Wire:
         return elements / self._adds
 
 
-def _not_hidden(model: Model, buckets: list[Bucket], sums: list[int], wire: _Wire) -> float:
+def _not_hidden(
+    model: contracts.Network, buckets: list[Bucket], sums: list[int], wire: _Wire
+) -> float:
     """Return for how long the exchange of gradients goes on when the last pass has ended."""
     end = BACKWARD * wire.times.pass_seconds
     done = 0.0
@@ -180,7 +182,7 @@ def _not_hidden(model: Model, buckets: list[Bucket], sums: list[int], wire: _Wir
     return max(0.0, done - end)
 
 
-def _waited_for(model: Model, buckets: list[Bucket], wire: _Wire) -> float:
+def _waited_for(model: contracts.Network, buckets: list[Bucket], wire: _Wire) -> float:
     """Return by how much parameters on their way back hold up the next forward pass."""
     ahead = _blocks_ahead(model, buckets)
     block = (1 - BACKWARD) * wire.times.block_seconds if model.asks_for_values else 0.0
@@ -191,7 +193,7 @@ def _waited_for(model: Model, buckets: list[Bucket], wire: _Wire) -> float:
     return waited
 
 
-def _blocks_ahead(model: Model, buckets: list[Bucket]) -> list[int]:
+def _blocks_ahead(model: contracts.Network, buckets: list[Bucket]) -> list[int]:
     """Return for each bucket how many blocks a forward pass makes before it needs some of it.
 
     A backward pass makes as many after it is done with it.
@@ -207,7 +209,7 @@ def _blocks_ahead(model: Model, buckets: list[Bucket]) -> list[int]:
     ]
 
 
-def _blocks_of(model: Model) -> list[int]:
+def _blocks_of(model: contracts.Network) -> list[int]:
     """Return for each trainable parameter how many blocks a forward pass makes before it.
 
     A block's number is the first number in the names of its parameters.

@@ -149,7 +149,7 @@ def _encoded(batches: Any, tokenizer: Tokenizer, bad: BadRecords) -> Iterator[En
             try:
                 ids = iter(tokenizer.encode_batch([part.text for part in texts]))
             except DataError:
-                ids = iter([_encode_one(part, tokenizer) for part in texts])
+                ids = iter([_check_one(part, tokenizer) for part in texts])
             found: Encoded = []
             for part in batch:
                 if part.messages is None:
@@ -175,7 +175,7 @@ def _conversation(part: Part, tokenizer: Tokenizer, bad: BadRecords) -> Encoded:
     return found
 
 
-def _encode_one(part: Part, tokenizer: Tokenizer) -> NDArray[Any]:
+def _check_one(part: Part, tokenizer: Tokenizer) -> NDArray[Any]:
     """Encode a single piece, so that an error says where it is."""
     try:
         return tokenizer.encode_array(part.text)

@@ -18,4 +18,5 @@ def tisslm_datasets() -> Iterable[Entry]:
         "texts, prompts with completions, or chats in the columns of parquet files",
         endings=(".parquet",),
         documents="tisslm_parquet.reader:file_documents",
+        records="tisslm_parquet.reader:file_records",
     )

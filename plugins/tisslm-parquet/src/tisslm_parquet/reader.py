@@ -16,7 +16,7 @@ from tisslm.datasets import Document
 from tisslm.datasets.sources import BadRecords, ReadOptions, record_document
 from tisslm.errors import DataError
 
-__all__ = ["file_documents", "read_documents"]
+__all__ = ["file_documents", "file_records", "read_documents"]
 
 #: Bytes of a column that are read from the file at a time, instead of a whole row group.
 BUFFER = 2**20
@@ -39,6 +39,28 @@ def file_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
     yield from read_documents(
         path, options.text_field, options.bad, batch_rows=ROWS, chat=options.chat
     )
+
+
+def file_records(path: Path, options: ReadOptions) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each row of a file as a record of all its columns, with its place.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, is damaged or has two columns of one name; or a text is not
+        UTF-8 and bad records are errors.
+    """
+    with open_file(path) as file:
+        names = list(file.schema_arrow.names)
+        for name in names:
+            _check_once(names, name, path)
+        for where, batch, i in _rows(file, path, names, ROWS):
+            try:
+                record = {name: _value(batch, name, i, where) for name in names}
+            except DataError as error:
+                options.bad.refuse(str(error))
+                continue
+            yield where, record
 
 
 def read_documents(
@@ -72,19 +94,26 @@ def read_documents(
     """
     with open_file(path) as file:
         columns = find_columns(file.schema_arrow, column, path)
-        row = 0
-        for group in range(file.metadata.num_row_groups):
-            for batch in read_batches(file, path, group, columns, batch_rows):
-                for i in range(batch.num_rows):
-                    where = f"{path}, row group {group}, row {row + i}"
-                    try:
-                        record = {name: _value(batch, name, i, where) for name in columns}
-                        document = record_document(record, where, column, chat)
-                    except DataError as error:
-                        bad.refuse(str(error))
-                        continue
-                    yield document
-                row += batch.num_rows
+        for where, batch, i in _rows(file, path, columns, batch_rows):
+            try:
+                record = {name: _value(batch, name, i, where) for name in columns}
+                document = record_document(record, where, column, chat)
+            except DataError as error:
+                bad.refuse(str(error))
+                continue
+            yield document
+
+
+def _rows(
+    file: pq.ParquetFile, path: Path, columns: Sequence[str], batch_rows: int
+) -> Iterator[tuple[str, Any, int]]:
+    """Yield for each row of a file its place, its batch, and its number in there."""
+    row = 0
+    for group in range(file.metadata.num_row_groups):
+        for batch in read_batches(file, path, group, columns, batch_rows):
+            for i in range(batch.num_rows):
+                yield f"{path}, row group {group}, row {row + i}", batch, i
+            row += batch.num_rows
 
 
 def open_file(path: Path) -> pq.ParquetFile:
@@ -170,14 +199,18 @@ def find_columns(schema: pa.Schema, column: str, path: Path) -> list[str]:
         chosen.insert(1, "input")
     chat = chosen == ["messages"] and column != "messages"
     for name in chosen:
-        if names.count(name) > 1:
-            raise DataError(
-                f"{path}: expected one column {name!r}, got {names.count(name)}; rename one"
-            )
+        _check_once(names, name, path)
         found = schema.field(name).type
         if not (_is_chat(found) if chat else _is_text(found)):
             raise DataError(_wrong_type(path, name, found, chat))
     return chosen
+
+
+def _check_once(names: Sequence[str], name: str, path: Path) -> None:
+    if names.count(name) > 1:
+        raise DataError(
+            f"{path}: expected one column {name!r}, got {names.count(name)}; rename one"
+        )
 
 
 def _is_text(found: pa.DataType) -> bool:

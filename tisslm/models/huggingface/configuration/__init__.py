@@ -60,6 +60,7 @@ def shape_of(
     source = Source(values, where, any_dropout)
     settings = _FORMS[family][0](source)
     settings["vocab_size"] = source.count("vocab_size")
+    settings["causal"] = source.flag("is_causal", True)
     source.refuse_others()
     try:
         return TransformerConfig(family=family, **settings)
@@ -84,6 +85,7 @@ def written(config: TransformerConfig) -> dict[str, Any] | None:
         **keys,
         "vocab_size": config.vocab_size,
         "tie_word_embeddings": config.tie_embeddings,
+        **({} if config.causal else {"is_causal": False}),
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,

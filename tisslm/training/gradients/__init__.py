@@ -1,0 +1,1 @@
+"""From the rows of an update to its gradients: pass by pass, in one way for each kind of model."""

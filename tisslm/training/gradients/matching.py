@@ -1,0 +1,110 @@
+"""Which model, loss and data go together, and what then leaves the gradients of an update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tisslm.config import TrainingConfig
+from tisslm.contracts import Dataset, EmbeddingLoss, Encoder, Loss, Model
+from tisslm.contracts.part_names import name_of
+from tisslm.contracts.rows import check_rows
+from tisslm.errors import ConfigError, DataError
+from tisslm.tracking.monitoring import Monitoring
+from tisslm.training.components import Components
+from tisslm.training.gradients.gradients import Gradients
+from tisslm.training.gradients.texts import TextGradients
+from tisslm.training.gradients.tokens import TokenGradients
+
+__all__ = ["make_gradients"]
+
+
+def make_gradients(
+    parts: Components, config: TrainingConfig, monitoring: Monitoring, check: Callable[[], None]
+) -> Gradients:
+    """Return what leaves the gradients of a run.
+
+    Parameters
+    ----------
+    parts : Components
+    config : TrainingConfig
+    monitoring : Monitoring
+    check : callable
+        Called before each pass.
+
+    Raises
+    ------
+    ConfigError
+        If the loss is not for such a model, or the data are not for the loss.
+    DataError
+        If an epoch ends with an example that has nothing to be compared with.
+    """
+    model, loss = parts.model, parts.loss
+    if isinstance(model, Encoder):
+        if not isinstance(loss, EmbeddingLoss):
+            raise ConfigError(
+                f"loss {name_of(loss)}: expected a loss of vectors, such as contrastive, since the "
+                "model makes vectors of texts, got one of logits; choose another loss, or a model "
+                "without pooling"
+            )
+        _check_scale(model, loss)
+        for dataset, where in ((parts.dataset, "dataset"), (parts.val_dataset, "val_dataset")):
+            if dataset is not None and len(dataset):
+                _check_examples(dataset, loss, where)
+        if parts.dataset is not None and loss.needs_others:
+            _check_company(parts.dataset, loss, config.rows_per_update)
+        return TextGradients(model, loss, parts, config, monitoring, check)
+    if not isinstance(model, Model) or not isinstance(loss, Loss):
+        raise ConfigError(
+            f"loss {name_of(loss)}: expected a loss of logits, such as cross_entropy, since the "
+            "model is a language model, got one of vectors; choose another loss, or a model with "
+            "pooling"
+        )
+    return TokenGradients(model, loss, parts, config, monitoring, check)
+
+
+def _check_scale(model: Encoder, loss: EmbeddingLoss) -> None:
+    if loss.learns_scale and model.logit_scale is None:
+        raise ConfigError(
+            f"loss {name_of(loss)}: it takes the temperature that the model learns, but the model "
+            "learns none; set model.logit_scale to 1 over the first temperature, or give the loss "
+            "a number"
+        )
+
+
+def _check_examples(dataset: Dataset, loss: EmbeddingLoss, where: str) -> None:
+    """Refuse data that are no examples, or not those that the loss is for."""
+    others = check_rows(dataset.window(0), where).others
+    if "lengths" not in others:
+        raise ConfigError(
+            f"{where}: expected examples of several texts, since the model makes vectors of texts, "
+            "got windows of tokens; give pairs or triplets of texts, or a model without pooling"
+        )
+    n_texts, accepted = len(others["lengths"]), loss.n_texts
+    if n_texts not in accepted:
+        most = accepted[-1]
+        wanted = f"{accepted[0]} or more" if most > 2**16 else f"{accepted[0]} to {most}"
+        wanted = f"{most}" if accepted[0] == most else wanted
+        raise ConfigError(
+            f"{where}: expected examples of {wanted} texts, which the loss {name_of(loss)} takes, "
+            f"got {n_texts}; choose other data or another loss"
+        )
+    if loss.needs_score and "score" not in others:
+        raise ConfigError(
+            f"{where}: expected examples with a score, which the loss {name_of(loss)} needs, got "
+            "none; choose other data or another loss"
+        )
+
+
+def _check_company(dataset: Dataset, loss: EmbeddingLoss, rows: int) -> None:
+    """Refuse updates of a single example, whose loss and gradients say nothing."""
+    if rows == 1 or len(dataset) == 1:
+        raise ConfigError(
+            f"training.batch_size: expected at least two examples in an update, which the loss "
+            f"{name_of(loss)} compares with each other, got one; raise it, or give more data"
+        )
+    if len(dataset) % rows == 1:
+        raise DataError(
+            f"dataset: its {len(dataset)} examples leave one alone at the end of an epoch, in "
+            f"updates of {rows}, which the loss {name_of(loss)} can compare with no other; take "
+            "one away, or another batch_size"
+        )

@@ -1,0 +1,1 @@
+"""Steps that are not applied: which, and what is noted down of them."""

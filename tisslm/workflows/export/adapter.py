@@ -1,0 +1,97 @@
+"""Writing the adapters of a run alone: a folder that PEFT loads, or a file of llama.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tisslm import checkpoint
+from tisslm.checkpoint import ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, Checkpoint
+from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
+from tisslm.config.model import TransformerConfig
+from tisslm.errors import ConfigError
+from tisslm.models.gguf.writing_adapter import write_gguf_adapter
+from tisslm.models.tuning.exchange import TunedAdapters, saved_adapter
+from tisslm.registry import Registry, load_registry
+from tisslm.workflows.export.contents import Contents
+from tisslm.workflows.export.folder import DTYPES, put_folder
+from tisslm.workflows.open_model import tokenizer_of
+
+__all__ = ["write_adapter", "write_llama_adapter"]
+
+_FILES = (ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, *TOKENIZER_FILES)
+
+
+def _read(source: str | Path) -> tuple[Checkpoint, Path]:
+    """Return the checkpoint of a run of adapters, and its directory."""
+    place = checkpoint.find(source)
+    found = checkpoint.read(place, _FILES)
+    if ADAPTER not in found.files:
+        raise ConfigError(
+            f"{place.path}: expected the checkpoint of a run that trained adapters, got one of a "
+            "whole model; export it with --format hf or gguf"
+        )
+    return found, place.path
+
+
+def write_llama_adapter(path: Path, source: str | Path) -> int:
+    """Write the adapters as a GGUF file, and return its size.
+
+    Parameters
+    ----------
+    path : Path
+    source : str or Path
+        A run or checkpoint of adapters.
+
+    Raises
+    ------
+    ConfigError
+        If it has none, or none that llama.cpp has a form for.
+    CheckpointError
+        If the source is damaged, or the file cannot be written.
+    """
+    found, where = _read(source)
+    adapter = saved_adapter(found.files.get(BASE, {}), where)
+    shape = TransformerConfig(**checkpoint.model_settings(found, where))
+    arrays = TunedAdapters(shape, adapter, None).inward(found.files[ADAPTER], where)
+    write_gguf_adapter(path, shape, adapter, arrays)
+    return path.stat().st_size
+
+
+def write_adapter(path: Path, source: str | Path, registry: Registry | None = None) -> int:
+    """Write ``adapter_config.json``, ``adapter_model.safetensors`` and the tokenizer's files.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to make.
+    source : str or Path
+        A run or checkpoint of adapters.
+    registry : Registry, optional
+        Where the tokenizer's name is looked up.
+
+    Returns
+    -------
+    int
+        The size of all files.
+
+    Raises
+    ------
+    ConfigError
+        If it has none, or none that PEFT has a form for.
+    CheckpointError
+        If the source is damaged, or the folder cannot be written.
+    """
+    found, where = _read(source)
+    if ADAPTER_CONFIG not in found.files:
+        raise ConfigError(
+            f"{where}: expected adapters of whole modules of PEFT, got some of a part of one, "
+            'as q and v of GPT-2 are; train with adapter.targets = ["qkv"], or export it merged, '
+            "with --format hf or gguf"
+        )
+    saved = checkpoint.read_tokenizer(found)
+    known = registry if registry is not None or saved is None else load_registry()
+    tokenizer = None if saved is None or known is None else tokenizer_of(saved, known, where)
+    files = None if tokenizer is None else tokenizer.published()
+    documents = {ADAPTER_CONFIG.name: found[ADAPTER_CONFIG], **(files or {})}
+    contents = Contents(documents, {ADAPTER.name: found.files[ADAPTER]}, [])
+    return put_folder(path, contents, DTYPES["fp32"][0])
