@@ -59,9 +59,6 @@ def make_gradients(
             "model is a language model, got one of vectors; choose another loss, or a model with "
             "pooling"
         )
-    for dataset, where in ((parts.dataset, "dataset"), (parts.val_dataset, "val_dataset")):
-        if dataset is not None and len(dataset):
-            _check_windows(dataset, where)
     return TokenGradients(model, loss, parts, config, monitoring, check)
 
 
@@ -95,15 +92,6 @@ def _check_examples(dataset: Dataset, loss: EmbeddingLoss, where: str) -> None:
         raise ConfigError(
             f"{where}: expected examples with a score, which the loss {name_of(loss)} needs, got "
             "none; choose other data or another loss"
-        )
-
-
-def _check_windows(dataset: Dataset, where: str) -> None:
-    """Refuse examples of several texts, whose targets are places and no tokens."""
-    if "lengths" in check_rows(dataset.window(0), where).others:
-        raise ConfigError(
-            f"{where}: expected windows of tokens, since the model is a language model, got "
-            'examples of several texts; set model.pooling, such as "mean", or give other data'
         )
 
 
