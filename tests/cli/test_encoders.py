@@ -55,6 +55,7 @@ def encoder(cli: Cli, folder: Path) -> Path:
 
 def test_a_run_is_evaluated_and_used(cli: Cli, encoder: Path) -> None:
     lines = [json.loads(line) for line in (encoder / "metrics.jsonl").read_text().splitlines()]
+    assert not any("train/perplexity" in line for line in lines)
     seen = [line for line in lines if "eval/recall_at_10" in line]
     assert [line["step"] for line in seen] == [4, 8, 12]
     assert {"eval/loss", "eval/mrr_at_10", "eval/ndcg_at_10", "eval/accuracy_at_1"} <= {*seen[0]}

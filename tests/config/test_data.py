@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
 from typing import Any
 
 import pytest
 
 from tisslm.config import RunConfig, SourceTable
+from tisslm.config.aliases import EXAMPLES
 from tisslm.config.toml_text import dump_toml
+from tisslm.datasets import ExampleDataset
 from tisslm.errors import ConfigError
 
 
@@ -90,3 +93,11 @@ def test_a_wrong_source_says_where_it_was_set() -> None:
     assert str(caught.value) == (
         "data.sources[0].path: not set; name a file or folder (set by --set data.sources)"
     )
+
+
+@pytest.mark.parametrize("key", EXAMPLES)
+def test_a_key_of_examples_alone_names_their_dataset(key: str) -> None:
+    assert key in inspect.signature(ExampleDataset).parameters
+    with pytest.raises(ConfigError, match=rf'data\.{key}: .* read with data\.name = "examples"'):
+        of(path="a.jsonl", **{key: 1})
+    of(path="a.jsonl", name="examples", **{key: 1})

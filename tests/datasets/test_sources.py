@@ -228,6 +228,12 @@ BAD = [
         "got the fields body, id; name the field of the text with "
         "data.text_field of the run, or --text-field of tisslm tokenize",
     ),
+    (
+        {"anchor": "a", "positive": "b"},
+        "expected a field 'text', or prompt and completion, messages, or instruction and output; "
+        "got the fields anchor, positive; read texts that belong together with "
+        'data.name = "examples", for an encoder',
+    ),
     ({"text": 3}, "expected 'text' to be a string, got a number; mend or remove the record"),
     ({"text": None}, "expected 'text' to be a string, got null; mend or remove the record"),
     ({"text": ""}, "expected a text to learn, got an empty one; fill it or remove the record"),

@@ -15,6 +15,7 @@ from tisslm.contracts import RunInfo
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.registry import Registry, hookspecs, load_registry
 from tisslm.registry.hookspecs import KINDS, Entry
+from tisslm.testing import check_loss
 
 if TYPE_CHECKING:
     from conftest import FakeSite
@@ -104,6 +105,14 @@ def test_the_first_example_is_what_the_plugin_of_that_name_does() -> None:
     for line in ("[project.entry-points.tisslm]", 'lion = "tisslm_lion"'):
         assert line in PAGE.read_text()
         assert line in (plugin / "pyproject.toml").read_text()
+
+
+def test_the_loss_of_vectors_keeps_its_contract() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (code,) = [text for text in blocks if "(EmbeddingLoss)" in text]
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(code, names)
+    assert check_loss(names["CoSent"]).n_assertions > 100
 
 
 def test_the_optimizer_and_scheduler_examples_work(documented: Registry) -> None:

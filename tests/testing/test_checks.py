@@ -90,6 +90,10 @@ def test_what_the_part_raises_is_a_failure_with_its_cause(checks):
             lambda c: c.raises(ValueError, lambda: 1, "a one"),
             "expected ValueError for a one, got no exception",
         ),
+        (
+            lambda c: c.raises(ValueError, lambda: [][0], "none"),
+            "expected ValueError for none, got IndexError: list index out of range",
+        ),
     ],
 )
 def test_what_a_failed_assertion_says(checks, call, message):

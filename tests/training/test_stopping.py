@@ -113,8 +113,9 @@ def test_more_patience_goes_on():
     assert not stopping.due
 
 
-def test_a_metric_that_is_not_measured_is_named():
-    stopping = Stopping(TrainingConfig(best_metric="eval/bpb", restore_best=True))
+@pytest.mark.parametrize("wish", [{"restore_best": True}, {"keep_best": 1}])
+def test_a_metric_that_is_not_measured_is_named(wish):
+    stopping = Stopping(TrainingConfig(best_metric="eval/bpb", **wish))
     with pytest.raises(ConfigError) as caught:
         stopping.observe(1, {"eval/perplexity": 2.0, "eval/loss": 1.0, "train/loss": 3.0})
     assert str(caught.value) == (

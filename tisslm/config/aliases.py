@@ -5,7 +5,7 @@ Keys whose values differ, too, are in ``counterparts``.
 References
 ----------
 The names are those of Hugging Face Transformers' ``TrainingArguments`` and model configurations,
-Lightning's ``Trainer``, nanoGPT and nanochat, LitGPT, and mlx-lm.
+sentence-transformers, Lightning's ``Trainer``, nanoGPT and nanochat, LitGPT, and mlx-lm.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tisslm.errors.suggestions import nearest
 
 __all__ = [
     "ELSEWHERE",
+    "EXAMPLES",
     "FLAGS",
     "SPELLINGS",
     "ConfigNote",
@@ -95,6 +96,7 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "window": "sliding_window sliding_window_size",
                 "logit_cap": "final_logit_softcapping final_logit_softcap",
                 "parallel_residual": "use_parallel_residual",
+                "pooling": "pooling_mode",
             }
         ),
         "data": _by_spelling(
@@ -120,6 +122,13 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "max_steps": "lr_decay_iters",
                 "min_lr_ratio": "min_lr_rate min_lr_factor final_lr_frac",
                 "decay_steps": "num_decay_steps",
+            }
+        ),
+        "loss": _by_spelling(
+            {
+                "dimensions": "matryoshka_dims",
+                "weights": "matryoshka_weights",
+                "margin": "triplet_margin",
             }
         ),
         "log": _by_spelling({"sinks": "report_to logger_name"}),
@@ -193,6 +202,9 @@ FLAGS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
         )
     }
 )
+
+#: Keys of ``[data]`` that only the dataset ``examples`` has.
+EXAMPLES = ("valid_examples", "query_prompt", "document_prompt", "max_text_tokens", "score_range")
 
 #: Second spellings of ours, which are read without a note.
 _OURS = frozenset({"optimizer.learning_rate", "optimizer.lr"})
@@ -286,6 +298,8 @@ def unknown_key(
     where, known = f"{section}.{key}: unknown key", list(known)
     if section == "training" and key in NO_COUNTERPART:
         return ConfigError(f"{where}; {NO_COUNTERPART[key]}, so leave it out")
+    if section == "data" and key in EXAMPLES:
+        return ConfigError(f'{where} of texts; pairs of texts are read with data.name = "examples"')
     for other, keys in others.items():
         if other != section and key in keys:
             return ConfigError(f"{where}; did you mean {other}.{key}?")

@@ -145,7 +145,8 @@ def language_model(model: Network, where: str) -> Model:
     if not isinstance(model, Model):
         raise ConfigError(
             f"{where}: expected a language model, got one that makes vectors of texts "
-            "(model.pooling), which has no logits; use model.embed, or give another model"
+            "(model.pooling), which has no logits; use tisslm embed, model.embed or "
+            "evaluate_texts, or give another model"
         )
     return model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tisslm.datasets.documents import Document, TokenDocuments
 from tisslm.datasets.encoding import encode_documents
+from tisslm.datasets.examples.dataset import ExampleDataset
 from tisslm.datasets.mixed import MixedDataset
 from tisslm.datasets.packed import PackedDataset
 from tisslm.datasets.permutation import KeyedPermutation
@@ -14,6 +15,7 @@ from tisslm.datasets.tokens import TokenDataset
 
 __all__ = [
     "Document",
+    "ExampleDataset",
     "KeyedPermutation",
     "MixedDataset",
     "PackedDataset",

@@ -129,6 +129,8 @@ class Checks:
             call()
         except kind:
             self.n_assertions += 1
+        except Exception as error:  # whatever the part raises
+            self.fail(f"{kind.__name__} for {what}", f"{type(error).__name__}: {error}")
         else:
             self.fail(f"{kind.__name__} for {what}", "no exception")
 

@@ -39,12 +39,19 @@ def fit_dataset(dataset: Dataset, model: Network, where: str, rows: int, seed: i
     Raises
     ------
     ConfigError
-        If windows are longer than a language model takes, or ids are outside its vocabulary.
+        If a language model gets examples of texts or windows that are too long, or ids are outside
+        the vocabulary.
     DataError
         If the first window is no ``Rows`` of integers of shape (T,).
     """
     if not dataset.seq_len:
         dataset.seq_len = model.seq_len
+    first = check_rows(dataset.window(0), where) if len(dataset) else None
+    if first is not None and "lengths" in first.others and not isinstance(model, Encoder):
+        raise ConfigError(
+            f"{where}: expected windows of tokens, since the model is a language model, got "
+            'examples of several texts; set model.pooling, such as "mean", or give other data'
+        )
     if dataset.seq_len > model.seq_len and not isinstance(model, Encoder):
         raise ConfigError(
             f"{where}: its windows have {dataset.seq_len} tokens, the model takes at most "
@@ -59,8 +66,8 @@ def fit_dataset(dataset: Dataset, model: Network, where: str, rows: int, seed: i
         dataset.batch_size = rows
     if dataset.seed is None:
         dataset.seed = seed
-    if len(dataset):
-        _check_window(check_rows(dataset.window(0), where), dataset.seq_len, where)
+    if first is not None:
+        _check_window(first, dataset.seq_len, where)
 
 
 def _check_window(window: Rows, seq_len: int, where: str) -> None:

@@ -119,7 +119,7 @@ class Stopping:
         Raises
         ------
         ConfigError
-            If the run is to be ended or restored by a metric that is not among them.
+            If a metric that is not among them is to end the run or to choose checkpoints.
         """
         now = self.standing
         if now.metric not in metrics:
@@ -137,8 +137,9 @@ class Stopping:
             now.waited += 1
 
     def _refuse_missing(self, metrics: Mapping[str, Any]) -> None:
-        evaluated = self.standing.metric.startswith("eval/")
-        if evaluated and (self.config.restore_best or self.config.early_stopping_patience):
+        config = self.config
+        wanted = config.restore_best or config.early_stopping_patience or config.keep_best
+        if wanted and self.standing.metric.startswith("eval/"):
             known = ", ".join(sorted(name for name in metrics if name.startswith("eval/")))
             raise ConfigError(
                 f"training.best_metric: expected a metric of the evaluations of this run, which "

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from tisslm import ops
+from tisslm.contracts import Encoder
 from tisslm.tracking.processor import ProcessorUse
 from tisslm.tracking.sink_group import GIB, Rate, memory_metrics
 from tisslm.training.components import Components
@@ -99,7 +100,7 @@ class StepMetrics:
         """
         return {
             "train/loss": result.loss,
-            "train/perplexity": math.exp(min(result.loss, 700.0)),
+            **self._perplexity(result.loss),
             "train/learning_rate": result.learning_rate,
             "train/grad_norm": result.grad_norm,
             **self._clipping(state),
@@ -114,6 +115,12 @@ class StepMetrics:
             "memory/imports_gib": self._imports / GIB,
             **self._use.metrics(),
         }
+
+    def _perplexity(self, loss: float) -> dict[str, float]:
+        """Return the loss as a perplexity, which one of vectors has not."""
+        if isinstance(self._parts.model, Encoder):
+            return {}
+        return {"train/perplexity": math.exp(min(loss, 700.0))}
 
     def _clipping(self, state: TrainerState) -> dict[str, float]:
         """Return the share of the updates since the last line whose gradients were clipped."""

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from tisslm import TokenDataset
+from tisslm import TextEncoder, TokenDataset, TransformerConfig
 from tisslm.contracts import IGNORE_INDEX, Dataset, Loss, Rows
+from tisslm.errors import ConfigError
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.tokenizers import ByteTokenizer, CharTokenizer
 from tisslm.training.evaluation import Evaluation, evaluate
@@ -150,3 +151,10 @@ def test_a_loss_that_is_not_finite_is_no_accuracy(make_model, tokens):
     found = evaluate(model, TokenDataset(tokens, T, vocab_size=VOCAB), CrossEntropy())
     assert math.isnan(found.loss)
     assert found.correct == 0
+
+
+def test_a_model_of_vectors_is_refused(tokens):
+    shape = TransformerConfig.preset("char-tiny", vocab_size=65, n_layer=1, pooling="mean")
+    dataset = TokenDataset(tokens, 8)
+    with pytest.raises(ConfigError, match=r"evaluate: expected a language model, got one that"):
+        evaluate(TextEncoder(shape), dataset, CrossEntropy())

@@ -339,6 +339,17 @@ def test_a_language_model_refuses_a_loss_of_vectors(tmp_path: Path) -> None:
         Trainer(model, "adamw", InBatch(), "constant", token_windows(), config)
 
 
+def test_a_language_model_refuses_examples_of_texts(tmp_path: Path) -> None:
+    from tisslm import Transformer, TransformerConfig
+    from tisslm.config import TrainingConfig
+
+    model = Transformer(TransformerConfig(**{**shape_of().values(), "pooling": "none"}))
+    config = TrainingConfig(max_steps=2, output_dir=str(tmp_path))
+    for data in ({"dataset": Examples(4)}, {"dataset": None, "val_dataset": Examples(4)}):
+        with pytest.raises(ConfigError, match=r"dataset: expected windows of tokens, since .*set"):
+            Trainer(model, scheduler="constant", config=config, **data)
+
+
 def test_rows_that_are_no_examples_are_refused(tmp_path: Path) -> None:
     step = trainer_of(tmp_path).session.step
     x = np.zeros((2, 5), np.int32)

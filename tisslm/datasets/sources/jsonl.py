@@ -225,10 +225,15 @@ def record_pieces(record: Mapping[str, Any], where: str, text_field: str = "text
         pieces = _instruction(record, where)
     else:
         names = ", ".join(show(name)[1:-1] for name in list(record)[:8]) or "none"
+        advice = (
+            'read texts that belong together with data.name = "examples", for an encoder'
+            if "anchor" in record or "sentence1" in record
+            else "name the field of the text with data.text_field of the run, or --text-field of "
+            "tisslm tokenize"
+        )
         raise DataError(
             f"{where}: expected a field {text_field!r}, or prompt and completion, messages, or "
-            f"instruction and output; got the fields {names}; name the field of the text with "
-            "data.text_field of the run, or --text-field of tisslm tokenize"
+            f"instruction and output; got the fields {names}; {advice}"
         )
     pieces = [(text, learn) for text, learn in pieces if text]
     if not any(learn for _, learn in pieces):

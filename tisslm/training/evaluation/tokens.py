@@ -25,6 +25,7 @@ from tisslm.contracts import (
     Tokenizer,
     target_weights,
 )
+from tisslm.contracts.model import language_model
 from tisslm.errors import DataError
 from tisslm.training.ranks.agreement import rows_of_ranks
 
@@ -138,10 +139,13 @@ def evaluate(
 
     Raises
     ------
+    ConfigError
+        If the model makes vectors of texts, for which there is ``evaluate_texts``.
     DataError
         If the windows have no target.
     """
     start = time.perf_counter()
+    language_model(model, "evaluate")
     ranking = _Ranking(loss) if loss.needs == "logits" else None
     if tokenizer is not None and dataset.vocab_size > tokenizer.vocab_size:
         tokenizer = None
