@@ -77,7 +77,6 @@ class Transformer(Model):
 
     takes_documents = True
     asks_for_values = True
-    writes_text = True
 
     def __init__(
         self,
@@ -95,6 +94,8 @@ class Transformer(Model):
         self.config: TransformerConfig = config
         self.family = config.family
         self.seed: int = seed
+        self.writes_text = config.causal
+        self.sees_ahead = not config.causal
         self.parameters = made_parameters(config, seed, dtype, parameters)
         self._build(Precision.of("fp32", dtype), Recomputation())
         # (updates, zero_grads) at the last training forward, and the rows used since

@@ -24,7 +24,7 @@ from tolerances import largest_error
 from tisslm.contracts import PooledBatch, Rows, TextBatch
 from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from tisslm.models.encoder.text_encoder import TextEncoder
-from tisslm.optim.losses import CrossEntropy
+from tisslm.optim.losses import Contrastive, CrossEntropy
 from tisslm.registry import load_registry
 from tisslm.training.gradients.texts import texts_of
 from tisslm.training.memory_plan.planner import Planner
@@ -311,6 +311,8 @@ def token_windows() -> Any:
                               "got 2; choose"),
         (Examples, lambda: InBatch(learned=True), {}, "loss InBatch: it takes the temperature "
          "that the model learns, but the model learns none"),
+        (Examples, lambda: Contrastive(dimensions=[4, 99]), {}, "loss Contrastive: expected a "
+         "model whose vectors have at least 99 numbers, which the loss is to see (dimensi"),
         (Examples, InBatch, {"batch_size": 1, "gradient_accumulation_steps": 1},
          "training.batch_size: expected at least two examples in an update, which the loss"),
     ],
@@ -337,6 +339,34 @@ def test_a_language_model_refuses_a_loss_of_vectors(tmp_path: Path) -> None:
     config = TrainingConfig(max_steps=2, output_dir=str(tmp_path))
     with pytest.raises(ConfigError, match="loss InBatch: expected a loss of logits, such as cross"):
         Trainer(model, "adamw", InBatch(), "constant", token_windows(), config)
+
+
+def test_a_language_model_refuses_examples_of_texts(tmp_path: Path) -> None:
+    from tisslm import Transformer, TransformerConfig
+    from tisslm.config import TrainingConfig
+
+    model = Transformer(TransformerConfig(**{**shape_of().values(), "pooling": "none"}))
+    config = TrainingConfig(max_steps=2, output_dir=str(tmp_path))
+    message = "dataset: expected windows of tokens, since the model is a language model, got examp"
+    with pytest.raises(ConfigError, match=message):
+        Trainer(model, "adamw", "cross_entropy", "constant", Examples(), config)
+
+
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(tmp_path: Path) -> None:
+    from tisslm import Transformer, TransformerConfig
+    from tisslm.config import TrainingConfig
+
+    values = {**shape_of().values(), "pooling": "none", "causal": False}
+    model = Transformer(TransformerConfig(**values))
+    assert (model.writes_text, model.sees_ahead) == (False, True)
+    config = TrainingConfig(max_steps=2, output_dir=str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        Trainer(model, "adamw", "cross_entropy", "constant", token_windows(), config)
+    assert str(caught.value) == (
+        "loss cross_entropy: expected a model whose tokens see only what stands before them, got "
+        "one that is not causal, whose tokens see those that they are to predict; leave "
+        "model.causal out, or set model.pooling, which makes vectors of texts"
+    )
 
 
 def test_rows_that_are_no_examples_are_refused(tmp_path: Path) -> None:

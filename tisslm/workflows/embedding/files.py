@@ -142,7 +142,7 @@ def read_texts(path: Path, text_field: str = "text") -> Iterator[str]:
 
 
 def _field(path: Path, name: str) -> Iterator[str]:
-    for where, record in jsonl_records(path, ReadOptions()):
+    for where, record in jsonl_records(path, ReadOptions(), form=f'{{"{name}": "..."}}'):
         if name not in record:
             fields = ", ".join(map(repr, list(record)[:8])) or "none"
             raise DataError(
