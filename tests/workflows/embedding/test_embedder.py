@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from letters import Letters
 
-from tisslm.errors import ConfigError, DataError, ShapeError
+from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from tisslm.tokenizers import ByteTokenizer, CharTokenizer
 from tisslm.workflows.embedding import TextEmbedder, embedder
 
@@ -145,6 +145,20 @@ def test_what_is_no_text_is_refused(texts: Any, message: str) -> None:
     with pytest.raises(DataError) as caught:
         made().encode(texts)
     assert str(caught.value) == message
+
+
+def test_a_vector_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Damaged(Letters):
+        """What has an f has no vector."""
+
+        def embed(self, texts: Any, **options: Any) -> Any:
+            found, cache = super().embed(texts, **options)
+            found[found[:, 5] > 0, 1] = np.nan
+            return found, cache
+
+    monkeypatch.setattr(embedder, "CHUNK_TEXTS", 2)
+    with pytest.raises(NonFiniteError, match=r"^text 3: the model made a vector that is not fin"):
+        TextEmbedder(Damaged(), ByteTokenizer()).encode(["a", "b", "c", "f", "a"])
 
 
 def test_a_text_that_the_tokenizer_refuses_is_named() -> None:

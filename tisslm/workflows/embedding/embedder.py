@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from tisslm.contracts import Encoder, TextBatch, Tokenizer
 from tisslm.contracts.options import count
 from tisslm.datasets.examples import FlatTexts, TextIds
-from tisslm.errors import ConfigError, DataError
+from tisslm.errors import ConfigError, DataError, NonFiniteError
 from tisslm.workflows.embedding.similarity import similarity, to_length_one
 from tisslm.workflows.tokenize.ahead import ahead
 
@@ -148,6 +148,8 @@ class TextEmbedder:
             If ``batch_size`` or ``dimensions`` is out of bounds.
         DataError
             If a text is empty, or the tokenizer refuses it.
+        NonFiniteError
+            If a vector is not finite.
         """
         many = [texts] if isinstance(texts, str) else _listed(texts)
         size = self._size(dimensions)
@@ -209,7 +211,7 @@ class TextEmbedder:
 
         Raises
         ------
-        ConfigError, DataError
+        ConfigError, DataError, NonFiniteError
             As ``encode`` does.
         """
         if batch_size is not None:
@@ -219,9 +221,12 @@ class TextEmbedder:
         size = self._size(dimensions)
         shortened = size < self.embedding_size and self.normalized
         to_one = shortened if normalize is None else normalize
+        done = 0
         with closing(ahead(self._tokenized(texts, prompt), DEPTH)) as chunks:
             for chunk in chunks:
                 found = self._embed(chunk, batch_size)[:, :size]
+                _check_vectors(found, done)
+                done += len(found)
                 if to_one:
                     found = np.ascontiguousarray(found)
                     to_length_one(found)
@@ -302,6 +307,15 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
             chunk, characters = [], 0
     if chunk:
         yield chunk
+
+
+def _check_vectors(found: Array, first: int) -> None:
+    finite = np.isfinite(found).all(axis=1)
+    if not finite.all():
+        raise NonFiniteError(
+            f"text {first + int(np.argmin(finite))}: the model made a vector that is not finite, "
+            "so its weights are damaged or too large; take another checkpoint"
+        )
 
 
 def _check_text(text: object, place: int) -> None:
