@@ -75,3 +75,13 @@ def test_a_language_model_is_refused(cli: Cli, trained: Path) -> None:
     done = cli("embed", str(trained), "--input", "text.txt", "--output", "a.npy")
     assert done.code == 1
     assert ": expected an encoder, got Transformer, which predicts tokens and has no" in done.err
+
+
+def test_a_prompt_that_the_model_does_not_name_is_told(cli: Cli, letters: TextEmbedder) -> None:
+    del letters.prompts["query"]
+    done = cli(*ARGUMENTS, "--query")
+    assert done.code == 0
+    said = "note: model: it names no prompt for this kind of text, so none was written\n"
+    assert said in done.err
+    assert said not in cli(*ARGUMENTS, "--document").err
+    assert said not in cli(*ARGUMENTS).err

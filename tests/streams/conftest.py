@@ -30,6 +30,16 @@ TINY = (
 )
 
 
+#: What makes an encoder of a tiny run.
+VECTORS = (
+    "data.name=examples",
+    "data.path=pairs.jsonl",
+    "model.pooling=mean",
+    "loss.name=contrastive",
+    "training.output_dir=encoder",
+)
+
+
 @pytest.fixture(scope="session")
 def settings() -> list[str]:
     """Return the options of a run that takes milliseconds."""
@@ -87,7 +97,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def folder(start: Start, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with a text, a run and a model that talks, and change nothing any more."""
+    """Make a folder with a text, runs, and a model that talks, and change nothing any more."""
     path = tmp_path_factory.mktemp("streams")
     (path / "text.txt").write_text(TEXT, encoding="utf-8")
     more = ("--set", "training.output_dir=run", "--set", "training.save_every=3")
@@ -99,4 +109,9 @@ def folder(start: Start, settings: list[str], tmp_path_factory: pytest.TempPathF
     config["chat_template"] = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
     (path / "talks/tokenizer_config.json").write_text(json.dumps(config))
     (path / "turns.txt").write_text("10\nfall\n")
+    pairs = ({"anchor": f"{i}", "positive": f"it is {i}"} for i in range(40))
+    (path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    more = (word for setting in VECTORS for word in ("--set", setting))
+    (made,) = start(path, {"arguments": ("train", *settings, *more)})
+    assert (made.code, made.err) == (0, "")
     return path

@@ -30,6 +30,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "generate": ("generate", "run", "--prompt", "1", "--max-new-tokens", "5"),
     "chat": ("chat", "talks", "--max-new-tokens", "5"),
     "eval": ("eval", "run"),
+    "embed": ("embed", "encoder", "--input", "turns.txt", "--output", "OUT.npy"),
     "export": ("export", "run", "--output", "OUT"),
     "report": ("report", "run", "--output", "OUT"),
     "replay": ("replay", "run", "--step", "5"),
@@ -72,6 +73,8 @@ def is_done(name: str, out: Path) -> bool:
         return (out / "shards.json").exists()
     if name == "report":
         return out.read_text().rstrip().endswith("</html>")
+    if name == "embed":
+        return out.with_suffix(".npy").exists()
     return name == "train --dry-run" or out.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_an_unknown_component_is_named_with_the_nearest():
     with pytest.raises(ConfigError) as caught:
         check_gradients("layernorm")
     message = str(caught.value)
-    assert message.startswith("gradcheck: unknown component 'layernorm'. Known: adam, adamw, ")
+    assert re.match(r"gradcheck: unknown component 'layernorm'. Known: .*adam, .*adamw, ", message)
     assert message.endswith(". Did you mean 'layer_norm'?")
 
 

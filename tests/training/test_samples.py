@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tisslm import TokenDataset, TrainingConfig
+from tisslm import TokenDataset, TrainingConfig, Transformer, TransformerConfig
 from tisslm.contracts import Loss, Model, Text
 from tisslm.errors import ConfigError
 from tisslm.tokenizers import ByteTokenizer, CharTokenizer
@@ -49,6 +49,16 @@ def test_samples_are_due_every_so_many_steps_and_at_the_last(sampled):
         assert row["sample/1"].text.startswith("abc")
         assert len(row["sample/1"].text) == 23
     assert len({row["sample/0"].text for row in found}) == 3
+
+
+def test_a_model_that_is_not_causal_is_refused():
+    shape = {"n_layer": 1, "n_head": 2, "n_embd": 8, "seq_len": 16, "vocab_size": 17}
+    model = Transformer(TransformerConfig(**shape, causal=False))
+    config = TrainingConfig(max_steps=2, sample_every=1)
+    with pytest.raises(
+        ConfigError, match=r"training\.sample_every: expected a model that can write"
+    ):
+        make_sampler(model, LETTERS, config)
 
 
 def test_a_prompt_begins_as_the_tokenizer_says(sampled, monkeypatch):
@@ -183,8 +193,8 @@ def test_a_model_that_writes_no_text_has_no_samples():
     with pytest.raises(ConfigError) as caught:
         make_sampler(Other(), ByteTokenizer(), TrainingConfig(sample_every=1))
     assert str(caught.value) == (
-        "training.sample_every: expected a Transformer, which can write text token by token, got "
-        "Other; set it to 0"
+        "training.sample_every: expected a model that can write text token by token, such as a "
+        "causal Transformer, got Other; set it to 0"
     )
     assert make_sampler(Other(), None, TrainingConfig()) is None
 

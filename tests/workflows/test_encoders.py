@@ -44,6 +44,14 @@ def test_a_checkpoint_of_an_encoder_comes_back(tmp_path: Path) -> None:
     assert float(model.logit_scale.data[0]) != np.float32(np.log(5.0))
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_an_encoder_says_whether_its_vectors_have_length_one(normalize: bool) -> None:
+    model = TextEncoder(TransformerConfig(**{**shape_of().values(), "normalize": normalize}))
+    lengths = np.linalg.norm(model.embed(TextBatch.pack(TEXTS, 20))[0], axis=1)
+    assert model.normalized is normalize
+    assert bool(np.allclose(lengths, 1.0)) is normalize
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_an_encoder_starts_from_a_language_model_without_its_head(
     tmp_path: Path, tied: bool

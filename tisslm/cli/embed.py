@@ -71,22 +71,26 @@ def embed(
                 text_field=field,
                 progress=lambda now: progress.update(now.text_bytes, _words(now)),
                 batch_size=batch_size,
-                prompt=before,
+                prompt=before or "",
                 normalize=True if normalize else None,
                 dimensions=dimensions,
             )
     except KeyboardInterrupt:
         complain(f"interrupted: {output} was not written; start again")
         raise typer.Exit(130) from None
+    if before is None:
+        complain(f"note: {path}: it names no prompt for this kind of text, so none was written")
     if embedder.cut:
         complain(f"note: {source}: {embedder.cut}")
     say(f"{_words(done)} in {duration_text(done.seconds)}")
     say(f"vectors: {output} ({done.texts:,} x {done.size})")
 
 
-def _prompt(embedder: TextEmbedder, prompt: str | None, kind: str) -> str:
-    """Return what is written before each text."""
-    return embedder.prompts.get(kind, "") if prompt is None else prompt
+def _prompt(embedder: TextEmbedder, prompt: str | None, kind: str) -> str | None:
+    """Return what is written before each text; None for a kind that the model says nothing of."""
+    if prompt is not None or not kind:
+        return prompt or ""
+    return embedder.prompts.get(kind)
 
 
 def _words(now: Embedded) -> str:

@@ -16,7 +16,7 @@ import typer
 from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Encoder, Model, Tokenizer
-from tisslm.contracts.model import language_model
+from tisslm.contracts.model import predicting_model
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.system.quantities import duration_text
@@ -88,7 +88,7 @@ def evaluate(
     if isinstance(network, Encoder) and not named:
         _show_texts(where, *evaluate_encoder(opened, network, data, registry), as_json=json)
         return
-    model = language_model(network, where)
+    model = predicting_model(network, where)
     if named:
         if tokenizer is None:
             raise CheckpointError(f"{where}: the model has no tokenizer, which tasks need")

@@ -200,6 +200,9 @@ class EmbeddingLoss(Stateful, ABC):
     #: Whether it takes the temperature that the model learns, so that the model needs one.
     learns_scale: bool = False
 
+    #: How many numbers a vector has at least, so that a run with shorter ones is refused at once.
+    least_size: int = 1
+
     @abstractmethod
     def value(self, pooled: PooledBatch, *, gradient: bool = True) -> PooledValue:
         """Compute the mean loss over the examples and, if asked for, the gradients."""

@@ -25,6 +25,9 @@ class Encoder(Network):
     where in a row it lies, but for rounding and dropout.
     """
 
+    #: Whether every vector has length 1.
+    normalized: bool = False
+
     @property
     @abstractmethod
     def embedding_size(self) -> int:

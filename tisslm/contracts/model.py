@@ -22,6 +22,7 @@ __all__ = [
     "Model",
     "ModelFamily",
     "language_model",
+    "predicting_model",
 ]
 
 FloatArray = NDArray[Any]
@@ -70,7 +71,11 @@ class Model(Network):
     """A language model: token ids in, logits out, gradients left in ``parameters``."""
 
     #: Whether ``decoder`` is written, so that the model can write text.
-    writes_text: ClassVar[bool] = False
+    writes_text: bool = False
+
+    #: Whether what follows a token takes part in its logits: the targets of a loss of next tokens
+    #: are then in sight, so such a model cannot learn from one, be measured by one, or write.
+    sees_ahead: bool = False
 
     @abstractmethod
     def forward(
@@ -129,7 +134,7 @@ class Model(Network):
 
 
 def language_model(model: Network, where: str) -> Model:
-    """Return a model that is to write or to score text.
+    """Return a model that has logits.
 
     Parameters
     ----------
@@ -149,6 +154,30 @@ def language_model(model: Network, where: str) -> Model:
             "evaluate_texts, or give another model"
         )
     return model
+
+
+def predicting_model(model: Network, where: str) -> Model:
+    """Return a language model that is to write text, to score it, or to learn to predict it.
+
+    Parameters
+    ----------
+    model : Network
+    where : str
+        What a message begins with.
+
+    Raises
+    ------
+    ConfigError
+        If it makes vectors of texts, or its tokens see those that they are to predict.
+    """
+    found = language_model(model, where)
+    if found.sees_ahead:
+        raise ConfigError(
+            f"{where}: expected a model whose tokens see only what stands before them, got one "
+            "that is not causal, whose tokens see those that they are to predict; leave "
+            "model.causal out, or set model.pooling, which makes vectors of texts"
+        )
+    return found
 
 
 class ModelFamily(ABC):

@@ -87,7 +87,6 @@ class Transformer(Model):
 
     takes_documents = True
     asks_for_values = True
-    writes_text = True
 
     def __init__(
         self,
@@ -106,6 +105,8 @@ class Transformer(Model):
         self.config: TransformerConfig = config
         self.family = config.family
         self.seed: int = seed
+        self.writes_text = config.causal
+        self.sees_ahead = not config.causal
         self.tuning = tuning or Tuning()
         specs = self.tuning.specs(config)
         self.parameters = made_parameters(config, seed, dtype, parameters, specs)

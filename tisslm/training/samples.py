@@ -89,8 +89,8 @@ def make_sampler(
         return None
     if not isinstance(model, Model) or not model.writes_text:
         raise ConfigError(
-            "training.sample_every: expected a Transformer, which can write text token by token, "
-            f"got {type(model).__name__}; set it to 0"
+            "training.sample_every: expected a model that can write text token by token, such as a "
+            f"causal Transformer, got {type(model).__name__}; set it to 0"
         )
     if tokenizer is None:
         raise ConfigError(

@@ -13,7 +13,7 @@ from tisslm.checkpoint.run_directory import CONFIG as RUN_CONFIG
 from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
 from tisslm.config import RunConfig
 from tisslm.contracts import Model, Tokenizer
-from tisslm.contracts.model import language_model
+from tisslm.contracts.model import predicting_model
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.workflows.open_model import open_model, tokenizer_of
@@ -48,10 +48,10 @@ def load_model(
     PluginError
         If the family or the tokenizer is not installed.
     ConfigError
-        If it makes vectors of texts, and no logits.
+        If it makes vectors of texts, and no logits; or is not causal, so that it cannot predict.
     """
     opened = open_model(path, load_registry() if registry is None else registry)
-    return language_model(opened.build(opened.shape({})), opened.where), opened.tokenizer
+    return predicting_model(opened.build(opened.shape({})), opened.where), opened.tokenizer
 
 
 def saved_tokenizer(config: RunConfig, registry: Registry) -> tuple[str, Tokenizer, Path] | None:

@@ -24,7 +24,7 @@ from tisslm.contracts import (
     Optimizer,
     target_weights,
 )
-from tisslm.contracts.model import language_model
+from tisslm.contracts.model import predicting_model
 from tisslm.registry import Registry
 from tisslm.system.memory_limit import MemoryLimit
 from tisslm.training.memory_plan.planner import Planner
@@ -107,7 +107,7 @@ def measure(
     loss_fn: Loss = registry.build("loss", loss)
     rows, passes, growth, per_parameter = 0, [], 1.0, 0.0
     for n_layer in (2, 1):
-        model = language_model(family.build(shapes[n_layer], seed=config.seed), "speed")
+        model = predicting_model(family.build(shapes[n_layer], seed=config.seed), "model")
         model.prepare(precision=precision, activation_checkpointing=checkpointing)
         if n_layer == 2:
             alone = _fastest(_pass(model, loss_fn, 1))

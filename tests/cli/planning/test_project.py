@@ -21,6 +21,17 @@ TINY = (
     "training.max_steps=6",
 )
 FLAGS = [x for setting in TINY for x in ("--set", setting)]
+ENCODER = [
+    x
+    for setting in (
+        "data.name=examples",
+        "data.path=pairs.jsonl",
+        "loss.name=contrastive",
+        "model.pooling=mean",
+        *TINY[1:],
+    )
+    for x in ("--set", setting)
+]
 RATES = {
     "pass_seconds": 8.0,
     "block_seconds": 0.5,
@@ -50,6 +61,18 @@ def test_it_measures_a_node_and_lists_what_it_starts_from(cli: Cli) -> None:
     assert "measured here on 1 threads" in found["rates"]["source"]
     assert list(found["projected"]) == ["1 Gbit/s", "10 Gbit/s", "100 Gbit/s"]
     assert [row["nodes"] for row in found["projected"]["1 Gbit/s"]] == [2, 3, 4, 6]
+
+
+def test_an_encoder_is_refused_for_what_its_steps_take(cli: Cli, rates: str) -> None:
+    pairs = [json.dumps({"anchor": f"a{i}", "positive": f"b{i}"}) for i in range(24)]
+    Path("pairs.jsonl").write_text("\n".join(pairs))
+    for more in ((), ("--rates", rates)):
+        result = cli("project", *ENCODER, *more)
+        assert (result.code, result.out) == (3, "")
+        assert result.err.startswith(
+            "error: project: expected a language model, whose rows all take as long, got one that "
+            "makes vectors of texts, whose steps take as long as the texts of a run are; train it"
+        )
 
 
 def test_it_goes_by_the_times_that_are_given(cli: Cli, rates: str) -> None:

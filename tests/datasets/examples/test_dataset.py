@@ -131,6 +131,8 @@ def test_nothing_is_said_of_texts_that_fit() -> None:
     [
         ({"max_text_tokens": 17}, "data.max_text_tokens: expected at most the model's seq_len, 16"),
         ({"max_text_tokens": 0}, "data.max_text_tokens: expected an integer >= 1, got 0"),
+        ({"query_prompt": "q: ", "max_text_tokens": 3},
+         "prompt: expected one that leaves room for a text within 3 tokens, got one of 3; shorten"),
         ({"query_prompt": 3}, "data.query_prompt: expected a text, got 3"),
         ({"bad_records": "drop"}, 'data.bad_records: expected "error" or "skip", got \'drop\''),
         ({"valid_fraction": 1.0}, "data.valid_fraction: expected a number in [0, 1), got 1.0"),
@@ -160,7 +162,11 @@ def test_files_of_json_lines(tmp_path: Path) -> None:
         ("{", "expected a JSON object, got invalid JSON ("),
         ('{"anchor": "a", "anchor": "b"}', "expected each field once, got 'anchor' twice; mend"),
         ('{"anchor": "a"}', "expected a positive for the anchor, got the fields anchor; write"),
-        ('["a", "b"]', "expected a JSON object, got a list; write each record as"),
+        (
+            '["a", "b"]',
+            "expected a JSON object, got a list; write each record as "
+            '{"anchor": "...", "positive": "..."}',
+        ),
     ],
 )
 def test_a_bad_line_is_refused_or_counted(tmp_path: Path, line: str, message: str) -> None:

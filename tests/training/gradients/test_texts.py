@@ -24,7 +24,7 @@ from tolerances import largest_error
 from tisslm.contracts import PooledBatch, Rows, TextBatch
 from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from tisslm.models.encoder.text_encoder import TextEncoder
-from tisslm.optim.losses import CrossEntropy
+from tisslm.optim.losses import Contrastive, CrossEntropy
 from tisslm.registry import load_registry
 from tisslm.training.gradients.texts import texts_of
 from tisslm.training.memory_plan.planner import Planner
@@ -311,6 +311,8 @@ def token_windows() -> Any:
                               "got 2; choose"),
         (Examples, lambda: InBatch(learned=True), {}, "loss InBatch: it takes the temperature "
          "that the model learns, but the model learns none"),
+        (Examples, lambda: Contrastive(dimensions=[4, 99]), {}, "loss Contrastive: expected a "
+         "model whose vectors have at least 99 numbers, which the loss is to see (dimensi"),
         (Examples, InBatch, {"batch_size": 1, "gradient_accumulation_steps": 1},
          "training.batch_size: expected at least two examples in an update, which the loss"),
     ],
@@ -348,6 +350,23 @@ def test_a_language_model_refuses_examples_of_texts(tmp_path: Path) -> None:
     for data in ({"dataset": Examples(4)}, {"dataset": None, "val_dataset": Examples(4)}):
         with pytest.raises(ConfigError, match=r"dataset: expected windows of tokens, since .*set"):
             Trainer(model, scheduler="constant", config=config, **data)
+
+
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(tmp_path: Path) -> None:
+    from tisslm import Transformer, TransformerConfig
+    from tisslm.config import TrainingConfig
+
+    values = {**shape_of().values(), "pooling": "none", "causal": False}
+    model = Transformer(TransformerConfig(**values))
+    assert (model.writes_text, model.sees_ahead) == (False, True)
+    config = TrainingConfig(max_steps=2, output_dir=str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        Trainer(model, "adamw", "cross_entropy", "constant", token_windows(), config)
+    assert str(caught.value) == (
+        "loss cross_entropy: expected a model whose tokens see only what stands before them, got "
+        "one that is not causal, whose tokens see those that they are to predict; leave "
+        "model.causal out, or set model.pooling, which makes vectors of texts"
+    )
 
 
 def test_rows_that_are_no_examples_are_refused(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 from letters import Letters
 
-from tisslm.errors import ConfigError, DataError, ShapeError
+from tisslm.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from tisslm.tokenizers import ByteTokenizer, CharTokenizer
 from tisslm.workflows.embedding import TextEmbedder, embedder
 
@@ -58,6 +59,36 @@ def test_queries_and_documents_have_their_prompts() -> None:
     model = made(prompts={"query": "ff"})
     assert np.array_equal(model.encode_query(["a"]), counts("ffa"))
     assert np.array_equal(model.encode_document(["a"]), counts("a"))
+    assert np.array_equal(model.encode_query(["a"], prompt="b"), counts("ba"))
+
+
+def test_callers_in_several_threads_get_their_own_vectors() -> None:
+    class Shared(Letters):
+        """An encoder with one buffer, which is no longer the caller's when another one comes."""
+
+        inside = 0
+
+        def embed(self, texts: Any, **options: Any) -> Any:
+            self.inside += 1
+            assert self.inside == 1
+            time.sleep(0.001)
+            found = super().embed(texts, **options)
+            self.inside -= 1
+            return found
+
+    model, found = TextEmbedder(Shared(), ByteTokenizer()), {}
+
+    def encode(number: int) -> None:
+        found[number] = model.encode(["abcdef"[number] * (i + 1) for i in range(8)], 1)
+
+    callers = [threading.Thread(target=encode, args=(number,)) for number in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for number in range(4):
+        assert found[number][:, number].tolist() == [*range(1, 9)], number
+    assert model.n_texts == 32
     assert np.array_equal(model.encode(["a"], prompt="d"), counts("da"))
 
 
@@ -88,12 +119,25 @@ def test_similarity_is_the_cosine_or_the_dot_product() -> None:
     assert made().similarity(a[:0], b).shape == (0, 3)
     with pytest.raises(ShapeError, match=r"^similarity: expected vectors \(P, E\) and \(Q, E\)"):
         made().similarity(a, b[:, :3])
+    assert made().similarity([[1.0, 0.0]], [[0, 2], [3, 0]]).tolist() == [[0, 1]]
+    with pytest.raises(ShapeError, match=r"^similarity: expected .* of real numbers, got \(1, 1\)"):
+        made().similarity("a", "b")
 
 
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
         (["a", " \n"], "text 1: expected a text, got an empty one; leave it out"),
+        (
+            (text for text in "ab"),
+            "texts: expected a str or a list of them, got generator; give a "
+            "list, or any iterable to encode_stream",
+        ),
+        (
+            b"ab",
+            "texts: expected a str or a list of them, got bytes; give a list, or any iterable "
+            "to encode_stream",
+        ),
         (["a", None], "text 1: expected a str, got NoneType; leave it out"),
     ],
 )
@@ -101,6 +145,20 @@ def test_what_is_no_text_is_refused(texts: Any, message: str) -> None:
     with pytest.raises(DataError) as caught:
         made().encode(texts)
     assert str(caught.value) == message
+
+
+def test_a_vector_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Damaged(Letters):
+        """What has an f has no vector."""
+
+        def embed(self, texts: Any, **options: Any) -> Any:
+            found, cache = super().embed(texts, **options)
+            found[found[:, 5] > 0, 1] = np.nan
+            return found, cache
+
+    monkeypatch.setattr(embedder, "CHUNK_TEXTS", 2)
+    with pytest.raises(NonFiniteError, match=r"^text 3: the model made a vector that is not fin"):
+        TextEmbedder(Damaged(), ByteTokenizer()).encode(["a", "b", "c", "f", "a"])
 
 
 def test_a_text_that_the_tokenizer_refuses_is_named() -> None:
@@ -117,7 +175,10 @@ def test_a_text_that_the_tokenizer_refuses_is_named() -> None:
             {"dimensions": 7},
             "dimensions: expected from 1 to 6, the numbers of the model's vectors,",
         ),
-        ({"dimensions": True}, "dimensions: expected an integer, got True"),
+        ({"dimensions": True}, "dimensions: expected an integer >= 1, got True"),
+        ({"batch_size": True}, "batch_size: expected an integer >= 1, got True"),
+        ({"prompt": 3}, "prompt: expected a str, got int"),
+        ({"prompt": "a" * 32}, "prompt: expected one that leaves room for a text within 32 tokens"),
     ],
 )
 def test_options_out_of_bounds_are_refused(options: dict[str, Any], message: str) -> None:

@@ -114,3 +114,18 @@ def test_memory_does_not_grow_with_the_file(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    source, output = tmp_path / "a.txt", tmp_path / "a.npy"
+
+    def change(_: Any) -> None:
+        source.write_text("")
+
+    source.write_text("ab\n" * 9)
+    with pytest.raises(DataError, match=r"a.txt: the file has changed while it was read, so texts"):
+        embed(source, output, progress=change)
+    assert not output.exists()
+    source.write_text("ab\n" * 9)
+    embed(source, output, progress=lambda _: source.unlink())  # what was opened stays whole
+    assert len(np.load(output)) == 9

@@ -14,6 +14,7 @@ import typer
 from tisslm import ops
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
+from tisslm.contracts import Encoder
 from tisslm.registry import Registry, load_registry
 from tisslm.system.memory_limit import MemoryLimit, resolve_limit
 from tisslm.system.quantities import duration_text, size_text, step_time_text
@@ -62,7 +63,7 @@ def plan(
     if json:
         say(json_text.dumps(found, indent=2))
     else:
-        say("\n".join(_text(found)))
+        say("\n".join(_text(found, isinstance(planner.model, Encoder))))
 
 
 # --------------------------------------------------------------------------- facts
@@ -177,7 +178,7 @@ def _speed(
 # --------------------------------------------------------------------------- for people
 
 
-def _text(found: Facts) -> list[str]:
+def _text(found: Facts, of_texts: bool) -> list[str]:
     memory = found["memory"]
     lines = ["memory by family"]
     families = dict(memory["by_family"])
@@ -199,7 +200,7 @@ def _text(found: Facts) -> list[str]:
         f"steps                 {found['steps']:,} of {found['tokens_per_step']:,} tokens",
     ]
     lines += _rank_lines(found["ranks"]) if "ranks" in found else []
-    lines += _speed_lines(found["speed"]) if "speed" in found else []
+    lines += _speed_lines(found["speed"], of_texts) if "speed" in found else []
     if "ranks" in found and found.get("speed"):
         lines.append(
             "                      on machines like this one, and if nothing had to be sent"
@@ -263,11 +264,16 @@ def _instead(found: Facts) -> list[str]:
     return ["", "instead", *lines]
 
 
-def _speed_lines(speed: Facts | None) -> list[str]:
+def _speed_lines(speed: Facts | None, of_texts: bool) -> list[str]:
+    if speed is None and of_texts:
+        return [
+            "not measured: the model makes vectors of texts, and a step takes as long as its texts "
+            "are"
+        ]
     if speed is None:
         return [
-            "not measured: two blocks of this width do not fit the memory, the family cannot "
-            "change their number, or the model makes vectors of texts"
+            "not measured: two blocks of this width do not fit the memory, or the family cannot "
+            "change their number"
         ]
     gflops = "" if speed["gflops"] is None else f"{speed['gflops']:,.0f} GFLOP/s, "
     return [

@@ -16,6 +16,7 @@ import typer
 from tisslm import ops
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
+from tisslm.contracts import Encoder
 from tisslm.errors import ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.system.memory_limit import resolve_limit
@@ -98,6 +99,12 @@ def project(
     registry = load_registry()
     read = read_run(RunConfig.load(config, settings or ()), registry)
     model, training = read.model_of_shapes(), read.config.training
+    if isinstance(model, Encoder):
+        raise ConfigError(
+            "project: expected a language model, whose rows all take as long, got one that makes "
+            "vectors of texts, whose steps take as long as the texts of a run are; train it for a "
+            "few steps, and read the tokens per second"
+        )
     times = _measured(read, registry) if rates is None else read_times(rates)
     flops = training.batch_size * model.seq_len * (model.flops_per_token(model.seq_len) or 0)
     if gflops is not None:

@@ -88,6 +88,7 @@ class TextIds:
             )
         self.max_tokens = max_tokens
         self.n_texts = self.n_cut = 0
+        self._fitting: set[str] = set()
 
     def encode(self, texts: Sequence[str], prompt: str = "") -> FlatTexts:
         """Return the ids of texts, on all cores where the tokenizer can.
@@ -100,9 +101,13 @@ class TextIds:
 
         Raises
         ------
+        ConfigError
+            If the prompt leaves no room for a token of a text: all texts would be the same.
         DataError
             If the tokenizer refuses a text.
         """
+        if prompt and prompt not in self._fitting:
+            self._check_prompt(prompt)
         found = self._tokenizer.encode_batch([prompt + text for text in texts] if prompt else texts)
         lengths = np.fromiter(map(len, found), dtype=np.int64, count=len(found))
         self.n_texts += len(found)
@@ -115,6 +120,16 @@ class TextIds:
         np.cumsum(np.minimum(lengths, self._room) + around, out=offsets[1:])
         flat = np.concatenate(pieces, dtype=np.int32) if pieces else np.empty(0, np.int32)
         return FlatTexts(flat, offsets)
+
+    def _check_prompt(self, prompt: str) -> None:
+        """Refuse a prompt that fills the room of a text."""
+        taken = len(self._tokenizer.encode_array(prompt))
+        if taken >= self._room:
+            raise ConfigError(
+                f"prompt: expected one that leaves room for a text within {self._room} tokens, got "
+                f"one of {taken}; shorten it, or let texts be longer"
+            )
+        self._fitting.add(prompt)
 
     def check_one(self, text: str, prompt: str, where: str) -> None:
         """Raise the error of a text of a batch that was refused, with its place."""

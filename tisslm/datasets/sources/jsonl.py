@@ -54,7 +54,8 @@ def jsonl_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
         If a line is bad and bad records are errors, or the file has no record.
     """
     fields = FIELDS | {options.text_field}
-    for where, record in jsonl_records(path, options, fields):
+    form = f'{{"{options.text_field}": "..."}}'
+    for where, record in jsonl_records(path, options, fields, form):
         try:
             document = record_document(record, where, options.text_field, options.chat)
         except DataError as error:
@@ -64,7 +65,10 @@ def jsonl_documents(path: Path, options: ReadOptions) -> Iterator[Document]:
 
 
 def jsonl_records(
-    path: Path, options: ReadOptions, fields: frozenset[str] = frozenset()
+    path: Path,
+    options: ReadOptions,
+    fields: frozenset[str] = frozenset(),
+    form: str = '{"anchor": "...", "positive": "..."}',
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the object of each line of a ``.jsonl`` file, with the place that messages name.
 
@@ -74,6 +78,9 @@ def jsonl_records(
     options : ReadOptions
     fields : frozenset of str
         The fields that may not occur twice: readers disagree about them. Empty: none may.
+    form : str
+        What a record looks like, for the message about a line that is none: by default one of
+        the examples that ``tisslm.datasets.examples`` reads.
 
     Raises
     ------
@@ -88,6 +95,11 @@ def jsonl_records(
         where = f"{path}, line {number}"
         try:
             record = _parse(parser, line, where, path, number, offset)
+            if not isinstance(record, dict):
+                raise DataError(
+                    f"{where}: expected a JSON object, got {json_kind(record)}; write each record "
+                    f"as {form}"
+                )
         except DataError as error:
             options.bad.refuse(str(error))
             continue
@@ -118,9 +130,9 @@ def _parser(fields: frozenset[str]) -> json.JSONDecoder:
 
 def _parse(
     parser: json.JSONDecoder, line: bytes, where: str, path: Path, number: int, offset: int
-) -> dict[str, Any]:
+) -> object:
     try:
-        record = parser.decode(line.decode("utf-8"))
+        record: object = parser.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise not_utf8(path, line[error.start], offset + error.start, number) from None
     except RecursionError:
@@ -141,11 +153,6 @@ def _parse(
             f"{where}: expected numbers of at most {sys.get_int_max_str_digits()} digits, got a "
             "longer one; write it as a string, or remove the record"
         ) from None
-    if not isinstance(record, dict):
-        raise DataError(
-            f"{where}: expected a JSON object, got {json_kind(record)}; "
-            'write each record as {"text": "..."}'
-        )
     return record
 
 

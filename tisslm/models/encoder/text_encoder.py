@@ -85,6 +85,7 @@ class TextEncoder(Encoder):
         self.config: TransformerConfig = config
         self.family = config.family
         self.seed: int = seed
+        self.normalized = config.normalize
         self.parameters = made_parameters(config, seed, dtype, parameters)
         projection = self.parameters.get("pooling.projection.weight")
         linear = None if projection is None else Linear(projection, None)

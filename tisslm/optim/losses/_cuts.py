@@ -58,6 +58,11 @@ class Cuts:
         self.dimensions = None if dimensions is None else _ascending(where, dimensions)
         self.weights = _weights(where, weights, self.dimensions)
 
+    @property
+    def longest(self) -> int:
+        """The longest D, 1 for vectors as they are."""
+        return 1 if self.dimensions is None else self.dimensions[-1]
+
     def value(self, pooled: PooledBatch, at: At, *, unit: bool, gradient: bool) -> PooledValue:
         """Compute the loss and its gradient by the vectors.
 

@@ -110,6 +110,7 @@ class Contrastive(EmbeddingLoss):
         self.symmetric = flag(f"{_WHERE}: symmetric", symmetric)
         self.similarity = word(f"{_WHERE}: similarity", similarity, ("cosine", "dot"))
         self._cuts = Cuts(_WHERE, dimensions, weights)
+        self.least_size = self._cuts.longest
         self._learned: float | None = None
 
     def value(self, pooled: PooledBatch, *, gradient: bool = True) -> PooledValue:

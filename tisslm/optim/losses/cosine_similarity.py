@@ -65,6 +65,7 @@ class CosineSimilarity(EmbeddingLoss):
     ) -> None:
         self.signed = flag(f"{_WHERE}: signed", signed)
         self._cuts = Cuts(_WHERE, dimensions, weights)
+        self.least_size = self._cuts.longest
 
     def value(self, pooled: PooledBatch, *, gradient: bool = True) -> PooledValue:
         """Compute the mean loss over the examples and, if asked for, the gradient.

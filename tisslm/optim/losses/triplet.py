@@ -71,6 +71,7 @@ class Triplet(EmbeddingLoss):
         self.distance = word(f"{_WHERE}: distance", distance, ("cosine", "euclidean"))
         self.margin = _margin(margin, 2.0 if distance == "cosine" else math.inf)
         self._cuts = Cuts(_WHERE, dimensions, weights)
+        self.least_size = self._cuts.longest
 
     def value(self, pooled: PooledBatch, *, gradient: bool = True) -> PooledValue:
         """Compute the mean loss over the examples and, if asked for, the gradient.

@@ -10,7 +10,7 @@ from typing import Any
 from tisslm.config import TrainingConfig
 from tisslm.config.metrics import METRICS
 from tisslm.contracts import Dataset, EmbeddingLoss, Encoder
-from tisslm.contracts.model import language_model
+from tisslm.contracts.model import predicting_model
 from tisslm.training.components import Components
 from tisslm.training.early_stopping import Stopping
 from tisslm.training.evaluation.texts import TextEvaluation, evaluate_texts
@@ -88,5 +88,5 @@ def evaluate_model(
         loss = parts.loss if isinstance(parts.loss, EmbeddingLoss) else None
         whole = config.rows_per_update
         return evaluate_texts(parts.model, dataset, loss, loss_batch=whole, **how)
-    model = language_model(parts.model, "evaluation")
+    model = predicting_model(parts.model, "evaluation")
     return evaluate(model, dataset, parts.validation_loss, tokenizer=parts.tokenizer, **how)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, EmbeddingLoss, Encoder, Loss, Model
+from tisslm.contracts.model import predicting_model
 from tisslm.contracts.part_names import name_of
 from tisslm.contracts.rows import check_rows
 from tisslm.errors import ConfigError, DataError
@@ -34,7 +35,8 @@ def make_gradients(
     Raises
     ------
     ConfigError
-        If the loss is not for such a model, or the data are not for the loss.
+        If the loss is not for such a model, or the data are not for the loss; or the tokens of a
+        language model see those that they are to predict.
     DataError
         If an epoch ends with an example that has nothing to be compared with.
     """
@@ -46,7 +48,7 @@ def make_gradients(
                 "model makes vectors of texts, got one of logits; choose another loss, or a model "
                 "without pooling"
             )
-        _check_scale(model, loss)
+        _check_vectors(model, loss)
         for dataset, where in ((parts.dataset, "dataset"), (parts.val_dataset, "val_dataset")):
             if dataset is not None and len(dataset):
                 _check_examples(dataset, loss, where)
@@ -59,10 +61,18 @@ def make_gradients(
             "model is a language model, got one of vectors; choose another loss, or a model with "
             "pooling"
         )
+    predicting_model(model, f"loss {name_of(loss)}")
     return TokenGradients(model, loss, parts, config, monitoring, check)
 
 
-def _check_scale(model: Encoder, loss: EmbeddingLoss) -> None:
+def _check_vectors(model: Encoder, loss: EmbeddingLoss) -> None:
+    """Refuse a model whose vectors are too short for the loss, or lack the temperature."""
+    if loss.least_size > model.embedding_size:
+        raise ConfigError(
+            f"loss {name_of(loss)}: expected a model whose vectors have at least "
+            f"{loss.least_size} numbers, which the loss is to see (dimensions), got "
+            f"{model.embedding_size}; lower them, or raise the model's width or projection"
+        )
     if loss.learns_scale and model.logit_scale is None:
         raise ConfigError(
             f"loss {name_of(loss)}: it takes the temperature that the model learns, but the model "

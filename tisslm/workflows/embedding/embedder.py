@@ -5,18 +5,20 @@ It is loaded by ``loading``; files of texts are embedded by ``files``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from tisslm import ops
 from tisslm.contracts import Encoder, TextBatch, Tokenizer
+from tisslm.contracts.options import count
 from tisslm.datasets.examples import FlatTexts, TextIds
-from tisslm.errors import ConfigError, DataError, ShapeError
+from tisslm.errors import ConfigError, DataError, NonFiniteError
+from tisslm.workflows.embedding.similarity import similarity, to_length_one
 from tisslm.workflows.tokenize.ahead import ahead
 
 __all__ = ["TextEmbedder"]
@@ -37,7 +39,8 @@ class TextEmbedder:
     """An encoder that takes texts.
 
     A vector depends on its text alone; texts lie side by side in the rows of a pass, with no
-    padding between. The next texts are tokenized, on all cores, while the kernels compute.
+    padding between. The next texts are tokenized, on all cores, while the kernels compute. Several
+    threads may call it at once; their passes take turns.
 
     Parameters
     ----------
@@ -84,6 +87,8 @@ class TextEmbedder:
         self.similarity_name = similarity_name
         most = model.seq_len if max_tokens is None else min(max_tokens, model.seq_len)
         self._ids = TextIds(tokenizer, most)
+        # callers in several threads share buffers of the model, and the counts of texts
+        self._in_pass, self._in_ids = threading.Lock(), threading.Lock()
 
     @property
     def embedding_size(self) -> int:
@@ -143,8 +148,10 @@ class TextEmbedder:
             If ``batch_size`` or ``dimensions`` is out of bounds.
         DataError
             If a text is empty, or the tokenizer refuses it.
+        NonFiniteError
+            If a vector is not finite.
         """
-        many = [texts] if isinstance(texts, str) else texts
+        many = [texts] if isinstance(texts, str) else _listed(texts)
         size = self._size(dimensions)
         found = np.empty((len(many), size), dtype=self.model.parameters.dtype)
         options: dict[str, Any] = {"prompt": prompt, "normalize": normalize, "dimensions": size}
@@ -156,13 +163,13 @@ class TextEmbedder:
 
     def encode_query(self, texts: str | Sequence[str], **options: Any) -> Array:
         """Return the vectors of queries, with the prompt of queries; options of ``encode``."""
-        return self.encode(texts, prompt=self.prompts.get("query", ""), **options)
+        return self.encode(texts, **{"prompt": self.prompts.get("query", ""), **options})
 
     def encode_document(self, texts: str | Sequence[str], **options: Any) -> Array:
         """Return the vectors of documents, with the prompt of these; options of ``encode``."""
-        return self.encode(texts, prompt=self.prompts.get("document", ""), **options)
+        return self.encode(texts, **{"prompt": self.prompts.get("document", ""), **options})
 
-    def similarity(self, a: Array, b: Array) -> Array:
+    def similarity(self, a: ArrayLike, b: ArrayLike) -> Array:
         """Return how alike each vector of ``a`` is to each of ``b``: the cosine, or dot product.
 
         Parameters
@@ -176,22 +183,9 @@ class TextEmbedder:
         Raises
         ------
         ShapeError
-            If the vectors are of different lengths.
+            If the vectors are of different lengths, or no numbers.
         """
-        dtype = np.promote_types(np.result_type(a, b), np.float32)
-        a_PE, b_QE = (np.array(np.atleast_2d(x), dtype=dtype, order="C") for x in (a, b))
-        if a_PE.ndim != 2 or b_QE.ndim != 2 or a_PE.shape[1] != b_QE.shape[1]:
-            raise ShapeError(
-                f"similarity: expected vectors (P, E) and (Q, E), got {np.shape(a)} and "
-                f"{np.shape(b)}"
-            )
-        if self.similarity_name == "cosine":
-            _to_length_one(a_PE)
-            _to_length_one(b_QE)
-        found_PQ = np.empty((len(a_PE), len(b_QE)), dtype=dtype)
-        if found_PQ.size:
-            ops.linear_forward(a_PE, b_QE, None, found_PQ)
-        return found_PQ
+        return similarity(a, b, self.similarity_name)
 
     def encode_stream(
         self,
@@ -217,20 +211,25 @@ class TextEmbedder:
 
         Raises
         ------
-        ConfigError, DataError
+        ConfigError, DataError, NonFiniteError
             As ``encode`` does.
         """
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise ConfigError(f"batch_size: expected an integer >= 1, got {batch_size!r}")
+        if batch_size is not None:
+            batch_size = count("batch_size", batch_size, 1)
+        if not isinstance(prompt, str):
+            raise ConfigError(f"prompt: expected a str, got {type(prompt).__name__}")
         size = self._size(dimensions)
         shortened = size < self.embedding_size and self.normalized
         to_one = shortened if normalize is None else normalize
+        done = 0
         with closing(ahead(self._tokenized(texts, prompt), DEPTH)) as chunks:
             for chunk in chunks:
                 found = self._embed(chunk, batch_size)[:, :size]
+                _check_vectors(found, done)
+                done += len(found)
                 if to_one:
                     found = np.ascontiguousarray(found)
-                    _to_length_one(found)
+                    to_length_one(found)
                 yield found
 
     def _size(self, dimensions: object) -> int:
@@ -238,14 +237,13 @@ class TextEmbedder:
         whole = self.embedding_size
         if dimensions is None:
             return whole
-        if isinstance(dimensions, bool) or not isinstance(dimensions, int):
-            raise ConfigError(f"dimensions: expected an integer, got {dimensions!r}")
-        if not 1 <= dimensions <= whole:
+        wanted = count("dimensions", dimensions, 1)
+        if wanted > whole:
             raise ConfigError(
                 f"dimensions: expected from 1 to {whole}, the numbers of the model's vectors, got "
-                f"{dimensions}"
+                f"{wanted}"
             )
-        return dimensions
+        return wanted
 
     def _tokenized(self, texts: Iterable[str], prompt: str) -> Iterator[FlatTexts]:
         """Yield the ids of some texts at a time."""
@@ -254,7 +252,8 @@ class TextEmbedder:
             for place, text in enumerate(chunk, done):
                 _check_text(text, place)
             try:
-                found = self._ids.encode(chunk, prompt)
+                with self._in_ids:
+                    found = self._ids.encode(chunk, prompt)
             except DataError:
                 for place, text in enumerate(chunk, done):
                     self._ids.check_one(text, prompt, f"text {place}")
@@ -279,9 +278,20 @@ class TextEmbedder:
                 stop = min(first + batch_size, len(order))
             numbers = order[first:stop]
             texts = TextBatch.pack([chunk.text(n) for n in numbers], self.model.seq_len)
-            found[numbers] = self.model.embed(texts)[0]
+            with self._in_pass:
+                found[numbers] = self.model.embed(texts)[0]
             first = stop
         return found
+
+
+def _listed(texts: Sequence[str]) -> Sequence[str]:
+    """Return texts that have a number and an order."""
+    if hasattr(texts, "__len__") and not isinstance(texts, bytes | Set | Mapping):
+        return texts
+    raise DataError(
+        f"texts: expected a str or a list of them, got {type(texts).__name__}; give a list, or "
+        "any iterable to encode_stream"
+    )
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -299,15 +309,17 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
+def _check_vectors(found: Array, first: int) -> None:
+    finite = np.isfinite(found).all(axis=1)
+    if not finite.all():
+        raise NonFiniteError(
+            f"text {first + int(np.argmin(finite))}: the model made a vector that is not finite, "
+            "so its weights are damaged or too large; take another checkpoint"
+        )
+
+
 def _check_text(text: object, place: int) -> None:
     if not isinstance(text, str):
         raise DataError(f"text {place}: expected a str, got {type(text).__name__}; leave it out")
     if not text.strip():
         raise DataError(f"text {place}: expected a text, got an empty one; leave it out")
-
-
-def _to_length_one(x_NE: Array) -> None:
-    """Divide vectors by their length, in place; one of 0 stays as it is."""
-    length_N = np.sqrt(np.einsum("ne,ne->n", x_NE, x_NE, dtype=np.float64))
-    length_N[length_N == 0.0] = 1.0
-    x_NE /= length_N[:, None].astype(x_NE.dtype)

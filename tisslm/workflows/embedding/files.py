@@ -86,9 +86,10 @@ def embed_file(
     ConfigError
         If an option is out of bounds.
     DataError
-        If the file cannot be read, a text is empty, or the array cannot be written.
+        If the file cannot be read, a text is empty, the file changes while it is read, or the
+        array cannot be written.
     """
-    done = Embedded()
+    done, before = Embedded(), _state(source)
     texts = _counted(read_texts(source, text_field), done)
     vectors = embedder.encode_stream(texts, **options)
     try:
@@ -103,6 +104,12 @@ def embed_file(
                 progress(done)
             if not done.texts:
                 raise DataError(f"{source}: expected a text, got an empty file; give one with some")
+            now = _state(source)
+            if now != before and now[:2] == before[:2]:  # another file in its place is none of ours
+                raise DataError(
+                    f"{source}: the file has changed while it was read, so texts may be missing; "
+                    "start again when nobody writes to it"
+                )
             file.seek(0)
             file.write(npy_header(done.texts, done.size, dtype))
     except OSError as error:
@@ -112,6 +119,15 @@ def embed_file(
         ) from error
     done.seconds = time.monotonic() - done._begun
     return done
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return which file it is, its size, and when it was written; nothing if there is none."""
+    try:
+        found = path.stat()
+    except OSError:  # told by who opens it; or it is gone, and was read to its end
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def read_texts(path: Path, text_field: str = "text") -> Iterator[str]:
@@ -142,7 +158,7 @@ def read_texts(path: Path, text_field: str = "text") -> Iterator[str]:
 
 
 def _field(path: Path, name: str) -> Iterator[str]:
-    for where, record in jsonl_records(path, ReadOptions()):
+    for where, record in jsonl_records(path, ReadOptions(), form=f'{{"{name}": "..."}}'):
         if name not in record:
             fields = ", ".join(map(repr, list(record)[:8])) or "none"
             raise DataError(

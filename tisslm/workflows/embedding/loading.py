@@ -54,7 +54,7 @@ def load_encoder(path: checkpoint.Where, *, registry: Registry | None = None) ->
     return TextEmbedder(
         model,
         opened.tokenizer,
-        normalized=bool(getattr(model.config, "normalize", False)),
+        normalized=model.normalized,
         **said_of_texts(opened),
     )
 
