@@ -109,7 +109,7 @@ def folder(start: Start, settings: list[str], tmp_path_factory: pytest.TempPathF
     config["chat_template"] = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
     (path / "talks/tokenizer_config.json").write_text(json.dumps(config))
     (path / "turns.txt").write_text("10\nfall\n")
-    pairs = ({"anchor": f"{i}", "positive": f"it is {i}"} for i in range(40))
+    pairs = ({"anchor": f"{i}", "positive": f"{i} of them fall"} for i in range(40))
     (path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     more = (word for setting in VECTORS for word in ("--set", setting))
     (made,) = start(path, {"arguments": ("train", *settings, *more)})
