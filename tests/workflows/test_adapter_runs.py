@@ -134,6 +134,18 @@ def test_a_changed_base_is_refused(base: Path) -> None:
         load_model(run)
 
 
+@pytest.mark.parametrize("form", ["hf", "peft"])
+def test_the_model_beside_is_not_exported_over(base: Path, form: str) -> None:
+    run = train(base, max_steps=2)
+    before = (base / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="than that of the model that the adapters are beside"):
+        export(run, base, form=form, force=True)
+    assert (base / "model.safetensors").read_bytes() == before
+    export(run, base.parent / "merged", form=form)
+    export(run, base.parent / "merged", form=form, force=True)
+    assert isinstance(load_model(run)[0], Transformer)
+
+
 def test_other_adapters_are_refused(base: Path) -> None:
     run = train(base)
     other = tables(base, "other", resume=str(run))
