@@ -134,6 +134,38 @@ def test_a_changed_base_is_refused(base: Path) -> None:
         load_model(run)
 
 
+def test_a_base_that_has_newer_checkpoints_is_named(base: Path) -> None:
+    """A run directory stands for its newest checkpoint, which is another one later."""
+
+    def run(folder: str, origin: Path, steps: int, resume: str = "") -> int:
+        how = {"max_steps": steps, "save_every": 0, "keep_checkpoints": 0, "resume": resume}
+        parts = {"model": {"from": str(origin)}, "scheduler": {"name": "constant"}}
+        trainer = build_trainer(RunConfig.from_mapping({**tables(base, folder, **how), **parts}))
+        trainer.train()
+        return trainer.current_step
+
+    first = base.parent / "first"
+    run("first", base, 2)
+    run("more", first, 2)
+    run("first", base, 3, "auto")
+    place = first / "checkpoints" / "checkpoint-2"
+    with pytest.raises(CheckpointError, match=f"were trained for, which was {place}$"):
+        run("more", first, 4, "auto")
+    assert run("more", place, 4, "auto") == 4
+
+
+@pytest.mark.parametrize("form", ["hf", "peft"])
+def test_the_model_beside_is_not_exported_over(base: Path, form: str) -> None:
+    run = train(base, max_steps=2)
+    before = (base / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="than that of the model that the adapters are beside"):
+        export(run, base, form=form, force=True)
+    assert (base / "model.safetensors").read_bytes() == before
+    export(run, base.parent / "merged", form=form)
+    export(run, base.parent / "merged", form=form, force=True)
+    assert isinstance(load_model(run)[0], Transformer)
+
+
 def test_other_adapters_are_refused(base: Path) -> None:
     run = train(base)
     other = tables(base, "other", resume=str(run))

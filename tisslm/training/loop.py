@@ -167,14 +167,14 @@ class Loop:
             session.stopped = leave.reason
             session.parts.optimizer.zero_grad()  # those of a window that is dropped
             session.leaving.announce(f"{leave.reason}: saving at step {session.state.step}")
-        except (SinkError, DataError, OSError):  # the last update is whole
-            if self._is_alone:
+        except (SinkError, DataError, ConfigError, OSError) as error:  # the last update is whole
+            if self._is_alone and not isinstance(error, RunDirectoryError):
                 self._save_before_error()
             raise
         self._save_last()
 
     def _save_before_error(self) -> None:
-        """Save what was reached when a sink, or data that can no longer be read, end the run."""
+        """Save what was reached when a sink, a schedule or unreadable data end the run."""
         session = self.session
         if not session.leaving.progressed:
             return

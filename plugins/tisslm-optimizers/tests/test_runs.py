@@ -175,3 +175,15 @@ def test_passes_are_made_where_gradients_belong_and_not_at_the_average(make: Mak
     np.testing.assert_array_equal(trainer.model.parameters.data, x)
     trainer.zero_gradients()
     np.testing.assert_array_equal(trainer.model.parameters.data, trained)
+
+
+def test_rates_whose_square_is_none_leave_the_average_where_it_was(make: Make) -> None:
+    trainer = make("schedule_free_adamw")
+    optimizer = trainer.optimizer
+    before = trainer.model.parameters.data.copy()
+    trainer.model.parameters.grad[...] = 1.0
+    for rate in (0.0, 1e-200):
+        optimizer.set_lr(rate)
+        optimizer.step()
+    optimizer.show_average(True)
+    np.testing.assert_array_equal(trainer.model.parameters.data, before)

@@ -12,7 +12,10 @@ from tolerances import GRADIENT_CHECK, WHOLE_MODEL, largest_error
 from tisslm.config.model import TransformerConfig
 from tisslm.contracts import TextBatch
 from tisslm.errors import ConfigError, ShapeError
+from tisslm.memory import Parameters
+from tisslm.memory.freezing import freeze
 from tisslm.models.encoder.text_encoder import TextEncoder
+from tisslm.models.initialization import parameter_specs
 from tisslm.models.transformer import Transformer
 
 LENGTHS = (5, 1, 9, 3, 7, 2)
@@ -168,3 +171,21 @@ def test_each_class_refuses_the_shape_of_the_other() -> None:
         Transformer(shape_of())
     with pytest.raises(ConfigError, match=r'model\.pooling: expected "mean", "last" or "max"'):
         TextEncoder(TransformerConfig.preset("char-tiny", vocab_size=9))
+
+
+def test_frozen_blocks_are_counted_as_what_is_computed() -> None:
+    """As of a language model: 2 of a frozen one below all that is trained, 4 above it."""
+    config = shape_of(projection=6)
+
+    def flops(*patterns: str) -> int:
+        specs = parameter_specs(config)
+        kept = freeze(specs, patterns) if patterns else specs
+        return TextEncoder(config, parameters=Parameters(kept)).flops_per_token(10)
+
+    sizes = {p.name: p.size for p in TextEncoder(config).parameters}
+    blocks = sum(size for name, size in sizes.items() if name.startswith("blocks."))
+    keys = flops() - 6 * blocks
+    assert flops("embedding.*", "blocks.*") == 2 * blocks + keys // 3
+    assert flops("*.weight") == 6 * blocks + keys - 2 * sum(
+        size for name, size in sizes.items() if name[:7] == "blocks." and name[-7:] == ".weight"
+    )

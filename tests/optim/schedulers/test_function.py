@@ -43,13 +43,27 @@ def test_what_is_no_factor_is_named_with_its_step(idle, wrong):
     assert optimizer.get_lr() == 0.5
 
 
-def test_a_trainer_takes_a_function_and_a_resumed_run_goes_on_by_it(tmp_path):
-    def trainer(folder, **more):
+def test_a_function_that_fails_is_told_in_a_sentence_and_costs_no_update(trainer_by):
+    """A table of as many rates as there are updates is asked for one more."""
+    table = [1.0, 0.5, 0.25, 0.125]
+    trainer = trainer_by(table.__getitem__, "run", save_every=0, validation_frequency=0)
+    words = "after 4 updates, got IndexError: list index out of range; let the function return one"
+    with pytest.raises(ConfigError, match=words):
+        trainer.train()
+    place = trainer.session.run.checkpoints
+    assert [path.name for path in place.glob("checkpoint-*")] == ["checkpoint-4"]
+    resumed = trainer_by(lambda step: 0.5**step, "again", resume=str(place / "checkpoint-4"))
+    assert resumed.current_step == 4
+
+
+@pytest.fixture
+def trainer_by(tmp_path):
+    def trainer(scheduler, folder, **more):
         shape = {"n_layer": 1, "n_head": 1, "n_embd": 8, "seq_len": 8, "vocab_size": 5}
         tokens = np.random.default_rng(0).integers(0, 5, 200, dtype=np.uint16)
         return Trainer(
             Transformer(TransformerConfig(**shape), seed=1),
-            scheduler=lambda step: 0.5**step,
+            scheduler=scheduler,
             dataset=TokenDataset(tokens, 8, vocab_size=5),
             sinks=(),
             config=TrainingConfig(
@@ -60,6 +74,13 @@ def test_a_trainer_takes_a_function_and_a_resumed_run_goes_on_by_it(tmp_path):
                 **more,
             ),
         )
+
+    return trainer
+
+
+def test_a_trainer_takes_a_function_and_a_resumed_run_goes_on_by_it(trainer_by):
+    def trainer(folder, **more):
+        return trainer_by(lambda step: 0.5**step, folder, **more)
 
     whole = trainer("whole", save_every=2, validation_frequency=0)
     whole.train()

@@ -178,10 +178,11 @@ class TextEncoder(Encoder):
     def flops_per_token(self, time: int) -> int:
         """Return a training step's operations per token, if each is run forward once.
 
-        6 for each parameter of the layers, and those of attention as of one text in a row.
+        6 for each parameter of the layers, fewer for those that are frozen (``product_flops``), and
+        those of attention as of one text in a row.
         """
-        counted = (p.size for p in self.parameters if p.name.startswith("blocks."))
-        return 6 * sum(counted) + self.body.attention_flops(time)
+        others = (p.name for p in self.parameters if not p.name.startswith("blocks."))
+        return self.body.product_flops(*others) + self.body.attention_flops(time)
 
     def plan(
         self,

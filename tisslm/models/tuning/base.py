@@ -72,9 +72,10 @@ class Base:
             then, digest = self.files.get(name), now.files.get(name)
             if then != digest:
                 said = [f"SHA-256 {d[:12]}..." if d else "none" for d in (then, digest)]
+                mend = "" if self.path == now.path else f", which was {self.path}"
                 raise CheckpointError(
                     f"{where}: its adapters are for another model: expected {name} of {said[0]} in "
-                    f"{now.path}, got {said[1]}; give the model that they were trained for"
+                    f"{now.path}, got {said[1]}; give the model that they were trained for{mend}"
                 )
 
 

@@ -24,12 +24,13 @@ class Function(Scheduler):
     ----------
     optimizer : Optimizer
     function : callable
-        Takes the number of updates made, from 0, and returns a finite factor, at least 0.
+        Takes the number of updates made, from 0, and returns a finite factor, at least 0. It is
+        asked after the last update, too: a table needs a value for ``max_steps``.
 
     Raises
     ------
     ConfigError
-        If it is no function, or returns something else; at each step that it does.
+        If it is no function, or returns something else or fails; at each step that it does.
     """
 
     def __init__(self, optimizer: Optimizer, function: Callable[[int], float]) -> None:
@@ -44,7 +45,14 @@ class Function(Scheduler):
 
     def lr_at(self, step: int) -> float:
         """Return the rate of the update that follows ``step`` updates."""
-        found = self._function(step)
+        try:
+            found = self._function(step)
+        except Exception as error:  # whatever somebody's function raises
+            raise ConfigError(
+                "scheduler function: expected a factor of the learning rate after "
+                f"{step} updates, got {type(error).__name__}: {error}; let the function return one "
+                "for every number of updates up to training.max_steps"
+            ) from error
         if not isinstance(found, Real) or not math.isfinite(found) or found < 0.0:
             raise ConfigError(
                 "scheduler function: expected a finite factor >= 0 of the learning rate after "

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 from tisslm.contracts import Optimizer, Scheduler
 from tisslm.contracts.options import lowest, number, updates, warmup
+from tisslm.errors import ConfigError
 from tisslm.optim.schedulers._curves import half_cosine, warmup_then
 
 __all__ = ["CosineRestarts"]
+
+#: Cycles that are counted through at each update.
+MOST = 65536
 
 
 @final
@@ -25,6 +30,7 @@ class CosineRestarts(Scheduler):
     max_steps : int
         Updates until the end of the last cycle; the Trainer fills in the run's when it is left out.
     cycles : int
+        At most 65536.
     growth : float
         At least 1.
     warmup_steps : int or float
@@ -65,8 +71,25 @@ class CosineRestarts(Scheduler):
         self.growth = number(f"{where}: growth", growth, 1.0)
         self.warmup_steps = warmup(f"{where}: warmup_steps", warmup_steps, self.max_steps)
         self.min_lr = lowest("cosine_restarts", min_lr, min_lr_ratio, self.base_lr)
-        self._lengths = [self.growth**k for k in range(self.cycles)]
+        self._lengths = self._growing(where)
         self.start()
+
+    def _growing(self, where: str) -> list[float]:
+        """Return the length of each cycle, as a multiple of the first one's."""
+        if self.cycles > MOST:
+            raise ConfigError(
+                f"{where}: cycles: expected at most {MOST}, got {self.cycles}; take fewer"
+            )
+        try:
+            lengths = [self.growth**k for k in range(self.cycles)]
+        except OverflowError:
+            lengths = [math.inf]
+        if not math.isfinite(sum(lengths)):
+            raise ConfigError(
+                f"{where}: growth: expected lengths of {self.cycles} cycles that are finite, got "
+                f"{self.growth:g} for each; take less, or fewer cycles"
+            )
+        return lengths
 
     def lr_at(self, step: int) -> float:
         """Return the rate of the update that follows ``step`` updates."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from tisslm import checkpoint
 from tisslm.checkpoint import ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, Checkpoint
 from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
 from tisslm.config.model import TransformerConfig
-from tisslm.errors import ConfigError
+from tisslm.errors import CheckpointError, ConfigError
 from tisslm.models.gguf.writing_adapter import write_gguf_adapter
+from tisslm.models.tuning.base import Base
 from tisslm.models.tuning.exchange import TunedAdapters, saved_adapter
 from tisslm.registry import Registry, load_registry
 from tisslm.workflows.export.contents import Contents
 from tisslm.workflows.export.folder import DTYPES, put_folder
 from tisslm.workflows.open_model import tokenizer_of
 
-__all__ = ["write_adapter", "write_llama_adapter"]
+__all__ = ["check_beside", "write_adapter", "write_llama_adapter"]
 
 _FILES = (ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, *TOKENIZER_FILES)
 
@@ -31,6 +33,34 @@ def _read(source: str | Path) -> tuple[Checkpoint, Path]:
             "whole model; export it with --format hf or gguf"
         )
     return found, place.path
+
+
+def check_beside(path: Path, source: str | Path) -> None:
+    """Refuse to replace the model that a run's adapters are beside.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be replaced.
+    source : str or Path
+        What is exported; what is no checkpoint of adapters is let through.
+
+    Raises
+    ------
+    ConfigError
+        If it is that model, or has it within.
+    """
+    with suppress(CheckpointError):  # which is told by who loads it
+        found = checkpoint.read(checkpoint.find(source), (BASE,))
+        beside = found.files.get(BASE, {}).get("base")
+        if beside is None:
+            return
+        base = Path(Base.load(beside, path).path)
+        if base.resolve().is_relative_to(path.resolve()):
+            raise ConfigError(
+                f"{path}: expected another place than that of the model that the adapters are "
+                "beside, which would be lost to them; choose another --output"
+            )
 
 
 def write_llama_adapter(path: Path, source: str | Path) -> int:

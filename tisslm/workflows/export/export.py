@@ -13,7 +13,7 @@ from tisslm.models.gguf import DTYPES as OF_GGUF
 from tisslm.models.gguf import write_gguf
 from tisslm.registry import Registry, load_registry
 from tisslm.workflows.embedding.loading import said_of_texts
-from tisslm.workflows.export.adapter import write_adapter, write_llama_adapter
+from tisslm.workflows.export.adapter import check_beside, write_adapter, write_llama_adapter
 from tisslm.workflows.export.contents import TextForm
 from tisslm.workflows.export.folder import DTYPES as OF_FOLDERS
 from tisslm.workflows.export.folder import check_replaceable, write_folder
@@ -83,8 +83,8 @@ def export(
     Raises
     ------
     ConfigError
-        If format and type do not go together, ``output`` exists, or the format cannot say what
-        the model computes.
+        If format and type do not go together, ``output`` exists, or is the model that adapters
+        are beside, or the format cannot say what the model computes.
     CheckpointError
         If the source cannot be loaded, or the output cannot be written; nothing is left behind.
     """
@@ -101,6 +101,8 @@ def export(
         )
     path = Path(output)
     _check_output(path, form, force)
+    if path.exists():
+        check_beside(path, source)
     if form == "peft":
         return Exported(path, write_adapter(path, source, registry), [])
     if form == "gguf-lora":

@@ -110,7 +110,7 @@ class ScheduleFreeAdamW(Optimizer):
         data_P, grad_P, flat = self.parameters.data, self.parameters.grad, self._slots.flat
         lr, t, moved = self.get_lr(), int(self._slots.step[0]) + 1, self.movement
         self._weight += lr * lr
-        share = lr * lr / float(self._weight[0]) if lr else 0.0
+        share = lr * lr / weight if (weight := float(self._weight[0])) else 0.0
         for group in self.parameters.groups:
             part = group.slice
             schedule_free_update(
