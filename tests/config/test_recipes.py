@@ -64,3 +64,21 @@ def test_the_chats_are_made_of_this_python_and_are_different(tmp_path: Path) -> 
             questions += [m["content"] for m in chat if m["role"] == "user"]
     names = [question.split("`")[1] for question in questions]
     assert len(set(names)) == len(names) == 300
+
+
+def test_scores_are_those_of_the_paths_between_nouns(tmp_path: Path) -> None:
+    synsets = ["1 03 n 01 thing 0 000 | what is", "2 03 n 01 animal 0 001 @ 1 n 0000 | it lives"]
+    synsets += [f"{n} 03 n 01 x 0 001 @ 2 n 0000 | {word}" for n, word in ((3, "dog"), (4, "cat"))]
+    (tmp_path / "data.noun").write_text("  1 the licence\n" + "\n".join(synsets) + "\n")
+    program, out = RECIPES / "wordnet_scores.py", tmp_path / "scores.jsonl"
+    subprocess.run([sys.executable, str(program), str(tmp_path), str(out)], check=True)
+    found = {}
+    for line in out.read_text().splitlines():
+        pair = json.loads(line)
+        found[frozenset((pair["sentence1"], pair["sentence2"]))] = pair["score"]
+    assert len(found) == 6
+    assert found[frozenset(("dog", "cat"))] == found[frozenset(("dog", "what is"))] == 0.3333
+    assert found[frozenset(("dog", "it lives"))] == 0.5
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "usage: wordnet_scores.py" in done.stderr

@@ -1,6 +1,6 @@
 """Scored pairs of texts from WordNet: how close two nouns are in its tree, and their definitions.
 
-    python examples/wordnet_scores.py /usr/share/wordnet scores.jsonl
+    python recipes/wordnet_scores.py /usr/share/wordnet scores.jsonl
 
 Each line has ``sentence1``, ``sentence2`` and ``score``, as ``[data]`` of an encoder reads them.
 The score is the path similarity, 1 / (1 + d), with d the fewest steps from one noun up to a common
@@ -9,10 +9,10 @@ hypernym and down to the other. Half of the pairs are a few steps apart, half ar
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,15 +53,22 @@ def similarity(a: str, b: str, above: Mapping[str, list[str]]) -> float:
     return 0.0 if apart is None else 1.0 / (1 + apart)
 
 
-def main(folder: str, out: str) -> None:
+def main() -> None:
     """Write the pairs."""
-    glosses, above = read(Path(folder) / "data.noun")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="where WordNet's files are")
+    parser.add_argument("out", type=Path, help="the file to write")
+    given = parser.parse_args()
+    try:
+        glosses, above = read(given.folder / "data.noun")
+    except OSError as error:
+        parser.error(f"expected WordNet's data.noun in {given.folder}: {error.strerror}")
     below: dict[str, list[str]] = {}
     for one, ups in above.items():
         for up in ups:
             below.setdefault(up, []).append(one)
     draw, synsets = random.Random(SEED), sorted(glosses)
-    with open(out, "w", encoding="utf-8") as file:
+    with given.out.open("w", encoding="utf-8") as file:
         for n in range(PAIRS):
             a = b = draw.choice(synsets)
             if n % 2:
@@ -76,4 +83,4 @@ def main(folder: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
