@@ -30,7 +30,9 @@ from tisslm.workflows.export import export
 SIDES = Path(__file__).parent / "sides"
 OURS, PEER = "tisslm", "sentence-transformers"
 ALIKE = 100  # texts whose vectors must be the peer's before anything is timed
-TOLERANCE = 1e-4  # of numbers of vectors of length 1: sums of some hundred terms, in another order
+#: Of numbers of vectors of length 1. Both sides round in float32, through all layers, in sums of
+#: another order: 2e-4 at 30 layers. Other weights, or another pooling, are 1e-1 apart.
+TOLERANCE = 1e-3
 
 
 def start_peer(stack: ExitStack, python: str, model: Path, threads: int) -> Side | None:
