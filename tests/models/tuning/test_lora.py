@@ -64,8 +64,8 @@ def test_gradients_are_derivatives_in_float64(kind, dropout):
 
 
 @pytest.mark.parametrize(
-    ("precision", "bound"), [("fp32", 1e-5), ("bf16", 0.1), ("fp16", 0.02)]
-)  # of what is stored in two bytes, the largest error of a sum of a few such numbers
+    ("precision", "bound"), [("fp32", 1e-5), ("bf16", 0.16), ("fp16", 0.02)]
+)  # gradients are small sums of numbers that are stored in two bytes; bf16 has three bits fewer
 @pytest.mark.parametrize("kind", list(MADE))
 def test_kernels_follow_the_twins_in_every_precision(kind, precision, bound):
     single, double = make(kind, dropout=0.2), make(kind, "float64", dropout=0.2)
