@@ -22,6 +22,7 @@ from tisslm.contracts.batch import check_targets
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.body.body import Body, made_parameters
+from tisslm.models.body.over_body import OverBody
 from tisslm.models.body.recomputation import Recomputation
 from tisslm.models.checks import gradient_rows
 from tisslm.models.decoding import TransformerDecoder
@@ -51,7 +52,7 @@ class Cache:
 
 
 @final
-class Transformer(Model):
+class Transformer(OverBody, Model):
     """A decoder-only language model of a built-in family, by default that of GPT-2.
 
     Parameters
@@ -84,9 +85,6 @@ class Transformer(Model):
     Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
     Press and Wolf, "Using the Output Embedding to Improve Language Models", arXiv 1608.05859.
     """
-
-    takes_documents = True
-    asks_for_values = True
 
     def __init__(
         self,
@@ -249,6 +247,9 @@ class Transformer(Model):
         self.head = self._head(precision, matrices or self.parameters)
         self.body = self._body(precision, recomputation, self.head, matrices)
 
+    def _planned_body(self, precision: Precision, recomputation: Recomputation) -> Body:
+        return self._body(precision, recomputation, self._head(precision, self.parameters))
+
     def _head(self, precision: Precision, matrices: Parameters) -> Head:
         name = "embedding.token.weight" if self.config.tie_embeddings else "head.weight"
         return Head(Linear(matrices[name], None), precision, self.config.logit_cap)
@@ -271,22 +272,7 @@ class Transformer(Model):
             self.tuning.adapter,
         )
 
-    @property
-    def precision(self) -> Precision:
-        """The types of passes."""
-        return self.body.precision
-
     # ------------------------------------------------------------------ sizes
-
-    @property
-    def vocab_size(self) -> int:
-        """V, the number of token ids."""
-        return self.config.vocab_size
-
-    @property
-    def seq_len(self) -> int:
-        """The longest T that the model accepts."""
-        return self.config.seq_len
 
     def flops_per_token(self, time: int) -> int:
         """Return a training step's operations per token: 6 P, and 12 H D for each key that is seen.
@@ -298,45 +284,6 @@ class Transformer(Model):
         if not self.config.tie_embeddings:
             tables.append("embedding.token.weight")
         return self.body.product_flops(*tables) + self.body.attention_flops(time)
-
-    def plan(
-        self,
-        batch: int,
-        time: int,
-        *,
-        precision: str | None = None,
-        activation_checkpointing: str | None = None,
-    ) -> dict[str, int]:
-        """Return the bytes of every activation and scratch buffer of a pass, by name.
-
-        ``layers.<i>.<name>`` is saved by a layer of a kept block, ``layers.<i>.stream`` is the
-        stream before a recomputed block, and ``scratch.shared`` holds what is not in use at the
-        same time: the chunk of logits, and the layers' scratch with the block that is being
-        recomputed.
-
-        Parameters
-        ----------
-        batch, time : int
-        precision, activation_checkpointing : str, optional
-            As for ``prepare``; by default, the values it was called with. Nothing is changed.
-
-        Raises
-        ------
-        ConfigError
-            For a value that ``prepare`` refuses.
-        """
-        wanted, recomputation = self.precision, self.body.recomputation
-        if precision is not None:
-            wanted = Precision.of(precision, self.dtype)
-        if activation_checkpointing is not None:
-            recomputation = Recomputation.parse(activation_checkpointing)
-        head = self._head(wanted, self.parameters)
-        return self._body(wanted, recomputation, head).plan(batch, time)
-
-    @property
-    def n_head(self) -> int:
-        """H, the number of attention heads in a block."""
-        return self.config.n_head
 
     @property
     def cache_bytes(self) -> int:
@@ -371,19 +318,9 @@ class Transformer(Model):
         return other
 
     @property
-    def thread_scratch(self) -> int:
-        """The bytes of the kernels' scratch, of all threads together."""
-        return self.body.thread_scratch
-
-    @property
     def layers(self) -> list[Layer]:
         """The layers in order: attention and MLP in turn, or both in one."""
         return [layer for _, layer in self.body.layers]
-
-    @property
-    def layer_names(self) -> list[str]:
-        """The names of the layers in ``plan``, which are those of their parameters."""
-        return [name for name, _ in self.body.layers]
 
     # ------------------------------------------------------------------ passes
 

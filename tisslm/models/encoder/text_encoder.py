@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -15,6 +14,7 @@ from tisslm.contracts.pass_observer import enter, leave
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.memory import Parameter, Parameters, ShapeArena
 from tisslm.models.body.body import Body, made_parameters
+from tisslm.models.body.over_body import OverBody
 from tisslm.models.body.recomputation import Recomputation
 from tisslm.models.encoder.vectors import Vectors, VectorsCache
 from tisslm.models.initialization import initialize, parameter_specs
@@ -37,7 +37,7 @@ class EncoderCache:
 
 
 @final
-class TextEncoder(Encoder):
+class TextEncoder(OverBody, Encoder):
     """A transformer of a built-in family that makes a vector of each text.
 
     Parameters
@@ -66,9 +66,6 @@ class TextEncoder(Encoder):
     1908.10084.
     """
 
-    takes_documents = True
-    asks_for_values = True
-
     def __init__(
         self,
         config: TransformerConfig,
@@ -90,7 +87,7 @@ class TextEncoder(Encoder):
         projection = self.parameters.get("pooling.projection.weight")
         linear = None if projection is None else Linear(projection, None)
         self.vectors = Vectors(config.pooling, linear, config.normalize)
-        self.body = self._body(Precision.of("fp32", dtype), Recomputation())
+        self.body = self._planned_body(Precision.of("fp32", dtype), Recomputation())
 
     @classmethod
     def of_shapes(cls, config: TransformerConfig, dtype: str = "float32") -> TextEncoder:
@@ -125,7 +122,7 @@ class TextEncoder(Encoder):
         initialize(fill(parameters, published), config, seed)
         return cls(config, seed=seed, parameters=parameters)
 
-    def _body(self, precision: Precision, recomputation: Recomputation) -> Body:
+    def _planned_body(self, precision: Precision, recomputation: Recomputation) -> Body:
         return Body(self.config, self.parameters, self.seed, precision, recomputation)
 
     # ------------------------------------------------------------------ preparation, sizes
@@ -133,22 +130,7 @@ class TextEncoder(Encoder):
     def prepare(self, *, precision: str = "fp32", activation_checkpointing: str = "none") -> None:
         """Choose how later passes are run, as ``Transformer.prepare`` does."""
         recomputation = Recomputation.parse(activation_checkpointing)
-        self.body = self._body(Precision.of(precision, self.dtype), recomputation)
-
-    @property
-    def precision(self) -> Precision:
-        """The types of passes."""
-        return self.body.precision
-
-    @property
-    def vocab_size(self) -> int:
-        """V, the number of token ids."""
-        return self.config.vocab_size
-
-    @property
-    def seq_len(self) -> int:
-        """The longest text, in tokens, and the longest row of several."""
-        return self.config.seq_len
+        self.body = self._planned_body(Precision.of(precision, self.dtype), recomputation)
 
     @property
     def embedding_size(self) -> int:
@@ -160,21 +142,6 @@ class TextEncoder(Encoder):
         """The learned logarithm of 1 / temperature."""
         return self.parameters.get("pooling.logit_scale")
 
-    @property
-    def n_head(self) -> int:
-        """H, the number of attention heads in a block."""
-        return self.config.n_head
-
-    @property
-    def layer_names(self) -> list[str]:
-        """The names of the layers in ``plan``, which are those of their parameters."""
-        return [name for name, _ in self.body.layers]
-
-    @property
-    def thread_scratch(self) -> int:
-        """The bytes of the kernels' scratch, of all threads together."""
-        return self.body.thread_scratch
-
     def flops_per_token(self, time: int) -> int:
         """Return a training step's operations per token, if each is run forward once.
 
@@ -183,22 +150,6 @@ class TextEncoder(Encoder):
         """
         others = (p.name for p in self.parameters if not p.name.startswith("blocks."))
         return self.body.product_flops(*others) + self.body.attention_flops(time)
-
-    def plan(
-        self,
-        batch: int,
-        time: int,
-        *,
-        precision: str | None = None,
-        activation_checkpointing: str | None = None,
-    ) -> Mapping[str, int]:
-        """Return the bytes of every activation and scratch buffer of a pass, as a Transformer's."""
-        wanted, recomputation = self.precision, self.body.recomputation
-        if precision is not None:
-            wanted = Precision.of(precision, self.dtype)
-        if activation_checkpointing is not None:
-            recomputation = Recomputation.parse(activation_checkpointing)
-        return self._body(wanted, recomputation).plan(batch, time)
 
     # ------------------------------------------------------------------ passes
 
