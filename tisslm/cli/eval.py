@@ -112,9 +112,17 @@ def evaluate(
     found = evaluate_model(
         model, source.dataset, loss, batch_size=source.batch_size, tokenizer=tokenizer
     )
+    _show_loss(where, found, source.name, as_json=json)
+
+
+def _show_loss(where: str, found: Evaluation, name: str, *, as_json: bool) -> None:
+    """Print how well targets are predicted."""
+    if not as_json:
+        say(f"{where}\n{name}: {_sentence(found)}")
+        return
     facts = {
         "checkpoint": where,
-        "data": source.name,
+        "data": name,
         "loss": found.loss,
         "perplexity": found.perplexity,
         "accuracy": found.accuracy,
@@ -124,10 +132,7 @@ def evaluate(
         "bytes": found.nbytes,
         "seconds": found.seconds,
     }
-    if json:
-        say(dumps({name: _plain(value) for name, value in facts.items()}, indent=2))
-        return
-    say(f"{where}\n{source.name}: {_sentence(found)}")
+    say(dumps({key: _plain(value) for key, value in facts.items()}, indent=2))
 
 
 def _show_texts(where: str, found: TextEvaluation, name: str, *, as_json: bool) -> None:
