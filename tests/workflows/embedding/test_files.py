@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import tracemalloc
@@ -104,16 +105,20 @@ def test_memory_does_not_grow_with_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tisslm.workflows.embedding.embedder.CHUNK_TEXTS", 64)
-    peaks = []
+    line = "abc def " * 50 + "\n"
+    peaks, sizes = [], []
     for lines in (500, 4000):
-        (tmp_path / "a.txt").write_text("abc def\n" * lines)
+        sizes.append((tmp_path / "a.txt").write_text(line * lines))
         model = TextEmbedder(Letters(), ByteTokenizer())
+        gc.collect()
         tracemalloc.start()
         for _ in model.encode_stream(files.read_texts(tmp_path / "a.txt")):
             model.model.passes.clear()
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
+    # Other threads of the tests' process are counted too, with some tens of kilobytes; a file that
+    # is kept would add the 1.4 megabytes by which the second is longer.
+    assert peaks[1] - peaks[0] < 0.1 * (sizes[1] - sizes[0])
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
