@@ -61,6 +61,14 @@ def test_a_model_that_is_not_causal_is_refused():
         make_sampler(model, LETTERS, config)
 
 
+def test_a_model_of_no_numbers_says_so_and_the_run_goes_on(make_model):
+    model = make_model()
+    model.parameters["final_norm.weight"].data[...] = np.nan
+    config = TrainingConfig(sample_every=1, sample_prompts=["ab"])
+    found = Sampler(model, LETTERS, config).texts(1, lambda: None)
+    assert found["sample/0"].text == "ab (the logits are not finite)"
+
+
 def test_a_prompt_begins_as_the_tokenizer_says(sampled, monkeypatch):
     prompts = []
 

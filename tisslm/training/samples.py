@@ -8,12 +8,16 @@ from typing import Any
 
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Model, Network, Text, Tokenizer
-from tisslm.errors import ConfigError, DataError
+from tisslm.errors import ConfigError, DataError, NonFiniteError
 from tisslm.models.generation import Sampling, beginning, pieces, stream
 
 __all__ = ["Sampler", "make_sampler"]
 
 TEMPERATURE, TOP_K = 0.8, 40
+
+#: What stands where a model gives nothing to choose from. Whether its run ends is not for samples
+#: to say, but for its losses.
+NO_NUMBERS = " (the logits are not finite)"
 
 
 class Sampler:
@@ -70,8 +74,13 @@ class Sampler:
                 n_ids=self._tokenizer.vocab_size,
                 ends=self._tokenizer.ends,
             )
-            text = "".join(pieces(self._tokenizer, ids, _checked(new, check)))
-            found[f"sample/{number}"] = Text(prompt + text)
+            text = prompt
+            try:
+                for piece in pieces(self._tokenizer, ids, _checked(new, check)):
+                    text += piece
+            except NonFiniteError:
+                text += NO_NUMBERS
+            found[f"sample/{number}"] = Text(text)
         return found
 
 

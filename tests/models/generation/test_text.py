@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tisslm import Transformer, TransformerConfig
-from tisslm.errors import ConfigError
+from tisslm.errors import ConfigError, NonFiniteError
 from tisslm.models.generation import Generation, Sampling, Stops, beginning, sample
 from tisslm.models.generation.text import samples
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer
@@ -89,6 +90,17 @@ def test_a_row_that_stops_is_computed_no_further(model):
     assert found[0] == texts[0][: texts[0].index(texts[0][3])]
     assert found[1] == texts[1][: (texts[1] + texts[0][3]).index(texts[0][3])]
     assert running.new_tokens < 80
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_of_no_numbers_writes_nothing(value, temperature):
+    shape = TransformerConfig(n_layer=1, n_head=2, n_embd=16, seq_len=24, vocab_size=256)
+    broken = Transformer(shape, seed=5)
+    broken.parameters["final_norm.weight"].data[...] = value
+    running = Generation(broken, [[97, 98]], 4, [Sampling(temperature)])
+    with pytest.raises(NonFiniteError, match=r"logits that are numbers, got .* of token 3; the"):
+        list(running)
 
 
 def test_a_text_ends_where_the_tokenizer_says():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Decoder, Model
-from tisslm.errors import ConfigError, DataError
+from tisslm.errors import ConfigError, DataError, NonFiniteError
 from tisslm.models.generation.sampling import Sampling
 
 __all__ = ["Generation", "generate", "stream"]
@@ -47,6 +47,13 @@ class Generation:
         How many tokens were read, and how many were chosen, those that end a text included.
     prompt_seconds, new_seconds : float
         How long reading the prompts took, and how long all steps after the first choice.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If a prompt is empty, or a number does not fit.
+    NonFiniteError
+        While it runs, if the model gives no logits to choose from.
 
     Notes
     -----
@@ -123,7 +130,14 @@ class Generation:
         text, uniform = self._texts[row], float(self._generators[row].random())
         sampling = self._samplings[row]
         earlier = text if sampling.repetition_penalty != 1.0 else ()
-        token = sampling.choose(self._logits_BV[row, : self._n_ids], uniform, earlier)
+        logits_V = self._logits_BV[row, : self._n_ids]
+        if not np.isfinite(logits_V.max()):
+            raise NonFiniteError(
+                f"expected logits that are numbers, got {logits_V.max()} among those of token "
+                f"{len(text) + 1}; the model's weights are damaged, or beyond what its type can "
+                "hold: take an earlier checkpoint, or publish the model anew"
+            )
+        token = sampling.choose(logits_V, uniform, earlier)
         text.append(token)
         self.new_tokens += 1
         self.new_seconds += perf_counter() - start
