@@ -85,6 +85,23 @@ def test_a_run_is_evaluated_and_used(cli: Cli, encoder: Path) -> None:
     assert model.n_cut == 1
 
 
+@pytest.mark.usefixtures("encoder")
+def test_an_encoder_of_others_is_evaluated_on_a_file(cli: Cli) -> None:
+    assert cli("export", "run", "--output", "published").code == 0
+    of_run = json.loads(cli("eval", "run", "--data", "pairs.jsonl", "--json").out)
+    done = cli("eval", "published", "--data", "pairs.jsonl", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert "loss" not in found
+    for key in ("examples", "recall_at_1", "mrr_at_10"):
+        assert found[key] == pytest.approx(of_run[key], rel=1e-6), key
+    done = cli("eval", "published")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "error: published: no run has made it; give a file of examples with --data\n"
+    )
+
+
 def test_an_encoder_is_loaded_for_passes_without_a_backward(encoder: Path) -> None:
     model = tisslm.load_encoder(encoder).model
     buffers = set(model.plan(2, 16))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tisslm.contracts import EmbeddingLoss, Encoder
+from tisslm.contracts import EmbeddingLoss, Encoder, Tokenizer
+from tisslm.datasets.examples import ExampleDataset
 from tisslm.errors import CheckpointError
 from tisslm.registry import Registry
 from tisslm.training.evaluation import TextEvaluation, evaluate_texts
 from tisslm.workflows.build.examples import EXAMPLES, load_example_file, load_held_out
+from tisslm.workflows.build.formats import installed_formats
+from tisslm.workflows.embedding.loading import said_of_texts
 from tisslm.workflows.load_model import load_run_config
 from tisslm.workflows.open_model import OpenModel
 
@@ -23,7 +26,8 @@ def evaluate_encoder(
     Parameters
     ----------
     opened : OpenModel
-        Where the encoder is from: a checkpoint of a run.
+        Where the encoder is from: a checkpoint of a run, or what somebody has published, whose
+        files say what its prompts are; no loss is computed then, since they name none.
     model : Encoder
     data : Path or None
         A file of examples; None for those that the run has held out.
@@ -38,16 +42,18 @@ def evaluate_encoder(
     Raises
     ------
     CheckpointError
-        If no run says how examples are read, or it has held none out.
+        If there is no tokenizer, no file of examples, or the run has held none out.
     ConfigError, DataError
         If the examples cannot be read.
     """
     where, tokenizer = opened.where, opened.tokenizer
-    if opened.place is None or tokenizer is None:
+    if tokenizer is None:
         raise CheckpointError(
-            f"{where}: expected a checkpoint of a run with a tokenizer, which says how its "
-            "examples are read; give one, or call tisslm.training.evaluation.evaluate_texts"
+            f"{where}: the model has no tokenizer, so it cannot read examples; call "
+            "tisslm.training.evaluation.evaluate_texts with a dataset of ids"
         )
+    if opened.place is None:
+        return _evaluate_published(opened, model, tokenizer, data, registry)
     config = load_run_config(opened.place)
     if config.data.name != EXAMPLES:
         raise CheckpointError(
@@ -72,3 +78,25 @@ def evaluate_encoder(
         loss_batch=config.training.rows_per_update,
     )
     return found, dataset.source.name
+
+
+def _evaluate_published(
+    opened: OpenModel, model: Encoder, tokenizer: Tokenizer, data: Path | None, registry: Registry
+) -> tuple[TextEvaluation, str]:
+    """Evaluate an encoder of others on all examples of a file."""
+    if data is None:
+        raise CheckpointError(
+            f"{opened.where}: no run has made it; give a file of examples with --data"
+        )
+    said = said_of_texts(opened)
+    prompts = said.get("prompts", {})
+    dataset = ExampleDataset(
+        data,
+        tokenizer,
+        model.seq_len,
+        query_prompt=prompts.get("query", ""),
+        document_prompt=prompts.get("document", ""),
+        max_text_tokens=said.get("max_tokens"),
+        formats=installed_formats(registry),
+    )
+    return evaluate_texts(model, dataset), dataset.source.name
