@@ -63,7 +63,7 @@ def test_only_who_brings_values_reaches_past_their_door():
         if re.search(r"\bdata_arena\b|\._values\b", path.read_text())
     }
     homes = {"memory/awaited.py", "memory/parameters.py", "training/ranks/shared.py"}
-    assert reaching == homes | {"testing/model.py"}
+    assert reaching == homes | {"testing/models/brought.py"}
 
 
 def test_kernels_never_allocate_nor_raise():

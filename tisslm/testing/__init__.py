@@ -18,7 +18,7 @@ from tisslm.testing.gradcheck import GradientRow, check_gradients
 from tisslm.testing.kernel import check_kernel
 from tisslm.testing.layer import check_layer
 from tisslm.testing.losses import check_loss
-from tisslm.testing.model import check_model
+from tisslm.testing.models import check_model
 from tisslm.testing.monitor import check_monitor
 from tisslm.testing.optimizer import check_optimizer
 from tisslm.testing.scheduler import check_scheduler

@@ -10,7 +10,7 @@ from tisslm.testing.checks import ConformanceError, Report
 from tisslm.testing.communicator import check_communicator
 from tisslm.testing.dataset import check_dataset
 from tisslm.testing.losses import check_loss
-from tisslm.testing.model import check_model
+from tisslm.testing.models import check_model
 from tisslm.testing.monitor import check_monitor
 from tisslm.testing.optimizer import check_optimizer
 from tisslm.testing.scheduler import check_scheduler
