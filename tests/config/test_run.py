@@ -40,7 +40,7 @@ def test_every_section_is_read() -> None:
             "model": {"preset": "gpt2", "seq_len": 256, "bias": False, "dropout": 0},
             "data": {"path": "a", "valid_path": "b", "valid_fraction": 0},
             "tokenizer": {"name": "bpe", "path": "tokenizer.json"},
-            "optimizer": {"name": "sgd", "momentum": 0.9, "groups": {"a": [1, 2]}},
+            "optimizer": {"name": "sgd", "momentum": 0.9, "parts": {"a": [1, 2]}},
             "scheduler": {"name": "step", "every": 10},
             "loss": {"name": "focal", "gamma": 2.0},
             "training": {"max_steps": 5},
@@ -49,7 +49,7 @@ def test_every_section_is_read() -> None:
     )
     assert config.model == {"preset": "gpt2", "seq_len": 256, "bias": False, "dropout": 0.0}
     assert config.tokenizer == ("bpe", {"path": "tokenizer.json"})
-    assert config.optimizer == ("sgd", {"momentum": 0.9, "groups": {"a": [1, 2]}})
+    assert config.optimizer == ("sgd", {"momentum": 0.9, "parts": {"a": [1, 2]}})
     assert config.scheduler == ("step", {"every": 10})
     assert config.loss == ("focal", {"gamma": 2.0})
     assert config.training.max_steps == 5

@@ -18,6 +18,7 @@ from tisslm.config.aliases import ELSEWHERE, FLAGS, SPELLINGS
 from tisslm.config.counterparts import NO_COUNTERPART, VALUES
 from tisslm.config.model import FAMILIES, FAMILY, PRESETS, TransformerConfig
 from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS
+from tisslm.config.sections import GroupConfig, Grouping
 from tisslm.models.layers.norm import NORMS
 from tisslm.registry import load_registry
 from tisslm.training.interruption import EXIT_CODE
@@ -143,7 +144,17 @@ def test_every_family_and_what_it_sets():
 
 @pytest.mark.parametrize("section", DEFAULT_PARTS)
 def test_a_sections_default_part(section):
-    assert keys(chapter(f"### [{section}]")) == {"name": f'`"{DEFAULT_PARTS[section]}"`'}
+    documented = keys(chapter(f"### [{section}]"))
+    assert list(documented) == list(SECTION_KEYS[section])
+    assert documented["name"] == f'`"{DEFAULT_PARTS[section]}"`'
+
+
+def test_every_key_of_groups():
+    text = chapter("### [optimizer]")
+    own = keys(text)
+    for name, field in Grouping.model_fields.items():
+        assert_default(own[name], field.get_default(call_default_factory=True))
+    assert list(keys(text, "key of a group")) == list(GroupConfig.model_fields)
 
 
 def options(maker: Any, n_given: int) -> dict[str, Any]:

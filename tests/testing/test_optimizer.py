@@ -26,8 +26,11 @@ class Right(Optimizer):
     def move(self, p, g, lr):
         buffer = self.buffers[p.name]
         buffer *= self.momentum
-        buffer += g + (self.weight_decay if p.decay else 0.0) * p.data
+        buffer += g + self.decay(p) * p.data
         p.data[...] -= lr * buffer
+
+    def decay(self, p):
+        return p.decay_of(self.weight_decay)
 
     def state(self):
         return {f"{name}/buffer": array for name, array in self.buffers.items()}
@@ -76,6 +79,21 @@ class DecaysEverything(Right):
 class NeverDecays(Right):
     def __init__(self, parameters, lr, *, momentum=0.5, weight_decay=0.0):
         super().__init__(parameters, lr, momentum=momentum)
+
+
+class DecaysAllGroupsAlike(Right):
+    def decay(self, p):
+        return self.weight_decay if p.decay else 0.0
+
+
+class DecaysByItsOwnWhereItDecays(Right):
+    def decay(self, p):
+        return super().decay(p) if p.decay else 0.0
+
+
+class DecaysWhereItIsTold(Right):
+    def decay(self, p):
+        return self.weight_decay if p.decay_of(self.weight_decay) else 0.0
 
 
 class Grows(Right):
@@ -255,6 +273,9 @@ WRONG = [
     (DecaysAtRateZero, "a learning rate of zero moves nothing"),
     (DecaysEverything, "decay shrinks what decays and nothing else"),
     (NeverDecays, "decay shrinks what decays and nothing else"),
+    (DecaysAllGroupsAlike, "the weight decay of a group takes the place"),
+    (DecaysByItsOwnWhereItDecays, "the weight decay of a group takes the place"),
+    (DecaysWhereItIsTold, "the weight decay of a group takes the place"),
     (Grows, "decay shrinks what decays and nothing else"),
     (WritesPadding, "moves the parameters but not frozen ones or padding"),
     (ThawsTheFrozen, "moves the parameters but not frozen ones or padding"),

@@ -13,6 +13,7 @@ from typing import Any
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
 from tisslm.config.model import FAMILIES, FROM, KEPT_WITH_FROM
+from tisslm.config.sections import Grouping
 from tisslm.config.sources import DEFAULT_RUN, Setting, Tables
 
 __all__ = ["RIVALS", "Rival", "drop_rivals", "start_afresh"]
@@ -101,6 +102,8 @@ def start_afresh(
         kept = {head} if current is None else {head, *KEPT_WITH_FROM}
     if head == "preset" and tables.values.get(section, {}).get("family") in FAMILIES:
         kept.discard("family")  # and a built-in one says which
+    if section == "optimizer":  # how parameters are trained is said for any optimizer
+        kept |= set(Grouping.model_fields)
     dropped = [key for key in tables.values.get(section, {}) if key not in kept]
     said = f"{section}.{head} = {show(new[-1])} starts [{section}] afresh"
     if section == "data":  # a path is any dataset's, but that of the default run is a text's alone

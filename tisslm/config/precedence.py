@@ -16,7 +16,7 @@ from tisslm.config.derived import derive
 from tisslm.config.fields import show
 from tisslm.config.giving_way import drop_rivals, start_afresh
 from tisslm.config.model import FAMILY, FROM, ModelSection, TransformerConfig, family_of
-from tisslm.config.sections import AdapterConfig, LogSection
+from tisslm.config.sections import AdapterConfig, Grouping, LogSection
 from tisslm.config.sources import Setting, Tables
 from tisslm.config.training import TrainingConfig
 from tisslm.config.translation import translated
@@ -37,6 +37,7 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
     "model": tuple(ModelSection.model_fields),
     "data": tuple(DataSection.model_fields),
     **dict.fromkeys(DEFAULT_PARTS, ("name",)),
+    "optimizer": ("name", *Grouping.model_fields),
     "training": tuple(TrainingConfig.model_fields),
     "adapter": tuple(AdapterConfig.model_fields),
     "log": tuple(LogSection.model_fields),

@@ -14,7 +14,13 @@ from tisslm.config.base import Section
 from tisslm.config.data import DataSection
 from tisslm.config.model import FROM, ModelSection
 from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS, merge
-from tisslm.config.sections import AdapterConfig, LogSection, Part, make_part
+from tisslm.config.sections import (
+    AdapterConfig,
+    Grouping,
+    LogSection,
+    Part,
+    make_part,
+)
 from tisslm.config.sources import (
     DEFAULT_RUN,
     Setting,
@@ -55,6 +61,8 @@ class RunConfig:
     data : DataSection
     tokenizer, optimizer, scheduler, loss : Part
         Pairs of name and options. The learning rate is not among the options.
+    grouping : Grouping
+        The keys of ``[optimizer]`` that say which parameters are trained how.
     training : TrainingConfig
     log : LogSection
     adapter : AdapterConfig or None
@@ -73,6 +81,7 @@ class RunConfig:
     training: TrainingConfig
     log: LogSection
     adapter: AdapterConfig | None = None
+    grouping: Grouping = field(default_factory=Grouping)
     said: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
@@ -128,15 +137,20 @@ class RunConfig:
             model.preset = "char-tiny"
         log = LogSection(**values.get("log", {}))
         log.check()
+        parts = {section: dict(values.get(section, {})) for section in DEFAULT_PARTS}
+        grouping = {
+            k: parts["optimizer"].pop(k) for k in Grouping.model_fields if k in parts["optimizer"]
+        }
         return cls(
             model=model.given(),
             data=data,
             training=TrainingConfig(**values.get("training", {})),
             log=log,
             adapter=AdapterConfig(**values["adapter"]) if "adapter" in values else None,
+            grouping=Grouping(**grouping),
             said=said,
             **{
-                section: make_part(section, values.get(section, {}), default)
+                section: make_part(section, parts[section], default)
                 for section, default in DEFAULT_PARTS.items()
             },
         )
@@ -183,6 +197,8 @@ class RunConfig:
             value = getattr(self, section)
             if isinstance(value, Part):
                 tables[section] = {"name": value.name, **value.options}
+                if section == "optimizer":
+                    tables[section] |= self.grouping.given()
             elif isinstance(value, dict):
                 tables[section] = dict(value)
             elif isinstance(value, DataSection):

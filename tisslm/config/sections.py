@@ -1,4 +1,4 @@
-"""The sections ``[log]`` and ``[adapter]``, and those that hold a part's name and its options.
+"""The sections ``[log]`` and ``[adapter]``, groups, and those of a part and its options.
 
 The part itself checks its options. ``[model]``, ``[data]`` and ``[training]`` have modules of
 their own.
@@ -26,7 +26,15 @@ from tisslm.config.fields import (
 )
 from tisslm.errors import ConfigError
 
-__all__ = ["TARGETS", "AdapterConfig", "LogSection", "Part", "make_part"]
+__all__ = [
+    "TARGETS",
+    "AdapterConfig",
+    "GroupConfig",
+    "Grouping",
+    "LogSection",
+    "Part",
+    "make_part",
+]
 
 #: What adapters may be put beside: the maps of attention (``qkv``: the first three as one) and of
 #: the MLP.
@@ -111,6 +119,100 @@ class LogSection(Section):
             check_plain(f"log.{key}", value)
             if key not in (*self.sinks, *self.monitors):
                 note(f"[log.{key}] has no effect: log.sinks and log.monitors do not name it")
+
+
+_ScaleOrNone = Annotated[
+    PositiveNumber | None,
+    Expects("a finite number > 0", "parameters that are to stay as they are have freeze = true"),
+]
+_DecayOrNone = Annotated[
+    Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)] | None,
+    Expects("a finite number >= 0"),
+]
+
+
+@final
+class GroupConfig(Section):
+    """A table ``[[optimizer.groups]]``: how the parameters of some names are trained.
+
+    Parameters
+    ----------
+    match : str or list of str
+        Patterns of names, as of file names. A parameter is in the first group that matches it.
+    lr_scale : float, optional
+        Factor on the learning rate.
+    weight_decay : float, optional
+        In place of the optimizer's; it acts on all that match, biases and norms included.
+    freeze : bool, default False
+        Whether they are not trained.
+    """
+
+    section: ClassVar[str] = "group"
+
+    match: NameList = Field(default_factory=list)
+    lr_scale: _ScaleOrNone = None
+    weight_decay: _DecayOrNone = None
+    freeze: Flag = False
+
+    def follow(self) -> None:
+        """Raise ``ConfigError`` for a group without a pattern, or one frozen and trained."""
+        if not self.match:
+            raise ConfigError(
+                'group.match: not set; name parameters by patterns, such as "blocks.0.*"'
+            )
+        for key in ("lr_scale", "weight_decay"):
+            if self.freeze and getattr(self, key) is not None:
+                raise ConfigError(
+                    f"group.{key}: expected none beside freeze = true, got "
+                    f"{show(getattr(self, key))}; what is frozen is not trained, leave one out"
+                )
+
+
+def _groups(value: object) -> object:
+    """Turn the tables of a list into ``GroupConfig``; errors name the table by its number."""
+    if not isinstance(value, list | tuple):
+        return value
+    found = []
+    for place, table in enumerate(value):
+        where = f"optimizer.groups[{place}]"
+        if isinstance(table, GroupConfig):
+            found.append(table)
+            continue
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{where}: expected a table with a match, got {show(table)}")
+        try:
+            found.append(GroupConfig(**{str(key): item for key, item in table.items()}))
+        except ConfigError as error:
+            message = str(error).replace("[group]", "[[optimizer.groups]]")
+            raise ConfigError(message.replace("group.", f"{where}.")) from None
+    return found
+
+
+@final
+class Grouping(Section):
+    """The keys of ``[optimizer]`` that are no options of it: which parameters are trained how.
+
+    Parameters
+    ----------
+    layer_decay : float, default 1.0
+        The learning rate of each block is so much of that of the one above it.
+    groups : list of GroupConfig, default []
+    """
+
+    section: ClassVar[str] = "optimizer"
+
+    layer_decay: Annotated[
+        float, BeforeValidator(number), Field(gt=0, le=1), Expects("a number above 0 and up to 1")
+    ] = 1.0
+    groups: Annotated[
+        list[GroupConfig],
+        BeforeValidator(_groups),
+        Expects("a list of tables with a match each", "write [[optimizer.groups]]"),
+    ] = Field(default_factory=list)
+
+    def given(self) -> dict[str, Any]:
+        """Return the keys that say something, as plain values."""
+        return self.model_dump(exclude_defaults=True, exclude_none=True)
 
 
 def _targets(names: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from tisslm.errors.suggestions import nearest
 from tisslm.memory.parameters import Parameter
 from tisslm.memory.specs import ParameterSpec
 
-__all__ = ["check_frozen", "freeze"]
+__all__ = ["check_frozen", "check_matches", "freeze", "matches"]
 
 #: In which types frozen weights are kept, and what a specification calls them.
 _STORED = {"fp32": "", "bf16": "bf16"}
@@ -54,11 +54,9 @@ def freeze(
         )
     found = list(specs)
     names = [spec.name for spec in found]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(_unmatched(pattern, names))
+    check_matches("training.freeze", patterns, names)
     for i, spec in enumerate(found):
-        frozen = not spec.trainable or any(fnmatchcase(spec.name, p) for p in patterns)
+        frozen = not spec.trainable or matches(spec.name, patterns)
         stored = _STORED[precision] if frozen and spec.storable else ""
         found[i] = replace(spec, trainable=not frozen, stored=stored)
     if not any(spec.trainable for spec in found):
@@ -88,10 +86,9 @@ def check_frozen(specs: Iterable[ParameterSpec | Parameter], patterns: Sequence[
         If a pattern matches nothing, or something that is trained.
     """
     found = {spec.name: spec.trainable for spec in specs}
+    check_matches("training.freeze", patterns, list(found))
     for pattern in patterns:
         matched = [name for name in found if fnmatchcase(name, pattern)]
-        if not matched:
-            raise ConfigError(_unmatched(pattern, list(found)))
         open_ = next((name for name in matched if found[name]), None)
         if open_ is not None:
             raise ConfigError(
@@ -101,9 +98,29 @@ def check_frozen(specs: Iterable[ParameterSpec | Parameter], patterns: Sequence[
             )
 
 
-def _unmatched(pattern: str, names: Sequence[str]) -> str:
-    near = nearest(pattern, names, likeness=0.0)
-    return (
-        f"training.freeze: expected the name of a parameter or a pattern of names, got "
-        f"{pattern!r:.200}, which matches none of {len(names)}; the nearest is {near!r}"
-    )
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a name is matched by any pattern, as file names are."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def check_matches(where: str, patterns: Sequence[str], names: Sequence[str]) -> None:
+    """Check that each pattern matches a name.
+
+    Parameters
+    ----------
+    where : str
+        The setting that has the patterns, for messages.
+    patterns, names : sequence of str
+
+    Raises
+    ------
+    ConfigError
+        If one matches none; the message has the nearest name.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = nearest(pattern, names, likeness=0.0)
+            raise ConfigError(
+                f"{where}: expected the name of a parameter or a pattern of names, got "
+                f"{pattern!r:.200}, which matches none of {len(names)}; the nearest is {near!r}"
+            )

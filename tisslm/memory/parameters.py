@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from tisslm import ops
 from tisslm.errors import ShapeError
 from tisslm.memory.arenas import ALIGNMENT, Arena, ShapeArena
 from tisslm.memory.awaited import Awaited, Until
-from tisslm.memory.specs import STORED, ParameterSpec
+from tisslm.memory.specs import STORED, Decaying, ParameterSpec
 
 __all__ = [
     "Parameter",
@@ -26,9 +26,10 @@ __all__ = [
 Array = NDArray[Any]
 
 
-class Parameter(Awaited):
-    """A named view of the arenas: ``name, shape, size, data, grad, decay, lr_scale, blocks``.
+class Parameter(Awaited, Decaying):
+    """A named view of the arenas: ``name, shape, size, data, grad``, and how it is trained.
 
+    ``decay``, ``lr_scale``, ``weight_decay`` and ``trainable`` are the specification's, and
     ``blocks`` are the rows of each named block (``ParameterSpec.rows``). Whoever needs ``data``
     asks for it each time: with several ranks, values come back while the next pass goes on, and
     this knows what to wait for. An array that was taken of it is good until the next update.
@@ -42,6 +43,7 @@ class Parameter(Awaited):
         self.shape = spec.shape
         self.decay = spec.decay
         self.lr_scale = spec.lr_scale
+        self.weight_decay = spec.weight_decay
         self.trainable = spec.trainable
         self.blocks = spec.rows()
         self.size = math.prod(spec.shape)
@@ -108,14 +110,32 @@ def grads_to_write(
     return dw, db, add_w or add_b
 
 
+def _order(spec: ParameterSpec) -> tuple[bool, float, float]:
+    """Return what trainable parameters are ordered by, so that those trained alike lie together."""
+    own = -1.0 if spec.weight_decay is None else spec.weight_decay
+    return not spec.decay, spec.lr_scale, own
+
+
 @dataclass(frozen=True)
-class ParameterGroup:
-    """A contiguous part of the flat arenas whose parameters share decay and lr_scale."""
+class ParameterGroup(Decaying):
+    """A contiguous part of the flat arenas whose parameters are trained alike.
+
+    Attributes
+    ----------
+    start, stop : int
+    decay : bool
+        Whether the optimizer's weight decay applies, where the group has none of its own.
+    lr_scale : float
+        Factor on the learning rate.
+    weight_decay : float or None
+        The group's own.
+    """
 
     start: int
     stop: int
     decay: bool
     lr_scale: float
+    weight_decay: float | None = None
 
     @property
     def slice(self) -> slice:
@@ -129,8 +149,8 @@ class Parameters(Awaited):
     Parameters
     ----------
     specs : iterable of ParameterSpec
-        Trainable ones are ordered by (decay, lr_scale), then as given; each starts on a
-        64-byte boundary, and the padding between them is always zero.
+        Trainable ones are ordered by (decay, lr_scale, weight_decay), then as given; each starts
+        on a 64-byte boundary, and the padding between them is always zero.
     dtype : {float32, float64}
         Of all but those that are stored in two bytes, whose arrays are of uint16.
     arena : type
@@ -170,7 +190,7 @@ class Parameters(Awaited):
         self.part = 0
         specs = list(specs)
         trainable = [s for s in specs if s.trainable]
-        trainable.sort(key=lambda s: (not s.decay, s.lr_scale))
+        trainable.sort(key=_order)
         frozen = [s for s in specs if not s.trainable]
         self.data_arena = self._new_flat(trainable)
         self.grad_arena = self._new_flat(trainable, at_once=gradients_at_once)
@@ -219,11 +239,12 @@ class Parameters(Awaited):
         offset = 0
         for spec in specs:
             stop = offset + self._padded(spec)
+            kind = spec.decay, spec.lr_scale, spec.weight_decay
             last = groups[-1] if groups else None
-            if last and (last.decay, last.lr_scale) == (spec.decay, spec.lr_scale):
-                groups[-1] = ParameterGroup(last.start, stop, last.decay, last.lr_scale)
+            if last and (last.decay, last.lr_scale, last.weight_decay) == kind:
+                groups[-1] = replace(last, stop=stop)
             else:
-                groups.append(ParameterGroup(offset, stop, spec.decay, spec.lr_scale))
+                groups.append(ParameterGroup(offset, stop, *kind))
             offset = stop
         return tuple(groups)
 

@@ -9,7 +9,7 @@ arXiv 1910.02054, section 5 (stage 1: every rank keeps the optimizer's state of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from tisslm import ops
 from tisslm.errors import ShapeError
 from tisslm.memory.arenas import Arena, ShapeArena
 from tisslm.memory.parameters import Parameter, ParameterGroup, Parameters
+from tisslm.memory.specs import Decaying
 
 __all__ = ["ParameterShard", "Range", "elements_of"]
 
@@ -29,7 +30,7 @@ Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Piece:
+class Piece(Decaying):
     """The elements of a parameter that are in a shard, in order: what an optimizer updates of it.
 
     Attributes
@@ -40,7 +41,7 @@ class Piece:
         Views of the shard's; of the parameter's shape, where parameters are here whole.
     offset : int
         Its first element in the shard's flat arrays.
-    decay, lr_scale, trainable, blocks
+    decay, lr_scale, weight_decay, trainable, blocks
         As the parameter has them.
     """
 
@@ -50,6 +51,7 @@ class Piece:
     offset: int
     decay: bool
     lr_scale: float
+    weight_decay: float | None
     blocks: Mapping[str, slice]
     trainable: bool = True
 
@@ -119,7 +121,7 @@ class ParameterShard:
         for group in self.whole.groups:
             low, high = self._within(group.start, group.stop)
             if low < high:
-                yield ParameterGroup(low, high, group.decay, group.lr_scale)
+                yield replace(group, start=low, stop=high)
 
     def _within(self, start: int, stop: int) -> Range:
         """Return where here the elements of a range of the whole are, which lie side by side."""
@@ -219,7 +221,7 @@ class ParameterShard:
     def __iter__(self) -> Iterator[Piece]:
         for p, low, high in self._here():
             data, grad = (self._shaped(a[low:high], p) for a in (self.data, self.grad))
-            yield Piece(p.name, data, grad, low, p.decay, p.lr_scale, p.blocks)
+            yield Piece(p.name, data, grad, low, p.decay, p.lr_scale, p.weight_decay, p.blocks)
 
     def elements(self, name: str) -> list[slice]:
         """Return which elements of a parameter, taken flat, are here."""

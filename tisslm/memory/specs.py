@@ -9,10 +9,31 @@ import numpy as np
 
 from tisslm.errors import ShapeError
 
-__all__ = ["STORED", "ParameterSpec"]
+__all__ = ["STORED", "Decaying", "ParameterSpec"]
 
 #: The type of arrays that are stored in two bytes: the bits of bfloat16.
 STORED: np.dtype[Any] = np.dtype(np.uint16)
+
+
+class Decaying:
+    """What has a weight decay of its own, or leaves it to the optimizer.
+
+    Attributes
+    ----------
+    decay : bool
+        Whether the optimizer's applies, where there is none of its own.
+    weight_decay : float or None
+        Its own.
+    """
+
+    decay: bool
+    weight_decay: float | None
+
+    def decay_of(self, weight_decay: float) -> float:
+        """Return the weight decay that an update is made with, given the optimizer's."""
+        if self.weight_decay is not None:
+            return self.weight_decay
+        return weight_decay if self.decay else 0.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +49,8 @@ class ParameterSpec:
         Whether weight decay applies: to matrices, not to biases and norms.
     lr_scale : float
         Factor on the learning rate of this parameter.
+    weight_decay : float or None
+        Its own weight decay, which applies whatever ``decay`` says; None for the optimizer's.
     trainable : bool
         Whether it is trained; a frozen parameter has no gradient.
     storable : bool
@@ -49,6 +72,7 @@ class ParameterSpec:
     shape: tuple[int, ...]
     decay: bool = True
     lr_scale: float = 1.0
+    weight_decay: float | None = None
     trainable: bool = True
     storable: bool = False
     stored: str = ""

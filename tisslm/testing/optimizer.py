@@ -76,9 +76,9 @@ def check_optimizer(
     checks = Checks(name or f"optimizer {cls.__name__}", Optimizer)
     checks.run(keeps_final_methods, cls)
     checks.run(options_are_keyword_only, cls)
-    decay = {"weight_decay": 0.1} if "weight_decay" in option_names(cls, 2) else {}
+    decays = {"weight_decay": 0.1} if "weight_decay" in option_names(cls, 2) else {}
     for chosen in option_sets(cls, options, n_given=2, variants=VARIANTS):
-        built = {**decay, **chosen}
+        built = {**decays, **chosen}
 
         def make(
             parameters: Parameters, lr: float = LR, built: Mapping[str, Any] = built
@@ -89,6 +89,8 @@ def check_optimizer(
             checks.run(prop, make, options=built)
         if built.get("weight_decay"):
             checks.run(decay_shrinks_what_decays_and_nothing_else, make, options=built)
+            decay = built["weight_decay"]
+            checks.run(the_weight_decay_of_a_group_takes_the_place, make, decay, options=built)
     return checks.report()
 
 
@@ -185,6 +187,26 @@ def decay_shrinks_what_decays_and_nothing_else(checks: Checks, make: Make) -> No
                 checks.that(shrunk, f"{p.name} nearer to zero ({dtype})", "not all of it")
             else:
                 checks.same(p.data, before[p.name], p.name)
+
+
+def the_weight_decay_of_a_group_takes_the_place(checks: Checks, make: Make, decay: float) -> None:
+    """Check that a weight decay of its own acts on a parameter in place of the optimizer's."""
+
+    def moved(**how: Any) -> Array:
+        parameters = make_parameters("float64", (ParameterSpec("w", (20, 3), **how),))
+        train(make(parameters), range(3))
+        return parameters.data
+
+    usual = moved()
+    where = f"parameters, of an optimizer whose weight_decay is {decay}, with"
+    checks.close(
+        moved(decay=False, weight_decay=decay), usual, f"{where} group.weight_decay {decay}", 1e-12
+    )
+    checks.close(
+        moved(weight_decay=0.0), moved(decay=False), f"{where} group.weight_decay 0", 1e-12
+    )
+    other = not np.array_equal(moved(weight_decay=3 * decay), usual)
+    checks.that(other, f"other {where} group.weight_decay {3 * decay:.6g}", "the same")
 
 
 def both_ways_of_clipping_give_the_same_bits(checks: Checks, make: Make) -> None:

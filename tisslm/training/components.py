@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -160,6 +161,16 @@ def _check_optimizer(optimizer: Optimizer, updated: Parameters | ParameterShard,
         )
 
 
+def _check_decay(optimizer: Optimizer, parameters: Parameters) -> None:
+    """Refuse weight decay of some parameters where the optimizer knows of none."""
+    decays = any(group.weight_decay is not None for group in parameters.groups)
+    if decays and "weight_decay" not in inspect.signature(type(optimizer)).parameters:
+        raise ConfigError(
+            f"optimizer.groups: expected an optimizer that has a weight_decay, got "
+            f"{name_of(optimizer)}, which has none; leave weight_decay out of its groups"
+        )
+
+
 def build_components(
     registry: Registry,
     wanted: Wanted,
@@ -196,6 +207,7 @@ def build_components(
     optimizer = build("optimizer", wanted.optimizer, reduction.updated, config.learning_rate)
     scheduler = build("scheduler", wanted.scheduler, optimizer, defaults={"max_steps": max_steps})
     _check_optimizer(optimizer, reduction.updated, communicator.size)
+    _check_decay(optimizer, given.model.parameters)
     if scheduler.optimizer is not optimizer:
         raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
     loss, monitors = build("loss", wanted.loss), list(monitors)

@@ -29,6 +29,15 @@ MOST_PLANNED = 2**20
 #: The fewest.
 LEAST = 1024
 
+#: Conditions that are tables, and what the names of their values begin with in messages.
+_TABLES = {"schedule": "scheduler.", "groups": "group of "}
+
+#: Those that runs have where there is something to say.
+_WHERE_ANY = frozenset({"groups"})
+
+#: Changed conditions that a warning names.
+MOST_NAMED = 20
+
 
 class LossHistory(Sequence[float]):
     """A sequence of losses that grows at its end; compares, indexes and slices like a list.
@@ -235,6 +244,8 @@ def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Non
     pairs = [(name, then.get(name), now.get(name)) for name in names]
     changed = [f"{k}: {old} then, {new} now" for k, old, new in pairs if old != new]
     if changed:
+        changed, more = changed[:MOST_NAMED], len(changed) - MOST_NAMED
+        changed += [f"and {more} more"] if more > 0 else []
         is_rate = any(k.startswith("scheduler.") for k, old, new in pairs if old != new)
         rates = "; the learning rates follow the new schedule from here on" if is_rate else ""
         warnings.warn(
@@ -246,14 +257,10 @@ def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Non
 
 
 def _flat(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the wanted values; those of the schedule by the names of their settings."""
-    found = {name: values.get(name) for name in wanted if name != "schedule"}
-    table = values.get("schedule") if "schedule" in wanted else None
-    return found | _table(table)
-
-
-def _table(table: object) -> dict[str, Any]:
-    """Return a table's values by dotted names; a checkpoint may have anything in its place."""
-    if not isinstance(table, Mapping):
-        return {}
-    return {f"scheduler.{name}": value for name, value in table.items()}
+    """Return the wanted values; those of a table by dotted names."""
+    found = {name: values.get(name) for name in wanted if name not in _TABLES}
+    for name, called in _TABLES.items():
+        table = values.get(name) if name in wanted or name in _WHERE_ANY else None
+        if isinstance(table, Mapping):  # a checkpoint may have anything in its place
+            found |= {f"{called}{key}": value for key, value in table.items()}
+    return found

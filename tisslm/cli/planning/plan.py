@@ -15,6 +15,7 @@ from tisslm import ops
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
 from tisslm.contracts import Encoder
+from tisslm.memory.grouping import summarized
 from tisslm.registry import Registry, load_registry
 from tisslm.system.memory_limit import MemoryLimit, resolve_limit
 from tisslm.system.quantities import duration_text, size_text, step_time_text
@@ -81,7 +82,7 @@ def _facts(planner: Planner, run: RunConfig, data: RunData, limit: MemoryLimit) 
     if planner.ranks is not None:
         rows = planner.ranks.share.rows
     steps = training.max_steps or training.epochs * -(-len(data.train) // rows)
-    found = {
+    found: Facts = {
         "parameters": model.parameters.count,
         "flops_per_token": model.flops_per_token(planner.time),
         "tokens_per_step": rows * planner.time,
@@ -90,6 +91,11 @@ def _facts(planner: Planner, run: RunConfig, data: RunData, limit: MemoryLimit) 
         "memory": _memory(chosen, limit),
         "instead": _changes(planner, chosen, wanted, kept),
     }
+    if groups := summarized(model.parameters):
+        found["groups"] = [
+            {"how": how, "parameters": names, "numbers": numbers}
+            for how, (names, numbers) in groups.items()
+        ]
     return found if planner.ranks is None else {**found, "ranks": _of_ranks(planner.ranks)}
 
 
@@ -199,12 +205,23 @@ def _text(found: Facts, of_texts: bool) -> list[str]:
         f"operations per token  {'not counted by the model' if flops is None else f'{flops:,}'}",
         f"steps                 {found['steps']:,} of {found['tokens_per_step']:,} tokens",
     ]
+    lines[-2:-2] = _group_lines(found.get("groups", []))
     lines += _rank_lines(found["ranks"]) if "ranks" in found else []
     lines += _speed_lines(found["speed"], of_texts) if "speed" in found else []
     if "ranks" in found and found.get("speed"):
         lines.append(
             "                      on machines like this one, and if nothing had to be sent"
         )
+    return lines
+
+
+def _group_lines(groups: list[Facts]) -> list[str]:
+    """Say which parameters are trained otherwise than the others."""
+    lines = []
+    for number, group in enumerate(groups):
+        how = group["how"] or "as the others"
+        size = f"{group['numbers']:,} numbers (parameters: {group['parameters']})"
+        lines.append(f"{'' if number else 'of these':<22}{how}: {size}")
     return lines
 
 

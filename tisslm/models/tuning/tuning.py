@@ -1,14 +1,14 @@
-"""``Tuning``: which parameters of a model are trained, and how those are kept that are not."""
+"""``Tuning``: which parameters of a model are trained how, and how those are kept that are not."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tisslm.config.model import TransformerConfig
 from tisslm.config.sections import AdapterConfig
 from tisslm.memory import ParameterSpec
-from tisslm.memory.freezing import freeze
+from tisslm.memory.grouping import Group, arrange
 from tisslm.models.initialization import parameter_specs
 from tisslm.models.tuning.adapters import with_adapters
 
@@ -17,7 +17,7 @@ __all__ = ["Tuning"]
 
 @dataclass(frozen=True)
 class Tuning:
-    """What of a model is trained; by default, all of it.
+    """What of a model is trained, and how; by default, all of it alike.
 
     Attributes
     ----------
@@ -27,6 +27,10 @@ class Tuning:
         How frozen matrices are kept.
     adapter : AdapterConfig or None
         Adapters that are trained in place of everything else.
+    groups : sequence of GroupConfig
+        Learning rates and weight decay by patterns of names (``tisslm.memory.grouping``).
+    layer_decay : float
+        By how much the learning rate of each block is lower than of the one above it.
 
     Examples
     --------
@@ -40,6 +44,8 @@ class Tuning:
     freeze: Sequence[str] = ()
     frozen_precision: str = "fp32"
     adapter: AdapterConfig | None = None
+    groups: Sequence[Group] = ()
+    layer_decay: float = 1.0
 
     def specs(self, config: TransformerConfig) -> list[ParameterSpec]:
         """Return the specification of every parameter of a model of a shape, adapters included.
@@ -47,8 +53,8 @@ class Tuning:
         Raises
         ------
         ConfigError
-            If a pattern matches nothing, nothing is left to train, or the model has nowhere to put
-            an adapter.
+            If a pattern matches nothing, a group changes nothing, nothing is left to train, or the
+            model has nowhere to put an adapter.
         """
         specs = list(parameter_specs(config))
         if self.adapter is not None:
@@ -56,4 +62,15 @@ class Tuning:
             specs = with_adapters(frozen, config, self.adapter)
         if self == Tuning():
             return specs
-        return freeze(specs, self.freeze, self.frozen_precision)
+        return self.arranged(specs)
+
+    def arranged(self, specs: Iterable[ParameterSpec]) -> list[ParameterSpec]:
+        """Return specifications of which each says how it is trained, if it is.
+
+        Raises
+        ------
+        ConfigError
+            As ``tisslm.memory.grouping.arrange`` does.
+        """
+        how = self.groups, self.layer_decay, self.freeze, self.frozen_precision
+        return arrange(specs, *how)

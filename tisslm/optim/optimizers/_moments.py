@@ -43,7 +43,7 @@ def update_by_moments(
             optimizer.beta1,
             optimizer.beta2,
             optimizer.eps,
-            optimizer.weight_decay if group.decay else 0.0,
+            group.decay_of(optimizer.weight_decay),
             decoupled,
             1.0 - optimizer.beta1**t,
             1.0 - optimizer.beta2**t,

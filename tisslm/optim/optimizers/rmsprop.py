@@ -97,7 +97,7 @@ class RMSprop(Optimizer):
                 self.get_lr() * group.lr_scale,
                 self.alpha,
                 self.eps,
-                self.weight_decay if group.decay else 0.0,
+                group.decay_of(self.weight_decay),
                 self.momentum,
                 grad_scale,
                 None if moved is None else moved.part(group),

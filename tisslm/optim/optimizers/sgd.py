@@ -86,7 +86,7 @@ class SGD(Optimizer):
                 self.get_lr() * group.lr_scale,
                 self.momentum,
                 self.nesterov,
-                self.weight_decay if group.decay else 0.0,
+                group.decay_of(self.weight_decay),
                 bool(self._slots.step[0] == 0),
                 grad_scale,
                 None if moved is None else moved.part(group),

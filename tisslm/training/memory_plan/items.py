@@ -278,7 +278,12 @@ def _small_optimizer(
     """Build an optimizer for the parameters of a model of which no dimension is larger."""
     small = Parameters(
         ParameterSpec(
-            p.name, tuple(min(n, largest) for n in p.shape), p.decay, p.lr_scale, p.trainable
+            p.name,
+            tuple(min(n, largest) for n in p.shape),
+            p.decay,
+            p.lr_scale,
+            p.weight_decay,
+            p.trainable,
         )
         for p in model.parameters
     )

@@ -9,6 +9,7 @@ from typing import Any
 from tisslm import ops
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset
+from tisslm.memory.grouping import described
 from tisslm.registry.discovery import tisslm_version
 from tisslm.training.components import Components
 
@@ -53,7 +54,14 @@ class Conditions:
             "learning_rate": config.learning_rate,
             "max_grad_norm": config.max_grad_norm,
             "schedule": self._schedule(),
+            **self._groups(),
         }
+
+    def _groups(self) -> dict[str, dict[str, str]]:
+        """Return what parameters have of their own, by name; nothing where none has anything."""
+        parameters = self.parts.model.parameters
+        found = {p.name: said for p in parameters if p.trainable and (said := described(p))}
+        return {"groups": found} if found else {}
 
     def _schedule(self) -> dict[str, Any]:
         """Return what the learning rates follow from; its steps only where they depend on them."""

@@ -8,7 +8,6 @@ from tisslm.config import RunConfig
 from tisslm.contracts import ModelConfig, ModelFamily, Network
 from tisslm.errors import ConfigError
 from tisslm.memory import Parameters, ParameterSpec, ShapeArena
-from tisslm.memory.freezing import freeze
 from tisslm.models.families.transformers import TransformerFamily
 from tisslm.models.initialization import initialize
 from tisslm.models.tuning.tuning import Tuning
@@ -18,8 +17,14 @@ __all__ = ["build_tuned", "drawn_model", "shapes_of", "specs_of", "tuning_of"]
 
 def tuning_of(config: RunConfig) -> Tuning:
     """Return what of the model a run trains."""
-    training = config.training
-    return Tuning(tuple(training.freeze), training.frozen_precision, config.adapter)
+    training, grouping = config.training, config.grouping
+    return Tuning(
+        tuple(training.freeze),
+        training.frozen_precision,
+        config.adapter,
+        tuple(grouping.groups),
+        grouping.layer_decay,
+    )
 
 
 def specs_of(family: ModelFamily, shape: ModelConfig, tuning: Tuning) -> list[ParameterSpec]:
@@ -28,19 +33,23 @@ def specs_of(family: ModelFamily, shape: ModelConfig, tuning: Tuning) -> list[Pa
     Raises
     ------
     ConfigError
-        If a pattern matches nothing, nothing is left to train, or the family takes no such model.
+        If a pattern matches nothing, a group changes nothing, nothing is left to train, or the
+        family takes no such model.
     """
     if isinstance(family, TransformerFamily):
         return tuning.specs(shape)  # type: ignore[arg-type]  # the family's own shape
     if tuning == Tuning():
         return list(family.parameters(shape))
-    asked = "[adapter]" if tuning.adapter is not None else "training.freeze"
-    if tuning.adapter is not None or not family.freezes:
+    freezes = bool(tuning.freeze) or any(group.freeze for group in tuning.groups)
+    asked = "training.freeze" if tuning.freeze else "optimizer.groups"
+    if tuning.adapter is not None:
+        asked = "[adapter]"
+    if tuning.adapter is not None or (freezes and not family.freezes):
         raise ConfigError(
             f"{asked}: expected a model of a built-in family, got one of {type(family).__name__}, "
             "which trains all of its parameters; leave it out"
         )
-    return freeze(family.parameters(shape), tuning.freeze, tuning.frozen_precision)
+    return tuning.arranged(family.parameters(shape))
 
 
 def build_tuned(

@@ -84,7 +84,7 @@ class Lion(Optimizer):
                 self.get_lr() * group.lr_scale,
                 self.beta1,
                 self.beta2,
-                self.weight_decay if group.decay else 0.0,
+                group.decay_of(self.weight_decay),
                 grad_scale,
             )
 

@@ -143,7 +143,7 @@ class Adafactor(Optimizer):
         rate = min(lr, 1.0 / math.sqrt(t)) / max(1.0, step / self.clip_threshold)
         if self.scale_parameter:
             rate *= max(self.eps2, size)
-        pull = lr * self.weight_decay if one.group.decay else 0.0
+        pull = lr * one.group.decay_of(self.weight_decay)
         moved_K2 = sums_K2 if self._gauge.measures else None
         adafactor_apply(p_RC, g_RC, row_R, column_C, moved_K2, runs, scale, rate, pull, grad_scale)
         self._gauge.add(one.group, moved_K2)

@@ -124,7 +124,7 @@ class Adam8bit(Optimizer):
         with self._gauge.told(self.movement):
             for p, group in self._parameters:
                 part, moved_K2 = slice(p.offset, p.offset + p.size), self._gauge.wanted(p.size)
-                decay = self.weight_decay if group.decay else 0.0
+                decay = group.decay_of(self.weight_decay)
                 rate = (self.get_lr() * group.lr_scale, self.beta1, self.beta2, self.eps, decay)
                 p_P, g_P = data_P[part], grad_P[part]
                 m_P, v_P = self._slot(p, "m"), self._slot(p, "v")

@@ -98,7 +98,7 @@ class Lamb(Optimizer):
     ) -> None:
         t = int(self._slots.step[0]) + 1
         m_P, v_P = (self._slots.flat[name][one.slice] for name in "mv")
-        decay = self.weight_decay if one.group.decay else 0.0
+        decay = one.group.decay_of(self.weight_decay)
         given = (self.eps, decay, 1.0 - self.beta1**t, 1.0 - self.beta2**t)
         sums_K2 = self._gauge.sums(-(-p_P.size // BLOCK))
         lamb_moments(p_P, g_P, m_P, v_P, self.beta1, self.beta2, *given, grad_scale, sums_K2)

@@ -173,7 +173,7 @@ class Muon(Optimizer):
         lr = self.get_lr() * one.group.lr_scale
         rate = lr * ADJUSTMENTS[self.adjust_lr](one.rows, one.columns)
         sums_K2 = self._gauge.wanted(p_P.size)
-        muon_apply(p_P, o_P, rate, lr * self._decay(one.group.decay), sums_K2)
+        muon_apply(p_P, o_P, rate, lr * one.group.decay_of(self.weight_decay), sums_K2)
         self._gauge.add(one.group, sums_K2)
 
     def _update_others(self, data_P: NDArray[Any], grad_P: NDArray[Any], grad_scale: float) -> None:
@@ -189,7 +189,7 @@ class Muon(Optimizer):
                 self.beta1,
                 self.beta2,
                 self.adamw_eps,
-                self._decay(group.decay),
+                group.decay_of(self.weight_decay),
                 True,
                 1.0 - self.beta1**t,
                 1.0 - self.beta2**t,
@@ -197,9 +197,6 @@ class Muon(Optimizer):
                 sums_K2,
             )
             self._gauge.add(group, sums_K2)
-
-    def _decay(self, decays: bool) -> float:
-        return self.weight_decay if decays else 0.0
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return ``step``, the momentum of matrices, and both running means of everything else."""

@@ -123,7 +123,7 @@ class ScheduleFreeAdamW(Optimizer):
                 self.beta1,
                 self.beta2,
                 self.eps,
-                self.weight_decay if group.decay else 0.0,
+                group.decay_of(self.weight_decay),
                 1.0 - self.beta2**t,
                 share,
                 grad_scale,
