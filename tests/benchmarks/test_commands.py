@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from tisslm import Transformer, TransformerConfig
+from tisslm.workflows.export import write_folder
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ("--size", "1,2,16,11,2,8")
 ONCE = ("--rounds", "1", "--steps", "1")
@@ -133,6 +136,27 @@ def test_generation(tmp_path):
     assert set(found["tokens_per_s"]) == {"fp32", "bf16"}
     wrong = run("generation", "--size", "1,2,16,11,1,9", "--tokens", "20", code=2).stderr
     assert "--tokens: expected a text of at most 9 tokens" in wrong
+
+
+def test_lora(tmp_path):
+    shape = {"family": "llama", "n_layer": 2, "n_head": 2, "n_embd": 16, "seq_len": 8}
+    write_folder(tmp_path / "model", Transformer(TransformerConfig(**shape, vocab_size=31)), None)
+    path = tmp_path / "figures.json"
+    options = ("--time", "8", "--rank", "2", *ONCE, "--threads", "1", "--json", str(path))
+    done = run("lora", str(tmp_path / "model"), *options)
+    assert "of the resident memory of tisslm, all trained" in done.stdout
+    found = json.loads(path.read_text())
+    assert set(found["ways"]) == {"tisslm, bf16", "tisslm, fp32", "tisslm, all trained, fp32"}
+    assert sorted(len(way["tokens_per_s"]) for way in found["ways"].values()) == [0, 0, 1]
+    assert all(0 < r["ratio"] < 2 for name, r in found["ratios"].items() if "memory" in name)
+
+
+def test_freezing(tmp_path):
+    found = figures(tmp_path, "freezing", "--size", "2,2,16,11,2,8", *ONCE, "--threads", "1")
+    whole, upper, lower, deep, head = found["results"]
+    assert whole["share"] == whole["counted"] == 1
+    assert 1 > upper["counted"] == lower["counted"] > deep["counted"] > head["counted"] > 0
+    assert whole["bytes"] > upper["bytes"] == lower["bytes"] > deep["bytes"] > head["bytes"]
 
 
 def test_tokenizing(tmp_path):

@@ -35,16 +35,21 @@ class Head:
     precision : Precision
     cap : float
         Logits z become ``cap tanh(z / cap)``; 0 leaves them as they are.
+    below : bool
+        Whether anything is trained below; if not, backward ends at the matrix.
 
     References
     ----------
     Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", arXiv 2408.00118.
     """
 
-    def __init__(self, project: Linear, precision: Precision, cap: float = 0.0) -> None:
+    def __init__(
+        self, project: Linear, precision: Precision, cap: float = 0.0, below: bool = True
+    ) -> None:
         self.project = project
         self.precision = precision
         self.cap = cap
+        self.below = below
         self.vocab = project.weight.shape[0]
         self.chunk = chunk_rows(self.vocab)
 
@@ -164,8 +169,11 @@ class Head:
             ops.soft_cap_backward(d_logits_NV, slope_NV)
         d_logits_NV = self._as_stored(d_logits_NV, own)
         self.project.backward_weight(d_logits_NV, own["hidden"][rows])
-        self.project.backward_input(d_logits_NV, dh_NC[rows])
-        leave(observers, "head", "backward", {"d_hidden": dh_NC[rows]})
+        shown = {}
+        if self.below:
+            self.project.backward_input(d_logits_NV, dh_NC[rows])
+            shown["d_hidden"] = dh_NC[rows]
+        leave(observers, "head", "backward", shown)
 
     def _as_stored(self, d_logits_NV: Array, own: Mapping[str, Array]) -> Array:
         """Return the gradient in the type of matrix products."""

@@ -252,7 +252,8 @@ class Transformer(OverBody, Model):
 
     def _head(self, precision: Precision, matrices: Parameters) -> Head:
         name = "embedding.token.weight" if self.config.tie_embeddings else "head.weight"
-        return Head(Linear(matrices[name], None), precision, self.config.logit_cap)
+        below = any(p.trainable and p.name != "head.weight" for p in self.parameters)
+        return Head(Linear(matrices[name], None), precision, self.config.logit_cap, below)
 
     def _body(
         self,

@@ -97,6 +97,23 @@ def test_frozen_weights_have_no_product_and_layers_below_no_backward():
     assert "embedding_backward" not in names
 
 
+def test_a_head_alone_has_no_backward_below():
+    freeze, loose = ["embedding.*", "blocks.*", "final_norm.*"], {"tie_embeddings": False}
+    expected = run(make(None, **loose))[1]["head.weight"]
+    model = make(Tuning(freeze), **loose)
+    _, found, names = run(model)
+    assert set(found) == {"head.weight"}
+    assert found["head.weight"].tobytes() == expected.tobytes()
+    assert [name for name in names if "backward" in name] == ["linear_backward_weight"]
+    sizes = {p.name: p.size for p in model.parameters}
+    forward = sum(n for name, n in sizes.items() if not name.startswith("embedding"))
+    assert model.flops_per_token(12) == 2 * (forward + sizes["head.weight"]) + 3 * 12 * 16 * 2
+    norm = make(Tuning(freeze[:2]), **loose)
+    assert norm.flops_per_token(12) == model.flops_per_token(12) + 2 * (
+        sizes["head.weight"] + 2 * (sizes["final_norm.weight"] + sizes["final_norm.bias"])
+    )
+
+
 def test_operations_per_token_follow():
     def flops(*patterns):
         return make(Tuning(patterns)).flops_per_token(12)

@@ -251,7 +251,9 @@ class Body:
         return buffers, ctx
 
     def backward(self, buffers: PassBuffers, ctx: PassContext, observers: Observers = ()) -> None:
-        """Go from the gradient by the normalized stream, in ``dh``, down to the ids."""
+        """Go from the gradient by the normalized stream, in ``dh``, down to what is trained."""
+        if not self.stack.trained:
+            return
         own = buffers.own
         dh_NC = own["dh"]
         self.stack.final_norm.backward(own["h"], dh_NC, own, observers)

@@ -53,6 +53,8 @@ class Stack:
     first_trained : int
         The first layer from which backward must be run; layers before it, if any, are frozen, as is
         the embedding.
+    trained : bool
+        Whether there is a backward at all: everything may be frozen but what is above.
     """
 
     config: TransformerConfig
@@ -63,6 +65,7 @@ class Stack:
     rotary: RotaryTable | None
     room: LoraRoom | None
     first_trained: int
+    trained: bool
 
     @classmethod
     def build(
@@ -84,7 +87,9 @@ class Stack:
         embedding, room = make.embedding(), None if adapters is None else adapters.room
         names = [name for block in blocks for name, _ in block]
         first = 0 if embedding.trainable else _first_trained(names, parameters)
-        return cls(config, precision, embedding, blocks, make.final_norm(), rotary, room, first)
+        normed = any(p.trainable and p.name.startswith("final_norm.") for p in parameters)
+        final_norm, trained = make.final_norm(), first < len(names) or normed
+        return cls(config, precision, embedding, blocks, final_norm, rotary, room, first, trained)
 
     @property
     def layers(self) -> list[NamedLayer]:
@@ -94,7 +99,8 @@ class Stack:
     @property
     def untrained(self) -> tuple[str, ...]:
         """What the names of parameters begin with that backward does not come to."""
-        return tuple(f"{name}." for name, _ in self.layers[: self.first_trained])
+        layers = tuple(f"{name}." for name, _ in self.layers[: self.first_trained])
+        return layers if self.trained else (*layers, "final_norm.", "head.")
 
     @property
     def tables(self) -> dict[str, int]:
