@@ -62,6 +62,8 @@ class Contestant:
     precision : str
     activation_checkpointing : str
         "none", "full" or "every=N"; ours only.
+    environment : tuple of (str, str)
+        Variables that its process has beside those of every side.
     """
 
     who: str
@@ -69,6 +71,7 @@ class Contestant:
     threads: int
     precision: str = "fp32"
     activation_checkpointing: str = "none"
+    environment: tuple[tuple[str, str], ...] = ()
 
     def tolerance(self, other: Contestant) -> float:
         """Return how far their losses may be apart; ours in one precision have the same bits."""
@@ -123,6 +126,7 @@ class Job:
             "OMP_NUM_THREADS": str(one.threads),
             "MKL_NUM_THREADS": str(one.threads),
         }
+        env |= one.environment
         script = str(HERE / "sides" / SCRIPTS[one.kind.removesuffix(COMPILED)])
         if one.kind == OURS:
             return [sys.executable, script], env

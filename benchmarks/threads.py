@@ -1,13 +1,16 @@
 """Whole training steps on 1, 2, ... threads: ``threads.py --help``.
 
-What does not live here: the measurement (``turns``), the step (``sides/ours.py``).
+What does not live here: the measurement (``turns``), the step (``sides/ours.py``), more threads
+than there are cores (``simulated``).
 """
 
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import Annotated, Any
 
+import simulated
 import typer
 from command import Bias, ElementType, JsonFile, Rounds, SizeName, Steps, attempt
 from job import OURS, Contestant, Job, Precision
@@ -30,14 +33,37 @@ def parse_threads(text: str, cores: int) -> list[int]:
     if not text:
         doubled = [2**i for i in range(cores.bit_length()) if 2**i <= cores]
         return sorted({*doubled, cores})
-    fields = [part.strip() for part in text.split(",")]
-    counts = [int(part) for part in fields if part.isdecimal() and 1 <= int(part) <= MAX_THREADS]
-    if len(counts) < len(fields) or counts != sorted(set(counts)) or counts[0] != 1:
+    counts = ascending(text, MAX_THREADS)
+    if not counts or counts[0] != 1:
         raise ValueError(
             f"--threads: expected 1 and more counts up to {MAX_THREADS} in ascending order, "
             f"comma-separated, got {text!r}"
         )
     return counts
+
+
+def parse_simulated(text: str) -> list[int]:
+    """Turn ``16,64`` into counts.
+
+    Raises
+    ------
+    ValueError
+        With one sentence that says what was expected.
+    """
+    counts = ascending(text, MAX_THREADS)
+    if not counts or counts[0] < 2:
+        raise ValueError(
+            f"--simulate: expected counts from 2 to {MAX_THREADS} in ascending order, "
+            f"comma-separated, got {text!r}"
+        )
+    return counts
+
+
+def ascending(text: str, most: int) -> list[int]:
+    """Turn ``1,2,4`` into counts; none if they do not ascend, or one is no count up to most."""
+    fields = [part.strip() for part in text.split(",")]
+    counts = [int(part) for part in fields if part.isdecimal() and 1 <= int(part) <= most]
+    return counts if len(counts) == len(fields) and counts == sorted(set(counts)) else []
 
 
 def serial_share(seconds: dict[int, float]) -> float | None:
@@ -139,8 +165,22 @@ def run(
     rounds: Rounds = 5,
     bias: Bias = True,
     json_file: JsonFile = None,
+    simulate: Annotated[
+        str,
+        typer.Option(help="Counts such as 16,64 to simulate from stamps of these cores' threads."),
+    ] = "",
+    barrier: Annotated[
+        float,
+        typer.Option(min=0, help="us that a loop costs on 2 threads beside its work; 0: measured."),
+    ] = 0.0,
+    bandwidth: Annotated[
+        float, typer.Option(min=0, help="GB/s of memory, of all simulated threads; 0: no bound.")
+    ] = 0.0,
 ) -> None:
     """Time a step on several numbers of threads, after comparing the losses to the bit."""
+    if simulate:
+        simulated_run(size, precision, simulate, rounds, bias, barrier, bandwidth, json_file)
+        return
     try:
         counts = parse_threads(threads, min(usable_cores(), MAX_THREADS))
         sides = tuple(Contestant(name_of(n), OURS, n, precision.value) for n in counts)
@@ -157,6 +197,33 @@ def run(
     print(table(measured, share))
     document = {"size": size, "precision": precision.value, "load_before": load}
     write_json(json_file, document | as_json(measured, share))
+
+
+def simulated_run(
+    size: str,
+    precision: Precision,
+    counts: str,
+    rounds: int,
+    bias: bool,
+    barrier: float,
+    bandwidth: float,
+    json_file: Path | None,
+) -> None:
+    """Simulate a step on more threads than there are cores, and check it on 1 and 2."""
+    try:
+        shape, many = parse_size(size), parse_simulated(counts)
+    except ValueError as error:
+        stop(str(error), 2)
+    load, given = warn_if_busy(1), barrier * 1e-6 if barrier else None
+    found = attempt(
+        lambda: simulated.measure(
+            shape, bias, precision.value, many, rounds, given, bandwidth * 1e9
+        )
+    )
+    print(f"{size}: {shape}, {precision.value}")
+    print(simulated.table(found))
+    document = {"size": size, "precision": precision.value, "load_before": load}
+    write_json(json_file, document | simulated.as_json(found))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 from bounds import peaks
 from numpy.typing import NDArray
 from protocol import UnavailableError, memory, resident_bytes, serve
+from stamps import Stamper, barrier_seconds
 
 import tisslm
 from tisslm import Trainer, TrainingConfig, Transformer, TransformerConfig, ops
@@ -72,6 +73,7 @@ class OurSide:
             np.savez(batch, x=self.x, y=self.y)
         self.threads: int = job["threads"]
         self.trainer = self._trainer(model, job, config)
+        self.stampers: dict[int, Stamper] = {}
         return {
             "parameters": model.parameters.count,
             "about": {
@@ -119,6 +121,24 @@ class OurSide:
         losses = [float(self.trainer.train_step(self.x, self.y)) for _ in range(n)]
         return {"seconds": perf_counter() - start, "losses": losses}
 
+    def stamp(self, threads: int, n: int) -> dict[str, Any]:
+        """Make n updates on so many threads, and note what each of them computes in each loop."""
+        ops.set_threads(threads)
+        self.updates(1)  # touches the scratch of new threads
+        stamper = self.stampers.setdefault(threads, Stamper(threads, lambda: self.updates(1)))
+        stamper.stamp(n)
+        return {}
+
+    def stamped(self, threads: int) -> dict[str, Any]:
+        """Report the medians of the updates that were stamped on so many threads."""
+        ops.set_threads(threads)
+        self.updates(1)
+        return self.stampers[threads].reduced().as_json()
+
+    def barrier(self) -> dict[str, Any]:
+        """Measure what a loop without work costs on the threads of the training."""
+        return {"seconds": barrier_seconds(self.threads)}
+
     def peak(self, seconds: float) -> dict[str, Any]:
         """Measure the machine's peaks, on as many threads as the training."""
         return {"gflops": peaks(self.threads, seconds)}
@@ -135,6 +155,9 @@ def main() -> None:
         {
             "prepare": side.prepare,
             "updates": side.updates,
+            "stamp": side.stamp,
+            "stamped": side.stamped,
+            "barrier": side.barrier,
             "peak": side.peak,
             "memory": side.memory,
         }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tisslm import Transformer, TransformerConfig
+from tisslm import Transformer, TransformerConfig, ops
 from tisslm.workflows.export import write_folder
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -76,6 +76,21 @@ def test_threads(tmp_path):
     one, two = found["results"]
     assert one["speed_up"] == one["efficiency"] == 1
     assert two["speed_up"] == pytest.approx(2 * two["efficiency"])
+
+
+@pytest.mark.skipif(
+    not ops.watch_regions(None), reason="twins, or a build without OpenMP: no threads to watch"
+)
+def test_simulated_threads(tmp_path):
+    options = ("--simulate", "3", "--rounds", "1", "--barrier", "5", "--bandwidth", "1000")
+    found = figures(tmp_path, "threads", *options)
+    assert [row["threads"] for row in found["results"]] == [1, 2, 3]
+    assert found["simulated"] is True
+    assert found["barrier_seconds_on_two"] == pytest.approx(5e-6)
+    for row in found["results"]:
+        assert sum(row["lost"].values()) == pytest.approx(1 - row["efficiency"])
+        assert row["lost"]["barriers"] > 0 or row["threads"] == 1
+    assert {"1", "2"} == set(found["measured_seconds"]) == set(found["off"])
 
 
 def test_memory(tmp_path):
@@ -242,6 +257,7 @@ def test_a_wrong_size_is_a_wrong_usage(name):
         ("train_step", ("--plain",), "--plain: expected another precision"),
         ("memory", ("--activation-checkpointing", "half"), "expected none, full or every=N"),
         ("threads", ("--threads", "2,1"), "--threads: expected 1 and more counts"),
+        ("threads", ("--simulate", "1,2"), "--simulate: expected counts from 2 to"),
         ("kernels", ("--kernel", "nothing"), "--kernel: expected part of a shape or of"),
         ("document_mask", ("--documents", "9,3"), "--documents: expected the least and the"),
     ],

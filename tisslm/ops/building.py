@@ -35,7 +35,12 @@ COMPILE = [
     "-g" if DEBUG else "-g0",
 ]
 #: Calls of these go to c/regions.c first.
-WATCHED = ["-Wl,--wrap=GOMP_parallel", "-Wl,--wrap=GOMP_barrier"]
+WATCHED = [
+    "-Wl,--wrap=GOMP_parallel",
+    "-Wl,--wrap=GOMP_barrier",
+    "-Wl,--wrap=GOMP_loop_nonmonotonic_dynamic_start",
+    "-Wl,--wrap=GOMP_loop_nonmonotonic_dynamic_next",
+]
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,

@@ -168,9 +168,12 @@ def watch_regions(table: NDArray[np.int64] | None) -> bool:
     ----------
     table : ndarray of int64, or None
         Where to record. It begins with R, the number of regions that it has room for, T, the number
-        of threads of each, and the count of regions so far, which the reader sets to 0. R x T pairs
-        follow: begin and end in the nanoseconds of ``time.perf_counter_ns``, both 0 where a thread
-        took no part (``_kernels/c/regions.c``). None ends the recording.
+        of threads of each, the count of regions so far, which the reader sets to 0, the clock, such
+        as ``time.CLOCK_MONOTONIC``, which ``time.perf_counter_ns`` reads, P, the number of parts
+        that it has room for, and their count. R x (T + 1) pairs follow: begin and end in
+        nanoseconds, both 0 where a thread took no part; the last pair is that of the caller. Then P
+        times a region, the first turn of a part of its loop and how long it took, where loops are
+        shared out as they run (``_kernels/c/regions.c``). None ends the recording.
 
     Returns
     -------

@@ -1,0 +1,186 @@
+"""Updates on more threads than there are cores: their stamps, simulated, checked, laid out.
+
+What does not live here: stamping (``stamps``), the arithmetic (``simulation``).
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from job import OURS, Contestant, Job
+from machine import describe, say
+from simulation import Machine, Simulated, Update, simulate, worst
+from sizes import Size
+from turns import Measured, first_updates, started, verify
+
+__all__ = ["Simulation", "as_json", "measure", "table"]
+
+CHECKED = (1, 2)  # threads that are both simulated and timed
+WORST = 10  # operations that are shown
+WORST_KEYS = ("operation", "calls", "share", "efficiency", "lost")
+ROUND_SECONDS = 1.0
+TURNS = 2  # of what is timed, in a round
+#: Threads that may be more than the cores must not keep these busy while they wait.
+SLEEPING = (("OMP_WAIT_POLICY", "passive"),)
+#: What is outside of loops is stamped where one thread does all of them, for the same number:
+#: beside more threads than cores, it would find its caches full of theirs.
+ALONE = (("OMP_THREAD_LIMIT", "1"),)
+#: How far a simulation of 1 or 2 threads may be from the clock before it is said.
+CLOSE = 0.1
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What came out.
+
+    Attributes
+    ----------
+    measured : Measured
+        The sides, with seconds of those that were timed.
+    machine : Machine
+        What was supposed of the machine.
+    by_threads : dict of int to Simulated
+        1 and 2 are among them.
+    seconds : dict of int to float
+        Of an update by the clock, in the fastest turn, for ``CHECKED``: the clock has what other
+        programs take away, and processor time does not.
+    """
+
+    measured: Measured
+    machine: Machine
+    by_threads: dict[int, Simulated]
+    seconds: dict[int, float]
+
+    def off(self, threads: int) -> float:
+        """Return how far the simulation is from the clock, relative to it."""
+        return self.by_threads[threads].seconds / self.seconds[threads] - 1
+
+
+def measure(
+    size: Size,
+    bias: bool,
+    precision: str,
+    counts: list[int],
+    rounds: int,
+    barrier: float | None,
+    bandwidth: float,
+) -> Simulation:
+    """Stamp updates on 1, 2 and the given numbers of threads, and time those on 1 and 2.
+
+    Parameters
+    ----------
+    counts : list of int
+        Numbers of threads to simulate.
+    rounds : int
+        Turns of each.
+    barrier : float or None
+        Seconds of a loop without work on two threads; None to measure it.
+    bandwidth : float
+        Bytes a second of memory; 0 for no bound.
+
+    Raises
+    ------
+    LossMismatchError
+        Before anything is timed, if a number of threads has other losses.
+    SideFailedError
+        If a side breaks.
+    """
+    timed = [Contestant(f"{n} timed", OURS, n, precision) for n in CHECKED]
+    every = sorted({*CHECKED, *counts})
+    stamped = [
+        Contestant(who, OURS, every[-1], precision, environment=given)
+        for who, given in (("stamped", SLEEPING), ("stamped alone", ALONE))
+    ]
+    measured = Measured(Job(size, bias, (*timed, *stamped), rounds=rounds))
+    barriers: list[float] = []
+    with started(measured) as (*real, many, alone):
+        updates = max(1, round(ROUND_SECONDS / verify([*real, many, alone], measured)))
+        measured.steps = max(1, round(ROUND_SECONDS / first_updates(real[0], measured)))
+        for number in range(rounds):
+            say(f"round {number + 1} of {rounds}, {updates} stamped updates on each count")
+            for side in (real if number % 2 == 0 else real[::-1]) * TURNS:
+                reply = side.ask("updates", n=measured.steps)
+                measured.seconds.setdefault(side.who, []).append(reply["seconds"])
+            barriers.append(real[1].ask("barrier")["seconds"])
+            for threads in every:
+                many.ask("stamp", threads=threads, n=updates)
+                alone.ask("stamp", threads=threads, n=updates)
+        found = [
+            Update.from_json(many.ask("stamped", threads=threads)).with_serial_of(
+                Update.from_json(alone.ask("stamped", threads=threads))
+            )
+            for threads in every
+        ]
+    if barrier is None:
+        barrier = statistics.median(barriers)
+    machine = Machine(barrier, bandwidth)
+    by_threads = {update.threads: simulate(update, machine) for update in found}
+    seconds = {one.threads: min(measured.seconds[one.who]) / measured.steps for one in timed}
+    return Simulation(measured, machine, by_threads, seconds)
+
+
+def as_json(found: Simulation) -> dict[str, Any]:
+    """Return the figures as the document of ``--json``."""
+    one = found.by_threads[1]
+    return {
+        "shape": str(found.measured.job.size),
+        "machine": describe(),
+        "simulated": True,
+        "rounds": found.measured.job.rounds,
+        "steps": found.measured.steps,
+        "barrier_seconds_on_two": found.machine.barrier,
+        "bandwidth": found.machine.bandwidth,
+        "measured_seconds": found.seconds,
+        "off": {n: found.off(n) for n in CHECKED},
+        "results": [
+            {
+                "threads": n,
+                "seconds": many.seconds,
+                "efficiency": many.efficiency(one),
+                "lost": many.losses(one),
+                "worst": [
+                    dict(zip(WORST_KEYS, row, strict=True)) for row in worst(many, one, WORST)
+                ],
+            }
+            for n, many in found.by_threads.items()
+        ],
+    }
+
+
+def table(found: Simulation) -> str:
+    """Lay the results out for reading."""
+    one, job = found.by_threads[1], found.measured.job
+    bound = f"{found.machine.bandwidth / 1e9:.0f} GB/s" if found.machine.bandwidth else "no bound"
+    lines = [
+        f"SIMULATED, not measured: {job.rounds} rounds of {found.measured.steps} updates on "
+        f"{describe()['cores']} cores; losses equal to the bit",
+        f"supposed: a loop costs {found.machine.barrier * 1e6:.1f} us x log2(threads) beside its "
+        f"work; memory: {bound}",
+        "",
+        f"{'threads':>8}{'s':>11}{'speed-up':>10}{'efficiency':>12}   lost to "
+        + "".join(f"{cause:>12}" for cause in one.losses(one)),
+    ]
+    for n, many in found.by_threads.items():
+        lines.append(
+            f"{n:8}{many.seconds:11.5f}{one.seconds / many.seconds:10.2f}"
+            f"{many.efficiency(one):12.3f}           "
+            + "".join(f"{share:12.1%}" for share in many.losses(one).values())
+        )
+    lines.append("")
+    for n in CHECKED:
+        far = "" if abs(found.off(n)) <= CLOSE else f", more than {CLOSE:.0%}: a busy machine?"
+        lines.append(
+            f"checked: {n} thread{'s' if n > 1 else ''} measured {found.seconds[n]:.5f} s, "
+            f"simulated {found.by_threads[n].seconds:.5f} s ({found.off(n):+.1%}{far})"
+        )
+    for n, many in found.by_threads.items():
+        if n not in CHECKED:
+            lines += ["", f"what loses most on {n} threads, simulated:"]
+            lines.append(f"{'operation':42}{'calls':>7}{'share':>8}{'efficiency':>12}{'lost':>8}")
+            lines += [
+                f"{name:42}{calls:7}{share:8.1%}{efficiency:12.2f}{lost:8.1%}"
+                for name, calls, share, efficiency, lost in worst(many, one, WORST)
+            ]
+    return "\n".join(lines)
