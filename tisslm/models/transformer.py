@@ -7,7 +7,8 @@ Sizes and presets are in ``tisslm.config.model``, parameters and their initial v
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -37,6 +38,7 @@ from tisslm.models.published import Published, fill, shape_of
 from tisslm.models.stored_weights import stored_matrices
 from tisslm.models.tuning.base import Base, base_of
 from tisslm.models.tuning.exchange import TunedAdapters
+from tisslm.models.tuning.merging import merged_in_place
 from tisslm.models.tuning.tuning import Tuning
 
 __all__ = ["Cache", "Transformer"]
@@ -213,6 +215,27 @@ class Transformer(OverBody, Model):
         """Return what checkpoints have in place of the model; None without adapters."""
         adapter = self.tuning.adapter
         return None if adapter is None else TunedAdapters(self.config, adapter, self.base)
+
+    @contextmanager
+    def merged(self) -> Iterator[Transformer]:
+        """Merge the adapters into the weights, and take them out again.
+
+        In ``with model.merged() as m``, ``m`` is a model over the same memory without adapters: it
+        decodes as fast as one that never had any, and the model itself must not be used. Afterwards
+        the weights have the bits that they had before. Without adapters, ``m`` is the model.
+
+        Only weights that have adapters are kept meanwhile. Merged ones are rounded to the type in
+        which the model is kept: with ``frozen_precision="bf16"``, by up to 2^-9 of themselves.
+        """
+        adapter = self.tuning.adapter
+        if adapter is None:
+            yield self
+            return
+        other = copy.copy(self)
+        other.tuning = Tuning()
+        with merged_in_place(self.config, self.parameters, adapter):
+            other._build(self.precision, self.body.recomputation)
+            yield other
 
     # ------------------------------------------------------------------ preparation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, final
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.config import AdapterConfig
 from tisslm.config.model import TransformerConfig
-from tisslm.memory import ParameterSpec
+from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.initialization import parameter_specs
 from tisslm.models.tuning.adapters import adapter_names, rows_of
 from tisslm.system.tensor_files import Kind, Piece, StreamedArrays, kind_of, pieces_of
 
-__all__ = ["Merged"]
+__all__ = ["Merged", "merged_in_place"]
 
 Array = NDArray[Any]
 
@@ -25,7 +26,7 @@ Array = NDArray[Any]
 class Merged(StreamedArrays):
     """The weights of a base by our names, with adapters added to those that have them.
 
-    What has none stays as it is, in its type.
+    What has none stays as it is, in its type; what has becomes float32, or stays float64.
 
     Parameters
     ----------
@@ -52,6 +53,11 @@ class Merged(StreamedArrays):
             if any(True for _ in self._pairs(spec))
         }
 
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """The names of the weights that have adapters."""
+        return tuple(self._specs)
+
     def _pairs(self, spec: ParameterSpec) -> Iterator[tuple[slice, str, str]]:
         """Yield the rows of a matrix, and the names of A and B, of each adapter that it has."""
         for target in self._adapter.targets:
@@ -64,7 +70,9 @@ class Merged(StreamedArrays):
     def kind(self, name: str) -> Kind:
         """Return shape and type of an array without making it."""
         shape, dtype = kind_of(self._base, name)
-        return shape, np.dtype(np.float32) if name in self._specs else dtype
+        if name in self._specs and dtype != np.float64:
+            dtype = np.dtype(np.float32)
+        return shape, dtype
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._specs:
@@ -90,3 +98,31 @@ class Merged(StreamedArrays):
 
     def __len__(self) -> int:
         return len(self._base)
+
+
+@contextmanager
+def merged_in_place(
+    config: TransformerConfig, parameters: Parameters, adapter: AdapterConfig
+) -> Iterator[None]:
+    """Let the weights of a model have its adapters merged into them, each rounded to its type.
+
+    A difference would not give them back, since sums are rounded: their bytes are kept and written
+    back, whatever happens meanwhile.
+
+    Parameters
+    ----------
+    config : TransformerConfig
+    parameters : Parameters
+        Weights and adapters.
+    adapter : AdapterConfig
+    """
+    arrays = parameters.state()
+    merged = Merged(config, arrays, adapter, arrays)
+    kept = {name: arrays[name].copy() for name in merged.adapted}
+    try:
+        for name in kept:
+            parameters[name].fill(..., merged[name])
+        yield
+    finally:
+        for name, values in kept.items():
+            parameters[name].data[...] = values

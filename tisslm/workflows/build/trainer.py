@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tisslm.checkpoint import Found
 from tisslm.config import RunConfig
+from tisslm.config.aliases import note
 from tisslm.config.model import FROM
 from tisslm.contracts import Communicator, ModelConfig, ModelFamily, Network
 from tisslm.system.launcher import check_size, find_launcher
@@ -179,6 +180,11 @@ def _find_origin(config: RunConfig, registry: Registry) -> tuple[RunConfig, Open
         origin = open_model(path if place is None or config.adapter else place, registry)
     except CheckpointError as error:
         raise CheckpointError(f"model.{FROM}: {error}") from error
+    if place is None and config.adapter is not None and origin.place is not None:
+        note(
+            f"the adapters are for {origin.place.path}, which its own run may delete as it goes on "
+            "(training.keep_checkpoints); export it, and begin from that, if it is to go on"
+        )
     if place is not None and _has_own_tokenizer(place):
         return config, origin
     return settle_origin(config, origin), origin
