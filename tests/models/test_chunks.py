@@ -45,3 +45,11 @@ def test_many_threads_take_more_rows_at_once():
     assert chunks.rows_at_once(chunks.CHUNK) == 6 * chunks.CHUNK
     assert chunks.rows_at_once(128, at_most=4) == 512
     assert list(chunks.chunks(5, 2)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+
+
+@pytest.mark.parametrize(("vocab", "rows"), [(50304, 256), (131072, 256), (65, 512)])
+def test_a_large_vocabulary_is_projected_for_no_fewer_rows(vocab, rows):
+    ops.set_threads(2)
+    shape = {"n_layer": 1, "n_head": 1, "n_embd": 8, "seq_len": 512, "vocab_size": vocab}
+    model = Transformer.of_shapes(TransformerConfig(**shape))
+    assert model.head.plan(512)["logits"].shape == (rows, vocab)

@@ -25,6 +25,9 @@ __all__ = ["Head"]
 #: Chunks that many threads take at once, at most: there is room for so many logits.
 AT_MOST = 4
 
+#: Rows that are worth reading the output matrix for, and moving it to words of bfloat16.
+LEAST = 256
+
 Array = NDArray[Any]
 Observers = tuple[PassObserver, ...]
 
@@ -51,11 +54,16 @@ class Head:
         self.cap = cap
         self.vocab = project.weight.shape[0]
         self.chunk = chunk_rows(self.vocab)  # of rows whose losses are added up
+        self._least = max(1, LEAST // self.chunk)
+
+    def _at_once(self) -> int:
+        """Return the rows that are projected at once: some chunks."""
+        return rows_at_once(self.chunk * self._least, AT_MOST // self._least)
 
     def plan(self, rows: int) -> dict[str, Buffer]:
-        """Return the buffers: targets and what they count, one chunk of logits and slopes."""
+        """Return the buffers: targets and what they count, logits and slopes of some chunks."""
         stream, stored = self.precision.stream, self.precision.stored
-        part = min(rows, rows_at_once(self.chunk, AT_MOST))
+        part = min(rows, self._at_once())
         plan = {
             "targets": Buffer((rows,), "int32", "saved"),
             "weights": Buffer((rows,), stream, "saved"),
@@ -80,7 +88,7 @@ class Head:
 
     def logits(self, own: Mapping[str, Array], out_NV: Array, observers: Observers = ()) -> None:
         """Write all logits to ``out_NV``."""
-        for rows in chunks(len(out_NV), rows_at_once(self.chunk, AT_MOST)):
+        for rows in chunks(len(out_NV), self._at_once()):
             enter(observers, "head", "forward")
             self._project(own["hidden"][rows], out_NV[rows])
             leave(observers, "head", "forward", {"hidden": own["hidden"][rows]})
