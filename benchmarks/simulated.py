@@ -6,14 +6,18 @@ What does not live here: stamping (``stamps``), the arithmetic (``simulation``).
 from __future__ import annotations
 
 import statistics
+import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from job import OURS, Contestant, Job
 from machine import describe, say
+from protocol import SideFailedError
 from simulation import Machine, Simulated, Update, simulate, worst
 from sizes import Size
-from turns import Measured, first_updates, started, verify
+from turns import Measured, compare, first_updates, start, verify
 
 __all__ = ["Simulation", "as_json", "measure", "table"]
 
@@ -22,11 +26,13 @@ WORST = 10  # operations that are shown
 WORST_KEYS = ("operation", "calls", "share", "efficiency", "lost")
 ROUND_SECONDS = 1.0
 TURNS = 2  # of what is timed, in a round
+Environment = tuple[tuple[str, str], ...]
+
 #: Threads that may be more than the cores must not keep these busy while they wait.
-SLEEPING = (("OMP_WAIT_POLICY", "passive"),)
+SLEEPING: Environment = (("OMP_WAIT_POLICY", "passive"),)
 #: What is outside of loops is stamped where one thread does all of them, for the same number:
 #: beside more threads than cores, it would find its caches full of theirs.
-ALONE = (("OMP_THREAD_LIMIT", "1"),)
+ALONE: Environment = (("OMP_THREAD_LIMIT", "1"),)
 #: How far a simulation of 1 or 2 threads may be from the clock before it is said.
 CLOSE = 0.1
 
@@ -74,7 +80,7 @@ def measure(
     counts : list of int
         Numbers of threads to simulate.
     rounds : int
-        Turns of each.
+        Turns of what is timed, and updates that are stamped on each number of threads.
     barrier : float or None
         Seconds of a loop without work on two threads; None to measure it.
     bandwidth : float
@@ -88,30 +94,15 @@ def measure(
         If a side breaks.
     """
     timed = [Contestant(f"{n} timed", OURS, n, precision) for n in CHECKED]
-    every = sorted({*CHECKED, *counts})
-    stamped = [
-        Contestant(who, OURS, every[-1], precision, environment=given)
-        for who, given in (("stamped", SLEEPING), ("stamped alone", ALONE))
-    ]
-    measured = Measured(Job(size, bias, (*timed, *stamped), rounds=rounds))
-    barriers: list[float] = []
-    with started(measured) as (*real, many, alone):
-        updates = max(1, round(ROUND_SECONDS / verify([*real, many, alone], measured)))
-        measured.steps = max(1, round(ROUND_SECONDS / first_updates(real[0], measured)))
-        for number in range(rounds):
-            say(f"round {number + 1} of {rounds}, {updates} stamped updates on each count")
-            for side in (real if number % 2 == 0 else real[::-1]) * TURNS:
-                reply = side.ask("updates", n=measured.steps)
-                measured.seconds.setdefault(side.who, []).append(reply["seconds"])
-            barriers.append(real[1].ask("barrier")["seconds"])
-            for threads in every:
-                many.ask("stamp", threads=threads, n=updates)
-                alone.ask("stamp", threads=threads, n=updates)
+    measured = Measured(Job(size, bias, tuple(timed), rounds=rounds))
+    with tempfile.TemporaryDirectory(prefix="simulated-") as name:
+        folder = Path(name)
+        barriers = clocked(measured, folder)
         found = [
-            Update.from_json(many.ask("stamped", threads=threads)).with_serial_of(
-                Update.from_json(alone.ask("stamped", threads=threads))
+            stamped(n, SLEEPING, measured, folder).with_serial_of(
+                stamped(n, ALONE, measured, folder)
             )
-            for threads in every
+            for n in sorted({*CHECKED, *counts})
         ]
     if barrier is None:
         barrier = statistics.median(barriers)
@@ -119,6 +110,37 @@ def measure(
     by_threads = {update.threads: simulate(update, machine) for update in found}
     seconds = {one.threads: min(measured.seconds[one.who]) / measured.steps for one in timed}
     return Simulation(measured, machine, by_threads, seconds)
+
+
+def clocked(measured: Measured, folder: Path) -> list[float]:
+    """Time updates by the clock; return what a loop without work takes, a figure for each round."""
+    barriers: list[float] = []
+    with ExitStack() as stack:
+        begun = [start(one, folder, measured, stack) for one in measured.job.contestants]
+        sides = [side for side in begun if side is not None]
+        measured.steps = max(1, round(ROUND_SECONDS / verify(sides, measured)))
+        for number in range(measured.job.rounds):
+            say(f"round {number + 1} of {measured.job.rounds}, {measured.steps} timed updates")
+            for side in (sides if number % 2 == 0 else sides[::-1]) * TURNS:
+                reply = side.ask("updates", n=measured.steps)
+                measured.seconds.setdefault(side.who, []).append(reply["seconds"])
+            barriers.append(sides[-1].ask("barrier")["seconds"])
+    return barriers
+
+
+def stamped(threads: int, waiting: Environment, measured: Measured, folder: Path) -> Update:
+    """Stamp updates on so many threads, in a process that is alone, and hold it to the losses."""
+    first = measured.job.contestants[0]
+    one = Contestant(
+        f"{threads} stamped, {waiting[0][0]}", OURS, threads, first.precision, environment=waiting
+    )
+    with ExitStack() as stack:
+        side = start(one, folder, measured, stack)
+        if side is None:
+            raise SideFailedError(f"{one.who} could not be started")
+        first_updates(side, measured)
+        compare(measured, first, one)
+        return Update.from_json(side.ask("stamped", n=measured.job.rounds))
 
 
 def as_json(found: Simulation) -> dict[str, Any]:
@@ -154,7 +176,7 @@ def table(found: Simulation) -> str:
     one, job = found.by_threads[1], found.measured.job
     bound = f"{found.machine.bandwidth / 1e9:.0f} GB/s" if found.machine.bandwidth else "no bound"
     lines = [
-        f"SIMULATED, not measured: {job.rounds} rounds of {found.measured.steps} updates on "
+        f"SIMULATED, not measured: medians of {job.rounds} updates on "
         f"{describe()['cores']} cores; losses equal to the bit",
         f"supposed: a loop costs {found.machine.barrier * 1e6:.1f} us x log2(threads) beside its "
         f"work; memory: {bound}",

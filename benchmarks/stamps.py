@@ -105,11 +105,10 @@ class _Named(Watcher):
 
 
 def _shape(arguments: Mapping[str, Any]) -> str:
-    """Return rows, outputs and channels of a product with a weight; nothing of anything else."""
-    weights = [arguments.get(name) for name in ("w_OC", "dw_OC")]
-    rows = [arguments.get(name) for name in ("x_NC", "dy_NO")]
-    for weight, x in ((w, x) for w in weights for x in rows if w is not None and x is not None):
-        return "x".join(map(str, (len(x), *weight.shape)))
+    """Return outputs and channels of a product with a weight; nothing of anything else."""
+    for name in ("w_OC", "dw_OC"):
+        if arguments.get(name) is not None:
+            return "x".join(map(str, arguments[name].shape))
     return ""
 
 

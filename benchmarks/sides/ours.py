@@ -73,7 +73,7 @@ class OurSide:
             np.savez(batch, x=self.x, y=self.y)
         self.threads: int = job["threads"]
         self.trainer = self._trainer(model, job, config)
-        self.stampers: dict[int, Stamper] = {}
+        self.stamper = Stamper(self.threads, lambda: self.updates(1))
         return {
             "parameters": model.parameters.count,
             "about": {
@@ -121,19 +121,10 @@ class OurSide:
         losses = [float(self.trainer.train_step(self.x, self.y)) for _ in range(n)]
         return {"seconds": perf_counter() - start, "losses": losses}
 
-    def stamp(self, threads: int, n: int) -> dict[str, Any]:
-        """Make n updates on so many threads, and note what each of them computes in each loop."""
-        ops.set_threads(threads)
-        self.updates(1)  # touches the scratch of new threads
-        stamper = self.stampers.setdefault(threads, Stamper(threads, lambda: self.updates(1)))
-        stamper.stamp(n)
-        return {}
-
-    def stamped(self, threads: int) -> dict[str, Any]:
-        """Report the medians of the updates that were stamped on so many threads."""
-        ops.set_threads(threads)
-        self.updates(1)
-        return self.stampers[threads].reduced().as_json()
+    def stamped(self, n: int) -> dict[str, Any]:
+        """Make n updates, and report what each thread computes in them, as medians."""
+        self.stamper.stamp(n)
+        return self.stamper.reduced().as_json()
 
     def barrier(self) -> dict[str, Any]:
         """Measure what a loop without work costs on the threads of the training."""
@@ -155,7 +146,6 @@ def main() -> None:
         {
             "prepare": side.prepare,
             "updates": side.updates,
-            "stamp": side.stamp,
             "stamped": side.stamped,
             "barrier": side.barrier,
             "peak": side.peak,

@@ -116,6 +116,8 @@ def _bind_scratch(module: str, arguments: Mapping[str, Any], n_threads: int) -> 
     floats = 0
     if module == "linear":
         floats = 600_000  # more than any product of the tests needs
+    elif module == "norm":
+        floats = 4096  # more than the rows of the tests have channels
     elif module == "attention":
         cache = arguments.get("k_BKSD")
         qkv = arguments["qkv_BTE" if cache is None else "qkv_BE"]

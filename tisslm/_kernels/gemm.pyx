@@ -7,7 +7,10 @@ shape changes its bits.
 """
 
 from cython.parallel cimport prange
+from libc.string cimport memset
 
+from tisslm._kernels.arrays cimport array_t
+from tisslm._kernels.arrays cimport at as at_column
 from tisslm._kernels.blas cimport gemm as blas_gemm
 from tisslm._kernels.isa cimport TISS_BASELINE, TISS_F32, table, tiss_gemm
 from tisslm._kernels.threads cimport scratch, scratch_floats
@@ -16,6 +19,12 @@ cdef enum:
     # tiles of the BLAS path: large enough for a single-thread sgemm to run near its peak
     BLAS_ROWS = 256
     BLAS_COLUMNS = 512
+    FEW_THREADS = 4  # up to which each has so many tiles that it hardly matters how they are cut
+    N_CUTS = 16
+    CACHED = 33554432  # bytes of both operands up to which a last-level cache may have them
+
+# Into how many parts rows are cut, and how many blocks of columns a part may have.
+cdef int[16] CUTS = [1, 2, 3, 4, 6, 8, 11, 12, 16, 22, 24, 32, 43, 48, 64, 86]
 
 
 cdef inline long ceil_div(long a, long b) noexcept nogil:
@@ -74,6 +83,44 @@ cdef int column_parts(const tiss_gemm* g, int threads) noexcept nogil:
     return <int> (threads * max(<long> 1, g.n // threads // wide))
 
 
+cdef bint lies_ready(const tiss_gemm* g) noexcept nogil:
+    """Whether B is read where it lies, by and large: ``gemm.inc`` decides it."""
+    return (g.b_col == 1 and g.a_type == TISS_F32 and g.b_type == TISS_F32
+            and g.b_row % 1024 != 0)
+
+
+cdef void many_parts(const tiss_gemm* g, int n_threads, int mr, int nr, int* tr,
+                     int* tc) noexcept nogil:
+    """Cut rows in tr and columns in tc for many threads, each of which has few tiles.
+
+    Estimated, in cycles for each of k: multiply-adds (2 vectors a cycle); moving B's columns and
+    A's rows to the core's own cache (about 4 floats a cycle, half as many from memory), and packing
+    B (2 elements a cycle).
+    Turns are counted, as a part more than threads costs as much as if each had one more; and part
+    of one part, for which all wait at the end.
+    """
+    cdef long row_blocks = ceil_div(g.m, mr), col_blocks = ceil_div(g.n, nr), rows, columns, turns
+    cdef double one, cost, least = 1e300
+    cdef double row = 0.25 if 4.0 * g.k * (<double> g.m + g.n) < CACHED else 0.5
+    cdef double column = (row if lies_ready(g) else row + 0.5) * nr
+    cdef int i, j
+    for i in range(N_CUTS):
+        if i > 0 and (CUTS[i] > row_blocks or CUTS[i] > n_threads):
+            break
+        rows = CUTS[i]
+        for j in range(N_CUTS):
+            if j > 0 and CUTS[j] > col_blocks:
+                break
+            columns = ceil_div(col_blocks, CUTS[j])
+            turns = ceil_div(rows * columns, n_threads)
+            one = (<double> g.m / rows) * (<double> col_blocks / columns)
+            one = one + column * col_blocks / columns + row * g.m / rows
+            cost = (turns + 0.25) * one
+            if cost < least:
+                least = cost
+                tr[0], tc[0] = <int> rows, <int> columns
+
+
 cdef void work(const tiss_gemm* g, long t, int tr, int tc, int mr, int nr) noexcept nogil:
     cdef long row_blocks = ceil_div(g.m, mr), col_blocks = ceil_div(g.n, nr)
     cdef long i = t % tr, j = t // tr
@@ -112,21 +159,47 @@ cdef bint goes_to_blas(const tiss_gemm* g) noexcept nogil:
 
 cdef long multiply(const tiss_gemm* g, int n_threads) noexcept nogil:
     """Compute C (+)= A B; return 0, or the floats of scratch per thread that are missing."""
+    return multiply_and_sum(g, NULL, NULL, False, n_threads)
+
+
+cdef void sum_columns(const array_t* x, long first, float* total, bint accumulate) noexcept nogil:
+    """Sums of up to SUMS columns of x, 64 rows after the other."""
+    cdef long width = min(<long> SUMS, x.shape[1] - first)
+    if not accumulate:
+        memset(total + first, 0, width * sizeof(float))
+    table().of[x.type].sum_rows(at_column(x, first), x.shape[1], x.shape[0], <int> width,
+                                total + first)
+
+
+cdef long multiply_and_sum(const tiss_gemm* g, const array_t* x, float* total, bint accumulate,
+                           int n_threads) noexcept nogil:
+    """The same, and in the same loop the sums of the columns of x, where these are wanted."""
     cdef int tr, tc, mr = table().mr, nr = table().nr
     cdef long tile, columns, tiles, needed, part_
+    cdef long sums = 0 if total == NULL else ceil_div(x.shape[1], SUMS)
     if g.m <= 0 or g.n <= 0:
         return 0
     if goes_to_blas(g):
         columns = ceil_div(g.n, BLAS_COLUMNS)
         tiles = columns * ceil_div(g.m, BLAS_ROWS)
-        for tile in prange(tiles, num_threads=n_threads, schedule='dynamic', chunksize=1):
-            blas_tile(g, tile // columns, tile % columns)
+        for tile in prange(tiles + sums, num_threads=n_threads, schedule='dynamic', chunksize=1):
+            if tile < tiles:
+                blas_tile(g, tile // columns, tile % columns)
+            else:
+                sum_columns(x, (tile - tiles) * SUMS, total, accumulate)
         return 0
     needed = table().gemm_scratch(g)
     if needed > scratch_floats():
         return needed
-    tr = row_parts(g, n_threads, mr, nr)
-    tc = column_parts(g, n_threads // tr)
-    for part_ in prange(tr * tc, num_threads=n_threads, schedule='dynamic', chunksize=1):
-        work(g, part_, tr, tc, mr, nr)
+    if n_threads > FEW_THREADS:
+        many_parts(g, n_threads, mr, nr, &tr, &tc)
+    else:
+        tr = row_parts(g, n_threads, mr, nr)
+        tc = column_parts(g, n_threads // tr)
+    tiles = <long> tr * tc
+    for part_ in prange(tiles + sums, num_threads=n_threads, schedule='dynamic', chunksize=1):
+        if part_ < tiles:
+            work(g, part_, tr, tc, mr, nr)
+        else:  # last, as they are short
+            sum_columns(x, (part_ - tiles) * SUMS, total, accumulate)
     return 0

@@ -118,6 +118,8 @@ def head_norm_backward(
         for first in prange((wide + COLUMNS - 1) // COLUMNS, num_threads=n_threads,
                             schedule='static'):
             if dq != NULL and first * COLUMNS < r.q.width:
-                add_partials(partial_q, blocks, r.q.width, first * COLUMNS, dq, accumulate)
+                add_partials(partial_q, blocks, r.q.width, first * COLUMNS,
+                             min(<long> COLUMNS, r.q.width - first * COLUMNS), dq, accumulate)
             if dk != NULL and first * COLUMNS < r.k.width:
-                add_partials(partial_k, blocks, r.k.width, first * COLUMNS, dk, accumulate)
+                add_partials(partial_k, blocks, r.k.width, first * COLUMNS,
+                             min(<long> COLUMNS, r.k.width - first * COLUMNS), dk, accumulate)

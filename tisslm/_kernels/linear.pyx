@@ -12,14 +12,12 @@ The others return 0, or -n where they need n floats of scratch per thread and do
 """
 
 from cython.parallel cimport prange
-from libc.string cimport memset
 
 from tisslm._kernels.arrays cimport array_t, at, reads, writes
-from tisslm._kernels.gemm cimport multiply
+from tisslm._kernels.gemm cimport SUMS, multiply, multiply_and_sum, sum_columns
 from tisslm._kernels.isa cimport TISS_F32, table, tiss_gemm
 
 cdef enum:
-    COLUMNS = 64  # columns that one thread sums at once
     OUTPUTS = 64  # rows of a weight that one thread multiplies at once
     # Bytes of a weight that one thread has read, at the 20 to 35 GB/s of one core, before it is
     # worth waking others and waiting for the last of them.
@@ -137,14 +135,6 @@ def linear_backward_input(
     return matmul(dy_NO, w_OC, dx_NC, n_threads)
 
 
-cdef void sum_columns(const array_t* dy, long first, float* db, bint accumulate) noexcept nogil:
-    """Column sums of up to COLUMNS columns."""
-    cdef long width = min(<long> COLUMNS, dy.shape[1] - first)
-    if not accumulate:
-        memset(db + first, 0, width * sizeof(float))
-    table().of[dy.type].sum_rows(at(dy, first), dy.shape[1], dy.shape[0], <int> width, db + first)
-
-
 def linear_backward_weight(
     dy_NO,  # IN, stored
     x_NC,  # IN, stored
@@ -155,17 +145,17 @@ def linear_backward_weight(
 ):
     cdef array_t dy = reads(dy_NO, 2), x = reads(x_NC, 2), dw = writes(dw_OC, 2)
     cdef tiss_gemm g = product(&dy, True, &x, False, &dw)
-    cdef long block, needed = 0, blocks = (dy.shape[1] + COLUMNS - 1) // COLUMNS
+    cdef long block, needed = 0, blocks = (dy.shape[1] + SUMS - 1) // SUMS
     cdef float* db = NULL
     g.accumulate = accumulate
     if db_O is not None:
         db = &db_O[0]
     with nogil:
         if dw.data != NULL:
-            needed = multiply(&g, n_threads)
-        if db != NULL and not needed:
+            needed = multiply_and_sum(&g, &dy, db, accumulate, n_threads)
+        elif db != NULL:
             for block in prange(blocks, num_threads=n_threads, schedule='static'):
-                sum_columns(&dy, block * COLUMNS, db, accumulate)
+                sum_columns(&dy, block * SUMS, db, accumulate)
     return -needed
 
 

@@ -8,7 +8,9 @@ g = dy gamma; dx = rstd (g - n mean(g n)) + dres; dgamma += sum dy n.
 Forward reads the residual stream h and keeps what it normalizes: x, the stream as it is stored
 (float32, bfloat16 or float16). Without x the stream itself is normalized.
 Split: rows, in blocks of 64 that also hold the partial sums of dgamma and dbeta; these are added
-by columns in block order.
+by columns in block order. With fewer blocks than threads, the rows of dx are split, and beside them
+the columns of dgamma and dbeta, each of which goes through all blocks: the same sums, and what both
+need is computed twice.
 """
 
 from cython.parallel cimport prange
@@ -16,7 +18,11 @@ from libc.string cimport memset
 
 from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport table
-from tisslm._kernels.threads cimport FEW
+from tisslm._kernels.threads cimport FEW, scratch, scratch_floats
+
+cdef enum:
+    NARROW = 32  # columns that one thread sums over all rows, where blocks are few
+    SHORT = 4  # rows of dx that it takes at a time there
 
 
 def layer_norm_forward(
@@ -59,14 +65,117 @@ def layer_norm_apply(
                                             <void*> at(&y, n * C), C)
 
 
-cdef void add_partials(const float* partial, long blocks, long C, long first, float* total,
-                       bint accumulate) noexcept nogil:
-    cdef long stop = min(first + COLUMNS, C), block, c
+cdef void add_partials(const float* partial, long blocks, long C, long first, long width,
+                       float* total, bint accumulate) noexcept nogil:
+    cdef long stop = first + width, block, c
     if not accumulate:
-        memset(total + first, 0, (stop - first) * sizeof(float))
+        memset(total + first, 0, width * sizeof(float))
     for block in range(blocks):
         for c in range(first, stop):
             total[c] += partial[block * C + c]
+
+
+cdef struct backward_t:  # what the parts of backward have in common
+    array_t x
+    const float* dy
+    const float* gamma
+    const float* mean  # NULL for the root mean square
+    const float* rstd
+    const float* dres
+    float* dx
+    float* dgamma
+    float* dbeta
+    float* partial
+    float* partial_b
+    bint accumulate
+
+
+cdef bint blocks_are_few(const backward_t* g, long blocks, int n_threads) noexcept nogil:
+    """Whether a third of the threads, or more, would have no block while others have their last.
+
+    Where dx replaces dy, the sums must be there before it.
+    """
+    return (n_threads > 1 and g.dx != g.dy and max(NARROW, g.x.shape[1]) <= scratch_floats()
+            and 2 * n_threads * ((blocks + n_threads - 1) // n_threads) >= 3 * blocks)
+
+
+cdef void backward_row(const backward_t* g, long n, long first, long width, const float* dres,
+                       float* dx, float* dgamma, float* dbeta) noexcept nogil:
+    """A row, or so many of its columns: then only the sums mean anything."""
+    cdef long i = n * g.x.shape[1] + first
+    if g.mean == NULL:
+        table().of[g.x.type].rms_norm_backward(g.dy + i, at(&g.x, i), g.gamma + first, g.rstd[n],
+                                               dres, dx, dgamma, <int> width)
+    else:
+        table().of[g.x.type].layer_norm_backward(g.dy + i, at(&g.x, i), g.gamma + first,
+                                                 g.mean[n], g.rstd[n], dres, dx, dgamma, dbeta,
+                                                 <int> width)
+
+
+cdef void backward_block(const backward_t* g, long block) noexcept nogil:
+    """dx of a block of rows, and its partial sums."""
+    cdef long C = g.x.shape[1], n, i
+    cdef float* partial = g.partial + block * C
+    cdef float* partial_b = NULL if g.partial_b == NULL else g.partial_b + block * C
+    memset(partial, 0, C * sizeof(float))
+    if partial_b != NULL:
+        memset(partial_b, 0, C * sizeof(float))
+    for n in range(block * ROWS, min(block * ROWS + ROWS, g.x.shape[0])):
+        i = n * C
+        backward_row(g, n, 0, C, NULL if g.dres == NULL else g.dres + i, g.dx + i, partial,
+                     partial_b)
+
+
+cdef void backward_short(const backward_t* g, long job) noexcept nogil:
+    """dx of a few rows; their sums go where nobody looks."""
+    cdef long C = g.x.shape[1], n, i
+    cdef float* unused = scratch()
+    for n in range(job * SHORT, min(job * SHORT + SHORT, g.x.shape[0])):
+        i = n * C
+        backward_row(g, n, 0, C, NULL if g.dres == NULL else g.dres + i, g.dx + i, unused, NULL)
+
+
+cdef void backward_narrow(const backward_t* g, long first) noexcept nogil:
+    """The sums of some columns over all rows, block by block; their dx goes where nobody looks."""
+    cdef long C = g.x.shape[1], width = min(<long> NARROW, C - first), n, block = 0
+    cdef long rows = g.x.shape[0]
+    cdef float* partial
+    cdef float* partial_b
+    for block in range((rows + ROWS - 1) // ROWS):
+        partial = g.partial + block * C + first
+        partial_b = NULL if g.partial_b == NULL else g.partial_b + block * C + first
+        memset(partial, 0, width * sizeof(float))
+        if partial_b != NULL:
+            memset(partial_b, 0, width * sizeof(float))
+        for n in range(block * ROWS, min(block * ROWS + ROWS, rows)):
+            backward_row(g, n, first, width, NULL, scratch(), partial, partial_b)
+    add_columns(g, first, width)
+
+
+cdef void add_columns(const backward_t* g, long first, long width) noexcept nogil:
+    """Add the blocks' sums of some columns to dgamma and dbeta, where these are wanted."""
+    cdef long C = g.x.shape[1], blocks = (g.x.shape[0] + ROWS - 1) // ROWS
+    if g.dgamma != NULL:
+        add_partials(g.partial, blocks, C, first, width, g.dgamma, g.accumulate)
+    if g.dbeta != NULL:
+        add_partials(g.partial_b, blocks, C, first, width, g.dbeta, g.accumulate)
+
+
+cdef void backward_rows(const backward_t* g, int n_threads) noexcept nogil:
+    cdef long rows = g.x.shape[0], C = g.x.shape[1], job, blocks = (rows + ROWS - 1) // ROWS
+    cdef long sums = (C + NARROW - 1) // NARROW, parts = (C + COLUMNS - 1) // COLUMNS
+    if blocks_are_few(g, blocks, n_threads):
+        for job in prange(sums + (rows + SHORT - 1) // SHORT, num_threads=n_threads,
+                          schedule='dynamic', chunksize=1):
+            if job < sums:
+                backward_narrow(g, job * NARROW)
+            else:
+                backward_short(g, job - sums)
+        return
+    for job in prange(blocks, num_threads=n_threads, schedule='static'):
+        backward_block(g, job)
+    for job in prange(parts, num_threads=n_threads, schedule='static'):
+        add_columns(g, job * COLUMNS, min(<long> COLUMNS, C - job * COLUMNS))
 
 
 def layer_norm_backward(
@@ -83,29 +192,16 @@ def layer_norm_backward(
     bint accumulate,
     int n_threads,
 ):
-    cdef array_t x = reads(x_NC, 2)
-    cdef long n_rows = x.shape[0], C = x.shape[1], block, n, first
-    cdef long blocks = (n_rows + ROWS - 1) // ROWS, parts = (C + COLUMNS - 1) // COLUMNS
-    cdef float* partial = &partial_2KC[0, 0, 0]
-    cdef float* partial_b = NULL if dbeta_C is None else &partial_2KC[1, 0, 0]
-    cdef float* dgamma = NULL if dgamma_C is None else &dgamma_C[0]
-    cdef float* dbeta = NULL if dbeta_C is None else &dbeta_C[0]
-    cdef const float* dres = NULL if dres_NC is None else &dres_NC[0, 0]
+    cdef backward_t g
+    g.x, g.accumulate = reads(x_NC, 2), accumulate
+    g.dy, g.gamma, g.mean, g.rstd = &dy_NC[0, 0], &gamma_C[0], &mean_N[0], &rstd_N[0]
+    g.dres = NULL if dres_NC is None else &dres_NC[0, 0]
+    g.dx, g.partial = &dx_NC[0, 0], &partial_2KC[0, 0, 0]
+    g.partial_b = NULL if dbeta_C is None else &partial_2KC[1, 0, 0]
+    g.dgamma = NULL if dgamma_C is None else &dgamma_C[0]
+    g.dbeta = NULL if dbeta_C is None else &dbeta_C[0]
     with nogil:
-        for block in prange(blocks, num_threads=n_threads, schedule='static'):
-            memset(partial + block * C, 0, C * sizeof(float))
-            if partial_b != NULL:
-                memset(partial_b + block * C, 0, C * sizeof(float))
-            for n in range(block * ROWS, min(block * ROWS + ROWS, n_rows)):
-                table().of[x.type].layer_norm_backward(
-                    &dy_NC[n, 0], at(&x, n * C), &gamma_C[0], mean_N[n], rstd_N[n],
-                    NULL if dres == NULL else dres + n * C, &dx_NC[n, 0], partial + block * C,
-                    NULL if partial_b == NULL else partial_b + block * C, <int> C)
-        for first in prange(parts, num_threads=n_threads, schedule='static'):
-            if dgamma != NULL:
-                add_partials(partial, blocks, C, first * COLUMNS, dgamma, accumulate)
-            if dbeta != NULL:
-                add_partials(partial_b, blocks, C, first * COLUMNS, dbeta, accumulate)
+        backward_rows(&g, n_threads)
 
 
 def rms_norm_forward(
@@ -153,20 +249,12 @@ def rms_norm_backward(
     bint accumulate,
     int n_threads,
 ):
-    cdef array_t x = reads(x_NC, 2)
-    cdef long n_rows = x.shape[0], C = x.shape[1], block, n, first
-    cdef long blocks = (n_rows + ROWS - 1) // ROWS, parts = (C + COLUMNS - 1) // COLUMNS
-    cdef float* partial = &partial_KC[0, 0]
-    cdef float* dgamma = NULL if dgamma_C is None else &dgamma_C[0]
-    cdef const float* dres = NULL if dres_NC is None else &dres_NC[0, 0]
+    cdef backward_t g
+    g.x, g.accumulate = reads(x_NC, 2), accumulate
+    g.dy, g.gamma, g.mean, g.rstd = &dy_NC[0, 0], &gamma_C[0], NULL, &rstd_N[0]
+    g.dres = NULL if dres_NC is None else &dres_NC[0, 0]
+    g.dx, g.partial, g.partial_b = &dx_NC[0, 0], &partial_KC[0, 0], NULL
+    g.dgamma = NULL if dgamma_C is None else &dgamma_C[0]
+    g.dbeta = NULL
     with nogil:
-        for block in prange(blocks, num_threads=n_threads, schedule='static'):
-            memset(partial + block * C, 0, C * sizeof(float))
-            for n in range(block * ROWS, min(block * ROWS + ROWS, n_rows)):
-                table().of[x.type].rms_norm_backward(
-                    &dy_NC[n, 0], at(&x, n * C), &gamma_C[0], rstd_N[n],
-                    NULL if dres == NULL else dres + n * C, &dx_NC[n, 0], partial + block * C,
-                    <int> C)
-        for first in prange(parts, num_threads=n_threads, schedule='static'):
-            if dgamma != NULL:
-                add_partials(partial, blocks, C, first * COLUMNS, dgamma, accumulate)
+        backward_rows(&g, n_threads)

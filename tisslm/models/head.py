@@ -7,7 +7,7 @@ slope is kept beside the chunk, for the loss overwrites the logits from which it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Buffer, Loss, chunk_rows
 from tisslm.contracts.pass_observer import PassObserver, enter, leave
+from tisslm.models.layers.chunks import chunks, rows_at_once
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
 
 __all__ = ["Head"]
+
+#: Chunks that many threads take at once, at most: there is room for so many logits.
+AT_MOST = 4
+
+#: Rows that are worth reading the output matrix for, and moving it to words of bfloat16.
+LEAST = 256
 
 Array = NDArray[Any]
 Observers = tuple[PassObserver, ...]
@@ -51,12 +58,17 @@ class Head:
         self.cap = cap
         self.below = below
         self.vocab = project.weight.shape[0]
-        self.chunk = chunk_rows(self.vocab)
+        self.chunk = chunk_rows(self.vocab)  # of rows whose losses are added up
+        self._least = max(1, LEAST // self.chunk)
+
+    def _at_once(self) -> int:
+        """Return the rows that are projected at once: some chunks."""
+        return rows_at_once(self.chunk * self._least, AT_MOST // self._least)
 
     def plan(self, rows: int) -> dict[str, Buffer]:
-        """Return the buffers: targets and what they count, one chunk of logits and slopes."""
+        """Return the buffers: targets and what they count, logits and slopes of some chunks."""
         stream, stored = self.precision.stream, self.precision.stored
-        part = min(rows, self.chunk)
+        part = min(rows, self._at_once())
         plan = {
             "targets": Buffer((rows,), "int32", "saved"),
             "weights": Buffer((rows,), stream, "saved"),
@@ -68,11 +80,6 @@ class Head:
         if self.cap:
             plan["slope"] = Buffer((part, self.vocab), stream, "scratch")
         return plan
-
-    def chunks(self, rows: int) -> Iterator[slice]:
-        """Yield the chunks of rows; all paths use the same ones, and so have the same bits."""
-        for start in range(0, rows, self.chunk):
-            yield slice(start, min(start + self.chunk, rows))
 
     def _project(self, hidden: Array, logits: Array, slope: Array | None = None) -> None:
         """Write the logits of some rows, and the slope of the cap where there is one."""
@@ -86,7 +93,7 @@ class Head:
 
     def logits(self, own: Mapping[str, Array], out_NV: Array, observers: Observers = ()) -> None:
         """Write all logits to ``out_NV``."""
-        for rows in self.chunks(len(out_NV)):
+        for rows in chunks(len(out_NV), self._at_once()):
             enter(observers, "head", "forward")
             self._project(own["hidden"][rows], out_NV[rows])
             leave(observers, "head", "forward", {"hidden": own["hidden"][rows]})
@@ -113,7 +120,7 @@ class Head:
         ``dh_NC`` receives the gradient by the normalized stream, not yet by the stream itself.
         """
         total = 0.0
-        for rows in self.chunks(len(targets_N)):
+        for rows in chunks(len(targets_N), len(own["logits"])):
             hidden = own["hidden"][rows]
             logits = own["logits"][: len(hidden)]
             slope = None if dh_NC is None else self._slope(len(hidden), own)
@@ -124,7 +131,8 @@ class Head:
             )
             wide_N = own["row_losses"][: len(hidden)]
             wide_N[...] = losses_N  # the bits of np.sum(losses_N, dtype=float64), without its copy
-            total += float(np.sum(wide_N))
+            for part in chunks(len(wide_N), self.chunk):  # in the order of ``Loss.forward``
+                total += float(np.sum(wide_N[part]))
             leave(observers, "head", "forward", {"hidden": hidden})
             if dh_NC is not None:
                 self._chunk_backward(logits, slope, rows, own, dh_NC, observers)
@@ -142,7 +150,7 @@ class Head:
         It belongs to the caller and is only read. The slope of a cap is nowhere: logits are
         projected again for it, and make room for a copy of their gradient.
         """
-        for rows in self.chunks(len(d_logits_NV)):
+        for rows in chunks(len(d_logits_NV), len(own["logits"])):
             part = d_logits_NV[rows]
             slope = self._slope(len(part), own)
             if slope is not None:

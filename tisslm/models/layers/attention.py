@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tisslm import ops
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.errors import ConfigError, ShapeError
-from tisslm.models.layers.chunks import CHUNK, chunks
+from tisslm.models.layers.chunks import CHUNK, chunks, rows_at_once
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
@@ -98,7 +98,7 @@ class Attention(Layer):
         """Return the buffers; saved are x, q, k, v, the heads' output and the log-sum-exp."""
         batch, time = shape
         rows = batch * time
-        part = min(rows, CHUNK)
+        part = min(rows, rows_at_once(CHUNK))
         stream, stored = self.precision.stream, self.precision.stored
         channels, wide = self.out.weight.shape[0], self.qkv.weight.shape[0]
         inner = self.n_head * self.head_size
@@ -131,7 +131,7 @@ class Attention(Layer):
         """Add the attention to the residual stream."""
         n = len(h_NC)
         qkv_NE, heads_NC = saved["qkv"].reshape(n, -1), saved["heads"].reshape(n, -1)
-        for rows in chunks(n):
+        for rows in chunks(n, len(scratch["normed"])):
             normed = scratch["normed"][: rows.stop - rows.start]
             self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
             self.qkv.forward(normed, qkv_NE[rows], ctx, rows.start)
@@ -197,7 +197,7 @@ class Attention(Layer):
         if self.precision.mixed or self.dropout.active(ctx):
             dy_NC = scratch["branch"]
             self.dropout.backward(d_out_NC, dy_NC, ctx)
-        for rows in chunks(n):
+        for rows in chunks(n, len(scratch["normed"])):
             heads, place = saved["heads"].reshape(n, -1)[rows], (ctx, rows.start)
             self.out.backward_input(dy_NC[rows], d_heads.reshape(n, -1)[rows], *place)
             self.out.backward_weight(dy_NC[rows], heads, *place)
@@ -215,7 +215,7 @@ class Attention(Layer):
             scratch.get("dkv"),
         )
         self.query_keys.backward(d_qkv, saved["qkv"], scratch, ctx)
-        for rows in chunks(n):
+        for rows in chunks(n, len(scratch["normed"])):
             d_rows = d_qkv.reshape(n, -1)[rows]
             self._chunk_backward(rows, d_rows, dh_NC[rows], saved, scratch, ctx)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tisslm.contracts import Buffer, Layer, Norm, PassContext
 from tisslm.models.layers.activation import Activation
-from tisslm.models.layers.chunks import CHUNK, chunks
+from tisslm.models.layers.chunks import CHUNK, chunks, rows_at_once
 from tisslm.models.layers.dropout import Dropout
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
@@ -62,7 +62,7 @@ class MLP(Layer):
         rows = shape[0] * shape[1]
         stream, stored = self.precision.stream, self.precision.stored
         (wide, channels), hidden = self.up.weight.shape, self.down.weight.shape[1]
-        part = min(rows, CHUNK)
+        part = min(rows, rows_at_once(CHUNK))
         plan = {
             **self.norm.plan(rows, stream, at_once=part),
             "x": Buffer((rows, channels), stored, "saved"),
@@ -120,7 +120,7 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> Iterator[tuple[slice, Array]]:
         """Yield the activation of some rows after the other; the next ones overwrite it."""
-        for rows in chunks(len(saved["x"])):
+        for rows in chunks(len(saved["x"]), len(scratch["normed"])):
             normed, act = (scratch[name][: rows.stop - rows.start] for name in ("normed", "act"))
             normalize(rows, normed)
             self.activation.forward(self.up, normed, saved["pre"][rows], act, ctx, rows.start)
@@ -173,7 +173,7 @@ class MLP(Layer):
         if self.precision.mixed or self.dropout.active(ctx):
             dy_NC = scratch["branch"]
             self.dropout.backward(d_out_NC, dy_NC, ctx)
-        for rows in chunks(len(dh_NC)):
+        for rows in chunks(len(dh_NC), len(scratch["normed"])):
             self._chunk_backward(rows, dy_NC[rows], dh_NC[rows], saved, scratch, ctx)
 
     def _chunk_backward(
