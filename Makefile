@@ -17,6 +17,8 @@ ASAN_ENV = PYTHONSAFEPATH=1 PYTHONPATH=$(abspath build/asan) PYTHONMALLOC=malloc
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:exitcode=99 \
 	UBSAN_OPTIONS=print_stacktrace=1:exitcode=99 \
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)"
+# Where `make test-aarch64` keeps the AArch64 Python that it emulates and what that needs.
+AARCH64 ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tisslm-aarch64
 # How many changed files of each kind `make fuzz` reads.
 COUNT ?= 3000
 VENV := .venv
@@ -30,7 +32,7 @@ SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernel
 # A plugin's kernel is compiled against the TissLM of .venv, so pip must not build it in isolation.
 PLUGIN_SOURCES := $(wildcard plugins/*/src/*/*.pyx plugins/*/src/*/*/*.pyx plugins/*/setup.py)
 
-.PHONY: train test interop asan soak fuzz lint format bench bench-monitors clean
+.PHONY: train test test-aarch64 interop asan soak fuzz lint format bench bench-monitors clean
 
 train: $(VENV)/installed
 	$(BIN)/tisslm train
@@ -38,6 +40,10 @@ train: $(VENV)/installed
 # Tests of one group, such as those that start ranks, run one after the other.
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+# What it fetches, once, stays in AARCH64; the build is in build/aarch64.
+test-aarch64: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m aarch64 --folder $(AARCH64) --jobs $(JOBS)
 
 # All that holds us against transformers, PyTorch, llama.cpp and lm-evaluation-harness.
 interop: $(INTEROP)/installed

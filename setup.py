@@ -17,9 +17,10 @@ MODULES = sorted(path.stem for path in KERNELS.glob("*.pyx"))
 # How plugins' kernels are compiled, too; there is no package to import yet.
 BUILDING = runpy.run_path(str(Path("tisslm", "ops", "building.py")))
 COMPILE = list(BUILDING["COMPILE"])
+LEVEL_FLAGS = BUILDING["level_flags"]
 CYTHON = Path("build", "cython")
-# Every finding ends the process, and the report names lines. -O1, since the four levels of every
-# kernel take some minutes to optimize further once they are instrumented.
+# Every finding ends the process, and the report names lines. -O1, since the levels of every kernel
+# take some minutes to optimize further once they are instrumented.
 SANITIZE = (
     ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     if os.environ.get("TISSLM_SANITIZE") == "1"
@@ -56,15 +57,19 @@ class SideBySide(build_ext):
         super().build_extensions()
 
     def build_level(self, isa: Extension, source: Path) -> list[str]:
-        """Compile a level, unless it is newer than all that it is made of; return its object."""
+        """Compile a level, unless it is newer than all that it is made of; return its object.
+
+        The compiler says what that is: of two levels, only one may include what has changed.
+        """
         objects = self.compiler.object_filenames([str(source)], output_dir=self.build_temp)
-        made_of = [str(source), *map(str, (KERNELS / "c").glob("*.[hi]*"))]
-        if self.force or newer_group(made_of, objects[0]):
+        made_of = Path(objects[0]).with_suffix(".d")
+        known = not self.force and made_of.is_file()
+        if not known or newer_group(included(made_of), objects[0], "newer"):
             self.compiler.compile(
                 [str(source)],
                 output_dir=self.build_temp,
-                extra_postargs=isa.extra_compile_args,
-                depends=made_of,
+                extra_preargs=["-MMD", "-MF", str(made_of)],
+                extra_postargs=[*isa.extra_compile_args, *LEVEL_FLAGS(source.read_text())],
             )
         return objects
 
@@ -75,15 +80,21 @@ class SideBySide(build_ext):
         super(SideBySide, own).build_extension(ext)
 
 
+def included(rule: Path) -> list[str]:
+    """Read which files an object is made of, from the rule that the compiler wrote for make."""
+    return rule.read_text().partition(":")[2].replace("\\\n", " ").split()
+
+
 def extension(name: str, openmp: list[str]) -> Extension:
     """Describe one kernel module.
 
     Each links the stamps of its own parallel regions, by which the profiler sees the threads.
     """
     sources = [str(KERNELS / f"{name}.pyx"), str(KERNELS / "c" / "regions.c")]
-    depends = [str(path) for path in (KERNELS / "c").glob("*.h")]
+    depends = [str(KERNELS / "c" / file) for file in ("tiss.h", "omp_or_serial.h")]
     if name == LEVELS:
         sources.append(str(KERNELS / "c" / "levels.c"))
+        depends.append(str(KERNELS / "c" / "levels.h"))
     return Extension(
         f"tisslm._kernels.{name}",
         sources,

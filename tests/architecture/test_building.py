@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tisslm.ops.building import level_flags
+
 ROOT = Path(__file__).parents[2]
-CLANG = (
-    "tisslm: the C compiler 'gcc -D__clang__' is clang, which cannot build the instruction-set "
-    "levels on x86 yet; install GCC and set CC=gcc.\n"
-)
+KERNELS = ROOT / "tisslm" / "_kernels"
 NONE = (
     "tisslm: the C compiler 'no-such-cc' cannot build an OpenMP program. Install a compiler with "
-    "OpenMP (Debian: gcc) or name one in CC; TISSLM_NO_OPENMP=1 builds for a single core instead.\n"
+    "OpenMP (Debian: gcc; for clang, libomp-dev) or name one in CC; TISSLM_NO_OPENMP=1 builds for "
+    "a single core instead.\n"
 )
 #: Stands for `python3` of a machine without ensurepip until a file `mended` is there.
 PYTHON = """\
@@ -61,11 +64,8 @@ def setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="clang is refused on x86 only")
 @pytest.mark.parametrize("serial", ["0", "1"])
-def test_clang_is_refused_in_one_sentence(tmp_path: Path, serial: str) -> None:
-    done = setup(tmp_path, CC="gcc -D__clang__", TISSLM_NO_OPENMP=serial)
-    assert (done.returncode, done.stderr) == (1, CLANG)
+def test_a_compiler_with_openmp_is_taken(tmp_path: Path, serial: str) -> None:
     assert setup(tmp_path, CC="gcc", TISSLM_NO_OPENMP=serial).returncode == 0
 
 
@@ -73,6 +73,70 @@ def test_a_compiler_without_openmp_is_refused_unless_none_is_wanted(tmp_path: Pa
     done = setup(tmp_path, CC="no-such-cc")
     assert (done.returncode, done.stderr) == (1, NONE)
     assert setup(tmp_path, CC="no-such-cc", TISSLM_NO_OPENMP="1").returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_flags_of_a_level_are_left_out_where_the_compiler_does_not_know_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CC", "gcc")
+    assert level_flags("/* A level.\n * flags: -O1 -fwrapv */\n") == ["-O1", "-fwrapv"]
+    assert level_flags("/* A level.\n * flags: -march=abacus */\n") == []
+    assert level_flags("/* No flags. */\n") == []
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="asks for levels of x86-64")
+def test_a_level_is_made_of_what_it_includes_and_of_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So a change of GELU's tables, which only AVX-512 looks up, compiles no other level again."""
+    monkeypatch.setenv("CC", "gcc")
+    having = set()
+    for source in (KERNELS / "c" / "levels").glob("*.c"):
+        command = ["gcc", *level_flags(source.read_text()), "-MM", str(source)]
+        made_of = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        if "gelu_tables.inc" in made_of:
+            having.add(source.stem)
+    assert having == {"avx512", "avx512_bf16"}
+
+
+def test_a_level_is_compiled_again_where_something_it_includes_is_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    build_ext = runpy.run_path("setup.py")["SideBySide"]
+    sources = [tmp_path / "avx2.c", tmp_path / "neon.c"]
+    own = {source: tmp_path / f"{source.stem}.inc" for source in sources}
+    for file in (*sources, *own.values()):
+        file.write_text("/* Nothing. */\n")
+        os.utime(file, (1, 1))
+    compiled: list[str] = []
+
+    class Compiler:
+        def object_filenames(self, sources: list[str], output_dir: str) -> list[str]:
+            return [str(Path(source).with_suffix(".o")) for source in sources]
+
+        def compile(self, sources: list[str], extra_preargs: list[str], **rest: object) -> None:
+            source = Path(sources[0])
+            compiled.append(source.stem)
+            Path(extra_preargs[-1]).write_text(f"x.o: {source} \\\n {own[source]}\n")
+            source.with_suffix(".o").touch()
+
+    command = SimpleNamespace(compiler=Compiler(), build_temp=str(tmp_path), force=False)
+
+    def build() -> list[str]:
+        compiled.clear()
+        for source in sources:
+            isa = SimpleNamespace(extra_compile_args=[])
+            assert build_ext.build_level(command, isa, source) == [str(source.with_suffix(".o"))]
+        return list(compiled)
+
+    assert build() == ["avx2", "neon"]
+    assert build() == []
+    later = time.time() + 60
+    os.utime(own[sources[1]], (later, later))
+    assert build() == ["neon"]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

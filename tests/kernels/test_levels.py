@@ -16,7 +16,7 @@ ONE_LEVEL = f"--ignore={HERE / 'test_beyond_32_bits.py'}"
 
 
 @pytest.mark.skipif(os.environ.get("TISSLM_ISA", "") != "", reason="one level was asked for")
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("level", ["baseline", "neon", "avx2", "avx512"])
 def test_kernels_at_a_lower_level(level):
     if level not in isa.available() or level == isa.name():
         pytest.skip(f"{level} is not a lower level of this processor")

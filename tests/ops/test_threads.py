@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -142,13 +143,15 @@ def test_environment_variables_with_wrong_values_are_refused():
     done = run("from tisslm.ops import engine", TISSLM_OPS="fast")
     assert "TISSLM_OPS: expected 'reference' or nothing, got 'fast'" in done.stderr
     done = run("import tisslm._kernels.isa", TISSLM_ISA="sse9")
-    assert (
-        "TISSLM_ISA: expected one of baseline, avx2, avx512, avx512_bf16, got 'sse9'" in done.stderr
-    )
+    known = "baseline, neon, neon_bf16, avx2, avx512, avx512_bf16"
+    assert f"TISSLM_ISA: expected one of {known}, got 'sse9'" in done.stderr
+    elsewhere = "avx2" if platform.machine() == "aarch64" else "neon"
+    done = run("import tisslm._kernels.isa", TISSLM_ISA=elsewhere)
+    assert f"TISSLM_ISA={elsewhere}: this processor has only baseline" in done.stderr
 
 
 @pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the twins have no levels")
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("level", ["baseline", "neon", "avx2", "avx512"])
 def test_a_level_can_be_forced_and_names_the_engine(level):
     from tisslm._kernels import isa
 

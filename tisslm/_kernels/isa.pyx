@@ -8,7 +8,7 @@ import os
 cdef extern from "c/tiss.h":
     const tiss_table* tiss_level(int level)
 
-LEVELS = ("baseline", "avx2", "avx512", "avx512_bf16")
+LEVELS = ("baseline", "neon", "neon_bf16", "avx2", "avx512", "avx512_bf16")
 
 cdef const tiss_table* _table = NULL
 

@@ -21,6 +21,7 @@ __all__ = [
     "WATCHED",
     "cython_view",
     "kernel_extensions",
+    "level_flags",
     "openmp_flags",
 ]
 
@@ -31,6 +32,7 @@ COMPILE = [
     "-fno-trapping-math",
     "-Wno-unused-function",
     "-Wno-discarded-qualifiers",
+    "-Wno-unknown-warning-option",  # clang's word for the line above is another
     # Python's own flags ask for tables for a debugger, which take a third of the time.
     "-g" if DEBUG else "-g0",
 ]
@@ -50,12 +52,8 @@ DIRECTIVES = {
     "binding": True,
     "embedsignature": True,
 }
-# <omp.h> and OpenMP's flag must work; clang has no "#pragma GCC target", by which c/levels sets
-# the instruction-set levels.
+# <omp.h> and OpenMP's flag must work.
 PROBE = """\
-#if defined(__clang__) && defined(__x86_64__)
-#error CLANG_ON_X86
-#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -67,6 +65,7 @@ _CONSTANT = re.compile(r"^#define (TISS_\w+) [\d(]", re.MULTILINE)
 _LIST = re.compile(r"^#define (\w+_FUNCTIONS)\([^)]*\)(.*)$", re.MULTILINE)
 _FUNCTION = re.compile(r"F\((?:T, )?(\w+), (\w+), (\([^()]*\))\)")
 _STRUCT = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
+_FLAGS = re.compile(r"^ \* flags: (.*) \*/$", re.MULTILINE)
 _MEMBERS = re.compile(r"(\w+_FUNCTIONS)\([^)]*\)")
 
 
@@ -100,28 +99,45 @@ def cython_view(header: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _compiler() -> list[str]:
+    return (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+
+
+def level_flags(source: str) -> list[str]:
+    """Return the flags that a file of ``c/levels`` names, none if the compiler does not know them.
+
+    Without them such a file makes no level: it is of another architecture, or the compiler is old.
+
+    Parameters
+    ----------
+    source : str
+        The text of the file.
+    """
+    named = _FLAGS.search(source)
+    flags = named[1].split() if named else []
+    command = [*_compiler(), *flags, "-fsyntax-only", "-x", "c", os.devnull]
+    return (
+        flags if subprocess.run(command, capture_output=True, check=False).returncode == 0 else []
+    )
+
+
 def openmp_flags() -> list[str]:
     """Return the compiler's OpenMP flag, or stop: a trainer on one core is never what is wanted."""
     flags = [] if os.environ.get("TISSLM_NO_OPENMP") == "1" else ["-fopenmp"]
-    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+    compiler = _compiler()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text(PROBE)
         command = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe"))]
         try:
             subprocess.run(command, check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError) as error:
+        except (OSError, subprocess.CalledProcessError):
             name = " ".join(compiler)
-            if b"CLANG_ON_X86" in (getattr(error, "stderr", None) or b""):
-                sys.exit(
-                    f"tisslm: the C compiler {name!r} is clang, which cannot build the "
-                    "instruction-set levels on x86 yet; install GCC and set CC=gcc."
-                )
             if flags:
                 sys.exit(
                     f"tisslm: the C compiler {name!r} cannot build an OpenMP program. "
-                    "Install a compiler with OpenMP (Debian: gcc) or name one in CC; "
-                    "TISSLM_NO_OPENMP=1 builds for a single core instead."
+                    "Install a compiler with OpenMP (Debian: gcc; for clang, libomp-dev) or name "
+                    "one in CC; TISSLM_NO_OPENMP=1 builds for a single core instead."
                 )
     return flags
 

@@ -1,23 +1,45 @@
 /* Which levels this processor and this build have. */
 #include "levels.h"
 
+#ifdef TISS_X86
+#include <cpuid.h>
+
+/* By the instruction, since not every compiler knows the feature by name. */
+static int has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#define HAS_BF16 (1ul << 14) /* HWCAP2_BF16 of <asm/hwcap.h>, which older kernels' headers lack */
+#endif
+
 const tiss_table *tiss_level(int level)
 {
     if (level == TISS_BASELINE)
-        return &table_baseline;
+        return level_baseline;
 #ifdef TISS_X86
     __builtin_cpu_init();
     if (level == TISS_AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c"))
-        return &table_avx2;
+        has_f16c())
+        return level_avx2;
     if (level == TISS_AVX512 && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
-        return &table_avx512;
-#ifdef TISS_X86_BF16
+        return level_avx512;
+#if defined(__clang__) || __GNUC__ >= 10 /* knows the products of bfloat16 */
     if (level == TISS_AVX512_BF16 && tiss_level(TISS_AVX512) &&
         __builtin_cpu_supports("avx512bf16"))
-        return &table_avx512_bf16;
+        return level_avx512_bf16;
+#endif
+#endif
+#ifdef __aarch64__
+    if (level == TISS_NEON)
+        return level_neon;
+#ifdef HAS_BF16
+    if (level == TISS_NEON_BF16 && getauxval(AT_HWCAP2) & HAS_BF16)
+        return level_neon_bf16;
 #endif
 #endif
     return NULL;

@@ -5,11 +5,12 @@
  * Linked into every extension module with the linker's --wrap (building.py), so that the calls by
  * which GCC enters a region and asks for a part come here; no kernel knows of it. While nobody
  * looks, a call costs one test of a pointer more. The pointer is each module's own: extension
- * modules do not see each other's symbols, so that ops sets it in each.
+ * modules do not see each other's symbols, so that ops sets it in each. clang enters a region by
+ * another call, __kmpc_fork_call, and what it compiles is not watched.
  */
 #include "omp_or_serial.h"
 
-#ifdef _OPENMP
+#if defined(_OPENMP) && !defined(__clang__)
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>

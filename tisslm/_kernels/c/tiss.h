@@ -147,9 +147,11 @@ typedef struct {
 #undef TISS_MEMBER
 
 #define TISS_BASELINE 0
-#define TISS_AVX2 1
-#define TISS_AVX512 2
-#define TISS_AVX512_BF16 3
+#define TISS_NEON 1
+#define TISS_NEON_BF16 2
+#define TISS_AVX2 3
+#define TISS_AVX512 4
+#define TISS_AVX512_BF16 5
 #define TISS_GELU 0
 #define TISS_GELU_TANH 1
 #define TISS_SILU 2

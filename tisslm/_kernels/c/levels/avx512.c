@@ -1,11 +1,14 @@
-/* AVX-512 as Skylake's servers brought it. */
+/* AVX-512 as Skylake's servers brought it.
+ * flags: -mavx -mavx2 -mfma -mbmi -mbmi2 -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512 */
 #include "../levels.h"
 
-#ifdef TISS_X86
-#pragma GCC target("avx,avx2,fma,bmi,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+#if defined(__AVX512F__)
 #define SUFFIX avx512
 #define LEVEL TISS_AVX512
 #define VL 16
 #define MR 12
+#define REGISTERS 32
 #include "../level.inc"
+#else
+TISS_LEVEL(avx512) = NULL;
 #endif

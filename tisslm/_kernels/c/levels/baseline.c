@@ -5,4 +5,5 @@
 #define LEVEL TISS_BASELINE
 #define VL 4
 #define MR 4
+#define REGISTERS 16
 #include "../level.inc"
