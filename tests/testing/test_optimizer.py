@@ -73,6 +73,10 @@ class DecaysEverything(Right):
         p.data[...] *= 1 - lr * self.weight_decay
 
 
+class SaysItIsScaleFree(Right):
+    scale_free = True
+
+
 class NeverDecays(Right):
     def __init__(self, parameters, lr, *, momentum=0.5, weight_decay=0.0):
         super().__init__(parameters, lr, momentum=momentum)
@@ -255,6 +259,7 @@ WRONG = [
     (DecaysAtRateZero, "a learning rate of zero moves nothing"),
     (DecaysEverything, "decay shrinks what decays and nothing else"),
     (NeverDecays, "decay shrinks what decays and nothing else"),
+    (SaysItIsScaleFree, "a scale free update is as long for larger gradients"),
     (Grows, "decay shrinks what decays and nothing else"),
     (WritesPadding, "moves the parameters but not frozen ones or padding"),
     (ThawsTheFrozen, "moves the parameters but not frozen ones or padding"),

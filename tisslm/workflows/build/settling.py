@@ -16,7 +16,7 @@ from tisslm.config import Part, RunConfig
 from tisslm.config.aliases import note
 from tisslm.config.fields import show
 from tisslm.config.precedence import DEFAULT_PARTS
-from tisslm.config.model import FAMILIES, family_of, preset
+from tisslm.config.model import FAMILIES, TransformerConfig, family_of, preset
 from tisslm.contracts import ModelConfig, ModelFamily, Tokenizer
 from tisslm.workflows.build.data import RunData, load_data
 from tisslm.datasets.splits import TooShortError
@@ -95,6 +95,7 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
     values.pop("family", None)
     shape = family.configure(**values)
     found_values = shape.values()
+    _note_heads(shape)
     for key, own in _preset(model, family).items():
         found = found_values.get(key)
         if key in _UNSAID:
@@ -102,6 +103,18 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
         if key not in model and found != own:
             note(f"model.{key} = {found} in place of the preset's {own}, to fit what was given")
     return family, shape
+
+
+def _note_heads(shape: ModelConfig) -> None:
+    """Say what muP takes for the heads of its base, where that matters and was not said."""
+    if isinstance(shape, TransformerConfig) and shape.width_ratio != 1.0:
+        base, size = shape.mup_base_width, shape.head_dim
+        if not shape.mup_base_head_dim:
+            note(
+                f"model.mup_base_width = {base} is taken to have {shape.n_head} heads, too, of "
+                f"{size * shape.width_ratio:g} channels; if its heads are as wide as those of this "
+                f"model, set model.mup_base_head_dim = {size}"
+            )
 
 
 def _preset(model: Mapping[str, Any], family: ModelFamily) -> Mapping[str, Any]:
