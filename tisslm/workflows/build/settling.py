@@ -14,6 +14,7 @@ from typing import Any
 
 from tisslm.config import Part, RunConfig
 from tisslm.config.aliases import note
+from tisslm.config.durations import KEYS as DURATIONS
 from tisslm.config.fields import show
 from tisslm.config.precedence import DEFAULT_PARTS
 from tisslm.config.model import FAMILIES, TransformerConfig, family_of, preset
@@ -44,7 +45,9 @@ def settle_names(config: RunConfig, registry: Registry) -> RunConfig:
 
 def _settle_name(config: RunConfig, section: str, registry: Registry) -> RunConfig:
     part = getattr(config, section)
-    asked = [key for key in part.options if f"{section}.{key}" in config.said]
+    durations = {} if config.durations is None else config.durations.spans()
+    keys = [*part.options, *(key for key in durations if DURATIONS[key] == section)]
+    asked = [key for key in keys if f"{section}.{key}" in config.said]
     if f"{section}.name" in config.said or not asked:
         return config
     if set(asked) <= _options(registry, section, part.name):
