@@ -122,6 +122,8 @@ MODEL: dict[str, tuple[Any, ...]] = {
     "causal": (True, False, "true"),
     "qk_norm": ("none", "head", "all"),
     "logit_cap": (0, 15, 30.0),
+    "mup_base_width": (0, 64, 128),
+    "mup_base_head_dim": (0, 32, 16),
     "parallel_residual": (True, False, "true"),
     "tie_embeddings": (True, False, "true"),
     "pooling": ("none", "mean", "last"),

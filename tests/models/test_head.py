@@ -1,4 +1,4 @@
-"""The head with a soft cap: all ways to its logits agree, and so do both ways back."""
+"""The head with a soft cap and a factor: all ways to its logits agree, and so do both ways back."""
 
 from __future__ import annotations
 

@@ -317,9 +317,9 @@ WIRING = [
     (Head, "loss", "cross_entropy"),
     (FinalNorm, "backward", "cross_entropy"),
     (Head, "loss", "head_capped"),
-    (Head, "_project", "head_capped"),
-    (Head, "_chunk_backward", "head_capped"),
-    (Head, "backward_logits", "head_capped_logits"),
+    (Head, "_project", "head_scaled_capped"),
+    (Head, "_chunk_backward", "head_scaled_capped"),
+    (Head, "backward_logits", "head_scaled_capped_logits"),
     (Transformer, "backward", "transformer_logits"),
     (Body, "backward", "transformer"),
 ]

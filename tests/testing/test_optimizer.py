@@ -76,6 +76,10 @@ class DecaysEverything(Right):
         p.data[...] *= 1 - lr * self.weight_decay
 
 
+class SaysItIsScaleFree(Right):
+    scale_free = True
+
+
 class NeverDecays(Right):
     def __init__(self, parameters, lr, *, momentum=0.5, weight_decay=0.0):
         super().__init__(parameters, lr, momentum=momentum)
@@ -276,6 +280,7 @@ WRONG = [
     (DecaysAllGroupsAlike, "the weight decay of a group takes the place"),
     (DecaysByItsOwnWhereItDecays, "the weight decay of a group takes the place"),
     (DecaysWhereItIsTold, "the weight decay of a group takes the place"),
+    (SaysItIsScaleFree, "a scale free update is as long for larger gradients"),
     (Grows, "decay shrinks what decays and nothing else"),
     (WritesPadding, "moves the parameters but not frozen ones or padding"),
     (ThawsTheFrozen, "moves the parameters but not frozen ones or padding"),

@@ -240,3 +240,28 @@ def test_adapters_from_python_have_their_base_too(base: Path) -> None:
     assert exchange is not None
     assert exchange.config is not None
     assert exchange.config["base_model_name_or_path"] == str(base)
+
+
+def test_adapters_beside_factors_of_mup_stay_ours_and_go_out_merged(tmp_path: Path) -> None:
+    first = tables(tmp_path / "base", "first")
+    sizes = {key: size for key, size in SHAPE.items() if key != "vocab_size"}
+    first["model"] = {"family": "llama", **sizes, "mup_base_width": 8}
+    first["tokenizer"] = {"name": "byte"}
+    del first["adapter"]
+    (tmp_path / "text.txt").write_text("A base stays as it is, and what is beside it learns. " * 30)
+    with pytest.warns(ConfigNote, match="is taken to have 2 heads"):
+        trainer = build_trainer(RunConfig.from_mapping(first))
+    trainer.train()
+    run = train(tmp_path / "first")
+    saved = {path.name for path in (run / "checkpoints/checkpoint-8").iterdir()}
+    assert "adapter_model.safetensors" in saved
+    assert "adapter_config.json" not in saved
+    for form in ("peft", "gguf-lora"):
+        with pytest.raises(ConfigError, match=r"adapters of a model without muP's factors"):
+            export(run, tmp_path / "alone", form=form)
+    export(run, tmp_path / "merged")
+    model, _ = load_model(run)
+    x = np.arange(16, dtype=np.int32)[None]
+    expected = model.forward(x)[0]
+    found = Transformer.from_pretrained(tmp_path / "merged").forward(x)[0]
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()

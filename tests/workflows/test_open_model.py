@@ -94,8 +94,9 @@ def test_a_checkpoint_is_a_folder_that_others_read(tmp_path, family):
     assert same(values(load_model(folder)[0]), values(trainer.model))
 
 
-def test_a_shape_that_nobody_else_has_keeps_our_names(tmp_path):
-    trainer = build(tmp_path, {"family": "llama", **SIZES, "logit_cap": 30.0})
+@pytest.mark.parametrize("keys", [{"logit_cap": 30.0}, {"mup_base_width": 8}])
+def test_a_shape_that_nobody_else_has_keeps_our_names(tmp_path, keys):
+    trainer = build(tmp_path, {"family": "llama", **SIZES, **keys})
     trainer.train()
     folder = tmp_path / "run/checkpoints/checkpoint-4"
     config = json.loads((folder / "config.json").read_text())

@@ -12,6 +12,7 @@ from typing import Any
 from tisslm.checkpoint import Found, Retention, find, find_newest, list_checkpoints
 from tisslm.checkpoint.run_directory import CONFIG, SUMMARY, RunDirectory
 from tisslm.config import TrainingConfig
+from tisslm.config.durations import KEYS as DURATIONS
 from tisslm.config.metric_types import Metric
 from tisslm.config.metrics import resolve_mode
 from tisslm.config.toml_text import dump_toml
@@ -211,5 +212,7 @@ def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     training = plain.get("training", {})
     for key in _NOT_COMPARED:
         training.pop(key, None)
+    for key in plain.get("durations", {}):  # whose steps are known when the data are read
+        plain.get(DURATIONS[key], {}).pop(key, None)
     plain.get("data", {}).pop("verify", None)
     return plain

@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Project how fast many nodes would train a run.",
     ),
     "lr-find": ("tisslm.cli.lr_find:lr_find", "Try learning rates that rise on a run."),
+    "coord-check": (
+        "tisslm.cli.planning.coord_check:coord_check",
+        "Compare activations of a run at several widths.",
+    ),
     "tokenizer": ("tisslm.cli.tokens.tokenizer:app", "Train a tokenizer on text files."),
     "tokenize": ("tisslm.cli.tokens.tokenize:tokenize", "Turn text files into token shards."),
     "generate": ("tisslm.cli.generate:generate", "Write text with a trained model."),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tisslm.config.aliases import note
+from tisslm.config.durations import KEYS as DURATIONS
 from tisslm.config.fields import show
 from tisslm.config.model import FAMILIES, FROM, KEPT_WITH_FROM
 from tisslm.config.sections import Grouping
@@ -57,6 +58,9 @@ RIVALS: tuple[Rival, ...] = (
     Rival("data.path", "data.sources"),
     Rival("data.sources", "data.path"),
     Rival("data.sources", "data.valid_path"),
+    *(Rival(f"{section}.{key}", f"durations.{key}") for key, section in DURATIONS.items()),
+    Rival("training.epochs", "durations.max_steps"),
+    Rival("training.max_tokens", "durations.max_steps"),
 )
 
 #: Values that mean "not set": they drop no other setting, and dropping them needs no note.
@@ -110,6 +114,9 @@ def start_afresh(
         dropped = [k for k in dropped if tables.origins.get(f"data.{k}") == DEFAULT_RUN]
         said = ""
     _leave_out(tables, section, dropped, said and f"{said}: {', '.join(dropped)}")
+    durations = [k for k in tables.values.get("durations", {}) if DURATIONS.get(k) == section]
+    if section == "scheduler":  # whose numbers of steps are among what was dropped
+        _leave_out(tables, "durations", durations, "")
 
 
 def _leave_out(tables: Tables, section: str, keys: Iterable[str], said: str) -> None:

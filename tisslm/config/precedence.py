@@ -13,6 +13,7 @@ from typing import Any
 from tisslm.config.aliases import read_flag, rename
 from tisslm.config.data import DataSection
 from tisslm.config.derived import derive
+from tisslm.config.durations import DurationsConfig, move_durations
 from tisslm.config.fields import show
 from tisslm.config.giving_way import drop_rivals, start_afresh
 from tisslm.config.model import FAMILY, FROM, ModelSection, TransformerConfig, family_of
@@ -22,7 +23,7 @@ from tisslm.config.training import TrainingConfig
 from tisslm.config.translation import translated
 from tisslm.errors import ConfigError
 
-__all__ = ["DEFAULT_PARTS", "SECTION_KEYS", "merge"]
+__all__ = ["DEFAULT_PARTS", "HOMES", "SECTION_KEYS", "merge"]
 
 #: The sections that name a part, with the default part.
 DEFAULT_PARTS = {
@@ -39,9 +40,13 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(DEFAULT_PARTS, ("name",)),
     "optimizer": ("name", *Grouping.model_fields),
     "training": tuple(TrainingConfig.model_fields),
+    "durations": tuple(DurationsConfig.model_fields),
     "adapter": tuple(AdapterConfig.model_fields),
     "log": tuple(LogSection.model_fields),
 }
+
+#: The sections that a key out of place may belong to; [durations] has keys of others.
+HOMES = {name: keys for name, keys in SECTION_KEYS.items() if name != "durations"}
 
 #: For each section: the key to whose value the other keys belong, and its default. Another value
 #: drops the other keys.
@@ -102,6 +107,7 @@ def merge(layers: Iterable[Sequence[Setting]]) -> Tables:
         for setting in settings:
             _put(tables, setting)
     derive(tables)
+    move_durations(tables)
     return tables
 
 
@@ -132,7 +138,7 @@ def _check_place(setting: Setting) -> None:
     """Raise unless a setting is in a section, and its number is one that TOML can hold."""
     if len(setting.path) == 1 and setting.value != {}:
         key = setting.path[0]
-        homes = [f"{name}.{key}" for name, keys in SECTION_KEYS.items() if key in keys]
+        homes = [f"{name}.{key}" for name, keys in HOMES.items() if key in keys]
         if key in DEFAULT_PARTS:
             homes = [f"{key}.name"]
         advice = f"did you mean {' or '.join(homes)}?" if homes else "put it below a [section]"

@@ -12,8 +12,9 @@ from typing import Any, final
 from tisslm.config.aliases import unknown_key
 from tisslm.config.base import Section
 from tisslm.config.data import DataSection
+from tisslm.config.durations import DurationsConfig
 from tisslm.config.model import FROM, ModelSection
-from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS, merge
+from tisslm.config.precedence import DEFAULT_PARTS, HOMES, SECTION_KEYS, merge
 from tisslm.config.sections import (
     AdapterConfig,
     Grouping,
@@ -43,6 +44,7 @@ _CLOSED: Mapping[str, type[Section]] = {
     "model": ModelSection,
     "data": DataSection,
     "training": TrainingConfig,
+    "durations": DurationsConfig,
     "adapter": AdapterConfig,
 }
 
@@ -67,6 +69,9 @@ class RunConfig:
     log : LogSection
     adapter : AdapterConfig or None
         Of a run that trains adapters beside a model; None where there is no such section.
+    durations : DurationsConfig or None
+        What was said in other units than steps; None where nothing was. The numbers of steps are
+        defaults until the data are read.
     said : frozenset of str
         The settings (``"training.max_steps"``) that were asked for in a file, the environment or
         the command line. All others are defaults, and may be adapted to these (``changed``).
@@ -82,6 +87,7 @@ class RunConfig:
     log: LogSection
     adapter: AdapterConfig | None = None
     grouping: Grouping = field(default_factory=Grouping)
+    durations: DurationsConfig | None = None
     said: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
@@ -148,6 +154,7 @@ class RunConfig:
             log=log,
             adapter=AdapterConfig(**values["adapter"]) if "adapter" in values else None,
             grouping=Grouping(**grouping),
+            durations=DurationsConfig(**values["durations"]) if "durations" in values else None,
             said=said,
             **{
                 section: make_part(section, parts[section], default)
@@ -224,4 +231,4 @@ def _check_keys(values: Mapping[str, Mapping[str, Any]]) -> None:
         closed = section in _CLOSED and not _CLOSED[section].is_open(table)
         for key in table if closed else ():
             if key not in SECTION_KEYS[section]:
-                raise unknown_key(section, key, SECTION_KEYS[section], SECTION_KEYS)
+                raise unknown_key(section, key, SECTION_KEYS[section], HOMES)

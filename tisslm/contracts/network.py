@@ -58,6 +58,10 @@ class Network(Observed, ABC):
     #: those that have updated them while the pass goes on.
     asks_for_values: ClassVar[bool] = False
 
+    #: Whether the learning rates of its parameters (``lr_scale``) are made for optimizers whose
+    #: updates do not depend on the size of gradients (``Optimizer.scale_free``), and for no others.
+    wants_scale_free: bool = False
+
     #: The shape that the family builds it from; None if it has none.
     config: ModelConfig | None = None
 
@@ -152,6 +156,11 @@ class Network(Observed, ABC):
     def n_head(self) -> int:
         """H: heads of attention in a block, for what monitors of attention take; 0 if none."""
         return 0
+
+    @property
+    def attention_scale(self) -> float | None:
+        """What attention's scores are multiplied by, for the same; None for 1 / sqrt(D)."""
+        return None
 
     @property
     def thread_scratch(self) -> int:

@@ -159,6 +159,10 @@ class Optimizer(ABC):
     #: has some parameters whole.
     elementwise: ClassVar[bool] = True
 
+    #: Whether an update is as long for gradients a thousand times as large, as Adam's is: the rates
+    #: of a model that ``wants_scale_free`` are for such optimizers alone.
+    scale_free: ClassVar[bool] = False
+
     #: Whether parameters are evaluated and saved at an average of those that are trained; such an
     #: optimizer writes ``show_average``.
     has_average: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""The head of a language model: output projection, soft cap and loss, chunk by chunk.
+"""The head of a language model: output projection, factor, soft cap and loss, chunk by chunk.
 
 The logits of the whole batch are never stored in training: each chunk of rows is projected,
 turned into its gradient by the loss, and multiplied back before the next one. With a soft cap, its
@@ -44,19 +44,29 @@ class Head:
         Logits z become ``cap tanh(z / cap)``; 0 leaves them as they are.
     below : bool
         Whether anything is trained below; if not, backward ends at the matrix.
+    factor : float
+        What logits are multiplied by before the cap; 1 but for muP.
 
     References
     ----------
+    Yang et al., "Tensor Programs V", arXiv 2203.03466 (the factor).
     Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", arXiv 2408.00118.
     """
 
     def __init__(
-        self, project: Linear, precision: Precision, cap: float = 0.0, below: bool = True
+        self,
+        project: Linear,
+        precision: Precision,
+        cap: float = 0.0,
+        *,
+        below: bool = True,
+        factor: float = 1.0,
     ) -> None:
         self.project = project
         self.precision = precision
         self.cap = cap
         self.below = below
+        self.factor = factor
         self.vocab = project.weight.shape[0]
         self.chunk = chunk_rows(self.vocab)  # of rows whose losses are added up
         self._least = max(1, LEAST // self.chunk)
@@ -84,8 +94,14 @@ class Head:
     def _project(self, hidden: Array, logits: Array, slope: Array | None = None) -> None:
         """Write the logits of some rows, and the slope of the cap where there is one."""
         self.project.forward(hidden, logits)
+        self._multiply(logits)
         if self.cap:
             ops.soft_cap_forward(logits, slope, self.cap)
+
+    def _multiply(self, x_NV: Array) -> None:
+        """Multiply logits, or the gradient by them, by the factor, in place."""
+        if self.factor != 1.0:
+            ops.scale(x_NV.reshape(-1), self.factor)
 
     def _slope(self, rows: int, own: Mapping[str, Array]) -> Array | None:
         """Return the buffer of the slope for some rows; None without a cap."""
@@ -102,6 +118,7 @@ class Head:
         """Return the logits of a few rows of the normalized stream, in a new array."""
         out = np.empty((len(hidden_NC), self.vocab), dtype=hidden_NC.dtype)
         self.project.decode(hidden_NC, out)
+        self._multiply(out)
         if self.cap:
             ops.soft_cap_forward(out, None, self.cap)
         return out
@@ -147,8 +164,8 @@ class Head:
     ) -> None:
         """Turn the gradient by the logits into that by the normalized stream.
 
-        It belongs to the caller and is only read. The slope of a cap is nowhere: logits are
-        projected again for it, and make room for a copy of their gradient.
+        It belongs to the caller and is only read; a cap and a factor change a copy. The slope of a
+        cap is nowhere: logits are projected again for it.
         """
         for rows in chunks(len(d_logits_NV), len(own["logits"])):
             part = d_logits_NV[rows]
@@ -158,6 +175,8 @@ class Head:
                 enter(observers, "head", "recompute")
                 self._project(hidden, logits, slope)
                 leave(observers, "head", "recompute", {"hidden": hidden})
+            if slope is not None or self.factor != 1.0:
+                logits = own["logits"][: len(part)]
                 np.copyto(logits, part)
                 part = logits
             self._chunk_backward(part, slope, rows, own, dh_NC, observers)
@@ -171,10 +190,11 @@ class Head:
         dh_NC: Array,
         observers: Observers,
     ) -> None:
-        """Compute the backward of some rows; with a slope, their gradient is changed by it."""
+        """Compute the backward of some rows, whose gradient slope and factor change."""
         enter(observers, "head", "backward")
         if slope_NV is not None:
             ops.soft_cap_backward(d_logits_NV, slope_NV)
+        self._multiply(d_logits_NV)
         d_logits_NV = self._as_stored(d_logits_NV, own)
         self.project.backward_weight(d_logits_NV, own["hidden"][rows])
         shown = {}

@@ -24,7 +24,8 @@ BLOCK = 2**18  # numbers that are drawn at once
 def parameter_specs(config: TransformerConfig) -> Iterator[ParameterSpec]:
     """Yield the specification of every parameter, in the order of the forward pass.
 
-    Weight decay applies to matrices, embeddings included, and not to biases and norms.
+    Weight decay applies to matrices, embeddings included, and not to biases and norms. With muP,
+    matrices from one wide vector to another have base / width of the learning rate.
     """
     channels, norm = config.n_embd, NORMS[config.norm]
     yield ParameterSpec("embedding.token.weight", (config.vocab_size, channels), storable=True)
@@ -54,29 +55,39 @@ def _attention(name: str, config: TransformerConfig) -> Iterator[ParameterSpec]:
     """Yield the maps of attention, and the weights of the norms of queries and keys."""
     heads, shared, size = config.n_head, config.n_kv_head, config.head_dim
     blocks = (("q", heads * size), ("k", shared * size), ("v", shared * size))
-    yield from _linear(f"{name}.qkv", blocks, config.n_embd, config.qkv_bias)
+    yield from _linear(f"{name}.qkv", blocks, config.n_embd, config.qkv_bias, config.width_ratio)
     if config.qk_norm != "none":
         for part, count in (("q", heads), ("k", shared)):
             width = size if config.qk_norm == "head" else count * size
             yield ParameterSpec(f"{name}.{part}_norm.weight", (width,), decay=False)
-    yield from _linear(f"{name}.out", (("out", config.n_embd),), heads * size, config.out_bias)
+    out, ratio = (("out", config.n_embd),), config.width_ratio
+    yield from _linear(f"{name}.out", out, heads * size, config.out_bias, ratio)
 
 
 def _mlp(name: str, config: TransformerConfig) -> Iterator[ParameterSpec]:
     """Yield the maps of the MLP; a gate is a part of the map upwards."""
-    hidden = config.n_hidden
+    hidden, ratio = config.n_hidden, config.width_ratio
     blocks = (("gate", hidden), ("up", hidden)) if config.gated else (("up", hidden),)
-    yield from _linear(f"{name}.up", blocks, config.n_embd, config.mlp_bias)
-    yield from _linear(f"{name}.down", (("down", config.n_embd),), hidden, config.mlp_bias)
+    yield from _linear(f"{name}.up", blocks, config.n_embd, config.mlp_bias, ratio)
+    yield from _linear(f"{name}.down", (("down", config.n_embd),), hidden, config.mlp_bias, ratio)
 
 
 def _linear(
-    name: str, blocks: tuple[tuple[str, int], ...], inputs: int, bias: bool | None
+    name: str,
+    blocks: tuple[tuple[str, int], ...],
+    inputs: int,
+    bias: bool | None,
+    ratio: float,
 ) -> Iterator[ParameterSpec]:
-    """Yield a matrix, whose rows are those of one map or of several, and a bias if there is one."""
+    """Yield a matrix, whose rows are those of one map or of several, and a bias if there is one.
+
+    ``ratio`` is the matrix's share of the learning rate.
+    """
     outputs = sum(rows for _, rows in blocks)
     named = blocks if len(blocks) > 1 else ()
-    yield ParameterSpec(f"{name}.weight", (outputs, inputs), storable=True, blocks=named)
+    yield ParameterSpec(
+        f"{name}.weight", (outputs, inputs), lr_scale=ratio, storable=True, blocks=named
+    )
     if bias:
         yield ParameterSpec(f"{name}.bias", (outputs,), decay=False, blocks=named)
 
@@ -84,13 +95,16 @@ def _linear(
 def initialize(parameters: Iterable[Parameter], config: TransformerConfig, seed: int) -> None:
     """Draw initial values: normal with deviation 0.02, residual projections 0.02/sqrt(2 L).
 
-    Norm weights are 1 and biases 0. Of an adapter, A is uniform within 1 / sqrt(C) and B is 0, so
-    that it begins by adding nothing. Each parameter has a random stream of its own, keyed by the
-    seed and its name, so that no value depends on which other parameters exist.
+    With muP, both are times sqrt(base / width) for matrices from one wide vector to another, which
+    leaves out embeddings and head. Norm weights are 1 and biases 0. Of an adapter, A is uniform
+    within 1 / sqrt(C) and B is 0, so that it begins by adding nothing. Each parameter has a random
+    stream of its own, keyed by the seed and its name, so that no value depends on which other
+    parameters exist.
 
     References
     ----------
     Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3.
+    Yang et al., "Tensor Programs V", arXiv 2203.03466, table 8.
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
     """
     for parameter in parameters:
@@ -105,6 +119,8 @@ def initialize(parameters: Iterable[Parameter], config: TransformerConfig, seed:
         else:
             residual = parameter.name.endswith(("attention.out.weight", "mlp.down.weight"))
             deviation = 0.02 / math.sqrt(2 * config.n_layer) if residual else 0.02
+            if parameter.name.startswith("blocks."):
+                deviation *= math.sqrt(config.width_ratio)
             _draw_normal(parameter, seed, deviation)
 
 

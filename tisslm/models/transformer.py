@@ -107,6 +107,7 @@ class Transformer(OverBody, Model):
         self.seed: int = seed
         self.writes_text = config.causal
         self.sees_ahead = not config.causal
+        self.wants_scale_free = bool(config.mup_base_width)
         self.tuning = tuning or Tuning()
         specs = self.tuning.specs(config)
         self.parameters = made_parameters(config, seed, dtype, parameters, specs)
@@ -276,7 +277,8 @@ class Transformer(OverBody, Model):
     def _head(self, precision: Precision, matrices: Parameters) -> Head:
         name = "embedding.token.weight" if self.config.tie_embeddings else "head.weight"
         below = any(p.trainable and p.name != "head.weight" for p in self.parameters)
-        return Head(Linear(matrices[name], None), precision, self.config.logit_cap, below)
+        cap, factor = self.config.logit_cap, self.config.width_ratio
+        return Head(Linear(matrices[name], None), precision, cap, below=below, factor=factor)
 
     def _body(
         self,

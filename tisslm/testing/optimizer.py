@@ -173,6 +173,24 @@ def lr_scale_multiplies_the_learning_rate(checks: Checks, make: Make) -> None:
     checks.close(results[0], results[1], "parameters", 1e-12)
 
 
+def a_scale_free_update_is_as_long_for_larger_gradients(checks: Checks, make: Make) -> None:
+    """Check that ``scale_free`` is said of updates only that gradients cannot make longer."""
+    results = []
+    for scale in (1.0, 1024.0):
+        parameters = make_parameters("float64", (ParameterSpec("w", (20, 3), decay=False),))
+        optimizer = make(parameters)
+        for seed in range(3):
+            optimizer.zero_grad()
+            set_gradients(parameters, seed)
+            parameters.scale_grad(scale)
+            optimizer.step()
+        results.append(parameters.data.copy())
+    near = bool(np.allclose(results[1], results[0], rtol=1e-4))
+    checks.that(
+        near or not optimizer.scale_free, "the same update of gradients times 1024", "another"
+    )
+
+
 def decay_shrinks_what_decays_and_nothing_else(checks: Checks, make: Make) -> None:
     """Check that without gradients weight_decay shrinks matrices and nothing else."""
     for dtype in DTYPES:
@@ -314,6 +332,7 @@ PROPERTIES: tuple[Callable[[Checks, Make], None], ...] = (
     moves_the_parameters_but_not_frozen_ones_or_padding,
     a_learning_rate_of_zero_moves_nothing,
     lr_scale_multiplies_the_learning_rate,
+    a_scale_free_update_is_as_long_for_larger_gradients,
     both_ways_of_clipping_give_the_same_bits,
     a_gradient_that_nobody_wrote_is_zero,
     state_names_are_those_of_the_contract,

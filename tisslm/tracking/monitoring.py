@@ -69,7 +69,7 @@ class Monitoring(PassObserver):
         self._monitors = monitors
         self._model = model
         self._room = room
-        self._sites = Sites(room, self._show)
+        self._sites = Sites(room, self._show, model.attention_scale)
         self._looks = False
         self._last: dict[int, str] = {}  # the kind that each monitor has seen last at this step
         self._seconds: dict[str, float] = {}

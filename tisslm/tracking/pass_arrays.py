@@ -98,11 +98,19 @@ class Sites:
     room : Room
     show : callable
         Called with a kind of ``Monitor.wants``, a site and an array that holds for the call.
+    attention_scale : float, optional
+        That of the model (``Network.attention_scale``).
     """
 
-    def __init__(self, room: Room, show: Callable[[str, str, Array], None]) -> None:
+    def __init__(
+        self,
+        room: Room,
+        show: Callable[[str, str, Array], None],
+        attention_scale: float | None = None,
+    ) -> None:
         self._room = room
         self._show = show
+        self._attention_scale = attention_scale
 
     def look(
         self,
@@ -154,7 +162,7 @@ class Sites:
         qkv, lse = arrays["qkv"], arrays["lse"]
         n_head, n_kv_head, size = _heads(arrays)
         entropy = self._room.take("entropy", lse.shape, lse.dtype)
-        scale = 1.0 / math.sqrt(size)
+        scale = self._attention_scale or 1.0 / math.sqrt(size)
         ops.attention_entropy(qkv, lse, entropy, n_head, n_kv_head, scale, start_BT, stop_BT)
         return entropy
 

@@ -171,6 +171,16 @@ def _check_decay(optimizer: Optimizer, parameters: Parameters) -> None:
         )
 
 
+def _check_rates(optimizer: Optimizer, model: Network) -> None:
+    """Refuse an optimizer that the learning rates of a model's parameters are not made for."""
+    if model.wants_scale_free and not optimizer.scale_free:
+        raise ConfigError(
+            "optimizer: expected one whose updates do not depend on the size of gradients, as "
+            "adamw, adam and rmsprop are, since model.mup_base_width scales learning rates for "
+            f"these, got {name_of(optimizer)}; take another one, or leave model.mup_base_width out"
+        )
+
+
 def build_components(
     registry: Registry,
     wanted: Wanted,
@@ -208,6 +218,7 @@ def build_components(
     scheduler = build("scheduler", wanted.scheduler, optimizer, defaults={"max_steps": max_steps})
     _check_optimizer(optimizer, reduction.updated, communicator.size)
     _check_decay(optimizer, given.model.parameters)
+    _check_rates(optimizer, given.model)
     if scheduler.optimizer is not optimizer:
         raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
     loss, monitors = build("loss", wanted.loss), list(monitors)

@@ -52,6 +52,8 @@ VALUES: dict[str, list[Any]] = {
     ],
     "qk_norm": ["head", "all", 1, ["head"]],
     "logit_cap": [1, 5.0, None, float("nan"), 1e39, 1e-46],
+    "mup_base_width": [0, 6, 12, None, -1, 2**40],
+    "mup_base_head_dim": [0, 3, True],
     "parallel_residual": [True, None],
     "activation": ["swiglu", "gelu", "relu2", "geglu_tanh", [], {"a": 1}],
     "tie_embeddings": [True, False, 0],

@@ -107,6 +107,18 @@ def test_a_tied_gpt_neox_has_its_matrix_twice(tmp_path):
     assert np.array_equal(found.arrays["head.weight"], found.arrays["embedding.token.weight"])
 
 
+@pytest.mark.parametrize("case", ["gpt2", "llama tied", "qwen3", "gpt_neox"])
+def test_factors_of_mup_are_in_the_weights_of_a_file(tmp_path, case):
+    exact = {"activation": "gelu_tanh"} if case == "gpt2" else {}
+    model = model_of(case, mup_base_width=8, mup_base_head_dim=5, **exact)
+    write_gguf(tmp_path / "m.gguf", model, None)
+    found = Transformer.from_pretrained(tmp_path / "m.gguf")
+    assert not found.config.mup_base_width
+    x = np.arange(40, dtype=np.int32)[None]
+    expected = model.forward(x)[0]
+    assert np.abs(found.forward(x)[0] - expected).max() < 1e-5 * np.abs(expected).max()
+
+
 def test_mistral_is_llama_to_the_format(tmp_path):
     model = model_of("llama", family="mistral", window=SIZES["seq_len"])
     write_gguf(tmp_path / "m.gguf", model, None)

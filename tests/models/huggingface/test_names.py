@@ -240,6 +240,8 @@ def test_zeros_for_biases_that_we_lack_have_to_be_zeros():
         ("gpt2", {"qk_norm": "head"}),
         ("gpt2", {"parallel_residual": True}),
         ("gpt2", {"logit_cap": 15.0}),
+        ("gpt2", {"mup_base_width": 16}),
+        ("qwen3", {"mup_base_width": 32, "mup_base_head_dim": 4}),
         ("llama", {"window": 4}),
         ("llama", {"qk_norm": "head"}),
         ("llama", {"activation": "gelu"}),

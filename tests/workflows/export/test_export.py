@@ -128,6 +128,23 @@ def test_a_disk_that_fails_leaves_what_was_there(
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+@pytest.mark.parametrize("case", ["gpt2", "llama tied", "qwen3", "gpt_neox"])
+def test_factors_of_mup_are_in_the_weights_of_a_folder(tmp_path: Path, case: str) -> None:
+    model = model_of(case, mup_base_width=8, mup_base_head_dim=5)
+    assert model.exchange() is None  # our checkpoints keep them apart, and are exact
+    write_folder(tmp_path / "out", model, None)
+    found = Transformer.from_pretrained(tmp_path / "out")
+    assert not found.config.mup_base_width
+    x = np.arange(40, dtype=np.int32)[None]
+    expected = model.forward(x)[0]
+    assert np.abs(found.forward(x)[0] - expected).max() < 1e-5 * np.abs(expected).max()
+    base = model_of(case, mup_base_width=32)  # which multiplies nothing
+    write_folder(tmp_path / "base", base, None)
+    again = Transformer.from_pretrained(tmp_path / "base")
+    assert again.config == base.config
+    assert np.array_equal(again.forward(x)[0], base.forward(x)[0])
+
+
 def test_a_model_that_has_no_class_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected a model that Hugging Face transformers has a"):
         write_folder(tmp_path / "out", model_of("llama", logit_cap=9.0), None)

@@ -54,7 +54,7 @@ def plan(
     The text is read, because vocabulary and length depend on it. Settings as for train.
     """
     run, registry = RunConfig.load(config, settings or ()), load_registry()
-    read = read_run(run, registry)
+    read = read_run(run, registry, ranks)
     run = read.config
     limit = resolve_limit(run.training.memory_limit)
     planner = plan_run(read, registry, ranks)

@@ -54,7 +54,28 @@ def check_shape(shape: ShapeKeys) -> None:
             "model.logit_cap: expected 0, which caps nothing, or a number from 2^-63 to 2^63, "
             f"got {show(shape.logit_cap)}"
         )
+    _check_mup(shape)
     _check_embeddings(shape)
+
+
+def _check_mup(shape: ShapeKeys) -> None:
+    base, head_dim = shape.mup_base_width, shape.mup_base_head_dim
+    if not base:
+        if head_dim:
+            raise refused(
+                f"model.mup_base_head_dim: {head_dim} needs model.mup_base_width, got none; set "
+                "it, or leave both out"
+            )
+        return
+    for key in ("mup_base_width", "mup_base_head_dim"):
+        if (size := getattr(shape, key)) >= SIZES_END:
+            raise refused(f"model.{key}: expected an integer below {SIZES_END}, got {size}")
+    if shape.embeds:
+        raise refused(
+            "model.mup_base_width: expected 0, since muP says nothing of the vectors of a model "
+            f"with pooling = {show(shape.pooling)}, got {base}; leave it out, or start from an "
+            "export of the model"
+        )
 
 
 def _check_embeddings(shape: ShapeKeys) -> None:

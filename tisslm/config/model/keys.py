@@ -5,6 +5,7 @@ What they mean is documented at ``TransformerConfig``, which fills and checks th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -101,6 +102,10 @@ class ShapeKeys(BaseModel):
     causal: Flag = True
     qk_norm: Text = "none"
     logit_cap: _Cap = 0.0
+    mup_base_width: Annotated[CountOrZero, Expects("an integer >= 0", "0 switches muP off")] = 0
+    mup_base_head_dim: Annotated[
+        CountOrZero, Expects("an integer >= 0", "0: as many heads at the base")
+    ] = 0
     parallel_residual: Flag = False
     tie_embeddings: Flag = True
     pooling: Text = "none"
@@ -122,6 +127,27 @@ class ShapeKeys(BaseModel):
     def gated(self) -> bool:
         """Whether the MLP has a gate beside its map upwards."""
         return self.activation in GATED
+
+    @property
+    def width_ratio(self) -> float:
+        """MuP's base width over this width, exactly 1 at the base and without muP."""
+        return self.mup_base_width / self.n_embd if self.mup_base_width else 1.0
+
+    @property
+    def score_factor(self) -> float:
+        """MuP's factor of attention's scores, sqrt(D of the base / D); 1 without muP."""
+        base = self.mup_base_head_dim or self.head_dim * self.width_ratio
+        return math.sqrt(base / self.head_dim)
+
+    @property
+    def attention_scale(self) -> float:
+        """What the products of queries and keys are multiplied by: 1 / sqrt(D), or muP's 1 / D."""
+        return 1.0 / math.sqrt(self.head_dim) * self.score_factor
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether passes have factors of muP that no class of others has."""
+        return self.width_ratio != 1.0 or self.score_factor != 1.0
 
     def window_of(self, layer: int) -> int:
         """Return W of a layer, from 0; 0 where it sees all tokens before."""

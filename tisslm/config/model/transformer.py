@@ -75,6 +75,14 @@ class TransformerConfig(ShapeKeys):
         RMS normalization of queries and keys, of each head alone or over all heads.
     logit_cap : float
         c: logits z become c tanh(z / c); 0 leaves them.
+    mup_base_width : int
+        muP: the width (``n_embd``) whose learning rate and initial values are kept at this one; 0:
+        no muP. Left out, this width if the next key is given. For Adam and its like: matrices
+        between vectors of the stream, or of an MLP, learn at base / C of the rate and begin
+        sqrt(base / C) times as large, logits are multiplied by base / C, and attention's scores
+        fall as 1 / D.
+    mup_base_head_dim : int
+        D at the base width; 0: the base has as many heads, so D base / C.
     parallel_residual : bool
         Whether attention and MLP of a block read the same stream, h + attention(h) + mlp(h).
     tie_embeddings : bool
@@ -98,6 +106,7 @@ class TransformerConfig(ShapeKeys):
     Beltagy, Peters and Cohan, "Longformer", arXiv 2004.05150 (windows).
     Henry et al., "Query-Key Normalization for Transformers", arXiv 2010.04245.
     Gemma Team, "Gemma 2", arXiv 2408.00118 (cap of logits).
+    Yang et al., "Tensor Programs V", arXiv 2203.03466 (muP).
     Black et al., "GPT-NeoX-20B", arXiv 2204.06745 (parallel residual).
     Reimers and Gurevych, "Sentence-BERT", arXiv 1908.10084 (pooling).
     Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", arXiv
@@ -121,6 +130,8 @@ class TransformerConfig(ShapeKeys):
         given["positions"] = positions_of(family, given)
         if given.get("pooling") is None:
             given["pooling"] = "mean" if OF_VECTORS & given.keys() else "none"
+        if given.get("mup_base_width") is None:
+            given["mup_base_width"] = given.get("n_embd") if given.get("mup_base_head_dim") else 0
         defaults = FAMILIES.get(family, {}) if isinstance(family, str) else {}
         filled = {**without_rotary(defaults, given["positions"]), **given}
         for key in ("n_kv_head", "head_dim", "n_hidden"):

@@ -57,6 +57,11 @@ class OverBody(Network):
         return self.config.n_head
 
     @property
+    def attention_scale(self) -> float:
+        """What products of queries and keys are multiplied by."""
+        return self.config.attention_scale
+
+    @property
     def layer_names(self) -> list[str]:
         """The names of the layers in ``plan``, which are those of their parameters."""
         return [name for name, _ in self.body.layers]

@@ -194,6 +194,7 @@ class _Builder:
             Dropout(config.dropout, site=1 + 3 * i),
             Dropout(config.dropout, site=2 + 3 * i),
             self.precision,
+            config.attention_scale,
         )
 
     def _query_keys(self, name: str) -> QueryKeys:

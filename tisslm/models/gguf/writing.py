@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tisslm.models.gguf.reading import ACTIVATION
 from tisslm.models.gguf.rope import FACTORS, factors_of, scaling_keys
 from tisslm.models.gguf.writing_vocabulary import vocabulary_keys
 from tisslm.models.initialization import parameter_specs
+from tisslm.models.mup import folded
 from tisslm.system.durable import replacing
 from tisslm.system.gguf_files import Tensor, gguf_chunks
 from tisslm.system.gguf_files.kinds import TensorKind, tensor_kind
@@ -68,6 +69,7 @@ def write_gguf(
     if dtype not in DTYPES:
         raise ConfigError(f"GGUF: expected a dtype of {', '.join(DTYPES)}, got {dtype!r}")
     architecture, config = _shape_of(model)
+    config, arrays = folded(config, model.parameters.state())
     name, file_type = DTYPES[dtype]
     metadata = {
         "general.architecture": architecture.name,
@@ -78,7 +80,7 @@ def write_gguf(
         **{f"{architecture.name}.{key}": value for key, value in _keys(architecture, config)},
         **vocabulary_keys(tokenizer, config.vocab_size),
     }
-    tensors, notes = _tensors(model, architecture, config, tensor_kind(name))
+    tensors, notes = _tensors(arrays, architecture, config, tensor_kind(name))
     if config.activation == "gelu":
         notes.append(
             "the model computes GELU exactly, llama.cpp its approximation by tanh: logits differ "
@@ -155,7 +157,10 @@ def _keys(architecture: Architecture, config: TransformerConfig) -> list[tuple[s
 
 
 def _tensors(
-    model: Model, architecture: Architecture, config: TransformerConfig, kind: TensorKind
+    arrays: Mapping[str, Array],
+    architecture: Architecture,
+    config: TransformerConfig,
+    kind: TensorKind,
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors, and what is to be said of them.
 
@@ -175,7 +180,7 @@ def _tensors(
             own = _kind(part, kind)
             if own.per_block < kind.per_block and own.name != "F32":
                 others.add(part.shape[-1])
-            found[part.name] = Tensor(part.shape, own, _numbers(model, spec, part, own))
+            found[part.name] = Tensor(part.shape, own, _numbers(arrays, spec, part, own))
     notes = []
     if others:
         notes.append(
@@ -192,18 +197,17 @@ def _kind(part: Part, wanted: TensorKind) -> TensorKind:
 
 
 def _numbers(
-    model: Model, spec: ParameterSpec, part: Part, kind: TensorKind
+    arrays: Mapping[str, Array], spec: ParameterSpec, part: Part, kind: TensorKind
 ) -> Callable[[], Array]:
     """Return a function that makes the numbers of a tensor."""
 
     def make() -> Array:
         name = spec.name
-        if name == "head.weight" and name not in model.parameters:  # tied
+        if name == "head.weight" and name not in arrays:  # tied
             name = "embedding.token.weight"
-        parameter = model.parameters.get(name)
-        if parameter is None:
+        if name not in arrays:
             return np.zeros(part.shape, np.float32)
-        x = parameter.data[part.rows]
+        x = arrays[name][part.rows]
         if kind.name == "F16" and max(x.max(), -x.min()) > _F16_MAX:
             raise CheckpointError(
                 f"GGUF: {part.name} has a number above {_F16_MAX:.0f}, which fp16 cannot hold; "

@@ -59,6 +59,8 @@ class Attention(Layer):
     attention_dropout, dropout : Dropout
         Dropout of the probabilities, and of the sublayer's output.
     precision : Precision
+    scale : float, optional
+        What products of queries and keys are multiplied by; 1 / sqrt(D) if left out.
 
     References
     ----------
@@ -79,6 +81,7 @@ class Attention(Layer):
         attention_dropout: Dropout,
         dropout: Dropout,
         precision: Precision,
+        scale: float | None = None,
     ) -> None:
         self.norm = norm
         self.qkv = qkv
@@ -92,7 +95,7 @@ class Attention(Layer):
         self.dropout = dropout
         self.precision = precision
         self.head_size = out.weight.shape[1] // n_head
-        self.scale = 1.0 / math.sqrt(self.head_size)
+        self.scale = 1.0 / math.sqrt(self.head_size) if scale is None else scale
 
     def plan(self, shape: tuple[int, int]) -> dict[str, Buffer]:
         """Return the buffers; saved are x, q, k, v, the heads' output and the log-sum-exp."""

@@ -42,7 +42,7 @@ class TunedAdapters(AdapterExchange):
         self._adapter, self._base = adapter, base
         specs = Tuning(adapter=adapter).specs(shape)
         self._shapes = {s.name: s.shape for s in specs if s.name.endswith((LORA_A, LORA_B))}
-        known = set(adapter.targets) <= peft_targets(shape)
+        known = not shape.rescaled and set(adapter.targets) <= peft_targets(shape)
         self._peft = Peft(shape, adapter.targets) if known else None
 
     @property

@@ -53,6 +53,7 @@ class Adam(Optimizer):
 
     takes_grad_scale: ClassVar[bool] = True
     measures_movement: ClassVar[bool] = True
+    scale_free: ClassVar[bool] = True
 
     def __init__(
         self,

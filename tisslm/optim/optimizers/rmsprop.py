@@ -57,6 +57,7 @@ class RMSprop(Optimizer):
 
     takes_grad_scale: ClassVar[bool] = True
     measures_movement: ClassVar[bool] = True
+    scale_free: ClassVar[bool] = True
 
     def __init__(
         self,

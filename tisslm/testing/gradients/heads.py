@@ -1,4 +1,4 @@
-"""The head with a soft cap of its logits, by both backward paths, as problems.
+"""The head with a soft cap of its logits and a factor, by both backward paths, as problems.
 
 The head below each registered loss, without a cap, is in ``losses``.
 """
@@ -24,13 +24,24 @@ Array = NDArray[Any]
 #: Below the size of many of the logits, so that slopes lie between 0 and 1.
 CAP = 1.5
 
+#: What muP multiplies the logits of a model by that is a little wider than its base.
+FACTOR = 0.75
+
 
 @final
 class HeadLogitsProblem(Problem):
-    """All logits of a capped head, whose gradient comes from outside, as in a custom loop."""
+    """All logits of a head, whose gradient comes from outside, as in a custom loop.
 
-    def __init__(self, dtype: str, large: bool) -> None:
-        made = HeadProblem(CrossEntropy, dtype, large, cap=CAP)
+    Parameters
+    ----------
+    dtype : str
+    large : bool
+    cap, factor : float
+        As those of ``HeadProblem``.
+    """
+
+    def __init__(self, dtype: str, large: bool, *, cap: float = 0.0, factor: float = 1.0) -> None:
+        made = HeadProblem(CrossEntropy, dtype, large, cap=cap, factor=factor)
         self.norm, self.head = made.norm, made.head
         self.stream, self.parameters = made.stream, made.parameters
         self.values = made.values
@@ -59,8 +70,14 @@ class HeadLogitsProblem(Problem):
 
 
 def capped_cases() -> list[Case]:
-    """Return a case for each backward path through the cap."""
-    return [
-        Case("head_capped", "layer", partial(HeadProblem, CrossEntropy, cap=CAP)),
-        Case("head_capped_logits", "layer", HeadLogitsProblem),
-    ]
+    """Return a case for each backward path through cap, factor, and both."""
+    shapes = (("capped", CAP, 1.0), ("scaled", 0.0, FACTOR), ("scaled_capped", CAP, FACTOR))
+    found = []
+    for name, cap, factor in shapes:
+        loss = partial(HeadProblem, CrossEntropy, cap=cap, factor=factor)
+        logits = partial(HeadLogitsProblem, cap=cap, factor=factor)
+        found += [
+            Case(f"head_{name}", "layer", loss),
+            Case(f"head_{name}_logits", "layer", logits),
+        ]
+    return found

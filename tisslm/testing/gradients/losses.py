@@ -89,9 +89,13 @@ class HeadProblem(Problem):
     large : bool
     cap : float
         Soft cap of the logits; 0 for none.
+    factor : float
+        What logits are multiplied by before it.
     """
 
-    def __init__(self, make: MakeLoss, dtype: str, large: bool, *, cap: float = 0.0) -> None:
+    def __init__(
+        self, make: MakeLoss, dtype: str, large: bool, *, cap: float = 0.0, factor: float = 1.0
+    ) -> None:
         self.shape, vocab, channels = ((3, 30), 203, 72) if large else ((2, 5), 6, 4)
         specs = [
             ParameterSpec("norm.weight", (channels,)),
@@ -103,7 +107,7 @@ class HeadProblem(Problem):
         norm = LayerNorm(get["norm.weight"], get["norm.bias"], 1e-5)
         precision = Precision.of("fp32", dtype)
         self.norm = FinalNorm(norm, channels, precision)
-        self.head = Head(Linear(get["project"], None), precision, cap)
+        self.head = Head(Linear(get["project"], None), precision, cap, factor=factor)
         self.head.chunk = 32 if large else 4
         self.loss = make()
         rows = self.shape[0] * self.shape[1]

@@ -176,7 +176,7 @@ OTHERS: Mapping[str, Mapping[str, Any]] = {
         "layer_types": ["full_attention", "sliding_attention"],
     },
     "qwen2": {"activation": "geglu", "tie_embeddings": True, "logit_cap": 2.0},
-    "qwen3": {"n_kv_head": 1, "head_dim": 6},
+    "qwen3": {"n_kv_head": 1, "head_dim": 6, "mup_base_width": 6, "mup_base_head_dim": 4},
     "gpt_neox": {"rotary_fraction": 0.5},
 }
 

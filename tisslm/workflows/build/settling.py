@@ -14,9 +14,10 @@ from typing import Any
 
 from tisslm.config import Part, RunConfig
 from tisslm.config.aliases import note
+from tisslm.config.durations import KEYS as DURATIONS
 from tisslm.config.fields import show
 from tisslm.config.precedence import DEFAULT_PARTS
-from tisslm.config.model import FAMILIES, family_of, preset
+from tisslm.config.model import FAMILIES, TransformerConfig, family_of, preset
 from tisslm.contracts import ModelConfig, ModelFamily, Tokenizer
 from tisslm.workflows.build.data import RunData, load_data
 from tisslm.datasets.splits import TooShortError
@@ -44,7 +45,9 @@ def settle_names(config: RunConfig, registry: Registry) -> RunConfig:
 
 def _settle_name(config: RunConfig, section: str, registry: Registry) -> RunConfig:
     part = getattr(config, section)
-    asked = [key for key in part.options if f"{section}.{key}" in config.said]
+    durations = {} if config.durations is None else config.durations.spans()
+    keys = [*part.options, *(key for key in durations if DURATIONS[key] == section)]
+    asked = [key for key in keys if f"{section}.{key}" in config.said]
     if f"{section}.name" in config.said or not asked:
         return config
     if set(asked) <= _options(registry, section, part.name):
@@ -95,6 +98,7 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
     values.pop("family", None)
     shape = family.configure(**values)
     found_values = shape.values()
+    _note_heads(shape)
     for key, own in _preset(model, family).items():
         found = found_values.get(key)
         if key in _UNSAID:
@@ -102,6 +106,18 @@ def settle_sizes(model: dict[str, Any], registry: Registry) -> tuple[ModelFamily
         if key not in model and found != own:
             note(f"model.{key} = {found} in place of the preset's {own}, to fit what was given")
     return family, shape
+
+
+def _note_heads(shape: ModelConfig) -> None:
+    """Say what muP takes for the heads of its base, where that matters and was not said."""
+    if isinstance(shape, TransformerConfig) and shape.width_ratio != 1.0:
+        base, size = shape.mup_base_width, shape.head_dim
+        if not shape.mup_base_head_dim:
+            note(
+                f"model.mup_base_width = {base} is taken to have {shape.n_head} heads, too, of "
+                f"{size * shape.width_ratio:g} channels; if its heads are as wide as those of this "
+                f"model, set model.mup_base_head_dim = {size}"
+            )
 
 
 def _preset(model: Mapping[str, Any], family: ModelFamily) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from tisslm.system.launcher import check_size, find_launcher
 from tisslm.training.ranks.placing import place_ranks
 from tisslm.training.ranks.share import for_ranks
 from tisslm.workflows.build.data import RunData
+from tisslm.workflows.build.durations import in_steps
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.training.batches import few_windows
 from tisslm.checkpoint.owner import check_free
@@ -103,7 +104,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     folder = known_folder(config.training, config.resolved())
     if folder and communicator.rank == 0:
         check_free(Path(folder))
-    read = read_run(config, registry)
+    read = read_run(config, registry, communicator.size)
     config, data = read.config, read.data
     plan = settle(plan_run(read, registry, communicator.size))
     return Trainer(
@@ -135,10 +136,11 @@ def _find_ranks(registry: Registry, stall_timeout: float) -> Communicator:
     return communicator
 
 
-def read_run(config: RunConfig, registry: Registry) -> ReadRun:
+def read_run(config: RunConfig, registry: Registry, ranks: int = 1) -> ReadRun:
     """Read the data of a run, and settle its configuration and the shape of its model.
 
-    Defaults are adapted to what was asked for, with a note (``tisslm.workflows.build.settling``).
+    Defaults are adapted to what was asked for, with a note (``tisslm.workflows.build.settling``),
+    and durations become numbers of steps. ``ranks`` is how many train it together.
 
     Raises
     ------
@@ -157,6 +159,7 @@ def read_run(config: RunConfig, registry: Registry) -> ReadRun:
     given = shape.vocab_size if origin is not None else config.model.get("vocab_size")
     sizes = {"vocab_size": _vocab_size(given, config, data), "seq_len": seq_len}
     shape = family.configure(**{**shape.values(), **sizes})
+    config = in_steps(config, data.train, seq_len, ranks)
     return ReadRun(config, family, shape, data, origin)
 
 

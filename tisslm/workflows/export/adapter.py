@@ -20,6 +20,7 @@ from tisslm.workflows.open_model import tokenizer_of
 
 __all__ = ["check_beside", "write_adapter", "write_llama_adapter"]
 
+
 _FILES = (ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, *TOKENIZER_FILES)
 
 
@@ -33,6 +34,18 @@ def _read(source: str | Path) -> tuple[Checkpoint, Path]:
             "whole model; export it with --format hf or gguf"
         )
     return found, place.path
+
+
+def _shape_of(found: Checkpoint, where: Path) -> TransformerConfig:
+    """Return the shape of the model that adapters are beside, if others can have the same."""
+    shape = TransformerConfig(**checkpoint.model_settings(found, where))
+    if shape.rescaled:
+        raise ConfigError(
+            f"{where}: expected adapters of a model without muP's factors, which others do not "
+            f"multiply by, got model.mup_base_width = {shape.mup_base_width}; export the model "
+            "merged, with --format hf or gguf"
+        )
+    return shape
 
 
 def check_beside(path: Path, source: str | Path) -> None:
@@ -81,7 +94,7 @@ def write_llama_adapter(path: Path, source: str | Path) -> int:
     """
     found, where = _read(source)
     adapter = saved_adapter(found.files.get(BASE, {}), where)
-    shape = TransformerConfig(**checkpoint.model_settings(found, where))
+    shape = _shape_of(found, where)
     arrays = TunedAdapters(shape, adapter, None).inward(found.files[ADAPTER], where)
     write_gguf_adapter(path, shape, adapter, arrays)
     return path.stat().st_size
@@ -112,6 +125,7 @@ def write_adapter(path: Path, source: str | Path, registry: Registry | None = No
         If the source is damaged, or the folder cannot be written.
     """
     found, where = _read(source)
+    _shape_of(found, where)
     if ADAPTER_CONFIG not in found.files:
         raise ConfigError(
             f"{where}: expected adapters of whole modules of PEFT, got some of a part of one, "

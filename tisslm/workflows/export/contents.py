@@ -13,6 +13,7 @@ from tisslm.contracts import Encoder, Network, Tokenizer
 from tisslm.contracts.part_names import name_of
 from tisslm.models.huggingface.exchange import exchange_of
 from tisslm.models.huggingface.sentence_transformers import DENSE, LINEAR, body_of, module_files
+from tisslm.models.mup import folded
 from tisslm.tokenizers.huggingface import files_of_texts
 
 __all__ = ["Contents", "TextForm", "encoder_contents", "model_contents"]
@@ -62,12 +63,16 @@ class Contents:
 
 def model_contents(model: Network, tokenizer: Tokenizer | None) -> Contents | None:
     """Return the files of a model; None if transformers has no class for it."""
-    exchange = model.exchange()
+    config, exchange = model.config, model.exchange()
+    arrays: Mapping[str, Array] = model.parameters.state()
+    if isinstance(config, TransformerConfig) and config.rescaled:
+        plain, arrays = folded(config, arrays)
+        exchange = exchange_of(plain, model.dtype)
     if exchange is None:
         return None
     files, notes = _tokenizer_files(tokenizer)
-    arrays = exchange.outward(model.parameters.state())
-    return Contents({_CONFIG: exchange.config, **files}, {_WEIGHTS: arrays}, notes)
+    there = exchange.outward(arrays)
+    return Contents({_CONFIG: exchange.config, **files}, {_WEIGHTS: there}, notes)
 
 
 def encoder_contents(

@@ -10,8 +10,9 @@ L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", arXiv 1506.
 
 from __future__ import annotations
 
+from tisslm.workflows.figures import check_plot
 from tisslm.workflows.lr_range.curve import Curve
-from tisslm.workflows.lr_range.plot import check_plot, write_plot
+from tisslm.workflows.lr_range.plot import write_plot
 from tisslm.workflows.lr_range.sweep import Rates, range_test, sweep
 
 __all__ = ["Curve", "Rates", "check_plot", "range_test", "sweep", "write_plot"]

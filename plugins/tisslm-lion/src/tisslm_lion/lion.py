@@ -56,6 +56,7 @@ class Lion(Optimizer):
     """
 
     takes_grad_scale: ClassVar[bool] = True
+    scale_free: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -68,6 +68,7 @@ class Adam8bit(Optimizer):
 
     takes_grad_scale: ClassVar[bool] = True
     measures_movement: ClassVar[bool] = True
+    scale_free: ClassVar[bool] = True
     elementwise: ClassVar[bool] = False
     test_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {},

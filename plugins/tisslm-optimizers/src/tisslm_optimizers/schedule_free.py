@@ -71,6 +71,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     takes_grad_scale: ClassVar[bool] = True
     measures_movement: ClassVar[bool] = True
+    scale_free: ClassVar[bool] = True
     has_average: ClassVar[bool] = True
 
     def __init__(

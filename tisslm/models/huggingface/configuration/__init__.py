@@ -76,7 +76,7 @@ def written(config: TransformerConfig) -> dict[str, Any] | None:
 
     Dropout apart, which no evaluation sees, the model there computes what ours does.
     """
-    if config.logit_cap:
+    if config.logit_cap or config.rescaled:
         return None
     keys = _FORMS[config.family][1](config)
     return keys and {
