@@ -16,6 +16,7 @@ from tisslm.config.model import FROM, ModelSection
 from tisslm.config.precedence import DEFAULT_PARTS, SECTION_KEYS, merge
 from tisslm.config.sections import (
     AdapterConfig,
+    EmaConfig,
     Grouping,
     LogSection,
     Part,
@@ -44,6 +45,7 @@ _CLOSED: Mapping[str, type[Section]] = {
     "data": DataSection,
     "training": TrainingConfig,
     "adapter": AdapterConfig,
+    "ema": EmaConfig,
 }
 
 
@@ -61,6 +63,8 @@ class RunConfig:
     data : DataSection
     tokenizer, optimizer, scheduler, loss : Part
         Pairs of name and options. The learning rate is not among the options.
+    ema : EmaConfig or None
+        Of a run that averages its weights.
     grouping : Grouping
         The keys of ``[optimizer]`` that say which parameters are trained how.
     training : TrainingConfig
@@ -81,6 +85,7 @@ class RunConfig:
     training: TrainingConfig
     log: LogSection
     adapter: AdapterConfig | None = None
+    ema: EmaConfig | None = None
     grouping: Grouping = field(default_factory=Grouping)
     said: frozenset[str] = field(default=frozenset(), compare=False)
 
@@ -147,6 +152,7 @@ class RunConfig:
             training=TrainingConfig(**values.get("training", {})),
             log=log,
             adapter=AdapterConfig(**values["adapter"]) if "adapter" in values else None,
+            ema=EmaConfig(**values["ema"]) if "ema" in values else None,
             grouping=Grouping(**grouping),
             said=said,
             **{
