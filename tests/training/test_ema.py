@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 
 import numpy as np
 import pytest
 from checkpoints import reseal
+from embedding_runs import Examples, trainer_of
 from tisslm_optimizers.schedule_free import ScheduleFreeAdamW
 
 from tisslm import EmaConfig, TokenDataset, checkpoint, load_model
 from tisslm.checkpoint import EMA
 from tisslm.errors import CheckpointError, ConfigError, NonFiniteError
 from tisslm.registry import load_registry
+from tisslm.training.evaluation import evaluate_now
 from tisslm.training.memory_plan.planner import Planner
 from tisslm.workflows.dry_run import dry_run
 from tisslm.workflows.lr_range import Rates, range_test
@@ -213,6 +216,38 @@ def test_a_checkpoint_that_lacks_it_is_refused_before_anything_changes(make):
         "use an earlier checkpoint"
     )
     assert np.array_equal(again.model.parameters.data, before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_average_of_an_encoder_is_evaluated_by_its_vectors(tmp_path, dtype):
+    held_out = {"val_dataset": Examples(8), "validation_frequency": 2}
+    trainer = trainer_of(tmp_path, ema=CONFIG, dtype=dtype, learning_rate=0.05, **held_out)
+    trainer.train()
+    found = trainer.state.evaluation
+    assert {n for n in found if "ema" in n} == {"eval/ema_loss", "eval/ema_ndcg_at_10"}
+    assert found["eval/ema_loss"] != found["eval/loss"]
+    with trainer.averaged():
+        assert trainer.validate(trainer.val_dataset) == found["eval/ema_loss"]
+
+
+def test_an_evaluation_that_is_left_leaves_the_weights(make):
+    trainer, plain = make(validation_frequency=4), make("plain", None)
+    seen = []
+
+    def leave():
+        seen.append(trainer.model.parameters.data.copy())
+        if not np.array_equal(seen[-1], seen[0]):  # what is evaluated now is their average
+            raise KeyboardInterrupt
+
+    rows = list(itertools.islice(trainer.session.batches("test"), 2))
+    for one in rows:
+        trainer.session.train_step(one)
+        plain.session.train_step(one)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_now(trainer.session.parts, trainer.config, trainer.state, trainer.stopping, leave)
+    trained = plain.model.parameters.data
+    assert np.array_equal(seen[0], trained)
+    assert np.array_equal(trainer.model.parameters.data, trained)
 
 
 def test_what_is_refused(make):
