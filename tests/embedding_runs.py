@@ -83,7 +83,7 @@ def trainer_of(
 ) -> Trainer:
     """Return a trainer of a small encoder; ``shape`` has changes of the model's shape."""
     shape, seed = changes.pop("shape", {}), 3
-    named = ("communicator", "monitors", "sinks", "dtype")
+    named = ("communicator", "monitors", "sinks", "dtype", "ema", "val_dataset")
     others = {k: changes.pop(k) for k in named if k in changes}
     model = TextEncoder(shape_of(**shape), seed=seed, dtype=others.pop("dtype", "float32"))
     values = {"batch_size": 3, "gradient_accumulation_steps": 2, "max_steps": 4, "seed": seed}

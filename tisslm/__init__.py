@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tisslm.config import AdapterConfig, GroupConfig, TrainingConfig
+    from tisslm.config import AdapterConfig, EmaConfig, GroupConfig, TrainingConfig
     from tisslm.config.model import TransformerConfig
     from tisslm.datasets.text import TextDataset
     from tisslm.datasets.tokens import TokenDataset
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdapterConfig",
+    "EmaConfig",
     "Entry",
     "GroupConfig",
     "Sampling",
@@ -54,6 +55,7 @@ __all__ = [
 
 _HOMES = {
     "AdapterConfig": "tisslm.config",
+    "EmaConfig": "tisslm.config",
     "Entry": "tisslm.registry.hookspecs",
     "GroupConfig": "tisslm.config",
     "Sampling": "tisslm.models.generation",

@@ -77,7 +77,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         TEXT | {"zzz": {"seed": 1}},
         "[zzz]: unknown section; known: model, data, tokenizer, optimizer, scheduler, loss, "
-        "training, durations, adapter, log",
+        "training, durations, adapter, ema, log",
     ),
     (
         TEXT | {"seed": 1},

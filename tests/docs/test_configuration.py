@@ -13,7 +13,7 @@ import pytest
 
 from tisslm import errors
 from tisslm.cli.main import INTERRUPTED, READER_LEFT, _exit_code
-from tisslm.config import DataSection, LogSection, ModelSection, TrainingConfig
+from tisslm.config import DataSection, EmaConfig, LogSection, ModelSection, TrainingConfig
 from tisslm.config.aliases import ELSEWHERE, FLAGS, SPELLINGS
 from tisslm.config.counterparts import NO_COUNTERPART, VALUES
 from tisslm.config.durations import DurationsConfig
@@ -97,7 +97,10 @@ def test_every_section_has_a_chapter_and_no_other():
     assert sorted(found) == sorted(SECTION_KEYS)
 
 
-@pytest.mark.parametrize("section", [TrainingConfig, DataSection, LogSection, DurationsConfig])
+SECTIONS = [TrainingConfig, DataSection, LogSection, DurationsConfig, EmaConfig]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_and_its_default(section):
     documented = keys(chapter(f"### [{section.section}]"))
     assert list(documented) == list(section.model_fields)

@@ -232,6 +232,7 @@ def flat() -> dict[str, Case]:
     }  # fmt: skip
     x, K = {"x_P"}, {"moved_K2"}
     parts = {"x_P": p, "partial_K": np.zeros(4)}
+    mean = {"average_P": a, "p_P": p, "decay": 0.5}
     summary = {"x_P": p, "low": -1.0, "high": 1.0, "partial_K5": sums}
     return {
         "sgd_update": Case(LIMIT, sgd, names(sgd), names(sgd) - {"g_P"} | K, K),
@@ -239,6 +240,7 @@ def flat() -> dict[str, Case]:
         "rmsprop_update": Case(LIMIT, rmsprop, names(rmsprop), names(rmsprop) - {"g_P"} | K, K),
         "fill": Case(LIMIT, {"x_P": p, "value": 3.0}, x, x),
         "add": Case(LIMIT, {"x_P": p, "y_P": g}, x | {"y_P"}, x),
+        "average": Case(LIMIT, mean, names(mean), {"average_P"}),
         "scale": Case(LIMIT, {"x_P": p, "value": 3.0}, x, x),
         "squared_norm": Case(LIMIT, parts, x, {"partial_K"}, {"partial_K"}),
         "summarize": Case(LIMIT, summary, x, {"partial_K5"}, {"partial_K5"}),

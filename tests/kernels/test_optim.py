@@ -148,6 +148,17 @@ def test_a_sum_has_the_bits_of_numpys(run_kernel, normal, P):
     assert actual["x_P"].tobytes() == (x_P + y_P).tobytes()
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.9999])
+@pytest.mark.parametrize("P", SIZES)
+def test_an_average_is_its_twins(run_both, run_kernel, normal, P, decay):
+    arguments = {"average_P": normal(0, P), "p_P": normal(1, P), "decay": decay}
+    both = run_both("optim", "average", arguments, {"average_P"})
+    assert largest_error(both.actual["average_P"], both.expected["average_P"]) < UPDATE
+    zeros = {name: np.zeros(P, np.float32) for name in ("average_P", "p_P")}
+    actual, _ = run_kernel("optim", "average", arguments | zeros, {"average_P"})
+    assert not actual["average_P"].any()
+
+
 @every_case
 def test_padding_stays_zero(run_kernel, normal, make, options):
     function, arguments = make(normal, 33, **options)

@@ -291,6 +291,7 @@ def optim_cases():
         yield "optim", "rmsprop_update", rmsprop, {"p_P", *state, "moved_K2"}
         yield "optim", "fill", {"x_P": p, "value": 0.3}, {"x_P"}
         yield "optim", "add", {"x_P": p, "y_P": g}, {"x_P"}
+        yield "optim", "average", {"average_P": m, "p_P": p, "decay": 0.9}, {"average_P"}
         yield "optim", "scale", {"x_P": p, "value": 0.3}, {"x_P"}
         yield "optim", "add", {"x_P": p, "y_P": g}, {"x_P"}
         partial = np.zeros(-(-P // 16384))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -105,6 +106,7 @@ def test_other_groups_are_told_when_a_run_goes_on(make):
         "the run goes on under other conditions (group of embedding.token.weight: lr_scale 0.125 "
         "then, None now; "
     ) in str(told[0].message)
+    assert re.search(r"; (group of [^;]*; ){2}and 24 more\)", str(told[0].message))
     plain = make("plain", fewer, max_steps=2)
     plain.train()
     with pytest.warns(RuntimeWarning, match=r"group of .*: None then, lr_scale "):

@@ -119,6 +119,18 @@ def add(
         table().add(&x_P[b * BLOCK], &y_P[b * BLOCK], min(BLOCK, size - b * BLOCK))
 
 
+def average(
+    float[::1] average_P,  # IN and OUT
+    const float[::1] p_P,  # IN
+    double decay,
+    int n_threads,
+):
+    cdef long size = average_P.shape[0], b
+    for b in prange(blocks(size), nogil=True, num_threads=n_threads, schedule='static'):
+        table().average(&average_P[b * BLOCK], &p_P[b * BLOCK], min(BLOCK, size - b * BLOCK),
+                        1.0 - decay)
+
+
 def scale(
     float[::1] x_P,  # IN and OUT
     float value,

@@ -30,6 +30,7 @@ __all__ = [
     "ADAPTER_CONFIG",
     "BASE",
     "CONFIG",
+    "EMA",
     "FILES",
     "GENERATION_CONFIG",
     "HF_TOKENIZER",
@@ -179,6 +180,7 @@ ADAPTER_CONFIG = JsonFile("adapter_config.json", required=False)
 BASE = JsonFile("base.json", required=False)
 CONFIG = JsonFile("config.json")
 OPTIMIZER = ArraysFile("optimizer.safetensors", called="the optimizer's", slots=True)
+EMA = ArraysFile("ema.safetensors", called="average", required=False)
 TRAINER = JsonFile("trainer_state.json", size=2**29, values=2**24, allow_nan=True)
 TRAINER_ARRAYS = ArraysFile("trainer.safetensors")
 # A tokenizer has a value for every token and merge.
@@ -195,6 +197,7 @@ FILES: tuple[File[Any], ...] = (
     BASE,
     CONFIG,
     OPTIMIZER,
+    EMA,
     TRAINER,
     TRAINER_ARRAYS,
     TOKENIZER,

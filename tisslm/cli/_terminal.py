@@ -16,7 +16,17 @@ from typing import Any, Final
 from tisslm.errors.visible import visible
 from tisslm.system.launcher import find_launcher
 
-__all__ = ["GIVE_TOKENIZER", "NUMBER", "TEXT", "WHERE", "WORD", "complain", "pour", "say"]
+__all__ = [
+    "AVERAGED",
+    "GIVE_TOKENIZER",
+    "NUMBER",
+    "TEXT",
+    "WHERE",
+    "WORD",
+    "complain",
+    "pour",
+    "say",
+]
 __all__ += ["show_table", "tell", "whole_ends", "write_text"]
 
 #: Styles of the cells of a column; only a text is wrapped.
@@ -26,6 +36,7 @@ TEXT: Final[Mapping[str, Any]] = {"overflow": "fold"}
 
 #: What a command that takes a model says of it: all that ``open_model`` opens.
 WHERE: Final = "A run or checkpoint, a folder of Hugging Face transformers, or a GGUF file."
+AVERAGED: Final = "Take the average of the weights, of a run with a section [ema]."
 #: What to do about one that has no tokenizer.
 GIVE_TOKENIZER: Final = (
     "put its tokenizer.json into the folder of a published model, or train with a dataset that has "

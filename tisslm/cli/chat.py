@@ -20,7 +20,16 @@ from tisslm.cli._sampling import (
     TopP,
     Weights,
 )
-from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, complain, pour, say, whole_ends, write_text
+from tisslm.cli._terminal import (
+    AVERAGED,
+    GIVE_TOKENIZER,
+    WHERE,
+    complain,
+    pour,
+    say,
+    whole_ends,
+    write_text,
+)
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.models.generation import Sampling
 from tisslm.workflows.conversation import Conversation
@@ -48,10 +57,11 @@ def chat(
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answers.")] = 42,
     weights: Weights = "fp32",
+    ema: Annotated[bool, typer.Option("--ema", help=AVERAGED)] = False,
 ) -> None:
     """Talk to a model that was made for conversations; each line is a turn."""
     sampling = Sampling(temperature, top_k, top_p, seed, min_p, repetition_penalty)
-    model, tokenizer = load_model(path)
+    model, tokenizer = load_model(path, ema=ema)
     if tokenizer is None:
         raise CheckpointError(
             f"{path}: the model has no tokenizer, so it cannot converse; {GIVE_TOKENIZER}"

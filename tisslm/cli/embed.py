@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tisslm.cli._progress import TextProgress, plain_bytes
-from tisslm.cli._terminal import WHERE, complain, say
+from tisslm.cli._terminal import AVERAGED, WHERE, complain, say
 from tisslm.errors import ConfigError
 from tisslm.system.quantities import duration_text
 from tisslm.workflows.embedding import Embedded, TextEmbedder, embed_file, load_encoder
@@ -54,13 +54,14 @@ def embed(
     normalize: Annotated[
         bool, typer.Option("--normalize", help="Bring every vector to length 1.")
     ] = False,
+    ema: Annotated[bool, typer.Option("--ema", help=AVERAGED)] = False,
 ) -> None:  # fmt: skip
     """Write the vectors of the texts of a file, as an array of NumPy."""
     if (prompt is not None) + query + document > 1:
         raise ConfigError("--prompt, --query, --document: expected one of them, got more")
     if output.suffix != ".npy":
         raise ConfigError(f"--output: expected a name that ends in .npy, got {str(output)!r}")
-    embedder = load_encoder(path)
+    embedder = load_encoder(path, ema=ema)
     before = _prompt(embedder, prompt, "query" if query else "document" if document else "")
     try:
         with TextProgress("embedding", plain_bytes([source])) as progress:

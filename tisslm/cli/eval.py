@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, say
+from tisslm.cli._terminal import AVERAGED, GIVE_TOKENIZER, WHERE, say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Encoder, Model, Tokenizer
 from tisslm.contracts.model import predicting_model
@@ -72,6 +72,7 @@ def evaluate(
     few_shot: Annotated[
         int | None, typer.Option(min=0, help="Solved examples before each question of a task.")
     ] = None,
+    ema: Annotated[bool, typer.Option("--ema", help=AVERAGED)] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Compute a trained model's loss, accuracy and bits per byte over every window of the data.
@@ -81,7 +82,7 @@ def evaluate(
     named = [name for name in tasks.split(",") if name]
     _check_options(named, data, include_path, limit, few_shot)
     registry = load_registry()
-    opened = open_model(path, registry)
+    opened = open_model(path, registry, ema=ema)
     shape = opened.shape({} if seq_len is None else {"seq_len": seq_len})
     tokenizer, where = opened.tokenizer, opened.where
     network = opened.build(shape)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._terminal import WHERE, complain, say
+from tisslm.cli._terminal import AVERAGED, WHERE, complain, say
 from tisslm.system.quantities import size_text
 from tisslm.workflows.export import export as write
 
@@ -41,12 +41,13 @@ def export(
             metavar="fp32|bf16|fp16|q8_0", help="Type of the matrices; q8_0 in GGUF alone."
         ),
     ] = "fp32",
+    ema: Annotated[bool, typer.Option("--ema", help=AVERAGED)] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace what an earlier export has written.")
     ] = False,
 ) -> None:  # fmt: skip
     """Write a model as a folder of transformers or sentence-transformers, or GGUF; or adapters."""
-    done = write(path, output, form=form, dtype=dtype, force=force)
+    done = write(path, output, form=form, dtype=dtype, force=force, ema=ema)
     for note in done.notes:
         complain(f"note: {note}")
     say(f"{form}: {done.path} ({size_text(done.nbytes)})")

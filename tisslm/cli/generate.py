@@ -20,7 +20,15 @@ from tisslm.cli._sampling import (
     TopP,
     Weights,
 )
-from tisslm.cli._terminal import GIVE_TOKENIZER, WHERE, complain, say, whole_ends, write_text
+from tisslm.cli._terminal import (
+    AVERAGED,
+    GIVE_TOKENIZER,
+    WHERE,
+    complain,
+    say,
+    whole_ends,
+    write_text,
+)
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.models.generation import Generation, Sampling, Stops, beginning, samples
 from tisslm.system.memory_limit import resident
@@ -69,6 +77,7 @@ def generate(
         int, typer.Option(min=1, help="Texts of each prompt, with seeds counting up.")
     ] = 1,
     weights: Weights = "fp32",
+    ema: Annotated[bool, typer.Option("--ema", help=AVERAGED)] = False,
     stats: Annotated[
         bool, typer.Option("--stats", help="Print tokens per second and memory.")
     ] = False,
@@ -82,7 +91,7 @@ def generate(
         raise ConfigError(f"--weights: expected fp32 or bf16, got {weights!r}")
     Stops(stop)
     texts = [(text, draw) for text in _prompts(prompt, prompts) for draw in draws]
-    model, tokenizer = load_model(path)
+    model, tokenizer = load_model(path, ema=ema)
     if tokenizer is None:
         raise CheckpointError(
             f"{path}: the model has no tokenizer, so it cannot write text; {GIVE_TOKENIZER}, "

@@ -10,13 +10,14 @@ from tisslm.config.aliases import ConfigNote
 from tisslm.config.data import DataSection, SourceTable
 from tisslm.config.model import ModelSection
 from tisslm.config.run import RunConfig
-from tisslm.config.sections import AdapterConfig, GroupConfig, LogSection, Part
+from tisslm.config.sections import AdapterConfig, EmaConfig, GroupConfig, LogSection, Part
 from tisslm.config.training import TrainingConfig
 
 __all__ = [
     "AdapterConfig",
     "ConfigNote",
     "DataSection",
+    "EmaConfig",
     "GroupConfig",
     "LogSection",
     "ModelSection",

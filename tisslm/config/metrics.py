@@ -146,6 +146,22 @@ METRICS = {
             "eval/pearson", "Pearson", format="{:.4f}", line="pearson {:.4f}", better="max",
             figure=FIGURES["correlation"],
         ),
+        Metric(
+            "eval/ema_loss", "validation, averaged weights", format="{:.4f}", line="ema {:.4f}",
+            better="min", short="averaged",
+        ),
+        Metric(
+            "eval/ema_accuracy", "first, averaged weights", format="{:.1%}", better="max",
+            figure=FIGURES["accuracy"],
+        ),
+        Metric(
+            "eval/ema_ndcg_at_10", "gain at 10, averaged weights", format="{:.4f}", better="max",
+            figure=FIGURES["retrieval"],
+        ),
+        Metric(
+            "eval/ema_spearman", "Spearman, averaged weights", format="{:.4f}", better="max",
+            figure=FIGURES["correlation"],
+        ),
         Metric("eval/runtime", "evaluation", figure=FIGURES["eval-time"]),
         Metric("eval/samples_per_second", "windows per second", figure=FIGURES["eval-speed"]),
         Metric(

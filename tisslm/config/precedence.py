@@ -17,7 +17,7 @@ from tisslm.config.durations import DurationsConfig, move_durations
 from tisslm.config.fields import show
 from tisslm.config.giving_way import drop_rivals, start_afresh
 from tisslm.config.model import FAMILY, FROM, ModelSection, TransformerConfig, family_of
-from tisslm.config.sections import AdapterConfig, Grouping, LogSection
+from tisslm.config.sections import AdapterConfig, EmaConfig, Grouping, LogSection
 from tisslm.config.sources import Setting, Tables
 from tisslm.config.training import TrainingConfig
 from tisslm.config.translation import translated
@@ -42,6 +42,7 @@ SECTION_KEYS: dict[str, tuple[str, ...]] = {
     "training": tuple(TrainingConfig.model_fields),
     "durations": tuple(DurationsConfig.model_fields),
     "adapter": tuple(AdapterConfig.model_fields),
+    "ema": tuple(EmaConfig.model_fields),
     "log": tuple(LogSection.model_fields),
 }
 

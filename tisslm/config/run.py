@@ -17,6 +17,7 @@ from tisslm.config.model import FROM, ModelSection
 from tisslm.config.precedence import DEFAULT_PARTS, HOMES, SECTION_KEYS, merge
 from tisslm.config.sections import (
     AdapterConfig,
+    EmaConfig,
     Grouping,
     LogSection,
     Part,
@@ -46,6 +47,7 @@ _CLOSED: Mapping[str, type[Section]] = {
     "training": TrainingConfig,
     "durations": DurationsConfig,
     "adapter": AdapterConfig,
+    "ema": EmaConfig,
 }
 
 
@@ -63,6 +65,8 @@ class RunConfig:
     data : DataSection
     tokenizer, optimizer, scheduler, loss : Part
         Pairs of name and options. The learning rate is not among the options.
+    ema : EmaConfig or None
+        Of a run that averages its weights.
     grouping : Grouping
         The keys of ``[optimizer]`` that say which parameters are trained how.
     training : TrainingConfig
@@ -86,6 +90,7 @@ class RunConfig:
     training: TrainingConfig
     log: LogSection
     adapter: AdapterConfig | None = None
+    ema: EmaConfig | None = None
     grouping: Grouping = field(default_factory=Grouping)
     durations: DurationsConfig | None = None
     said: frozenset[str] = field(default=frozenset(), compare=False)
@@ -153,6 +158,7 @@ class RunConfig:
             training=TrainingConfig(**values.get("training", {})),
             log=log,
             adapter=AdapterConfig(**values["adapter"]) if "adapter" in values else None,
+            ema=EmaConfig(**values["ema"]) if "ema" in values else None,
             grouping=Grouping(**grouping),
             durations=DurationsConfig(**values["durations"]) if "durations" in values else None,
             said=said,

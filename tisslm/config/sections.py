@@ -1,4 +1,4 @@
-"""The sections ``[log]`` and ``[adapter]``, groups, and those of a part and its options.
+"""The sections ``[log]``, ``[adapter]``, ``[ema]``, groups, and those of a part and its options.
 
 The part itself checks its options. ``[model]``, ``[data]`` and ``[training]`` have modules of
 their own.
@@ -16,6 +16,7 @@ from tisslm.config.aliases import note, unknown_key
 from tisslm.config.base import Section
 from tisslm.config.fields import (
     Count,
+    CountOrZero,
     Expects,
     Flag,
     NameList,
@@ -29,6 +30,7 @@ from tisslm.errors import ConfigError
 __all__ = [
     "TARGETS",
     "AdapterConfig",
+    "EmaConfig",
     "GroupConfig",
     "Grouping",
     "LogSection",
@@ -119,6 +121,38 @@ class LogSection(Section):
             check_plain(f"log.{key}", value)
             if key not in (*self.sinks, *self.monitors):
                 note(f"[log.{key}] has no effect: log.sinks and log.monitors do not name it")
+
+
+@final
+class EmaConfig(Section):
+    """The section ``[ema]``: a running mean of the weights, kept beside those that are trained.
+
+    Averaging number t (from 0) makes ``average = d average + (1 - d) weights``, with
+    ``d = min(decay, (1 + t) / (10 + t))``; the first one takes the weights as they are.
+
+    Parameters
+    ----------
+    decay : float, default 0.999
+        What is kept of the average, in (0, 1).
+    every : int, default 1
+        Updates from one averaging to the next.
+    start : int, default 0
+        Updates before the first.
+    warmup : bool, default True
+        Whether ``(1 + t) / (10 + t)`` limits it: the average then forgets where it began.
+    """
+
+    section: ClassVar[str] = "ema"
+
+    decay: Annotated[
+        float,
+        BeforeValidator(number),
+        Field(gt=0, lt=1),
+        Expects("a number between 0 and 1, such as 0.999"),
+    ] = 0.999
+    every: Count = 1
+    start: CountOrZero = 0
+    warmup: Flag = True
 
 
 _ScaleOrNone = Annotated[

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tisslm.config import TrainingConfig
+from tisslm.config import EmaConfig, TrainingConfig
 from tisslm.contracts import (
     Communicator,
     Dataset,
@@ -25,10 +26,12 @@ from tisslm.errors import ConfigError
 from tisslm.memory import Parameters
 from tisslm.memory.shards import ParameterShard
 from tisslm.optim.loss_scaling import LossScaler, make_scaler
+from tisslm.optim.weight_average import WeightAverage
 from tisslm.registry import Registry
 from tisslm.tracking.monitoring import check_monitors
 from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.tracking.sink_group import SinkGroup
+from tisslm.training.interruption import Leave
 from tisslm.training.ranks.layout import needs_whole
 from tisslm.training.ranks.reduction import Reduction
 from tisslm.training.ranks.share import make_share
@@ -47,6 +50,7 @@ class Wanted:
     sinks: Iterable[Any]
     monitors: Iterable[Any]
     communicator: Any
+    ema: EmaConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class Components:
         What parts measure of themselves.
     reduction : Reduction
         What adds up the gradients of an update, and has what the optimizer updates.
+    average : WeightAverage or None
+        The running mean of the weights.
     """
 
     model: Network
@@ -93,6 +99,7 @@ class Components:
     scaler: LossScaler
     own: OwnMetrics
     reduction: Reduction
+    average: WeightAverage | None = None
 
     def show(self, *, average: bool) -> None:
         """Give the parameters of all ranks the values that are evaluated, or those to be trained.
@@ -104,6 +111,46 @@ class Components:
             self.reduction.reread()
             self.optimizer.show_average(average)
             self.reduction.publish()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the average of the weights in place of them, on all ranks, for a while.
+
+        The weights come back exactly, also if an error ends it; of several
+        ranks, unless that is one rank's own, which ends the run.
+        """
+        self._swap()
+        try:
+            yield
+        except BaseException as error:
+            if self.communicator.size == 1 or isinstance(error, Leave):
+                self._swap()
+            raise
+        self._swap()
+
+    def follow(self) -> None:
+        """Have the average be the weights as they are, before the first averaging.
+
+        Raises
+        ------
+        ConfigError
+            If the run averages nothing.
+        """
+        if self.average is None:
+            raise ConfigError(
+                "averaged weights: expected a run that averages them, got one without; give the "
+                "Trainer ema=EmaConfig(), or the run a section [ema]"
+            )
+        if not self.average.count:
+            self.reduction.reread()
+            self.average.follow()
+
+    def _swap(self) -> None:
+        self.follow()
+        self.reduction.reread()
+        if self.average is not None:
+            self.average.swap()
+        self.reduction.publish()
 
     def stateful(self) -> Iterator[tuple[str, str, Stateful]]:
         """Yield key, name and part of each part that may keep a state from step to step.
@@ -181,6 +228,25 @@ def _check_rates(optimizer: Optimizer, model: Network) -> None:
         )
 
 
+def _make_average(
+    ema: EmaConfig | None, optimizer: Optimizer, reduction: Reduction
+) -> WeightAverage | None:
+    """Return what averages the weights of a run, if it is to."""
+    if ema is None:
+        return None
+    if not isinstance(ema, EmaConfig):
+        raise ConfigError(
+            f"Trainer: ema: expected an EmaConfig, got {type(ema).__name__}; give it "
+            "EmaConfig(decay=0.999)"
+        )
+    if optimizer.has_average:
+        raise ConfigError(
+            f"[ema]: expected an optimizer without an average of its own, got {name_of(optimizer)},"
+            " whose average is what is evaluated and saved; leave [ema] out"
+        )
+    return WeightAverage(reduction.updated, ema)
+
+
 def build_components(
     registry: Registry,
     wanted: Wanted,
@@ -248,6 +314,7 @@ def build_components(
             (f"{kind} {name_of(part)}", part) for kind, part in measured if part is not None
         ),
         reduction=reduction,
+        average=_make_average(wanted.ema, optimizer, reduction),
     )
     check_monitors(parts.monitors)
     return parts
@@ -275,4 +342,6 @@ def describe(config: TrainingConfig, parts: Components) -> dict[str, Any]:
         plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
         options = {k: v for k, v in plain.items() if not k.startswith("_")}
         found[name] = {"name": name_of(part), **options}
+    if parts.average is not None:
+        found["ema"] = parts.average.config.model_dump()
     return found

@@ -29,7 +29,13 @@ from tisslm.training.components import (
     check_kept,
     describe,
 )
-from tisslm.training.early_stopping import Stopping, check_bytes, check_evaluations, check_metric
+from tisslm.training.early_stopping import (
+    Stopping,
+    check_average,
+    check_bytes,
+    check_evaluations,
+    check_metric,
+)
 from tisslm.training.interruption import Leaving
 from tisslm.training.memory_plan.passes import resolve_precision
 from tisslm.training.memory_plan.planner import Planner, RunPlan, settle
@@ -124,6 +130,7 @@ def _plan(wanted: Wanted, given: Given, config: TrainingConfig, registry: Regist
         precision=resolve_precision(config.precision),
         monitors=tuple(wanted.monitors),
         ranks=wanted.communicator.size,
+        averages=wanted.ema is not None,
     )
     return settle(planner)
 
@@ -152,6 +159,7 @@ def _session(
     sampler = make_sampler(parts.model, parts.tokenizer, config) if not communicator.rank else None
     check_evaluations(config, parts.scheduler.needs_evaluations, has_valid)
     check_bytes(config, parts.tokenizer is not None)
+    check_average(config, parts.average is not None)
     check_metric(config, parts.own.comparable)
     leaving, stopping = Leaving(parts.communicator), Stopping(config, parts.own.declared)
     wants, rows = wants_of(parts.monitors), config.batch_size

@@ -308,6 +308,29 @@ def check_bytes(config: TrainingConfig, has_tokenizer: bool) -> None:
         )
 
 
+def check_average(config: TrainingConfig, averages: bool) -> None:
+    """Make sure that weights are averaged, if the best is to go by their average.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    averages : bool
+        Whether the run averages its weights.
+
+    Raises
+    ------
+    ConfigError
+        If it does not.
+    """
+    wanted = config.early_stopping_patience or config.restore_best or config.keep_best
+    if wanted and config.best_metric.startswith("eval/ema_") and not averages:
+        raise ConfigError(
+            f"training.best_metric: expected a section [ema], by which weights are averaged, "
+            f"beside {config.best_metric}, got none; give the run one, or take "
+            f'"{config.best_metric.replace("ema_", "")}"'
+        )
+
+
 def check_evaluations(config: TrainingConfig, needs_evaluations: bool, evaluates: bool) -> None:
     """Make sure that a run which is to be steered by evaluations makes some on the way.
 

@@ -406,6 +406,13 @@ class Loop:
             session.parts.sinks.write(step, sampler.texts(step, session.leaving.check))
             state.sampled_step = step
 
+    def _averaged_loss(self) -> dict[str, Any]:
+        """Return what the summary of a run that averages its weights has more."""
+        session = self.session
+        if session.parts.average is None:
+            return {}
+        return {"eval_ema_loss": session.state.evaluation.get("eval/ema_loss")}
+
     def _summarize(self, status: str, seconds: float) -> None:
         session, state = self.session, self.session.state
         with suppress(ConfigError):  # a directory that was taken over is left as it is
@@ -417,6 +424,7 @@ class Loop:
                     "steps": state.step,
                     "train_loss": state.loss_history[-1] if state.loss_history else None,
                     "eval_loss": state.evaluation.get("eval/loss"),
+                    **self._averaged_loss(),
                     **self.metrics.summary(seconds, state.tokens_seen),
                     "seconds": seconds,
                     "parameters": session.parts.model.parameters.count,

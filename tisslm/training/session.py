@@ -271,7 +271,7 @@ class Session:
 
         None is what these return.
         """
-        return lead(found.files.get(checkpoint.OPTIMIZER), action)
+        return lead(found.files.values(), action)
 
     def _write_checkpoint(self, step: int, found: checkpoint.Checkpoint) -> Path:
         """Write a state that was taken before; the thread of ``saving`` may be who calls."""

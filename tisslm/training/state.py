@@ -30,13 +30,13 @@ MOST_PLANNED = 2**20
 LEAST = 1024
 
 #: Conditions that are tables, and what the names of their values begin with in messages.
-_TABLES = {"schedule": "scheduler.", "groups": "group of "}
+_TABLES = {"schedule": "scheduler.", "groups": "group of ", "ema": "ema."}
 
-#: Those that runs have where there is something to say.
+#: The one that is compared also where only the checkpoint has it.
 _WHERE_ANY = frozenset({"groups"})
 
-#: Changed conditions that a warning names.
-MOST_NAMED = 20
+#: Parameters of other groups that a warning names.
+MOST_NAMED = 3
 
 
 class LossHistory(Sequence[float]):
@@ -244,8 +244,7 @@ def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Non
     pairs = [(name, then.get(name), now.get(name)) for name in names]
     changed = [f"{k}: {old} then, {new} now" for k, old, new in pairs if old != new]
     if changed:
-        changed, more = changed[:MOST_NAMED], len(changed) - MOST_NAMED
-        changed += [f"and {more} more"] if more > 0 else []
+        changed = _few_groups(changed)
         is_rate = any(k.startswith("scheduler.") for k, old, new in pairs if old != new)
         rates = "; the learning rates follow the new schedule from here on" if is_rate else ""
         warnings.warn(
@@ -254,6 +253,16 @@ def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Non
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _few_groups(changed: list[str]) -> list[str]:
+    """Return what has changed, with the parameters of other groups counted behind the first few."""
+    of_groups = [said for said in changed if said.startswith(_TABLES["groups"])]
+    left_out = of_groups[MOST_NAMED:]
+    found = [said for said in changed if said not in left_out]
+    if left_out:
+        found.insert(found.index(of_groups[MOST_NAMED - 1]) + 1, f"and {len(left_out)} more")
+    return found
 
 
 def _flat(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

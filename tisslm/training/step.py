@@ -219,6 +219,8 @@ class Step:
         clipped = self.clip(self.config.max_grad_norm, norm)
         applied = self.parts.optimizer.step(movement)
         if applied:
+            if self.parts.average is not None:
+                self.parts.average.update()
             self.parts.reduction.publish()
         return applied, clipped
 

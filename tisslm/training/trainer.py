@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, overload
 
 from numpy.typing import NDArray
 
 from tisslm import checkpoint, ops
-from tisslm.config import TrainingConfig
+from tisslm.config import EmaConfig, TrainingConfig
 from tisslm.contracts import Dataset, Network, Rows, Tokenizer
 from tisslm.contracts.model import language_model
 from tisslm.errors import ConfigError
@@ -84,6 +85,8 @@ class Trainer:
     val_dataset : Dataset, optional
     sinks, monitors : iterable of parts
     communicator : str, (str, dict) or Communicator
+    ema : EmaConfig, optional
+        Keeps an average of the weights, which is evaluated and saved beside them.
     tokenizer : Tokenizer, optional
         Kept in checkpoints, so that text can be generated from them; left out, the dataset's.
     settings : mapping, optional
@@ -147,6 +150,7 @@ class Trainer:
         sinks: Iterable[Any] = ("console", "jsonl"),
         monitors: Iterable[Any] = (),
         communicator: Any = "local",
+        ema: EmaConfig | None = None,
         tokenizer: Tokenizer | None = None,
         settings: Mapping[str, Any] | None = None,
         registry: Registry | None = None,
@@ -156,7 +160,7 @@ class Trainer:
         if config.threads is not None:
             ops.set_threads(config.threads)
         registry = load_registry() if registry is None else registry
-        wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator)
+        wanted = Wanted(optimizer, loss_fn, scheduler, sinks, monitors, communicator, ema)
         given = Given(model, dataset, val_dataset, tokenizer)
         self.session, saved = compose(wanted, given, config, registry, settings=settings, plan=plan)
         if saved is not None:
@@ -319,6 +323,18 @@ class Trainer:
         fit_dataset(dataset, self.model, "validate", self.rows_per_update, self.config.seed)
         loss = evaluate_model(self.session.parts, dataset, self.config).loss
         return math.nan if loss is None else loss
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Return a context within which the model has the average of its weights.
+
+        They come back exactly at its end. Whatever trains or saves goes outside of it.
+
+        Raises
+        ------
+        ConfigError
+            When it is entered, if the run keeps no average.
+        """
+        return self.session.parts.averaged()
 
     def save_checkpoint(self, epoch: int, step: int) -> Path:
         """Write ``checkpoint-<step>`` in the run directory and delete those that nothing keeps.

@@ -22,7 +22,7 @@ __all__ = ["load_model", "load_run_config", "saved_tokenizer"]
 
 
 def load_model(
-    path: checkpoint.Where, *, registry: Registry | None = None
+    path: checkpoint.Where, *, registry: Registry | None = None, ema: bool = False
 ) -> tuple[Model, Tokenizer | None]:
     """Build a model and its tokenizer from a checkpoint, or from what somebody has published.
 
@@ -33,6 +33,8 @@ def load_model(
         transformers; a GGUF file.
     registry : Registry, optional
         Where the names of family and tokenizer are looked up; every installed part if left out.
+    ema : bool
+        Whether the average of the weights is taken, of a run that has one.
 
     Returns
     -------
@@ -44,13 +46,13 @@ def load_model(
     Raises
     ------
     CheckpointError
-        If the model is missing, damaged, or does not fit its family.
+        If the model, or the average, is missing, damaged, or does not fit its family.
     PluginError
         If the family or the tokenizer is not installed.
     ConfigError
         If it makes vectors of texts, and no logits; or is not causal, so that it cannot predict.
     """
-    opened = open_model(path, load_registry() if registry is None else registry)
+    opened = open_model(path, load_registry() if registry is None else registry, ema=ema)
     return predicting_model(opened.build(opened.shape({})), opened.where), opened.tokenizer
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tisslm import Transformer, TransformerConfig
-from tisslm.config import AdapterConfig
+from tisslm.config import AdapterConfig, GroupConfig
 from tisslm.contracts import Batch, target_weights
 from tisslm.errors import ConfigError
 from tisslm.models.tuning.tuning import Tuning
@@ -155,3 +155,23 @@ def test_what_a_model_has_no_place_for_is_refused():
         make(rank=25)
     with pytest.raises(ConfigError, match="expected maps that a model of the family gpt2 with act"):
         make("gpt2", targets=["gate"])
+
+
+def test_matrices_of_adapters_have_rates_of_their_own():
+    adapter = AdapterConfig(rank=4, targets=["q"])
+    faster = GroupConfig(match="*.lora_b", lr_scale=16.0)
+    config = TransformerConfig(**SHAPE)
+    tuning = Tuning(adapter=adapter, groups=[faster], layer_decay=0.5)
+    found = {s.name: s.lr_scale for s in tuning.specs(config) if s.trainable}
+    assert found == {
+        "blocks.0.attention.qkv.q.lora_a": 0.25,
+        "blocks.0.attention.qkv.q.lora_b": 4.0,
+        "blocks.1.attention.qkv.q.lora_a": 0.5,
+        "blocks.1.attention.qkv.q.lora_b": 8.0,
+    }
+    with pytest.raises(
+        ConfigError, match=r"groups\[0\]: expected something that is trained, got 6 "
+    ):
+        Tuning(
+            adapter=adapter, groups=[GroupConfig(match="blocks.0.*.weight", lr_scale=2.0)]
+        ).specs(config)

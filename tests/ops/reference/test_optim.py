@@ -12,6 +12,7 @@ from tolerances import FLOAT64_ROUNDING, largest_error
 
 from tisslm.ops.reference.optim import (
     adam_update,
+    average,
     fill,
     rmsprop_update,
     scale,
@@ -160,6 +161,19 @@ def test_the_gradient_is_only_read(draw, update):
     p, g, state = with_state(draw, np.float64)
     g.flags.writeable = False
     update(p, g, state, 0.5)
+
+
+def test_an_average_is_the_sum_of_weights_that_fall_by_the_decay(draw):
+    values, decay = [draw(i, 40).astype(np.float64) for i in range(6)], 0.7
+    mean = values[0].copy()
+    for value in values[1:]:
+        average(mean, value, decay)
+    shares = [decay**5, *(0.3 * decay ** (5 - t) for t in range(1, 6))]
+    assert sum(shares) == pytest.approx(1.0)
+    expected = sum(share * value for share, value in zip(shares, values, strict=True))
+    assert largest_error(mean, expected) < FLOAT64_ROUNDING
+    average(mean, values[2], 0.0)
+    assert largest_error(mean, values[2]) < FLOAT64_ROUNDING
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

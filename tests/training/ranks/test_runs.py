@@ -15,7 +15,7 @@ import pytest
 from thread_ranks import run_ranks
 
 from tisslm import TokenDataset, Trainer, TrainingConfig, Transformer, TransformerConfig
-from tisslm.config import AdapterConfig
+from tisslm.config import AdapterConfig, EmaConfig
 from tisslm.contracts import Loss, PassObserver
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.models.tuning.tuning import Tuning
@@ -64,6 +64,7 @@ def make(communicator, directory, **settings):
         sinks=["jsonl"],
         monitors=settings.pop("monitors", ()),
         communicator=communicator,
+        ema=settings.pop("ema", None),
         config=TrainingConfig(**{**config, **settings}),
     )
 
@@ -188,6 +189,23 @@ def test_monitors_see_the_whole_gradient(tmp_path):
 def test_a_background_save_writes_the_same(tmp_path):
     train(LocalCommunicator(), tmp_path / "alone")
     run_ranks(3, lambda rank: train(rank, tmp_path / "run", async_save=True))
+    assert files(tmp_path / "run") == files(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("elementwise", [True, False])
+def test_averaged_weights_are_those_of_one_rank(tmp_path, monkeypatch, elementwise):
+    monkeypatch.setattr(layout, "BUCKET_BYTES", 2048 * 4)
+    monkeypatch.setattr(SGD, "elementwise", elementwise)
+    given = {"optimizer": ("sgd", {"momentum": 0.9}), "ema": EmaConfig(decay=0.6)}
+    expected = train(LocalCommunicator(), tmp_path / "alone", **given)
+    assert expected[2]["eval/ema_loss"] != expected[2]["eval/loss"]
+    assert run_ranks(3, lambda rank: train(rank, tmp_path / "run", **given)) == [expected] * 3
+    assert files(tmp_path / "run") == files(tmp_path / "alone")
+    assert "checkpoints/checkpoint-6/ema.safetensors" in files(tmp_path / "run")
+    for number in (6, 7):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / f"checkpoint-{number}")
+    again = {**given, "resume": "auto", "async_save": True}
+    assert run_ranks(2, lambda rank: train(rank, tmp_path / "run", **again)) == [expected] * 2
     assert files(tmp_path / "run") == files(tmp_path / "alone")
 
 

@@ -106,6 +106,7 @@ typedef struct {
     F(void, attention_decode, (const float *q, const float *k, const float *v, float *out,        \
                                int length, int D, float scale, float *scores))                    \
     F(void, add, (float *x, const float *y, int64_t n))                                           \
+    F(void, average, (float *average, const float *p, int64_t n, double rest))                    \
     F(void, multiply, (float *x, const float *y, int64_t n))                                      \
     F(void, soft_cap, (float *z, float *slope, float cap, int64_t n))                             \
     F(void, scale, (float *x, float s, int64_t n))                                                \

@@ -150,6 +150,8 @@ def _loss_chart(run: Run, half_life: float) -> Iterator[Chart]:
     lines = [*_lines(run, "train/loss", "training", 0, half_life)] if train else []
     if held_out:
         lines.append(Line("validation", held_out, 1, "points"))
+    if averaged := run.scalars.get("eval/ema_loss"):
+        lines.append(Line("validation, averaged weights", averaged, 2, "points"))
     if lines:
         about = _LOSS_ABOUT + (f" {_SMOOTH_ABOUT.format(steps=_steps(half_life))}" if train else "")
         yield Chart("loss", "Loss", about, tuple(lines), section="Loss", wide=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tisslm.config import TrainingConfig
@@ -43,7 +44,8 @@ def evaluate_now(
     step = state.step
     if parts.val_dataset is None or state.evaluation.get("step") == step:
         return
-    found = evaluate_model(
+    evaluated = partial(
+        evaluate_model,
         parts,
         parts.val_dataset,
         config,
@@ -51,7 +53,8 @@ def evaluate_now(
         check=check,
         communicator=parts.communicator,
     )
-    metrics = found.metrics()
+    found = evaluated()
+    metrics = found.metrics() | _of_average(parts, found, evaluated)
     told = {name: metrics[name] for name in metrics if not METRICS[name].of_machine}
     finite = {name: value for name, value in told.items() if math.isfinite(value)}
     state.evaluation = {"step": step, **finite}
@@ -67,6 +70,21 @@ def evaluate_now(
         )
     stopping.observe(step, told)  # first: a sink may end the run, which is saved as it is
     parts.sinks.write(step, metrics)
+
+
+def _of_average(
+    parts: Components,
+    found: Evaluation | TextEvaluation,
+    evaluated: Callable[[], Evaluation | TextEvaluation],
+) -> dict[str, float]:
+    """Return what is reported of the average of the weights, which they are before it begins."""
+    if parts.average is None:
+        return {}
+    if parts.average.count:
+        with parts.averaged():
+            found = evaluated()
+    named = ((f"eval/ema_{n.removeprefix('eval/')}", v) for n, v in found.metrics().items())
+    return {name: value for name, value in named if name in METRICS}
 
 
 def evaluate_model(

@@ -16,6 +16,7 @@ from tisslm.contracts import Model, Network, Optimizer
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.memory.copies import copy_bytes
 from tisslm.memory.shards import ParameterShard
+from tisslm.optim.weight_average import WeightAverage
 from tisslm.registry import Registry
 from tisslm.system.memory_limit import resident
 from tisslm.system.quantities import size_text
@@ -28,6 +29,7 @@ __all__ = [
     "Item",
     "MemoryPlan",
     "all_monitors",
+    "average_items",
     "copy_items",
     "monitor_items",
     "optimizer_items",
@@ -53,6 +55,9 @@ FAMILIES = (
     "batches",
 )
 
+#: The purpose that only runs have that average their weights.
+AVERAGE = "weight average"
+
 #: The purposes that only several ranks have, or an update in parts (``training.reduction_parts``).
 RANK_FAMILIES = ("shard copies", "waiting sums", "received pieces", "checkpoint gathering")
 
@@ -67,7 +72,7 @@ class Item:
     Attributes
     ----------
     family : str
-        One of ``FAMILIES`` or ``RANK_FAMILIES``.
+        One of ``FAMILIES`` or ``RANK_FAMILIES``, or ``AVERAGE``.
     layer : str
         Where in the model, such as ``blocks.0.mlp``; "" for what belongs to no layer.
     nbytes : int
@@ -230,6 +235,20 @@ def _said_items(
         yield Item(family, layer, nbytes, exists)
 
 
+def average_items(model: Network, shard: ParameterShard | None = None) -> Iterator[Item]:
+    """Yield what the average of the weights takes, and what it is exchanged through.
+
+    Parameters
+    ----------
+    model : Network
+    shard : ParameterShard, optional
+        What is averaged here, if that is not all.
+    """
+    averaged = model.parameters if shard is None else shard
+    yield Item(AVERAGE, "", averaged.data.nbytes)
+    yield Item("scratch", "", WeightAverage.planned(averaged) - averaged.data.nbytes)
+
+
 def copy_items(model: Network, state: Iterable[Item]) -> Iterator[Item]:
     """Yield what a copy of a checkpoint takes (``training.async_save``).
 
@@ -237,9 +256,10 @@ def copy_items(model: Network, state: Iterable[Item]) -> Iterator[Item]:
     ----------
     model : Network
     state : iterable of Item
-        The items of the optimizer's state.
+        The items of the optimizer's state, and of the average of the weights.
     """
-    slots = [item.nbytes for item in state if item.family == "optimizer state"]
+    kept = ("optimizer state", AVERAGE)
+    slots = [item.nbytes for item in state if item.family in kept]
     sizes = (n for owner in owners.OWNERS for n in owner.planned(model.parameters, slots))
     yield Item("checkpoint copy", "", copy_bytes(sizes))
 

@@ -23,6 +23,7 @@ from tisslm.training.memory_plan.items import (
     Item,
     MemoryPlan,
     all_monitors,
+    average_items,
     copy_items,
     monitor_items,
     optimizer_items,
@@ -86,6 +87,8 @@ class Planner:
         Those that were asked for, without those that the configuration adds.
     ranks : int
         Number of ranks; a plan of several is that of a rank that has the most of everything.
+    averages : bool
+        Whether the run averages its weights.
 
     Attributes
     ----------
@@ -106,6 +109,7 @@ class Planner:
         precision: str = "fp32",
         monitors: Iterable[object] = (),
         ranks: int = 1,
+        averages: bool = False,
     ) -> None:
         config = for_ranks(config, ranks)
         shaped = ranks > 1 and needs_whole(registry, optimizer)
@@ -120,10 +124,13 @@ class Planner:
         if isinstance(model, Encoder):
             self._texts = TextSizes(model, self.datasets[:1])
         state = list(optimizer_items(model, config, optimizer, registry))  # rank 0 saves all of it
+        averaged = list(average_items(model)) if averages else []
+        shard = None if self.ranks is None else self.ranks.shard
         self._fixed = [
             *parameter_items(model),
             *self._of_ranks(state, optimizer, registry),
-            *(copy_items(model, state) if config.async_save else ()),
+            *(average_items(model, shard) if averages else ()),
+            *(copy_items(model, [*state, *averaged]) if config.async_save else ()),
             *(sampling_items(model) if config.sample_every else ()),
             *(Item("data", "", d.nbytes, True) for d in self.datasets),
             Item("thread scratch", "", model.thread_scratch),

@@ -128,17 +128,19 @@ class Reduction(ABC):
         """Give all ranks the whole gradient, for those who look at it."""
 
     @abstractmethod
-    def whole_state(self, own: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Return the optimizer's state of all ranks, of what this rank's has.
+    def whole_state(self, own: Mapping[str, Array], what: str = "") -> Mapping[str, Array]:
+        """Return a state of all ranks that lies like what is updated, of what this rank's has.
 
         Parameters
         ----------
         own : mapping of str to ndarray
+        what : str
+            Whose it is; different for all that are gathered at the same time.
         """
 
     @abstractmethod
     def own_part(self, name: str, array: Array) -> Array | None:
-        """Return what this rank's optimizer has of an array of the whole state; None for nothing.
+        """Return what this rank has of an array of a whole state; None for nothing.
 
         Parameters
         ----------
@@ -197,7 +199,7 @@ class SoleReduction(Reduction):
     def publish_gradient(self) -> None:
         """Do nothing: the gradient is where it is looked at."""
 
-    def whole_state(self, own: Mapping[str, Array]) -> Mapping[str, Array]:
+    def whole_state(self, own: Mapping[str, Array], what: str = "") -> Mapping[str, Array]:
         """Return it."""
         return own
 

@@ -137,12 +137,12 @@ class SharedReduction(Reduction):
         for _, own, received in self._parcels(self.shard.grad, self.parameters.grad):
             self.communicator.share(own, received)
 
-    def whole_state(self, own: Mapping[str, Array]) -> GatheredArrays:
+    def whole_state(self, own: Mapping[str, Array], what: str = "") -> GatheredArrays:
         """Return arrays that rank 0 gathers one by one."""
         size = self.communicator.size
         ranges = [ranges_of(self.buckets, rank) for rank in range(size)]
         kept = WholeArrays if self.shard.shaped else GatheredArrays
-        return kept(own, self.parameters, ranges, self.communicator)
+        return kept(own, self.parameters, ranges, self.communicator, what)
 
     def own_part(self, name: str, array: Array) -> Array | None:
         """Return the elements that are in the ranges of this rank."""

@@ -1,10 +1,10 @@
-"""The optimizer's state of all ranks, as one rank writes it to a checkpoint and reads it back."""
+"""States of all ranks (the optimizer's, averaged weights) as one writes them to a checkpoint."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,6 +41,8 @@ class GatheredArrays(StreamedArrays):
         What each rank has of the flat arrays.
     communicator : Communicator
         All ranks make one together.
+    what : str
+        Whose state it is: what tells it from others that are gathered at the same time.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class GatheredArrays(StreamedArrays):
         parameters: Parameters,
         ranges: Sequence[Sequence[Range]],
         communicator: Communicator,
+        what: str = "",
     ) -> None:
+        self.what = what
         self._own = own
         self._parameters = parameters
         self._ranges = ranges
@@ -108,13 +112,15 @@ class GatheredArrays(StreamedArrays):
     def __getitem__(self, name: str) -> Array:
         if name not in self._kinds or "/" not in name:
             return self._own[name]
-        self._communicator.all_gather(name.encode())
+        self._communicator.all_gather(f"{self.what}\n{name}".encode())
         return self._gather(name)
 
-    def serve(self) -> None:
-        """Give rank 0 what it asks for, until it closes."""
+    def serve(self, others: Sequence[GatheredArrays] = ()) -> None:
+        """Give rank 0 what it asks for, of this and of others, until it closes."""
+        known = {one.what: one for one in (self, *others)}
         while wanted := self._communicator.all_gather(DONE)[0]:
-            self._gather(wanted.decode())
+            what, _, name = wanted.decode().partition("\n")
+            known[what]._gather(name)
 
     def close(self) -> None:
         """Tell the others that no more is wanted."""
@@ -183,22 +189,24 @@ def own_part(shard: ParameterShard, name: str, array: Array) -> Array | None:
     return np.concatenate([flat[part] for part in elements]) if elements else None
 
 
-def lead(arrays: object, action: Callable[[], T]) -> T | None:
+def lead(arrays: Iterable[object], action: Callable[[], T]) -> T | None:
     """Do something on rank 0 that asks for gathered arrays, which the others serve meanwhile.
 
     Parameters
     ----------
-    arrays : mapping
-        ``GatheredArrays``, or any others, which nobody needs to serve.
+    arrays : iterable
+        ``GatheredArrays``; anything else needs nobody to serve it.
     action : callable
         What is done; its result is returned on rank 0, and None elsewhere.
     """
-    if not isinstance(arrays, GatheredArrays):
+    gathered = [one for one in arrays if isinstance(one, GatheredArrays)]
+    if not gathered:
         return action()
-    if not arrays.leads:
-        arrays.serve()
+    first, *others = gathered
+    if not first.leads:
+        first.serve(others)
         return None
     try:
         return action()
     finally:
-        arrays.close()
+        first.close()

@@ -55,6 +55,7 @@ class Conditions:
             "max_grad_norm": config.max_grad_norm,
             "schedule": self._schedule(),
             **self._groups(),
+            **({} if parts.average is None else {"ema": parts.average.config.model_dump()}),
         }
 
     def _groups(self) -> dict[str, dict[str, str]]:

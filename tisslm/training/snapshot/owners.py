@@ -1,4 +1,4 @@
-"""The owners of a checkpoint's files: model, tokenizer, trainer, optimizer.
+"""The owners of a checkpoint's files: model, tokenizer, trainer, average, optimizer.
 
 Whatever else a checkpoint is to have is one more owner, in ``OWNERS``: saving (at once or from a
 copy), planning that copy, resuming, and trials that put everything back go through the list. How a
@@ -7,12 +7,10 @@ file is written and read is in ``tisslm.checkpoint.files``.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -22,12 +20,12 @@ from tisslm.checkpoint import (
     ADAPTER_CONFIG,
     BASE,
     CONFIG,
+    EMA,
     MODEL,
     OPTIMIZER,
     TRAINER,
     TRAINER_ARRAYS,
     Checkpoint,
-    File,
 )
 from tisslm.config.model import FAMILY
 from tisslm.contracts import Scheduler
@@ -35,152 +33,16 @@ from tisslm.contracts.part_names import name_of
 from tisslm.errors import CheckpointError
 from tisslm.memory import Parameters
 from tisslm.models.initialization import LORA_A, LORA_B
-from tisslm.registry import Registry
 from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import kind_of
-from tisslm.training.components import Components
-from tisslm.training.early_stopping import Stopping
-from tisslm.training.snapshot.conditions import Conditions
+from tisslm.training.snapshot.average import AverageOwner
+from tisslm.training.snapshot.owner import Contents, Owned, StateOwner
 from tisslm.training.snapshot.part_states import load_part_states, part_states
 from tisslm.training.state import TrainerState, warn_if_bits_differ
-from tisslm.training.step import StepResult
 
 __all__ = ["OWNERS", "Owned", "StateOwner", "read_position"]
 
 Array = NDArray[Any]
-Contents = Mapping[File[Any], Any]
-
-
-@dataclass(frozen=True)
-class Owned:
-    """The parts of a run that owners take states from and give states back to.
-
-    Attributes
-    ----------
-    parts : Components
-    conditions : Conditions
-    stopping : Stopping
-        Its standing is a part of the state.
-    registry : Registry
-        It knows the registered name of a tokenizer.
-    """
-
-    parts: Components
-    conditions: Conditions
-    stopping: Stopping
-    registry: Registry
-
-
-class StateOwner(ABC):
-    """Gives some files of a checkpoint their contents, and takes them back.
-
-    Parameters
-    ----------
-    run : Owned
-
-    Attributes
-    ----------
-    files : tuple of File
-        All that it may give. A checkpoint that lacks a required one is not resumed from; if it has
-        none of them, the owner is left out, and its state stays as the run began it.
-    """
-
-    files: ClassVar[tuple[File[Any], ...]]
-
-    def __init__(self, run: Owned) -> None:
-        self.run = run
-
-    @classmethod
-    def planned(cls, parameters: Parameters, slots: Sequence[int]) -> Iterable[int]:
-        """Return the bytes of each array that ``take`` will give, before there is a run.
-
-        Parameters
-        ----------
-        parameters : Parameters
-            The model's, with memory or without.
-        slots : sequence of int
-            Bytes of each array of the optimizer's state.
-        """
-        return ()
-
-    def note(self, result: StepResult, state: TrainerState) -> None:  # noqa: B027 (notes nothing)
-        """Take notice of a step; what an owner gathers of the run itself, it keeps.
-
-        Parameters
-        ----------
-        result : StepResult
-            ``applied`` says whether there was an update.
-        state : TrainerState
-            The position after it: ``step`` counts the updates. (``updates`` is what a checkpoint
-            had, and moves at a resume only; the live number is the parameters'.)
-        """
-
-    @abstractmethod
-    def take(self, state: TrainerState) -> Contents:
-        """Return the contents of its files; arrays may be views.
-
-        Parameters
-        ----------
-        state : TrainerState
-            The position.
-        """
-
-    def named(self, found: Checkpoint, where: Path) -> Checkpoint:
-        """Return a checkpoint from the disk with the names that ``take`` gives; it is not changed.
-
-        Whatever else is asked of an owner sees these names.
-
-        Raises
-        ------
-        CheckpointError
-            If it does not fit the run.
-        """
-        return found
-
-    def check(self, found: Checkpoint, where: Path) -> None:  # noqa: B027 (takes anything)
-        """Look at a checkpoint, and change nothing.
-
-        Parameters
-        ----------
-        found : Checkpoint
-        where : Path
-            Its directory, for messages.
-
-        Raises
-        ------
-        CheckpointError
-            If it does not fit the run.
-        """
-
-    def read(self, found: Checkpoint) -> Contents:
-        """Read the contents of its files into memory, from a checkpoint that was checked.
-
-        Parameters
-        ----------
-        found : Checkpoint
-        """
-        contents = {file: found[file] for file in self.files if file in found.files}
-        arrays = {file: dict(arrays) for file, arrays in found.arrays() if file in contents}
-        return contents | arrays
-
-    @abstractmethod
-    def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
-        """Give the run what a checkpoint has, which ``check`` has seen.
-
-        Parameters
-        ----------
-        found : Checkpoint
-            Its contents are in memory.
-        state : TrainerState
-            The position that the run goes to.
-        where : Path
-            Its directory, for messages.
-
-        Raises
-        ------
-        CheckpointError
-            Only where a part can tell no earlier whether it takes its state.
-        """
 
 
 class ModelOwner(StateOwner):
@@ -295,6 +157,8 @@ class TrainerOwner(StateOwner):
             "parts": part_states(parts),
             "stopping": run.stopping.state(),
         }
+        if parts.average is not None:
+            values["averagings"] = parts.average.count
         return {TRAINER: values, TRAINER_ARRAYS: state.arrays()}
 
     def check(self, found: Checkpoint, where: Path) -> None:
@@ -304,6 +168,21 @@ class TrainerOwner(StateOwner):
         saved, now = {"reduction_parts": 1, **values}, self.run.conditions.as_json()
         now["reduction_parts"] = self._parts(saved, where)
         warn_if_bits_differ(saved, now)
+        if "averagings" in values and EMA not in found.files:
+            raise CheckpointError(
+                f"{where}: expected {EMA.name} of a run that averages its weights, got none; use "
+                "an earlier checkpoint"
+            )
+
+    def _averagings(self, saved: Mapping[str, Any], where: Path) -> int:
+        """Return how often a checkpoint's weights were averaged; 0 for a run that does not."""
+        count = saved.get("averagings", 0)
+        if type(count) is not int or count < 0:
+            raise CheckpointError(
+                f"{where / TRAINER.name}: expected averagings to be an integer >= 0, got "
+                f"{show(count)}; use an earlier checkpoint"
+            )
+        return count
 
     def _parts(self, saved: Mapping[str, Any], where: Path) -> int:
         """Return the parts of an update from here on: those of the run so far, unless told."""
@@ -329,6 +208,8 @@ class TrainerOwner(StateOwner):
         _load_schedule(parts.scheduler, saved.get("scheduler", {}), where)
         load_part_states(parts, saved.get("parts", {}), where, self.run.registry)
         parts.scaler.load_state(state.scaling)
+        if parts.average is not None:
+            parts.average.count = self._averagings(saved, where)
         if parts.dataset is not None:
             parts.dataset.epoch = state.epoch
         parts.scheduler.step(state.step)
@@ -369,7 +250,13 @@ class OptimizerOwner(StateOwner):
 
 #: In the order in which they give and check. Taking back goes from the last to the first, so that
 #: one that can only then refuse comes last here.
-OWNERS: tuple[type[StateOwner], ...] = (ModelOwner, TokenizerOwner, TrainerOwner, OptimizerOwner)
+OWNERS: tuple[type[StateOwner], ...] = (
+    ModelOwner,
+    TokenizerOwner,
+    TrainerOwner,
+    AverageOwner,
+    OptimizerOwner,
+)
 
 
 def read_position(found: Checkpoint, where: Path, room: int) -> TrainerState:

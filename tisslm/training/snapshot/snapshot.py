@@ -137,7 +137,8 @@ class Snapshot:
         where = Path(first_says(communicator, "" if read is None else str(read.where)))
 
         def keep(file: checkpoint.ArraysFile, name: str, array: Array) -> Array | None:
-            return reduction.own_part(name, array) if file == checkpoint.OPTIMIZER else array
+            shared = file in (checkpoint.OPTIMIZER, checkpoint.EMA)
+            return reduction.own_part(name, array) if shared else array
 
         found = spread(communicator, None if read is None else read.found, self.files, keep)
         return _Read(found, owners.read_position(found, where, room), where)

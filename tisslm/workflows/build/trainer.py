@@ -118,6 +118,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
         sinks=config.sinks,
         monitors=config.monitors,
         communicator=communicator,
+        ema=config.ema,
         tokenizer=data.tokenizer,
         settings=config.resolved(),
         registry=registry,
@@ -240,6 +241,7 @@ def plan_run(read: ReadRun, registry: Registry, ranks: int = 1) -> Planner:
         precision=resolve_precision(config.training.precision),
         monitors=config.monitors,
         ranks=ranks,
+        averages=config.ema is not None,
     )
 
 

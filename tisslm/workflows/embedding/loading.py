@@ -19,7 +19,9 @@ from tisslm.workflows.open_model import OpenModel, open_model
 __all__ = ["load_encoder", "said_of_texts"]
 
 
-def load_encoder(path: checkpoint.Where, *, registry: Registry | None = None) -> TextEmbedder:
+def load_encoder(
+    path: checkpoint.Where, *, registry: Registry | None = None, ema: bool = False
+) -> TextEmbedder:
     """Load an encoder with its tokenizer; prompts are those that its run was trained with.
 
     Parameters
@@ -28,6 +30,8 @@ def load_encoder(path: checkpoint.Where, *, registry: Registry | None = None) ->
         A checkpoint or a run directory; or what others have published, as for ``load_model``.
     registry : Registry, optional
         Where the names of family and tokenizer are looked up; every installed part if left out.
+    ema : bool
+        Whether the average of the weights is taken, of a run that has one.
 
     Raises
     ------
@@ -36,7 +40,7 @@ def load_encoder(path: checkpoint.Where, *, registry: Registry | None = None) ->
     PluginError
         If the family or the tokenizer is not installed.
     """
-    opened = open_model(path, load_registry() if registry is None else registry)
+    opened = open_model(path, load_registry() if registry is None else registry, ema=ema)
     model: Any = opened.build(opened.shape({}))
     if not isinstance(model, Encoder):
         raise CheckpointError(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tisslm import checkpoint
-from tisslm.checkpoint import ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, Checkpoint
+from tisslm.checkpoint import ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, EMA, Checkpoint
 from tisslm.checkpoint.tokenizer_files import TOKENIZER_FILES
 from tisslm.config.model import TransformerConfig
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.models.gguf.writing_adapter import write_gguf_adapter
 from tisslm.models.tuning.base import Base
 from tisslm.models.tuning.exchange import TunedAdapters, saved_adapter
+from tisslm.models.tuning.peft import check_shapes
 from tisslm.registry import Registry, load_registry
 from tisslm.workflows.export.contents import Contents
 from tisslm.workflows.export.folder import DTYPES, put_folder
 from tisslm.workflows.open_model import tokenizer_of
+from tisslm.workflows.open_model.averaged import Averaged, averages_of
 
 __all__ = ["check_beside", "write_adapter", "write_llama_adapter"]
 
@@ -24,16 +27,27 @@ __all__ = ["check_beside", "write_adapter", "write_llama_adapter"]
 _FILES = (ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, *TOKENIZER_FILES)
 
 
-def _read(source: str | Path) -> tuple[Checkpoint, Path]:
+def _read(source: str | Path, *, ema: bool) -> tuple[Checkpoint, Path]:
     """Return the checkpoint of a run of adapters, and its directory."""
     place = checkpoint.find(source)
-    found = checkpoint.read(place, _FILES)
+    found = checkpoint.read(place, (*_FILES, EMA) if ema else _FILES)
     if ADAPTER not in found.files:
         raise ConfigError(
             f"{place.path}: expected the checkpoint of a run that trained adapters, got one of a "
             "whole model; export it with --format hf or gguf"
         )
-    return found, place.path
+    return _with_averages(found, place.path) if ema else found, place.path
+
+
+def _with_averages(found: Checkpoint, where: Path) -> Checkpoint:
+    """Return a checkpoint with the averages of its adapters in place of them."""
+    shape = TransformerConfig(**checkpoint.model_settings(found, where))
+    exchange = TunedAdapters(shape, saved_adapter(found.files.get(BASE, {}), where), None)
+    weights = exchange.inward(found.files[ADAPTER], where)
+    averaged = dict(Averaged(weights, averages_of(found, where)))
+    shapes = {name: array.shape for name, array in weights.items()}
+    check_shapes(averaged, shapes, str(where / EMA.name))
+    return replace(found, files={**found.files, ADAPTER: exchange.outward(averaged)})
 
 
 def _shape_of(found: Checkpoint, where: Path) -> TransformerConfig:
@@ -76,7 +90,7 @@ def check_beside(path: Path, source: str | Path) -> None:
             )
 
 
-def write_llama_adapter(path: Path, source: str | Path) -> int:
+def write_llama_adapter(path: Path, source: str | Path, *, ema: bool = False) -> int:
     """Write the adapters as a GGUF file, and return its size.
 
     Parameters
@@ -84,6 +98,8 @@ def write_llama_adapter(path: Path, source: str | Path) -> int:
     path : Path
     source : str or Path
         A run or checkpoint of adapters.
+    ema : bool
+        Whether their averages are written.
 
     Raises
     ------
@@ -92,7 +108,7 @@ def write_llama_adapter(path: Path, source: str | Path) -> int:
     CheckpointError
         If the source is damaged, or the file cannot be written.
     """
-    found, where = _read(source)
+    found, where = _read(source, ema=ema)
     adapter = saved_adapter(found.files.get(BASE, {}), where)
     shape = _shape_of(found, where)
     arrays = TunedAdapters(shape, adapter, None).inward(found.files[ADAPTER], where)
@@ -100,7 +116,9 @@ def write_llama_adapter(path: Path, source: str | Path) -> int:
     return path.stat().st_size
 
 
-def write_adapter(path: Path, source: str | Path, registry: Registry | None = None) -> int:
+def write_adapter(
+    path: Path, source: str | Path, registry: Registry | None = None, *, ema: bool = False
+) -> int:
     """Write ``adapter_config.json``, ``adapter_model.safetensors`` and the tokenizer's files.
 
     Parameters
@@ -111,6 +129,8 @@ def write_adapter(path: Path, source: str | Path, registry: Registry | None = No
         A run or checkpoint of adapters.
     registry : Registry, optional
         Where the tokenizer's name is looked up.
+    ema : bool
+        Whether the averages of the adapters are written.
 
     Returns
     -------
@@ -124,7 +144,7 @@ def write_adapter(path: Path, source: str | Path, registry: Registry | None = No
     CheckpointError
         If the source is damaged, or the folder cannot be written.
     """
-    found, where = _read(source)
+    found, where = _read(source, ema=ema)
     _shape_of(found, where)
     if ADAPTER_CONFIG not in found.files:
         raise ConfigError(

@@ -59,6 +59,7 @@ def export(
     form: str = "hf",
     dtype: str = "fp32",
     force: bool = False,
+    ema: bool = False,
     registry: Registry | None = None,
 ) -> Exported:
     """Write a trained model, with its tokenizer, in a form that others read.
@@ -77,6 +78,8 @@ def export(
         Of matrices; ``q8_0`` in GGUF alone.
     force : bool
         Whether what an earlier export has left at ``output`` is replaced.
+    ema : bool
+        Whether the average of the weights is written, of a run that has one.
     registry : Registry, optional
         As for ``load_model``.
 
@@ -104,14 +107,14 @@ def export(
     if path.exists():
         check_beside(path, source)
     if form == "peft":
-        return Exported(path, write_adapter(path, source, registry), [])
+        return Exported(path, write_adapter(path, source, registry, ema=ema), [])
     if form == "gguf-lora":
-        return Exported(path, write_llama_adapter(path, source), [])
+        return Exported(path, write_llama_adapter(path, source, ema=ema), [])
     if form == "gguf":
-        model, tokenizer = load_model(source, registry=registry)
+        model, tokenizer = load_model(source, registry=registry, ema=ema)
         notes = write_gguf(path, model, tokenizer, dtype)
         return Exported(path, path.stat().st_size, notes)
-    opened = open_model(source, load_registry() if registry is None else registry)
+    opened = open_model(source, load_registry() if registry is None else registry, ema=ema)
     network: Network = opened.build(opened.shape({}))
     texts = _texts_of(opened, network) if isinstance(network, Encoder) else None
     written = write_folder(path, network, opened.tokenizer, dtype, texts=texts)

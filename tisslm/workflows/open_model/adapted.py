@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tisslm import checkpoint
-from tisslm.checkpoint import ADAPTER, ADAPTER_CONFIG, BASE
+from tisslm.checkpoint import ADAPTER, ADAPTER_CONFIG, BASE, EMA
 from tisslm.config.model import TransformerConfig
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.models.published import Published
@@ -17,6 +17,7 @@ from tisslm.models.tuning.peft import Peft, adapter_of_peft, check_shapes
 from tisslm.models.tuning.tuning import Tuning
 from tisslm.registry import Registry
 from tisslm.system.safe_files import show
+from tisslm.workflows.open_model.averaged import Averaged
 from tisslm.workflows.open_model.checkpoints import saved_tokenizer
 from tisslm.workflows.open_model.opened import OpenModel
 
@@ -49,6 +50,10 @@ def of_adapters(
         adapters = TunedAdapters(shape, adapter, base).inward(found[ADAPTER], where)
     except ConfigError as error:  # of what no such model has
         raise CheckpointError(f"{where / BASE.name}: {error}") from error
+    if EMA in found.files:
+        shapes = {name: array.shape for name, array in adapters.items()}
+        adapters = Averaged(adapters, found[EMA])
+        check_shapes(adapters, shapes, str(where / EMA.name))
     saved, settings = checkpoint.model_settings(found, where), dict(opened.published.settings)
     kept = ("dropout",) if shape.positions == "learned" else ("dropout", "seq_len")
     settings |= {key: saved[key] for key in kept if key in saved}

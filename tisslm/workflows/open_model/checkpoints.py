@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tisslm import checkpoint
-from tisslm.checkpoint import CONFIG, MODEL
+from tisslm.checkpoint import CONFIG, EMA, MODEL
 from tisslm.checkpoint.files import TOKENIZER
 from tisslm.config.model import FAMILY
 from tisslm.contracts import ModelFamily, Tokenizer
@@ -17,6 +17,7 @@ from tisslm.models.published import Published
 from tisslm.registry import Registry
 from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import kind_of
+from tisslm.workflows.open_model.averaged import Averaged
 from tisslm.workflows.open_model.opened import OpenModel
 
 __all__ = ["of_checkpoint", "saved_tokenizer", "tokenizer_of"]
@@ -31,7 +32,7 @@ def of_checkpoint(
     ----------
     place : Found
     found : Checkpoint
-        What was read there.
+        What was read there; with averages of the weights, they are taken.
     registry : Registry
 
     Raises
@@ -52,6 +53,9 @@ def of_checkpoint(
         exchange = family.exchange(shape)
         arrays = checkpoint.with_our_names(found, exchange, where)[MODEL]
         _check_sizes(family.parameters(shape), arrays, where)
+        if EMA in found.files:
+            arrays = Averaged(arrays, found[EMA])
+            _check_sizes(family.parameters(shape), arrays, where)
     except ConfigError as error:
         wanted = "a Transformer" if name is None else f"a model of the family {show(name)}"
         raise CheckpointError(

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from tisslm import checkpoint
-from tisslm.checkpoint import ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, MODEL, TRAINER_ARRAYS
+from tisslm.checkpoint import ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, EMA, MODEL, TRAINER_ARRAYS
 from tisslm.checkpoint.files import HF_TOKENIZER
 from tisslm.checkpoint.finding import NoCheckpointError
 from tisslm.checkpoint.manifest import has_manifest
@@ -21,6 +21,7 @@ from tisslm.models.pretrained import read_published
 from tisslm.registry import Registry
 from tisslm.tokenizers.bpe import BpeTokenizer
 from tisslm.workflows.open_model.adapted import of_adapters, of_peft
+from tisslm.workflows.open_model.averaged import averages_of
 from tisslm.workflows.open_model.checkpoints import of_checkpoint
 from tisslm.workflows.open_model.opened import OpenModel
 
@@ -33,7 +34,7 @@ _OF_A_MODEL = (MODEL, ADAPTER, ADAPTER_CONFIG, BASE, CONFIG, *TOKENIZER_FILES)
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*")
 
 
-def open_model(path: checkpoint.Where, registry: Registry) -> OpenModel:
+def open_model(path: checkpoint.Where, registry: Registry, *, ema: bool = False) -> OpenModel:
     """Read what a model is, wherever it is, and find its weights.
 
     Parameters
@@ -43,16 +44,23 @@ def open_model(path: checkpoint.Where, registry: Registry) -> OpenModel:
         transformers; a GGUF file.
     registry : Registry
         Where the names of family and tokenizer are looked up.
+    ema : bool
+        Whether the average of the weights is taken, of a run that has one.
 
     Raises
     ------
     CheckpointError
-        If there is no model, or it is damaged.
+        If there is no model, or no average of it, or it is damaged.
     PluginError
         If the family or the tokenizer is not installed.
     """
     if isinstance(path, checkpoint.Found) or not _is_published(Path(path)):
-        opened = _of_ours(_find(path), registry)
+        opened = _of_ours(_find(path), registry, ema=ema)
+    elif ema:
+        raise CheckpointError(
+            f"{path}: expected a run or checkpoint, which may have averaged weights, got a model "
+            "of others; leave --ema out"
+        )
     elif (Path(path) / ADAPTER_CONFIG.name).exists():
         opened = of_peft(Path(path), partial(open_model, registry=registry))
     else:
@@ -88,8 +96,10 @@ def _is_published(path: Path) -> bool:
     return (path / CONFIG.name).exists() or any(any(path.glob(name)) for name in _WEIGHTS)
 
 
-def _of_ours(place: checkpoint.Found, registry: Registry) -> OpenModel:
-    found = checkpoint.read(place, _OF_A_MODEL)
+def _of_ours(place: checkpoint.Found, registry: Registry, *, ema: bool) -> OpenModel:
+    found = checkpoint.read(place, (*_OF_A_MODEL, EMA) if ema else _OF_A_MODEL)
+    if ema:
+        averages_of(found, place.path)  # or say that there are none
     if ADAPTER in found.files:
         return of_adapters(place, found, registry, partial(open_model, registry=registry))
     return of_checkpoint(place, found, registry)
