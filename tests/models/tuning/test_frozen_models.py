@@ -114,6 +114,23 @@ def test_a_head_alone_has_no_backward_below():
     )
 
 
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+def test_blocks_without_a_backward_keep_nothing(parallel, checkpointing):
+    def kept(*patterns):
+        model = make(Tuning(patterns), parallel_residual=parallel)
+        plan = model.plan(2, 12, activation_checkpointing=checkpointing)
+        names = [name for name in plan if name.startswith("layers.")]
+        return {name.split(".")[1] for name in names}, sum(plan.values())
+
+    every, whole = kept()
+    left, half = kept("embedding.*", "blocks.0.*", "blocks.1.*")
+    last = {"2"} if parallel else {"4", "5"} if checkpointing == "none" else {"4"}
+    assert left == last < every
+    assert half < whole
+    assert kept("blocks.0.*")[0] == every  # the embedding is trained below it
+
+
 def test_operations_per_token_follow():
     def flops(*patterns):
         return make(Tuning(patterns)).flops_per_token(12)

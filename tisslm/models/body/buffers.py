@@ -1,8 +1,8 @@
 """The buffers of a forward and backward pass, planned from shapes and allocated before it runs.
 
 Buffers that are not in use at the same time share bytes, in one block: the chunk of logits and the
-model's other scratch; the scratch of each layer; and, beside that, what the block that is being
-recomputed has saved. Every other buffer has bytes of its own.
+model's other scratch; the scratch of each layer; and, beside that, what a block has saved that is
+recomputed, or that no backward comes to. Every other buffer has bytes of its own.
 """
 
 from __future__ import annotations
@@ -36,10 +36,18 @@ class BlockPlan:
         The plan of each layer.
     stream : Buffer, optional
         The residual stream at the block's input, if its forward is run again in backward.
+    untrained : bool
+        Whether no backward comes to it, so that nobody reads what it has saved.
     """
 
     layers: Sequence[Plan]
     stream: Buffer | None = None
+    untrained: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what it saves has bytes of its own."""
+        return self.stream is None and not self.untrained
 
 
 @dataclass(frozen=True)
@@ -61,14 +69,15 @@ class PassPlan:
 
         Saved buffers of the layers in kept blocks are ``layers.<i>.<name>``, a recomputed block's
         stream is ``layers.<i>.stream`` with its first layer's number, the shared bytes are
-        ``scratch.shared``, and the model's own buffers have their names.
+        ``scratch.shared``, and the model's own buffers have their names. A block that no backward
+        comes to has none.
         """
         sizes = {name: b.nbytes for name, b in self.own.items() if b.kind == "saved"}
         first = 0
         for block in self.blocks:
             if block.stream is not None:
                 sizes[f"layers.{first}.stream"] = block.stream.nbytes
-            else:
+            if block.is_kept:
                 for i, plan in enumerate(block.layers, first):
                     saved = _of_kind(plan, "saved")
                     sizes.update({f"layers.{i}.{name}": b.nbytes for name, b in saved.items()})
@@ -83,9 +92,9 @@ class PassPlan:
         return max(head, self.recomputed_size() + max(layers, default=0))
 
     def recomputed_size(self) -> int:
-        """Return the bytes at the front of the shared block where a recomputed block saves."""
-        again = [block for block in self.blocks if block.stream is not None]
-        saved = [[_extent(_of_kind(plan, "saved")) for plan in block.layers] for block in again]
+        """Return the bytes at the front of the shared block, for blocks that are not kept."""
+        others = [block for block in self.blocks if not block.is_kept]
+        saved = [[_extent(_of_kind(plan, "saved")) for plan in block.layers] for block in others]
         return max(map(sum, saved), default=0)
 
 
@@ -104,7 +113,7 @@ class PassBuffers:
     ----------
     own : dict of str to ndarray
     saved, scratch : list of dict of str to ndarray
-        The buffers of each layer. Those of recomputed blocks share bytes.
+        The buffers of each layer. Those of blocks that are not kept share bytes.
     blocks : list of PassBlock
     """
 
@@ -122,7 +131,7 @@ class PassBuffers:
         first, offset = len(self.saved), 0
         for i, plan in enumerate(block.layers, first):
             saved = _of_kind(plan, "saved")
-            if block.stream is None:
+            if block.is_kept:
                 self.saved.append(self._named(f"layers.{i}.", saved))
             else:
                 self.saved.append(self._cut(saved, offset))

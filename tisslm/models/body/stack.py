@@ -130,10 +130,12 @@ class Stack:
             own["window"] = Buffer((batch, time), "int32", "saved")
         if not self.config.causal:
             own["stop"] = Buffer((batch, time), "int32", "saved")
-        blocks = []
+        blocks, end = [], 0
         for i, layers in enumerate(self.blocks):
-            plans = [layer.plan((batch, time)) for _, layer in layers]
-            blocks.append(BlockPlan(plans, stream if recomputation.takes(i) else None))
+            plans, end = [layer.plan((batch, time)) for _, layer in layers], end + len(layers)
+            untrained = end <= self.first_trained
+            again = recomputation.takes(i) and not untrained
+            blocks.append(BlockPlan(plans, stream if again else None, untrained))
         return PassPlan(own, blocks)
 
 
