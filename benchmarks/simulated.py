@@ -176,7 +176,7 @@ def table(found: Simulation) -> str:
     one, job = found.by_threads[1], found.measured.job
     bound = f"{found.machine.bandwidth / 1e9:.0f} GB/s" if found.machine.bandwidth else "no bound"
     lines = [
-        f"SIMULATED, not measured: medians of {job.rounds} updates on "
+        f"SIMULATED, not measured: the least of {job.rounds} updates on "
         f"{describe()['cores']} cores; losses equal to the bit",
         f"supposed: a loop costs {found.machine.barrier * 1e6:.1f} us x log2(threads) beside its "
         f"work; memory: {bound}",
