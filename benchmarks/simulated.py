@@ -5,7 +5,6 @@ What does not live here: stamping (``stamps``), the arithmetic (``simulation``).
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -105,7 +104,7 @@ def measure(
             for n in sorted({*CHECKED, *counts})
         ]
     if barrier is None:
-        barrier = statistics.median(barriers)
+        barrier = min(barriers)
     machine = Machine(barrier, bandwidth)
     by_threads = {update.threads: simulate(update, machine) for update in found}
     seconds = {one.threads: min(measured.seconds[one.who]) / measured.steps for one in timed}
