@@ -5,16 +5,17 @@ What does not live here: stamping (``stamps``), the arithmetic (``simulation``).
 
 from __future__ import annotations
 
-import statistics
+import math
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from families import Llama
 from job import OURS, Contestant, Job
 from machine import describe, say
-from protocol import SideFailedError
+from protocol import Side, SideFailedError
 from simulation import Machine, Simulated, Update, simulate, worst
 from sizes import Size
 from turns import Measured, compare, first_updates, start, verify
@@ -26,13 +27,11 @@ WORST = 10  # operations that are shown
 WORST_KEYS = ("operation", "calls", "share", "efficiency", "lost")
 ROUND_SECONDS = 1.0
 TURNS = 2  # of what is timed, in a round
-Environment = tuple[tuple[str, str], ...]
-
 #: Threads that may be more than the cores must not keep these busy while they wait.
-SLEEPING: Environment = (("OMP_WAIT_POLICY", "passive"),)
+SLEEPING = (("OMP_WAIT_POLICY", "passive"),)
 #: What is outside of loops is stamped where one thread does all of them, for the same number:
 #: beside more threads than cores, it would find its caches full of theirs.
-ALONE: Environment = (("OMP_THREAD_LIMIT", "1"),)
+ALONE = (("OMP_THREAD_LIMIT", "1"),)
 #: How far a simulation of 1 or 2 threads may be from the clock before it is said.
 CLOSE = 0.1
 
@@ -99,13 +98,11 @@ def measure(
         folder = Path(name)
         barriers = clocked(measured, folder)
         found = [
-            stamped(n, SLEEPING, measured, folder).with_serial_of(
-                stamped(n, ALONE, measured, folder)
-            )
+            stamped(n, measured, folder).with_serial_of(outside(n, measured))
             for n in sorted({*CHECKED, *counts})
         ]
     if barrier is None:
-        barrier = statistics.median(barriers)
+        barrier = min(barriers)
     machine = Machine(barrier, bandwidth)
     by_threads = {update.threads: simulate(update, machine) for update in found}
     seconds = {one.threads: min(measured.seconds[one.who]) / measured.steps for one in timed}
@@ -116,8 +113,7 @@ def clocked(measured: Measured, folder: Path) -> list[float]:
     """Time updates by the clock; return what a loop without work takes, a figure for each round."""
     barriers: list[float] = []
     with ExitStack() as stack:
-        begun = [start(one, folder, measured, stack) for one in measured.job.contestants]
-        sides = [side for side in begun if side is not None]
+        sides = [begun(one, folder, measured, stack) for one in measured.job.contestants]
         measured.steps = max(1, round(ROUND_SECONDS / verify(sides, measured)))
         for number in range(measured.job.rounds):
             say(f"round {number + 1} of {measured.job.rounds}, {measured.steps} timed updates")
@@ -128,19 +124,49 @@ def clocked(measured: Measured, folder: Path) -> list[float]:
     return barriers
 
 
-def stamped(threads: int, waiting: Environment, measured: Measured, folder: Path) -> Update:
+def stamped(threads: int, measured: Measured, folder: Path) -> Update:
     """Stamp updates on so many threads, in a process that is alone, and hold it to the losses."""
     first = measured.job.contestants[0]
-    one = Contestant(
-        f"{threads} stamped, {waiting[0][0]}", OURS, threads, first.precision, environment=waiting
-    )
+    one = Contestant(f"{threads} stamped", OURS, threads, first.precision, environment=SLEEPING)
     with ExitStack() as stack:
-        side = start(one, folder, measured, stack)
-        if side is None:
-            raise SideFailedError(f"{one.who} could not be started")
+        side = begun(one, folder, measured, stack)
         first_updates(side, measured)
         compare(measured, first, one)
         return Update.from_json(side.ask("stamped", n=measured.job.rounds))
+
+
+def outside(threads: int, measured: Measured) -> Update:
+    """Stamp what is outside of loops: the calls of so many threads, whose loops one thread does."""
+    job = measured.job
+    one = Contestant(
+        f"{threads} alone", OURS, threads, job.contestants[0].precision, environment=ALONE
+    )
+    small = Measured(Job(a_threads_share(job.size, threads), job.bias, (one,), rounds=job.rounds))
+    with tempfile.TemporaryDirectory(prefix="simulated-") as name, ExitStack() as stack:
+        side = begun(one, Path(name), small, stack)
+        first_updates(side, small)
+        return Update.from_json(side.ask("stamped", n=job.rounds))
+
+
+def begun(one: Contestant, folder: Path, measured: Measured, stack: ExitStack) -> Side:
+    """Start and prepare one of our sides."""
+    side = start(one, folder, measured, stack)
+    if side is None:
+        raise SideFailedError(f"{one.who} could not be started")
+    return side
+
+
+def a_threads_share(size: Size, threads: int) -> Size:
+    """Return a size of the same calls, whose matrices are about an n-th.
+
+    What the calling thread finds in its caches between two loops is what its share of them has left
+    there, not the whole of them.
+    """
+    part, family = math.isqrt(threads), size.family
+    if isinstance(family, Llama):
+        family = replace(family, n_hidden=max(8, family.n_hidden // part))
+    head = max(4, size.n_embd // size.n_head // part // 2 * 2)
+    return replace(size, n_embd=size.n_head * head, family=family) if part > 1 else size
 
 
 def as_json(found: Simulation) -> dict[str, Any]:
@@ -176,7 +202,7 @@ def table(found: Simulation) -> str:
     one, job = found.by_threads[1], found.measured.job
     bound = f"{found.machine.bandwidth / 1e9:.0f} GB/s" if found.machine.bandwidth else "no bound"
     lines = [
-        f"SIMULATED, not measured: medians of {job.rounds} updates on "
+        f"SIMULATED, not measured: the least of {job.rounds} updates on "
         f"{describe()['cores']} cores; losses equal to the bit",
         f"supposed: a loop costs {found.machine.barrier * 1e6:.1f} us x log2(threads) beside its "
         f"work; memory: {bound}",

@@ -89,18 +89,19 @@ class Update:
         return cls(found["threads"], found["serial"], loops, calls)
 
     def with_serial_of(self, other: Update) -> Update:
-        """Return these loops with what another update of the same calls did outside of them.
+        """Return these loops with what another update of such calls did outside of them.
 
         Raises
         ------
         ValueError
             If it had other calls.
         """
-        if [(c.operation, c.loops) for c in self.calls] != [
-            (c.operation, c.loops) for c in other.calls
-        ]:
+        pairs = list(zip(self.calls, other.calls, strict=False))
+        alike = all(a.operation.split()[0] == b.operation.split()[0] for a, b in pairs)
+        if not alike or not len(self.calls) == len(pairs) == len(other.calls):
             raise ValueError("the calls of an update are not those of another")
-        return replace(self, serial=other.serial, calls=other.calls)
+        calls = [replace(mine, serial=theirs.serial) for mine, theirs in pairs]
+        return replace(self, serial=other.serial, calls=calls)
 
 
 @dataclass(frozen=True)

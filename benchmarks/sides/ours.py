@@ -122,7 +122,7 @@ class OurSide:
         return {"seconds": perf_counter() - start, "losses": losses}
 
     def stamped(self, n: int) -> dict[str, Any]:
-        """Make n updates, and report what each thread computes in them, as medians."""
+        """Make n updates, and report what each thread computes in them, the least of all."""
         self.stamper.stamp(n)
         return self.stamper.reduced().as_json()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tisslm import ops
@@ -60,6 +62,23 @@ def test_memory_bounds_a_call_from_below(script, made):
 def test_an_update_survives_the_pipe(script, made):
     simulation = script("simulation")
     assert simulation.Update.from_json(made[0].as_json()) == made[0]
+
+
+def test_what_is_outside_of_loops_may_be_another_updates(script, made):
+    four, one = made
+    found = four.with_serial_of(dataclasses.replace(one, serial=2.0))
+    assert (found.serial, found.loops) == (2.0, four.loops)
+    with pytest.raises(ValueError, match="not those of another"):
+        four.with_serial_of(dataclasses.replace(one, calls=one.calls[:1]))
+
+
+def test_a_threads_share_has_the_same_calls_and_smaller_matrices(script):
+    simulated, sizes = script("simulated"), script("sizes")
+    llama = sizes.NAMED["smollm2-135m-4x256"]
+    assert simulated.a_threads_share(llama, 2) == llama
+    small = simulated.a_threads_share(llama, 64)
+    assert (small.n_embd, small.family.n_hidden) == (9 * 8, 192)
+    assert (small.n_layer, small.n_head, small.tokens) == (30, 9, 1024)
 
 
 @pytest.mark.skipif(not WATCHED, reason="twins, or a build without OpenMP: no threads to watch")

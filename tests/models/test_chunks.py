@@ -18,6 +18,10 @@ def _threads_as_before():
     ops.set_threads(before)
 
 
+#: Elsewhere products are another library's, and chunks are the same for any number of threads.
+OURS = ops.engine().get("isa", "baseline") != "baseline"
+
+
 def pass_of(threads: int) -> tuple[float, bytes, dict[str, int]]:
     """Return the loss and the gradients of 300 rows, and the buffers' sizes."""
     ops.set_threads(threads)
@@ -35,15 +39,17 @@ def test_bits_do_not_depend_on_how_many_rows_are_a_chunk(monkeypatch):
     monkeypatch.setattr("tisslm.models.layers.attention.CHUNK", 64)
     few, many = pass_of(1), pass_of(24)
     assert few[:2] == many[:2]
-    assert sum(few[2].values()) < sum(many[2].values())  # and what it takes is planned
+    taken = [sum(one[2].values()) for one in (few, many)]
+    assert taken[0] < taken[1] if OURS else taken[0] == taken[1]  # and what it takes is planned
 
 
 def test_many_threads_take_more_rows_at_once():
     ops.set_threads(15)
-    assert chunks.rows_at_once(chunks.CHUNK) == chunks.CHUNK
+    assert chunks.rows_at_once(chunks.CHUNK, "float32") == chunks.CHUNK
     ops.set_threads(48)
-    assert chunks.rows_at_once(chunks.CHUNK) == 6 * chunks.CHUNK
-    assert chunks.rows_at_once(128, at_most=4) == 512
+    assert chunks.rows_at_once(chunks.CHUNK, "float32") == (6 if OURS else 1) * chunks.CHUNK
+    assert chunks.rows_at_once(128, "float32", at_most=4) == (512 if OURS else 128)
+    assert chunks.rows_at_once(128, "float64") == 128
     assert list(chunks.chunks(5, 2)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
 
 

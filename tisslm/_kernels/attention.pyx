@@ -10,6 +10,8 @@ qkv, out and their gradients are stored as float32, bfloat16 or float16, alike i
 Each returns 0, or -n where it needs n floats of scratch per thread and does not have them.
 Split: forward and the entropy by (sample, head, tile of 64 queries); backward by (sample, head),
 each with key tiles ascending and queries ascending within, so that every sum has one fixed order.
+With half as many heads as threads, or fewer, a head is cut in pieces, some of which own tiles of
+keys, dk and dv, others tiles of queries, dq: scores are computed twice, and sums are the same.
 Where heads share a key head, each leaves its dk and dv in dkv, and these are added in the order of
 the heads. A thread takes all the heads of a key head, or M heads of the batch are shared out and
 then tiles of keys: the bits depend neither on that, nor on M or the number of threads or samples.
@@ -29,6 +31,8 @@ from tisslm._kernels.threads cimport FEW, scratch, scratch_floats, thread_number
 # some would wait at the end. Bits are those of the other way.
 cdef enum:
     KEY_HEADS = 4
+    # Pieces of backward for each thread, where heads are cut: they have unequal work.
+    PIECES = 3
 
 
 cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head, float scale) except *:
@@ -45,6 +49,7 @@ cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head, float
     a.sample = 0
     a.start = NULL
     a.stop = NULL
+    a.piece, a.pieces = 0, 1
     return a
 
 
@@ -116,9 +121,19 @@ cdef struct gradient_t:  # what the jobs of backward have in common
     uint32_t first_row
 
 
-cdef void backward_head(const gradient_t* g, long b, int head, float* dkv) noexcept nogil:
+cdef int pieces_of(const tiss_attention* a, long heads, int n_threads) noexcept nogil:
+    """Into how many pieces so many heads are cut: 1, or an even number."""
+    cdef long tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE
+    if 2 * heads > n_threads or tiles < 4:
+        return 1
+    return <int> (2 * min(tiles // 2, (PIECES * n_threads + 2 * heads - 1) // (2 * heads)))
+
+
+cdef void backward_head(const gradient_t* g, long b, int head, float* dkv, long piece,
+                        int pieces) noexcept nogil:
     cdef tiss_attention p = of_sample(g.a, b, g.first_row)
     cdef long at_qkv = b * p.T * p.row, at_out = b * p.T * p.out_row
+    p.piece, p.pieces = <int> piece, pieces
     table().of[g.qkv.type].attention_backward(
         &p, head, at(&g.dout, at_out), at(&g.qkv, at_qkv), at(&g.out, at_out),
         g.lse + (b * p.n_head + head) * p.T, <void*> at(&g.dqkv, at_qkv), dkv, scratch())
@@ -135,7 +150,7 @@ cdef void backward_group(const gradient_t* g, long b, int kv_head, float* dkv) n
     cdef long size = 2 * <long> g.a.T * g.a.D
     dkv += thread_number() * group * size
     for i in range(group):
-        backward_head(g, b, kv_head * group + i, dkv + i * size)
+        backward_head(g, b, kv_head * group + i, dkv + i * size, 0, 1)
     for tile in range((g.a.T + TISS_TILE - 1) // TISS_TILE):
         add_heads(g, b, kv_head, tile, dkv)
 
@@ -145,16 +160,20 @@ cdef void backward_grouped(const gradient_t* g, long B, float* dkv, long M,
     """Let a thread take a key head with its query heads; where there are few, one query head."""
     cdef long H = g.a.n_head, K = g.a.n_kv_head, group = H // K, total = B * K, at_once = M // group
     cdef long tiles = (<long> g.a.T + TISS_TILE - 1) // TISS_TILE, size = 2 * <long> g.a.T * g.a.D
-    cdef long done = 0, now, job
+    cdef long done = 0, now, job, head
+    cdef int pieces
     if n_threads <= at_once and (n_threads == 1 or total >= KEY_HEADS * n_threads):
         for job in prange(total, num_threads=n_threads, schedule='dynamic', chunksize=1):
             backward_group(g, job // K, <int> (job % K), dkv)
         return
     while done < total:
         now = min(at_once, total - done)
-        for job in prange(now * group, num_threads=n_threads, schedule='dynamic', chunksize=1):
-            backward_head(g, (done * group + job) // H, <int> ((done * group + job) % H),
-                          dkv + job * size)
+        pieces = pieces_of(g.a, now * group, n_threads)
+        for job in prange(now * group * pieces, num_threads=n_threads, schedule='dynamic',
+                          chunksize=1):
+            head = job // pieces
+            backward_head(g, (done * group + head) // H, <int> ((done * group + head) % H),
+                          dkv + head * size, job % pieces, pieces)
         for job in prange(now * tiles, num_threads=n_threads, schedule='static'):
             add_heads(g, (done + job // tiles) // K, <int> ((done + job // tiles) % K),
                       <int> (job % tiles), dkv + job // tiles * group * size)
@@ -185,6 +204,7 @@ def attention_backward(
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D), B = qkv.shape[0], job
+    cdef int pieces
     if needed > scratch_floats():
         return -needed
     if p > 0.0:
@@ -198,9 +218,11 @@ def attention_backward(
         with nogil:
             backward_grouped(&g, B, &dkv_M2TD[0, 0, 0, 0], dkv_M2TD.shape[0], n_threads)
         return 0
-    for job in prange(B * n_head, nogil=True, num_threads=n_threads, schedule='dynamic',
+    pieces = pieces_of(&a, B * n_head, n_threads)
+    for job in prange(B * n_head * pieces, nogil=True, num_threads=n_threads, schedule='dynamic',
                       chunksize=1):
-        backward_head(&g, job // n_head, <int> (job % n_head), NULL)
+        backward_head(&g, job // pieces // n_head, <int> (job // pieces % n_head), NULL,
+                      job % pieces, pieces)
     return 0
 
 

@@ -73,7 +73,8 @@ class Head:
 
     def _at_once(self) -> int:
         """Return the rows that are projected at once: some chunks."""
-        return rows_at_once(self.chunk * self._least, AT_MOST // self._least)
+        least, most = self.chunk * self._least, AT_MOST // self._least
+        return rows_at_once(least, self.precision.stream, most)
 
     def plan(self, rows: int) -> dict[str, Buffer]:
         """Return the buffers: targets and what they count, logits and slopes of some chunks."""

@@ -39,9 +39,11 @@ def test_each_thread_stamps_its_share_within_the_call():
 
 
 def test_a_kernel_with_two_loops_has_shares_of_both():
-    dy, x = np.ones((300, 64), np.float32), np.ones((300, 64), np.float32)
+    tokens, dh = np.zeros((4, 40), np.int32), np.ones((160, 16), np.float32)
+    tables = np.zeros((50, 16), np.float32), np.zeros((40, 16), np.float32)
+    scratch = np.zeros(160, np.int32), np.zeros(51, np.int32)
     with Regions(2) as regions:
-        ops.linear_backward_weight(dy, x, np.zeros((64, 64), np.float32), np.zeros(64, "f4"), False)
+        ops.embedding_backward(tokens, dh, *tables, *scratch, False, False, None)
         shares = regions.shares(regions.take())
     assert [share.thread for share in shares] == [0, 1, 0, 1]
     assert shares[0].end <= shares[2].start

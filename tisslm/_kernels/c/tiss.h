@@ -48,6 +48,7 @@ typedef struct {
     uint32_t sample;
     const int32_t *start;   /* the first key that each query sees, not decreasing, or NULL: key 0 */
     const int32_t *stop;    /* the first behind those, likewise, or NULL: that after its own */
+    int piece, pieces;      /* of a head's backward that several threads share; 0 of 1: all of it */
 } tiss_attention;
 
 /* The functions of a level, each written once: the structs below, the tables of level.inc and

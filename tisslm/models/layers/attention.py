@@ -101,8 +101,8 @@ class Attention(Layer):
         """Return the buffers; saved are x, q, k, v, the heads' output and the log-sum-exp."""
         batch, time = shape
         rows = batch * time
-        part = min(rows, rows_at_once(CHUNK))
         stream, stored = self.precision.stream, self.precision.stored
+        part = min(rows, rows_at_once(CHUNK, stream))
         channels, wide = self.out.weight.shape[0], self.qkv.weight.shape[0]
         inner = self.n_head * self.head_size
         plan = {

@@ -61,8 +61,8 @@ class MLP(Layer):
         """Return the buffers; saved are x and the pre-activation."""
         rows = shape[0] * shape[1]
         stream, stored = self.precision.stream, self.precision.stored
+        part = min(rows, rows_at_once(CHUNK, stream))
         (wide, channels), hidden = self.up.weight.shape, self.down.weight.shape[1]
-        part = min(rows, rows_at_once(CHUNK))
         plan = {
             **self.norm.plan(rows, stream, at_once=part),
             "x": Buffer((rows, channels), stored, "saved"),
