@@ -34,7 +34,11 @@ def main() -> int:
     missing = machine.missing(given.folder)
     if missing:
         sys.exit(f"make test-aarch64: {missing}")
-    machine.fetch(given.folder)
+    try:
+        machine.fetch(given.folder)
+    except subprocess.CalledProcessError as error:
+        what = f"a Python {machine.VERSION} of AArch64 and its packages"
+        sys.exit(f"make test-aarch64: {error.cmd[0]} could not bring {what}; it says why above")
     package = building.build(given.folder)
 
     def run(level: str) -> bool:

@@ -31,7 +31,7 @@ def missing(folder: Path) -> str:
     if not lacking:
         return ""
     packages = " ".join(tools[tool] for tool in lacking)
-    return f"there is no {' and no '.join(lacking)}; Debian has them: apt-get install {packages}"
+    return f"there is no {' and no '.join(lacking)}; on Debian: apt-get install {packages}"
 
 
 def fetch(folder: Path) -> None:

@@ -32,7 +32,10 @@ COMPILE = [
     "-fno-trapping-math",
     "-Wno-unused-function",
     "-Wno-discarded-qualifiers",
-    "-Wno-unknown-warning-option",  # clang's word for the line above is another
+    # clang's word for the same, and what each of the two is to pass over that the other knows
+    "-Wno-incompatible-pointer-types-discards-qualifiers",
+    "-Wno-unknown-warning-option",
+    "-Wno-ignored-optimization-argument",
     # Python's own flags ask for tables for a debugger, which take a third of the time.
     "-g" if DEBUG else "-g0",
 ]
