@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from metric_lines import evaluation, monitor_metrics, step_metrics, texts
+from metric_lines import evaluation, monitor_metrics, preferences, step_metrics, texts
 
 from tisslm.config import TrainingConfig
 from tisslm.config.metric_types import FORMATS, Figure, Metric
@@ -25,6 +25,7 @@ def test_every_metric_of_a_run_is_in_the_table():
         *step_metrics(1, 1),
         *evaluation(1, 1),
         *texts(1, 1),
+        *preferences(1, 1),
         "train/param_norm",
     } == METRICS.keys()
     groups = {name.partition("/")[0] for name in monitor_metrics(1, 1, 2)} - {"monitor"}
@@ -51,6 +52,8 @@ def test_every_picture_has_metrics_and_the_best_are_those_with_a_direction():
         "eval/triplet_accuracy": "max",
         "eval/spearman": "max",
         "eval/pearson": "max",
+        "eval/rewards/accuracies": "max",
+        "eval/rewards/margins": "max",
         "train/loss": "min",
     }
     assert {"train", "eval", "memory", "grad_norm", "activation", "sample"} <= RESERVED

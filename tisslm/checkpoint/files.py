@@ -35,6 +35,7 @@ __all__ = [
     "HF_TOKENIZER",
     "MODEL",
     "OPTIMIZER",
+    "REFERENCE",
     "TOKENIZER",
     "TOKENIZER_CONFIG",
     "TRAINER",
@@ -181,6 +182,8 @@ CONFIG = JsonFile("config.json")
 OPTIMIZER = ArraysFile("optimizer.safetensors", called="the optimizer's", slots=True)
 TRAINER = JsonFile("trainer_state.json", size=2**29, values=2**24, allow_nan=True)
 TRAINER_ARRAYS = ArraysFile("trainer.safetensors")
+# What preferences are compared with: the log-probabilities of their answers at the start.
+REFERENCE = ArraysFile("reference.safetensors", required=False)
 # A tokenizer has a value for every token and merge.
 TOKENIZER = JsonFile("tokenizer_state.json", required=False, size=2**29, values=2**24)
 HF_TOKENIZER = JsonFile("tokenizer.json", required=False, size=2**29, values=2**24)
@@ -197,6 +200,7 @@ FILES: tuple[File[Any], ...] = (
     OPTIMIZER,
     TRAINER,
     TRAINER_ARRAYS,
+    REFERENCE,
     TOKENIZER,
     HF_TOKENIZER,
     TOKENIZER_CONFIG,

@@ -8,13 +8,15 @@ from typing import Any
 
 from tisslm.config import TrainingConfig
 from tisslm.contracts import (
+    AnyLoss,
     Communicator,
     Dataset,
-    EmbeddingLoss,
     Loss,
+    Model,
     Monitor,
     Network,
     Optimizer,
+    PreferenceLoss,
     Scheduler,
     Stateful,
     Tokenizer,
@@ -28,6 +30,7 @@ from tisslm.registry import Registry
 from tisslm.tracking.monitoring import check_monitors
 from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.tracking.sink_group import SinkGroup
+from tisslm.training.gradients.reference import Reference
 from tisslm.training.ranks.layout import needs_whole
 from tisslm.training.ranks.reduction import Reduction
 from tisslm.training.ranks.share import make_share
@@ -76,12 +79,14 @@ class Components:
         What parts measure of themselves.
     reduction : Reduction
         What adds up the gradients of an update, and has what the optimizer updates.
+    reference : Reference or None
+        What preferences are compared with; None for a loss that needs none.
     """
 
     model: Network
     optimizer: Optimizer
     scheduler: Scheduler
-    loss: Loss | EmbeddingLoss
+    loss: AnyLoss
     validation_loss: Loss
     communicator: Communicator
     monitors: list[Monitor]
@@ -92,6 +97,7 @@ class Components:
     scaler: LossScaler
     own: OwnMetrics
     reduction: Reduction
+    reference: Reference | None = None
 
     def show(self, *, average: bool) -> None:
         """Give the parameters of all ranks the values that are evaluated, or those to be trained.
@@ -199,6 +205,7 @@ def build_components(
     if scheduler.optimizer is not optimizer:
         raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
     loss, monitors = build("loss", wanted.loss), list(monitors)
+    validation_loss = build("loss", "cross_entropy")
     told = wanted.sinks if communicator.rank == 0 else ()
     sinks = SinkGroup((build("sink", sink) for sink in told), on_error=config.on_sink_error)
     measured: list[tuple[str, Stateful | None]] = [
@@ -213,7 +220,7 @@ def build_components(
         optimizer=optimizer,
         scheduler=scheduler,
         loss=loss,
-        validation_loss=build("loss", "cross_entropy"),
+        validation_loss=validation_loss,
         communicator=communicator,
         monitors=monitors,
         sinks=sinks,
@@ -225,9 +232,22 @@ def build_components(
             (f"{kind} {name_of(part)}", part) for kind, part in measured if part is not None
         ),
         reduction=reduction,
+        reference=_reference(given, loss, validation_loss, config, communicator),
     )
     check_monitors(parts.monitors)
     return parts
+
+
+def _reference(
+    given: Given, loss: AnyLoss, entropy: Loss, config: TrainingConfig, communicator: Communicator
+) -> Reference | None:
+    """Return what computes and keeps the reference of a loss of pairs; None for another loss."""
+    if not isinstance(given.model, Model) or not isinstance(loss, PreferenceLoss):
+        return None
+    if not loss.needs_reference:
+        return None
+    datasets = [each for each in (given.dataset, given.val_dataset) if each is not None]
+    return Reference(given.model, entropy, datasets, config.batch_size, communicator)
 
 
 def describe(config: TrainingConfig, parts: Components) -> dict[str, Any]:

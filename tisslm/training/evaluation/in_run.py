@@ -9,10 +9,11 @@ from typing import Any
 
 from tisslm.config import TrainingConfig
 from tisslm.config.metrics import METRICS
-from tisslm.contracts import Dataset, EmbeddingLoss, Encoder
+from tisslm.contracts import Dataset, EmbeddingLoss, Encoder, PreferenceLoss
 from tisslm.contracts.model import predicting_model
 from tisslm.training.components import Components
 from tisslm.training.early_stopping import Stopping
+from tisslm.training.evaluation.pairs import PairEvaluation, evaluate_pairs
 from tisslm.training.evaluation.texts import TextEvaluation, evaluate_texts
 from tisslm.training.evaluation.tokens import Evaluation, evaluate
 from tisslm.training.state import TrainerState
@@ -71,8 +72,8 @@ def evaluate_now(
 
 def evaluate_model(
     parts: Components, dataset: Dataset, config: TrainingConfig, **how: Any
-) -> Evaluation | TextEvaluation:
-    """Evaluate what the model of a run is: an encoder by vectors, a language model by targets.
+) -> Evaluation | TextEvaluation | PairEvaluation:
+    """Evaluate what a run makes: an encoder by vectors, a language model by targets or by pairs.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def evaluate_model(
     dataset : Dataset
     config : TrainingConfig
     **how
-        ``max_batches``, ``check`` and ``communicator``, which both kinds of evaluation take.
+        ``max_batches``, ``check`` and ``communicator``, which all kinds of evaluation take.
     """
     parts.show(average=True)
     how["batch_size"] = config.batch_size
@@ -89,4 +90,6 @@ def evaluate_model(
         whole = config.rows_per_update
         return evaluate_texts(parts.model, dataset, loss, loss_batch=whole, **how)
     model = predicting_model(parts.model, "evaluation")
+    if isinstance(parts.loss, PreferenceLoss):
+        return evaluate_pairs(model, dataset, parts.loss, parts.validation_loss, **how)
     return evaluate(model, dataset, parts.validation_loss, tokenizer=parts.tokenizer, **how)

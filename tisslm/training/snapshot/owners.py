@@ -1,4 +1,4 @@
-"""The owners of a checkpoint's files: model, tokenizer, trainer, optimizer.
+"""The owners of a checkpoint's files: model, tokenizer, reference, trainer, optimizer.
 
 Whatever else a checkpoint is to have is one more owner, in ``OWNERS``: saving (at once or from a
 copy), planning that copy, resuming, and trials that put everything back go through the list. How a
@@ -24,6 +24,7 @@ from tisslm.checkpoint import (
     CONFIG,
     MODEL,
     OPTIMIZER,
+    REFERENCE,
     TRAINER,
     TRAINER_ARRAYS,
     Checkpoint,
@@ -367,9 +368,38 @@ class OptimizerOwner(StateOwner):
         self.run.parts.optimizer.zero_grad()
 
 
+class ReferenceOwner(StateOwner):
+    """What the model said of all preferences before its first step."""
+
+    files = (REFERENCE,)
+
+    def take(self, state: TrainerState) -> Contents:
+        """Return it, as far as it is known: 16 bytes a pair."""
+        reference = self.run.parts.reference
+        arrays = {} if reference is None else reference.arrays
+        return {REFERENCE: arrays} if arrays else {}
+
+    def check(self, found: Checkpoint, where: Path) -> None:
+        """Check that it has a row for each pair, where the pairs are those of the run."""
+        reference = self.run.parts.reference
+        if reference is not None and REFERENCE in found.files:
+            reference.check(found[REFERENCE], str(where / REFERENCE.name))
+
+    def put(self, found: Checkpoint, state: TrainerState, where: Path) -> None:
+        """Give it to the pairs."""
+        if self.run.parts.reference is not None and REFERENCE in found.files:
+            self.run.parts.reference.put(found[REFERENCE])
+
+
 #: In the order in which they give and check. Taking back goes from the last to the first, so that
 #: one that can only then refuse comes last here.
-OWNERS: tuple[type[StateOwner], ...] = (ModelOwner, TokenizerOwner, TrainerOwner, OptimizerOwner)
+OWNERS: tuple[type[StateOwner], ...] = (
+    ModelOwner,
+    TokenizerOwner,
+    ReferenceOwner,
+    TrainerOwner,
+    OptimizerOwner,
+)
 
 
 def read_position(found: Checkpoint, where: Path, room: int) -> TrainerState:
