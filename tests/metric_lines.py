@@ -114,6 +114,14 @@ def texts(step: int, steps: int) -> dict[str, Any]:
     return depths | {f"eval/{name}": share / 2 for name in others}
 
 
+def preferences(step: int, steps: int) -> dict[str, Any]:
+    """Return what an evaluation of pairs of answers finds."""
+    margin = 1 - math.exp(-3 * step / steps)
+    rewards = {"chosen": margin / 4, "rejected": -margin, "margins": margin, "accuracies": 0.8}
+    found = {f"eval/rewards/{name}": value for name, value in rewards.items()}
+    return found | {"eval/logps/chosen": -40.0 + margin, "eval/logps/rejected": -45.0 - margin}
+
+
 def rows(
     steps: int = 60, layers: int = 2, *, every: int = 1, look: int = 20
 ) -> list[dict[str, Any]]:

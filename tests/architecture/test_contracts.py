@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[2] / "tisslm"
 #: Contracts whose objects a run is made of, and what variables that hold one are called.
 CONTRACTS = {
     "Network", "Model", "Encoder", "ModelFamily", "ModelConfig", "Decoder", "Layer", "Norm",
-    "Dataset", "Tokenizer", "Loss", "EmbeddingLoss", "Optimizer", "Scheduler", "Sink", "Monitor",
-    "Communicator", "Stateful", "Components",
+    "Dataset", "Tokenizer", "Loss", "EmbeddingLoss", "PreferenceLoss", "Optimizer", "Scheduler",
+    "Sink", "Monitor", "Communicator", "Stateful", "Components",
 }  # fmt: skip
 NAMES = {
     "model", "family", "decoder", "layer", "norm", "dataset", "tokenizer", "loss", "optimizer",

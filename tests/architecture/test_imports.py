@@ -115,11 +115,14 @@ def called(tree: ast.Module) -> set[str]:
             ".step_loss",
             {
                 "training.gradients.tokens",
+                "training.gradients.reference",  # and evaluations of pairs, by it
                 "training.evaluation.tokens",
+                "contracts.model",  # step_weighed, where a model has none of its own
                 "workflows.speed",
                 "workflows.harness.scoring",
             },
         ),
+        (".step_weighed", {"training.gradients.pairs"}),
         # the planner's is a check of the contract
         (
             ".prepare",

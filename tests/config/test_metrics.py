@@ -6,7 +6,14 @@ import ast
 from pathlib import Path
 
 import pytest
-from metric_lines import averaged, evaluation, monitor_metrics, step_metrics, texts
+from metric_lines import (
+    averaged,
+    evaluation,
+    monitor_metrics,
+    preferences,
+    step_metrics,
+    texts,
+)
 
 from tisslm.config import TrainingConfig
 from tisslm.config.metric_types import FORMATS, Figure, Metric
@@ -26,6 +33,7 @@ def test_every_metric_of_a_run_is_in_the_table():
         *evaluation(1, 1),
         *texts(1, 1),
         *averaged(1, 1),
+        *preferences(1, 1),
         "train/param_norm",
     } == METRICS.keys()
     groups = {name.partition("/")[0] for name in monitor_metrics(1, 1, 2)} - {"monitor"}
@@ -56,6 +64,8 @@ def test_every_picture_has_metrics_and_the_best_are_those_with_a_direction():
         "eval/ema_accuracy": "max",
         "eval/ema_ndcg_at_10": "max",
         "eval/ema_spearman": "max",
+        "eval/rewards/accuracies": "max",
+        "eval/rewards/margins": "max",
         "train/loss": "min",
     }
     assert {"train", "eval", "memory", "grad_norm", "activation", "sample"} <= RESERVED

@@ -23,7 +23,7 @@ from tisslm.config import (
     RunConfig,
     TrainingConfig,
 )
-from tisslm.contracts import EmbeddingLoss
+from tisslm.contracts import EmbeddingLoss, PreferenceLoss
 from tisslm.datasets.sources.python_docs import python_docs_text
 from tisslm.errors import ConfigError, DataError
 from tisslm.registry import Registry, load_registry
@@ -290,8 +290,10 @@ def test_every_key_is_in_the_table(registry: Registry) -> None:
         assert sorted(SECTIONS[cls.section]) == sorted(cls.model_fields), cls.section
     for section, keys in PARTS.items():
         names = [part.entry.name for part in registry.entries(section)]
-        # losses of vectors are none of a language model, which the default run has
-        names = [n for n in names if not issubclass(registry.get(section, n), EmbeddingLoss)]
+        # losses of vectors are none of a language model, and those of pairs none of a text, which
+        # the default run has
+        others = (EmbeddingLoss, PreferenceLoss)
+        names = [n for n in names if not issubclass(registry.get(section, n), others)]
         known = {"name"}.union(*(registry.options(section, name) for name in names))
         ambiguous = {key.partition(".")[2] for key in AMBIGUOUS if key.startswith(section)}
         assert set(keys) | ambiguous == known, section

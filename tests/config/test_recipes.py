@@ -82,3 +82,19 @@ def test_scores_are_those_of_the_paths_between_nouns(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True)
     assert done.returncode == 2
     assert "usage: wordnet_scores.py" in done.stderr
+
+
+def test_continuations_are_paired_with_the_same_words_or_with_others(tmp_path: Path) -> None:
+    program, found = RECIPES / "continuation_pairs.py", {}
+    for kind in ([], ["other"]):
+        folder = tmp_path / "".join(["pairs", *kind])
+        subprocess.run([sys.executable, str(program), str(folder), *kind], check=True)
+        lines = [(folder / f"{part}.jsonl").read_text() for part in ("train", "valid")]
+        found[folder.name] = [[json.loads(line) for line in text.splitlines()] for text in lines]
+    for train, valid in found.values():
+        assert (len(train), len(valid)) == (320, 100)
+        assert not {each["prompt"] for each in train} & {each["prompt"] for each in valid}
+    for one, other in zip(found["pairs"][0], found["pairsother"][0], strict=True):
+        assert (one["prompt"], one["chosen"]) == (other["prompt"], other["chosen"])
+        assert sorted(one["rejected"].split()) == sorted(one["chosen"].split())
+        assert one["rejected"] != one["chosen"] != other["rejected"]

@@ -11,7 +11,7 @@ from flat_state import FlatMean, FlatMoments
 
 from tisslm import ops
 from tisslm.config.model import TransformerConfig
-from tisslm.contracts import EmbeddingLoss, Loss, Optimizer
+from tisslm.contracts import EmbeddingLoss, Loss, Optimizer, PreferenceLoss
 from tisslm.errors import ConfigError
 from tisslm.ops import door
 from tisslm.registry import Part, Registry, hookspecs, load_registry
@@ -64,11 +64,11 @@ def test_every_registered_loss_and_optimizer_has_rows(everything):
     for kind, kinds in (("loss", ("loss", "head")), ("optimizer", ("optimizer",))):
         parts = {part.entry.name: part.load() for part in registry.entries(kind)}
         for row_kind in kinds:
-            below_head = row_kind == "head"  # where losses of vectors have nothing to do
+            below_head = row_kind == "head"  # where losses of vectors or pairs have nothing to do
             expected = {
                 name
                 for name, cls in parts.items()
-                if not (below_head and issubclass(cls, EmbeddingLoss))
+                if not (below_head and issubclass(cls, (EmbeddingLoss, PreferenceLoss)))
             }
             assert {row.name for row in rows if row.kind == row_kind} == expected
 

@@ -36,6 +36,7 @@ __all__ = [
     "HF_TOKENIZER",
     "MODEL",
     "OPTIMIZER",
+    "REFERENCE",
     "TOKENIZER",
     "TOKENIZER_CONFIG",
     "TRAINER",
@@ -183,6 +184,8 @@ OPTIMIZER = ArraysFile("optimizer.safetensors", called="the optimizer's", slots=
 EMA = ArraysFile("ema.safetensors", called="average", required=False)
 TRAINER = JsonFile("trainer_state.json", size=2**29, values=2**24, allow_nan=True)
 TRAINER_ARRAYS = ArraysFile("trainer.safetensors")
+# What preferences are compared with: the log-probabilities of their answers at the start.
+REFERENCE = ArraysFile("reference.safetensors", required=False)
 # A tokenizer has a value for every token and merge.
 TOKENIZER = JsonFile("tokenizer_state.json", required=False, size=2**29, values=2**24)
 HF_TOKENIZER = JsonFile("tokenizer.json", required=False, size=2**29, values=2**24)
@@ -200,6 +203,7 @@ FILES: tuple[File[Any], ...] = (
     EMA,
     TRAINER,
     TRAINER_ARRAYS,
+    REFERENCE,
     TOKENIZER,
     HF_TOKENIZER,
     TOKENIZER_CONFIG,

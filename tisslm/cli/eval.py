@@ -21,7 +21,7 @@ from tisslm.errors import CheckpointError, ConfigError
 from tisslm.registry import Registry, load_registry
 from tisslm.system.quantities import duration_text
 from tisslm.system.strict_json import plain_number
-from tisslm.training.evaluation import Evaluation, TextEvaluation
+from tisslm.training.evaluation import Evaluation, PairEvaluation, TextEvaluation
 from tisslm.training.evaluation import evaluate as evaluate_model
 from tisslm.workflows.build.data import load_file, load_validation
 from tisslm.workflows.build.formats import installed_formats
@@ -30,6 +30,7 @@ from tisslm.workflows.embedding import evaluate_encoder
 from tisslm.workflows.harness import TaskResult, evaluate_tasks
 from tisslm.workflows.load_model import load_run_config
 from tisslm.workflows.open_model import OpenModel, open_model
+from tisslm.workflows.preferences import evaluate_preferences
 
 __all__ = ["evaluate"]
 
@@ -77,7 +78,8 @@ def evaluate(
 ) -> None:
     """Compute a trained model's loss, accuracy and bits per byte over every window of the data.
 
-    Of an encoder, it is how well the vectors of held-out texts find each other.
+    Of an encoder, it is how well the vectors of held-out texts find each other; of a run on
+    preferences, how often the chosen answer of a held-out pair has the larger reward.
     """
     named = [name for name in tasks.split(",") if name]
     _check_options(named, data, include_path, limit, few_shot)
@@ -104,6 +106,10 @@ def evaluate(
             few_shot=few_shot,
         )
         _show_tasks(where, results, as_json=json)
+        return
+    preferred = evaluate_preferences(opened, model, registry) if data is None else None
+    if preferred is not None:
+        _show_pairs(where, *preferred, as_json=json)
         return
     if data is None:
         source = _of_run(opened, model, registry)
@@ -140,13 +146,33 @@ def _show_texts(where: str, found: TextEvaluation, name: str, *, as_json: bool) 
     """Print how the vectors of texts find each other."""
     measures = {"loss": found.loss, **found.measures}
     known = {key: value for key, value in measures.items() if value is not None}
+    counted = ("examples", found.examples)
+    _show_measures(where, name, known, counted, found.seconds, as_json=as_json)
+
+
+def _show_pairs(where: str, found: PairEvaluation, name: str, *, as_json: bool) -> None:
+    """Print what held-out pairs of answers come to."""
+    known, counted = {"loss": found.loss, **found.measures}, ("pairs", found.pairs)
+    _show_measures(where, name, known, counted, found.seconds, as_json=as_json)
+
+
+def _show_measures(
+    where: str,
+    name: str,
+    known: dict[str, float],
+    counted: tuple[str, int],
+    seconds: float,
+    *,
+    as_json: bool,
+) -> None:
+    """Print numbers by their names, and of how many examples they are."""
+    what, count = counted
     if as_json:
-        facts = {"checkpoint": where, "data": name, **known}
-        facts |= {"examples": found.examples, "seconds": found.seconds}
+        facts = {"checkpoint": where, "data": name, **known, what: count, "seconds": seconds}
         say(dumps({key: _plain(value) for key, value in facts.items()}, indent=2))
         return
     parts = [f"{key} {value:.4f}" for key, value in known.items()]
-    ends = [f"{found.examples} examples", duration_text(found.seconds)]
+    ends = [f"{count} {what}", duration_text(seconds)]
     say(f"{where}\n{name}: {' | '.join([*parts, *ends])}")
 
 

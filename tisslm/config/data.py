@@ -101,7 +101,7 @@ class DataSection(Section):
         What to validate on; "" holds out a part of the training data.
     valid_fraction : float, default 0.1
         The share that is held out if there is no ``valid_path``; 0 means no validation. Only the
-        datasets "text" and "examples" hold data out.
+        datasets "text", "examples" and "preferences" hold data out.
     format : str, default "auto"
         The format; "auto" finds it by the path.
     text_field : str, default "text"
@@ -174,7 +174,7 @@ class DataSection(Section):
                 'data.name: "tokens" is made of an array, in Python; leave data.name out and name '
                 "files of token ids with data.path"
             )
-        if self.name not in ("text", "examples"):
+        if self.name not in ("text", "examples", "preferences"):
             # the default's comes with every run that names no file
             default = type(self).model_fields["valid_fraction"].default
             if self.valid_fraction not in (0, default):

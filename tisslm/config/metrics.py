@@ -36,6 +36,11 @@ FIGURES = {
             "bits-per-byte", "Bits per byte",
             "Validation loss by bytes of text: comparable between tokenizers.", "Loss",
         ),
+        Figure(
+            "eval-preferences", "Preferences", "Share of held-out pairs in the right order.", "Loss"
+        ),
+        Figure("eval-rewards", "Rewards", "Of held-out answers, and what is between.", "Loss"),
+        Figure("eval-logps", "Log-probabilities", "Of held-out answers, in nats.", "Loss"),
         Figure("perplexity", "Perplexity", "Exponential of the validation loss.", "Loss", log=True),
         Figure(
             "learning-rate", "Learning rate", "Of the update that each step made.", "Optimization",
@@ -162,6 +167,19 @@ METRICS = {
             "eval/ema_spearman", "Spearman, averaged weights", format="{:.4f}", better="max",
             figure=FIGURES["correlation"],
         ),
+        Metric(
+            "eval/rewards/accuracies", "chosen above rejected", format="{:.1%}",
+            line="right {:.1%}", better="max", figure=FIGURES["eval-preferences"],
+            short="pairs in order",
+        ),
+        Metric(
+            "eval/rewards/margins", "margin", format="{:.4f}", line="margin {:.3f}", better="max",
+            figure=FIGURES["eval-rewards"], short="reward margin",
+        ),
+        Metric("eval/rewards/chosen", "chosen", figure=FIGURES["eval-rewards"]),
+        Metric("eval/rewards/rejected", "rejected", figure=FIGURES["eval-rewards"]),
+        Metric("eval/logps/chosen", "chosen", figure=FIGURES["eval-logps"]),
+        Metric("eval/logps/rejected", "rejected", figure=FIGURES["eval-logps"]),
         Metric("eval/runtime", "evaluation", figure=FIGURES["eval-time"]),
         Metric("eval/samples_per_second", "windows per second", figure=FIGURES["eval-speed"]),
         Metric(

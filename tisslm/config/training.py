@@ -170,8 +170,9 @@ class TrainingConfig(Section):
     best_metric : str, default "eval/loss"
         The metric that "best" means: "eval/loss", "eval/perplexity", "eval/bpb", "eval/accuracy",
         "eval/top5_accuracy"; of an encoder what its evaluations find, such as "eval/recall_at_10"
-        or "eval/spearman"; or "train/loss" (the mean of the last ``validation_frequency`` updates);
-        other trainers' "loss" and "eval_loss" are read, too.
+        or "eval/spearman"; of preferences "eval/rewards/accuracies" or "eval/rewards/margins"; or
+        "train/loss" (the mean of the last ``validation_frequency`` updates); other trainers' "loss"
+        and "eval_loss" are read, too.
     best_mode : {"auto", "min", "max"}, default "auto"
         Whether less or more is better; "auto" knows: less for losses, perplexity
         and bits per byte, else more.

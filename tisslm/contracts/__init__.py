@@ -28,6 +28,13 @@ from tisslm.contracts.network import ModelConfig, Network
 from tisslm.contracts.observers import Monitor, Sink
 from tisslm.contracts.optimization import Loss, Optimizer, Scheduler, UpdateMeter
 from tisslm.contracts.pass_observer import PassObserver
+from tisslm.contracts.preference import (
+    AnyLoss,
+    PairBatch,
+    PreferenceLoss,
+    PreferenceValue,
+    ScoredPairs,
+)
 from tisslm.contracts.rows import Rows
 from tisslm.contracts.stateful import Stateful
 
@@ -35,6 +42,7 @@ __all__ = [
     "FAMILIES",
     "IGNORE_INDEX",
     "AdapterExchange",
+    "AnyLoss",
     "Batch",
     "Buffer",
     "Communicator",
@@ -56,13 +64,17 @@ __all__ = [
     "Network",
     "Norm",
     "Optimizer",
+    "PairBatch",
     "PassContext",
     "PassObserver",
     "PooledBatch",
     "PooledValue",
+    "PreferenceLoss",
+    "PreferenceValue",
     "Rows",
     "RunInfo",
     "Scheduler",
+    "ScoredPairs",
     "Sink",
     "Stateful",
     "Text",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts.batch import Batch
@@ -21,12 +23,52 @@ __all__ = [
     "Decoder",
     "Model",
     "ModelFamily",
+    "TargetLosses",
     "language_model",
     "predicting_model",
 ]
 
 FloatArray = NDArray[Any]
 IntArray = NDArray[Any]
+
+
+@final
+class TargetLosses(Loss):
+    """Another loss, of one pass, which keeps the loss of each target.
+
+    Parameters
+    ----------
+    loss : Loss
+        One of logits.
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+        self._kept: list[FloatArray] = []
+
+    def tile(
+        self,
+        logits_NV: FloatArray,
+        targets_N: IntArray,
+        weights_N: FloatArray,
+        *,
+        gradient: bool = True,
+    ) -> FloatArray:
+        """Compute the other loss, and keep it."""
+        losses_N = self._loss.tile(logits_NV, targets_N, weights_N, gradient=gradient)
+        self._kept.append(losses_N.astype(np.float64))
+        return losses_N
+
+    def taken(self, shape: tuple[int, ...]) -> FloatArray:
+        """Return the losses of all targets of the pass, times their weights, in float64.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (B, T) of the pass.
+        """
+        kept, self._kept = self._kept, []
+        return np.concatenate(kept).reshape(shape)
 
 
 class Decoder(ABC):
@@ -107,6 +149,37 @@ class Model(Network):
         The same bits as ``forward``, ``loss.forward``, ``loss.backward`` and ``backward``, but
         the [B*T, V] logits are never stored.
         """
+
+    def step_weighed(
+        self,
+        batch: Batch,
+        loss: Loss,
+        weigh: Callable[[FloatArray], FloatArray],
+        *,
+        train: bool = True,
+        first_row: int = 0,
+    ) -> None:
+        """Add the gradients of something that follows from the losses of all targets of a batch.
+
+        What a target counts in the gradient may then depend on the losses of others, such as those
+        of the same answer. The default makes the forward pass twice, which has the same bits; a
+        model that can keep what it has computed does not.
+
+        Parameters
+        ----------
+        batch : Batch
+        loss : Loss
+            Of each target, from its logits.
+        weigh : callable
+            It is given the targets' losses times their weights, of shape (B, T) and float64, and
+            returns the derivative of the whole by each of them, of the same shape.
+        train, first_row
+            As for ``step_loss``.
+        """
+        seen = TargetLosses(loss)
+        self.step_loss(batch, seen, gradient=False, train=train, first_row=first_row)
+        weighed = replace(batch, weights_BT=weigh(seen.taken(batch.y_BT.shape)))
+        self.step_loss(weighed, loss, train=train, first_row=first_row)
 
     @property
     def cache_bytes(self) -> int:

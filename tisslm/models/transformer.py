@@ -7,7 +7,7 @@ Sizes and presets are in ``tisslm.config.model``, parameters and their initial v
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,11 @@ from tisslm import ops
 from tisslm.config.model import TransformerConfig
 from tisslm.contracts import Batch, Layer, Loss, Model, PassContext
 from tisslm.contracts.batch import check_targets
+from tisslm.contracts.model import TargetLosses
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.memory import Parameters, ShapeArena
 from tisslm.models.body.body import Body, made_parameters
+from tisslm.models.body.buffers import PassBuffers
 from tisslm.models.body.over_body import OverBody
 from tisslm.models.body.recomputation import Recomputation
 from tisslm.models.checks import gradient_rows
@@ -461,6 +463,44 @@ class Transformer(OverBody, Model):
         float
             The sum of the targets' losses times their weights.
         """
+        buffers, ctx = self._read(batch, train=train, first_row=first_row, gradient=gradient)
+        own = buffers.own
+        if loss.needs == "hidden":
+            hidden = ops.widen(own["hidden"]).reshape(*batch.x_BT.shape, -1)
+            total, d_hidden = loss.whole(hidden, batch)
+            own["dh"][...] = d_hidden.reshape(own["dh"].shape)
+        else:
+            dh_NC = own["dh"] if gradient else None
+            total = self.head.loss(loss, own["targets"], own["weights"], own, dh_NC, self.observers)
+        if gradient:
+            self.body.backward(buffers, ctx, self.observers)
+        return total
+
+    def step_weighed(
+        self,
+        batch: Batch,
+        loss: Loss,
+        weigh: Callable[[Array], Array],
+        *,
+        train: bool = True,
+        first_row: int = 0,
+    ) -> None:
+        """Add the gradients of something that follows from the losses of all targets of a batch.
+
+        One pass through the body and back; the head alone is asked twice, for losses and for
+        gradients. Parameters are those of the contract.
+        """
+        buffers, ctx = self._read(batch, train=train, first_row=first_row, gradient=True)
+        own, seen = buffers.own, TargetLosses(loss)
+        self.head.loss(seen, own["targets"], own["weights"], own, None, self.observers)
+        own["weights"][...] = weigh(seen.taken(batch.y_BT.shape)).reshape(-1)
+        self.head.loss(loss, own["targets"], own["weights"], own, own["dh"], self.observers)
+        self.body.backward(buffers, ctx, self.observers)
+
+    def _read(
+        self, batch: Batch, *, train: bool, first_row: int, gradient: bool
+    ) -> tuple[PassBuffers, PassContext]:
+        """Make the forward pass below the head, and put targets and weights beside it."""
         if batch.y_BT.shape != batch.x_BT.shape:
             raise ShapeError(
                 f"model: expected targets of shape {batch.x_BT.shape}, got {batch.y_BT.shape}"
@@ -474,16 +514,6 @@ class Transformer(OverBody, Model):
             gradient=gradient,
             observers=self.observers,
         )
-        own = buffers.own
-        if loss.needs == "hidden":
-            hidden = ops.widen(own["hidden"]).reshape(*batch.x_BT.shape, -1)
-            total, d_hidden = loss.whole(hidden, batch)
-            own["dh"][...] = d_hidden.reshape(own["dh"].shape)
-        else:
-            own["targets"][...] = batch.y_BT.reshape(-1)
-            own["weights"][...] = batch.weights_BT.reshape(-1)
-            dh_NC = own["dh"] if gradient else None
-            total = self.head.loss(loss, own["targets"], own["weights"], own, dh_NC, self.observers)
-        if gradient:
-            self.body.backward(buffers, ctx, self.observers)
-        return total
+        buffers.own["targets"][...] = batch.y_BT.reshape(-1)
+        buffers.own["weights"][...] = batch.weights_BT.reshape(-1)
+        return buffers, ctx

@@ -100,6 +100,11 @@ def tisslm_losses() -> Iterable[Entry]:
         f"{room}.cosine_similarity:CosineSimilarity",
         "of embeddings: squared error of the cosine to a score (arXiv 1908.10084)",
     )
+    yield Entry(
+        "dpo",
+        f"{room}.dpo:DPO",
+        "of pairs of answers: the chosen one is to gain on the rejected one (arXiv 2305.18290)",
+    )
 
 
 @hookimpl
@@ -153,6 +158,11 @@ def tisslm_datasets() -> Iterable[Entry]:
         "examples",
         f"{room}.examples:ExampleDataset",
         "texts that belong together, to learn vectors of them",
+    )
+    yield Entry(
+        "preferences",
+        f"{room}.examples.preferences:PreferenceDataset",
+        "prompts with two answers, one of which is preferred",
     )
 
 

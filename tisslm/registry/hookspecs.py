@@ -151,7 +151,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         for kind in (
             Kind("optimizer", "tisslm_optimizers", ("Optimizer",)),
             Kind("scheduler", "tisslm_schedulers", ("Scheduler",)),
-            Kind("loss", "tisslm_losses", ("Loss", "EmbeddingLoss")),
+            Kind("loss", "tisslm_losses", ("Loss", "EmbeddingLoss", "PreferenceLoss")),
             Kind("sink", "tisslm_sinks", ("Sink",)),
             Kind("monitor", "tisslm_monitors", ("Monitor",)),
             Kind("dataset", "tisslm_datasets", ("Dataset",)),
@@ -211,7 +211,7 @@ def tisslm_schedulers() -> Iterable[Entry]:
 
 @hookspec
 def tisslm_losses() -> Iterable[Entry]:
-    """Yield losses: classes that keep ``tisslm.contracts.Loss``, or ``EmbeddingLoss``.
+    """Yield losses: classes that keep ``Loss``, ``EmbeddingLoss`` or ``PreferenceLoss``.
 
     Built as ``cls(**options)``.
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import IGNORE_INDEX, Dataset, Rows
+from tisslm.contracts.preference import PAIR
 from tisslm.contracts.rows import IDS
 from tisslm.errors import ConfigError
 from tisslm.testing.checks import Checks, Report, keeps_final_methods, own_metrics_are_declared
@@ -112,7 +113,8 @@ def is_rows(checks: Checks, found: object, what: str) -> None:
 def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
     """Check that windows are int32 ids of shape (T,), and a target the next input, or -100.
 
-    Windows of texts, which have ``lengths``, have the target 0 where each text ends.
+    Windows of texts, which have ``lengths``, have the target 0 where each text ends; of a pair,
+    which has ``pair``, each of the two texts is looked at, and has something to learn.
     """
     dataset, again = make(), make()
     for i in range(min(len(dataset), MANY)):
@@ -130,6 +132,15 @@ def targets_are_the_inputs_shifted_by_one(checks: Checks, make: Make) -> None:
             wanted = np.full_like(y, IGNORE_INDEX)
             wanted[np.cumsum(window.others["lengths"]) - 1] = 0
             checks.same(y.tolist(), wanted.tolist(), f"targets of window {i}, 0 where a text ends")
+        elif PAIR in window.others:
+            cut, end = np.cumsum(window.others[PAIR]).tolist()
+            for begin, stop in ((0, cut), (cut, end)):
+                real = y[begin : stop - 1] != IGNORE_INDEX
+                shifted = np.array_equal(y[begin : stop - 1][real], x[begin + 1 : stop][real])
+                checks.that(shifted, f"window {i}: targets {x[begin + 1 : stop]}", f"{y}")
+                learned = bool((y[begin:stop] != IGNORE_INDEX).any())
+                checks.that(learned, f"window {i}: a target in each text", f"{y}")
+            checks.that(bool((y[end:] == IGNORE_INDEX).all()), "no target behind both", f"{y}")
         else:
             real = (y[:-1] != IGNORE_INDEX) & ~ends(window)[:-1]
             shifted = np.array_equal(y[:-1][real], x[1:][real])

@@ -10,6 +10,7 @@ import numpy as np
 
 from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Encoder, Network, Rows
+from tisslm.contracts.preference import PAIR
 from tisslm.contracts.rows import IDS, check_rows
 from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError, DataError, TissLMError
@@ -19,6 +20,7 @@ __all__ = [
     "few_windows",
     "fit_dataset",
     "steps_per_epoch",
+    "window_numbers",
 ]
 
 
@@ -52,7 +54,8 @@ def fit_dataset(dataset: Dataset, model: Network, where: str, rows: int, seed: i
             f"{where}: expected windows of tokens, since the model is a language model, got "
             'examples of several texts; set model.pooling, such as "mean", or give other data'
         )
-    if dataset.seq_len > model.seq_len and not isinstance(model, Encoder):
+    packed = isinstance(model, Encoder) or (first is not None and PAIR in first.others)
+    if dataset.seq_len > model.seq_len and not packed:
         raise ConfigError(
             f"{where}: its windows have {dataset.seq_len} tokens, the model takes at most "
             f"{model.seq_len}; set the same seq_len for both"
@@ -114,6 +117,29 @@ def steps_per_epoch(dataset: Dataset | None, config: TrainingConfig) -> int:
     config : TrainingConfig
     """
     return 0 if dataset is None else -(-len(dataset) // config.rows_per_update)
+
+
+def window_numbers(
+    dataset: Dataset, config: TrainingConfig, position: int, batches: int
+) -> list[int]:
+    """Return the numbers of the windows of some batches, each once.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    config : TrainingConfig
+    position : int
+        The number of the first batch.
+    batches : int
+    """
+    rows, per_epoch = config.rows_per_update, steps_per_epoch(dataset, config)
+    found: dict[int, None] = {}
+    for number in range(position, position + batches):
+        epoch, within = divmod(number, per_epoch)
+        order = dataset.order(config.seed, epoch)
+        for place in range(within * rows, min((within + 1) * rows, len(dataset))):
+            found[int(order[place])] = None
+    return list(found)
 
 
 #: Seconds that closing waits for a dataset that hangs; its thread ends with the process then.

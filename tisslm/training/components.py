@@ -10,13 +10,15 @@ from typing import Any
 
 from tisslm.config import EmaConfig, TrainingConfig
 from tisslm.contracts import (
+    AnyLoss,
     Communicator,
     Dataset,
-    EmbeddingLoss,
     Loss,
+    Model,
     Monitor,
     Network,
     Optimizer,
+    PreferenceLoss,
     Scheduler,
     Stateful,
     Tokenizer,
@@ -31,6 +33,7 @@ from tisslm.registry import Registry
 from tisslm.tracking.monitoring import check_monitors
 from tisslm.tracking.own_metrics import OwnMetrics
 from tisslm.tracking.sink_group import SinkGroup
+from tisslm.training.gradients.reference import Reference
 from tisslm.training.interruption import Leave
 from tisslm.training.ranks.layout import needs_whole
 from tisslm.training.ranks.reduction import Reduction
@@ -83,12 +86,14 @@ class Components:
         What adds up the gradients of an update, and has what the optimizer updates.
     average : WeightAverage or None
         The running mean of the weights.
+    reference : Reference or None
+        What preferences are compared with; None for a loss that needs none.
     """
 
     model: Network
     optimizer: Optimizer
     scheduler: Scheduler
-    loss: Loss | EmbeddingLoss
+    loss: AnyLoss
     validation_loss: Loss
     communicator: Communicator
     monitors: list[Monitor]
@@ -100,6 +105,7 @@ class Components:
     own: OwnMetrics
     reduction: Reduction
     average: WeightAverage | None = None
+    reference: Reference | None = None
 
     def show(self, *, average: bool) -> None:
         """Give the parameters of all ranks the values that are evaluated, or those to be trained.
@@ -288,6 +294,7 @@ def build_components(
     if scheduler.optimizer is not optimizer:
         raise ConfigError("scheduler: it was made for another optimizer than the Trainer's")
     loss, monitors = build("loss", wanted.loss), list(monitors)
+    validation_loss = build("loss", "cross_entropy")
     told = wanted.sinks if communicator.rank == 0 else ()
     sinks = SinkGroup((build("sink", sink) for sink in told), on_error=config.on_sink_error)
     measured: list[tuple[str, Stateful | None]] = [
@@ -302,7 +309,7 @@ def build_components(
         optimizer=optimizer,
         scheduler=scheduler,
         loss=loss,
-        validation_loss=build("loss", "cross_entropy"),
+        validation_loss=validation_loss,
         communicator=communicator,
         monitors=monitors,
         sinks=sinks,
@@ -315,9 +322,22 @@ def build_components(
         ),
         reduction=reduction,
         average=_make_average(wanted.ema, optimizer, reduction),
+        reference=_reference(given, loss, validation_loss, config, communicator),
     )
     check_monitors(parts.monitors)
     return parts
+
+
+def _reference(
+    given: Given, loss: AnyLoss, entropy: Loss, config: TrainingConfig, communicator: Communicator
+) -> Reference | None:
+    """Return what computes and keeps the reference of a loss of pairs; None for another loss."""
+    if not isinstance(given.model, Model) or not isinstance(loss, PreferenceLoss):
+        return None
+    if not loss.needs_reference:
+        return None
+    datasets = [each for each in (given.dataset, given.val_dataset) if each is not None]
+    return Reference(given.model, entropy, datasets, config.batch_size, communicator)
 
 
 def describe(config: TrainingConfig, parts: Components) -> dict[str, Any]:

@@ -210,8 +210,8 @@ class Loop:
 
     def _steps(self) -> None:
         session = self.session
+        stream = session.batches("trainer.train")  # first: what preferences are compared with
         self._catch_up()
-        stream = session.batches("trainer.train")
         overlapped = session.parts.reduction.overlapped()
         with (
             Prefetch(stream, session.leaving.check) as batches,

@@ -22,7 +22,7 @@ from tisslm.config import TrainingConfig
 from tisslm.contracts import Dataset, Rows
 from tisslm.errors import ConfigError
 from tisslm.tracking.profiling import Profile
-from tisslm.training.batches import steps_per_epoch
+from tisslm.training.batches import steps_per_epoch, window_numbers
 from tisslm.training.components import Components
 from tisslm.training.early_stopping import Stopping
 from tisslm.training.interruption import Leaving
@@ -126,12 +126,32 @@ class Session:
             raise ConfigError(f"{where}: no dataset was given; pass dataset= to the Trainer")
         return self.parts.dataset
 
-    def batches(self, where: str) -> Iterator[Rows]:
+    def batches(self, where: str, most: int | None = None) -> Iterator[Rows]:
         """Open the data where the run stands; a batch is good until the next but one.
 
-        Parameters and errors are those of ``dataset``.
+        What preferences are compared with is computed now, if it is not known.
+
+        Parameters
+        ----------
+        where : str
+            What messages begin with.
+        most : int, optional
+            How many batches will be asked for, so that a trial of a few steps is short.
+
+        Raises
+        ------
+        ConfigError
+            If there is no dataset.
+        CheckpointError, NonFiniteError
+            Where ``Reference.find`` raises them.
         """
         config, dataset, share = self.config, self.dataset(where), self.parts.reduction.share
+        if self.parts.reference is not None:
+            position, only = self.state.position, None
+            if most is not None:
+                only = window_numbers(dataset, config, position, most)
+            trained = self.parts.model.parameters.updates > 0
+            self.parts.reference.find(self.leaving.check, trained=trained, only=only)
         rows, start = config.rows_per_update, self.state.position
         if share.size == 1:
             return dataset.stream(rows, config.seed, start=start)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import EmbeddingLoss, Loss, Rows, UpdateMeter
+from tisslm.contracts import AnyLoss, Rows, UpdateMeter
 from tisslm.contracts.rows import check_rows
 from tisslm.optim.update_norm import Movement
 from tisslm.tracking.monitoring import Monitoring
@@ -133,14 +133,14 @@ class Step:
         self._monitoring.begin(looks)
         return self.apply(self.gradients(rows), state)
 
-    def gradients(self, rows: Rows, loss: Loss | EmbeddingLoss | None = None) -> Passed:
+    def gradients(self, rows: Rows, loss: AnyLoss | None = None) -> Passed:
         """Leave the gradients of the mean loss of all ranks' rows, times the loss scale.
 
         Parameters
         ----------
         rows : Rows
             The rows of the whole update, with arrays of shape (B, T).
-        loss : Loss or EmbeddingLoss, optional
+        loss : AnyLoss, optional
             The loss that is differentiated; by default, the run's.
 
         Returns

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from tisslm import ops
-from tisslm.contracts import Encoder
+from tisslm.contracts import Loss
 from tisslm.tracking.processor import ProcessorUse
 from tisslm.tracking.sink_group import GIB, Rate, memory_metrics
 from tisslm.training.components import Components
@@ -117,8 +117,8 @@ class StepMetrics:
         }
 
     def _perplexity(self, loss: float) -> dict[str, float]:
-        """Return the loss as a perplexity, which one of vectors has not."""
-        if isinstance(self._parts.model, Encoder):
+        """Return the loss as a perplexity, which one of vectors or of pairs has not."""
+        if not isinstance(self._parts.loss, Loss):
             return {}
         return {"train/perplexity": math.exp(min(loss, 700.0))}
 

@@ -110,7 +110,7 @@ def dry_run(trainer: Trainer) -> DryRun:
     NonFiniteError, SpikeError
         If the run would stop at one of the first steps.
     """
-    batches = trainer.session.batches("dry run")
+    batches = trainer.session.batches("dry run", STEPS)
     free = _room(trainer.run.path)
     remaining = 0 if trainer.stopping.due else trainer.max_steps - trainer.current_step
     remaining, checkpoint_bytes = max(0, remaining), _checkpoint_bytes(trainer)

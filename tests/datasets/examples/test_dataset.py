@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tisslm.datasets.examples import ExampleDataset, ExampleSource, read_examples
+from tisslm.datasets.examples import ExampleDataset, example_source, read_examples
 from tisslm.errors import ConfigError, DataError
 from tisslm.testing import check_dataset
 from tisslm.tokenizers import BpeTokenizer, ByteTokenizer
@@ -198,7 +198,7 @@ def test_a_text_that_the_tokenizer_refuses_is_named(tmp_path: Path) -> None:
 
 
 def test_the_choice_of_what_is_held_out_depends_on_the_text_alone() -> None:
-    whole = ExampleSource(PAIRS, valid_fraction=0.3)
+    whole = example_source(PAIRS, valid_fraction=0.3)
     held_out = {example.texts[0] for example in whole.part(held_out=True).examples()}
-    turned = ExampleSource(PAIRS[::-1], valid_fraction=0.3)
+    turned = example_source(PAIRS[::-1], valid_fraction=0.3)
     assert {example.texts[0] for example in turned.part(held_out=True).examples()} == held_out

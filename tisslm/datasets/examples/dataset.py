@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from tisslm.contracts import IGNORE_INDEX, Rows, Tokenizer
 from tisslm.contracts.options import count, number, word
 from tisslm.datasets.encoding import GrowingArray
-from tisslm.datasets.examples.reading import ExampleSource, Records
+from tisslm.datasets.examples.held_out import Records, RecordSource
+from tisslm.datasets.examples.reading import read_examples
 from tisslm.datasets.examples.records import Example
 from tisslm.datasets.examples.texts import FlatTexts, TextIds
 from tisslm.datasets.permutation import KeyedPermutation
@@ -62,7 +64,7 @@ class ExampleDataset(RowDataset):
     bad_records : {"error", "skip"}
         What happens to records that cannot be used; skipped ones are counted.
     valid_fraction, valid_examples
-        What is held out (``tisslm.datasets.examples.ExampleSource``); counts if ``held_out`` is
+        What is held out (``tisslm.datasets.examples.RecordSource``); counts if ``held_out`` is
         True or False.
     held_out : bool, optional
         True reads the examples that are held out, False the others, None all.
@@ -76,7 +78,7 @@ class ExampleDataset(RowDataset):
     n_texts : int
         K.
     has_scores : bool
-    source : ExampleSource
+    source : RecordSource
     texts : FlatTexts
         The ids of all texts: those of example i are ``i * K`` to ``i * K + K - 1``.
     scores : float32 ndarray of shape (N,) or None
@@ -131,7 +133,7 @@ class ExampleDataset(RowDataset):
         found._read(self.source.part(held_out=True))
         return found
 
-    def _read(self, source: ExampleSource) -> None:
+    def _read(self, source: RecordSource[Example]) -> None:
         """Read the examples of a source in place of others."""
         most, seq_len = self._most
         ids = TextIds(self._tokenizer, most)
@@ -253,7 +255,7 @@ def example_source(
     held_out: bool | None = None,
     formats: tuple[Format, ...] = (),
     quiet: bool = False,
-) -> ExampleSource:
+) -> RecordSource[Example]:
     """Return where examples come from; the arguments are those of ``ExampleDataset``.
 
     Raises
@@ -262,14 +264,15 @@ def example_source(
         If one is out of bounds.
     """
     policy: Any = word("data.bad_records", bad_records, ("error", "skip"))
-    return ExampleSource(
+    format = word("data.format", format)  # noqa: A001
+    read = partial(read_examples, path, format=format, score_range=score_range)
+    return RecordSource(
         path,
-        word("data.format", format),
-        score_range,
+        lambda options: read(options=options),
         ReadOptions(bad=BadRecords(policy, quiet=quiet), formats=formats),
-        number("data.valid_fraction", valid_fraction, 0.0, 1.0),
-        count("data.valid_examples", valid_examples),
-        held_out,
+        valid_fraction=number("data.valid_fraction", valid_fraction, 0.0, 1.0),
+        valid_examples=count("data.valid_examples", valid_examples),
+        held_out=held_out,
     )
 
 

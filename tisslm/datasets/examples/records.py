@@ -48,6 +48,11 @@ class Example:
     score: float | None
     where: str
 
+    @property
+    def key(self) -> str:
+        """The anchor, by which it is held out."""
+        return self.texts[0]
+
 
 class ExampleForm:
     """What the records of a dataset look like: all as the first one does.

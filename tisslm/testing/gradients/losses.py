@@ -1,7 +1,7 @@
 """Every registered loss as a problem for the gradient checks: by its tile, and below the head.
 
-Those of vectors of texts are in ``embedding_losses``; the other checks of a loss are in
-``tisslm.testing.losses``.
+Those of vectors of texts are in ``embedding_losses``, those of pairs of answers in
+``preference_losses``; the other checks of a loss are in ``tisslm.testing.losses``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import IGNORE_INDEX, Batch, EmbeddingLoss, Loss
+from tisslm.contracts import IGNORE_INDEX, Batch, EmbeddingLoss, Loss, PreferenceLoss
 from tisslm.memory import Parameters, ParameterSpec
 from tisslm.models.body.final_norm import FinalNorm
 from tisslm.models.head import Head
@@ -24,6 +24,7 @@ from tisslm.registry import Registry
 from tisslm.testing.examples import option_sets
 from tisslm.testing.gradients.embedding_losses import EmbeddingLossProblem
 from tisslm.testing.gradients.layers import buffers, fresh_gradients, gradients_of
+from tisslm.testing.gradients.preference_losses import PreferenceLossProblem
 from tisslm.testing.gradients.problem import Case, Problem, draw, draw_values
 
 __all__ = ["HeadProblem", "TileProblem", "loss_cases", "targets_and_weights"]
@@ -155,7 +156,7 @@ class HeadProblem(Problem):
 
 
 def loss_cases(registry: Registry) -> list[Case]:
-    """Return cases of kind ``loss`` and, but for those of vectors, ``head`` for each loss."""
+    """Return cases of kind ``loss`` and, but for those of vectors and of pairs, ``head``."""
     cases: list[Case] = []
     for part in registry.entries("loss"):
         name = part.entry.name
@@ -173,6 +174,10 @@ def loss_cases(registry: Registry) -> list[Case]:
             if issubclass(cls, EmbeddingLoss):
                 of_vectors = partial(EmbeddingLossProblem, make)
                 cases.append(Case(name, "loss", of_vectors, limit=64))
+                continue
+            if issubclass(cls, PreferenceLoss):
+                of_pairs = partial(PreferenceLossProblem, make)
+                cases.append(Case(name, "loss", of_pairs, limit=64))
                 continue
             if cls.needs == "logits":
                 cases.append(Case(name, "loss", partial(TileProblem, make), limit=64))

@@ -6,9 +6,11 @@ Gradients are compared with differences in ``tisslm.testing.gradients``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tisslm.contracts import Batch, Model, ModelConfig, ModelFamily, target_weights
 from tisslm.contracts.model import language_model
@@ -53,6 +55,30 @@ def gradients_are_added(checks: Checks, family: ModelFamily, config: ModelConfig
     once = np.array(model.parameters.grad)
     model.step_loss(batch, loss, train=False)
     checks.close(model.parameters.grad, 2 * once, "gradients of two passes", 1e-12)
+
+
+def what_targets_count_may_follow_from_their_losses(
+    checks: Checks, family: ModelFamily, config: ModelConfig
+) -> None:
+    """Check that ``step_weighed`` adds the gradients of ``step_loss`` with the same weights."""
+    model, loss = _built(family, config, seed=1, dtype="float64"), CrossEntropy()
+    batch, seen = _batch(model), []
+
+    def weigh(losses_BT: NDArray[Any]) -> NDArray[Any]:
+        seen.append(losses_BT.copy())
+        return np.where(batch.y_BT == -100, 0.0, np.cos(losses_BT))  # some count less than nothing
+
+    model.parameters.zero_grad()
+    model.step_weighed(batch, loss, weigh, train=False)
+    first = np.array(model.parameters.grad)
+    checks.same(len(seen), 1, "calls of weigh")
+    checks.same(seen[0].shape, batch.y_BT.shape, "shape of the losses")
+    total = model.step_loss(batch, loss, gradient=False, train=False)
+    checks.close(float(seen[0].sum()), total, "the sum of the losses", 1e-12)
+    model.parameters.zero_grad()
+    weighed = replace(batch, weights_BT=weigh(seen[0]))
+    model.step_loss(weighed, loss, train=False)
+    checks.close(first, np.array(model.parameters.grad), "the gradients of both", 1e-12)
 
 
 def nothing_is_seen_from_later_tokens(
@@ -146,6 +172,7 @@ def _passes(model: Model) -> list[Callable[[], Any]]:
 LANGUAGE: tuple[Callable[[Checks, ModelFamily, ModelConfig], None], ...] = (
     both_ways_to_a_gradient_agree,
     gradients_are_added,
+    what_targets_count_may_follow_from_their_losses,
     nothing_is_seen_from_later_tokens,
     decoding_is_the_whole_pass,
     decoded_sequences_are_as_alone,

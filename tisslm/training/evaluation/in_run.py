@@ -10,15 +10,19 @@ from typing import Any
 
 from tisslm.config import TrainingConfig
 from tisslm.config.metrics import METRICS
-from tisslm.contracts import Dataset, EmbeddingLoss, Encoder
+from tisslm.contracts import Dataset, EmbeddingLoss, Encoder, PreferenceLoss
 from tisslm.contracts.model import predicting_model
 from tisslm.training.components import Components
 from tisslm.training.early_stopping import Stopping
+from tisslm.training.evaluation.pairs import PairEvaluation, evaluate_pairs
 from tisslm.training.evaluation.texts import TextEvaluation, evaluate_texts
 from tisslm.training.evaluation.tokens import Evaluation, evaluate
 from tisslm.training.state import TrainerState
 
 __all__ = ["evaluate_model", "evaluate_now"]
+
+#: What each kind of evaluation finds.
+Found = Evaluation | TextEvaluation | PairEvaluation
 
 
 def evaluate_now(
@@ -73,9 +77,7 @@ def evaluate_now(
 
 
 def _of_average(
-    parts: Components,
-    found: Evaluation | TextEvaluation,
-    evaluated: Callable[[], Evaluation | TextEvaluation],
+    parts: Components, found: Found, evaluated: Callable[[], Found]
 ) -> dict[str, float]:
     """Return what is reported of the average of the weights, which they are before it begins."""
     if parts.average is None:
@@ -89,8 +91,8 @@ def _of_average(
 
 def evaluate_model(
     parts: Components, dataset: Dataset, config: TrainingConfig, **how: Any
-) -> Evaluation | TextEvaluation:
-    """Evaluate what the model of a run is: an encoder by vectors, a language model by targets.
+) -> Found:
+    """Evaluate what a run makes: an encoder by vectors, a language model by targets or by pairs.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ def evaluate_model(
     dataset : Dataset
     config : TrainingConfig
     **how
-        ``max_batches``, ``check`` and ``communicator``, which both kinds of evaluation take.
+        ``max_batches``, ``check`` and ``communicator``, which all kinds of evaluation take.
     """
     parts.show(average=True)
     how["batch_size"] = config.batch_size
@@ -107,4 +109,6 @@ def evaluate_model(
         whole = config.rows_per_update
         return evaluate_texts(parts.model, dataset, loss, loss_batch=whole, **how)
     model = predicting_model(parts.model, "evaluation")
+    if isinstance(parts.loss, PreferenceLoss):
+        return evaluate_pairs(model, dataset, parts.loss, parts.validation_loss, **how)
     return evaluate(model, dataset, parts.validation_loss, tokenizer=parts.tokenizer, **how)

@@ -32,6 +32,7 @@ from tisslm.training.ranks.agreement import rows_of_ranks
 __all__ = [
     "Evaluation",
     "evaluate",
+    "spread_batches",
 ]
 
 Array = NDArray[Any]
@@ -150,7 +151,7 @@ def evaluate(
     if tokenizer is not None and dataset.vocab_size > tokenizer.vocab_size:
         tokenizer = None
     found: list[_Seen] = []
-    for rows in _spread(dataset, batch_size, max_batches, communicator):
+    for rows in spread_batches(dataset, batch_size, max_batches, communicator):
         if check is not None:
             check()
         if communicator is not None:
@@ -208,7 +209,7 @@ def _all_seen(found: list[_Seen], communicator: Communicator | None) -> _Seen:
     return total
 
 
-def _spread(
+def spread_batches(
     dataset: Dataset, batch_size: int, max_batches: int, communicator: Communicator | None
 ) -> Iterator[Rows]:
     """Yield windows in order, in batches: all, or so many batches of them, spread evenly.

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import EmbeddingLoss, Loss, Rows
+from tisslm.contracts import AnyLoss, Rows
 from tisslm.tracking.monitoring import Monitoring
 from tisslm.training.components import Components
 from tisslm.training.nonfinite.finding import Fault
@@ -57,7 +57,7 @@ class Gradients(ABC):
         self._check = check
 
     @abstractmethod
-    def leave(self, rows: Rows, loss: Loss | EmbeddingLoss | None = None) -> Passed:
+    def leave(self, rows: Rows, loss: AnyLoss | None = None) -> Passed:
         """Leave the gradients of the mean loss of all ranks' rows, times the loss scale.
 
         Parameters and errors are those of ``Step.gradients``.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import Dataset, EmbeddingLoss, Encoder, Loss, Model
+from tisslm.contracts import Dataset, EmbeddingLoss, Encoder, Loss, Model, PreferenceLoss
 from tisslm.contracts.model import predicting_model
 from tisslm.contracts.part_names import name_of
+from tisslm.contracts.preference import PAIR, REFERENCE, Referring
 from tisslm.contracts.rows import check_rows
+from tisslm.datasets.few import FewWindows
 from tisslm.errors import ConfigError, DataError
 from tisslm.tracking.monitoring import Monitoring
 from tisslm.training.components import Components
 from tisslm.training.gradients.gradients import Gradients
+from tisslm.training.gradients.pairs import PairGradients
 from tisslm.training.gradients.texts import TextGradients
 from tisslm.training.gradients.tokens import TokenGradients
 
@@ -49,20 +52,59 @@ def make_gradients(
                 "without pooling"
             )
         _check_vectors(model, loss)
-        for dataset, where in ((parts.dataset, "dataset"), (parts.val_dataset, "val_dataset")):
-            if dataset is not None and len(dataset):
-                _check_examples(dataset, loss, where)
+        for dataset, where in _datasets(parts):
+            _check_examples(dataset, loss, where)
         if parts.dataset is not None and loss.needs_others:
             _check_company(parts.dataset, loss, config.rows_per_update)
         return TextGradients(model, loss, parts, config, monitoring, check)
-    if not isinstance(model, Model) or not isinstance(loss, Loss):
+    if not isinstance(model, Model) or isinstance(loss, EmbeddingLoss):
         raise ConfigError(
             f"loss {name_of(loss)}: expected a loss of logits, such as cross_entropy, since the "
             "model is a language model, got one of vectors; choose another loss, or a model with "
             "pooling"
         )
     predicting_model(model, f"loss {name_of(loss)}")
-    return TokenGradients(model, loss, parts, config, monitoring, check)
+    for dataset, where in _datasets(parts):
+        _check_pairs(dataset, loss, where)
+    if isinstance(loss, Loss):
+        return TokenGradients(model, loss, parts, config, monitoring, check)
+    if not model.takes_documents:
+        raise ConfigError(
+            f"loss {name_of(loss)}: expected a model that keeps the documents of a row apart, as "
+            f"the answers of pairs are, got {type(model).__name__}, which does not; take another, "
+            "such as Transformer"
+        )
+    return PairGradients(model, loss, parts, config, monitoring, check)
+
+
+def _datasets(parts: Components) -> Iterator[tuple[Dataset, str]]:
+    """Yield the datasets that have a window, with what messages call them."""
+    for dataset, where in ((parts.dataset, "dataset"), (parts.val_dataset, "val_dataset")):
+        if dataset is not None and len(dataset):
+            yield dataset, where
+
+
+def _check_pairs(dataset: Dataset, loss: Loss | PreferenceLoss, where: str) -> None:
+    """Refuse pairs for a loss of tokens, tokens for one of pairs, pairs that lack what it needs."""
+    others, wanted = check_rows(dataset.window(0), where).others, isinstance(loss, PreferenceLoss)
+    if wanted is not (PAIR in others):
+        kinds = ("windows of tokens", "pairs of answers")
+        advice = "take another loss, such as dpo"
+        if wanted:
+            advice = 'give others, such as data.name = "preferences", or another loss'
+        raise ConfigError(
+            f"{where}: expected {kinds[wanted]}, since the loss is {name_of(loss)}, got "
+            f"{kinds[not wanted]}; {advice}"
+        )
+    if not isinstance(loss, PreferenceLoss) or not loss.needs_reference or REFERENCE in others:
+        return
+    whole = dataset.whole if isinstance(dataset, FewWindows) else dataset
+    if not isinstance(whole, Referring):
+        raise ConfigError(
+            f"{where}: expected pairs with the log-probabilities of a reference "
+            f"(others[{REFERENCE!r}]), or with room for them (an attribute reference), since the "
+            f"loss {name_of(loss)} needs them, got none; give PreferenceDataset, or one such"
+        )
 
 
 def _check_vectors(model: Encoder, loss: EmbeddingLoss) -> None:

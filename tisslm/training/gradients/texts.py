@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import EmbeddingLoss, Encoder, Loss, PooledBatch, Rows, TextBatch
+from tisslm.contracts import AnyLoss, EmbeddingLoss, Encoder, PooledBatch, Rows, TextBatch
 from tisslm.errors import DataError, ShapeError
 from tisslm.tracking.monitoring import Monitoring
 from tisslm.training.components import Components
@@ -75,7 +75,7 @@ class TextGradients(Gradients):
         super().__init__(parts, config, monitoring, check)
         self._model, self._loss = model, loss
 
-    def leave(self, rows: Rows, loss: Loss | EmbeddingLoss | None = None) -> Passed:
+    def leave(self, rows: Rows, loss: AnyLoss | None = None) -> Passed:
         """Leave the gradients of the mean over the examples of all ranks."""
         parts, used = self.parts, loss if isinstance(loss, EmbeddingLoss) else self._loss
         given, tokens = self._count(rows)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import final
 
 from tisslm.config import TrainingConfig
-from tisslm.contracts import EmbeddingLoss, Loss, Model, Rows
+from tisslm.contracts import AnyLoss, Loss, Model, Rows
 from tisslm.errors import DataError, ShapeError
 from tisslm.tracking.monitoring import Monitoring
 from tisslm.training.components import Components
@@ -42,7 +42,7 @@ class TokenGradients(Gradients):
         self._model, self._loss = model, loss
         self._targets = TargetWeights()
 
-    def leave(self, rows: Rows, loss: Loss | EmbeddingLoss | None = None) -> Passed:
+    def leave(self, rows: Rows, loss: AnyLoss | None = None) -> Passed:
         """Leave the gradients of the mean over the real targets of all ranks."""
         parts, used = self.parts, loss if isinstance(loss, Loss) else self._loss
         count, given = self._count(rows)

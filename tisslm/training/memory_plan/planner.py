@@ -33,7 +33,7 @@ from tisslm.training.memory_plan.items import (
 )
 from tisslm.training.memory_plan.passes import Passes
 from tisslm.training.memory_plan.ranks import RankPlan, waiting_item
-from tisslm.training.memory_plan.texts import TextSizes
+from tisslm.training.memory_plan.texts import PAIR_BYTES, packed_texts, vector_items
 from tisslm.training.ranks.layout import needs_whole
 from tisslm.training.ranks.reduction import waiting_arrays
 from tisslm.training.ranks.share import for_ranks, share_of
@@ -120,9 +120,7 @@ class Planner:
         self.config = config
         self.precision = precision
         self.datasets = [dataset for dataset in datasets if dataset is not None]
-        self._texts: TextSizes | None = None
-        if isinstance(model, Encoder):
-            self._texts = TextSizes(model, self.datasets[:1])
+        self._texts = packed_texts(model, self.datasets)
         state = list(optimizer_items(model, config, optimizer, registry))  # rank 0 saves all of it
         averaged = list(average_items(model)) if averages else []
         shard = None if self.ranks is None else self.ranks.shard
@@ -155,8 +153,8 @@ class Planner:
 
     @property
     def time(self) -> int:
-        """T of a training pass; an encoder's rows are filled with several texts."""
-        if isinstance(self.model, Encoder):
+        """T of a training pass; rows that are packed are filled with several texts."""
+        if self._texts is not None:
             return self.model.seq_len
         known = [dataset.seq_len for dataset in self.datasets if dataset.seq_len]
         return max(known, default=self.model.seq_len)
@@ -185,7 +183,7 @@ class Planner:
         return MemoryPlan((*self._fixed, *passes, *seen, *self._batches(batch)))
 
     def _pass_rows(self, batch: int) -> int:
-        """B of a training pass; for an encoder, the most that texts of a micro-batch may take."""
+        """B of a training pass; where texts are packed, the most that a micro-batch may take."""
         return batch if self._texts is None else self._texts.rows(batch)
 
     def _pass_sizes(self, passes: Passes, batch: int) -> Mapping[str, int]:
@@ -202,8 +200,11 @@ class Planner:
         rows = batch * passes
         if self._texts is None:
             yield Item("batches", "", TargetWeights.planned(rows, batch, self.time))
+        elif isinstance(self.model, Encoder):
+            n_texts = self._texts.n_texts
+            yield from vector_items(self.model, n_texts, rows, self.config.rows_per_update)
         else:
-            yield from self._texts.vectors(rows, self.config.rows_per_update)
+            yield Item("batches", "", PAIR_BYTES * self._pass_rows(batch) * self.time)
         for dataset in self.datasets[:1]:
             read = rows if ranks is None else ranks.read_rows(dataset) * batch // ranks.batch_size
             yield Item("batches", "", dataset.stream_bytes(read))

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm import ops
-from tisslm.contracts import EmbeddingLoss, Loss, Network, Optimizer, Stateful
+from tisslm.contracts import AnyLoss, Loss, Network, Optimizer, PreferenceLoss, Stateful
 from tisslm.contracts.part_names import name_of
 from tisslm.memory import Parameters
 from tisslm.memory.finite import Spot, find_non_finite
 from tisslm.training.nonfinite.finding import Fault, Finding, Kind
 from tisslm.training.nonfinite.tracer import Tracer
-from tisslm.training.nonfinite.watched_losses import WatchedLoss, WatchedTexts
+from tisslm.training.nonfinite.watched_losses import WatchedLoss, WatchedPairs, WatchedTexts
 
 __all__ = ["investigate"]
 
@@ -30,10 +30,10 @@ Array = NDArray[Any]
 
 def investigate(
     model: Network,
-    loss: Loss | EmbeddingLoss,
+    loss: AnyLoss,
     optimizer: Optimizer,
     *,
-    rerun: Callable[[Loss | EmbeddingLoss], float],
+    rerun: Callable[[AnyLoss], float],
     norm: Callable[[], float],
     rows: int,
     time: int,
@@ -45,7 +45,7 @@ def investigate(
     Parameters
     ----------
     model : Network
-    loss : Loss or EmbeddingLoss
+    loss : AnyLoss
     optimizer : Optimizer
         All three are as they were before the step, since it made no update.
     rerun : callable
@@ -81,17 +81,19 @@ def investigate(
     return Finding(True, value, size, fault)
 
 
-def _watched(loss: Loss | EmbeddingLoss, tracer: Tracer) -> Loss | EmbeddingLoss:
+def _watched(loss: AnyLoss, tracer: Tracer) -> AnyLoss:
     """Return a loss that shows the tracer what goes in and what comes out."""
+    if isinstance(loss, PreferenceLoss):
+        return WatchedPairs(loss, tracer)
     return WatchedLoss(loss, tracer) if isinstance(loss, Loss) else WatchedTexts(loss, tracer)
 
 
-def _state(loss: Loss | EmbeddingLoss) -> Any:
+def _state(loss: AnyLoss) -> Any:
     """Return a copy of what a loss remembers, nothing for one that remembers nothing."""
     return json.loads(json.dumps(loss.state()))
 
 
-def _why_not(loss: Loss | EmbeddingLoss) -> str:
+def _why_not(loss: AnyLoss) -> str:
     """Say why two passes may differ, "" if they may not."""
     if type(loss).state is Stateful.state:
         return ""

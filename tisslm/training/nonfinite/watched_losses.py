@@ -7,11 +7,20 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tisslm.contracts import Batch, EmbeddingLoss, Loss, PooledBatch, PooledValue
+from tisslm.contracts import (
+    Batch,
+    EmbeddingLoss,
+    Loss,
+    PooledBatch,
+    PooledValue,
+    PreferenceLoss,
+    PreferenceValue,
+    ScoredPairs,
+)
 from tisslm.contracts.part_names import give_name, name_of
 from tisslm.training.nonfinite.tracer import Tracer
 
-__all__ = ["WatchedLoss", "WatchedTexts"]
+__all__ = ["WatchedLoss", "WatchedPairs", "WatchedTexts"]
 
 Array = NDArray[Any]
 
@@ -78,5 +87,32 @@ class WatchedTexts(EmbeddingLoss):
         results = [("loss", np.asarray([found.loss], dtype=np.float64))]
         if found.d_embeddings_KNE is not None:
             results.append(("d_embeddings_KNE", found.d_embeddings_KNE))
+        self._tracer.made(name, results)
+        return found
+
+
+@final
+class WatchedPairs(PreferenceLoss):
+    """Hand everything to a loss of pairs, and show a tracer what goes in and what comes out.
+
+    Parameters
+    ----------
+    loss : PreferenceLoss
+    tracer : Tracer
+    """
+
+    def __init__(self, loss: PreferenceLoss, tracer: Tracer) -> None:
+        self.needs_reference = loss.needs_reference
+        self._loss, self._tracer = loss, tracer
+        self._name = name_of(loss)
+        give_name(self, self._name)
+
+    def value(self, pairs: ScoredPairs) -> PreferenceValue:
+        """Compute what the loss computes."""
+        name = f"{self._name}.value"
+        given = (("policy_2P", pairs.policy_2P), ("reference_2P", pairs.reference_2P))
+        self._tracer.given(name, given)
+        found = self._loss.value(pairs)
+        results = (("losses_P", found.losses_P), ("d_policy_2P", found.d_policy_2P))
         self._tracer.made(name, results)
         return found

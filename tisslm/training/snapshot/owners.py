@@ -1,4 +1,4 @@
-"""The owners of a checkpoint's files: model, tokenizer, trainer, average, optimizer.
+"""The owners of a checkpoint's files: model, tokenizer, reference, trainer, average, optimizer.
 
 Whatever else a checkpoint is to have is one more owner, in ``OWNERS``: saving (at once or from a
 copy), planning that copy, resuming, and trials that put everything back go through the list. How a
@@ -38,6 +38,7 @@ from tisslm.system.tensor_files import kind_of
 from tisslm.training.snapshot.average import AverageOwner
 from tisslm.training.snapshot.owner import Contents, Owned, StateOwner
 from tisslm.training.snapshot.part_states import load_part_states, part_states
+from tisslm.training.snapshot.reference import ReferenceOwner
 from tisslm.training.state import TrainerState, warn_if_bits_differ
 
 __all__ = ["OWNERS", "Owned", "StateOwner", "read_position"]
@@ -253,6 +254,7 @@ class OptimizerOwner(StateOwner):
 OWNERS: tuple[type[StateOwner], ...] = (
     ModelOwner,
     TokenizerOwner,
+    ReferenceOwner,
     TrainerOwner,
     AverageOwner,
     OptimizerOwner,

@@ -21,7 +21,7 @@ from tisslm.datasets.packed import PackedDataset
 from tisslm.datasets.splits import TooShortError
 from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import DataError
-from tisslm.workflows.build.examples import EXAMPLES, load_examples, load_held_out
+from tisslm.workflows.build.examples import RECORDS, load_examples, load_held_out
 from tisslm.workflows.build.formats import installed_formats
 from tisslm.registry import Registry
 from tisslm.workflows.build.sources import RunSource, run_sources
@@ -74,7 +74,7 @@ def load_data(
     DataError
         If a source cannot be read, or is too short for one row.
     """
-    if config.data.name == EXAMPLES:
+    if config.data.name in RECORDS:
         return RunData(*load_examples(config, seq_len, registry, known))
     if config.data.name != "text":
         return _other_data(config, seq_len, registry, known)
@@ -111,7 +111,7 @@ def load_validation(
         If the data cannot be read, there is no tokenizer to read them, or they are tokens of
         another tokenizer.
     """
-    if config.data.name == EXAMPLES and tokenizer is not None:
+    if config.data.name in RECORDS and tokenizer is not None:
         return load_held_out(config, tokenizer, seq_len, registry)
     if config.data.name != "text":
         path = config.data.valid_path

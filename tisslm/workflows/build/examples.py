@@ -1,4 +1,4 @@
-"""From ``[data]`` with the dataset "examples" to its two datasets: read, split, tokenized.
+"""From ``[data]`` with the dataset "examples" or "preferences" to two datasets: split, tokenized.
 
 Formats and fields are in ``tisslm.datasets.examples``.
 """
@@ -6,30 +6,55 @@ Formats and fields are in ``tisslm.datasets.examples``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tisslm.config import Part, RunConfig
 from tisslm.config.model import FROM
 from tisslm.contracts import Tokenizer
-from tisslm.datasets.examples import ExampleDataset, ExampleSource, example_source
+from tisslm.datasets.examples import (
+    Example,
+    ExampleDataset,
+    Preference,
+    PreferenceDataset,
+    RecordSource,
+    example_source,
+    preference_source,
+)
 from tisslm.datasets.sources import split_files
 from tisslm.errors import ConfigError, NoTextError
 from tisslm.registry import Registry
 from tisslm.workflows.build.formats import installed_formats
 from tisslm.workflows.build.tokenizer import Known, learned, note_other_ids
 
-__all__ = ["EXAMPLES", "load_example_file", "load_examples", "load_held_out"]
+__all__ = [
+    "EXAMPLES",
+    "PREFERENCES",
+    "RECORDS",
+    "load_example_file",
+    "load_examples",
+    "load_held_out",
+]
 
-#: The dataset's name in ``[data]``.
-EXAMPLES = "examples"
+#: The datasets' names in ``[data]``.
+EXAMPLES, PREFERENCES = "examples", "preferences"
+
+_SOURCES: Mapping[str, Callable[..., RecordSource[Any]]] = {
+    EXAMPLES: example_source,
+    PREFERENCES: preference_source,
+}
+
+#: All of these names.
+RECORDS = frozenset(_SOURCES)
+
+_Found = ExampleDataset | PreferenceDataset
 
 
 def load_examples(
     config: RunConfig, seq_len: int, registry: Registry, known: Known
-) -> tuple[ExampleDataset, ExampleDataset | None, Tokenizer]:
-    """Read the examples of a run, and its tokenizer, which may learn from their texts.
+) -> tuple[_Found, _Found | None, Tokenizer]:
+    """Read the examples or pairs of a run, and its tokenizer, which may learn from their texts.
 
     Parameters
     ----------
@@ -41,8 +66,8 @@ def load_examples(
 
     Returns
     -------
-    train : ExampleDataset
-    valid : ExampleDataset or None
+    train : ExampleDataset or PreferenceDataset
+    valid : the same, or None
         None if nothing is held out.
     tokenizer : Tokenizer
 
@@ -68,13 +93,14 @@ def load_examples(
     valid = None
     if valid_path:
         valid = _dataset(config, registry, tokenizer, seq_len, valid_path, None)
-        _check_alike(train, valid, valid_path)
+        if isinstance(train, ExampleDataset) and isinstance(valid, ExampleDataset):
+            _check_alike(train, valid, valid_path)
     return train, valid, tokenizer
 
 
 def load_held_out(
     config: RunConfig, tokenizer: Tokenizer, seq_len: int, registry: Registry
-) -> ExampleDataset | None:
+) -> _Found | None:
     """Return the examples that a run validates on, None if it has none.
 
     Raises
@@ -92,7 +118,7 @@ def load_held_out(
 
 def load_example_file(
     config: RunConfig, path: str, tokenizer: Tokenizer, seq_len: int, registry: Registry
-) -> ExampleDataset:
+) -> _Found:
     """Return all examples of a file, read as a run reads its own.
 
     Raises
@@ -111,7 +137,7 @@ def _paths(config: RunConfig) -> tuple[str, str]:
     """Return the training path and the validation path, which may be ""."""
     if not config.data.path:
         raise ConfigError(
-            "data.path: not set; name a file of examples, or a folder with WordNet's files"
+            "data.path: not set; name a file of them, or a folder with WordNet's files"
         )
     train, beside = split_files(config.data.path)
     return str(train), config.data.valid_path or ("" if beside is None else str(beside))
@@ -136,15 +162,15 @@ def _dataset(
     seq_len: int,
     path: str,
     held_out: bool | None,
-) -> ExampleDataset:
+) -> _Found:
     """Build the dataset of a path; the registry compares the options with its constructor."""
     taken = {"tokenizer", "seq_len", "held_out", "formats", "path"}
     for name in sorted(taken & config.data.options.keys()):
         raise ConfigError(f"data.{name}: the run knows it; leave it out")
     options = {**config.data.options, "path": path}
     known = {"tokenizer": tokenizer, "seq_len": seq_len, "held_out": held_out}
-    found: ExampleDataset = registry.build(
-        "dataset", Part(EXAMPLES, options), defaults=_options(config, registry) | known
+    found: _Found = registry.build(
+        "dataset", Part(config.data.name, options), defaults=_options(config, registry) | known
     )
     return found
 
@@ -157,14 +183,15 @@ def _learning_texts(
     Frequencies must not come from held-out texts; but a character that is shown once can be encoded
     by a tokenizer of characters.
     """
-    takes = inspect.signature(example_source).parameters
+    make = _SOURCES[config.data.name]
+    takes = inspect.signature(make).parameters
     options = {k: v for k, v in config.data.options.items() if k in takes}
     own: dict[str, Any] = options | _options(config, registry) | {"quiet": True}
-    whole = example_source(path, **own)
+    whole = make(path, **own)
     if valid_path or not _holds_out(config):
         sources = [(whole, False)]
         if valid_path:
-            sources.append((example_source(valid_path, **own), True))
+            sources.append((make(valid_path, **own), True))
     else:
         sources = [(whole.part(held_out=False), False), (whole.part(held_out=True), True)]
     known: set[str] = set()
@@ -178,9 +205,12 @@ def _learning_texts(
                 yield text
 
 
-def _texts(source: ExampleSource) -> Iterator[str]:
-    for example in source.examples():
-        yield from example.texts
+def _texts(source: RecordSource[Example | Preference]) -> Iterator[str]:
+    for record in source.examples():
+        if isinstance(record, Example):
+            yield from record.texts
+        else:
+            yield from (answer.text for answer in record.answers)
 
 
 def _check_alike(train: ExampleDataset, valid: ExampleDataset, path: str) -> None:

@@ -20,6 +20,7 @@ from tisslm.config.precedence import DEFAULT_PARTS
 from tisslm.config.model import FAMILIES, TransformerConfig, family_of, preset
 from tisslm.contracts import ModelConfig, ModelFamily, Tokenizer
 from tisslm.workflows.build.data import RunData, load_data
+from tisslm.workflows.build.examples import PREFERENCES
 from tisslm.datasets.splits import TooShortError
 from tisslm.errors import ConfigError, PluginError
 from tisslm.workflows.load_model import saved_tokenizer
@@ -38,6 +39,9 @@ def settle_names(config: RunConfig, registry: Registry) -> RunConfig:
     ConfigError
         If several parts take the options.
     """
+    if config.data.name == PREFERENCES and "loss.name" not in config.said:
+        note('loss.name = "dpo" follows from data.name = "preferences"')
+        config = config.changed("loss", name="dpo")
     for section in DEFAULT_PARTS:
         config = _settle_name(config, section, registry)
     return config
