@@ -83,3 +83,12 @@ def test_the_plan_is_of_packed_rows(tmp_path: Path) -> None:
     assert planner.time == 24
     one, four = (planner.plan(batch_size=size).total for size in (4, 16))
     assert one < four
+
+
+def test_the_command_plans_pairs_and_says_that_their_time_is_not_known(tmp_path: Path) -> None:
+    from tisslm.config.toml_text import dump_toml
+
+    path = tmp_path / "run.toml"
+    path.write_text(dump_toml(run_of(tmp_path, loss__name="dpo").resolved()), "utf-8")
+    result = CliRunner().invoke(app, ["plan", str(path)])
+    assert "the loss needs more than passes over rows of tokens, or the family" in result.stdout

@@ -181,6 +181,27 @@ class Model(Network):
         weighed = replace(batch, weights_BT=weigh(seen.taken(batch.y_BT.shape)))
         self.step_loss(weighed, loss, train=train, first_row=first_row)
 
+    def read_logits(
+        self, x: IntArray, start: IntArray | None = None
+    ) -> Callable[[slice, FloatArray], None]:
+        """Make a pass without dropout or gradient, and return what writes some of its logits.
+
+        The default makes all of them at once; a model that makes them row by row need not.
+
+        Parameters
+        ----------
+        x, start
+            As for ``forward``.
+
+        Returns
+        -------
+        callable
+            Given a slice of the N = B*T rows and an array of shape (n, V) to be written. Good until
+            the next pass.
+        """
+        logits_NV = self.forward(x, start=start)[0].reshape(-1, self.vocab_size)
+        return lambda rows, out_NV: np.copyto(out_NV, logits_NV[rows])
+
     @property
     def cache_bytes(self) -> int:
         """Bytes that decoding one sequence of the longest T keeps; 0 where it keeps nothing."""

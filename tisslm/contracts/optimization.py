@@ -46,6 +46,12 @@ class Loss(Stateful, ABC):
 
     _gradient: FloatArray | None = None
 
+    def begin(self, batch: Batch) -> None:
+        """Be told of a training pass before its tiles come, which do so in the order of its rows.
+
+        An evaluation, which has a loss of its own, does not call it.
+        """
+
     def tile(
         self,
         logits_NV: FloatArray,

@@ -421,6 +421,19 @@ class Transformer(OverBody, Model):
         self.head.logits({"hidden": last_BC}, logits, self.observers)
         return logits
 
+    def read_logits(self, x: Array, start: Array | None = None) -> Callable[[slice, Array], None]:
+        """Make a pass without dropout or gradient, and return what writes some of its logits.
+
+        They are projected when they are asked for. Parameters are those of the contract.
+        """
+        buffers, _ = self.body.forward(x, start=start, gradient=False, observers=self.observers)
+        hidden_NC = buffers.own["hidden"]
+
+        def write(rows: slice, out_NV: Array) -> None:
+            self.head.logits({"hidden": hidden_NC[rows]}, out_NV, self.observers)
+
+        return write
+
     def backward(self, d_logits: Array, cache: Cache) -> None:
         """Add the gradients of all parameters, given the gradient by the logits.
 

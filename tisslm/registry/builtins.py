@@ -86,6 +86,11 @@ def tisslm_losses() -> Iterable[Entry]:
         "focal", f"{room}.focal:Focal", "cross-entropy, easy targets count less (arXiv 1708.02002)"
     )
     yield Entry(
+        "distillation",
+        f"{room}.distillation:Distillation",
+        "cross-entropy, and what a teacher says of every token (arXiv 1503.02531)",
+    )
+    yield Entry(
         "contrastive",
         f"{room}.contrastive:Contrastive",
         "of embeddings: find the positive among all texts of the update (arXiv 1807.03748)",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def measure(
     family: ModelFamily,
     shape: ModelConfig,
     config: TrainingConfig,
-    parts: tuple[object, object],
+    parts: tuple[object, Any],
     registry: Registry,
     limit: MemoryLimit,
     *,
@@ -92,7 +93,8 @@ def measure(
     Returns
     -------
     Speed or None
-        None if two layers do not fit, or the family cannot change their number.
+        None if two layers do not fit, the family cannot change their number, or the loss needs
+        more than a pass over rows of tokens.
     """
     optimizer, loss = parts
     shapes = {n: family.with_layers(shape, n) for n in (2, 1)}
@@ -101,6 +103,9 @@ def measure(
     small = family.of_shapes(shapes[2])
     if not isinstance(small, Model):  # what an encoder's step takes follows from its texts
         return None
+    kind = registry.get("loss", loss if isinstance(loss, str) else loss[0])
+    if not issubclass(kind, Loss) or kind.begin is not Loss.begin:
+        return None  # nor is a step of pairs, or one with a teacher, a pass over so many rows
     plan = Planner(small, config, optimizer, registry, precision=precision)
     if plan.plan(checkpointing, 1).total > limit.nbytes:
         return None

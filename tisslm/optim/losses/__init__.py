@@ -11,6 +11,7 @@ from __future__ import annotations
 from tisslm.optim.losses.contrastive import Contrastive
 from tisslm.optim.losses.cosine_similarity import CosineSimilarity
 from tisslm.optim.losses.cross_entropy import CrossEntropy
+from tisslm.optim.losses.distillation import Distillation
 from tisslm.optim.losses.dpo import DPO
 from tisslm.optim.losses.focal import Focal
 from tisslm.optim.losses.label_smoothing import LabelSmoothing
@@ -21,6 +22,7 @@ __all__ = [
     "Contrastive",
     "CosineSimilarity",
     "CrossEntropy",
+    "Distillation",
     "Focal",
     "LabelSmoothing",
     "Triplet",

@@ -62,6 +62,7 @@ class TokenGradients(Gradients):
         weights = self._targets.weigh(rows.y, count)
         weights *= scale
         batch, offset = rows.weighed(weights), self.parts.reduction.share.own_rows.start
+        loss.begin(batch)
         with self._monitoring.watching(batch.start_BT):
             return self._model.step_loss(batch, loss, first_row=offset + first)
 

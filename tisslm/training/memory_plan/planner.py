@@ -6,7 +6,7 @@ much memory there is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tisslm import ops
@@ -89,6 +89,8 @@ class Planner:
         Number of ranks; a plan of several is that of a rank that has the most of everything.
     averages : bool
         Whether the run averages its weights.
+    beside : callable, optional
+        Given B and T of a pass, what a run takes for something that the planner does not know.
 
     Attributes
     ----------
@@ -110,6 +112,7 @@ class Planner:
         monitors: Iterable[object] = (),
         ranks: int = 1,
         averages: bool = False,
+        beside: Callable[[int, int], Iterable[Item]] | None = None,
     ) -> None:
         config = for_ranks(config, ranks)
         shaped = ranks > 1 and needs_whole(registry, optimizer)
@@ -121,6 +124,7 @@ class Planner:
         self.precision = precision
         self.datasets = [dataset for dataset in datasets if dataset is not None]
         self._texts = packed_texts(model, self.datasets)
+        self._beside = beside
         state = list(optimizer_items(model, config, optimizer, registry))  # rank 0 saves all of it
         averaged = list(average_items(model)) if averages else []
         shard = None if self.ranks is None else self.ranks.shard
@@ -180,7 +184,8 @@ class Planner:
         passes = pass_items(self.model, sizes)
         wants = wants_of(self.monitors)
         seen = monitor_items(self.model, wants, rows, self.time, self.precision)
-        return MemoryPlan((*self._fixed, *passes, *seen, *self._batches(batch)))
+        beside = () if self._beside is None else self._beside(rows, self.time)
+        return MemoryPlan((*self._fixed, *passes, *seen, *self._batches(batch), *beside))
 
     def _pass_rows(self, batch: int) -> int:
         """B of a training pass; where texts are packed, the most that a micro-batch may take."""

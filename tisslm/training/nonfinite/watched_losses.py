@@ -41,6 +41,10 @@ class WatchedLoss(Loss):
         self._name = name_of(loss)
         give_name(self, self._name)
 
+    def begin(self, batch: Batch) -> None:
+        """Tell the loss of a pass."""
+        self._loss.begin(batch)
+
     def tile(
         self, logits_NV: Array, targets_N: Array, weights_N: Array, *, gradient: bool = True
     ) -> Array:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tisslm.checkpoint import Found
-from tisslm.config import RunConfig
+from tisslm.config import Part, RunConfig
 from tisslm.config.aliases import note
 from tisslm.config.model import FROM
 from tisslm.contracts import Communicator, ModelConfig, ModelFamily, Network
@@ -30,6 +30,7 @@ from tisslm.workflows.build.settling import (
     settle_sizes,
     with_tokenizer_of_model,
 )
+from tisslm.workflows.build.teacher import Teacher, find_teacher, with_teacher
 from tisslm.workflows.build.tokenizer import OF_MODEL
 from tisslm.workflows.build.tuned import drawn_model, shapes_of, tuning_of
 from tisslm.workflows.load_model import load_run_config
@@ -56,6 +57,8 @@ class ReadRun(NamedTuple):
     data : RunData
     origin : OpenModel or None
         The model that the run starts from, if it does not begin with drawn values.
+    teacher : Teacher or None
+        The model that the run distils.
     """
 
     config: RunConfig
@@ -63,6 +66,7 @@ class ReadRun(NamedTuple):
     shape: ModelConfig
     data: RunData
     origin: OpenModel | None = None
+    teacher: Teacher | None = None
 
     def build_model(self) -> Network:
         """Return the model, with the values of the origin or drawn ones."""
@@ -70,6 +74,11 @@ class ReadRun(NamedTuple):
         if self.origin is not None:
             return self.origin.build(self.shape, seed=seed, tuning=tuning)
         return drawn_model(self.family, self.shape, tuning, seed)
+
+    def loss(self) -> Part:
+        """Return the loss, with the teacher if it has one."""
+        loss = self.config.loss
+        return loss if self.teacher is None else with_teacher(loss, self.teacher.build())
 
     def model_of_shapes(self) -> Network:
         """Return the model without memory, for plans."""
@@ -110,7 +119,7 @@ def build_trainer(config: RunConfig, *, registry: Registry | None = None) -> Tra
     return Trainer(
         read.build_model(),
         config.optimizer,
-        config.loss,
+        read.loss(),
         config.scheduler,
         data.train,
         config.training,
@@ -161,7 +170,8 @@ def read_run(config: RunConfig, registry: Registry, ranks: int = 1) -> ReadRun:
     sizes = {"vocab_size": _vocab_size(given, config, data), "seq_len": seq_len}
     shape = family.configure(**{**shape.values(), **sizes})
     config = in_steps(config, data.train, seq_len, ranks)
-    return ReadRun(config, family, shape, data, origin)
+    teacher = find_teacher(config, shape, data.tokenizer, registry)
+    return ReadRun(config, family, shape, data, origin, teacher)
 
 
 def _find_origin(config: RunConfig, registry: Registry) -> tuple[RunConfig, OpenModel | None]:
@@ -242,6 +252,7 @@ def plan_run(read: ReadRun, registry: Registry, ranks: int = 1) -> Planner:
         monitors=config.monitors,
         ranks=ranks,
         averages=config.ema is not None,
+        beside=None if read.teacher is None else read.teacher.items,
     )
 
 
