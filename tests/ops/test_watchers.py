@@ -51,3 +51,11 @@ def test_nobody_watches_after_an_error_and_a_refused_op_has_no_after():
         )
     assert [entry[1] for entry in log] == ["before"]
     assert watchers() == ()
+
+
+def test_arguments_that_are_given_by_name_reach_watchers_and_kernels_by_their_places():
+    log: list = []
+    x = np.ones(4, dtype=np.float32)
+    with ops.watching(Noting("a", log)):
+        ops.fill(value=2.0, x_P=x)
+    assert [entry[3] for entry in log] == [4.0, 8.0]

@@ -2,6 +2,9 @@
 
 NumPy has no bfloat16, so an array of uint16 holds its bits. A pointer stays good for the call,
 since the caller holds the array.
+
+Kernels of small passes take all their arrays so, floats and integers, too: a typed memoryview is an
+object, which takes longer to make than a decoded token's norm.
 """
 
 from cpython.buffer cimport (
@@ -18,7 +21,7 @@ from tisslm._kernels.isa cimport TISS_BF16, TISS_F16, TISS_F32, TISS_MOST
 cdef array_t nothing() noexcept:
     """What stands for an array that is left out."""
     cdef array_t found
-    found.data = NULL
+    found.data, found.floats = NULL, NULL
     found.type = TISS_F32
     found.shape[:] = [0, 0, 0, 0]
     return found
@@ -39,15 +42,15 @@ cdef array_t describe(object x, int ndim, int flags) except *:
     try:
         if view.ndim != ndim or view.itemsize > 4 or view.format[1] != 0:
             raise ValueError(f"expected {ndim} dimensions of stored floats, got {view.ndim}")
+        found.data = view.buf
         if view.format[0] == b"f":
-            found.type = TISS_F32
+            found.type, found.floats = TISS_F32, <float*> view.buf
         elif view.format[0] == b"H":
             found.type = TISS_BF16
         elif view.format[0] == b"e":
             found.type = TISS_F16
         else:
             raise ValueError("expected float32, float16, or uint16 with the bits of bfloat16")
-        found.data = view.buf
         for i in range(ndim):
             found.shape[i] = extent(view.shape[i])
     finally:
@@ -63,6 +66,38 @@ cdef array_t reads(object x, int ndim) except *:
 cdef array_t writes(object x, int ndim) except *:
     """Describe an array that a kernel writes; None has no data."""
     return nothing() if x is None else describe(x, ndim, PyBUF_WRITABLE)
+
+
+cdef array_t only_floats(array_t x) except *:
+    if x.data != NULL and x.type != TISS_F32:
+        raise ValueError("expected float32, got a type of two bytes")
+    return x
+
+
+cdef array_t floats(object x, int ndim) except *:
+    """Describe an array of float32 that a kernel reads."""
+    return only_floats(reads(x, ndim))
+
+
+cdef array_t floats_out(object x, int ndim) except *:
+    """Describe an array of float32 that a kernel writes."""
+    return only_floats(writes(x, ndim))
+
+
+cdef const int32_t* integers(object x, int ndim) except? NULL:
+    """Return where the numbers of an array of int32 are that a kernel reads; of None, NULL."""
+    cdef Py_buffer view
+    cdef const int32_t* found
+    if x is None:
+        return NULL
+    PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+    found = <const int32_t*> view.buf
+    try:
+        if view.ndim != ndim or view.itemsize != 4 or view.format[0] != b"i":
+            raise ValueError(f"expected {ndim} dimensions of int32, got {view.ndim}")
+    finally:
+        PyBuffer_Release(&view)
+    return found
 
 
 cdef const void* at(const array_t* x, Py_ssize_t element) noexcept nogil:

@@ -21,7 +21,16 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
+from tisslm._kernels.arrays cimport (
+    array_t,
+    at,
+    extent,
+    floats,
+    floats_out,
+    integers,
+    reads,
+    writes,
+)
 from tisslm._kernels.dropout cimport stream
 from tisslm._kernels.isa cimport TISS_TILE, table, tiss_attention, tiss_dropout
 from tisslm._kernels.threads cimport FEW, scratch, scratch_floats, thread_number
@@ -53,13 +62,11 @@ cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head, float
     return a
 
 
-cdef void bound(tiss_attention* a, const int32_t[:, ::1] start_BT,
-                const int32_t[:, ::1] stop_BT) noexcept:
+cdef int bound(tiss_attention* a, object start_BT, object stop_BT) except -1:
     """Keep what the queries see of the first sample, where it is not the causal half of a row."""
-    if start_BT is not None:
-        a.start = &start_BT[0, 0]
-    if stop_BT is not None:
-        a.stop = &stop_BT[0, 0]
+    a.start = integers(start_BT, 2)
+    a.stop = integers(stop_BT, 2)
+    return 0
 
 
 cdef tiss_attention of_sample(const tiss_attention* a, long b,
@@ -84,7 +91,7 @@ cdef void forward_tile(const tiss_attention* a, long b, int head, int tile, cons
 def attention_forward(
     qkv_BTE,  # IN, stored
     out_BTC,  # OUT, stored
-    float[:, :, ::1] lse_BHT,  # OUT
+    lse_BHT,  # OUT
     int n_head,
     int n_kv_head,
     float scale,
@@ -93,11 +100,11 @@ def attention_forward(
     uint32_t update,
     uint32_t site,
     uint32_t first_row,
-    const int32_t[:, ::1] start_BT,  # IN, or None
-    const int32_t[:, ::1] stop_BT,  # IN, or None
+    start_BT,  # IN, or None
+    stop_BT,  # IN, or None
     int n_threads,
 ):
-    cdef array_t qkv = reads(qkv_BTE, 3), out = writes(out_BTC, 3)
+    cdef array_t qkv = reads(qkv_BTE, 3), out = writes(out_BTC, 3), lse = floats_out(lse_BHT, 3)
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
     cdef long B = qkv.shape[0], tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job
@@ -110,7 +117,7 @@ def attention_forward(
     for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
                       chunksize=1):
         forward_tile(&a, job // (n_head * tiles), <int> (job // tiles % n_head),
-                     <int> (job % tiles), &qkv, &out, &lse_BHT[0, 0, 0], first_row)
+                     <int> (job % tiles), &qkv, &out, lse.floats, first_row)
     return 0
 
 
@@ -184,7 +191,7 @@ def attention_backward(
     dout_BTC,  # IN, stored
     qkv_BTE,  # IN, stored
     out_BTC,  # IN, stored
-    const float[:, :, ::1] lse_BHT,  # IN
+    lse_BHT,  # IN
     dqkv_BTE,  # OUT, stored
     int n_head,
     int n_kv_head,
@@ -194,13 +201,13 @@ def attention_backward(
     uint32_t update,
     uint32_t site,
     uint32_t first_row,
-    const int32_t[:, ::1] start_BT,  # IN, or None
-    const int32_t[:, ::1] stop_BT,  # IN, or None
-    float[:, :, :, ::1] dkv_M2TD,  # scratch, or None
+    start_BT,  # IN, or None
+    stop_BT,  # IN, or None
+    dkv_M2TD,  # scratch, or None
     int n_threads,
 ):
     cdef gradient_t g
-    cdef array_t qkv = reads(qkv_BTE, 3)
+    cdef array_t qkv = reads(qkv_BTE, 3), dkv = floats_out(dkv_M2TD, 4)
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D), B = qkv.shape[0], job
@@ -210,13 +217,13 @@ def attention_backward(
     if p > 0.0:
         a.dropout = &d
     bound(&a, start_BT, stop_BT)
-    g.a, g.lse, g.first_row = &a, &lse_BHT[0, 0, 0], first_row
+    g.a, g.lse, g.first_row = &a, floats(lse_BHT, 3).floats, first_row
     g.dout, g.qkv, g.out, g.dqkv = reads(dout_BTC, 3), qkv, reads(out_BTC, 3), writes(dqkv_BTE, 3)
     if n_head > n_kv_head:
-        if dkv_M2TD is None or dkv_M2TD.shape[0] < n_head // n_kv_head:
+        if dkv.shape[0] < n_head // n_kv_head:  # 0 of None
             return 1
         with nogil:
-            backward_grouped(&g, B, &dkv_M2TD[0, 0, 0, 0], dkv_M2TD.shape[0], n_threads)
+            backward_grouped(&g, B, dkv.floats, dkv.shape[0], n_threads)
         return 0
     pieces = pieces_of(&a, B * n_head, n_threads)
     for job in prange(B * n_head * pieces, nogil=True, num_threads=n_threads, schedule='dynamic',
@@ -236,16 +243,17 @@ cdef void entropy_tile(const tiss_attention* a, long b, int head, int tile, cons
 
 def attention_entropy(
     qkv_BTE,  # IN, stored
-    const float[:, :, ::1] lse_BHT,  # IN
-    float[:, :, ::1] entropy_BHT,  # OUT
+    lse_BHT,  # IN
+    entropy_BHT,  # OUT
     int n_head,
     int n_kv_head,
     float scale,
-    const int32_t[:, ::1] start_BT,  # IN, or None
-    const int32_t[:, ::1] stop_BT,  # IN, or None
+    start_BT,  # IN, or None
+    stop_BT,  # IN, or None
     int n_threads,
 ):
-    cdef array_t qkv = reads(qkv_BTE, 3)
+    cdef array_t qkv = reads(qkv_BTE, 3), lse = floats(lse_BHT, 3)
+    cdef array_t entropy = floats_out(entropy_BHT, 3)
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef long B = qkv.shape[0], tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D)
@@ -255,42 +263,47 @@ def attention_entropy(
     for job in prange(B * n_head * tiles, nogil=True, num_threads=n_threads, schedule='dynamic',
                       chunksize=1):
         entropy_tile(&a, job // (n_head * tiles), <int> (job // tiles % n_head),
-                     <int> (job % tiles), &qkv, &lse_BHT[0, 0, 0], &entropy_BHT[0, 0, 0])
+                     <int> (job % tiles), &qkv, lse.floats, entropy.floats)
     return 0
 
 
 def attention_decode(
-    const float[:, ::1] qkv_BE,  # IN
-    float[:, :, :, ::1] k_BKSD,  # IN and OUT: row `position` of each sample is written
-    float[:, :, :, ::1] v_BKSD,  # the same
-    float[:, ::1] out_BC,  # OUT
-    const int32_t[::1] position_B,  # IN
+    qkv_BE,  # IN
+    k_BKSD,  # IN and OUT: row `position` of each sample is written
+    v_BKSD,  # the same
+    out_BC,  # OUT
+    position_B,  # IN
     int n_head,
     int n_kv_head,
     float scale,
-    const int32_t[::1] first_B,  # IN
+    first_B,  # IN
     int n_threads,
 ):
-    cdef int D = extent(k_BKSD.shape[3]), group = n_head // n_kv_head
-    cdef long B = qkv_BE.shape[0], b, h, job, most = 0, pairs = 0, seen
+    cdef array_t qkv = floats(qkv_BE, 2), out = floats_out(out_BC, 2)
+    cdef array_t k = floats_out(k_BKSD, 4), v = floats_out(v_BKSD, 4)
+    cdef const int32_t* position = integers(position_B, 1)
+    cdef const int32_t* first = integers(first_B, 1)
+    cdef int D = <int> k.shape[3], group = n_head // n_kv_head
+    cdef long B = qkv.shape[0], E = qkv.shape[1], C = out.shape[1], S = k.shape[2]
+    cdef long b, h, job, most = 0, pairs = 0, seen
     for b in range(B):
-        seen = <long> position_B[b] + 1 - first_B[b]
+        seen = <long> position[b] + 1 - first[b]
         most = max(most, seen)
         pairs += seen * n_head
     if most > scratch_floats():  # one score for each key
         return -most
     for b in range(B):
         for h in range(n_kv_head):
-            memcpy(&k_BKSD[b, h, position_B[b], 0], &qkv_BE[b, (n_head + h) * D],
-                   D * sizeof(float))
-            memcpy(&v_BKSD[b, h, position_B[b], 0], &qkv_BE[b, (n_head + n_kv_head + h) * D],
+            job = ((b * n_kv_head + h) * S + position[b]) * D
+            memcpy(k.floats + job, qkv.floats + b * E + (n_head + h) * D, D * sizeof(float))
+            memcpy(v.floats + job, qkv.floats + b * E + (n_head + n_kv_head + h) * D,
                    D * sizeof(float))
     for job in prange(B * n_head, nogil=True, num_threads=n_threads, schedule='static',
                       use_threads_if=pairs * D > 4 * FEW):
         b = job // n_head
         h = job % n_head
+        seen = ((b * n_kv_head + h // group) * S + first[b]) * D
         table().attention_decode(
-            &qkv_BE[b, h * D], &k_BKSD[b, h // group, first_B[b], 0],
-            &v_BKSD[b, h // group, first_B[b], 0], &out_BC[b, h * D],
-            position_B[b] + 1 - first_B[b], D, scale, scratch())
+            qkv.floats + b * E + h * D, k.floats + seen, v.floats + seen,
+            out.floats + b * C + h * D, position[b] + 1 - first[b], D, scale, scratch())
     return 0

@@ -13,7 +13,7 @@ The others return 0, or -n where they need n floats of scratch per thread and do
 
 from cython.parallel cimport prange
 
-from tisslm._kernels.arrays cimport array_t, at, reads, writes
+from tisslm._kernels.arrays cimport array_t, at, floats, floats_out, reads, writes
 from tisslm._kernels.gemm cimport SUMS, multiply, multiply_and_sum, sum_columns
 from tisslm._kernels.isa cimport TISS_F32, table, tiss_gemm
 
@@ -50,15 +50,14 @@ cdef tiss_gemm product(const array_t* a, bint a_columns, const array_t* b, bint 
 def linear_forward(
     x_NC,  # IN, stored
     w_OC,  # IN
-    const float[::1] b_O,  # IN or None
+    b_O,  # IN or None
     y_NO,  # OUT, stored
     int n_threads,
 ):
     cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), y = writes(y_NO, 2)
     cdef tiss_gemm g = product(&x, False, &w, True, &y)
     cdef long needed
-    if b_O is not None:
-        g.bias = &b_O[0]
+    g.bias = floats(b_O, 1).floats
     with nogil:
         needed = multiply(&g, n_threads)
     return -needed
@@ -67,16 +66,15 @@ def linear_forward(
 def linear_residual_forward(
     x_NC,  # IN, stored
     w_OC,  # IN
-    const float[::1] b_O,  # IN or None
-    float[:, ::1] h_NO,  # IN and OUT
+    b_O,  # IN or None
+    h_NO,  # IN and OUT
     int n_threads,
 ):
-    cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), h = writes(h_NO, 2)
+    cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), h = floats_out(h_NO, 2)
     cdef tiss_gemm g = product(&x, False, &w, True, &h)
     cdef long needed
     g.accumulate = 1
-    if b_O is not None:
-        g.bias = &b_O[0]
+    g.bias = floats(b_O, 1).floats
     with nogil:
         needed = multiply(&g, n_threads)
     return -needed
@@ -85,7 +83,7 @@ def linear_residual_forward(
 def linear_activation_forward(
     x_NC,  # IN, stored
     w_OC,  # IN
-    const float[::1] b_O,  # IN or None
+    b_O,  # IN or None
     y_NO,  # OUT, stored
     a_NO,  # OUT, stored as y
     int activation,
@@ -94,8 +92,7 @@ def linear_activation_forward(
     cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), y = writes(y_NO, 2), a = writes(a_NO, 2)
     cdef tiss_gemm g = product(&x, False, &w, True, &y)
     cdef long needed
-    if b_O is not None:
-        g.bias = &b_O[0]
+    g.bias = floats(b_O, 1).floats
     g.activation = activation
     g.act = a.data
     with nogil:
@@ -104,25 +101,23 @@ def linear_activation_forward(
 
 
 def linear_decode(
-    const float[:, ::1] x_NC,  # IN
+    x_NC,  # IN
     w_OC,  # IN, stored
-    const float[::1] b_O,  # IN or None
-    float[:, ::1] y_NO,  # OUT
+    b_O,  # IN or None
+    y_NO,  # OUT
     int n_threads,
 ):
-    cdef array_t w = reads(w_OC, 2)
-    cdef long rows = w.shape[0], C = w.shape[1], N = x_NC.shape[0], block, first
+    cdef array_t w = reads(w_OC, 2), x = floats(x_NC, 2), y = floats_out(y_NO, 2)
+    cdef long rows = w.shape[0], C = w.shape[1], N = x.shape[0], block, first
     cdef long blocks = (rows + OUTPUTS - 1) // OUTPUTS, numbers = rows * C
-    cdef const float* b = NULL if b_O is None else &b_O[0]
-    cdef const float* x = &x_NC[0, 0]
-    cdef float* y = &y_NO[0, 0]
+    cdef const float* b = floats(b_O, 1).floats
     cdef long nbytes = numbers * (4 if w.type == TISS_F32 else 2)
     for block in prange(blocks, nogil=True, num_threads=n_threads, schedule='dynamic', chunksize=1,
                         use_threads_if=nbytes > ALONE or numbers * N > 2 * ALONE):
         first = block * OUTPUTS
-        table().of[w.type].linear_decode(x, N, <int> C, at(&w, first * C),
+        table().of[w.type].linear_decode(x.floats, N, <int> C, at(&w, first * C),
                                          <int> min(<long> OUTPUTS, rows - first),
-                                         NULL if b == NULL else b + first, y + first, rows)
+                                         NULL if b == NULL else b + first, y.floats + first, rows)
     return 0
 
 
@@ -139,17 +134,15 @@ def linear_backward_weight(
     dy_NO,  # IN, stored
     x_NC,  # IN, stored
     dw_OC,  # OUT, or IN and OUT with accumulate, or None
-    float[::1] db_O,  # OUT, or IN and OUT with accumulate, or None
+    db_O,  # OUT, or IN and OUT with accumulate, or None
     bint accumulate,
     int n_threads,
 ):
     cdef array_t dy = reads(dy_NO, 2), x = reads(x_NC, 2), dw = writes(dw_OC, 2)
     cdef tiss_gemm g = product(&dy, True, &x, False, &dw)
     cdef long block, needed = 0, blocks = (dy.shape[1] + SUMS - 1) // SUMS
-    cdef float* db = NULL
+    cdef float* db = floats_out(db_O, 1).floats
     g.accumulate = accumulate
-    if db_O is not None:
-        db = &db_O[0]
     with nogil:
         if dw.data != NULL:
             needed = multiply_and_sum(&g, &dy, db, accumulate, n_threads)

@@ -16,7 +16,7 @@ need is computed twice.
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
+from tisslm._kernels.arrays cimport array_t, at, floats, floats_out, reads, writes
 from tisslm._kernels.isa cimport table
 from tisslm._kernels.threads cimport FEW, scratch, scratch_floats
 
@@ -26,43 +26,46 @@ cdef enum:
 
 
 def layer_norm_forward(
-    const float[:, ::1] h_NC,  # IN
-    const float[::1] gamma_C,  # IN
-    const float[::1] beta_C,  # IN or None
+    h_NC,  # IN
+    gamma_C,  # IN
+    beta_C,  # IN or None
     x_NC,  # OUT, stored, or None
     y_NC,  # OUT, stored
-    float[::1] mean_N,  # OUT
-    float[::1] rstd_N,  # OUT
+    mean_N,  # OUT
+    rstd_N,  # OUT
     float eps,
     int n_threads,
 ):
-    cdef long n
-    cdef int C = extent(h_NC.shape[1])
-    cdef array_t x = writes(x_NC, 2), y = writes(y_NC, 2)
-    cdef const float* beta = NULL if beta_C is None else &beta_C[0]
-    for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static',
-                    use_threads_if=h_NC.shape[0] * C > FEW):
+    cdef array_t h = floats(h_NC, 2), x = writes(x_NC, 2), y = writes(y_NC, 2)
+    cdef array_t gamma = floats(gamma_C, 1), beta = floats(beta_C, 1)
+    cdef array_t mean = floats_out(mean_N, 1), rstd = floats_out(rstd_N, 1)
+    cdef long N = h.shape[0], n
+    cdef int C = <int> h.shape[1]
+    for n in prange(N, nogil=True, num_threads=n_threads, schedule='static',
+                    use_threads_if=N * C > FEW):
         table().of[y.type].layer_norm_forward(
-            &h_NC[n, 0], &gamma_C[0], beta, <void*> at(&x, n * C), <void*> at(&y, n * C),
-            &mean_N[n], &rstd_N[n], C, eps)
+            h.floats + n * C, gamma.floats, beta.floats, <void*> at(&x, n * C),
+            <void*> at(&y, n * C), mean.floats + n, rstd.floats + n, C, eps)
 
 
 def layer_norm_apply(
     x_NC,  # IN, stored
-    const float[::1] gamma_C,  # IN
-    const float[::1] beta_C,  # IN or None
-    const float[::1] mean_N,  # IN
-    const float[::1] rstd_N,  # IN
+    gamma_C,  # IN
+    beta_C,  # IN or None
+    mean_N,  # IN
+    rstd_N,  # IN
     y_NC,  # OUT, stored as x
     int n_threads,
 ):
-    cdef long n
     cdef array_t x = reads(x_NC, 2), y = writes(y_NC, 2)
+    cdef array_t gamma = floats(gamma_C, 1), beta = floats(beta_C, 1)
+    cdef array_t mean = floats(mean_N, 1), rstd = floats(rstd_N, 1)
+    cdef long n
     cdef int C = <int> x.shape[1]
-    cdef const float* beta = NULL if beta_C is None else &beta_C[0]
     for n in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
-        table().of[x.type].layer_norm_apply(at(&x, n * C), &gamma_C[0], beta, mean_N[n], rstd_N[n],
-                                            <void*> at(&y, n * C), C)
+        table().of[x.type].layer_norm_apply(at(&x, n * C), gamma.floats, beta.floats,
+                                            mean.floats[n], rstd.floats[n], <void*> at(&y, n * C),
+                                            C)
 
 
 cdef void add_partials(const float* partial, long blocks, long C, long first, long width,
@@ -179,82 +182,85 @@ cdef void backward_rows(const backward_t* g, int n_threads) noexcept nogil:
 
 
 def layer_norm_backward(
-    const float[:, ::1] dy_NC,  # IN
+    dy_NC,  # IN
     x_NC,  # IN, stored
-    const float[::1] gamma_C,  # IN
-    const float[::1] mean_N,  # IN
-    const float[::1] rstd_N,  # IN
-    const float[:, ::1] dres_NC,  # IN or None; may be dx_NC
-    float[:, ::1] dx_NC,  # OUT
-    float[::1] dgamma_C,  # OUT, or IN and OUT with accumulate, or None
-    float[::1] dbeta_C,  # the same
-    float[:, :, ::1] partial_2KC,  # scratch
+    gamma_C,  # IN
+    mean_N,  # IN
+    rstd_N,  # IN
+    dres_NC,  # IN or None; may be dx_NC
+    dx_NC,  # OUT
+    dgamma_C,  # OUT, or IN and OUT with accumulate, or None
+    dbeta_C,  # the same
+    partial_2KC,  # scratch
     bint accumulate,
     int n_threads,
 ):
     cdef backward_t g
+    cdef array_t partial = floats_out(partial_2KC, 3)
     g.x, g.accumulate = reads(x_NC, 2), accumulate
-    g.dy, g.gamma, g.mean, g.rstd = &dy_NC[0, 0], &gamma_C[0], &mean_N[0], &rstd_N[0]
-    g.dres = NULL if dres_NC is None else &dres_NC[0, 0]
-    g.dx, g.partial = &dx_NC[0, 0], &partial_2KC[0, 0, 0]
-    g.partial_b = NULL if dbeta_C is None else &partial_2KC[1, 0, 0]
-    g.dgamma = NULL if dgamma_C is None else &dgamma_C[0]
-    g.dbeta = NULL if dbeta_C is None else &dbeta_C[0]
+    g.dy, g.gamma = floats(dy_NC, 2).floats, floats(gamma_C, 1).floats
+    g.mean, g.rstd = floats(mean_N, 1).floats, floats(rstd_N, 1).floats
+    g.dres, g.dx = floats(dres_NC, 2).floats, floats_out(dx_NC, 2).floats
+    g.dgamma, g.dbeta = floats_out(dgamma_C, 1).floats, floats_out(dbeta_C, 1).floats
+    g.partial = partial.floats
+    g.partial_b = NULL if g.dbeta == NULL else g.partial + partial.shape[1] * g.x.shape[1]
     with nogil:
         backward_rows(&g, n_threads)
 
 
 def rms_norm_forward(
-    const float[:, ::1] h_NC,  # IN
-    const float[::1] gamma_C,  # IN
+    h_NC,  # IN
+    gamma_C,  # IN
     x_NC,  # OUT, stored, or None
     y_NC,  # OUT, stored
-    float[::1] rstd_N,  # OUT
+    rstd_N,  # OUT
     float eps,
     int n_threads,
 ):
-    cdef long n
-    cdef int C = extent(h_NC.shape[1])
-    cdef array_t x = writes(x_NC, 2), y = writes(y_NC, 2)
-    for n in prange(h_NC.shape[0], nogil=True, num_threads=n_threads, schedule='static',
-                    use_threads_if=h_NC.shape[0] * C > FEW):
-        table().of[y.type].rms_norm_forward(&h_NC[n, 0], &gamma_C[0], <void*> at(&x, n * C),
-                                            <void*> at(&y, n * C), &rstd_N[n], C, eps)
+    cdef array_t h = floats(h_NC, 2), x = writes(x_NC, 2), y = writes(y_NC, 2)
+    cdef array_t gamma = floats(gamma_C, 1), rstd = floats_out(rstd_N, 1)
+    cdef long N = h.shape[0], n
+    cdef int C = <int> h.shape[1]
+    for n in prange(N, nogil=True, num_threads=n_threads, schedule='static',
+                    use_threads_if=N * C > FEW):
+        table().of[y.type].rms_norm_forward(h.floats + n * C, gamma.floats, <void*> at(&x, n * C),
+                                            <void*> at(&y, n * C), rstd.floats + n, C, eps)
 
 
 def rms_norm_apply(
     x_NC,  # IN, stored
-    const float[::1] gamma_C,  # IN
-    const float[::1] rstd_N,  # IN
+    gamma_C,  # IN
+    rstd_N,  # IN
     y_NC,  # OUT, stored as x
     int n_threads,
 ):
-    cdef long n
     cdef array_t x = reads(x_NC, 2), y = writes(y_NC, 2)
+    cdef array_t gamma = floats(gamma_C, 1), rstd = floats(rstd_N, 1)
+    cdef long n
     cdef int C = <int> x.shape[1]
     for n in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
-        table().of[x.type].rms_norm_apply(at(&x, n * C), &gamma_C[0], rstd_N[n],
+        table().of[x.type].rms_norm_apply(at(&x, n * C), gamma.floats, rstd.floats[n],
                                           <void*> at(&y, n * C), C)
 
 
 def rms_norm_backward(
-    const float[:, ::1] dy_NC,  # IN
+    dy_NC,  # IN
     x_NC,  # IN, stored
-    const float[::1] gamma_C,  # IN
-    const float[::1] rstd_N,  # IN
-    const float[:, ::1] dres_NC,  # IN or None; may be dx_NC
-    float[:, ::1] dx_NC,  # OUT
-    float[::1] dgamma_C,  # OUT, or IN and OUT with accumulate, or None
-    float[:, ::1] partial_KC,  # scratch
+    gamma_C,  # IN
+    rstd_N,  # IN
+    dres_NC,  # IN or None; may be dx_NC
+    dx_NC,  # OUT
+    dgamma_C,  # OUT, or IN and OUT with accumulate, or None
+    partial_KC,  # scratch
     bint accumulate,
     int n_threads,
 ):
     cdef backward_t g
     g.x, g.accumulate = reads(x_NC, 2), accumulate
-    g.dy, g.gamma, g.mean, g.rstd = &dy_NC[0, 0], &gamma_C[0], NULL, &rstd_N[0]
-    g.dres = NULL if dres_NC is None else &dres_NC[0, 0]
-    g.dx, g.partial, g.partial_b = &dx_NC[0, 0], &partial_KC[0, 0], NULL
-    g.dgamma = NULL if dgamma_C is None else &dgamma_C[0]
-    g.dbeta = NULL
+    g.dy, g.gamma = floats(dy_NC, 2).floats, floats(gamma_C, 1).floats
+    g.mean, g.rstd = NULL, floats(rstd_N, 1).floats
+    g.dres, g.dx = floats(dres_NC, 2).floats, floats_out(dx_NC, 2).floats
+    g.dgamma, g.dbeta = floats_out(dgamma_C, 1).floats, NULL
+    g.partial, g.partial_b = floats_out(partial_KC, 2).floats, NULL
     with nogil:
         backward_rows(&g, n_threads)

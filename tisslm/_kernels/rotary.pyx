@@ -11,38 +11,37 @@ two R floats of a position serve all heads.
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 
-from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
+from tisslm._kernels.arrays cimport array_t, at, extent, floats, integers, reads, writes
 from tisslm._kernels.isa cimport table
 from tisslm._kernels.threads cimport FEW
 
 
-cdef int turn(object x_BTE, const float[:, ::1] cos_PR, const float[:, ::1] sin_PR, float sign,
-              object y_BTE, int n_head, int n_kv_head, long position,
-              const int32_t[:, ::1] start_BT, int n_threads) except -1:
+cdef int turn(object x_BTE, object cos_PR, object sin_PR, float sign, object y_BTE, int n_head,
+              int n_kv_head, long position, object start_BT, int n_threads) except -1:
     """Write x, turned by `sign` times its angles, to y."""
     cdef array_t x = reads(x_BTE, 3), y = writes(y_BTE, 3)
+    cdef array_t cosines = floats(cos_PR, 2), sines = floats(sin_PR, 2)
     cdef long T = x.shape[1], E = x.shape[2], n, place
-    cdef int D = extent(E // (n_head + 2 * n_kv_head)), R = extent(cos_PR.shape[1])
-    cdef const int32_t* start = NULL if start_BT is None else &start_BT[0, 0]
-    cdef const float* cosines = &cos_PR[0, 0]
-    cdef const float* sines = &sin_PR[0, 0]
+    cdef int D = extent(E // (n_head + 2 * n_kv_head)), R = <int> cosines.shape[1]
+    cdef const int32_t* start = integers(start_BT, 2)
     for n in prange(x.shape[0] * T, nogil=True, num_threads=n_threads, schedule='static',
                     use_threads_if=x.shape[0] * T * E > FEW):
         place = position + n % T - (0 if start == NULL else start[n])
-        table().of[x.type].rotate(at(&x, n * E), cosines + place * R, sines + place * R, sign,
-                                  <void*> at(&y, n * E), n_head + n_kv_head, n_kv_head, D, R)
+        table().of[x.type].rotate(at(&x, n * E), cosines.floats + place * R,
+                                  sines.floats + place * R, sign, <void*> at(&y, n * E),
+                                  n_head + n_kv_head, n_kv_head, D, R)
     return 0
 
 
 def rotary_forward(
     qkv_BTE,  # IN, stored
-    const float[:, ::1] cos_PR,  # IN
-    const float[:, ::1] sin_PR,  # IN
+    cos_PR,  # IN
+    sin_PR,  # IN
     out_BTE,  # OUT, stored; may be qkv_BTE
     int n_head,
     int n_kv_head,
     long position,
-    const int32_t[:, ::1] start_BT,  # IN, or None
+    start_BT,  # IN, or None
     int n_threads,
 ):
     turn(qkv_BTE, cos_PR, sin_PR, 1.0, out_BTE, n_head, n_kv_head, position, start_BT, n_threads)
@@ -50,13 +49,13 @@ def rotary_forward(
 
 def rotary_backward(
     dout_BTE,  # IN, stored
-    const float[:, ::1] cos_PR,  # IN
-    const float[:, ::1] sin_PR,  # IN
+    cos_PR,  # IN
+    sin_PR,  # IN
     dqkv_BTE,  # OUT, stored; may be dout_BTE
     int n_head,
     int n_kv_head,
     long position,
-    const int32_t[:, ::1] start_BT,  # IN, or None
+    start_BT,  # IN, or None
     int n_threads,
 ):
     turn(dout_BTE, cos_PR, sin_PR, -1.0, dqkv_BTE, n_head, n_kv_head, position, start_BT,

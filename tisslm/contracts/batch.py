@@ -92,6 +92,9 @@ class PassContext:
     stop_BT : ndarray of int32 of shape (B, T), optional
         Position within the row where the document of each token ends, exclusive: in layers that
         are not causal, token t attends to start[t] to stop[t] - 1. None where all layers are.
+    computed : int, optional
+        How many rows of the stream are computed: the last ones of B T may be padding that nobody
+        reads, and are then left out. None: all.
     """
 
     batch: int
@@ -103,6 +106,12 @@ class PassContext:
     start_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
     window_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
     stop_BT: IntArray | None = field(default=None, compare=False)  # noqa: N815
+    computed: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """N, the rows of the stream that layers get."""
+        return self.batch * self.time if self.computed is None else self.computed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

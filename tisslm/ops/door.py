@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec
+from inspect import signature
+from typing import Any, ParamSpec, cast
 
 import numpy as np
 
@@ -27,7 +28,8 @@ __all__ = ["OPERATIONS", "OTHER", "PARTS", "Operation", "register"]
 
 P = ParamSpec("P")
 
-_KERNEL_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
+_FLOAT32 = np.dtype(np.float32)
+_KERNEL_TYPES = (_FLOAT32, np.dtype(np.float16))
 
 #: Parts of a training step, and of what is done beside it.
 PARTS = (
@@ -148,28 +150,23 @@ def _door(
     kernel: Callable[..., Any] | None,
     on_code: OnCode | None,
 ) -> Callable[P, None]:
-    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        if kernel is None or not _has_kernel(args):
-            return int(twin(*args, **kwargs) or 0)
-        if pool.forked:
-            refuse_fork(name)
-        with pool.lock:  # the threads' scratch serves one kernel at a time
-            code = _call(kernel, name, args, kwargs)
-            if code < 0:  # the scratch that it needs, in floats
-                pool.reserve(-code)
-                code = _call(kernel, name, args, kwargs)
-        return code
+    places, reference = signature(twin), cast(Callable[..., Any], twin)
 
     @wraps(twin)
     def op(*args: P.args, **kwargs: P.kwargs) -> None:
+        given = places.bind(*args, **kwargs).args if kwargs else args
         told = watchers()
         for watcher in told:
-            watcher.before(name, args)
-        code = run(args, kwargs)
+            watcher.before(name, given)
+        code = (
+            reference(*given)
+            if kernel is None or not _has_kernel(given)
+            else _call(kernel, name, given)
+        )
         if code:
             raise on_code(code) if on_code is not None and code > 0 else _unexplained(name, code)
         for watcher in told:
-            watcher.after(name, args)
+            watcher.after(name, given)
 
     return op
 
@@ -179,21 +176,34 @@ def _unexplained(name: str, code: int) -> TissLMError:
     return TissLMError(f"{name}: the kernel returned {code}, and {what}. This is a mistake in it")
 
 
-def _call(
-    kernel: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> int:
-    """Run a kernel on all threads and return its code; it counts rows and columns in 32 bits."""
+def _call(kernel: Callable[..., Any], name: str, args: tuple[Any, ...]) -> Any:
+    """Run a kernel on all threads and return its code; it counts rows and columns in 32 bits.
+
+    A small pass is a hundred calls, each about as long as what is done here: so there is as little
+    as there can be, and the number of threads has its place, the last.
+    """
+    if pool.forked:
+        refuse_fork(name)
     try:
-        return int(kernel(*args, n_threads=pool.chosen.count, **kwargs) or 0)
+        with pool.lock:  # the threads' scratch serves one kernel at a time
+            code = kernel(*args, pool.chosen.count)
+            if code and code < 0:  # the scratch that it needs, in floats
+                pool.reserve(-code)
+                code = kernel(*args, pool.chosen.count)
     except OverflowError as error:
         raise ShapeError(
             f"{name}: {error}. Take fewer rows at a time, or a smaller model"
         ) from None
+    return code
 
 
 def _has_kernel(args: tuple[Any, ...]) -> bool:
     """Tell whether the first float array of an op's arguments is of a type that kernels know."""
     for value in args:
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            return value.dtype in _KERNEL_TYPES
+        if isinstance(value, np.ndarray):
+            dtype = value.dtype
+            if dtype is _FLOAT32:  # nearly always
+                return True
+            if dtype.kind == "f":
+                return dtype in _KERNEL_TYPES
     return True

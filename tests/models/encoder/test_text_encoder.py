@@ -10,7 +10,7 @@ from embedding_runs import VOCAB, shape_of
 from tolerances import GRADIENT_CHECK, WHOLE_MODEL, largest_error
 
 from tisslm.config.model import TransformerConfig
-from tisslm.contracts import TextBatch
+from tisslm.contracts import PassObserver, TextBatch
 from tisslm.errors import ConfigError, ShapeError
 from tisslm.memory import Parameters
 from tisslm.memory.freezing import freeze
@@ -121,6 +121,36 @@ def test_recomputing_blocks_changes_no_bit() -> None:
         model.backward_embedded(embedded + 1, cache)
         found.append(model.parameters.grad.tobytes())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("recomputed", ["none", "full"])
+@pytest.mark.parametrize("kind", [{}, *KINDS[3:]], ids=str)
+def test_padding_behind_the_last_text_is_not_computed_and_changes_no_bit(
+    kind: dict[str, Any], recomputed: str, precision: str
+) -> None:
+    """Whoever observes a pass has all rows computed; here they find NaN, or what the last left."""
+    config = shape_of(**{"dropout": 0.2, "pooling": "mean", **kind})
+    d_PE = np.random.default_rng(1).standard_normal((len(LENGTHS), config.embedding_size))
+    found = []
+    for observers in [(), (PassObserver(),)]:
+        model = TextEncoder(config, seed=2)
+        model.prepare(precision=precision, activation_checkpointing=recomputed)
+        batch = pack(model, texts_of(*LENGTHS))
+        assert batch.stop_P.max() < batch.x_BT.size
+        buffers = model.body.buffers(*batch.x_BT.shape)
+        for part in [*buffers.saved, *buffers.scratch]:
+            for array in part.values():
+                array.reshape(-1).view(np.uint8)[...] = 255  # NaN, in any type
+        model.observers = observers
+        vectors_PE, cache = model.embed(batch, train=True, gradient=True)
+        assert cache is not None
+        assert cache.ctx.rows == (batch.x_BT.size if observers else batch.stop_P.max())
+        model.backward_embedded(d_PE.astype(np.float32), cache)
+        found.append((vectors_PE, model.parameters.grad))
+    for some, all_rows in zip(*found, strict=True):
+        assert np.isfinite(some).all()
+        np.testing.assert_array_equal(some, all_rows)  # but for the sign of zeros
 
 
 def test_a_plan_is_what_a_pass_takes() -> None:

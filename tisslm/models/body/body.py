@@ -206,6 +206,7 @@ class Body:
         first_row: int = 0,
         start: Array | None = None,
         gradient: bool = True,
+        computed: int | None = None,
         observers: Observers = (),
         caches: Sequence[Mapping[str, Array]] = (),
     ) -> tuple[PassBuffers, PassContext]:
@@ -220,6 +221,10 @@ class Body:
             Where the document of each token begins; None: a row is one document.
         gradient : bool
             Whether a backward may follow.
+        computed : int, optional
+            How many rows of the stream to compute, if what follows is padding: it is then nobody's,
+            and the gradient by it must be 0. Bits of the others do not depend on it. Observers,
+            who look at all rows, have all of them computed.
         observers : tuple of PassObserver
         caches : sequence of mappings of str to ndarray
             A cache for each layer, filled for decoding; none if left out.
@@ -238,12 +243,24 @@ class Body:
         if (stop := own.get("stop")) is not None:
             fill_stops(stop, kept)
         (batch, time), updates = x.shape, self.parameters.updates
-        ctx = PassContext(batch, time, train, self.seed, updates, first_row, kept, seen, stop)
+        ctx = PassContext(
+            batch,
+            time,
+            train,
+            self.seed,
+            updates,
+            first_row,
+            kept,
+            seen,
+            stop,
+            None if observers else computed,
+        )
         self.current = ctx
         h_NC = own["h"]
         enter(observers, "embedding", "forward")
         self.embedding.forward(own["tokens"], h_NC, ctx)
         leave(observers, "embedding", "forward", {"tokens": own["tokens"]}, stream=h_NC)
+        h_NC = h_NC[: ctx.rows]
         run_forward(
             self.layers, h_NC, buffers, ctx, gradient=gradient, observers=observers, caches=caches
         )
@@ -255,14 +272,14 @@ class Body:
         if not self.stack.trained:
             return
         own = buffers.own
-        dh_NC = own["dh"]
-        self.stack.final_norm.backward(own["h"], dh_NC, own, observers)
+        dh_NC = own["dh"][: ctx.rows]
+        self.stack.final_norm.backward(own["h"][: ctx.rows], dh_NC, own, observers)
         first = self.stack.first_trained
         run_backward(self.layers, dh_NC, buffers, ctx, first=first, observers=observers)
         if not self.embedding.trainable:
             return
         enter(observers, "embedding", "backward")
-        self.embedding.backward(own["tokens"], dh_NC, own, ctx)
+        self.embedding.backward(own["tokens"], own["dh"], own, ctx)
         leave(observers, "embedding", "backward", {"tokens": own["tokens"]}, d_stream=dh_NC)
 
     def take(self, ctx: PassContext, where: str) -> PassBuffers:

@@ -42,7 +42,8 @@ class FinalNorm:
     def forward(self, h_NC: Array, own: Mapping[str, Array], observers: Observers = ()) -> None:
         """Write the normalized stream to ``own["hidden"]``."""
         enter(observers, "final_norm", "forward")
-        self.norm.forward(h_NC, None, own["hidden"], own)
+        rows = slice(len(h_NC))
+        self.norm.forward(h_NC, None, own["hidden"][rows], own, rows)
         kept = {**self.norm.statistics(own), "hidden": own["hidden"]}
         leave(observers, "final_norm", "forward", kept, stream=h_NC)
 
@@ -57,5 +58,5 @@ class FinalNorm:
     ) -> None:
         """Turn the gradient by the normalized stream into that by the stream, in place."""
         enter(observers, "final_norm", "backward")
-        self.norm.backward(dh_NC, h_NC, None, dh_NC, own, own)
+        self.norm.backward(dh_NC, h_NC, None, dh_NC, own, own, slice(len(h_NC)))
         leave(observers, "final_norm", "backward", {}, d_stream=dh_NC)

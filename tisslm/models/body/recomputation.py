@@ -104,7 +104,7 @@ def run_forward(
     """
     for block in buffers.blocks:
         if gradient and block.stream is not None:
-            np.copyto(block.stream, h_NC)
+            np.copyto(block.stream[: len(h_NC)], h_NC)
         for i in block.layers:
             name, layer = layers[i]
             enter(observers, name, "forward")
@@ -134,7 +134,8 @@ def run_backward(
     for block in reversed(buffers.blocks):
         wanted = [i for i in block.layers if i >= first]
         if wanted and block.stream is not None:
-            _recompute(layers, block.stream, block.layers, buffers, ctx, observers)
+            stream = block.stream[: len(dh_NC)]
+            _recompute(layers, stream, block.layers, buffers, ctx, observers)
         for i in reversed(wanted):
             name, layer = layers[i]
             enter(observers, name, "backward")

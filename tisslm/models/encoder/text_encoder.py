@@ -186,6 +186,7 @@ class TextEncoder(OverBody, Encoder):
             first_row=first_row,
             start=texts.start_BT,
             gradient=gradient,
+            computed=int(texts.stop_P.max()),  # behind the last text is padding
             observers=observers,
         )
         enter(observers, "pooling", "forward")

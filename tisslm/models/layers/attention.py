@@ -35,6 +35,11 @@ def not_causal() -> ConfigError:
     )
 
 
+def _rows(x_BTE: Array) -> Array:
+    """Return the rows of channels of all tokens."""
+    return x_BTE.reshape(-1, x_BTE.shape[2])
+
+
 @final
 class Attention(Layer):
     """Multi-head self-attention on the residual stream, within each document of a row.
@@ -133,7 +138,8 @@ class Attention(Layer):
     ) -> None:
         """Add the attention to the residual stream."""
         n = len(h_NC)
-        qkv_NE, heads_NC = saved["qkv"].reshape(n, -1), saved["heads"].reshape(n, -1)
+        qkv_NE, heads_NC = _rows(saved["qkv"]), _rows(saved["heads"])[:n]
+        qkv_NE[n:] = 0  # of padding that is not computed; attention reads the whole batch
         for rows in chunks(n, len(scratch["normed"])):
             normed = scratch["normed"][: rows.stop - rows.start]
             self.norm.forward(h_NC[rows], saved["x"][rows], normed, saved, rows)
@@ -149,8 +155,9 @@ class Attention(Layer):
             *self._seen(ctx),
         )
         if self.dropout.active(ctx):
-            self.out.forward(heads_NC, scratch["branch"], ctx)
-            self.dropout.add(h_NC, scratch["branch"], ctx)
+            branch = scratch["branch"][:n]
+            self.out.forward(heads_NC, branch, ctx)
+            self.dropout.add(h_NC, branch, ctx)
         else:
             self.out.add_forward(heads_NC, h_NC, ctx)
 
@@ -198,12 +205,14 @@ class Attention(Layer):
         d_heads, d_qkv = scratch["d_heads"], scratch["d_qkv"]
         dy_NC = d_out_NC
         if self.precision.mixed or self.dropout.active(ctx):
-            dy_NC = scratch["branch"]
+            dy_NC = scratch["branch"][:n]
             self.dropout.backward(d_out_NC, dy_NC, ctx)
+        heads_NC, d_heads_NC = _rows(saved["heads"]), _rows(d_heads)
+        d_heads_NC[n:] = 0  # as in forward
         for rows in chunks(n, len(scratch["normed"])):
-            heads, place = saved["heads"].reshape(n, -1)[rows], (ctx, rows.start)
-            self.out.backward_input(dy_NC[rows], d_heads.reshape(n, -1)[rows], *place)
-            self.out.backward_weight(dy_NC[rows], heads, *place)
+            place = (ctx, rows.start)
+            self.out.backward_input(dy_NC[rows], d_heads_NC[rows], *place)
+            self.out.backward_weight(dy_NC[rows], heads_NC[rows], *place)
         ops.attention_backward(
             d_heads,
             self.query_keys.again(saved["qkv"], scratch, ctx),
@@ -218,9 +227,9 @@ class Attention(Layer):
             scratch.get("dkv"),
         )
         self.query_keys.backward(d_qkv, saved["qkv"], scratch, ctx)
+        d_qkv_NE = _rows(d_qkv)
         for rows in chunks(n, len(scratch["normed"])):
-            d_rows = d_qkv.reshape(n, -1)[rows]
-            self._chunk_backward(rows, d_rows, dh_NC[rows], saved, scratch, ctx)
+            self._chunk_backward(rows, d_qkv_NE[rows], dh_NC[rows], saved, scratch, ctx)
 
     def _chunk_backward(
         self,
@@ -267,7 +276,7 @@ class Attention(Layer):
         if self.window:
             first_B = np.maximum(position_B + 1 - self.window, 0)
         else:
-            first_B = np.zeros_like(position_B)
+            first_B = np.zeros(position_B.shape, position_B.dtype)
         ops.attention_decode(
             qkv,
             cache["keys"],

@@ -120,7 +120,7 @@ class MLP(Layer):
         ctx: PassContext,
     ) -> Iterator[tuple[slice, Array]]:
         """Yield the activation of some rows after the other; the next ones overwrite it."""
-        for rows in chunks(len(saved["x"]), len(scratch["normed"])):
+        for rows in chunks(ctx.rows, len(scratch["normed"])):
             normed, act = (scratch[name][: rows.stop - rows.start] for name in ("normed", "act"))
             normalize(rows, normed)
             self.activation.forward(self.up, normed, saved["pre"][rows], act, ctx, rows.start)
@@ -141,7 +141,7 @@ class MLP(Layer):
             else:
                 self.down.add_forward(act, h_NC[rows], ctx, rows.start)
         if dropped:
-            self.dropout.add(h_NC, scratch["branch"], ctx)
+            self.dropout.add(h_NC, scratch["branch"][: len(h_NC)], ctx)
 
     def shown(
         self, saved: Mapping[str, Array], scratch: Mapping[str, Array], ctx: PassContext
@@ -171,7 +171,7 @@ class MLP(Layer):
         """Add to ``dh_NC``, which may be ``d_out_NC``, the gradient through what forward added."""
         dy_NC = d_out_NC
         if self.precision.mixed or self.dropout.active(ctx):
-            dy_NC = scratch["branch"]
+            dy_NC = scratch["branch"][: len(dh_NC)]
             self.dropout.backward(d_out_NC, dy_NC, ctx)
         for rows in chunks(len(dh_NC), len(scratch["normed"])):
             self._chunk_backward(rows, dy_NC[rows], dh_NC[rows], saved, scratch, ctx)

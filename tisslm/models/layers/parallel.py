@@ -74,7 +74,7 @@ class ParallelBlock(Layer):
         ctx: PassContext,
     ) -> None:
         """Replace the gradient by the output with that by the input of the block."""
-        d_out = scratch["d_out"]
+        d_out = scratch["d_out"][: len(dh_NC)]
         np.copyto(d_out, dh_NC)
         self.mlp.pull(d_out, dh_NC, saved, scratch, ctx)
         self.attention.pull(d_out, dh_NC, saved, scratch, ctx)
