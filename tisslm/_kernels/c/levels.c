@@ -1,5 +1,14 @@
-/* Which levels this processor and this build have. */
+/* Which levels this processor and this build have, and the caches that they work for. */
 #include "levels.h"
+
+/* Until somebody says otherwise, the least that processors with AVX2 have. */
+tiss_caches tiss_blocked_for = {32768, 262144};
+
+void tiss_block_for(int64_t l1, int64_t l2)
+{
+    tiss_blocked_for.l1 = l1;
+    tiss_blocked_for.l2 = l2;
+}
 
 const tiss_table *tiss_level(int level)
 {

@@ -30,4 +30,5 @@
 /* For the linker alone: no name of the module's. */
 #define HIDDEN __attribute__((visibility("hidden")))
 extern const tiss_table HIDDEN table_baseline, table_avx2, table_avx512, table_avx512_bf16;
+extern tiss_caches HIDDEN tiss_blocked_for;
 #endif
