@@ -5,8 +5,11 @@ The only module that links the C sources; the others reach their functions throu
 
 import os
 
+from libc.stdint cimport int64_t
+
 cdef extern from "c/tiss.h":
     const tiss_table* tiss_level(int level)
+    void tiss_block_for(int64_t l1, int64_t l2)
 
 LEVELS = ("baseline", "neon", "neon_bf16", "avx2", "avx512", "avx512_bf16")
 
@@ -30,6 +33,14 @@ def gemm_scratch(int channels, str stored):
     g.a_type = g.c_type = ("float32", "uint16", "float16").index(stored)
     g.b_type = TISS_F32
     return _table.gemm_scratch(&g)
+
+
+def block_for(long l1, long l2):
+    """Block products for a core with a first and a second level of so many bytes.
+
+    No bit depends on them, but scratch does: it is asked for anew.
+    """
+    tiss_block_for(l1, l2)
 
 
 def multiplies_pairs():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tisslm.errors import ConfigError, TissLMError
 from tisslm.ops import threads
+from tisslm.ops.caches import resolve_caches
 
 __all__ = [
     "REFERENCE_ONLY",
@@ -96,6 +97,8 @@ def _load_kernels() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT  # read once, when the library is loaded
     try:
         pool.reserve(0)
+        caches = resolve_caches()
+        compiled("isa").block_for(caches.level_1, caches.level_2)
         if compiled("isa").name() == "baseline":
             threads.limit_blas()
     finally:

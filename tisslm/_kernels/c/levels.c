@@ -1,4 +1,4 @@
-/* Which levels this processor and this build have. */
+/* Which levels this processor and this build have, and the caches that they work for. */
 #include "levels.h"
 
 #ifdef TISS_X86
@@ -14,6 +14,15 @@ static int has_f16c(void)
 #include <sys/auxv.h>
 #define HAS_BF16 (1ul << 14) /* HWCAP2_BF16 of <asm/hwcap.h>, which older kernels' headers lack */
 #endif
+
+/* Until somebody says otherwise, the least that processors with AVX2 have. */
+tiss_caches tiss_blocked_for = {32768, 262144};
+
+void tiss_block_for(int64_t l1, int64_t l2)
+{
+    tiss_blocked_for.l1 = l1;
+    tiss_blocked_for.l2 = l2;
+}
 
 const tiss_table *tiss_level(int level)
 {

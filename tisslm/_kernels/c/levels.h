@@ -37,5 +37,6 @@ extern TISS_LEVEL(avx512);
 extern TISS_LEVEL(avx512_bf16);
 extern TISS_LEVEL(neon);
 extern TISS_LEVEL(neon_bf16);
+extern tiss_caches tiss_blocked_for;
 #pragma GCC visibility pop
 #endif

@@ -160,6 +160,14 @@ typedef struct {
 #define TISS_RELU2 3
 #define TISS_TILE 64 /* queries and keys of one attention tile */
 
+/* The caches of one core that products are blocked for, in bytes. Bits do not depend on them. */
+typedef struct {
+    int64_t l1, l2;
+} tiss_caches;
+
+/* Block products for a first and a second level; products that run must end first. */
+void tiss_block_for(int64_t l1, int64_t l2);
+
 /* The table of a level, or NULL where this processor or this build lacks it. */
 const tiss_table *tiss_level(int level);
 

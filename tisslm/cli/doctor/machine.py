@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tisslm.errors import TissLMError
+from tisslm.ops.caches import resolve_caches
 from tisslm.ops.threads import resolve_threads
 from tisslm.registry import load_registry
 from tisslm.registry.discovery import tisslm_version
@@ -59,12 +60,18 @@ def _versions(problems: list[str]) -> Facts:
 def _processor(problems: list[str]) -> Facts:
     import psutil
 
-    return {
+    found: Facts = {
         "model": processor_model(),
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_processors": psutil.cpu_count(),
         "usable_processors": len(os.sched_getaffinity(0)),
     }
+    try:
+        caches = resolve_caches()
+    except TissLMError as error:
+        problems.append(str(error))
+        return found
+    return {**found, "caches": str(caches), "caches_reason": caches.reason}
 
 
 def _threads(problems: list[str]) -> Facts:
