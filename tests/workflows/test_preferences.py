@@ -91,4 +91,4 @@ def test_the_command_plans_pairs_and_says_that_their_time_is_not_known(tmp_path:
     path = tmp_path / "run.toml"
     path.write_text(dump_toml(run_of(tmp_path, loss__name="dpo").resolved()), "utf-8")
     result = CliRunner().invoke(app, ["plan", str(path)])
-    assert "not measured: the loss needs more than passes over rows" in result.stdout
+    assert "the loss needs more than passes over rows of tokens, or the family" in result.stdout

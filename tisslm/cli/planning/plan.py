@@ -272,8 +272,8 @@ def _speed_lines(speed: Facts | None, of_texts: bool) -> list[str]:
         ]
     if speed is None:
         return [
-            "not measured: the loss needs more than passes over rows of tokens, two blocks of this "
-            "width do not fit the memory, or the family cannot change their number"
+            "not measured: two blocks of this width do not fit the memory, the loss needs more "
+            "than passes over rows of tokens, or the family cannot change their number"
         ]
     gflops = "" if speed["gflops"] is None else f"{speed['gflops']:,.0f} GFLOP/s, "
     return [
