@@ -167,8 +167,9 @@ def _measured(read: ReadRun, registry: Registry) -> NodeTimes:
     )
     if speed is None:
         raise ConfigError(
-            "project: two blocks of this width do not fit the memory, or the family cannot change "
-            "their number, so nothing can be measured here; give --rates of a machine that can"
+            "project: two blocks of this width do not fit the memory, the loss needs more than "
+            "passes over rows of tokens, or the family cannot change their number, so nothing can "
+            "be measured here; give --rates of a machine that can"
         )
     source = f"measured here on {ops.thread_count().count} threads, {speed.measured_rows} rows"
     return NodeTimes(
