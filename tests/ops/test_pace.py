@@ -28,9 +28,19 @@ def test_the_fastest_number_is_found_from_all_down(best):
 
 def test_no_more_is_tried_than_the_neighbours():
     """One thread of 64 may take 60 times as long."""
-    found = run(Pace(64), {64: 1.0, 32: 1.5, 16: 3.0, 8: 6.0}, STEPS)
+    found = run(Pace(64), {64: 1.0, 32: 1.1, 16: 3.0, 8: 6.0}, STEPS)
     assert set(found) == {64, 32}
     assert found.count(32) == SAMPLES
+
+
+def test_what_is_far_slower_is_tried_once_in_a_trial():
+    found = run(Pace(2), {2: 1.0, 1: 1.5}, 3 * (STEPS + 3))
+    assert found.count(1) == 3
+    pace = Pace(4)
+    run(pace, {4: 1.0, 2: 0.8, 1: 2.0}, 20)
+    assert pace.count == 2
+    found = run(pace, {4: 1.0, 2: 0.8, 1: 2.0}, 10 * STEPS)
+    assert found.count(1) < found.count(4)  # which is near enough to be worth three steps
 
 
 def test_another_load_is_noticed():

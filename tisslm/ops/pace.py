@@ -23,6 +23,7 @@ __all__ = ["Pace"]
 SAMPLES = 3  # of a number of threads, the median of which counts
 STEPS = 32  # between two trials of the neighbours
 BETTER = 0.95  # of the time at present: what a neighbour must need at most
+WORSE = 1.25  # of it: a neighbour that needs more is not tried again in this trial
 
 
 @final
@@ -69,6 +70,12 @@ class Pace:
         tried = bool(self._plan)
         place = self._plan.popleft() if tried else self._at
         self._seconds.setdefault(place, deque(maxlen=SAMPLES)).append(seconds)
+        if tried and place != self._at and seconds > WORSE * self._now():
+            del self._seconds[place]  # earlier ones may have been of another load
+            self._plan = deque(i for i in self._plan if i != place)
+            if set(self._plan) <= {self._at}:  # no neighbour is left: all are far slower
+                self._plan.clear()
+                return
         if self._plan:
             return
         if tried:
@@ -84,11 +91,13 @@ class Pace:
             self._plan.extend(near * SAMPLES)
         self._until_trial = STEPS
 
+    def _now(self) -> float:
+        return statistics.median(self._seconds[self._at])
+
     def _choose(self) -> None:
-        now = statistics.median(self._seconds[self._at])
         near = [i for i in (self._at + 1, self._at - 1) if i in self._seconds]
         best = min(near, key=lambda i: statistics.median(self._seconds[i]))
-        if statistics.median(self._seconds[best]) < BETTER * now:
+        if statistics.median(self._seconds[best]) < BETTER * self._now():
             self._at, self._until_trial = best, 0  # its own neighbours are next
 
 
