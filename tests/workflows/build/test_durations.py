@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tisslm.config import ConfigNote, RunConfig
+from tisslm.errors import ConfigError
 from tisslm.registry import load_registry
 from tisslm.workflows.build.trainer import build_trainer, read_run
 
@@ -98,3 +99,25 @@ def test_a_run_records_both_and_goes_on_by_what_was_said(
     other = RunConfig.from_mapping(tables(tmp_path, **{**said, "max_steps": "0.3ep"}))
     other.training.resume = "auto"
     assert build_trainer(other).current_step == 0
+
+
+@pytest.mark.filterwarnings("ignore::tisslm.config.ConfigNote")
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("preferences", '{"prompt": "1 + 1", "chosen": " 2", "rejected": " 3"}\n'),
+        ("examples", '{"anchor": "a text", "positive": "another"}\n'),
+    ],
+)
+def test_what_has_any_number_of_tokens_is_not_counted_in_them(
+    tmp_path: Path, name: str, line: str
+) -> None:
+    said = tables(tmp_path, max_steps="81tok")
+    (tmp_path / "some.jsonl").write_text(line * 8)
+    said["data"] = {"name": name, "path": str(tmp_path / "some.jsonl"), "valid_fraction": 0}
+    if name == "examples":
+        said["model"] = {**SIZES, "pooling": "mean"}
+        said["loss"] = {"name": "contrastive"}
+    said["tokenizer"] = {"name": "byte"}
+    with pytest.raises(ConfigError, match="max_steps: expected epochs or steps, since examples"):
+        read_run(RunConfig.from_mapping(said), load_registry())

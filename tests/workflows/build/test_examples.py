@@ -93,6 +93,8 @@ def test_options_of_others_are_refused(tmp_path: Path, data: dict[str, Any], mes
 def test_a_run_without_a_path_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^data.path: not set; name a file of examples"):
         load("")
+    with pytest.raises(ConfigError, match=r"^data.path: not set; name a file of prompts with two"):
+        load("", name="preferences")
 
 
 def test_both_parts_are_scored_or_neither(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,21 @@ def test_a_ratio_is_of_a_step_and_the_largest_decides() -> None:
     facts = found.facts()
     assert facts["ratios"] == {"a": [1.0, 1.5], "b": [4.0, 2.5]}
     assert facts["losses"] == [[3.0, 3.0], [2.0, 1.0]]
+
+
+@pytest.mark.parametrize("place", ["a", "a.scores"])
+@pytest.mark.parametrize("size", [np.nan, np.inf])
+def test_a_size_that_is_not_finite_is_not_flat_and_leaves_json_plain(
+    place: str, size: float
+) -> None:
+    sizes = {place: ((1.0, 1.0), (1.0, size))}
+    found = Coordinates(Widths((1, 2)), 1e-3, (1,), sizes, ((3.0, 3.0), (2.0, size)))
+    assert not found.flat
+    assert found.largest == (place, np.inf)
+    facts = json.loads(json.dumps(found.facts(), allow_nan=False))
+    assert facts["sizes"] == {place: [[1.0, 1.0], [1.0, None]]}
+    assert facts["ratios"] == {place: [1.0, None]}
+    assert facts["losses"] == [[3.0, 3.0], [2.0, None]]
 
 
 def test_the_figure_is_the_same_each_time(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from tisslm.config.aliases import note
 from tisslm.config.durations import KEYS, Span
 from tisslm.config.fields import show
 from tisslm.contracts import Dataset
+from tisslm.contracts.preference import PAIR
 from tisslm.errors import ConfigError
 from tisslm.training.batches import few_windows, steps_per_epoch
 from tisslm.training.ranks.share import for_ranks
@@ -35,7 +36,8 @@ def in_steps(config: RunConfig, dataset: Dataset, seq_len: int, ranks: int = 1) 
     Raises
     ------
     ConfigError
-        If examples of texts, which are of any length, are to be counted in tokens.
+        If examples of texts or pairs of answers, which are of any length, are to be counted in
+        tokens.
     """
     if config.durations is None:
         return config
@@ -46,10 +48,10 @@ def in_steps(config: RunConfig, dataset: Dataset, seq_len: int, ranks: int = 1) 
     steps = training.max_steps or training.epochs * per_epoch
     for key, span in config.durations.spans().items():
         section, text = KEYS[key], show(getattr(config.durations, key))
-        if span.unit == "tok" and "lengths" in dataset.window(0).others:
+        if span.unit == "tok" and {"lengths", PAIR} & dataset.window(0).others.keys():
             raise ConfigError(
-                f"{section}.{key}: expected epochs or steps, since examples of texts have any "
-                f"number of tokens, got {text}"
+                f"{section}.{key}: expected epochs or steps, since examples of texts, and pairs of "
+                f"answers, have any number of tokens, got {text}"
             )
         found, words = _counted(span, per_epoch, per_step, steps)
         note(f"{section}.{key} = {text} is {found:,} steps{words}")

@@ -136,9 +136,10 @@ def load_example_file(
 def _paths(config: RunConfig) -> tuple[str, str]:
     """Return the training path and the validation path, which may be ""."""
     if not config.data.path:
-        raise ConfigError(
-            "data.path: not set; name a file of them, or a folder with WordNet's files"
-        )
+        wanted = "a file of examples, or a folder with WordNet's files"
+        if config.data.name == PREFERENCES:
+            wanted = "a file of prompts with two answers each"
+        raise ConfigError(f"data.path: not set; name {wanted}")
     train, beside = split_files(config.data.path)
     return str(train), config.data.valid_path or ("" if beside is None else str(beside))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,18 +46,23 @@ class Coordinates:
         return len(self.losses) - 1
 
     def ratio(self, place: str, step: int = -1) -> float:
-        """Return the largest size of a place over its least, at a step; by default, the last."""
+        """Return the largest size of a place over its least, at a step; by default, the last.
+
+        It is infinite where a size is zero or not finite.
+        """
         found = self.sizes[place][step]
-        return max(found) / min(found) if min(found) > 0.0 else float("inf")
+        return max(found) / min(found) if _positive(found) else math.inf
 
     def growth(self, place: str, step: int = -1) -> float:
-        """Return the most by which a size is larger at a wider model than at a narrower one."""
+        """Return the most by which a size is larger at a wider model than at a narrower one.
+
+        It is infinite where a size is zero or not finite.
+        """
         found = self.sizes[place][step]
+        if not _positive(found):
+            return math.inf
         least = [min(found[: number + 1]) for number in range(len(found))]
-        return max(
-            size / low if low > 0.0 else float("inf")
-            for size, low in zip(found, least, strict=True)
-        )
+        return max(size / low for size, low in zip(found, least, strict=True))
 
     @property
     def largest(self) -> tuple[str, float]:
@@ -78,7 +84,7 @@ class Coordinates:
         return self.largest[1] <= FLAT
 
     def facts(self) -> dict[str, Any]:
-        """Return everything as plain JSON values."""
+        """Return everything as plain JSON values; None for a number that is not finite."""
         return {
             "widths": list(self.widths.widths),
             "base": self.widths.base,
@@ -86,10 +92,20 @@ class Coordinates:
             "seeds": list(self.seeds),
             "steps": self.steps,
             "flat": self.flat,
-            "sizes": {place: [list(s) for s in steps] for place, steps in self.sizes.items()},
+            "sizes": {place: [_plain(s) for s in steps] for place, steps in self.sizes.items()},
             "ratios": {
-                place: [self.ratio(place, step) for step in range(len(steps))]
+                place: _plain([self.ratio(place, step) for step in range(len(steps))])
                 for place, steps in self.sizes.items()
             },
-            "losses": [list(step) for step in self.losses],
+            "losses": [_plain(step) for step in self.losses],
         }
+
+
+def _positive(sizes: Sequence[float]) -> bool:
+    """Say whether sizes can be compared; comparing NaN is never true, and ``max`` may hide it."""
+    return all(0.0 < size < math.inf for size in sizes)
+
+
+def _plain(numbers: Sequence[float]) -> list[float | None]:
+    """Return numbers as JSON knows them."""
+    return [number if math.isfinite(number) else None for number in numbers]
