@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def distilled(path: str | None, **options: Any) -> dict[str, Any]:
 
 
 def test_a_run_learns_from_a_teacher_that_the_plan_counts(tmp_path: Path, teacher: str) -> None:
-    config = run_of(tmp_path, "student", loss=distilled(teacher, temperature=2.0))
+    loss = distilled(teacher, temperature=2.0)
+    config = run_of(tmp_path, "student", loss=loss, log={"sinks": ["jsonl"]})
     registry = load_registry()
     plain = plan_run(read_run(run_of(tmp_path, "plain"), registry), registry).plan().by_family
     found = plan_run(read_run(config, registry), registry).plan().by_family
@@ -61,6 +63,9 @@ def test_a_run_learns_from_a_teacher_that_the_plan_counts(tmp_path: Path, teache
     loaded.train()
     assert loaded.current_step == 2
     assert loaded.settings["loss"]["teacher"] == teacher
+    first = json.loads((loaded.run.path / "metrics.jsonl").read_text("utf-8").splitlines()[0])
+    assert "train/loss" in first
+    assert "train/perplexity" not in first  # of a divergence it would be none
 
 
 def test_what_cannot_teach_is_refused(tmp_path: Path, teacher: str) -> None:
