@@ -13,6 +13,8 @@ from tisslm.config import RunConfig
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.optim.losses import Distillation
 from tisslm.registry import load_registry
+from tisslm.workflows.export import write_folder
+from tisslm.workflows.open_model import open_model
 from tisslm.workflows.build.trainer import build_trainer, plan_run, read_run
 
 
@@ -87,3 +89,21 @@ def test_what_cannot_teach_is_refused(tmp_path: Path, teacher: str) -> None:
         loss=distilled(teacher),
         model={"seq_len": 24},
     )
+
+
+def test_a_teacher_that_was_exported_has_the_same_tokenizer(tmp_path: Path, teacher: str) -> None:
+    opened = open_model(teacher, load_registry())
+    model: Any = opened.build(opened.shape({}))
+    write_folder(str(tmp_path / "folder"), model, opened.tokenizer)
+    trainer = build_trainer(run_of(tmp_path, "student", loss=distilled(str(tmp_path / "folder"))))
+    assert isinstance(trainer.loss_fn, Distillation)
+    (tmp_path / "other.txt").write_text("zbcd yfgh " * 60, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"got .*folder with another, whose ids mean other"):
+        build_trainer(
+            run_of(
+                tmp_path,
+                "student",
+                loss=distilled(str(tmp_path / "folder")),
+                data={"path": str(tmp_path / "other.txt")},
+            )
+        )

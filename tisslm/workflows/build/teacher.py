@@ -111,13 +111,26 @@ def find_teacher(
             f"loss.teacher: expected a context of at least model.seq_len, {shape.seq_len} tokens, "
             f"got {opened.where} of {found.seq_len}; lower model.seq_len, or take another"
         )
-    its, ours = (checkpoint.tokenizer_state(t, registry) for t in (opened.tokenizer, tokenizer))
-    if None not in (its, ours) and its != ours:
+    if not _is_same(opened.tokenizer, tokenizer, registry):
         raise ConfigError(
             f"loss.teacher: expected a model of the run's tokenizer, got {opened.where} with "
             "another, whose ids mean other things; train with its tokenizer, or take another"
         )
     return Teacher(opened, found, resolve_precision(config.training.precision))
+
+
+def _is_same(its: Tokenizer | None, ours: Tokenizer | None, registry: Registry) -> bool:
+    """Return whether two tokenizers give each id the same text; one that is missing is not asked.
+
+    The same one has another state where it was read from the files of another program.
+    """
+    if its is None or ours is None:
+        return True
+    states = [checkpoint.tokenizer_state(tokenizer, registry) for tokenizer in (its, ours)]
+    if None in states or states[0] == states[1]:
+        return True
+    count = its.vocab_size
+    return count == ours.vocab_size and all(its.decode([i]) == ours.decode([i]) for i in range(count))
 
 
 def with_teacher(loss: Part, teacher: Model) -> Part:
