@@ -76,6 +76,12 @@ def test_what_cannot_teach_is_refused(tmp_path: Path, teacher: str) -> None:
             build_trainer(run_of(tmp_path, "student", **sections))
 
     refused(ConfigError, r"loss\.teacher: expected the path of a model .*got none", loss=distilled(None))
+    refused(
+        ConfigError,
+        r"loss\.teacher: .* does not change while the run goes on, got .* of its own training\.outp",
+        loss=distilled(teacher),
+        training={"output_dir": teacher},
+    )
     refused(CheckpointError, r"loss\.teacher: .*nowhere", loss=distilled(str(tmp_path / "nowhere")))
     refused(
         ConfigError,

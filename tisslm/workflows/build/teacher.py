@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tisslm import checkpoint
 from tisslm.config import Part, RunConfig
@@ -84,7 +85,8 @@ def find_teacher(
     Raises
     ------
     ConfigError
-        If none is named, or its vocabulary, tokenizer or context are not those of the model.
+        If none is named, it is of the run itself, or its vocabulary, tokenizer or context are not
+        those of the model.
     CheckpointError
         If it cannot be read.
     """
@@ -95,6 +97,12 @@ def find_teacher(
         raise ConfigError(
             "loss.teacher: expected the path of a model (a run, a checkpoint, a folder of Hugging "
             f"Face's, a GGUF file), got {'none' if path is None else repr(path)[:200]}; name one"
+        )
+    own = config.training.output_dir
+    if own and Path(path).resolve().is_relative_to(Path(own).resolve()):
+        raise ConfigError(
+            f"loss.teacher: expected a model that does not change while the run goes on, got {path}"
+            f" of its own training.output_dir, {own}; take another output_dir"
         )
     try:
         opened = open_model(path, registry)
