@@ -102,6 +102,23 @@ def test_an_encoder_of_others_is_evaluated_on_a_file(cli: Cli) -> None:
     )
 
 
+@pytest.mark.usefixtures("encoder")
+def test_an_encoder_of_others_is_evaluated_on_scores_of_any_scale(cli: Cli) -> None:
+    assert cli("export", "run", "--output", "published").code == 0
+    found = []
+    for scale in (1, 5, -50):
+        texts = (("au", "is", 0.9), ("is ua", "au", 0.3), ("ua", "sa", 0.5), ("si", "ua", 0.1))
+        lines = [
+            json.dumps({"sentence1": one, "sentence2": two, "score": scale * score}) + "\n"
+            for one, two, score in texts
+        ]
+        Path("scores.jsonl").write_text("".join(lines), encoding="utf-8")
+        done = cli("eval", "published", "--data", "scores.jsonl", "--seq-len", "10", "--json")
+        assert done.code == 0, done.err
+        found.append(json.loads(done.out)["pearson"])
+    assert found == pytest.approx([found[0], found[0], -found[0]], rel=1e-5)
+
+
 def test_an_encoder_is_loaded_for_passes_without_a_backward(encoder: Path) -> None:
     model = tisslm.load_encoder(encoder).model
     buffers = set(model.plan(2, 16))

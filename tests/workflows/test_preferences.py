@@ -64,6 +64,10 @@ def test_the_loss_follows_from_the_data_and_its_evaluation_is_made_again(tmp_pat
     assert json.loads(result.stdout)["rewards/margins"] == pytest.approx(
         kept["eval/rewards/margins"], rel=1e-6
     )
+    result = CliRunner().invoke(
+        app, ["eval", str(trainer.run.path), "--data", str(tmp_path / "pairs.jsonl")]
+    )
+    assert "is evaluated on its own held-out pairs, without --data" in result.output
     records_then = (tmp_path / "pairs.jsonl").read_text("utf-8")
     (tmp_path / "pairs.jsonl").write_text(records_then.replace('"2:"', '"7:"'), "utf-8")
     with pytest.raises(CheckpointError, match=r"got that of other pairs or none; evaluate on the"):

@@ -17,13 +17,14 @@ from tisslm.cli._terminal import AVERAGED, GIVE_TOKENIZER, WHERE, say
 from tisslm.config import DataSection
 from tisslm.contracts import Dataset, Encoder, Model, Tokenizer
 from tisslm.contracts.model import predicting_model
-from tisslm.errors import CheckpointError, ConfigError
+from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.registry import Registry, load_registry
 from tisslm.system.quantities import duration_text
 from tisslm.system.strict_json import plain_number
 from tisslm.training.evaluation import Evaluation, PairEvaluation, TextEvaluation
 from tisslm.training.evaluation import evaluate as evaluate_model
 from tisslm.workflows.build.data import load_file, load_validation
+from tisslm.workflows.build.examples import PREFERENCES
 from tisslm.workflows.build.formats import installed_formats
 from tisslm.workflows.build.sources import run_sources
 from tisslm.workflows.embedding import evaluate_encoder
@@ -246,7 +247,15 @@ def _of_path(path: Path, opened: OpenModel, model: Model, registry: Registry) ->
             section = load_run_config(opened.place).data
     if tokenizer is None:
         section = section.model_copy(update={"vocab_size": model.vocab_size})
-    dataset = load_file(path, tokenizer, model.seq_len, section, registry)
+    try:
+        dataset = load_file(path, tokenizer, model.seq_len, section, registry)
+    except DataError as error:
+        if section.name != PREFERENCES:
+            raise
+        raise DataError(
+            f"{error}; a run on preferences is evaluated on its own held-out pairs, without "
+            "--data, since only of these it is known what the model said before its first step"
+        ) from error
     return _Windows(dataset, str(path), max(1, min(ROWS, TOKENS // model.seq_len)))
 
 

@@ -43,6 +43,8 @@ class Loss(Stateful, ABC):
     """
 
     needs: ClassVar[Literal["logits", "hidden"]] = "logits"
+    #: Whether it tells how probable the targets are, so that a run has a ``train/perplexity``.
+    has_perplexity: ClassVar[bool] = True
 
     _gradient: FloatArray | None = None
 

@@ -110,7 +110,7 @@ class Transformer(OverBody, Model):
         self.writes_text = config.causal
         self.sees_ahead = not config.causal
         self.wants_scale_free = bool(config.mup_base_width)
-        self.tuning = tuning or Tuning()
+        self.tuning, self._is_merged = tuning or Tuning(), False
         specs = self.tuning.specs(config)
         self.parameters = made_parameters(config, seed, dtype, parameters, specs)
         self.base: Base | None = None
@@ -229,16 +229,30 @@ class Transformer(OverBody, Model):
 
         Only weights that have adapters are kept meanwhile. Merged ones are rounded to the type in
         which the model is kept: with ``frozen_precision="bf16"``, by up to 2^-9 of themselves.
+
+        Raises
+        ------
+        ConfigError
+            If they are merged already.
         """
         adapter = self.tuning.adapter
         if adapter is None:
             yield self
             return
+        if self._is_merged:
+            raise ConfigError(
+                "model.merged: expected adapters beside the weights, got them merged already; use "
+                "the model that the first with statement gave"
+            )
         other = copy.copy(self)
         other.tuning = Tuning()
         with merged_in_place(self.config, self.parameters, adapter):
             other._build(self.precision, self.body.recomputation)
-            yield other
+            self._is_merged = True
+            try:
+                yield other
+            finally:
+                self._is_merged = False
 
     # ------------------------------------------------------------------ preparation
 

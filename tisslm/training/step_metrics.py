@@ -117,8 +117,8 @@ class StepMetrics:
         }
 
     def _perplexity(self, loss: float) -> dict[str, float]:
-        """Return the loss as a perplexity, which one of vectors or of pairs has not."""
-        if not isinstance(self._parts.loss, Loss):
+        """Return the loss as a perplexity, which one of vectors, pairs or a teacher has not."""
+        if not isinstance(self._parts.loss, Loss) or not self._parts.loss.has_perplexity:
             return {}
         return {"train/perplexity": math.exp(min(loss, 700.0))}
 

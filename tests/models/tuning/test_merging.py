@@ -7,6 +7,7 @@ import pytest
 
 from tisslm import Transformer, TransformerConfig
 from tisslm.config import AdapterConfig
+from tisslm.errors import ConfigError
 from tisslm.models.tuning.tuning import Tuning
 
 SHAPE = {"n_layer": 2, "n_head": 4, "n_kv_head": 2, "n_embd": 32, "seq_len": 16, "vocab_size": 33}
@@ -67,6 +68,19 @@ def test_whatever_happens_the_weights_come_back():
     with pytest.raises(KeyError), model.merged():
         raise KeyError
     assert bits(model) == before
+
+
+def test_adapters_are_not_merged_twice():
+    model = make()
+    before = bits(model)
+    with model.merged() as merged:
+        with merged.merged() as again:
+            assert again is merged
+        with pytest.raises(ConfigError, match="got them merged already; use"), model.merged():
+            pass
+    assert bits(model) == before
+    with model.merged():
+        assert bits(model) != before
 
 
 def test_without_adapters_there_is_nothing_to_merge():

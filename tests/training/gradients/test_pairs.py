@@ -211,6 +211,32 @@ def test_a_trial_of_a_step_computes_the_reference_of_its_pairs_alone(tmp_path: P
     )
 
 
+def test_after_a_trial_the_run_computes_what_that_left_out(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, val_dataset=pairs_of(8))
+    next(iter(trainer.session.batches("trial", 1)))
+    next(iter(trainer.session.batches("run")))
+    for dataset in (trainer.dataset, trainer.val_dataset):
+        assert np.isfinite(dataset.reference).all()
+
+
+def test_the_same_pairs_are_trained_on_and_evaluated(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, val_dataset=pairs_of(N), max_steps=2)
+    trainer.train()
+    np.testing.assert_array_equal(trainer.val_dataset.reference, trainer.dataset.reference)
+    assert np.isfinite(trainer.state.evaluation["eval/loss"])
+
+
+def test_a_run_of_a_few_of_the_pairs_is_gone_on_with(tmp_path: Path) -> None:
+    """What of the others is not known is not asked for, until they are."""
+    few: dict[str, Any] = {"overfit_batches": 1}
+    whole = train(tmp_path / "whole", max_steps=4, save_every=2, **few)
+    first = str(whole[3].run.checkpoints / "checkpoint-2")
+    resumed = train(tmp_path / "resumed", max_steps=4, resume=first, **few)
+    assert resumed[:3] == whole[:3]
+    with pytest.raises(CheckpointError, match=r"log-probabilities of 12 pairs, got none of 6; go"):
+        train(tmp_path / "all", max_steps=4, resume=first)
+
+
 # --------------------------------------------------------------------------- refusals
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from tisslm.config import RunConfig
 from tisslm.errors import CheckpointError, ConfigError
 from tisslm.optim.losses import Distillation
 from tisslm.registry import load_registry
+from tisslm.workflows.export import write_folder
+from tisslm.workflows.open_model import open_model
 from tisslm.workflows.build.trainer import build_trainer, plan_run, read_run
 
 
@@ -49,7 +52,8 @@ def distilled(path: str | None, **options: Any) -> dict[str, Any]:
 
 
 def test_a_run_learns_from_a_teacher_that_the_plan_counts(tmp_path: Path, teacher: str) -> None:
-    config = run_of(tmp_path, "student", loss=distilled(teacher, temperature=2.0))
+    loss = distilled(teacher, temperature=2.0)
+    config = run_of(tmp_path, "student", loss=loss, log={"sinks": ["jsonl"]})
     registry = load_registry()
     plain = plan_run(read_run(run_of(tmp_path, "plain"), registry), registry).plan().by_family
     found = plan_run(read_run(config, registry), registry).plan().by_family
@@ -61,6 +65,9 @@ def test_a_run_learns_from_a_teacher_that_the_plan_counts(tmp_path: Path, teache
     loaded.train()
     assert loaded.current_step == 2
     assert loaded.settings["loss"]["teacher"] == teacher
+    first = json.loads((loaded.run.path / "metrics.jsonl").read_text("utf-8").splitlines()[0])
+    assert "train/loss" in first
+    assert "train/perplexity" not in first  # of a divergence it would be none
 
 
 def test_what_cannot_teach_is_refused(tmp_path: Path, teacher: str) -> None:
@@ -69,6 +76,12 @@ def test_what_cannot_teach_is_refused(tmp_path: Path, teacher: str) -> None:
             build_trainer(run_of(tmp_path, "student", **sections))
 
     refused(ConfigError, r"loss\.teacher: expected the path of a model .*got none", loss=distilled(None))
+    refused(
+        ConfigError,
+        r"loss\.teacher: .* does not change while the run goes on, got .* of its own training\.outp",
+        loss=distilled(teacher),
+        training={"output_dir": teacher},
+    )
     refused(CheckpointError, r"loss\.teacher: .*nowhere", loss=distilled(str(tmp_path / "nowhere")))
     refused(
         ConfigError,
@@ -82,3 +95,21 @@ def test_what_cannot_teach_is_refused(tmp_path: Path, teacher: str) -> None:
         loss=distilled(teacher),
         model={"seq_len": 24},
     )
+
+
+def test_a_teacher_that_was_exported_has_the_same_tokenizer(tmp_path: Path, teacher: str) -> None:
+    opened = open_model(teacher, load_registry())
+    model: Any = opened.build(opened.shape({}))
+    write_folder(str(tmp_path / "folder"), model, opened.tokenizer)
+    trainer = build_trainer(run_of(tmp_path, "student", loss=distilled(str(tmp_path / "folder"))))
+    assert isinstance(trainer.loss_fn, Distillation)
+    (tmp_path / "other.txt").write_text("zbcd yfgh " * 60, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"got .*folder with another, whose ids mean other"):
+        build_trainer(
+            run_of(
+                tmp_path,
+                "student",
+                loss=distilled(str(tmp_path / "folder")),
+                data={"path": str(tmp_path / "other.txt")},
+            )
+        )

@@ -64,6 +64,7 @@ class Distillation(Loss):
     Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531.
     """
 
+    has_perplexity: ClassVar[bool] = False  # how far the teacher is, says nothing of the targets
     #: Sets of options that the checks build it with.
     test_options: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {"teacher": _Fixed()},
@@ -78,7 +79,9 @@ class Distillation(Loss):
             )
         self._teacher: Model | _Fixed = teacher
         self.temperature = number(f"{_WHERE}: temperature", temperature, 1e-3)
-        self.alpha = number(f"{_WHERE}: alpha", alpha, 1e-3, np.nextafter(1.0, 2.0))
+        self.alpha = number(f"{_WHERE}: alpha", alpha, 0.0)
+        if not 0.0 < self.alpha <= 1.0:
+            raise ConfigError(f"{_WHERE}: alpha: expected a number in (0, 1], got {alpha!r}")
         self._losses = RowLosses(_WHERE)
         self._write: Write | None = teacher.write if isinstance(teacher, _Fixed) else None
         self._next = 0

@@ -67,18 +67,18 @@ class Reference:
     ) -> None:
         self._model, self._loss = model, loss
         self._batch_size, self._communicator = batch_size, communicator
-        self._parts: dict[str, tuple[Referring, Sequence[int]]] = {}
+        self._parts: dict[str, tuple[list[Referring], Sequence[int]]] = {}
         for dataset in datasets:
             whole = dataset.whole if isinstance(dataset, FewWindows) else dataset
             numbers = dataset.numbers if isinstance(dataset, FewWindows) else range(len(dataset))
-            if isinstance(whole, Referring):
-                self._parts.setdefault(whole.fingerprint(), (whole, numbers))
+            if isinstance(whole, Referring):  # the same pairs may be given for both purposes
+                self._parts.setdefault(whole.fingerprint(), ([], numbers))[0].append(whole)
 
     @property
     def arrays(self) -> dict[str, Array]:
         """What is known, by the fingerprints of the datasets; to be read only."""
         parts = self._parts.items()
-        return {key: part.reference for key, (part, _) in parts if part.reference is not None}
+        return {key: own[0].reference for key, (own, _) in parts if own[0].reference is not None}
 
     def check(self, arrays: Mapping[str, Array], where: str) -> None:
         """Refuse what ``put`` is not to be given.
@@ -92,23 +92,30 @@ class Reference:
         Raises
         ------
         CheckpointError
-            If an array has another shape or type, or a number that is not finite.
+            If an array has another shape or type, or a number of a pair of the run is not finite.
         """
-        for key, (part, _) in self._parts.items():
+        for key, (own, numbers) in self._parts.items():
             if key not in arrays:
                 continue
-            found, shape = arrays[key], (len(part), 2)
-            if found.shape != shape or found.dtype != np.float64 or not np.isfinite(found).all():
+            found, shape = arrays[key], (len(own[0]), 2)
+            if found.shape != shape or found.dtype != np.float64:
                 raise CheckpointError(
-                    f"{where}: expected finite log-probabilities of shape {shape} and float64, got "
+                    f"{where}: expected log-probabilities of shape {shape} and float64, got "
                     f"{found.dtype} of shape {found.shape}; use an earlier checkpoint"
+                )
+            if missing := sum(not np.isfinite(found[number]).all() for number in numbers):
+                raise CheckpointError(
+                    f"{where}: expected finite log-probabilities of {len(numbers)} pairs, got none "
+                    f"of {missing}; go on with the pairs of the run, those of "
+                    "training.overfit_batches among them, or use an earlier checkpoint"
                 )
 
     def put(self, arrays: Mapping[str, Array]) -> None:
         """Take back what ``arrays`` gave; of other data, nothing is taken."""
-        for key, (part, _) in self._parts.items():
+        for key, (own, _) in self._parts.items():
             if key in arrays:
-                part.reference = np.array(arrays[key])
+                for part in own:
+                    part.reference = np.array(arrays[key])
 
     def find(
         self,
@@ -136,19 +143,20 @@ class Reference:
         NonFiniteError
             If the model gives an answer no finite number.
         """
-        for place, (part, numbers) in enumerate(self._parts.values()):
-            if part.reference is not None:
-                continue
-            if trained:
+        for place, (own, numbers) in enumerate(self._parts.values()):
+            if only is not None:
+                numbers = [numbers[i] for i in only] if not place else numbers[: self._batch_size]
+            known = next((part.reference for part in own if _knows(part, numbers)), None)
+            if known is None and trained:
                 raise CheckpointError(
                     "reference: expected the log-probabilities of these pairs in the checkpoint, "
                     "which the model before its first step has given, got those of others or none; "
                     "go on with the pairs of the run, or begin anew from this checkpoint with "
                     "model.from"
                 )
-            if only is not None:
-                numbers = [numbers[i] for i in only] if not place else numbers[: self._batch_size]
-            part.reference = self._scored(part, numbers, check)
+            known = self._scored(own[0], numbers, check) if known is None else known
+            for part in own:
+                part.reference = known
 
     def _scored(
         self, dataset: Referring, numbers: Sequence[int], check: Callable[[], None]
@@ -173,6 +181,12 @@ class Reference:
         reference_N2 = np.full((len(dataset), 2), np.nan)
         reference_N2[list(_of_ranks(batches, communicator.size))] = found_n2
         return reference_N2
+
+
+def _knows(part: Referring, numbers: Sequence[int]) -> bool:
+    """Return whether some windows have a reference; after a trial, few others have."""
+    reference = part.reference
+    return reference is not None and bool(np.isfinite(reference[list(numbers)]).all())
 
 
 def _of_ranks(batches: Sequence[Sequence[int]], size: int) -> Iterator[int]:

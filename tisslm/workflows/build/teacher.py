@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tisslm import checkpoint
 from tisslm.config import Part, RunConfig
@@ -84,7 +85,8 @@ def find_teacher(
     Raises
     ------
     ConfigError
-        If none is named, or its vocabulary, tokenizer or context are not those of the model.
+        If none is named, it is of the run itself, or its vocabulary, tokenizer or context are not
+        those of the model.
     CheckpointError
         If it cannot be read.
     """
@@ -95,6 +97,12 @@ def find_teacher(
         raise ConfigError(
             "loss.teacher: expected the path of a model (a run, a checkpoint, a folder of Hugging "
             f"Face's, a GGUF file), got {'none' if path is None else repr(path)[:200]}; name one"
+        )
+    own = config.training.output_dir
+    if own and Path(path).resolve().is_relative_to(Path(own).resolve()):
+        raise ConfigError(
+            f"loss.teacher: expected a model that does not change while the run goes on, got {path}"
+            f" of its own training.output_dir, {own}; take another output_dir"
         )
     try:
         opened = open_model(path, registry)
@@ -111,13 +119,26 @@ def find_teacher(
             f"loss.teacher: expected a context of at least model.seq_len, {shape.seq_len} tokens, "
             f"got {opened.where} of {found.seq_len}; lower model.seq_len, or take another"
         )
-    its, ours = (checkpoint.tokenizer_state(t, registry) for t in (opened.tokenizer, tokenizer))
-    if None not in (its, ours) and its != ours:
+    if not _is_same(opened.tokenizer, tokenizer, registry):
         raise ConfigError(
             f"loss.teacher: expected a model of the run's tokenizer, got {opened.where} with "
             "another, whose ids mean other things; train with its tokenizer, or take another"
         )
     return Teacher(opened, found, resolve_precision(config.training.precision))
+
+
+def _is_same(its: Tokenizer | None, ours: Tokenizer | None, registry: Registry) -> bool:
+    """Return whether two tokenizers give each id the same text; one that is missing is not asked.
+
+    The same one has another state where it was read from the files of another program.
+    """
+    if its is None or ours is None:
+        return True
+    states = [checkpoint.tokenizer_state(tokenizer, registry) for tokenizer in (its, ours)]
+    if None in states or states[0] == states[1]:
+        return True
+    count = its.vocab_size
+    return count == ours.vocab_size and all(its.decode([i]) == ours.decode([i]) for i in range(count))
 
 
 def with_teacher(loss: Part, teacher: Model) -> Part:

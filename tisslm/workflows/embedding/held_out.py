@@ -17,6 +17,9 @@ from tisslm.workflows.open_model import OpenModel
 
 __all__ = ["evaluate_encoder"]
 
+#: Correlations do not depend on the scale of the scores; a power of two keeps their digits.
+ANY_SCORES = (-(2.0**20), 2.0**20)
+
 
 def evaluate_encoder(
     opened: OpenModel, model: Encoder, data: Path | None, registry: Registry
@@ -89,14 +92,15 @@ def _evaluate_published(
             f"{opened.where}: no run has made it; give a file of examples with --data"
         )
     said = said_of_texts(opened)
-    prompts = said.get("prompts", {})
+    prompts, most = said.get("prompts", {}), said.get("max_tokens")
     dataset = ExampleDataset(
         data,
         tokenizer,
         model.seq_len,
         query_prompt=prompts.get("query", ""),
         document_prompt=prompts.get("document", ""),
-        max_text_tokens=said.get("max_tokens"),
+        max_text_tokens=None if most is None else min(most, model.seq_len),
+        score_range=ANY_SCORES,
         formats=installed_formats(registry),
     )
     return evaluate_texts(model, dataset), dataset.source.name
