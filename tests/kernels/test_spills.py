@@ -24,7 +24,8 @@ PRODUCTS = 24
 
 def assembly(level: str, tiles: list[str]) -> dict[str, list[str]]:
     """Compile the tiles of a level and nothing else; return the lines of each."""
-    products = (C / "gemm.inc").read_text().partition("/* How a product is blocked. */")[0]
+    products, blocking, _ = (C / "gemm.inc").read_text().partition('#include "blocking.inc"')
+    assert blocking, "the tiles come before what blocks a product"
     kept = ", ".join(f"NAME({tile})" for tile in tiles)
     only = f'#include "vec.inc"\n#define NR (2 * VL)\n{products}\nvoid *NAME(kept)[] = {{{kept}}};'
     source = (C / "levels" / f"{level}.c").read_text()

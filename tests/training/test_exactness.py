@@ -7,6 +7,8 @@ import pytest
 
 from tisslm import ops
 from tisslm.contracts import Batch, target_weights
+from tisslm.ops.caches import resolve_caches
+from tisslm.ops.runtime import compiled
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 
 pytestmark = pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the twins have no threads")
@@ -16,6 +18,25 @@ pytestmark = pytest.mark.skipif(ops.REFERENCE_ONLY, reason="the twins have no th
 REGROUPED = 1e-6
 
 PRECISIONS = ["fp32", "bf16", "fp16"]
+
+#: Threads, up to the most that there are, beside KiB of the two caches of a core.
+MACHINES = [
+    (1, 32, 512),
+    (7, 16, 128),
+    (16, 48, 1280),
+    (17, 32, 256),
+    (33, 17, 129),
+    (64, 64, 3072),
+]
+
+
+@pytest.fixture
+def caches():
+    """Block products for caches of so many KiB; those of before come back."""
+    isa = compiled("isa")
+    yield lambda first, second: isa.block_for(first * 1024, second * 1024)
+    before = resolve_caches()
+    isa.block_for(before.level_1, before.level_2)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -31,6 +52,29 @@ def test_twenty_steps_have_the_same_bits_for_any_number_of_threads_and_when_repe
         trainer.train()
         runs.append(trainer)
     assert all(same_bits(runs[0], other) for other in runs[1:])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_steps_have_the_same_bits_on_machines_of_many_cores_and_of_other_caches(
+    make_model, make_trainer, same_bits, threads, caches, precision
+):
+    """With so many channels that a sum goes through several blocks of a small cache."""
+    runs = []
+    for count, first, second in MACHINES:
+        threads(count)
+        caches(first, second)
+        model = make_model(n_embd=200, n_head=4, n_kv_head=2, seq_len=16, dropout=0.1)
+        trainer = make_trainer(
+            folder=f"run{count}",
+            parts={"model": model},
+            max_steps=3,
+            batch_size=9,
+            precision=precision,
+        )
+        trainer.train()
+        runs.append(trainer)
+    for other, machine in zip(runs[1:], MACHINES[1:], strict=True):
+        assert same_bits(runs[0], other), machine
 
 
 def test_another_seed_of_dropout_gives_other_bits(make_trainer, make_model, same_bits):

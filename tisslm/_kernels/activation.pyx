@@ -10,7 +10,7 @@ Split: elements, in blocks of 4096; gated ones by rows.
 
 from cython.parallel cimport prange
 
-from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
+from tisslm._kernels.arrays cimport alike, array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport table
 from tisslm._kernels.threads cimport FEW
 
@@ -26,6 +26,7 @@ def activation_forward(
 ):
     cdef array_t x = reads(x_NF, 2), y = writes(y_NF, 2)
     cdef long size = x.shape[0] * x.shape[1], b
+    alike(&x, &y)
     for b in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=n_threads,
                     schedule='static', use_threads_if=size > FEW):
         table().of[x.type].activation_forward(at(&x, b * BLOCK), <void*> at(&y, b * BLOCK),
@@ -43,6 +44,9 @@ def activation_backward(
     cdef array_t x = reads(x_NF, 2), dy = reads(dy_NF, 2)
     cdef array_t dx = writes(dx_NF, 2), y = writes(y_NF, 2)
     cdef long size = x.shape[0] * x.shape[1], b
+    alike(&x, &dy)
+    alike(&x, &dx)
+    alike(&x, &y)
     for b in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=n_threads,
                     schedule='static'):
         table().of[x.type].activation_backward(
@@ -59,6 +63,7 @@ def gated_forward(
     cdef array_t pre = reads(pre_NG, 2), act = writes(act_NF, 2)
     cdef int F = extent(act.shape[1])
     cdef long N = act.shape[0], n
+    alike(&pre, &act)
     for n in prange(N, nogil=True, num_threads=n_threads, schedule='static',
                     use_threads_if=N * F > FEW):
         table().of[pre.type].gated_forward(at(&pre, 2 * n * F), <void*> at(&act, n * F), F,
@@ -77,6 +82,9 @@ def gated_backward(
     cdef array_t dpre = writes(dpre_NG, 2), act = writes(act_NF, 2)
     cdef int F = extent(dact.shape[1])
     cdef long N = dact.shape[0], n
+    alike(&pre, &dact)
+    alike(&pre, &dpre)
+    alike(&pre, &act)
     for n in prange(N, nogil=True, num_threads=n_threads, schedule='static'):
         table().of[pre.type].gated_backward(
             at(&pre, 2 * n * F), at(&dact, n * F), <void*> at(&dpre, 2 * n * F),

@@ -12,5 +12,6 @@ cdef array_t writes(object x, int ndim) except *
 cdef array_t floats(object x, int ndim) except *
 cdef array_t floats_out(object x, int ndim) except *
 cdef const int32_t* integers(object x, int ndim) except? NULL
+cdef int alike(const array_t* x, const array_t* y) except -1
 cdef array_t nothing() noexcept
 cdef const void* at(const array_t* x, Py_ssize_t element) noexcept nogil

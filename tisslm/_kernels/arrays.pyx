@@ -18,6 +18,13 @@ from cpython.buffer cimport (
 from tisslm._kernels.isa cimport TISS_BF16, TISS_F16, TISS_F32, TISS_MOST
 
 
+STORED = "float32, float16, or uint16 with the bits of bfloat16"
+
+
+cdef object other_type(object x):
+    return getattr(x, "dtype", type(x).__name__)
+
+
 cdef array_t nothing() noexcept:
     """What stands for an array that is left out."""
     cdef array_t found
@@ -40,9 +47,11 @@ cdef array_t describe(object x, int ndim, int flags) except *:
     cdef int i
     PyObject_GetBuffer(x, &view, flags | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
     try:
-        if view.ndim != ndim or view.itemsize > 4 or view.format[1] != 0:
-            raise ValueError(f"expected {ndim} dimensions of stored floats, got {view.ndim}")
+        if view.ndim != ndim:
+            raise ValueError(f"expected {ndim} dimensions, got {view.ndim}")
         found.data = view.buf
+        if view.itemsize > 4 or view.format[1] != 0:
+            raise ValueError(f"expected {STORED}, got {other_type(x)}")
         if view.format[0] == b"f":
             found.type, found.floats = TISS_F32, <float*> view.buf
         elif view.format[0] == b"H":
@@ -50,7 +59,7 @@ cdef array_t describe(object x, int ndim, int flags) except *:
         elif view.format[0] == b"e":
             found.type = TISS_F16
         else:
-            raise ValueError("expected float32, float16, or uint16 with the bits of bfloat16")
+            raise ValueError(f"expected {STORED}, got {other_type(x)}")
         for i in range(ndim):
             found.shape[i] = extent(view.shape[i])
     finally:
@@ -93,11 +102,23 @@ cdef const int32_t* integers(object x, int ndim) except? NULL:
     PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
     found = <const int32_t*> view.buf
     try:
-        if view.ndim != ndim or view.itemsize != 4 or view.format[0] != b"i":
-            raise ValueError(f"expected {ndim} dimensions of int32, got {view.ndim}")
+        if view.ndim != ndim:
+            raise ValueError(f"expected {ndim} dimensions, got {view.ndim}")
+        if view.itemsize != 4 or view.format[0] != b"i":
+            raise ValueError(f"expected int32, got {other_type(x)}")
     finally:
         PyBuffer_Release(&view)
     return found
+
+
+cdef int alike(const array_t* x, const array_t* y) except -1:
+    """Refuse two arrays of different types where a kernel takes both for that of the first.
+
+    It would read or write twice as many bytes as the other has.
+    """
+    if y.data != NULL and x.type != y.type:
+        raise ValueError("expected arrays of one type, got two types of stored floats")
+    return 0
 
 
 cdef const void* at(const array_t* x, Py_ssize_t element) noexcept nogil:

@@ -22,6 +22,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from tisslm._kernels.arrays cimport (
+    alike,
     array_t,
     at,
     extent,
@@ -109,6 +110,7 @@ def attention_forward(
     cdef tiss_dropout d = stream(p, seed, update, site)
     cdef long B = qkv.shape[0], tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D)
+    alike(&qkv, &out)
     if needed > scratch_floats():
         return -needed
     if p > 0.0:
@@ -219,6 +221,9 @@ def attention_backward(
     bound(&a, start_BT, stop_BT)
     g.a, g.lse, g.first_row = &a, floats(lse_BHT, 3).floats, first_row
     g.dout, g.qkv, g.out, g.dqkv = reads(dout_BTC, 3), qkv, reads(out_BTC, 3), writes(dqkv_BTE, 3)
+    alike(&qkv, &g.dout)
+    alike(&qkv, &g.out)
+    alike(&qkv, &g.dqkv)
     if n_head > n_kv_head:
         if dkv.shape[0] < n_head // n_kv_head:  # 0 of None
             return 1

@@ -11,7 +11,7 @@ heads of a row are added in order; these are added by columns in block order.
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from tisslm._kernels.arrays cimport array_t, at, extent, reads, writes
+from tisslm._kernels.arrays cimport alike, array_t, at, extent, reads, writes
 from tisslm._kernels.isa cimport TISS_F32, table
 from tisslm._kernels.norm cimport COLUMNS, ROWS, add_partials
 from tisslm._kernels.threads cimport FEW
@@ -66,6 +66,7 @@ def head_norm_forward(
     cdef array_t x = reads(qkv_BTE, 3), y = writes(out_BTE, 3)
     cdef row_t r = row(&x, gamma_q, gamma_k, n_head, n_kv_head)
     cdef long n, k = r.q.channels
+    alike(&x, &y)
     for n in prange(rstd_NU.shape[0], nogil=True, num_threads=n_threads, schedule='static',
                     use_threads_if=rstd_NU.shape[0] * r.E > FEW):
         table().of[x.type].head_norm_forward(
@@ -99,6 +100,8 @@ def head_norm_backward(
     # the partial sums of queries, a row for each block, and then those of keys
     cdef float* partial_q = &partial_KW[0, 0]
     cdef float* partial_k = partial_q + blocks * r.q.width
+    alike(&x, &dy)
+    alike(&x, &dx)
     cdef float* dq = NULL if dgamma_q is None else &dgamma_q[0]
     cdef float* dk = NULL if dgamma_k is None else &dgamma_k[0]
     with nogil:

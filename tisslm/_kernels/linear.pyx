@@ -13,7 +13,7 @@ The others return 0, or -n where they need n floats of scratch per thread and do
 
 from cython.parallel cimport prange
 
-from tisslm._kernels.arrays cimport array_t, at, floats, floats_out, reads, writes
+from tisslm._kernels.arrays cimport alike, array_t, at, floats, floats_out, reads, writes
 from tisslm._kernels.gemm cimport SUMS, multiply, multiply_and_sum, sum_columns
 from tisslm._kernels.isa cimport TISS_F32, table, tiss_gemm
 
@@ -95,6 +95,7 @@ def linear_activation_forward(
     g.bias = floats(b_O, 1).floats
     g.activation = activation
     g.act = a.data
+    alike(&y, &a)
     with nogil:
         needed = multiply(&g, n_threads)
     return -needed

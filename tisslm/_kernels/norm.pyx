@@ -16,7 +16,7 @@ need is computed twice.
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from tisslm._kernels.arrays cimport array_t, at, floats, floats_out, reads, writes
+from tisslm._kernels.arrays cimport alike, array_t, at, floats, floats_out, reads, writes
 from tisslm._kernels.isa cimport table
 from tisslm._kernels.threads cimport FEW, scratch, scratch_floats
 
@@ -41,6 +41,7 @@ def layer_norm_forward(
     cdef array_t mean = floats_out(mean_N, 1), rstd = floats_out(rstd_N, 1)
     cdef long N = h.shape[0], n
     cdef int C = <int> h.shape[1]
+    alike(&y, &x)
     for n in prange(N, nogil=True, num_threads=n_threads, schedule='static',
                     use_threads_if=N * C > FEW):
         table().of[y.type].layer_norm_forward(
@@ -62,6 +63,7 @@ def layer_norm_apply(
     cdef array_t mean = floats(mean_N, 1), rstd = floats(rstd_N, 1)
     cdef long n
     cdef int C = <int> x.shape[1]
+    alike(&x, &y)
     for n in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
         table().of[x.type].layer_norm_apply(at(&x, n * C), gamma.floats, beta.floats,
                                             mean.floats[n], rstd.floats[n], <void*> at(&y, n * C),
@@ -221,6 +223,7 @@ def rms_norm_forward(
     cdef array_t gamma = floats(gamma_C, 1), rstd = floats_out(rstd_N, 1)
     cdef long N = h.shape[0], n
     cdef int C = <int> h.shape[1]
+    alike(&y, &x)
     for n in prange(N, nogil=True, num_threads=n_threads, schedule='static',
                     use_threads_if=N * C > FEW):
         table().of[y.type].rms_norm_forward(h.floats + n * C, gamma.floats, <void*> at(&x, n * C),
@@ -238,6 +241,7 @@ def rms_norm_apply(
     cdef array_t gamma = floats(gamma_C, 1), rstd = floats(rstd_N, 1)
     cdef long n
     cdef int C = <int> x.shape[1]
+    alike(&x, &y)
     for n in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule='static'):
         table().of[x.type].rms_norm_apply(at(&x, n * C), gamma.floats, rstd.floats[n],
                                           <void*> at(&y, n * C), C)

@@ -11,7 +11,7 @@ two R floats of a position serve all heads.
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 
-from tisslm._kernels.arrays cimport array_t, at, extent, floats, integers, reads, writes
+from tisslm._kernels.arrays cimport alike, array_t, at, extent, floats, integers, reads, writes
 from tisslm._kernels.isa cimport table
 from tisslm._kernels.threads cimport FEW
 
@@ -24,6 +24,7 @@ cdef int turn(object x_BTE, object cos_PR, object sin_PR, float sign, object y_B
     cdef long T = x.shape[1], E = x.shape[2], n, place
     cdef int D = extent(E // (n_head + 2 * n_kv_head)), R = <int> cosines.shape[1]
     cdef const int32_t* start = integers(start_BT, 2)
+    alike(&x, &y)
     for n in prange(x.shape[0] * T, nogil=True, num_threads=n_threads, schedule='static',
                     use_threads_if=x.shape[0] * T * E > FEW):
         place = position + n % T - (0 if start == NULL else start[n])
