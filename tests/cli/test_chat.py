@@ -93,7 +93,7 @@ def test_a_model_without_a_tokenizer_neither(
     cli: Cli, trained: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = load_model(trained)
-    monkeypatch.setattr("tisslm.cli.chat.load_model", lambda path: (found[0], None))
+    monkeypatch.setattr("tisslm.cli.chat.load_model", lambda path, **_: (found[0], None))
     typed("Hello\n")
     assert cli("chat", "run").err == (
         "error: run: the model has no tokenizer, so it cannot converse; put its tokenizer.json "

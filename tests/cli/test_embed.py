@@ -24,7 +24,7 @@ def letters(folder: Path, monkeypatch: pytest.MonkeyPatch) -> TextEmbedder:
     (folder / "texts.txt").write_text("ab\nabcabc\n", encoding="utf-8")
     prompts = {"query": "f", "document": "e"}
     found = TextEmbedder(Letters(), ByteTokenizer(), prompts=prompts, max_tokens=5)
-    monkeypatch.setattr("tisslm.cli.embed.load_encoder", lambda path: found)
+    monkeypatch.setattr("tisslm.cli.embed.load_encoder", lambda path, **_: found)
     return found
 
 

@@ -65,6 +65,8 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
             "contrastive",
             "cosine_similarity",
             "cross_entropy",
+            "distillation",
+            "dpo",
             "focal",
             "label_smoothing",
             "triplet",
@@ -77,7 +79,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
             "update_norms",
             "weight_distribution",
         ],
-        "dataset": ["examples", "text", "tokens"],
+        "dataset": ["examples", "preferences", "text", "tokens"],
         "tokenizer": ["bpe", "byte", "char"],
         "communicator": ["local"],
         "model": ["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"],
@@ -88,7 +90,7 @@ def test_built_in_names_are_those_of_the_agreement(site: FakeSite) -> None:
 def test_every_built_in_name_can_be_imported(site: FakeSite) -> None:
     registry = load_registry()
     classes = [registry.get(kind, name) for kind in KINDS for name in names(registry, kind)]
-    assert len(set(classes)) == len(classes) == 42
+    assert len(set(classes)) == len(classes) == 45
 
 
 def test_a_plugins_class_is_imported_when_its_name_is_used(

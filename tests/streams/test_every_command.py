@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from conftest import Start
 
 #: Arguments by command; OUT is a path that is not there yet. Each has the exit code 0.
+SMALL_CHECK = ("--widths", "16,32", "--steps", "1", "--seeds", "1")
+
 CALLS: dict[str, tuple[str, ...]] = {
     "train": ("train", "SETTINGS", "--set", "training.output_dir=OUT"),
     "train --dry-run": ("train", "SETTINGS", "--dry-run"),
@@ -25,6 +27,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "plan": ("plan", "SETTINGS", "--no-measure"),
     "project": ("project", "SETTINGS", "--nodes", "2"),
     "lr-find": ("lr-find", "SETTINGS", "--steps", "5"),
+    "coord-check": ("coord-check", "SETTINGS", *SMALL_CHECK),
     "tokenizer": ("tokenizer", "train", "text.txt", "--vocab-size", "280", "--out", "OUT"),
     "tokenize": ("tokenize", "text.txt", "--out", "OUT"),
     "generate": ("generate", "run", "--prompt", "1", "--max-new-tokens", "5"),

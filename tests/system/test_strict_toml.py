@@ -84,8 +84,8 @@ def test_what_a_shell_gives_and_is_no_value_stays_a_text(text):
     with pytest.raises(ValueError, match=r"."):
         parse_value(text)
     assert key_values("--tokenizer-option", [f"a={text}"]) == {"a": text}
-    with pytest.raises(ConfigError, match=r"^training.max_steps: expected an integer >= 1, or -1"):
-        RunConfig.load(None, [f"training.max_steps={text}"], env={})
+    with pytest.raises(ConfigError, match=r"^training.batch_size: expected an integer >= 1, got"):
+        RunConfig.load(None, [f"training.batch_size={text}"], env={})
 
 
 @pytest.mark.parametrize("value", [1e300, 10**400, 2**63, -(2**63), float("inf"), float("nan")])

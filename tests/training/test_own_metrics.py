@@ -204,7 +204,9 @@ BEST = (
     '"eval/accuracy", "eval/top5_accuracy", "eval/recall_at_1", "eval/recall_at_5", '
     '"eval/recall_at_10", "eval/accuracy_at_1", "eval/accuracy_at_5", "eval/accuracy_at_10", '
     '"eval/mrr_at_10", "eval/ndcg_at_10", "eval/triplet_accuracy", "eval/spearman", '
-    '"eval/pearson" or "train/loss", or a metric that the parts of this run declare, which '
+    '"eval/pearson", "eval/ema_loss", "eval/ema_accuracy", "eval/ema_ndcg_at_10", '
+    '"eval/ema_spearman", "eval/rewards/accuracies", "eval/rewards/margins" or "train/loss", '
+    "or a metric that the parts of this run declare, which "
 )
 
 

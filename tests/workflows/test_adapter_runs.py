@@ -252,7 +252,8 @@ def test_adapters_beside_factors_of_mup_stay_ours_and_go_out_merged(tmp_path: Pa
     with pytest.warns(ConfigNote, match="is taken to have 2 heads"):
         trainer = build_trainer(RunConfig.from_mapping(first))
     trainer.train()
-    run = train(tmp_path / "first")
+    with pytest.warns(ConfigNote, match="its own run may delete"):
+        run = train(tmp_path / "first")
     saved = {path.name for path in (run / "checkpoints/checkpoint-8").iterdir()}
     assert "adapter_model.safetensors" in saved
     assert "adapter_config.json" not in saved

@@ -86,7 +86,7 @@ def train(communicator, optimizer_class=AdamW, present=(PARTS, PARTS, 5)):
             reduction.publish()
     data = parameters.data_arena.copy()  # all are there, whether or not anybody asks
     whole = reduction.whole_state(optimizer.state())
-    state = lead(whole, lambda: {name: np.array(whole[name]) for name in whole})
+    state = lead([whole], lambda: {name: np.array(whole[name]) for name in whole})
     reduction.publish_gradient()
     return data, parameters.grad.copy(), norms, state, parameters.updates
 
@@ -129,7 +129,7 @@ def test_a_state_of_the_whole_is_cut_for_each_rank(alone, optimizer_class, size)
         parts = {name: reduction.own_part(name, array) for name, array in state.items()}
         optimizer.load_state({name: part for name, part in parts.items() if part is not None})
         whole = reduction.whole_state(optimizer.state())
-        return lead(whole, lambda: {name: np.array(whole[name]) for name in whole})
+        return lead([whole], lambda: {name: np.array(whole[name]) for name in whole})
 
     found = run_ranks(size, load)[0]
     assert all(np.array_equal(found[name], array) for name, array in state.items())
