@@ -282,7 +282,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         '"eval/recall_at_10", "eval/accuracy_at_1", "eval/accuracy_at_5", "eval/accuracy_at_10", '
         '"eval/mrr_at_10", "eval/ndcg_at_10", "eval/triplet_accuracy", "eval/spearman", '
         '"eval/pearson", "eval/ema_loss", "eval/ema_accuracy", "eval/ema_ndcg_at_10", '
-        '"eval/ema_spearman", "eval/rewards/accuracies", "eval/rewards/margins" or "train/loss", got "eval/lots"',
+        '"eval/ema_spearman", "eval/rewards/accuracies", "eval/rewards/margins" or '
+        '"train/loss", got "eval/lots"',
     ),
     ({"best_mode": "most"}, 'training.best_mode: expected "auto", "min" or "max", got "most"'),
     (
