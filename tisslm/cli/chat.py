@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tisslm.cli._sampling import (
+from tisslm.cli._options import (
     MinP,
     RepetitionPenalty,
     Temperature,

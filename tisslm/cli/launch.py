@@ -5,11 +5,11 @@ The work is done in ``tisslm.workflows.launch``.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tisslm.cli._options import ConfigFile, Settings
 from tisslm.cli._terminal import complain
 from tisslm.workflows.launch import launch as start
 
@@ -17,18 +17,12 @@ __all__ = ["launch"]
 
 
 def launch(
-    config: Annotated[
-        Path | None,
-        typer.Argument(metavar="CONFIG.toml", help="Left out: the run that comes with TissLM."),
-    ] = None,
+    config: ConfigFile = None,
     ranks: Annotated[
         int | None,
         typer.Option("-n", "--ranks", metavar="N", help="Left out: one for each NUMA node."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="May be given several times."),
-    ] = None,
+    settings: Settings = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="auto|PATH", help="As for train."),

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from tisslm.cli._options import ConfigFile, Settings
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
 from tisslm.workflows.build.trainer import build_trainer
@@ -25,14 +26,8 @@ LINES, BAR = 25, 40
 
 
 def lr_find(
-    config: Annotated[
-        Path | None,
-        typer.Argument(metavar="CONFIG.toml", help="Left out: the run that comes with TissLM."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="May be given several times."),
-    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
     lowest: Annotated[float, typer.Option("--min-lr", metavar="RATE")] = 1e-6,
     highest: Annotated[float, typer.Option("--max-lr", metavar="RATE")] = 1.0,
     steps: Annotated[int, typer.Option(metavar="N", help="Steps, one for each rate.")] = 100,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import shlex
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tisslm import checkpoint, ops
+from tisslm.cli._options import ConfigFile, Settings
 from tisslm.cli._terminal import say, tell
 from tisslm.config import RunConfig
 from tisslm.contracts import Encoder, Model
@@ -35,14 +35,8 @@ NO_OTHER_HAS_A = "no run of this name and configuration has a"
 
 
 def train(
-    config: Annotated[
-        Path | None,
-        typer.Argument(metavar="CONFIG.toml", help="Left out: the run that comes with TissLM."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="May be given several times."),
-    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
     resume: Annotated[
         str | None,
         typer.Option(

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from tisslm.cli._options import ConfigFile, Settings
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
 from tisslm.errors import ConfigError
@@ -23,14 +24,8 @@ __all__ = ["coord_check"]
 
 
 def coord_check(
-    config: Annotated[
-        Path | None,
-        typer.Argument(metavar="CONFIG.toml", help="Left out: the run that comes with TissLM."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="May be given several times."),
-    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
     widths: Annotated[
         str, typer.Option(metavar="C,C,...", help="Channels of the models, ascending.")
     ] = "128,256,512,1024",

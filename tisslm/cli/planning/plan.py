@@ -6,12 +6,12 @@ The figures come from ``tisslm.training.memory_plan.planner`` and ``tisslm.workf
 from __future__ import annotations
 
 import json as json_text
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tisslm import ops
+from tisslm.cli._options import ConfigFile, Settings
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
 from tisslm.contracts import Encoder
@@ -33,14 +33,8 @@ Facts = dict[str, Any]
 
 
 def plan(
-    config: Annotated[
-        Path | None,
-        typer.Argument(metavar="CONFIG.toml", help="Left out: the run that comes with TissLM."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="May be given several times."),
-    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Leave the two seconds of training out.")

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from tisslm import ops
+from tisslm.cli._options import ConfigFile, Settings
 from tisslm.cli._terminal import say
 from tisslm.config import RunConfig
 from tisslm.contracts import Encoder
@@ -52,14 +53,8 @@ PARTS = {
 
 
 def project(
-    config: Annotated[
-        Path | None,
-        typer.Argument(metavar="CONFIG.toml", help="Left out: the run that comes with TissLM."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="May be given several times."),
-    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
     nodes: Annotated[
         int, typer.Option("--nodes", min=2, help="The most nodes, each of one rank.")
     ] = 256,

@@ -1,15 +1,35 @@
-"""The options of commands that draw tokens, each said once.
+"""The options of several commands, each said once.
 
-What they do is in ``tisslm.models.generation.sampling``.
+What sampling does is in ``tisslm.models.generation.sampling``, what settings mean in
+``tisslm.config``.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["MinP", "RepetitionPenalty", "Temperature", "TopK", "TopP", "Weights"]
+__all__ = [
+    "ConfigFile",
+    "MinP",
+    "RepetitionPenalty",
+    "Settings",
+    "Temperature",
+    "TopK",
+    "TopP",
+    "Weights",
+]
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="CONFIG.toml", help="Left out: the run that comes with TissLM."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="May be given several times."),
+]
 
 Temperature = Annotated[
     float, typer.Option(help="0 takes the most probable token, more is bolder.")
