@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tisslm.contracts import IGNORE_INDEX, Rows
 from tisslm.datasets.documents import TokenDocuments
 from tisslm.datasets.offsets import offsets_in
-from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.row_plan import RowPlan, plan_rows
 from tisslm.datasets.rows import RowDataset
 from tisslm.datasets.tokens import SCAN_TOKENS
@@ -121,10 +120,6 @@ class PackedDataset(RowDataset):
         """The bytes of the tokens and of the tables of rows that are in memory."""
         rows = self._plan if self._numbers is None else self._numbers
         return self.documents.nbytes + (0 if rows is None else rows.nbytes)
-
-    def order(self, seed: int, epoch: int) -> KeyedPermutation:
-        """Return the keyed permutation of an epoch; indexing it takes constant time."""
-        return KeyedPermutation(len(self), seed, epoch)
 
     def check_source(self) -> None:
         """Raise ``DataError`` if a file that is read was changed since it was opened."""

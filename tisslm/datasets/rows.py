@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tisslm.contracts import Dataset, Rows
+from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.errors import ConfigError, DataError
 
 __all__ = ["RowDataset"]
@@ -22,7 +23,9 @@ ORDER_PLACES = 256
 
 
 class RowDataset(Dataset):
-    """A dataset whose rows are filled into arrays: a subclass writes ``fill`` and ``order``.
+    """A dataset whose rows are filled into arrays: a subclass writes ``fill``.
+
+    It writes ``order``, too, where rows do not come in a keyed permutation.
 
     Attributes
     ----------
@@ -47,6 +50,10 @@ class RowDataset(Dataset):
         scratch : object
             What ``scratch`` returned; its contents may be overwritten.
         """
+
+    def order(self, seed: int, epoch: int) -> Sequence[int]:
+        """Return the keyed permutation of an epoch; indexing it takes constant time."""
+        return KeyedPermutation(len(self), seed, epoch)
 
     def scratch(self) -> Any:
         """Return what ``fill`` needs beside the row; each thread that fills rows has its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from tisslm.contracts import Dataset, Rows, Tokenizer
-from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.tokens import TokenDataset
 from tisslm.errors import ConfigError, DataError
 
@@ -169,7 +168,7 @@ class TextDataset(Dataset):
         """Return inputs x and targets y of window ``i``, int32 arrays of shape (T,)."""
         return self._cut().window(i)
 
-    def order(self, seed: int, epoch: int) -> KeyedPermutation:
+    def order(self, seed: int, epoch: int) -> Sequence[int]:
         """Return the keyed permutation of an epoch; indexing it takes constant time."""
         return self._cut().order(seed, epoch)
 

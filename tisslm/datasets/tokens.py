@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tisslm.contracts import Rows
 from tisslm.datasets.held_file import unmapped
 from tisslm.datasets.joined import SpanArray
-from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.rows import RowDataset
 from tisslm.errors import ConfigError, DataError, ShapeError
 
@@ -76,10 +75,6 @@ class TokenDataset(RowDataset):
     def nbytes(self) -> int:
         """The bytes of the tokens; 0 if they are in a file."""
         return owned_bytes(self.tokens)
-
-    def order(self, seed: int, epoch: int) -> KeyedPermutation:
-        """Return the keyed permutation of an epoch; indexing it takes constant time."""
-        return KeyedPermutation(len(self), seed, epoch)
 
     def fill(self, i: int, rows: Rows, place: int, scratch: Any) -> None:
         """Write inputs and targets of window ``i`` into a row of ``rows``."""

@@ -21,7 +21,6 @@ from tisslm.datasets.examples.held_out import Records, RecordSource
 from tisslm.datasets.examples.reading import read_examples
 from tisslm.datasets.examples.records import Example
 from tisslm.datasets.examples.texts import FlatTexts, TextIds
-from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.rows import RowDataset
 from tisslm.datasets.sources.options import BadRecords, Format, ReadOptions
 from tisslm.errors import ConfigError, DataError
@@ -192,10 +191,6 @@ class ExampleDataset(RowDataset):
         """The bytes of ids, offsets and scores."""
         scores = 0 if self.scores is None else self.scores.nbytes
         return self.texts.ids.nbytes + self.texts.offsets.nbytes + scores
-
-    def order(self, seed: int, epoch: int) -> KeyedPermutation:
-        """Return the keyed permutation of an epoch; indexing it takes constant time."""
-        return KeyedPermutation(len(self), seed, epoch)
 
     def fingerprint(self) -> str:
         """Return a checksum of all ids and scores."""

@@ -20,7 +20,6 @@ from tisslm.datasets.documents import Document
 from tisslm.datasets.encoding import GrowingArray, encode_chat, encode_document
 from tisslm.datasets.examples.held_out import Records, RecordSource
 from tisslm.datasets.examples.preference_records import Preference, read_preferences
-from tisslm.datasets.permutation import KeyedPermutation
 from tisslm.datasets.rows import RowDataset
 from tisslm.datasets.sources.options import BadRecords, Format, ReadOptions
 from tisslm.errors import DataError
@@ -162,10 +161,6 @@ class PreferenceDataset(RowDataset):
         """The bytes of ids, of what is learned, of offsets, and of the reference."""
         arrays = (self._ids, self._learn, self._offsets)
         return sum(array.nbytes for array in arrays) + 2 * 8 * len(self)
-
-    def order(self, seed: int, epoch: int) -> KeyedPermutation:
-        """Return the keyed permutation of an epoch; indexing it takes constant time."""
-        return KeyedPermutation(len(self), seed, epoch)
 
     def fingerprint(self) -> str:
         """Return a checksum of all ids, and of which are learned."""
