@@ -1,16 +1,15 @@
 """The decoder-only transformer: forward and backward passes through its parts.
 
 Sizes and presets are in ``tisslm.config.model``, parameters and their initial values in
-``initialization``, what is below the head in ``body``, decoding in ``decoding``.
+``initialization``, what is below the head in ``body``, decoding in ``decoding``, how models are
+opened and what of them is trained in ``tuning.tuned_model``.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -18,29 +17,23 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.config.model import TransformerConfig
-from tisslm.contracts import Batch, Layer, Loss, Model, PassContext
+from tisslm.contracts import Batch, Layer, Loss, PassContext
 from tisslm.contracts.batch import check_targets
 from tisslm.contracts.model import TargetLosses
 from tisslm.errors import ConfigError, ShapeError
-from tisslm.memory import Parameters, ShapeArena
+from tisslm.memory import Parameters
 from tisslm.models.body.body import Body, made_parameters
 from tisslm.models.body.buffers import PassBuffers
-from tisslm.models.body.over_body import OverBody
 from tisslm.models.body.recomputation import Recomputation
 from tisslm.models.checks import gradient_rows
 from tisslm.models.decoding import TransformerDecoder
 from tisslm.models.head import Head
 from tisslm.models.huggingface.exchange import FolderExchange, exchange_of
-from tisslm.models.initialization import initialize
 from tisslm.models.layers.attention import not_causal
 from tisslm.models.layers.linear import Linear
 from tisslm.models.layers.precision import Precision
-from tisslm.models.pretrained import read_published
-from tisslm.models.published import Published, fill, shape_of
 from tisslm.models.stored_weights import stored_matrices
-from tisslm.models.tuning.base import Base, base_of
-from tisslm.models.tuning.exchange import TunedAdapters
-from tisslm.models.tuning.merging import merged_in_place
+from tisslm.models.tuning.tuned_model import TunedModel
 from tisslm.models.tuning.tuning import Tuning
 
 __all__ = ["Cache", "Transformer"]
@@ -56,7 +49,7 @@ class Cache:
 
 
 @final
-class Transformer(OverBody, Model):
+class Transformer(TunedModel):
     """A decoder-only language model of a built-in family, by default that of GPT-2.
 
     Parameters
@@ -110,149 +103,16 @@ class Transformer(OverBody, Model):
         self.writes_text = config.causal
         self.sees_ahead = not config.causal
         self.wants_scale_free = bool(config.mup_base_width)
-        self.tuning, self._is_merged = tuning or Tuning(), False
+        self.tuning = tuning or Tuning()
         specs = self.tuning.specs(config)
         self.parameters = made_parameters(config, seed, dtype, parameters, specs)
-        self.base: Base | None = None
         self._build(Precision.of("fp32", dtype), Recomputation())
         # (updates, zero_grads) at the last training forward, and the rows used since
         self._drawn_rows = ((0, 0), 0)
 
-    @classmethod
-    def of_shapes(
-        cls, config: TransformerConfig, dtype: str = "float32", tuning: Tuning | None = None
-    ) -> Transformer:
-        """Return a model without memory, which has shapes and plans but cannot run passes."""
-        specs = (tuning or Tuning()).specs(config)
-        shapes = Parameters(specs, dtype, arena=ShapeArena)
-        return cls(config, dtype=dtype, parameters=shapes, tuning=tuning)
-
-    @classmethod
-    def empty(
-        cls,
-        config: TransformerConfig,
-        *,
-        seed: int = 42,
-        dtype: str = "float32",
-        tuning: Tuning | None = None,
-    ) -> Transformer:
-        """Return a model whose parameters are zeros, for those who bring values.
-
-        The memory of gradients is taken by the first backward.
-        """
-        specs = (tuning or Tuning()).specs(config)
-        parameters = Parameters(specs, dtype, gradients_at_once=False)
-        return cls(config, seed=seed, dtype=dtype, parameters=parameters, tuning=tuning)
-
-    @classmethod
-    def of_published(
-        cls,
-        published: Published,
-        *,
-        seed: int = 42,
-        tuning: Tuning | None = None,
-        **overrides: Any,
-    ) -> Transformer:
-        """Return a published model, with some values of its shape replaced.
-
-        Parameters
-        ----------
-        published : Published
-        seed : int
-            Seed of every dropout mask, and of the first values of adapters.
-        tuning : Tuning, optional
-            What of it is trained; all of it if left out.
-        **overrides
-            ``seq_len``, smaller, or with rotary positions any, and ``dropout``.
-
-        Raises
-        ------
-        CheckpointError
-            If an array is missing, superfluous, of another shape or type; no memory is taken then.
-        ConfigError
-            If a value cannot be replaced so.
-        """
-        model = cls.empty(shape_of(published, overrides), seed=seed, tuning=tuning)
-        initialize(fill(model.parameters, published), model.config, seed)  # adapters, if any
-        return model
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        path: str | Path,
-        *,
-        seed: int = 42,
-        tuning: Tuning | None = None,
-        **overrides: Any,
-    ) -> Transformer:
-        """Return the model of a folder that Hugging Face transformers or we saved, or of GGUF.
-
-        Nothing is downloaded: ``path`` is on this machine. Weights are safetensors of float32,
-        float16 or bfloat16, in one file or several, or a file whose name ends in ``.gguf``; they
-        become float32 one piece at a time.
-
-        Parameters
-        ----------
-        path : str or Path
-        seed, tuning, **overrides
-            As for ``of_published``.
-
-        Raises
-        ------
-        CheckpointError
-            If there is no such model, or its architecture is not known.
-        ConfigError
-            If a value cannot be replaced so.
-        """
-        published = read_published(path, any_dropout="dropout" in overrides, tokenizer=False)
-        model = cls.of_published(published, seed=seed, tuning=tuning, **overrides)
-        if model.tuning.adapter is not None:
-            model.base = base_of(path)
-        return model
-
     def exchange(self) -> FolderExchange | None:
         """Return the model as Hugging Face transformers has it; None if no class has its shape."""
         return exchange_of(self.config, self.dtype)
-
-    def adapters(self) -> TunedAdapters | None:
-        """Return what checkpoints have in place of the model; None without adapters."""
-        adapter = self.tuning.adapter
-        return None if adapter is None else TunedAdapters(self.config, adapter, self.base)
-
-    @contextmanager
-    def merged(self) -> Iterator[Transformer]:
-        """Merge the adapters into the weights, and take them out again.
-
-        In ``with model.merged() as m``, ``m`` is a model over the same memory without adapters: it
-        decodes as fast as one that never had any, and the model itself must not be used. Afterwards
-        the weights have the bits that they had before. Without adapters, ``m`` is the model.
-
-        Only weights that have adapters are kept meanwhile. Merged ones are rounded to the type in
-        which the model is kept: with ``frozen_precision="bf16"``, by up to 2^-9 of themselves.
-
-        Raises
-        ------
-        ConfigError
-            If they are merged already.
-        """
-        adapter = self.tuning.adapter
-        if adapter is None:
-            yield self
-            return
-        if self._is_merged:
-            raise ConfigError(
-                "model.merged: expected adapters beside the weights, got them merged already; use "
-                "the model that the first with statement gave"
-            )
-        other = copy.copy(self)
-        other.tuning = Tuning()
-        with merged_in_place(self.config, self.parameters, adapter):
-            other._build(self.precision, self.body.recomputation)
-            self._is_merged = True
-            try:
-                yield other
-            finally:
-                self._is_merged = False
 
     # ------------------------------------------------------------------ preparation
 
