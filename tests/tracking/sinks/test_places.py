@@ -22,7 +22,8 @@ PLACES = {
     "tensorboard": "events",
     "wandb": "wandb-id.json",
 }
-OPTIONS = {"tensorboard": {"path": "events"}}
+#: Port 0 is any that is free: another test, or a user's own run, may have the one of the default.
+OPTIONS = {"tensorboard": {"path": "events"}, "prometheus": {"port": 0}}
 
 
 def fifo(path: Path) -> None:
