@@ -89,11 +89,12 @@ class TextBatch:
         x_N = np.zeros(len(filled_B) * width, dtype=np.int32)
         start_BT = np.repeat(filled_B.astype(np.int32)[:, None], width, axis=1)  # the padding's
         stop_BT = np.full(shape, width, dtype=np.int32)
-        start_N, stop_N = start_BT.reshape(-1), stop_BT.reshape(-1)
-        for text, begin, first, stop in zip(texts, begin_P, first_P, stop_P, strict=True):
-            x_N[first:stop] = text
-            start_N[first:stop] = begin
-            stop_N[first:stop] = begin + len(text)
+        # where each token goes, text by text: one pass over all of them, for texts are short
+        goes_N = np.arange(lengths_P.sum())
+        goes_N += np.repeat(first_P - (np.cumsum(lengths_P) - lengths_P), lengths_P)
+        x_N[goes_N] = np.concatenate(texts)
+        start_BT.reshape(-1)[goes_N] = np.repeat(begin_P, lengths_P)
+        stop_BT.reshape(-1)[goes_N] = np.repeat(begin_P + lengths_P, lengths_P)
         return cls(x_N.reshape(shape), start_BT, stop_BT, first_P, stop_P)
 
     @staticmethod
@@ -123,18 +124,30 @@ def _check_lengths(lengths_P: IntArray, time: int) -> None:
 
 
 def first_fit(lengths_P: IntArray, time: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Return row and beginning of each text, and how far each row is filled, text by text."""
-    row_P, begin_P = np.empty_like(lengths_P), np.empty_like(lengths_P)
-    filled_B = np.zeros_like(lengths_P)
-    rows = 0
-    for p, length in enumerate(lengths_P.tolist()):
-        fits_B = filled_B[:rows] <= time - length
-        row = int(fits_B.argmax()) if rows else 0
-        if not (rows and fits_B[row]):
-            row, rows = rows, rows + 1
-        row_P[p], begin_P[p] = row, filled_B[row]
-        filled_B[row] += length
-    return row_P, begin_P, filled_B[:rows]
+    """Return row and beginning of each text, and how far each row is filled, text by text.
+
+    A tournament over the rows finds the first with room in log2(P) steps: leaf ``leaves + b`` is
+    row b, and each node has the most room below it.
+    """
+    leaves = 1 << max(0, len(lengths_P) - 1).bit_length()
+    room = [time] * (2 * leaves)
+    leaf_P, begin_P = [], []
+    for length in lengths_P.tolist():
+        node = 1
+        while node < leaves:
+            node *= 2
+            if room[node] < length:
+                node += 1
+        leaf_P.append(node)
+        begin_P.append(time - room[node])
+        room[node] = most = room[node] - length
+        while node > 1 and most < room[node // 2]:
+            most = max(most, room[node ^ 1])
+            node //= 2
+            room[node] = most
+    rows = np.array(leaf_P, dtype=np.int64) - leaves
+    room_B = room[leaves : leaves + int(rows.max(initial=-1)) + 1]
+    return rows, np.array(begin_P, dtype=np.int64), time - np.array(room_B, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

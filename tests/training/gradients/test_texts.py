@@ -6,11 +6,13 @@ The loss is written down in ``embedding_runs``; those that are installed have te
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from tisslm.optim.losses import Contrastive, CrossEntropy
 from tisslm.registry import load_registry
 from tisslm.training.gradients.texts import texts_of
 from tisslm.training.memory_plan.planner import Planner
+from tisslm.training.nonfinite.finding import Fault
 from tisslm.training.trainer import Trainer
 
 N = 12
@@ -109,26 +112,31 @@ def test_the_second_forward_has_the_dropout_of_the_first(tmp_path: Path) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TextEncoder, "embed", noting)
         trainer.session.step.gradients(rows_of(Examples(N)))
-    half = len(seen) // 2
-    assert (half, seen[:half]) == (4, seen[half:])
+    assert (len(seen), seen[:3]) == (7, seen[4:])
 
 
-def test_one_micro_batch_is_run_forward_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("size", "expected"), [(N, [0]), (3, [1, 2, 3, 0, 1, 2, 3])])
+def test_the_first_micro_batch_is_run_forward_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, expected: list[int]
 ) -> None:
-    calls = []
+    numbers, kept = [], []
     embed = TextEncoder.embed
 
-    def counting(self: TextEncoder, texts: TextBatch, **how: Any) -> Any:
-        calls.append(how.get("gradient", False))
-        return embed(self, texts, **how)
+    def noting(self: TextEncoder, texts: TextBatch, *, first_row: int = 0, **how: Any) -> Any:
+        numbers.append(first_row // (2 * size))
+        kept.append(how.get("gradient", False))
+        return embed(self, texts, first_row=first_row, **how)
 
-    monkeypatch.setattr(TextEncoder, "embed", counting)
-    gradients(tmp_path, N)
-    assert calls == [True]
-    calls.clear()
-    gradients(tmp_path, 4)
-    assert calls == [False] * 3 + [True] * 3
+    monkeypatch.setattr(TextEncoder, "embed", noting)
+    trainer = trainer_of(tmp_path, Examples(N), batch_size=size)
+    trainer.session.step.gradients(rows_of(Examples(N)))
+    assert numbers == expected
+    assert kept == [False] * (N // size - 1) + [True] * (N // size)
+    # a fault, which counts passes, is told of the micro-batch that had it
+    fault = Fault("operand", "pooling", "forward", "op", "x", "", (0,), math.nan, 1, 1)
+    located = trainer.session.step._gradients.located
+    passes = range(len(expected))
+    assert [located(replace(fault, micro_batch=i), N).micro_batch for i in passes] == expected
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

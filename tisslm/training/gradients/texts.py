@@ -2,9 +2,10 @@
 
 What a loss of vectors says of one text depends on all others of the update, so the passes of
 micro-batches cannot be run one by one to their end. Each is run twice: without a gradient for its
-vectors, and once the loss has told the gradient by these, again with one. Dropout is keyed, so the
-second pass has the bits of the first, and the gradients are those of the whole update in the memory
-of a micro-batch.
+vectors, and once the loss has told the gradient by these, again with one. Only the first is run
+once: its vectors are made last, so that nothing overwrites what its backward reads. Dropout is
+keyed, so the second pass has the bits of the first, and the gradients are those of the whole update
+in the memory of a micro-batch.
 
 References
 ----------
@@ -53,7 +54,7 @@ def _text_id(text: Array) -> int:
 
 @final
 class TextGradients(Gradients):
-    """Two passes a micro-batch, or one where there is one micro-batch in all.
+    """Two forward passes a micro-batch but the first, which has one.
 
     Parameters
     ----------
@@ -87,13 +88,12 @@ class TextGradients(Gradients):
         parts.optimizer.zero_grad()
         scale = parts.scaler.begin()
         parts.reduction.begin(parts.reduction.share.present(given))
-        own_nKE, kept = self._embed_all(rows)
+        own_nKE, cache = self._embed_all(rows)
         value = used.value(self._gathered(rows, own_nKE))
         d_nKE = self._own_gradient(value.d_embeddings_KNE, own_nKE, scale)
         for start, end, context in self._micro_batches(len(rows.x)):
             with context:
-                cache = kept
-                if cache is None:
+                if start > 0:
                     cache = self._embed(rows.part(start, end), start, gradient=True)[1]
                 if self._offset + start == 0:
                     self._add_log_scale(value.d_log_scale * scale)
@@ -108,15 +108,15 @@ class TextGradients(Gradients):
     # ------------------------------------------------------------------ passes
 
     def _embed_all(self, rows: Rows) -> tuple[Array, Any]:
-        """Return the vectors of this rank's texts; with a cache, if one pass makes all of them."""
+        """Return the vectors of this rank's texts, and the cache of the first micro-batch."""
         size, (count, n_texts) = self.config.batch_size, rows.others["lengths"].shape
         own_nKE = np.empty((count, n_texts, self._model.embedding_size), self._model.dtype)
-        is_one, cache = 0 < count <= size, None
-        for start in range(0, count, size):
+        cache = None
+        for start in [*range(size, count, size), *([0] if count else [])]:
             end = min(start + size, count)
-            found_PE, cache = self._embed(rows.part(start, end), start, gradient=is_one)
+            found_PE, cache = self._embed(rows.part(start, end), start, gradient=start == 0)
             own_nKE[start:end] = found_PE.reshape(own_nKE[start:end].shape)
-        return own_nKE, cache if is_one else None
+        return own_nKE, cache
 
     def _embed(self, rows: Rows, first: int, *, gradient: bool) -> tuple[Array, Any]:
         """Run the forward pass of a micro-batch, which monitors see if a backward follows."""
@@ -186,8 +186,9 @@ class TextGradients(Gradients):
     def located(self, fault: Fault, rows: int) -> Fault:
         """Return a fault without row and token, since texts of several examples share rows.
 
-        The passes of an update are counted through; the second ones are of the same micro-batches.
+        The passes of an update are counted through: from the second micro-batch to the last, the
+        first, and again from the second.
         """
         passes = -(-rows // self.config.batch_size)
-        number = None if fault.micro_batch is None else fault.micro_batch % max(1, passes)
+        number = None if fault.micro_batch is None else (fault.micro_batch + 1) % max(1, passes)
         return replace(fault, row=None, token=None, micro_batch=number)
