@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tisslm.errors import CheckpointError, ConfigError, DataError
-from tisslm.tokenizers import BpeTokenizer, bpe_training
+from tisslm.tokenizers import BpeTokenizer, bpe, bpe_training, cuts
 
 TEXT = "the cat sat on the mat; the dog sat on the log.\n  the cat and the dog sat.\n" * 20
 TRAINED = BpeTokenizer.from_text(TEXT, vocab_size=270)
@@ -36,6 +36,41 @@ def test_every_text_comes_back(text: str) -> None:
     assert array.dtype == np.uint16
     assert array.tolist() == ids
     assert TRAINED.decode(ids) == TRAINED.decode(array) == text
+
+
+@given(
+    st.lists(
+        st.sampled_from(["the ", "cat", "\n", "\n \n", "é", "  ", ".", "dog sat"]), max_size=60
+    )
+)
+def test_a_long_text_is_encoded_in_pieces(words: list[str]) -> None:
+    text, given_at_once = "".join(words), []
+    library = BpeTokenizer._encoded
+
+    def noting(self: BpeTokenizer, texts: list[str]) -> Any:
+        given_at_once.append(texts)
+        return library(self, texts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuts, "PIECE", 5)
+        patch.setattr(bpe, "AT_ONCE", 2)
+        patch.setattr(BpeTokenizer, "_encoded", noting)
+        found = TRAINED.encode_array(text)
+    assert found.tolist() == TRAINED.encode(text)
+    assert max(map(len, given_at_once)) <= 2
+    assert "".join(piece for pieces in given_at_once for piece in pieces) == text
+
+
+def test_a_piece_of_a_long_text_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the library's memory is some 100 times what it is given at once."""
+    seen: list[str] = []
+    library = BpeTokenizer._encoded
+    monkeypatch.setattr(
+        BpeTokenizer, "_encoded", lambda self, texts: [seen.extend(texts), library(self, texts)][1]
+    )
+    TRAINED.encode_array(TEXT * 10)
+    assert len(seen) > 3
+    assert max(map(len, seen)) < cuts.PIECE + 20
 
 
 def test_training_merges_frequent_pairs_up_to_the_vocabulary() -> None:

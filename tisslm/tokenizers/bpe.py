@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.tokenizers.bpe_training import train
 from tisslm.tokenizers.chat import Conversations
 from tisslm.tokenizers.checks import id_array, utf8_bytes
-from tisslm.tokenizers.cuts import find_cuts, first_match
+from tisslm.tokenizers.cuts import cut_text, find_cuts, first_match
 from tisslm.tokenizers.huggingface import published_files, read_folder
 from tisslm.tokenizers.rust_errors import refused_errors
 from tisslm.tokenizers.settings import END_OF_TEXT, TokenizerSettings
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     import tokenizers
 
 __all__ = ["BpeTokenizer"]
+
+#: Pieces of a text that are encoded at once: a megabyte, at least.
+AT_ONCE = 256
 
 #: The default number of ids of a tokenizer that is trained.
 TRAINED_VOCABULARY = 4096
@@ -255,8 +259,17 @@ class BpeTokenizer(Tokenizer):
         )
 
     def encode_array(self, text: str) -> NDArray[Any]:
-        """Encode a text to an array of shape (n,) of the smallest unsigned type that holds V."""
-        return np.asarray(self.encode(text), dtype=self._id_type)
+        """Encode a text to an array of shape (n,) of the smallest unsigned type that holds V.
+
+        A long text is encoded in pieces, on all cores, for the library takes some 100 bytes for
+        each character of what it is given at once.
+        """
+        utf8_bytes(text, "bpe tokenizer")
+        pieces = cut_text(text, self.find_cut)
+        found: list[NDArray[Any]] = []
+        while some := list(islice(pieces, AT_ONCE)):
+            found += [np.array(one.ids, dtype=self._id_type) for one in self._encoded(some)]
+        return np.concatenate(found)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[Any]]:
         """Encode each text as ``encode_array`` does, on all cores.

@@ -12,13 +12,11 @@ from pathlib import Path
 from tisslm.datasets.sources import Format, ReadOptions, find_format, read_text_blocks
 from tisslm.datasets.sources.formats import folder_files
 from tisslm.errors import DataError
+from tisslm.tokenizers.cuts import PIECE
 
 __all__ = ["Part", "cut_parts", "read_parts"]
 
 FindCut = Callable[[str, int], int]
-
-#: Characters of a piece, at least: the library is fastest on texts of this size.
-PIECE = 4096
 
 #: Longest text, in characters, that is held because no place to cut it is known: the library takes
 #: some 100 bytes for each of them.
