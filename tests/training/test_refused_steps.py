@@ -14,7 +14,7 @@ from tisslm.contracts import Scheduler, Sink
 from tisslm.errors import NonFiniteError, SpikeError
 from tisslm.optim.losses.cross_entropy import CrossEntropy
 from tisslm.optim.optimizers import SGD
-from tisslm.training.refusals.incidents import batch_windows
+from tisslm.training.refusals.windows import batch_windows
 
 X = np.arange(48).reshape(3, 16) % 17
 

@@ -32,7 +32,9 @@ from tisslm.training.ranks.findings import first_finding
 from tisslm.training.ranks.placing import Place
 from tisslm.training.ranks.states import lead
 from tisslm.training.refusals.guard import Verdict
-from tisslm.training.refusals.incidents import IncidentContext, describe, tell_refusal
+from tisslm.training.refusals.incident_files import write_file
+from tisslm.training.refusals.incidents import IncidentContext, describe
+from tisslm.training.refusals.telling import tell_refusal
 from tisslm.training.samples import Sampler
 from tisslm.training.snapshot import Snapshot
 from tisslm.training.state import TrainerState
@@ -190,7 +192,7 @@ class Session:
             finding = first_finding(self.parts.communicator, finding, share)
         rows = rows_of_all(self.parts.communicator, rows)
         incident = describe(context, verdict.kind, rows, result.loss, result.grad_norm, finding)
-        file = incident.write(self.run.path) if self.run.made else None
+        file = write_file(incident, self.run.path) if self.run.made else None
         if not verdict.stop:
             self.state.count_refusal()
         tell_refusal(

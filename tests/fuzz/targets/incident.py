@@ -13,7 +13,7 @@ import numpy as np
 from fuzz.mutators import changed_bytes, changed_json
 from fuzz.targets.checkpoint import ALPHABET, make_trainer
 
-from tisslm.training.refusals import incidents
+from tisslm.training.refusals import incident_files
 from tisslm.workflows.replay import read_incident, replay
 
 NAME = "nonfinite-step-1.json"
@@ -56,5 +56,5 @@ class Files:
         return [
             lambda: read_incident(case / NAME),
             again,
-            lambda: incidents.set_aside(case, 2**60),
+            lambda: incident_files.set_aside(case, 2**60),
         ]

@@ -13,7 +13,7 @@ from poison import Poison
 from tisslm import ops
 from tisslm.errors import NonFiniteError
 from tisslm.optim.losses.cross_entropy import CrossEntropy
-from tisslm.training.refusals.incidents import batch_windows
+from tisslm.training.refusals.windows import batch_windows
 
 #: Op, place, direction, operand, index; and what is said of it.
 SPOILED = [

@@ -11,6 +11,7 @@ from rows import equal_rows
 
 from tisslm.contracts import Rows
 from tisslm.errors import DataError
+from tisslm.training.refusals.incident_files import write_file
 from tisslm.training.refusals.incidents import IncidentContext, describe
 from tisslm.workflows.replay.incident_file import read_incident
 
@@ -29,7 +30,7 @@ def written(folder: Path, rows: Rows) -> Path:
         dataset=None,
         from_file=False,
     )
-    path = describe(context, "spike", rows, 9.0, 1.0).write(folder)
+    path = write_file(describe(context, "spike", rows, 9.0, 1.0), folder)
     assert path is not None
     return path
 

@@ -16,7 +16,7 @@ from tisslm import ops
 from tisslm.contracts import PassObserver, Scheduler
 from tisslm.errors import CheckpointError, ConfigError, DataError, NonFiniteError, SpikeError
 from tisslm.optim.optimizers import AdamW
-from tisslm.training.refusals.incidents import set_aside
+from tisslm.training.refusals.incident_files import set_aside
 from tisslm.workflows.replay import incident_files, read_incident, replay
 
 

@@ -1,25 +1,22 @@
-"""A run from its first step to its last: batches, reports, evaluations, checkpoints, summary.
+"""A run from its first step to its last: batches, reports, evaluations, summary.
 
-What a step does is in ``step``, what ends a run early in ``interruption`` and ``early_stopping``.
+What a step does is in ``training.step``, what is saved in ``saves``, what ends a run early in
+``training.interruption`` and ``training.early_stopping``.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from tisslm import checkpoint, ops
-from tisslm.checkpoint.owner import Owner
-from tisslm.checkpoint.resume import was_begun
 from tisslm.checkpoint.run_directory import RunDirectory
-from tisslm.checkpoint.saver import is_failed_write
 from tisslm.contracts import RunInfo
-from tisslm.errors import CheckpointError, ConfigError, DataError, RunDirectoryError, SinkError
+from tisslm.errors import ConfigError, DataError, RunDirectoryError, SinkError
 from tisslm.system.time_limits import time_limits
-from tisslm.tracking.environment import describe_environment
 from tisslm.tracking.profiling import TRACE, Profiler
 from tisslm.tracking.profiling.records import Span
 from tisslm.tracking.sink_group import is_logged
@@ -27,8 +24,8 @@ from tisslm.training.batches import Prefetch
 from tisslm.training.early_stopping import TRAIN_LOSS, recent_loss
 from tisslm.training.evaluation import evaluate_now
 from tisslm.training.interruption import Leave
+from tisslm.training.loop.saves import Saves
 from tisslm.training.ranks.agreement import check_weights, first_says
-from tisslm.training.refusals import incidents
 from tisslm.training.session import Session
 from tisslm.training.step import StepResult
 from tisslm.training.step_metrics import StepMetrics
@@ -54,9 +51,7 @@ class Loop:
             planned=session.planned,
             imports=session.imports,
         )
-        self.owner: Owner | None = None
-        self._begun = False
-        self._saved: tuple[int, int] | None = None
+        self.saves = Saves(session)
 
     def run(self) -> None:
         """Make every step that is left, or those before the run is asked to end."""
@@ -66,37 +61,13 @@ class Loop:
         session.run.make()
         with ExitStack() as stack:
             stack.enter_context(session.leaving.armed(time_limits(session.config.max_time)))
-            if session.parts.communicator.rank == 0:
-                self.owner = stack.enter_context(Owner(session.run.path))
-            self._prepare()
+            stack.enter_context(self.saves.owned())
+            self.saves.claim()
             self._run()
             session.parts.show(average=True)
             session.stopping.ended = session.stopping.reason
             if session.config.restore_best and not session.stopped:
                 self._restore_best()
-
-    def _prepare(self) -> None:
-        """Make the directory this run's, and take the memory that saving needs."""
-        session = self.session
-        if isinstance(session.run, RunDirectory):
-            self._prepare_files(session.run)
-        self._finish_writing()  # of a train() that a second signal ended
-        nbytes = session.make_saver()
-        session.leaving.save_seconds = lambda: session.saver.expected_seconds(nbytes)
-
-    def _prepare_files(self, run: RunDirectory) -> None:
-        """Set aside what an earlier run has left there, and describe this one."""
-        session = self.session
-        if session.config.resume_target == "auto":
-            run.refuse_strangers()
-            self._begun = was_begun(run, session.settings)
-        run.clean()
-        run.write_config(session.settings)
-        run.write_environment(describe_environment())
-        run.write_declared(session.parts.own.declared)
-        checkpoint.clean(run.checkpoints)
-        checkpoint.set_aside(run.checkpoints, session.state.step)
-        incidents.set_aside(run.path, session.state.position)
 
     def _run(self) -> None:
         session = self.session
@@ -111,7 +82,7 @@ class Loop:
             raise
         except BaseException:
             with suppress(RunDirectoryError):
-                self._finish_writing()
+                self.saves.finish()
             raise
         finally:
             session.parts.sinks.close()
@@ -123,39 +94,12 @@ class Loop:
             self._train_here()
         except RunDirectoryError as error:
             if self._is_alone:  # the others are within a step, and cannot give what they have
-                self._save_elsewhere(error)
+                self.saves.elsewhere(error)
             raise
 
     @property
     def _is_alone(self) -> bool:
         return self.session.parts.communicator.size == 1
-
-    def _save_elsewhere(self, lost: RunDirectoryError) -> None:
-        """Save in the directory that was renamed, or in one that is made anew and whole.
-
-        Raises
-        ------
-        RunDirectoryError
-        """
-        session = self.session
-        if not session.run.recover():
-            raise RunDirectoryError(
-                f"{lost}, and nothing was written there; choose another training.output_dir"
-            ) from lost
-        if self.owner is not None:
-            self.owner.move(session.run.path)
-        session.run.write_config(session.settings)
-        session.run.write_environment(describe_environment())
-        session.run.write_declared(session.parts.own.declared)
-        with suppress(CheckpointError, RunDirectoryError):  # of the thread that saves
-            session.saver.wait()
-        session.parts.optimizer.zero_grad()  # those of a window that is dropped
-        self._saved = None
-        self._save_last()
-        raise RunDirectoryError(
-            f"{lost}; the run was saved in {session.run.path} at step {session.state.step} and "
-            "ends; go on there with training.output_dir and --resume auto"
-        ) from lost
 
     def _train_here(self) -> None:
         """Make the steps, and save the state of the last update, whatever ended them."""
@@ -169,28 +113,9 @@ class Loop:
             session.leaving.announce(f"{leave.reason}: saving at step {session.state.step}")
         except (SinkError, DataError, ConfigError, OSError) as error:  # the last update is whole
             if self._is_alone and not isinstance(error, RunDirectoryError):
-                self._save_before_error()
+                self.saves.before_error()
             raise
-        self._save_last()
-
-    def _save_before_error(self) -> None:
-        """Save what was reached when a sink, a schedule or unreadable data end the run."""
-        session = self.session
-        if not session.leaving.progressed:
-            return
-        session.parts.optimizer.zero_grad()  # those of a window that is dropped
-        session.leaving.announce(f"saving at step {session.state.step}")
-        with suppress(SinkError):  # of another sink
-            self._save_last()
-
-    def _save_last(self) -> None:
-        """Save the state of the last update, unless that is what was saved last."""
-        session = self.session
-        self._finish_writing()
-        is_due = self._saved != self._position() or bool(session.saver.failures)
-        if first_says(session.parts.communicator, is_due):
-            self._make_durable()
-            session.save_now()
+        self.saves.last()
 
     def _run_info(self) -> RunInfo:
         session = self.session
@@ -202,7 +127,7 @@ class Loop:
             resumed_step=session.state.step,
             max_steps=session.max_steps,
             parameters=session.parts.model.parameters.count,
-            begun=self._begun,
+            begun=self.saves.begun,
             declared=session.parts.own.declared,
         )
 
@@ -275,7 +200,7 @@ class Loop:
             self._evaluate()
         if self._saves() or self._keeps():
             batches.settle()
-            self._save()
+            self.saves.on_the_way()
 
     def _compare_ranks(self) -> None:
         """Make sure now and then that all ranks have the same parameters."""
@@ -292,7 +217,7 @@ class Loop:
         if state.step and self._evaluates() and state.evaluation.get("step") != state.step:
             self._evaluate()
             if self._saves() or self._keeps():
-                self._save()
+                self.saves.on_the_way()
 
     def _evaluate(self) -> None:
         session = self.session
@@ -331,7 +256,7 @@ class Loop:
         wanted = session.config.restore_best and session.stopping.is_best(step)
         return wanted and step < session.max_steps
 
-    # ------------------------------------------------------------------ checkpoints
+    # ------------------------------------------------------------------ the end
 
     def _restore_best(self) -> None:
         """Go back to the best checkpoint, unless that is where the run is."""
@@ -350,50 +275,6 @@ class Loop:
         step = checkpoint.find(best).manifest.step if leads else 0
         if first_says(session.parts.communicator, step) != session.state.step:
             session.restore(best)
-
-    def _position(self) -> tuple[int, int]:
-        return self.session.state.step, self.session.state.position
-
-    def _make_durable(self) -> None:
-        """Put on disk what a checkpoint of now must not be without: the metrics up to here."""
-        self._confirm()
-        self.session.parts.sinks.sync()
-
-    def _confirm(self) -> None:
-        """Make sure that the directory is there and this run's: whatever writes in it asks."""
-        self.session.run.confirm()
-        if self.owner is not None:
-            self.owner.confirm()
-
-    def _save(self) -> None:
-        """Save on the way; what the disk refuses is told, and tried again at the next interval."""
-        session, policy = self.session, self.session.config.on_save_error
-        self._make_durable()
-        self._attempt(session.saver.wait, policy)
-        saved = self._attempt(session.save, policy)
-        self._saved = self._position() if saved else None
-
-    def _finish_writing(self) -> None:
-        """Wait for what is being written; its failure is told, for a save of now follows."""
-        self._attempt(self.session.saver.wait, "continue")
-
-    def _attempt(self, action: Callable[[], None], policy: str) -> bool:
-        """Tell whether an action could be done; what is no fault of a disk is raised."""
-        try:
-            action()
-        except CheckpointError as error:
-            self.session.run.confirm()  # that the directory has gone says more
-            if policy == "stop" or not is_failed_write(error):
-                raise
-            warnings.warn(
-                f"{error}. Training goes on and tries again when the next checkpoint is due",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return False
-        return True
-
-    # ------------------------------------------------------------------ reports
 
     def _sample(self) -> None:
         """Write text after the prompts when it is due, once per step."""
@@ -416,7 +297,7 @@ class Loop:
     def _summarize(self, status: str, seconds: float) -> None:
         session, state = self.session, self.session.state
         with suppress(ConfigError):  # a directory that was taken over is left as it is
-            self._confirm()
+            self.saves.confirm()
             session.run.write_summary(
                 {
                     "status": status,

@@ -1,17 +1,14 @@
-"""Incidents: what is known of a step that was not applied, as a message and as a file.
+"""Incidents: what is known of a step that was not applied.
 
-The message and the file name the step's samples, where it failed, and how to make it again. Which
-steps are not applied is decided in ``guard``; what failed is searched for in ``nonfinite``; steps
-are made again by ``tisslm.workflows.replay``.
+Its samples, where it failed, and how to make it again. Which steps are not applied is decided in
+``guard``; what failed is searched for in ``nonfinite``; an incident is written by
+``incident_files`` and told by ``telling``; steps are made again by ``tisslm.workflows.replay``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shlex
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,35 +18,15 @@ from numpy.typing import NDArray
 
 from tisslm import checkpoint
 from tisslm.contracts import Dataset, Rows
-from tisslm.errors import DataError, NonFiniteError, SpikeError, TissLMError
-from tisslm.system.durable import replacing
-from tisslm.system.safe_files import Refusal
-from tisslm.system.strict_json import plain_number, read_json
+from tisslm.system.strict_json import plain_number
 from tisslm.training.nonfinite import Finding
-from tisslm.training.refusals.guard import Verdict
+from tisslm.training.refusals.windows import windows_of
 
-__all__ = [
-    "NOT_ONE",
-    "Incident",
-    "IncidentContext",
-    "batch_windows",
-    "describe",
-    "read_file",
-    "set_aside",
-    "tell_refusal",
-    "with_window",
-]
+__all__ = ["Incident", "IncidentContext", "describe", "with_window"]
 
 Array = NDArray[Any]
 #: How many samples a message names; the file names them all.
 SHOWN = 8
-#: Bytes and values of a file that has the arrays of a step.
-LARGEST, MOST_VALUES = 2**28, 2**25
-NOT_ONE = Refusal(
-    DataError,
-    "not the file of a step that was not applied",
-    "give a nonfinite-step-N.json or spike-step-N.json of the run, or --step",
-)
 
 
 @dataclass(frozen=True)
@@ -155,84 +132,6 @@ class Incident:
         begin = self.command.partition(" --file ")[0]
         return self.command if written is not None else f"{begin} --step {self.step}"
 
-    def write(self, directory: Path) -> Path | None:
-        """Write the file; return its path, None if that could not be done.
-
-        Parameters
-        ----------
-        directory : Path
-            The run directory; nothing is written where there is none.
-        """
-        path = directory / self.file
-        value = {
-            **vars(self),
-            "loss": plain_number(self.loss),
-            "grad_norm": plain_number(self.grad_norm),
-            "finding": None if self.finding is None else self.finding.as_json(),
-        }
-        with contextlib.suppress(OSError):  # a full disk must not hide what happened
-            with replacing(path) as file:
-                file.write(f"{json.dumps(value, indent=1)}\n".encode())
-            _drop_same(path)
-            return path
-        return None
-
-
-def _drop_same(path: Path) -> None:
-    """Delete the file that was set aside, where the batch has led to the same again."""
-    aside = path.with_name(f"superseded-{path.name}")
-    with contextlib.suppress(FileNotFoundError):
-        if aside.read_bytes() == path.read_bytes():
-            aside.unlink()
-
-
-def set_aside(directory: Path, position: int) -> None:
-    """Rename the files of batches that a run which begins at a position takes again.
-
-    ``nonfinite-step-N.json`` becomes ``superseded-nonfinite-step-N.json``, as later checkpoints
-    do: a replay must not leave out what the run has made after all.
-
-    Parameters
-    ----------
-    directory : Path
-        The run directory.
-    position : int
-        Number of the next batch; files that cannot be read are left alone.
-    """
-    for path in [*directory.glob("nonfinite-step-*.json"), *directory.glob("spike-step-*.json")]:
-        with contextlib.suppress(OSError, TissLMError):
-            found = read_file(path).get("position")
-            if isinstance(found, int) and found >= position:
-                path.replace(path.with_name(f"superseded-{path.name}"))
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """Read the file of a step that was not applied, within limits.
-
-    Raises
-    ------
-    DataError
-        If it is no JSON object of a size that such a file may have.
-    """
-    return read_json(path, LARGEST, NOT_ONE, max_values=MOST_VALUES)
-
-
-def batch_windows(dataset: Dataset, rows: int, seed: int, position: int) -> list[int]:
-    """Return the numbers of the windows of a batch, by the order of ``Dataset.batches``.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    rows : int
-        How many rows a batch has.
-    seed : int
-    position : int
-        Number of the batch, from 0, over all epochs.
-    """
-    epoch, within = divmod(position, -(-len(dataset) // rows))
-    order, first = dataset.order(seed, epoch), within * rows
-    return [int(order[row]) for row in range(first, min(first + rows, len(dataset)))]
-
 
 def describe(
     context: IncidentContext,
@@ -253,7 +152,10 @@ def describe(
     loss, norm : float
     finding : Finding, optional
     """
-    windows = _windows_of(context, made_of)
+    dataset, windows = context.dataset, None
+    if dataset is not None:
+        order = context.rows_per_update, context.seed, context.position
+        windows = windows_of(made_of, dataset, *order)
     saved = next(reversed(checkpoint.list_checkpoints(context.checkpoints)), None)
     file = _file_name(kind, context.step + 1, context.refused_in_a_row + 1)
     return Incident(
@@ -303,29 +205,6 @@ def with_window(finding: Finding | None, windows: list[int] | None) -> Finding |
     return replace(finding, fault=replace(fault, window=windows[fault.row]))
 
 
-def _windows_of(context: IncidentContext, rows: Rows) -> list[int] | None:
-    """Return the windows that a step was made of, if it was the dataset's next batch."""
-    dataset = context.dataset
-    if dataset is None:
-        return None
-    numbers = batch_windows(dataset, context.rows_per_update, context.seed, context.position)
-    if len(numbers) != len(rows.x):
-        return None
-    same = (_same(rows.row(i), dataset.window(number)) for i, number in enumerate(numbers))
-    return numbers if all(same) else None
-
-
-def _same(row: Rows, window: Rows) -> bool:
-    ours, theirs = row.arrays, window.arrays
-    if ours.keys() != theirs.keys():
-        return False
-    return all(_equal(ours[name], theirs[name]) for name in ours)
-
-
-def _equal(a: Array, b: Array) -> bool:
-    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-
-
 def _python(context: IncidentContext, saved: Path | None, of_dataset: bool) -> list[str]:
     """Return the lines that make the step again, with a trainer built as in the run."""
     lines = [] if saved is None else [f"trainer.load_checkpoint({str(saved)!r})"]
@@ -345,77 +224,3 @@ def _command(context: IncidentContext, file: str) -> str | None:
         return None
     path = context.run_path
     return shlex.join(["tisslm", "replay", str(path), "--file", str(path / file)])
-
-
-def tell_refusal(
-    incident: Incident,
-    verdict: Verdict,
-    *,
-    number: int,
-    limit: int,
-    file: Path | None,
-    stuck: str,
-    precision: str,
-) -> None:
-    """Warn of a step that was not applied, or raise where the run is to stop at it.
-
-    Parameters
-    ----------
-    incident : Incident
-    verdict : Verdict
-    number, limit : int
-        How many steps in a row were refused, this one included, and how many end the run.
-    file : Path or None
-        The file that the incident was written to.
-    stuck : str
-        What to do about a loss scale that cannot be lowered, "" if it can.
-    precision : {"fp32", "bf16", "fp16"}
-
-    Raises
-    ------
-    NonFiniteError
-        If loss or norm is not finite, and the run is to stop at it: at once, or because it is
-        the ``max_nonfinite``-th step in a row that was not applied.
-    SpikeError
-        If the loss is a spike, and the run is to stop at it.
-    """
-    noted = f"; more in {file}" if file is not None else ""
-    found = "" if incident.finding is None else f"; {incident.finding.words}"
-    begin = f"step {incident.step}: {verdict.what}{found}"
-    if not verdict.stop:
-        warnings.warn(
-            f"{begin}; not applied, {number} in a row (training.max_nonfinite = {limit}): "
-            f"{incident.samples}{noted}",
-            RuntimeWarning,
-            stacklevel=5,
-        )
-        return
-    row = f" the {number} steps in a row that were not applied end the run;" if number > 1 else ""
-    error = NonFiniteError if verdict.kind == "nonfinite" else SpikeError
-    raise error(
-        f"{begin};{row} the parameters are those of step {incident.step - 1}. It was made of "
-        f"{incident.samples}{noted}. {_advice(incident, stuck, precision)}. To make it again: "
-        f"{incident.replay(file)}"
-    )
-
-
-def _advice(incident: Incident, stuck: str, precision: str) -> str:
-    if incident.kind == "spike":
-        return (
-            "Lower training.learning_rate or look at these samples; training.spike_action = "
-            '"warn" goes on over spikes'
-        )
-    finding = incident.finding
-    fault = None if finding is None else finding.fault
-    if finding is not None and finding.recurs is False:
-        return "Go on from the last checkpoint, on another machine or after a test of this one"
-    if fault is not None and fault.kind in ("parameter", "state"):
-        return (
-            "The model itself is damaged: go on from the last checkpoint, with a lower "
-            "training.learning_rate if this comes back"
-        )
-    first = stuck or "Lower training.learning_rate"
-    advice = f"{first}, lengthen the warm-up, or look at these samples"
-    if precision != "fp16":
-        return advice
-    return f'{advice}, or train with training.precision = "bf16", which has the range of fp32'

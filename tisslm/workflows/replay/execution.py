@@ -15,7 +15,8 @@ from tisslm.checkpoint.run_files import METRICS
 from tisslm.contracts import Rows, Scheduler
 from tisslm.errors import CheckpointError, ConfigError, DataError
 from tisslm.training.nonfinite import Finding
-from tisslm.training.refusals.incidents import batch_windows, with_window
+from tisslm.training.refusals.incidents import with_window
+from tisslm.training.refusals.windows import batch_windows
 from tisslm.training.trainer import Trainer
 from tisslm.workflows.replay.incident_file import RecordedIncident, known_incidents, read_incident
 from tisslm.workflows.replay.outcome import Replayed, ReplayedStep

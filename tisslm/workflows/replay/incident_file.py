@@ -20,7 +20,7 @@ from tisslm.contracts.rows import IDS
 from tisslm.errors import TissLMError
 from tisslm.system.safe_files import show
 from tisslm.system.strict_json import read_number
-from tisslm.training.refusals.incidents import NOT_ONE, read_file
+from tisslm.training.refusals.incident_files import NOT_ONE, read_file
 
 __all__ = ["RecordedIncident", "incident_files", "known_incidents", "read_incident"]
 
