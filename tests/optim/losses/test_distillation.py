@@ -77,6 +77,16 @@ def test_a_teacher_takes_no_memory_for_gradients_and_learns_nothing() -> None:
     assert not teacher.parameters.grad.any()
 
 
+def test_a_run_goes_on_with_the_teacher_that_it_began_with() -> None:
+    state = Distillation(teacher=model_of()).state()
+    Distillation(teacher=model_of()).load_state(state)
+    Distillation(teacher=model_of()).load_state({})  # of a checkpoint that does not say
+    other = model_of()
+    other.parameters.data[5] += 1e-3
+    with pytest.raises(ConfigError, match=r"teacher: expected the weights that the run began with"):
+        Distillation(teacher=other).load_state(state)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

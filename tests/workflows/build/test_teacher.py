@@ -70,6 +70,23 @@ def test_a_run_learns_from_a_teacher_that_the_plan_counts(tmp_path: Path, teache
     assert "train/perplexity" not in first  # of a divergence it would be none
 
 
+def test_a_run_that_goes_on_has_the_teacher_that_it_had(tmp_path: Path, teacher: str) -> None:
+    def go_on(steps: int, name: str, **sections: dict[str, Any]) -> None:
+        training = {"max_steps": steps, "resume": "auto"}
+        constant = {"name": "constant"}
+        build_trainer(
+            run_of(tmp_path, name, training=training, scheduler=constant, **sections)
+        ).train()
+
+    loss = distilled(teacher)
+    go_on(1, "student", loss=loss)
+    go_on(2, "student", loss=loss)
+    Path(teacher).rename(tmp_path / "before")
+    go_on(1, "teacher", model={"n_embd": 32})  # its path now leads to other weights
+    with pytest.raises(CheckpointError, match=r"loss\.teacher: expected the weights that the run"):
+        go_on(3, "student", loss=loss)
+
+
 def test_what_cannot_teach_is_refused(tmp_path: Path, teacher: str) -> None:
     def refused(kind: type[Exception], message: str, **sections: dict[str, Any]) -> None:
         with pytest.raises(kind, match=message):

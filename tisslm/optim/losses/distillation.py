@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -91,6 +93,32 @@ class Distillation(Loss):
     def planned(vocab_size: int, rows: int, itemsize: int = 4) -> int:
         """Return the bytes of the tiles that it keeps, for passes of so many rows."""
         return 2 * min(rows, chunk_rows(vocab_size)) * vocab_size * itemsize
+
+    @cached_property
+    def _digest(self) -> str:
+        """SHA-256 of the teacher's weights, "" of one that has none."""
+        if isinstance(self._teacher, _Fixed):
+            return ""
+        return hashlib.sha256(self._teacher.parameters.data.view(np.uint8).data).hexdigest()
+
+    def state(self) -> dict[str, Any]:
+        """Return which teacher it is: a checkpoint has the model that learns, and not this one."""
+        return {"teacher": self._digest}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse to go on with another teacher.
+
+        Raises
+        ------
+        ConfigError
+            If its weights are not those that the run began with.
+        """
+        then = state.get("teacher", self._digest)  # earlier checkpoints do not say
+        if then != self._digest:
+            raise ConfigError(
+                f"loss.teacher: expected the weights that the run began with (SHA-256 {then!s:.12}"
+                f"...), got others ({self._digest[:12]}...); give that model, or begin a run anew"
+            )
 
     def begin(self, batch: Batch) -> None:
         """Run the teacher on the rows of a pass."""

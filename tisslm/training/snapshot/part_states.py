@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tisslm import checkpoint
-from tisslm.errors import CheckpointError, PluginError
+from tisslm.errors import CheckpointError, PluginError, TissLMError
 from tisslm.registry import Registry
 from tisslm.registry.hookspecs import KINDS
 from tisslm.system.safe_files import show
@@ -86,6 +86,8 @@ def load_part_states(
                 f"{where}: {name} does not take its saved state ({type(error).__name__}: {error})"
             )
             if not name.startswith(OBSERVERS):
+                if isinstance(error, TissLMError):  # which says what to do
+                    raise CheckpointError(f"{where}: {error}") from error
                 raise CheckpointError(f"{said}; use the version it was saved with") from error
             _warn(f"{said} and begins without it")
     if left:
