@@ -234,6 +234,12 @@ BAD = [
         "got the fields anchor, positive; read texts that belong together with "
         'data.name = "examples", for an encoder',
     ),
+    (
+        {"prompt": "p", "chosen": "a", "rejected": "b"},
+        "expected a field 'text', or prompt and completion, messages, or instruction and output; "
+        "got the fields prompt, chosen, rejected; read pairs of answers with "
+        'data.name = "preferences"',
+    ),
     ({"text": 3}, "expected 'text' to be a string, got a number; mend or remove the record"),
     ({"text": None}, "expected 'text' to be a string, got null; mend or remove the record"),
     ({"text": ""}, "expected a text to learn, got an empty one; fill it or remove the record"),

@@ -165,7 +165,7 @@ def test_files_of_json_lines(tmp_path: Path) -> None:
         (
             '["a", "b"]',
             "expected a JSON object, got a list; write each record as "
-            '{"anchor": "...", "positive": "..."}',
+            '{"name": "text", ...}',
         ),
     ],
 )

@@ -68,7 +68,7 @@ def jsonl_records(
     path: Path,
     options: ReadOptions,
     fields: frozenset[str] = frozenset(),
-    form: str = '{"anchor": "...", "positive": "..."}',
+    form: str = '{"name": "text", ...}',
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the object of each line of a ``.jsonl`` file, with the place that messages name.
 
@@ -79,8 +79,7 @@ def jsonl_records(
     fields : frozenset of str
         The fields that may not occur twice: readers disagree about them. Empty: none may.
     form : str
-        What a record looks like, for the message about a line that is none: by default one of
-        the examples that ``tisslm.datasets.examples`` reads.
+        What a record looks like, for the message about a line that is none.
 
     Raises
     ------
@@ -233,11 +232,13 @@ def record_pieces(record: Mapping[str, Any], where: str, text_field: str = "text
     else:
         names = ", ".join(show(name)[1:-1] for name in list(record)[:8]) or "none"
         advice = (
-            'read texts that belong together with data.name = "examples", for an encoder'
-            if "anchor" in record or "sentence1" in record
-            else "name the field of the text with data.text_field of the run, or --text-field of "
+            "name the field of the text with data.text_field of the run, or --text-field of "
             "tisslm tokenize"
         )
+        if "anchor" in record or "sentence1" in record:
+            advice = 'read texts that belong together with data.name = "examples", for an encoder'
+        elif "chosen" in record:
+            advice = 'read pairs of answers with data.name = "preferences"'
         raise DataError(
             f"{where}: expected a field {text_field!r}, or prompt and completion, messages, or "
             f"instruction and output; got the fields {names}; {advice}"
