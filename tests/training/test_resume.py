@@ -244,6 +244,34 @@ def test_a_full_disk_leaves_earlier_checkpoints_and_no_litter(make_trainer, monk
     ]
 
 
+def test_other_options_of_optimizer_and_loss_are_told(make_trainer):
+    loss = ("label_smoothing", {"smoothing": 0.2})
+    trainer = make_trainer(parts={"optimizer": ("adamw", {"weight_decay": 0.1}), "loss_fn": loss})
+    trainer.train()
+    given = {
+        "optimizer": ("adamw", {"weight_decay": 0.2, "beta2": 0.999}),  # which is the default
+        "loss_fn": ("label_smoothing", {"smoothing": 0.3}),
+    }
+    said = (
+        r"conditions \(optimizer\.weight_decay: 0\.1 then, 0\.2 now; "
+        r"loss\.smoothing: 0\.2 then, 0\.3 now\): it will not equal"
+    )
+    with pytest.warns(RuntimeWarning, match=said):
+        make_trainer(folder="o", parts=given).load_checkpoint(trainer.run.path)
+    state = trainer.run.path / "checkpoints/checkpoint-6/trainer_state.json"
+    values = json.loads(state.read_text("utf-8"))
+    assert values["optimizer"]["weight_decay"] == 0.1
+    assert "base_lr" not in values["optimizer"]
+
+
+def test_another_loss_is_told_by_its_name(make_trainer):
+    trainer = make_trainer(parts={"loss_fn": ("label_smoothing", {"smoothing": 0.2})})
+    trainer.train()
+    said = r"conditions \(loss\.name: label_smoothing then, cross_entropy now\)"
+    with pytest.warns(RuntimeWarning, match=said):
+        make_trainer(folder="o").load_checkpoint(trainer.run.path)
+
+
 def test_another_optimizer_is_refused(make_trainer):
     trainer = make_trainer()
     trainer.train()

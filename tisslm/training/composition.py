@@ -28,6 +28,7 @@ from tisslm.training.components import (
     build_components,
     check_kept,
     describe,
+    named_options,
 )
 from tisslm.training.early_stopping import (
     Stopping,
@@ -165,7 +166,14 @@ def _session(
     wants, rows = wants_of(parts.monitors), config.batch_size
     room = Room(planned_room(wants, parts.model, rows, plan.time, precision))
     monitoring = Monitoring(parts.monitors, parts.model, room)
-    conditions = Conditions(parts, config, precision, settings.get("scheduler") or {})
+    conditions = Conditions(
+        parts,
+        config,
+        precision,
+        scheduler=settings.get("scheduler") or {},
+        optimizer=named_options(parts.optimizer),
+        loss=named_options(parts.loss),
+    )
     if communicator.size > 1:
         check_alike(communicator, {**conditions.as_json(), "configuration": settings})
         check_weights(communicator, parts.model.parameters.data, 0)

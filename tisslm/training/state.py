@@ -30,10 +30,19 @@ MOST_PLANNED = 2**20
 LEAST = 1024
 
 #: Conditions that are tables, and what the names of their values begin with in messages.
-_TABLES = {"schedule": "scheduler.", "groups": "group of ", "ema": "ema."}
+_TABLES = {
+    "schedule": "scheduler.",
+    "groups": "group of ",
+    "ema": "ema.",
+    "optimizer": "optimizer.",
+    "loss": "loss.",
+}
 
 #: The one that is compared also where only the checkpoint has it.
 _WHERE_ANY = frozenset({"groups"})
+
+#: Those of parts, which earlier checkpoints do not have.
+_OF_PARTS = ("optimizer", "loss")
 
 #: Parameters of other groups that a warning names.
 MOST_NAMED = 3
@@ -239,6 +248,7 @@ def _count(value: Mapping[str, Any], name: str, default: int | None = None) -> i
 
 def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Say why a resumed run may not equal the uninterrupted one."""
+    saved, now = _of_same_parts(saved, now)
     then, now = _flat(saved, now), _flat(now, now)
     names = sorted({*then, *now}, key=[*now, *then].index)
     pairs = [(name, then.get(name), now.get(name)) for name in names]
@@ -253,6 +263,24 @@ def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Non
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _of_same_parts(
+    saved: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both without the options of parts that are not of one name.
+
+    Of another loss its name is left; another optimizer is refused by its state.
+    """
+    then, now = dict(saved), dict(now)
+    for kind in _OF_PARTS:
+        old, new = then.get(kind), now[kind]
+        if isinstance(old, Mapping) and old.get("name") == new["name"]:
+            continue
+        del now[kind]
+        if isinstance(old, Mapping) and kind == "loss":
+            then[kind], now[kind] = {"name": old.get("name")}, {"name": new["name"]}
+    return then, now
 
 
 def _few_groups(changed: list[str]) -> list[str]:

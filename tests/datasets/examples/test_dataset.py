@@ -164,8 +164,7 @@ def test_files_of_json_lines(tmp_path: Path) -> None:
         ('{"anchor": "a"}', "expected a positive for the anchor, got the fields anchor; write"),
         (
             '["a", "b"]',
-            "expected a JSON object, got a list; write each record as "
-            '{"name": "text", ...}',
+            'expected a JSON object, got a list; write each record as {"name": "text", ...}',
         ),
     ],
 )

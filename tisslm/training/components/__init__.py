@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from tisslm.training.components.building import Given, Wanted, build_components
 from tisslm.training.components.checks import check_kept
-from tisslm.training.components.components import Components, describe
+from tisslm.training.components.components import Components, describe, named_options
 
-__all__ = ["Components", "Given", "Wanted", "build_components", "check_kept", "describe"]
+__all__ = [
+    "Components",
+    "Given",
+    "Wanted",
+    "build_components",
+    "check_kept",
+    "describe",
+    "named_options",
+]

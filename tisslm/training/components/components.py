@@ -167,9 +167,13 @@ def describe(config: TrainingConfig, parts: Components) -> dict[str, Any]:
         found["model"] = {key: value for key, value in shape.items() if value is not None}
     named = {"optimizer": parts.optimizer, "scheduler": parts.scheduler, "loss": parts.loss}
     for name, part in named.items():
-        plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
-        options = {k: v for k, v in plain.items() if not k.startswith("_")}
-        found[name] = {"name": name_of(part), **options}
+        found[name] = named_options(part)
     if parts.average is not None:
         found["ema"] = parts.average.config.model_dump()
     return found
+
+
+def named_options(part: object) -> dict[str, Any]:
+    """Return a part's name and what it shows of its options: attributes that are plain values."""
+    plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str))}
+    return {"name": name_of(part), **{k: v for k, v in plain.items() if not k.startswith("_")}}

@@ -1,7 +1,8 @@
-"""The conditions of a run: what its bits depend on beside its parts and their options."""
+"""The conditions of a run: what its bits depend on beside its state."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,12 +29,16 @@ class Conditions:
         The precision of the passes.
     scheduler : mapping
         The schedule's settings.
+    optimizer, loss : mapping
+        Their options, before the first step.
     """
 
     parts: Components
     config: TrainingConfig
     precision: str
     scheduler: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    loss: Mapping[str, Any]
     _fingerprints: list[tuple[Dataset, str]] = field(default_factory=list, init=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -54,6 +59,8 @@ class Conditions:
             "learning_rate": config.learning_rate,
             "max_grad_norm": config.max_grad_norm,
             "schedule": self._schedule(),
+            "optimizer": _given(self.optimizer),
+            "loss": _given(self.loss),
             **self._groups(),
             **({} if parts.average is None else {"ema": parts.average.config.model_dump()}),
         }
@@ -81,3 +88,12 @@ class Conditions:
         if not any(dataset is asked for asked, _ in known):
             known.append((dataset, dataset.fingerprint()))
         return next(text for asked, text in known if asked is dataset)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options but the rate, a condition of its own; words where JSON has no number."""
+    return {
+        k: str(v) if isinstance(v, float) and not math.isfinite(v) else v
+        for k, v in options.items()
+        if k != "base_lr"
+    }
