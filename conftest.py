@@ -6,6 +6,11 @@ back (a shell in the background: SIGINT and SIGQUIT; ``nohup``: SIGHUP), the rig
 do not get, and how many may be open. And what a terminal, a CI or a batch system says of itself in
 the environment changes what the code under test prints and writes, so a test that is about such a
 variable sets it.
+
+Two things are settled for the time that all of it takes. Hundreds of processes are started, and
+what Python compiles for one is kept for the next, whatever the shell says. And threads that wait
+for another sleep: several processes have the same cores, which threads that ask without a pause
+would take from them.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 
 from hypothesis import settings
 
@@ -41,7 +47,10 @@ _LAUNCHER = (
     "PALS_RANKID",
     "SLURM_PROCID",
 )
-_PYTHON_SAYS = ("PYTHONWARNINGS",)  # to processes that a test starts, and whose warnings it reads
+#: Of processes that a test starts, whose warnings it reads and whose modules it does not compile.
+_PYTHON_SAYS = ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 for name in (*_TERMINAL, *_JOB, *_LAUNCHER, *_PYTHON_SAYS):
     os.environ.pop(name, None)
 os.environ["TERM"] = "xterm"
+os.environ["OMP_WAIT_POLICY"] = "passive"
+sys.dont_write_bytecode = False
