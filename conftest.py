@@ -11,6 +11,8 @@ Two things are settled for the time that all of it takes. Hundreds of processes 
 what Python compiles for one is kept for the next, whatever the shell says. And threads that wait
 for another sleep: several processes have the same cores, which threads that ask without a pause
 would take from them.
+
+``make test`` hands out its tests by ``tests/handing_out.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import os
 import resource
 import signal
 import sys
+from typing import Any
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("tisslm", deadline=None)
@@ -54,3 +58,21 @@ for name in (*_TERMINAL, *_JOB, *_LAUNCHER, *_PYTHON_SAYS):
 os.environ["TERM"] = "xterm"
 os.environ["OMP_WAIT_POLICY"] = "passive"
 sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Answer ``--dist loadfile``; files are not sorted by how many tests they have."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from handing_out import Files
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the jobs of ranks, which take longest, so that no process ends with them alone."""
+    from handing_out import ONE_AT_A_TIME
+
+    items.sort(key=lambda item: not item.nodeid.startswith(ONE_AT_A_TIME))
