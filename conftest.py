@@ -9,8 +9,8 @@ variable sets it.
 
 Two things are settled for the time that all of it takes. Hundreds of processes are started, and
 what Python compiles for one is kept for the next, whatever the shell says. And threads that wait
-for another sleep: several processes have the same cores, which threads that ask without a pause
-would take from them.
+for another sleep, and NumPy's products have one: several processes have the same cores, which
+threads that ask without a pause would take from them.
 
 ``make test`` hands out its tests by ``tests/handing_out.py``.
 """
@@ -56,7 +56,7 @@ _PYTHON_SAYS = ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 for name in (*_TERMINAL, *_JOB, *_LAUNCHER, *_PYTHON_SAYS):
     os.environ.pop(name, None)
 os.environ["TERM"] = "xterm"
-os.environ["OMP_WAIT_POLICY"] = "passive"
+os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1"}
 sys.dont_write_bytecode = False
 
 

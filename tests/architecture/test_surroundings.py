@@ -19,7 +19,7 @@ print(sorted(s.name for s in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 print(oct(os.umask(0)), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 print("PYTHONWARNINGS" in os.environ)
 print(sys.dont_write_bytecode, "PYTHONDONTWRITEBYTECODE" in os.environ)
-print(os.environ.get("OMP_WAIT_POLICY"))
+print(os.environ.get("OMP_WAIT_POLICY"), os.environ.get("OPENBLAS_NUM_THREADS"))
 """
 #: As a shell in the background does, `nohup`, a careless daemon, and a careful administrator.
 HARSH = """\
@@ -31,7 +31,7 @@ os.umask(0o077)
 resource.setrlimit(resource.RLIMIT_NOFILE, (250, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 os.environ["PYTHONWARNINGS"] = "ignore"
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-os.environ["OMP_WAIT_POLICY"] = "active"
+os.environ |= {"OMP_WAIT_POLICY": "active", "OPENBLAS_NUM_THREADS": "7"}
 os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
 """
 
@@ -47,6 +47,6 @@ def test_signals_files_and_warnings_are_the_same_whoever_starts_the_tests():
     n_files = 1024 if most == resource.RLIM_INFINITY else min(1024, most)
     usual = look("-c", conftest="")
     files, signals = f"0o22 {n_files}", "['SIGPIPE', 'SIGXFSZ']"
-    assert usual == [signals, "True", "[]", files, "False", "False False", "passive"]
+    assert usual == [signals, "True", "[]", files, "False", "False False", "passive 1"]
     assert look("-c", HARSH, conftest="") != usual
     assert look("-c", HARSH, conftest=str(ROOT / "conftest.py")) == usual
