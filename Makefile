@@ -37,9 +37,9 @@ PLUGIN_SOURCES := $(wildcard plugins/*/src/*/*.pyx plugins/*/src/*/*/*.pyx plugi
 train: $(VENV)/installed
 	$(BIN)/tisslm train
 
-# Tests of one group, such as those that start ranks, run one after the other.
+# Files are handed out whole, and jobs of ranks run one after the other: tests/handing_out.py.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # What it fetches, once, stays in AARCH64; the build is in build/aarch64.
 test-aarch64: $(VENV)/installed-test

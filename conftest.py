@@ -6,6 +6,13 @@ back (a shell in the background: SIGINT and SIGQUIT; ``nohup``: SIGHUP), the rig
 do not get, and how many may be open. And what a terminal, a CI or a batch system says of itself in
 the environment changes what the code under test prints and writes, so a test that is about such a
 variable sets it.
+
+Two things are settled for the time that all of it takes. Hundreds of processes are started, and
+what Python compiles for one is kept for the next, whatever the shell says. And threads that wait
+for another sleep, and NumPy's products have one: several processes have the same cores, which
+threads that ask without a pause would take from them.
+
+``make test`` hands out its tests by ``tests/handing_out.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +20,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
+from typing import Any
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("tisslm", deadline=None)
@@ -41,7 +51,28 @@ _LAUNCHER = (
     "PALS_RANKID",
     "SLURM_PROCID",
 )
-_PYTHON_SAYS = ("PYTHONWARNINGS",)  # to processes that a test starts, and whose warnings it reads
+#: Of processes that a test starts, whose warnings it reads and whose modules it does not compile.
+_PYTHON_SAYS = ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 for name in (*_TERMINAL, *_JOB, *_LAUNCHER, *_PYTHON_SAYS):
     os.environ.pop(name, None)
 os.environ["TERM"] = "xterm"
+os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1"}
+sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Answer ``--dist loadfile``; files are not sorted by how many tests they have."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from handing_out import Files
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the jobs of ranks, which take longest, so that no process ends with them alone."""
+    from handing_out import ONE_AT_A_TIME
+
+    items.sort(key=lambda item: not item.nodeid.startswith(ONE_AT_A_TIME))

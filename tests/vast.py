@@ -20,7 +20,7 @@ __all__ = ["after_zeros"]
 #: Bytes that are mapped again and again: a few thousand maps to an array, of 65,530 to a process.
 PERIOD = 2**21
 
-_MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000
+_MAP_FIXED, _MAP_NORESERVE, _MAP_POPULATE = 0x10, 0x4000, 0x8000
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -49,7 +49,9 @@ def after_zeros(end: NDArray[Any], rows: int) -> NDArray[Any]:
 
 def _map_file(place: int, nbytes: int, file: int, offset: int) -> None:
     writable = mmap.PROT_READ | mmap.PROT_WRITE
-    _map(place, nbytes, writable, mmap.MAP_SHARED | _MAP_FIXED, file, offset)
+    # all pages at once: two million faults, one by one, take longer than most kernels
+    flags = mmap.MAP_SHARED | _MAP_FIXED | _MAP_POPULATE
+    _map(place, nbytes, writable, flags, file, offset)
 
 
 def _map(place: int | None, nbytes: int, access: int, flags: int, file=-1, offset=0) -> int:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=environment(), timeout=60
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment(), timeout=120
     )
 
 
@@ -123,7 +123,7 @@ def test_ctrl_c_saves_and_ends_a_run_with_code_75(folder: Path) -> None:
             while not list(folder.glob("run/checkpoints/checkpoint-*")):
                 assert child.stdout.readline()
             child.send_signal(signal.SIGINT)
-            _, err = child.communicate(timeout=30)
+            _, err = child.communicate(timeout=120)
         finally:
             child.kill()
     assert child.returncode == 75
@@ -147,5 +147,5 @@ def test_a_reader_that_leaves_costs_no_traceback(trained: Path) -> None:
     writer.stdout.close()
     err = writer.stderr.read()
     writer.stderr.close()
-    assert writer.wait(timeout=30) == 128 + signal.SIGPIPE
+    assert writer.wait(timeout=120) == 128 + signal.SIGPIPE
     assert err == ""

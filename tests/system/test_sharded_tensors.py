@@ -71,9 +71,9 @@ ELSEWHERE = [
 @pytest.mark.parametrize("number", range(len(ELSEWHERE)))
 def test_a_file_that_is_not_beside_the_index_is_refused(tmp_path, number):
     write_index(tmp_path, {"a": ELSEWHERE[number]})
-    start = time.perf_counter()
+    start = time.process_time()
     found = refusal(tmp_path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert found.startswith(
         f"{INDEX}: weight_map: 'a': expected the name of a safetensors file beside it, got "
     )
@@ -115,9 +115,9 @@ def test_a_million_entries_take_no_time_and_no_memory(tmp_path, pattern):
     (tmp_path / INDEX).write_text(f'{{"weight_map":{{{entries}}}}}')
     tracemalloc.start()
     try:
-        start = time.perf_counter()
+        start = time.process_time()
         reason = refusal(tmp_path)
-        assert time.perf_counter() - start < 2
+        assert time.process_time() - start < 2
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
@@ -127,6 +127,6 @@ def test_a_million_entries_take_no_time_and_no_memory(tmp_path, pattern):
 def test_as_many_entries_as_are_possible_are_read_in_time(tmp_path):
     count = 2**16 - 2
     write_index(tmp_path, {f"layer.{i}.weight": f"{i % 999}.safetensors" for i in range(count)})
-    start = time.perf_counter()
+    start = time.process_time()
     assert refusal(tmp_path, every_kind) == "0.safetensors: No such file or directory"
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

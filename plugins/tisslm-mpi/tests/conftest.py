@@ -33,13 +33,6 @@ OPEN_MPI = {
 HANGS = 90
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run one job of ranks at a time: several on the same cores take turns for each message."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("ranks"))
-
-
 @dataclass(frozen=True)
 class Ended:
     """How a job has ended."""

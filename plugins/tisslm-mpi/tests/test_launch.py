@@ -229,7 +229,7 @@ def test_a_second_signal_stops_at_once_though_a_rank_stands_still(launched):
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     finish(process, 130)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 40  # and not the 60 s after which a rank is missed
     assert not any(rank.is_running() and rank.status() != "zombie" for rank in ranks)
 
 

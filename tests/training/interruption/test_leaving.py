@@ -172,7 +172,7 @@ def test_a_dataset_that_hangs_does_not_keep_a_run_from_leaving(make_trainer, mon
         for number, batch in enumerate(stream(*args, **kwargs)):
             if number == 2:
                 threading.Timer(0.3, kill, [signal.SIGUSR2]).start()
-                hang.wait(20)
+                hang.wait(60)
             yield batch
 
     monkeypatch.setattr(trainer.dataset, "stream", slow)

@@ -92,7 +92,7 @@ def test_a_killed_process_that_nobody_has_waited_for_is_gone(tmp_path):
     assert first.stdout is not None
     first.stdout.readline()
     first.send_signal(signal.SIGKILL)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:  # a zombie until communicate
         state = Path(f"/proc/{first.pid}/stat").read_text().rpartition(")")[2].split()[0]
         if state == "Z":
@@ -185,7 +185,7 @@ def test_signs_of_life_are_given(tmp_path, monkeypatch):
     monkeypatch.setattr("tisslm.checkpoint.owner.HEARTBEAT", 0.05)
     with Owner(tmp_path):
         os.utime(tmp_path / FILE, (0, 0))
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while (tmp_path / FILE).stat().st_mtime < 1000 and time.monotonic() < end:
             time.sleep(0.02)
         assert (tmp_path / FILE).stat().st_mtime > 1000
