@@ -10,7 +10,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.modified import newer, newer_group
+from setuptools.modified import newer_group
 
 KERNELS = Path("tisslm", "_kernels")
 MODULES = sorted(path.stem for path in KERNELS.glob("*.pyx"))
@@ -131,7 +131,7 @@ def main() -> None:
             include_path=[str(CYTHON)],
             nthreads=WORKERS,
             # Directives are part of every module, and Cython compares it with its sources alone.
-            force=any(newer(str(FLAGS), str(made)) for made in CYTHON.rglob("*.c")),
+            force=any(newer_group([str(FLAGS)], str(made)) for made in CYTHON.rglob("*.c")),
         ),
         cmdclass={"build_ext": SideBySide},
         options=OPTIONS,
