@@ -131,7 +131,9 @@ def main() -> None:
             include_path=[str(CYTHON)],
             nthreads=WORKERS,
             # Directives are part of every module, and Cython compares it with its sources alone.
-            force=any(newer_group([str(FLAGS)], str(made)) for made in CYTHON.rglob("*.c")),
+            force=any(
+                newer_group([str(FLAGS)], str(made)) for made in (CYTHON / KERNELS).glob("*.c")
+            ),
         ),
         cmdclass={"build_ext": SideBySide},
         options=OPTIONS,
