@@ -15,7 +15,8 @@ from setuptools.modified import newer_group
 KERNELS = Path("tisslm", "_kernels")
 MODULES = sorted(path.stem for path in KERNELS.glob("*.pyx"))
 # How plugins' kernels are compiled, too; there is no package to import yet.
-BUILDING = runpy.run_path(str(Path("tisslm", "ops", "building.py")))
+FLAGS = Path("tisslm", "ops", "building.py")
+BUILDING = runpy.run_path(str(FLAGS))
 COMPILE = list(BUILDING["COMPILE"])
 LEVEL_FLAGS = BUILDING["level_flags"]
 CYTHON = Path("build", "cython")
@@ -129,6 +130,10 @@ def main() -> None:
             compiler_directives=BUILDING["DIRECTIVES"],
             include_path=[str(CYTHON)],
             nthreads=WORKERS,
+            # Directives are part of every module, and Cython compares it with its sources alone.
+            force=any(
+                newer_group([str(FLAGS)], str(made)) for made in (CYTHON / KERNELS).glob("*.c")
+            ),
         ),
         cmdclass={"build_ext": SideBySide},
         options=OPTIONS,

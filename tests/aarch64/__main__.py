@@ -4,8 +4,9 @@ Debian's cross compiler builds the package, and qemu's user mode runs it under D
 that architecture with wheels of PyPI. These are fetched once, into a folder outside the tree, by
 ``apt-get`` and ``pip`` as any user may call them; nothing is installed on the machine.
 
-A process that is emulated starts none itself, so every level is a run of its own. Arrays beyond
-2^31 elements are left out: indices have the same types at every level.
+A process that is emulated starts none itself, so every level is a run of its own. It takes long,
+and its log in ``build/aarch64`` tells how far it is. Arrays beyond 2^31 elements are left out:
+indices have the same types at every level.
 """
 
 from __future__ import annotations
@@ -44,19 +45,27 @@ def main() -> int:
     def run(level: str) -> bool:
         environment = {**os.environ, **machine.environment(given.folder, package)}
         command = [*machine.python(given.folder), "-m", "pytest", *(given.pytest or TESTS)]
-        done = subprocess.run(
-            [*command, "-q", "--no-header", "-p", "no:cacheprovider"],
-            cwd=building.ROOT,
-            env={**environment, "TISSLM_ISA": level},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        print(f"--- {level}\n{done.stdout}{done.stderr}", flush=True)
+        log = package.parent / f"{level}.log"
+        print(f"--- {level}: on its way in {log}", flush=True)
+        with log.open("w") as output:
+            done = subprocess.run(
+                [*command, "-v", "--no-header", "-p", "no:cacheprovider"],
+                cwd=building.ROOT,
+                env={**environment, "TISSLM_ISA": level},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        print(f"--- {level}\n{_told(log.read_text(errors='replace'))}", flush=True)
         return done.returncode == 0
 
     with ThreadPoolExecutor(given.jobs) as pool:
         return 0 if all(list(pool.map(run, given.levels.split(",")))) else 1
+
+
+def _told(output: str) -> str:
+    """Leave out the lines of tests that have passed, which were for whoever waits."""
+    return "\n".join(line for line in output.splitlines() if " PASSED " not in line)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         "Cython/__init__.py": "",
         "Cython/Build.py": "def cythonize(*args, **options): ...",
         "setuptools/__init__.py": "Extension = setup = lambda *args, **options: None",
-        "setuptools/modified.py": "newer_group = None",
+        "setuptools/modified.py": "def newer_group(*args): ...",
         "setuptools/command/__init__.py": "",
         "setuptools/command/build_ext.py": "class build_ext: ...",
     }.items():

@@ -10,7 +10,7 @@ Split: elements, in blocks of 4096; gated ones by rows.
 
 from cython.parallel cimport prange
 
-from tisslm._kernels.arrays cimport alike, array_t, at, extent, reads, writes
+from tisslm._kernels.arrays cimport alike, array_t, at, extent, nothing, reads, writes
 from tisslm._kernels.isa cimport table
 from tisslm._kernels.threads cimport FEW
 
@@ -42,7 +42,7 @@ def activation_backward(
     int n_threads,
 ):
     cdef array_t x = reads(x_NF, 2), dy = reads(dy_NF, 2)
-    cdef array_t dx = writes(dx_NF, 2), y = writes(y_NF, 2)
+    cdef array_t dx = writes(dx_NF, 2), y = nothing() if y_NF is None else writes(y_NF, 2)
     cdef long size = x.shape[0] * x.shape[1], b
     alike(&x, &dy)
     alike(&x, &dx)
@@ -79,7 +79,8 @@ def gated_backward(
     int n_threads,
 ):
     cdef array_t pre = reads(pre_NG, 2), dact = reads(dact_NF, 2)
-    cdef array_t dpre = writes(dpre_NG, 2), act = writes(act_NF, 2)
+    cdef array_t dpre = writes(dpre_NG, 2)
+    cdef array_t act = nothing() if act_NF is None else writes(act_NF, 2)
     cdef int F = extent(dact.shape[1])
     cdef long N = dact.shape[0], n
     alike(&pre, &dact)
@@ -93,7 +94,7 @@ def gated_backward(
 
 def soft_cap_forward(
     float[:, ::1] z_NV,  # IN and OUT
-    float[:, ::1] slope_NV,  # OUT, or None
+    float[:, ::1] slope_NV or None,  # OUT
     float cap,
     int n_threads,
 ):

@@ -5,6 +5,9 @@ since the caller holds the array.
 
 Kernels of small passes take all their arrays so, floats and integers, too: a typed memoryview is an
 object, which takes longer to make than a decoded token's norm.
+
+None is refused, as it is of a typed memoryview (``DIRECTIVES`` of ``tisslm.ops.building``): a
+kernel knows what may be left out, and looks before it describes the array.
 """
 
 from cpython.buffer cimport (
@@ -68,13 +71,13 @@ cdef array_t describe(object x, int ndim, int flags) except *:
 
 
 cdef array_t reads(object x, int ndim) except *:
-    """Describe an array that a kernel reads; None has no data."""
-    return nothing() if x is None else describe(x, ndim, 0)
+    """Describe an array that a kernel reads."""
+    return describe(x, ndim, 0)
 
 
 cdef array_t writes(object x, int ndim) except *:
-    """Describe an array that a kernel writes; None has no data."""
-    return nothing() if x is None else describe(x, ndim, PyBUF_WRITABLE)
+    """Describe an array that a kernel writes."""
+    return describe(x, ndim, PyBUF_WRITABLE)
 
 
 cdef array_t only_floats(array_t x) except *:
@@ -94,11 +97,9 @@ cdef array_t floats_out(object x, int ndim) except *:
 
 
 cdef const int32_t* integers(object x, int ndim) except? NULL:
-    """Return where the numbers of an array of int32 are that a kernel reads; of None, NULL."""
+    """Return where the numbers of an array of int32 are that a kernel reads."""
     cdef Py_buffer view
     cdef const int32_t* found
-    if x is None:
-        return NULL
     PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
     found = <const int32_t*> view.buf
     try:

@@ -29,6 +29,7 @@ from tisslm._kernels.arrays cimport (
     floats,
     floats_out,
     integers,
+    nothing,
     reads,
     writes,
 )
@@ -65,8 +66,8 @@ cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head, float
 
 cdef int bound(tiss_attention* a, object start_BT, object stop_BT) except -1:
     """Keep what the queries see of the first sample, where it is not the causal half of a row."""
-    a.start = integers(start_BT, 2)
-    a.stop = integers(stop_BT, 2)
+    a.start = NULL if start_BT is None else integers(start_BT, 2)
+    a.stop = NULL if stop_BT is None else integers(stop_BT, 2)
     return 0
 
 
@@ -209,7 +210,8 @@ def attention_backward(
     int n_threads,
 ):
     cdef gradient_t g
-    cdef array_t qkv = reads(qkv_BTE, 3), dkv = floats_out(dkv_M2TD, 4)
+    cdef array_t qkv = reads(qkv_BTE, 3)
+    cdef array_t dkv = nothing() if dkv_M2TD is None else floats_out(dkv_M2TD, 4)
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
     cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D), B = qkv.shape[0], job
@@ -225,7 +227,7 @@ def attention_backward(
     alike(&qkv, &g.out)
     alike(&qkv, &g.dqkv)
     if n_head > n_kv_head:
-        if dkv.shape[0] < n_head // n_kv_head:  # 0 of None
+        if dkv.shape[0] < n_head // n_kv_head:  # 0 of nothing
             return 1
         with nogil:
             backward_grouped(&g, B, dkv.floats, dkv.shape[0], n_threads)

@@ -26,9 +26,9 @@ cdef void copy_row(const array_t* rows, long row, long C, float* h) noexcept nog
 def embedding_forward(
     const int32_t[:, ::1] tokens_BT,  # IN
     token_VC,  # IN, stored
-    const float[:, ::1] position_TC,  # IN or None
+    const float[:, ::1] position_TC or None,  # IN
     float[:, ::1] h_NC,  # OUT
-    const int32_t[:, ::1] start_BT,  # IN, or None
+    const int32_t[:, ::1] start_BT or None,  # IN
     int n_threads,
 ):
     cdef array_t token = reads(token_VC, 2)
@@ -80,13 +80,13 @@ cdef void sort_places(const int32_t* ids, const int32_t* start, long N, long T, 
 def embedding_backward(
     const int32_t[:, ::1] tokens_BT,  # IN
     const float[:, ::1] dh_NC,  # IN
-    float[:, ::1] dtoken_VC,  # OUT, or IN and OUT with accumulate_token, or None
-    float[:, ::1] dposition_TC,  # the same with accumulate_position
+    float[:, ::1] dtoken_VC or None,  # OUT, or IN and OUT with accumulate_token
+    float[:, ::1] dposition_TC or None,  # the same with accumulate_position
     int32_t[::1] order_N,  # scratch
     int32_t[::1] first_V,  # scratch, V + 1; with start at least T + 1
     bint accumulate_token,
     bint accumulate_position,
-    const int32_t[:, ::1] start_BT,  # IN, or None
+    const int32_t[:, ::1] start_BT or None,  # IN
     int n_threads,
 ):
     cdef long B = tokens_BT.shape[0], T = tokens_BT.shape[1], C = dh_NC.shape[1]

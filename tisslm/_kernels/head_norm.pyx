@@ -85,8 +85,8 @@ def head_norm_backward(
     const float[::1] gamma_k,  # IN
     const float[:, ::1] rstd_NU,  # IN
     dqkv_BTE,  # OUT, stored; may be dout_BTE
-    float[::1] dgamma_q,  # OUT, or IN and OUT with accumulate, or None
-    float[::1] dgamma_k,  # the same
+    float[::1] dgamma_q or None,  # OUT, or IN and OUT with accumulate
+    float[::1] dgamma_k or None,  # the same
     float[:, ::1] partial_KW,  # scratch
     int n_head,
     int n_kv_head,

@@ -13,7 +13,16 @@ The others return 0, or -n where they need n floats of scratch per thread and do
 
 from cython.parallel cimport prange
 
-from tisslm._kernels.arrays cimport alike, array_t, at, floats, floats_out, reads, writes
+from tisslm._kernels.arrays cimport (
+    alike,
+    array_t,
+    at,
+    floats,
+    floats_out,
+    nothing,
+    reads,
+    writes,
+)
 from tisslm._kernels.gemm cimport SUMS, multiply, multiply_and_sum, sum_columns
 from tisslm._kernels.isa cimport TISS_F32, table, tiss_gemm
 
@@ -60,7 +69,7 @@ def linear_forward(
     cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), y = writes(y_NO, 2)
     cdef tiss_gemm g = product(&x, False, &w, True, &y)
     cdef long needed
-    g.bias = floats(b_O, 1).floats
+    g.bias = NULL if b_O is None else floats(b_O, 1).floats
     with nogil:
         needed = multiply(&g, n_threads)
     return -needed
@@ -77,7 +86,7 @@ def linear_residual_forward(
     cdef tiss_gemm g = product(&x, False, &w, True, &h)
     cdef long needed
     g.accumulate = 1
-    g.bias = floats(b_O, 1).floats
+    g.bias = NULL if b_O is None else floats(b_O, 1).floats
     with nogil:
         needed = multiply(&g, n_threads)
     return -needed
@@ -95,7 +104,7 @@ def linear_activation_forward(
     cdef array_t x = reads(x_NC, 2), w = reads(w_OC, 2), y = writes(y_NO, 2), a = writes(a_NO, 2)
     cdef tiss_gemm g = product(&x, False, &w, True, &y)
     cdef long needed
-    g.bias = floats(b_O, 1).floats
+    g.bias = NULL if b_O is None else floats(b_O, 1).floats
     g.activation = activation
     g.act = a.data
     alike(&y, &a)
@@ -117,7 +126,7 @@ def linear_decode(
     cdef long cuts = n_threads * ((rows + n_threads * OUTPUTS - 1) // (n_threads * OUTPUTS))
     cdef long outputs = ((rows + cuts - 1) // cuts + NEAR - 1) // NEAR * NEAR
     cdef long blocks = (rows + outputs - 1) // outputs
-    cdef const float* b = floats(b_O, 1).floats
+    cdef const float* b = NULL if b_O is None else floats(b_O, 1).floats
     cdef long nbytes = numbers * (4 if w.type == TISS_F32 else 2)
     for block in prange(blocks, nogil=True, num_threads=n_threads, schedule='dynamic', chunksize=1,
                         use_threads_if=nbytes > ALONE or numbers * N > 2 * ALONE):
@@ -145,10 +154,11 @@ def linear_backward_weight(
     bint accumulate,
     int n_threads,
 ):
-    cdef array_t dy = reads(dy_NO, 2), x = reads(x_NC, 2), dw = writes(dw_OC, 2)
+    cdef array_t dy = reads(dy_NO, 2), x = reads(x_NC, 2)
+    cdef array_t dw = nothing() if dw_OC is None else writes(dw_OC, 2)
     cdef tiss_gemm g = product(&dy, True, &x, False, &dw)
     cdef long block, needed = 0, blocks = (dy.shape[1] + SUMS - 1) // SUMS
-    cdef float* db = floats_out(db_O, 1).floats
+    cdef float* db = NULL if db_O is None else floats_out(db_O, 1).floats
     g.accumulate = accumulate
     with nogil:
         if dw.data != NULL:

@@ -16,7 +16,16 @@ need is computed twice.
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from tisslm._kernels.arrays cimport alike, array_t, at, floats, floats_out, reads, writes
+from tisslm._kernels.arrays cimport (
+    alike,
+    array_t,
+    at,
+    floats,
+    floats_out,
+    nothing,
+    reads,
+    writes,
+)
 from tisslm._kernels.isa cimport table
 from tisslm._kernels.threads cimport FEW, scratch, scratch_floats
 
@@ -36,8 +45,10 @@ def layer_norm_forward(
     float eps,
     int n_threads,
 ):
-    cdef array_t h = floats(h_NC, 2), x = writes(x_NC, 2), y = writes(y_NC, 2)
-    cdef array_t gamma = floats(gamma_C, 1), beta = floats(beta_C, 1)
+    cdef array_t h = floats(h_NC, 2), y = writes(y_NC, 2)
+    cdef array_t x = nothing() if x_NC is None else writes(x_NC, 2)
+    cdef array_t gamma = floats(gamma_C, 1)
+    cdef array_t beta = nothing() if beta_C is None else floats(beta_C, 1)
     cdef array_t mean = floats_out(mean_N, 1), rstd = floats_out(rstd_N, 1)
     cdef long N = h.shape[0], n
     cdef int C = <int> h.shape[1]
@@ -59,7 +70,8 @@ def layer_norm_apply(
     int n_threads,
 ):
     cdef array_t x = reads(x_NC, 2), y = writes(y_NC, 2)
-    cdef array_t gamma = floats(gamma_C, 1), beta = floats(beta_C, 1)
+    cdef array_t gamma = floats(gamma_C, 1)
+    cdef array_t beta = nothing() if beta_C is None else floats(beta_C, 1)
     cdef array_t mean = floats(mean_N, 1), rstd = floats(rstd_N, 1)
     cdef long n
     cdef int C = <int> x.shape[1]
@@ -202,8 +214,10 @@ def layer_norm_backward(
     g.x, g.accumulate = reads(x_NC, 2), accumulate
     g.dy, g.gamma = floats(dy_NC, 2).floats, floats(gamma_C, 1).floats
     g.mean, g.rstd = floats(mean_N, 1).floats, floats(rstd_N, 1).floats
-    g.dres, g.dx = floats(dres_NC, 2).floats, floats_out(dx_NC, 2).floats
-    g.dgamma, g.dbeta = floats_out(dgamma_C, 1).floats, floats_out(dbeta_C, 1).floats
+    g.dres = NULL if dres_NC is None else floats(dres_NC, 2).floats
+    g.dx = floats_out(dx_NC, 2).floats
+    g.dgamma = NULL if dgamma_C is None else floats_out(dgamma_C, 1).floats
+    g.dbeta = NULL if dbeta_C is None else floats_out(dbeta_C, 1).floats
     g.partial = partial.floats
     g.partial_b = NULL if g.dbeta == NULL else g.partial + partial.shape[1] * g.x.shape[1]
     with nogil:
@@ -219,7 +233,8 @@ def rms_norm_forward(
     float eps,
     int n_threads,
 ):
-    cdef array_t h = floats(h_NC, 2), x = writes(x_NC, 2), y = writes(y_NC, 2)
+    cdef array_t h = floats(h_NC, 2), y = writes(y_NC, 2)
+    cdef array_t x = nothing() if x_NC is None else writes(x_NC, 2)
     cdef array_t gamma = floats(gamma_C, 1), rstd = floats_out(rstd_N, 1)
     cdef long N = h.shape[0], n
     cdef int C = <int> h.shape[1]
@@ -263,8 +278,10 @@ def rms_norm_backward(
     g.x, g.accumulate = reads(x_NC, 2), accumulate
     g.dy, g.gamma = floats(dy_NC, 2).floats, floats(gamma_C, 1).floats
     g.mean, g.rstd = NULL, floats(rstd_N, 1).floats
-    g.dres, g.dx = floats(dres_NC, 2).floats, floats_out(dx_NC, 2).floats
-    g.dgamma, g.dbeta = floats_out(dgamma_C, 1).floats, NULL
+    g.dres = NULL if dres_NC is None else floats(dres_NC, 2).floats
+    g.dx = floats_out(dx_NC, 2).floats
+    g.dgamma = NULL if dgamma_C is None else floats_out(dgamma_C, 1).floats
+    g.dbeta = NULL
     g.partial, g.partial_b = floats_out(partial_KC, 2).floats, NULL
     with nogil:
         backward_rows(&g, n_threads)

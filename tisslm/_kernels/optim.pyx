@@ -28,14 +28,14 @@ cdef inline const float* at_in(const float[::1] x, long i) noexcept nogil:
 def sgd_update(
     float[::1] p_P,  # IN and OUT
     const float[::1] g_P,  # IN
-    float[::1] momentum_P,  # IN and OUT, or None
+    float[::1] momentum_P or None,  # IN and OUT
     float lr,
     float momentum,
     bint nesterov,
     float weight_decay,
     bint first,
     float grad_scale,
-    double[:, ::1] moved_K2,  # OUT, or None
+    double[:, ::1] moved_K2 or None,  # OUT
     int n_threads,
 ):
     cdef long size = p_P.shape[0], b
@@ -61,7 +61,7 @@ def adam_update(
     double correction1,
     double correction2,
     float grad_scale,
-    double[:, ::1] moved_K2,  # OUT, or None
+    double[:, ::1] moved_K2 or None,  # OUT
     int n_threads,
 ):
     cdef long size = p_P.shape[0], b
@@ -76,15 +76,15 @@ def rmsprop_update(
     float[::1] p_P,  # IN and OUT
     const float[::1] g_P,  # IN
     float[::1] square_P,  # IN and OUT
-    float[::1] average_P,  # IN and OUT, or None
-    float[::1] momentum_P,  # IN and OUT, or None
+    float[::1] average_P or None,  # IN and OUT
+    float[::1] momentum_P or None,  # IN and OUT
     float lr,
     double alpha,
     float eps,
     float weight_decay,
     float momentum,
     float grad_scale,
-    double[:, ::1] moved_K2,  # OUT, or None
+    double[:, ::1] moved_K2 or None,  # OUT
     int n_threads,
 ):
     cdef long size = p_P.shape[0], b

@@ -44,7 +44,7 @@ def pool_forward(
     const int64_t[::1] stop_P,  # IN
     float[:, ::1] out_PC,  # OUT
     int kind,
-    int32_t[:, ::1] argmax_PC,  # OUT with MAX, or None
+    int32_t[:, ::1] argmax_PC or None,  # OUT with MAX
     int n_threads,
 ):
     cdef array_t h = reads(hidden_NC, 2)
@@ -88,7 +88,7 @@ def pool_backward(
     const int64_t[::1] stop_P,  # IN
     float[:, ::1] dh_NC,  # OUT
     int kind,
-    const int32_t[:, ::1] argmax_PC,  # IN with MAX
+    const int32_t[:, ::1] argmax_PC or None,  # IN with MAX
     int n_threads,
 ):
     cdef long N = extent(dh_NC.shape[0]), C = dh_NC.shape[1], P = first_P.shape[0], unit, p

@@ -23,7 +23,7 @@ cdef int turn(object x_BTE, object cos_PR, object sin_PR, float sign, object y_B
     cdef array_t cosines = floats(cos_PR, 2), sines = floats(sin_PR, 2)
     cdef long T = x.shape[1], E = x.shape[2], n, place
     cdef int D = extent(E // (n_head + 2 * n_kv_head)), R = <int> cosines.shape[1]
-    cdef const int32_t* start = integers(start_BT, 2)
+    cdef const int32_t* start = NULL if start_BT is None else integers(start_BT, 2)
     alike(&x, &y)
     for n in prange(x.shape[0] * T, nogil=True, num_threads=n_threads, schedule='static',
                     use_threads_if=x.shape[0] * T * E > FEW):

@@ -54,6 +54,8 @@ DIRECTIVES = {
     "cdivision": True,
     "binding": True,
     "embedsignature": True,
+    # None is no array: of what may be left out, a kernel says `or None`.
+    "allow_none_for_extension_args": False,
 }
 # <omp.h> and OpenMP's flag must work.
 PROBE = """\

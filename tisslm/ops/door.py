@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from inspect import signature
+from inspect import Signature, signature
 from typing import Any, ParamSpec, cast
 
 import numpy as np
@@ -158,11 +158,15 @@ def _door(
         told = watchers()
         for watcher in told:
             watcher.before(name, given)
-        code = (
-            reference(*given)
-            if kernel is None or not _has_kernel(given)
-            else _call(kernel, name, given)
-        )
+        try:
+            code = (
+                reference(*given)
+                if kernel is None or not _has_kernel(given)
+                else _call(kernel, name, given)
+            )
+        except (AttributeError, TypeError, ValueError):
+            _refuse_none(name, places, given)
+            raise
         if code:
             raise on_code(code) if on_code is not None and code > 0 else _unexplained(name, code)
         for watcher in told:
@@ -195,6 +199,16 @@ def _call(kernel: Callable[..., Any], name: str, args: tuple[Any, ...]) -> Any:
             f"{name}: {error}. Take fewer rows at a time, or a smaller model"
         ) from None
     return code
+
+
+def _refuse_none(name: str, places: Signature, args: tuple[Any, ...]) -> None:
+    """Name the first array that is None and must not be, by the annotations of the twin."""
+    for parameter, value in zip(places.parameters.values(), args, strict=False):
+        if value is None and "None" not in str(parameter.annotation):
+            raise ShapeError(
+                f"{name}: {parameter.name}: expected an array, got None. Leave out only what the "
+                "operation's docstring says may be None"
+            ) from None
 
 
 def _has_kernel(args: tuple[Any, ...]) -> bool:

@@ -152,8 +152,12 @@ def matmul(a_MK: NDArray[Any], b_KN: NDArray[Any], c_MN: NDArray[Any]) -> None:
         If shapes, types or layouts do not fit.
     """
     arrays = {"a": a_MK, "b": b_KN, "c": c_MN}
-    shapes = ", ".join(f"{n} {x.shape} {x.dtype}" for n, x in arrays.items())
-    fits = all(x.ndim == 2 and x.flags.c_contiguous and x.size for x in arrays.values())
+    shapes = ", ".join(
+        f"{n} {x.shape} {x.dtype}" if isinstance(x, np.ndarray) else f"{n} {x!r:.50}"
+        for n, x in arrays.items()
+    )
+    fits = all(isinstance(x, np.ndarray) for x in arrays.values())
+    fits = fits and all(x.ndim == 2 and x.flags.c_contiguous and x.size for x in arrays.values())
     fits = fits and len({x.dtype for x in arrays.values()}) == 1 and a_MK.dtype.kind == "f"
     if fits:
         (M, K), N = a_MK.shape, b_KN.shape[1]

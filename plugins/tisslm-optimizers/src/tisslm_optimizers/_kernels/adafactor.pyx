@@ -146,7 +146,7 @@ def adafactor_apply(
     const float[:, ::1] g_RC,  # IN
     const float[::1] row_R,  # IN
     const float[::1] column_C,  # IN
-    double[:, ::1] moved_K2,  # OUT, or None
+    double[:, ::1] moved_K2 or None,  # OUT
     long runs,
     double scale,
     double rate,

@@ -147,7 +147,7 @@ def adam8bit_update(
     double correction1,
     double correction2,
     float grad_scale,
-    double[:, ::1] moved_K2,  # OUT, or None
+    double[:, ::1] moved_K2 or None,  # OUT
     int n_threads,
 ):
     cdef long size = p_P.shape[0], unit, b, i, blocks = m_scale_B.shape[0]

@@ -113,7 +113,7 @@ def lamb_apply(
     double weight_decay,
     double correction1,
     double correction2,
-    double[:, ::1] moved_K2,  # OUT, or None
+    double[:, ::1] moved_K2 or None,  # OUT
     int n_threads,
 ):
     cdef long size = p_P.shape[0], b, i

@@ -105,7 +105,7 @@ def muon_apply(
     const float[::1] o_P,  # IN
     double rate,
     double pull,
-    double[:, ::1] moved_K2,  # OUT, or None
+    double[:, ::1] moved_K2 or None,  # OUT
     int n_threads,
 ):
     cdef long size = p_P.shape[0], b, i

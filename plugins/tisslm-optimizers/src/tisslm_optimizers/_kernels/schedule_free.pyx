@@ -68,7 +68,7 @@ def schedule_free_update(
     double correction2,
     double share,
     float grad_scale,
-    double[:, ::1] moved_K2,  # OUT, or None
+    double[:, ::1] moved_K2 or None,  # OUT
     int n_threads,
 ):
     cdef long size = p_P.shape[0], b, i, n
