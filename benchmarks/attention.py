@@ -1,4 +1,4 @@
-"""Attention alone: a sliding window beside the whole row, and what each thread does in backward.
+"""Attention alone: a window beside the whole row, what each thread does, one's share of the peak.
 
 What does not live here: the kernels (``tisslm._kernels.attention``), and whole passes over rows of
 several documents (``document_mask``).
@@ -11,12 +11,13 @@ import statistics
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Annotated, Any
 
 import clone  # noqa: F401 (finds tisslm)
 import numpy as np
 import typer
+from bounds import peaks
 from command import ElementType, JsonFile, Rounds, Threads
 from job import Precision
 from machine import describe, say, stop, usable_cores, warn_if_busy, write_json
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from tisslm import ops
 from tisslm.models.window import fill_window
+from tisslm.ops.cost import flops
 from tisslm.ops.reference import attention as twin
 from tisslm.ops.reference.storage import store
 
@@ -145,6 +147,24 @@ def by_thread(call: Callable[[], None], threads: int, rounds: int) -> list[float
     return [statistics.median(place) for place in zip(*found, strict=True)]
 
 
+def shares_of_peak(one: Attention, precision: str, rounds: int) -> dict[str, float]:
+    """Return which share of the peak forward and backward reach on one thread, by processor time.
+
+    The peak is that of each turn, at the same level; medians of the turns.
+    """
+    out = {"out_BTC": one.out}
+    found: dict[str, list[float]] = {"forward": [], "backward": []}
+    for _ in range(rounds):
+        rates = peaks(1, 0.06)
+        peak = rates.get(precision, rates["fp32"]) * 1e9
+        for name, call in (("forward", one.forward), ("backward", one.backward)):
+            begin = thread_time()
+            call()
+            rate = flops(f"attention_{name}", out) / (thread_time() - begin)
+            found[name].append(rate / peak)
+    return {name: statistics.median(turns) for name, turns in found.items()}
+
+
 def run(
     shape: Annotated[str, typer.Option(help="B,T,H,K,D.")] = "2,2048,8,8,64",
     window: Annotated[int, typer.Option(min=1, help="Keys that a query sees.")] = 256,
@@ -178,10 +198,16 @@ def run(
     print(f"forward and backward: {of_whole:.1f} ms, in the window {of_near:.1f} ms, {ratio:.2f}")
     took = ", ".join(f"{ms:.1f}" for ms in busy) or "not told by this system"
     print(f"backward of the whole row, processor time (not elapsed) of each thread, ms: {took}")
+    shares = {}
+    if threads == 1:
+        shares = shares_of_peak(whole, precision.value, rounds)
+        parts = " and ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        print(f"of the peak of this thread, by its processor time: {parts}")
     document = {"shape": shape, "window": window, "precision": precision.value}
     document |= {"threads": threads, "machine": describe(), "load_before": load, "pairs": pairs}
     document |= {"whole_s": [w for w, _ in times], "window_s": [n for _, n in times]}
-    write_json(json_file, document | {"window_of_whole": ratio, "backward_thread_ms": busy})
+    document |= {"window_of_whole": ratio, "backward_thread_ms": busy, "of_peak": shares}
+    write_json(json_file, document)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ static void attention(const tiss_table *level, int times, const char *direction,
 {
     const tiss_rows *rows = &level->of[TISS_F32];
     tiss_attention p = {.T = T, .D = D, .n_head = H, .n_kv_head = H, .row = 3 * H * D,
-                        .out_row = H * D, .scale = 1.0f / sqrtf((float)D)};
+                        .out_row = H * D, .scale = 1.0f / sqrtf((float)D), .pieces = 1};
     float *qkv = numbers(T * p.row), *out = numbers(T * p.out_row), *lse = numbers((int64_t)H * T);
     float *dout = numbers(T * p.out_row), *dqkv = numbers(T * p.row);
     float *scratch = numbers(rows->attention_scratch(T, D));
@@ -67,7 +67,7 @@ static void attention(const tiss_table *level, int times, const char *direction,
 
 int main(int argc, char **argv)
 {
-    const tiss_table *level = &table_avx2;
+    const tiss_table *level = level_avx2;
     if (argc != 9) {
         fprintf(stderr, "caches: expected eight arguments\n");
         return 1;

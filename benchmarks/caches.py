@@ -25,7 +25,7 @@ import typer
 from command import JsonFile
 from machine import say, stop, write_json
 
-from tisslm.ops.building import COMPILE
+from tisslm.ops.building import COMPILE, level_flags
 
 FOLDER = Path(__file__).resolve().parent
 KERNELS = FOLDER.parent / "tisslm" / "_kernels" / "c"
@@ -164,9 +164,10 @@ def of_one_call(before: dict[str, int], after: dict[str, int], work: Work) -> tu
 def compile_driver(folder: Path) -> Path:
     """Build the driver with the level's kernels; ends with a sentence if there is no compiler."""
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
-    sources = [str(FOLDER / "caches.c"), str(KERNELS / "levels" / "avx2.c")]
+    level = KERNELS / "levels" / "avx2.c"
+    flags = [*COMPILE, *level_flags(level.read_text()), f"-I{KERNELS}"]
     driver = folder / "caches"
-    command = [*compiler, *COMPILE, f"-I{KERNELS}", *sources, "-o", str(driver), "-lm"]
+    command = [*compiler, *flags, str(FOLDER / "caches.c"), str(level), "-o", str(driver), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         stop(f"the driver cannot be compiled: {done.stderr.strip()[-500:]}", 1)

@@ -135,6 +135,11 @@ def test_attention(tmp_path):
     assert len(found["whole_s"]) == len(found["window_s"]) == 2
     assert found["pairs"] == pytest.approx((70 * 9 - 36) / (70 * 71 / 2))
     assert len(found["backward_thread_ms"]) <= 2
+    assert not found["of_peak"]
+    run("attention", *tiny, "--threads", "1", "--json", str(path))
+    shares = json.loads(path.read_text())["of_peak"]
+    assert set(shares) == {"forward", "backward"}
+    assert min(shares.values()) > 0
     wrong = run("attention", "--shape", "1,70,4,3,8", code=2).stderr
     assert "--shape: expected B,T,H,K,D with H a multiple of K" in wrong
 
