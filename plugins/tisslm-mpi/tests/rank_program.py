@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -113,6 +114,7 @@ EVENTS = {
     "exit3": lambda: sys.exit(3),
     "exit0": lambda: sys.exit(0),
     "_exit0": lambda: os._exit(0),
+    "vanish": lambda: ctypes.CDLL(None)._exit(0),  # which Python does not see
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "still": stand_still,

@@ -54,7 +54,7 @@ def test_an_error_of_a_thread_is_one_of_its_rank(mpi):
     assert "ValueError: a step went wrong" in ended.output
 
 
-@pytest.mark.parametrize(("mode", "code"), [("exit3", 3), ("exit0", 76)])
+@pytest.mark.parametrize(("mode", "code"), [("exit3", 3), ("exit0", 76), ("_exit0", 76)])
 def test_a_rank_that_ends_alone_ends_all(mpi, mode, code):
     ended = mpi.run(3, mode)
     assert ended.code == code, ended.output
@@ -103,17 +103,21 @@ def test_arrays_that_do_not_fit_are_an_error(mpi):
     assert "Every rank makes the same calls in the same order" in ended.output
 
 
-@pytest.mark.parametrize("mode", ["kill", "_exit0"])
-def test_a_rank_that_is_gone_ends_all(mpi, mode):
+@pytest.mark.parametrize("mode", ["kill", "vanish"])
+def test_a_rank_that_is_gone_ends_all_and_is_named(mpi, mode):
     """The launcher is quicker than the watch, unless the machine is too busy for it.
 
     MPICH's may call a rank's code 0 the job's.
     """
     ended = mpi.run(3, mode)
     assert "done" not in ended.output
-    if ended.code == 76:
-        assert re.search(WAITING + CULPRIT + r" has not answered for \d s", ended.output)
-    elif (mpi.name, mode) != ("mpich", "_exit0"):
+    named = (
+        rf"tisslm: {CULPRIT} of 3 \(process \d+\): has vanished, before any other on its machine"
+    )
+    if mpi.name == "mpich":
+        assert re.search(named, ended.output), ended.output
+    assert ended.output.count("has vanished") == (mpi.name == "mpich"), ended.output
+    if (mpi.name, mode) != ("mpich", "vanish"):
         assert ended.code != 0, ended.output
         assert HOST in ended.output
 
@@ -121,7 +125,7 @@ def test_a_rank_that_is_gone_ends_all(mpi, mode):
 def test_a_rank_that_is_gone_is_named_where_the_launcher_does_not_care(mpi):
     if mpi.name != "mpich":
         pytest.skip("Open MPI's launcher always ends the others")
-    ended = mpi.run(3, "_exit0", "-disable-auto-cleanup", STALL="2")
+    ended = mpi.run(3, "vanish", "-disable-auto-cleanup", STALL="2")
     assert ended.code != 0, ended.output
     assert re.search(WAITING + CULPRIT + r" has not answered for \d s", ended.output)
 

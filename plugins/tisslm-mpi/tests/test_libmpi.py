@@ -46,3 +46,13 @@ def test_several_trainings_by_the_wrong_mpiexec_are_refused_once(mpi):
     ended = mpi.run(2, "refused", MPI4PY_LIBMPI=str(path))
     assert ended.code == 3
     assert ended.output.count("has started 2 processes, and this one finds 1") == 1
+
+
+@pytest.mark.parametrize("asked", [{}, {"UCX_TCP_PUT_ENABLE": "y"}])
+def test_messages_over_tcp_do_not_take_turns_unless_asked(mpi, asked):
+    if mpi.name != "mpich":
+        pytest.skip("Open MPI's wheel sends over TCP by itself, without UCX")
+    ended = mpi.run(1, "refused", UCX_LOG_LEVEL="info", **asked)
+    assert ended.code == 0, ended.output
+    taken = asked.get("UCX_TCP_PUT_ENABLE", "n")
+    assert f"UCX_* env variables: UCX_LOG_LEVEL=info UCX_TCP_PUT_ENABLE={taken}\n" in ended.output

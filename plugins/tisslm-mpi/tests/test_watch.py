@@ -35,7 +35,7 @@ class Messages:
 def test_a_rank_that_is_to_end_tells_the_others_before_it_does():
     watch = Watch(60.0)
     post = Messages(watch)
-    watch.start(post, ["rank 0 on a", "rank 1 on b"], lambda code: None)
+    watch.start(post, ["rank 0 on a", "rank 1 on b"], lambda code: None, lambda: None)
     watch._thread.join(60)
     assert not watch._thread.is_alive()
     assert post.sent == [_LEAVE]

@@ -46,7 +46,7 @@ class MPICommunicator(Communicator):
         self._world = enter(timeout)
         self._mpi = self._world.mpi
         self._comm = self._duplicate(self._mpi.COMM_WORLD)
-        self._world.start(self._hosts())
+        self._world.start(self.all_gather)
 
     @property
     def rank(self) -> int:
@@ -130,6 +130,3 @@ class MPICommunicator(Communicator):
         transfers.add(request, range(comm.size))
         transfers.finish()
         return found
-
-    def _hosts(self) -> list[str]:
-        return [name.decode() for name in self.all_gather(self._world.host.encode())]

@@ -70,7 +70,13 @@ class Watch:
         self._end_agreed = False
         self._thread: threading.Thread | None = None
 
-    def start(self, post: Post, names: Sequence[str], abort: Callable[[int], object]) -> None:
+    def start(
+        self,
+        post: Post,
+        names: Sequence[str],
+        abort: Callable[[int], object],
+        ending: Callable[[], object],
+    ) -> None:
         """Begin to watch, once it is known who else there is.
 
         Parameters
@@ -80,8 +86,10 @@ class Watch:
             Of the ranks, such as ``rank 1 on node7``.
         abort : callable
             Ends all ranks with a code.
+        ending : callable
+            Is called when it is known that all ranks will be ended for a stall, by whichever.
         """
-        self._post, self._names, self._abort = post, names, abort
+        self._post, self._names, self._abort, self._ending = post, names, abort, ending
         self._others = [q for q in range(len(names)) if q != post.rank]
         self._seen, self._idle = self._n_done, 0.0
         self._said: dict[int, Said] = {}
@@ -226,5 +234,6 @@ class Watch:
         if self._dumped:
             return
         self._dumped = True
+        self._ending()
         self._say("stacks of its threads:")
         faulthandler.dump_traceback(2)

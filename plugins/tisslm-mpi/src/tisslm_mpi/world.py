@@ -17,13 +17,15 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from tisslm_mpi.libmpi import load_mpi
+from tisslm_mpi.lingering import end_lingering_launcher
 from tisslm_mpi.post import Post
 from tisslm_mpi.watch import STALLED, Watch
+from tisslm_mpi.witnessed import Witnessed
 
 __all__ = ["World", "enter"]
 
@@ -88,23 +90,40 @@ class World:
         self._name = f"rank {mpi.COMM_WORLD.rank} on {self.host} of {mpi.COMM_WORLD.size}"
         self._started = False
         self._code: object = None
+        self._witnessed: Witnessed | None = None
+        self._exit_at_once = os._exit
 
-    def start(self, hosts: Sequence[str]) -> None:
-        """Take care of the end, with several ranks of their common one; once."""
+    def start(self, gather: Callable[[bytes], list[bytes]]) -> None:
+        """Take care of the end, with several ranks of their common one; once.
+
+        Parameters
+        ----------
+        gather : callable
+            Gives bytes to all ranks, and returns those of every rank, in order.
+        """
         if self._started:
             return
         self._started = True
+        hosts = [name.decode() for name in gather(self.host.encode())]
         if len(hosts) > 1:
+            vendor, rank = self.mpi.get_vendor()[0], self.mpi.COMM_WORLD.rank
+            if vendor == "MPICH":  # launchers of others name the right rank
+                self._witnessed = Witnessed(gather, rank, hosts, self._name)
             self._exit, sys.exit = sys.exit, self._note_exit
+            os._exit = self._leave_at_once
             self._print, sys.excepthook = sys.excepthook, self._fail
             self._print_thread, threading.excepthook = threading.excepthook, self._fail_in_thread
             names = [f"rank {q} on {host}" for q, host in enumerate(hosts)]
-            self.watch.start(Post(self.mpi, self.mpi.COMM_WORLD.Dup()), names, self.abort)
+            post = Post(self.mpi, self.mpi.COMM_WORLD.Dup())
+            ending = end_lingering_launcher if vendor == "Open MPI" else _do_nothing
+            self.watch.start(post, names, self.abort, ending)
         atexit.register(self._leave)
 
     def abort(self, code: int) -> NoReturn:
         """End all ranks with a code."""
-        last = threading.Timer(_ABORT, os._exit, (code,))
+        if self._witnessed is not None:
+            self._witnessed.all_end()
+        last = threading.Timer(_ABORT, self._exit_at_once, (code,))
         last.daemon = True
         last.start()  # MPI may be what stands still, or the stream that is flushed
         for stream in (sys.stdout, sys.stderr):
@@ -112,12 +131,21 @@ class World:
                 stream.flush()
         _wait_until_read()
         self.mpi.COMM_WORLD.Abort(code)
-        os._exit(code)
+        self._exit_at_once(code)
 
     def _note_exit(self, status: Any = None, /) -> NoReturn:
         """Do what ``sys.exit`` does, and remember the code, which nobody is told at the end."""
         self._code = status
         self._exit(status)
+
+    def _leave_at_once(self, status: int) -> NoReturn:
+        """Do what ``os._exit`` does, but not while another rank waits for this one.
+
+        A launcher may take the code of a rank that vanishes so for that of the job, 0 too.
+        """
+        self._code = status
+        self._leave()
+        self._exit_at_once(status)
 
     def _fail(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         """Print what nobody caught, with the rank, and end all."""
@@ -149,8 +177,14 @@ class World:
         if not together:
             # a code that is no number is a message, and 1
             self.abort(self._code if isinstance(self._code, int) and self._code else STALLED)
+        if self._witnessed is not None:
+            self._witnessed.all_end()
         if self._ours:
             self.mpi.Finalize()
+
+
+def _do_nothing() -> None:
+    """Where a launcher ends with its ranks."""
 
 
 def _wait_until_read() -> None:
