@@ -18,6 +18,9 @@ MODULES = sorted(path.stem for path in KERNELS.glob("*.pyx"))
 BUILDING = runpy.run_path(str(Path("tisslm", "ops", "building.py")))
 COMPILE = list(BUILDING["COMPILE"])
 LEVEL_FLAGS = BUILDING["level_flags"]
+# Cython hands on what a loop assigns to the code behind it, so that all threads have to meet before
+# the first of them may begin. No kernel here reads it there; one of a plugin may.
+COMPILE.append("-Dlastprivate(x)=")
 CYTHON = Path("build", "cython")
 # Every finding ends the process, and the report names lines. -O1, since the levels of every kernel
 # take some minutes to optimize further once they are instrumented.
