@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tolerances import ACTIVATION, dot_product, largest_error
 
+from tisslm import ops
 from tisslm.ops.reference.activation import GELU, GELU_TANH, RELU2, SILU
 from tisslm.ops.reference.storage import store
 
@@ -102,6 +103,21 @@ def test_backward_input(run_both, normal, unwritten, N, C, O):  # noqa: E741
         {"dx_NC"},
     )
     assert largest_error(both.actual["dx_NC"], both.expected["dx_NC"]) < dot_product(O)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 16])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("N", "C", "O"), SHAPES)
+def test_both_backward_products_have_the_bits_that_each_has(normal, N, C, O, biased, n_threads):  # noqa: E741
+    dy, w, x = normal(0, N, O), normal(1, O, C), normal(2, N, C)
+    dw, db = normal(3, O, C), normal(4, O) if biased else None
+    once = [np.full((N, C), np.nan, np.float32), dw, db]
+    twice = [np.full((N, C), np.nan, np.float32), dw.copy(), None if db is None else db.copy()]
+    ops.set_threads(n_threads)
+    ops.linear_backward(dy, w, x, *once, True)
+    ops.linear_backward_input(dy, w, twice[0])
+    ops.linear_backward_weight(dy, x, *twice[1:], True)
+    assert all(np.array_equal(a, b) for a, b in zip(once, twice, strict=True) if a is not None)
 
 
 @pytest.mark.parametrize("accumulate", [False, True])
