@@ -120,6 +120,23 @@ def test_both_backward_products_have_the_bits_that_each_has(normal, N, C, O, bia
     assert all(np.array_equal(a, b) for a, b in zip(once, twice, strict=True) if a is not None)
 
 
+@pytest.mark.parametrize("n_threads", [1, 16])
+def test_parts_that_ask_for_their_next_block_have_the_bits_of_others(normal, n_threads):
+    """Of k = 1700 both ways: a small C, and the same within one that is too large for it."""
+    dy, x, w = normal(0, 1700, 70), normal(1, 1700, 250), normal(2, 45, 1700)
+    few, many = np.empty((70, 45), np.float32), np.empty((70, 250), np.float32)
+    y, all_y = np.empty((70, 45), np.float32), np.empty((250, 45), np.float32)
+    rows = np.ascontiguousarray(x.T)
+    ops.set_threads(1)
+    ops.linear_backward_weight(dy, x, many, None, False)
+    ops.linear_forward(rows, w, None, all_y)
+    ops.set_threads(n_threads)
+    ops.linear_backward_weight(dy, np.ascontiguousarray(x[:, :45]), few, None, False)
+    ops.linear_forward(rows[:70], w, None, y)
+    assert np.array_equal(few, many[:, :45])
+    assert np.array_equal(y, all_y[:70])
+
+
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize(("O", "C", "N"), SHAPES)
 def test_backward_weight(run_both, normal, unwritten, O, C, N, accumulate):  # noqa: E741
