@@ -19,6 +19,9 @@ FLAGS = Path("tisslm", "ops", "building.py")
 BUILDING = runpy.run_path(str(FLAGS))
 COMPILE = list(BUILDING["COMPILE"])
 LEVEL_FLAGS = BUILDING["level_flags"]
+# Cython hands on what a loop assigns to the code behind it, so that all threads have to meet before
+# the first of them may begin. No kernel here reads it there; one of a plugin may.
+COMPILE.append("-Dlastprivate(x)=")
 CYTHON = Path("build", "cython")
 # Every finding ends the process, and the report names lines. -O1, since the levels of every kernel
 # take some minutes to optimize further once they are instrumented.

@@ -161,6 +161,7 @@ def products(draw: Draw, size: Size) -> Iterator[Case]:
             yield Case("linear_forward", shape, (x, w, bias, y), (3,))
         yield Case("linear_backward_input", shape, (dy, w, dx), (2,))
         yield Case("linear_backward_weight", shape, (dy, x, dw, db, False), (2, 3))
+        yield Case("linear_backward", shape, (dy, w, x, dx, dw, db, False), (3, 4, 5))
 
 
 def qkv_width(size: Size) -> int:

@@ -29,7 +29,7 @@ ACTIVATION = Poison(
     "linear_activation_forward", "blocks.0.mlp", "forward", "a_NO", (17, 9), micro=1, micros=2
 )
 GRADIENT = Poison(
-    "linear_backward_weight", "blocks.0.attention", "backward", "dw_OC", (15, 15), micro=1, micros=2
+    "linear_backward", "blocks.0.attention", "backward", "dw_OC", (15, 15), micro=1, micros=2
 )
 
 #: What is planted; the step that fails; what is said.
@@ -49,7 +49,7 @@ PLANTED = {
     "gradient": (
         GRADIENT,
         STEP,
-        "first in blocks.0.attention, backward: linear_backward_weight made the gradient of "
+        "first in blocks.0.attention, backward: linear_backward made the gradient of "
         "blocks.0.attention.out.weight[15, 15] NaN (micro-batch 1)",
     ),
     "state": (

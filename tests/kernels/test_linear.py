@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tolerances import ACTIVATION, dot_product, largest_error
 
+from tisslm import ops
 from tisslm.ops.reference.activation import GELU, GELU_TANH, RELU2, SILU
 from tisslm.ops.reference.storage import store
 
@@ -102,6 +103,38 @@ def test_backward_input(run_both, normal, unwritten, N, C, O):  # noqa: E741
         {"dx_NC"},
     )
     assert largest_error(both.actual["dx_NC"], both.expected["dx_NC"]) < dot_product(O)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 16])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("N", "C", "O"), SHAPES)
+def test_both_backward_products_have_the_bits_that_each_has(normal, N, C, O, biased, n_threads):  # noqa: E741
+    dy, w, x = normal(0, N, O), normal(1, O, C), normal(2, N, C)
+    dw, db = normal(3, O, C), normal(4, O) if biased else None
+    once = [np.full((N, C), np.nan, np.float32), dw, db]
+    twice = [np.full((N, C), np.nan, np.float32), dw.copy(), None if db is None else db.copy()]
+    ops.set_threads(n_threads)
+    ops.linear_backward(dy, w, x, *once, True)
+    ops.linear_backward_input(dy, w, twice[0])
+    ops.linear_backward_weight(dy, x, *twice[1:], True)
+    assert all(np.array_equal(a, b) for a, b in zip(once, twice, strict=True) if a is not None)
+
+
+@pytest.mark.parametrize("n_threads", [1, 16])
+def test_parts_that_ask_for_their_next_block_have_the_bits_of_others(normal, n_threads):
+    """Of k = 1700 both ways: a small C, and the same within one that is too large for it."""
+    dy, x, w = normal(0, 1700, 70), normal(1, 1700, 250), normal(2, 45, 1700)
+    few, many = np.empty((70, 45), np.float32), np.empty((70, 250), np.float32)
+    y, all_y = np.empty((70, 45), np.float32), np.empty((250, 45), np.float32)
+    rows = np.ascontiguousarray(x.T)
+    ops.set_threads(1)
+    ops.linear_backward_weight(dy, x, many, None, False)
+    ops.linear_forward(rows, w, None, all_y)
+    ops.set_threads(n_threads)
+    ops.linear_backward_weight(dy, np.ascontiguousarray(x[:, :45]), few, None, False)
+    ops.linear_forward(rows[:70], w, None, y)
+    assert np.array_equal(few, many[:, :45])
+    assert np.array_equal(y, all_y[:70])
 
 
 @pytest.mark.parametrize("accumulate", [False, True])

@@ -120,6 +120,25 @@ def test_backward_input(run_both, unwritten, stored, dtype, narrow, N, C, O):  #
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("N", "C", "O"), SHAPES)
+def test_both_backward_products(run_both, normal, unwritten, stored, dtype, N, C, O):  # noqa: E741
+    arguments = {
+        "dy_NO": stored(dtype, 0, N, O),
+        "w_OC": normal(1, O, C),
+        "x_NC": stored(dtype, 2, N, C),
+        "dx_NC": unset(dtype, N, C),
+        "dw_OC": unwritten(O, C),
+        "db_O": unwritten(O),
+        "accumulate": False,
+    }
+    both = run_both("linear", "linear_backward", arguments, {"dx_NC", "dw_OC", "db_O"})
+    if dtype == "float16":
+        assert error_of(both, "dx_NC") < dot_product(O) + STORED_EPS[dtype]
+    for name in ("dw_OC", "db_O"):
+        assert error_of(both, name) < dot_product(N)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize(("O", "C", "N"), SHAPES)
 def test_backward_weight(run_both, normal, unwritten, stored, dtype, accumulate, N, O, C):  # noqa: E741

@@ -49,6 +49,9 @@ def linear_cases():
         for accumulate in (False, True):
             arguments = {"dy_NO": y, "x_NC": x, "dw_OC": w, "db_O": b, "accumulate": accumulate}
             yield "linear", "linear_backward_weight", arguments, {"dw_OC", "db_O"}
+            both = {"dy_NO": y, "w_OC": w, "x_NC": x, "dx_NC": x.copy(), "dw_OC": w.copy()}
+            both |= {"db_O": b, "accumulate": accumulate}
+            yield "linear", "linear_backward", both, {"dx_NC", "dw_OC", "db_O"}
         wide = np.hstack([y, y])
         part = {"x_NC": x, "w_OC": w, "first": O // 2}
         yield "linear", "linear_add_columns", {**part, "y_NE": wide}, {"y_NE"}
@@ -329,6 +332,7 @@ STORED = {
     "linear_activation_forward": [("x_NC", "y_NO", "a_NO")],
     "linear_backward_input": [("dy_NO",), ("dy_NO", "dx_NC")],
     "linear_backward_weight": [("dy_NO", "x_NC")],
+    "linear_backward": [("dy_NO", "x_NC"), ("dy_NO", "x_NC", "dx_NC")],
     "linear_add_columns": [("y_NE",), ("x_NC", "y_NE")],
     "linear_columns_backward_input": [("dy_NE",), ("dy_NE", "dx_NC")],
     "linear_columns_backward_weight": [("dy_NE",), ("dy_NE", "x_NC")],

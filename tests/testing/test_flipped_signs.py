@@ -76,6 +76,7 @@ def found(row: Callable[[Case], GradientRow], names: str) -> bool:
 
 #: Every operation with a backward: what it writes, and a component that uses it.
 OUTPUTS = {
+    "linear_backward": (("dx_NC", "dw_OC", "db_O"), "linear_residual"),
     "linear_backward_input": (("dx_NC",), "linear"),
     "linear_backward_weight": (("dw_OC", "db_O"), "linear"),
     "linear_add_backward_input": (("dx_NC",), "mlp_lora"),
@@ -307,8 +308,9 @@ WIRING = [
     (Gated, "backward", "mlp_swiglu"),
     (ParallelBlock, "backward", "parallel_block"),
     (Embedding, "backward", "embedding"),
-    (Linear, "backward_input", "attention attention_lora"),
-    (Linear, "backward_weight", "attention attention_lora"),
+    (Linear, "backward", "attention attention_lora"),
+    (Linear, "backward_input", "mlp mlp_lora"),
+    (Linear, "backward_weight", "mlp mlp_lora"),
     (LayerNorm, "recompute", "attention"),
     (LayerNorm, "backward", "attention"),
     (RMSNorm, "recompute", "mlp_rms"),

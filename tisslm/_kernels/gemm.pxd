@@ -8,3 +8,5 @@ cdef long multiply(const tiss_gemm* g, int n_threads) noexcept nogil
 cdef void sum_columns(const array_t* x, long first, float* total, bint accumulate) noexcept nogil
 cdef long multiply_and_sum(const tiss_gemm* g, const array_t* x, float* total, bint accumulate,
                            int n_threads) noexcept nogil
+cdef long multiply_both(const tiss_gemm* g, const tiss_gemm* h, const array_t* x, float* total,
+                        bint accumulate, int n_threads) noexcept nogil

@@ -20,11 +20,11 @@ cdef enum:
     BLAS_ROWS = 256
     BLAS_COLUMNS = 512
     FEW_THREADS = 4  # up to which each has so many tiles that it hardly matters how they are cut
-    N_CUTS = 16
+    MOST = 4  # parts for each thread that are tried; and half of one, at least
     CACHED = 33554432  # bytes of both operands up to which a last-level cache may have them
 
-# Into how many parts rows are cut, and how many blocks of columns a part may have.
-cdef int[16] CUTS = [1, 2, 3, 4, 6, 8, 11, 12, 16, 22, 24, 32, 43, 48, 64, 86]
+cdef enum place_t:  # of a product in its loop
+    ALONE, FIRST, LAST
 
 
 cdef inline long ceil_div(long a, long b) noexcept nogil:
@@ -83,45 +83,77 @@ cdef int column_parts(const tiss_gemm* g, int threads) noexcept nogil:
     return <int> (threads * max(<long> 1, g.n // threads // wide))
 
 
+cdef bint rows_lie_ready(const tiss_gemm* g, int nr) noexcept nogil:
+    """Whether A is read where it lies, by and large: ``blocking.inc`` decides it."""
+    if g.a_col != 1:
+        return nr == 32 and g.a_type == TISS_F32 and g.a_col % 1024 != 0
+    return g.a_row % (1024 if g.a_type == TISS_F32 else 2048) != 0
+
+
 cdef bint lies_ready(const tiss_gemm* g) noexcept nogil:
-    """Whether B is read where it lies, by and large: ``gemm.inc`` decides it."""
+    """Whether B is, too."""
     return (g.b_col == 1 and g.a_type == TISS_F32 and g.b_type == TISS_F32
             and g.b_row % 1024 != 0)
 
 
-cdef void many_parts(const tiss_gemm* g, int n_threads, int mr, int nr, int* tr,
-                     int* tc) noexcept nogil:
-    """Cut rows in tr and columns in tc for many threads, each of which has few tiles.
+cdef inline double estimated(const tiss_gemm* g, int n_threads, place_t place, long rows, long columns,
+                      long high, long wide, int nr) noexcept nogil:
+    """What rows x columns parts take, of which the largest is high x wide, in cycles for each of k.
 
-    Estimated, in cycles for each of k: multiply-adds (2 vectors a cycle); moving B's columns and
-    A's rows to the core's own cache (about 4 floats a cycle, half as many from memory), and packing
-    B (2 elements a cycle).
-    Turns are counted, as a part more than threads costs as much as if each had one more; and part
-    of one part, for which all wait at the end.
+    Of a part: multiply-adds (2 vectors a cycle); moving B's columns and A's rows to the core's own
+    cache (about 4 floats a cycle, half as many from memory), and packing them (2 elements a cycle).
+    Turns are counted, as a part more than threads costs as much as if each had one more; in the
+    last all wait for the largest, and for what it takes longer than it should. Of two products in
+    one loop, the parts of the last fill the turns of the first, which hardly waits.
     """
-    cdef long row_blocks = ceil_div(g.m, mr), col_blocks = ceil_div(g.n, nr), rows, columns, turns
-    cdef double one, cost, least = 1e300
-    cdef double row = 0.25 if 4.0 * g.k * (<double> g.m + g.n) < CACHED else 0.5
-    cdef double column = (row if lies_ready(g) else row + 0.5) * nr
-    cdef int i, j
-    for i in range(N_CUTS):
-        if i > 0 and (CUTS[i] > row_blocks or CUTS[i] > n_threads):
-            break
-        rows = CUTS[i]
-        for j in range(N_CUTS):
-            if j > 0 and CUTS[j] > col_blocks:
-                break
-            columns = ceil_div(col_blocks, CUTS[j])
-            turns = ceil_div(rows * columns, n_threads)
-            one = (<double> g.m / rows) * (<double> col_blocks / columns)
-            one = one + column * col_blocks / columns + row * g.m / rows
-            cost = (turns + 0.25) * one
+    cdef double moved = 0.25 if 4.0 * g.k * (<double> g.m + g.n) < CACHED else 0.5
+    cdef double column = moved if lies_ready(g) else moved + 0.5
+    cdef double row = moved if rows_lie_ready(g, nr) else moved + 0.5
+    cdef double m = <double> g.m / rows, n = <double> g.n / columns
+    cdef double mean = m * n / nr + column * n + row * m
+    cdef double largest = <double> high * wide / nr + column * wide + row * high
+    if place == ALONE:
+        return (ceil_div(rows * columns, n_threads) - 1) * mean + 1.25 * largest
+    return <double> rows * columns / n_threads * mean + (0.1 if place == FIRST else 0.5) * largest
+
+
+cdef void many_parts(const tiss_gemm* g, int n_threads, int mr, int nr, place_t place, int* tr,
+                     int* tc) noexcept nogil:
+    """Cut rows in tr and columns in tc for many threads, each of which has few tiles."""
+    cdef long row_blocks = ceil_div(g.m, mr), col_blocks = ceil_div(g.n, nr), rows, columns
+    cdef long high, wide
+    cdef double cost, least = 1e300
+    rows = min(row_blocks, <long> n_threads)
+    while rows > 0:  # and of each height in blocks, the fewest parts
+        high = ceil_div(row_blocks, rows)
+        rows = ceil_div(row_blocks, high)
+        columns = min(col_blocks, MOST * n_threads // rows)
+        while columns > 0:
+            wide = ceil_div(col_blocks, columns)
+            columns = ceil_div(col_blocks, wide)
+            cost = estimated(g, n_threads, place, rows, columns, min(<long> g.m, high * mr),
+                             min(<long> g.n, wide * nr), nr)
             if cost < least:
                 least = cost
                 tr[0], tc[0] = <int> rows, <int> columns
+            columns = columns - 1
+            if 2 * rows * columns < n_threads:
+                break
+        rows = rows - 1
 
 
-cdef void work(const tiss_gemm* g, long t, int tr, int tc, int mr, int nr) noexcept nogil:
+cdef void cut(const tiss_gemm* g, int n_threads, place_t place, int* tr, int* tc) noexcept nogil:
+    """Cut rows in tr and columns in tc."""
+    cdef int mr = table().mr, nr = table().nr
+    if n_threads > FEW_THREADS:
+        many_parts(g, n_threads, mr, nr, place, tr, tc)
+        return
+    tr[0] = row_parts(g, n_threads, mr, nr)
+    tc[0] = column_parts(g, n_threads // tr[0])
+
+
+cdef void work(const tiss_gemm* g, long t, int tr, int tc) noexcept nogil:
+    cdef int mr = table().mr, nr = table().nr
     cdef long row_blocks = ceil_div(g.m, mr), col_blocks = ceil_div(g.n, nr)
     cdef long i = t % tr, j = t // tr
     cdef long r0 = min(row_blocks * i // tr * mr, g.m)
@@ -174,7 +206,7 @@ cdef void sum_columns(const array_t* x, long first, float* total, bint accumulat
 cdef long multiply_and_sum(const tiss_gemm* g, const array_t* x, float* total, bint accumulate,
                            int n_threads) noexcept nogil:
     """The same, and in the same loop the sums of the columns of x, where these are wanted."""
-    cdef int tr, tc, mr = table().mr, nr = table().nr
+    cdef int tr, tc
     cdef long tile, columns, tiles, needed, part_
     cdef long sums = 0 if total == NULL else ceil_div(x.shape[1], SUMS)
     if g.m <= 0 or g.n <= 0:
@@ -191,15 +223,43 @@ cdef long multiply_and_sum(const tiss_gemm* g, const array_t* x, float* total, b
     needed = table().gemm_scratch(g)
     if needed > scratch_floats():
         return needed
-    if n_threads > FEW_THREADS:
-        many_parts(g, n_threads, mr, nr, &tr, &tc)
-    else:
-        tr = row_parts(g, n_threads, mr, nr)
-        tc = column_parts(g, n_threads // tr)
+    cut(g, n_threads, ALONE, &tr, &tc)
     tiles = <long> tr * tc
     for part_ in prange(tiles + sums, num_threads=n_threads, schedule='dynamic', chunksize=1):
         if part_ < tiles:
-            work(g, part_, tr, tc, mr, nr)
+            work(g, part_, tr, tc)
         else:  # last, as they are short
             sum_columns(x, (part_ - tiles) * SUMS, total, accumulate)
+    return 0
+
+
+cdef long multiply_both(const tiss_gemm* g, const tiss_gemm* h, const array_t* x, float* total,
+                        bint accumulate, int n_threads) noexcept nogil:
+    """Two products that need nothing of each other, and such sums, in one loop.
+
+    Threads that have no part of one left have those of the other. The one with less output comes
+    first: each of its parts adds up more, so that it costs more to cut it fine.
+    """
+    cdef int tr, tc, tr2, tc2
+    cdef bint ordered = <double> g.m * g.n <= <double> h.m * h.n
+    cdef const tiss_gemm* first = g if ordered else h
+    cdef const tiss_gemm* second = h if ordered else g
+    cdef long tiles, both, needed, part_, sums = 0 if total == NULL else ceil_div(x.shape[1], SUMS)
+    if goes_to_blas(g) or goes_to_blas(h) or min(g.m, g.n) <= 0 or min(h.m, h.n) <= 0:
+        needed = multiply(g, n_threads)
+        return max(needed, multiply_and_sum(h, x, total, accumulate, n_threads))
+    needed = max(table().gemm_scratch(g), table().gemm_scratch(h))
+    if needed > scratch_floats():
+        return needed
+    cut(first, n_threads, FIRST, &tr, &tc)
+    cut(second, n_threads, LAST, &tr2, &tc2)
+    tiles = <long> tr * tc
+    both = tiles + <long> tr2 * tc2
+    for part_ in prange(both + sums, num_threads=n_threads, schedule='dynamic', chunksize=1):
+        if part_ < tiles:
+            work(first, part_, tr, tc)
+        elif part_ < both:
+            work(second, part_ - tiles, tr2, tc2)
+        else:
+            sum_columns(x, (part_ - both) * SUMS, total, accumulate)
     return 0

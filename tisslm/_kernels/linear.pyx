@@ -3,8 +3,8 @@
 Backward: dx = dy w; dw += dy^T x; db += sum over rows of dy.
 Activations (x, y, dy, dx) are stored as float32, bfloat16 or float16; weights and their gradients
 are float32.
-Split: y, dx and dw by rows x columns (``gemm.pyx``); db by columns, each adding up blocks of 64
-rows in order. ``linear_decode`` is for the few rows of decoded tokens: nothing is packed, blocks of
+Split: y, dx and dw by rows x columns (``gemm.pyx``), in ``linear_backward`` dx beside dw; db by
+columns, each adding up blocks of 64 rows in order. ``linear_decode`` is for the few rows of decoded tokens: nothing is packed, blocks of
 the weight's rows are split, and each row of y has the bits that it has alone.
 What has ``columns`` in its name works on O neighbouring columns of wider rows, from ``first`` on,
 where a product has several maps side by side.
@@ -23,7 +23,13 @@ from tisslm._kernels.arrays cimport (
     reads,
     writes,
 )
-from tisslm._kernels.gemm cimport SUMS, multiply, multiply_and_sum, sum_columns
+from tisslm._kernels.gemm cimport (
+    SUMS,
+    multiply,
+    multiply_and_sum,
+    multiply_both,
+    sum_columns,
+)
 from tisslm._kernels.isa cimport TISS_F32, table, tiss_gemm
 
 cdef enum:
@@ -166,6 +172,27 @@ def linear_backward_weight(
         elif db != NULL:
             for block in prange(blocks, num_threads=n_threads, schedule='static'):
                 sum_columns(&dy, block * SUMS, db, accumulate)
+    return -needed
+
+
+def linear_backward(
+    dy_NO,  # IN, stored
+    w_OC,  # IN
+    x_NC,  # IN, stored
+    dx_NC,  # OUT, stored
+    dw_OC,  # OUT, or IN and OUT with accumulate
+    db_O,  # OUT, or IN and OUT with accumulate, or None
+    bint accumulate,
+    int n_threads,
+):
+    cdef array_t dy = reads(dy_NO, 2), w = reads(w_OC, 2), x = reads(x_NC, 2)
+    cdef array_t dx = writes(dx_NC, 2), dw = writes(dw_OC, 2)
+    cdef tiss_gemm g = product(&dy, False, &w, False, &dx), h = product(&dy, True, &x, False, &dw)
+    cdef float* db = NULL if db_O is None else floats_out(db_O, 1).floats
+    cdef long needed
+    h.accumulate = accumulate
+    with nogil:
+        needed = multiply_both(&g, &h, &dy, db, accumulate, n_threads)
     return -needed
 
 

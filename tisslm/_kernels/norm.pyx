@@ -9,8 +9,7 @@ Forward reads the residual stream h and keeps what it normalizes: x, the stream 
 (float32, bfloat16 or float16). Without x the stream itself is normalized.
 Split: rows, in blocks of 64 that also hold the partial sums of dgamma and dbeta; these are added
 by columns in block order. With fewer blocks than threads, the rows of dx are split, and beside them
-the columns of dgamma and dbeta, each of which goes through all blocks: the same sums, and what both
-need is computed twice.
+the blocks' sums by columns, too: the same sums, and what both need is computed twice.
 """
 
 from cython.parallel cimport prange
@@ -30,8 +29,9 @@ from tisslm._kernels.isa cimport table
 from tisslm._kernels.threads cimport FEW, scratch, scratch_floats
 
 cdef enum:
-    NARROW = 32  # columns that one thread sums over all rows, where blocks are few
+    NARROW = 32  # columns that one thread sums at once, or some times as many, where blocks are few
     SHORT = 4  # rows of dx that it takes at a time there
+    MANY = 8  # threads from which on they add few columns each
 
 
 def layer_norm_forward(
@@ -152,21 +152,17 @@ cdef void backward_short(const backward_t* g, long job) noexcept nogil:
         backward_row(g, n, 0, C, NULL if g.dres == NULL else g.dres + i, g.dx + i, unused, NULL)
 
 
-cdef void backward_narrow(const backward_t* g, long first) noexcept nogil:
-    """The sums of some columns over all rows, block by block; their dx goes where nobody looks."""
-    cdef long C = g.x.shape[1], width = min(<long> NARROW, C - first), n, block = 0
-    cdef long rows = g.x.shape[0]
-    cdef float* partial
-    cdef float* partial_b
-    for block in range((rows + ROWS - 1) // ROWS):
-        partial = g.partial + block * C + first
-        partial_b = NULL if g.partial_b == NULL else g.partial_b + block * C + first
-        memset(partial, 0, width * sizeof(float))
-        if partial_b != NULL:
-            memset(partial_b, 0, width * sizeof(float))
-        for n in range(block * ROWS, min(block * ROWS + ROWS, rows)):
-            backward_row(g, n, first, width, NULL, scratch(), partial, partial_b)
-    add_columns(g, first, width)
+cdef void backward_narrow(const backward_t* g, long block, long first, long width) noexcept nogil:
+    """A block's partial sums of some columns; their dx goes where nobody looks."""
+    cdef long C = g.x.shape[1], n, at_ = block * C + first
+    cdef float* partial = g.partial + at_
+    cdef float* partial_b = NULL if g.partial_b == NULL else g.partial_b + at_
+    width = min(width, C - first)
+    memset(partial, 0, width * sizeof(float))
+    if partial_b != NULL:
+        memset(partial_b, 0, width * sizeof(float))
+    for n in range(block * ROWS, min(block * ROWS + ROWS, g.x.shape[0])):
+        backward_row(g, n, first, width, NULL, scratch(), partial, partial_b)
 
 
 cdef void add_columns(const backward_t* g, long first, long width) noexcept nogil:
@@ -180,19 +176,21 @@ cdef void add_columns(const backward_t* g, long first, long width) noexcept nogi
 
 cdef void backward_rows(const backward_t* g, int n_threads) noexcept nogil:
     cdef long rows = g.x.shape[0], C = g.x.shape[1], job, blocks = (rows + ROWS - 1) // ROWS
-    cdef long sums = (C + NARROW - 1) // NARROW, parts = (C + COLUMNS - 1) // COLUMNS
+    cdef long cuts, width, at_once = COLUMNS if n_threads < MANY else NARROW
     if blocks_are_few(g, blocks, n_threads):
-        for job in prange(sums + (rows + SHORT - 1) // SHORT, num_threads=n_threads,
+        width = (C * blocks // n_threads + NARROW) // NARROW * NARROW
+        cuts = (C + width - 1) // width
+        for job in prange(blocks * cuts + (rows + SHORT - 1) // SHORT, num_threads=n_threads,
                           schedule='dynamic', chunksize=1):
-            if job < sums:
-                backward_narrow(g, job * NARROW)
+            if job < blocks * cuts:
+                backward_narrow(g, job // cuts, job % cuts * width, width)
             else:
-                backward_short(g, job - sums)
-        return
-    for job in prange(blocks, num_threads=n_threads, schedule='static'):
-        backward_block(g, job)
-    for job in prange(parts, num_threads=n_threads, schedule='static'):
-        add_columns(g, job * COLUMNS, min(<long> COLUMNS, C - job * COLUMNS))
+                backward_short(g, job - blocks * cuts)
+    else:
+        for job in prange(blocks, num_threads=n_threads, schedule='static'):
+            backward_block(g, job)
+    for job in prange((C + at_once - 1) // at_once, num_threads=n_threads, schedule='static'):
+        add_columns(g, job * at_once, min(at_once, C - job * at_once))
 
 
 def layer_norm_backward(

@@ -90,7 +90,8 @@ def flops(operation: str, arguments: Mapping[str, Any]) -> int:
         if weight.ndim < 2:  # the gradient of a bias alone, whose weight is frozen
             return 0
         outputs, channels = weight.shape
-        return int(2 * rows * outputs * channels)
+        products = 2 if operation == "linear_backward" else 1
+        return int(2 * products * rows * outputs * channels)
     if operation == "matmul":
         (rows, inner), columns = arguments["a_MK"].shape, arguments["b_KN"].shape[1]
         return int(2 * rows * inner * columns)

@@ -12,7 +12,7 @@ from tisslm.ops.door import OPERATIONS
 from tisslm.ops.operands import op_name, operands_read, operands_written
 
 #: What the names end in whose gradients are added to where a flag is true.
-ADDING = ("backward_weight", "norm_backward", "embedding_backward")
+ADDING = ("linear_backward", "backward_weight", "norm_backward", "embedding_backward")
 
 
 def test_every_array_of_every_twin_has_a_mark():

@@ -43,8 +43,8 @@ SPOILED = [
         "(micro-batch 0, row 1, window {1}, token 4)",
     ),
     (
-        ("linear_backward_input", "head", "backward", "dx_NC", (1, 1)),
-        "head, backward: linear_backward_input made dx_NC[1, 1] NaN "
+        ("linear_backward", "head", "backward", "dx_NC", (1, 1)),
+        "head, backward: linear_backward made dx_NC[1, 1] NaN "
         "(micro-batch 0, row 0, window {0}, token 1)",
     ),
     (

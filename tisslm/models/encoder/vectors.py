@@ -100,9 +100,8 @@ class Vectors:
         if cache.length_P1 is not None:
             dy_PE = _backward_normalize(dy_PE, cache.vectors_PE, cache.length_P1)
         if self.projection is not None:
-            self.projection.backward_weight(dy_PE, cache.pooled_PC)
             d_PC = np.empty_like(cache.pooled_PC)
-            self.projection.backward_input(dy_PE, d_PC)
+            self.projection.backward(dy_PE, cache.pooled_PC, d_PC)
             dy_PE = d_PC
         places = (cache.first_P, cache.stop_P)
         ops.pool_backward(dy_PE, *places, dh_NC, self.kind, cache.argmax_PC)

@@ -211,8 +211,7 @@ class Attention(Layer):
         d_heads_NC[n:] = 0  # as in forward
         for rows in chunks(n, len(scratch["normed"])):
             place = (ctx, rows.start)
-            self.out.backward_input(dy_NC[rows], d_heads_NC[rows], *place)
-            self.out.backward_weight(dy_NC[rows], heads_NC[rows], *place)
+            self.out.backward(dy_NC[rows], heads_NC[rows], d_heads_NC[rows], *place)
         ops.attention_backward(
             d_heads,
             self.query_keys.again(saved["qkv"], scratch, ctx),
@@ -244,8 +243,7 @@ class Attention(Layer):
         normed, d_normed = (scratch[name][: len(dh_NC)] for name in ("normed", "d_normed"))
         x_NC = saved["x"][rows]
         self.norm.recompute(x_NC, normed, saved, rows)
-        self.qkv.backward_weight(d_qkv_NE, normed, ctx, rows.start)
-        self.qkv.backward_input(d_qkv_NE, d_normed, ctx, rows.start)
+        self.qkv.backward(d_qkv_NE, normed, d_normed, ctx, rows.start)
         self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
     def cache_plan(self, batch: int, context: int) -> dict[str, Buffer]:

@@ -6,7 +6,7 @@ These are in ``lora``, and the activation between two maps is in ``mlp``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -108,3 +108,20 @@ class Linear:
             ops.linear_backward_weight(dy_NO, x_NC, dw, db, accumulate)
         for adapter in self.adapters:
             adapter.backward_weight(dy_NO, x_NC, ctx, first)
+
+    def backward(
+        self,
+        dy_NO: Array,
+        x_NC: Array,
+        dx_NC: Array,
+        ctx: PassContext | None = None,
+        first: int = 0,
+    ) -> None:
+        """Do both, in one loop of all threads where both are products; ``dx_NC`` is no operand."""
+        if self.weight.trainable and not self.adapters:
+            dw, db, accumulate = grads_to_write(self.weight, self.bias)
+            dw = cast(Array, dw)  # it is trained
+            ops.linear_backward(dy_NO, self.weight.data, x_NC, dx_NC, dw, db, accumulate)
+        else:
+            self.backward_weight(dy_NO, x_NC, ctx, first)
+            self.backward_input(dy_NO, dx_NC, ctx, first)

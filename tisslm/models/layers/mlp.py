@@ -193,8 +193,7 @@ class MLP(Layer):
         d_pre = self.activation.backward(self.down, dy_NC, pre, act, scratch, *place)
         self.down.backward_weight(dy_NC, act, *place)
         self.norm.recompute(x_NC, normed, saved, rows)
-        self.up.backward_weight(d_pre, normed, *place)
-        self.up.backward_input(d_pre, d_normed, *place)
+        self.up.backward(d_pre, normed, d_normed, *place)
         self.norm.backward(d_normed, x_NC, dh_NC, dh_NC, saved, scratch, rows)
 
     def recompute(

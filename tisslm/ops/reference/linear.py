@@ -17,6 +17,7 @@ __all__ = [
     "linear_activation_forward",
     "linear_add_backward_input",
     "linear_add_columns",
+    "linear_backward",
     "linear_backward_input",
     "linear_backward_weight",
     "linear_columns_backward_input",
@@ -137,6 +138,33 @@ def linear_backward_weight(
         db_O[...] = 0
     for start in range(0, len(dy_NO), BLOCK):
         db_O += dy_NO[start : start + BLOCK].sum(axis=0)
+
+
+def linear_backward(
+    dy_NO: Array,
+    w_OC: Array,
+    x_NC: Array,
+    dx_NC: Array,
+    dw_OC: Array,
+    db_O: Array | None,
+    accumulate: bool,
+) -> None:
+    """Compute ``dx``, ``dw`` and ``db`` as the two above do, by threads that share all of it.
+
+    Parameters
+    ----------
+    dy_NO : ndarray of shape (N, O), IN
+    w_OC : ndarray of shape (O, C), IN
+    x_NC : ndarray of shape (N, C), IN
+    dx_NC : ndarray of shape (N, C), OUT
+        Neither dy nor x.
+    dw_OC : ndarray of shape (O, C), IN/OUT with accumulate
+    db_O : ndarray of shape (O,) or None, IN/OUT with accumulate
+    accumulate : bool
+        Add to ``dw`` and ``db`` instead of overwriting them.
+    """
+    linear_backward_input(dy_NO, w_OC, dx_NC)
+    linear_backward_weight(dy_NO, x_NC, dw_OC, db_O, accumulate)
 
 
 def linear_add_columns(x_NC: Array, w_OC: Array, y_NE: Array, first: int) -> None:

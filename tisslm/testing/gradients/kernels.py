@@ -129,8 +129,7 @@ def linear_residual(dtype: str, large: bool) -> Problem:
     def backward(d: Arrays) -> Arrays:
         dy = d["total_NO"]
         dx, dw, db = empty(dtype, n, c), empty(dtype, o, c), empty(dtype, o)
-        ops.linear_backward_input(dy, w, dx)
-        ops.linear_backward_weight(dy, x, dw, db, False)
+        ops.linear_backward(dy, w, x, dx, dw, db, False)
         return {"h_NO": dy, "x_NC": dx, "w_OC": dw, "b_O": db}
 
     return KernelProblem(values, forward, backward)
