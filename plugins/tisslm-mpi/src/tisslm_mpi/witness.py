@@ -28,7 +28,8 @@ GONE = (
 def main() -> None:
     """Look on until a rank vanishes, or says that all end."""
     listening = socket.socket(fileno=int(sys.argv[1]))
-    ready, streams = select.epoll(), {}
+    ready = select.epoll()
+    streams: dict[int, tuple[socket.socket, bytearray]] = {}
     ready.register(listening, select.EPOLLIN)
     while found := ready.poll(None if streams else PATIENCE):
         for handle, _ in found:
@@ -51,7 +52,7 @@ def main() -> None:
 def user(stream: socket.socket) -> int:
     """Return who is at the other end: anybody on the machine may connect."""
     told = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return struct.unpack("3i", told)[1]
+    return int(struct.unpack("3i", told)[1])
 
 
 if __name__ == "__main__":
