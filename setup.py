@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import runpy
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,7 +21,8 @@ BUILDING = runpy.run_path(str(FLAGS))
 COMPILE = list(BUILDING["COMPILE"])
 LEVEL_FLAGS = BUILDING["level_flags"]
 # Cython hands on what a loop assigns to the code behind it, so that all threads have to meet before
-# the first of them may begin. No kernel here reads it there; one of a plugin may.
+# the first of them may begin. No kernel here reads it there; one of a plugin may. What is assigned
+# stays each thread's own by ``firstprivate``, which ``check_private`` looks for.
 COMPILE.append("-Dlastprivate(x)=")
 CYTHON = Path("build", "cython")
 # Every finding ends the process, and the report names lines. -O1, since the levels of every kernel
@@ -120,23 +122,45 @@ def write_view() -> None:
         view.write_text(made)
 
 
+def check_private(modules: list[Extension]) -> list[Extension]:
+    """Return modules whose loops have all that they assign as each thread's own.
+
+    Without ``lastprivate``, what is not ``firstprivate`` too would be shared, and raced for.
+    """
+    for module in modules:
+        for source in (Path(name) for name in module.sources if Path(name).suffix == ".c"):
+            for line in source.read_text("utf-8").splitlines():
+                first, last = (
+                    set(re.findall(rf"{kind}\((\w+)\)", line))
+                    for kind in ("firstprivate", "lastprivate")
+                )
+                if "#pragma omp" in line and last - first:
+                    raise SystemExit(
+                        f"setup.py: {source}: {sorted(last - first)} are lastprivate alone; build "
+                        "with another version of Cython, or leave -Dlastprivate(x)= out of COMPILE"
+                    )
+    return modules
+
+
 def main() -> None:
     """Run setuptools with the extension table."""
     openmp = BUILDING["openmp_flags"]()
     write_view()
     shared = Extension(SHARED, [str(CYTHON / "_memoryviews.c")], extra_compile_args=COMPILE)
     setup(
-        ext_modules=cythonize(
-            [*(extension(name, openmp) for name in MODULES), shared],
-            build_dir=str(CYTHON),
-            shared_utility_qualified_name=SHARED,
-            compiler_directives=BUILDING["DIRECTIVES"],
-            include_path=[str(CYTHON)],
-            nthreads=WORKERS,
-            # Directives are part of every module, and Cython compares it with its sources alone.
-            force=any(
-                newer_group([str(FLAGS)], str(made)) for made in (CYTHON / KERNELS).glob("*.c")
-            ),
+        ext_modules=check_private(
+            cythonize(
+                [*(extension(name, openmp) for name in MODULES), shared],
+                build_dir=str(CYTHON),
+                shared_utility_qualified_name=SHARED,
+                compiler_directives=BUILDING["DIRECTIVES"],
+                include_path=[str(CYTHON)],
+                nthreads=WORKERS,
+                # Directives are part of every module, and Cython compares it with sources alone.
+                force=any(
+                    newer_group([str(FLAGS)], str(made)) for made in (CYTHON / KERNELS).glob("*.c")
+                ),
+            )
         ),
         cmdclass={"build_ext": SideBySide},
         options=OPTIONS,
