@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 GUARD = 17  # elements: one more than a vector of 16 floats
+THREADS = 2  # of ``ops``, where a test does not set them
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,17 @@ class Both:
     expected_code: int | None
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _scratch_is_given_back() -> Iterator[None]:
-    """Each run binds scratch of its own; whoever comes next finds that of ``ops`` again."""
+    """Each run binds scratch of its own; whoever comes next finds that of ``ops`` again.
+
+    So it does the number of threads, without which ``ops`` takes scratch of fewer for its own.
+    """
     yield
     if "tisslm._kernels.threads" in sys.modules:
         from tisslm import ops
 
-        ops.set_threads(ops.thread_count().count)
+        ops.set_threads(THREADS)
 
 
 @pytest.fixture(scope="session")

@@ -197,12 +197,9 @@ class Head:
             ops.soft_cap_backward(d_logits_NV, slope_NV)
         self._multiply(d_logits_NV)
         d_logits_NV = self._as_stored(d_logits_NV, own)
-        shown = {}
-        if self.below:
-            self.project.backward(d_logits_NV, own["hidden"][rows], dh_NC[rows])
-            shown["d_hidden"] = dh_NC[rows]
-        else:
-            self.project.backward_weight(d_logits_NV, own["hidden"][rows])
+        d_hidden = dh_NC[rows] if self.below else None
+        self.project.backward(d_logits_NV, own["hidden"][rows], d_hidden)
+        shown = {} if d_hidden is None else {"d_hidden": d_hidden}
         leave(observers, "head", "backward", shown)
 
     def _as_stored(self, d_logits_NV: Array, own: Mapping[str, Array]) -> Array:

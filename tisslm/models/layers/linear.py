@@ -113,15 +113,19 @@ class Linear:
         self,
         dy_NO: Array,
         x_NC: Array,
-        dx_NC: Array,
+        dx_NC: Array | None,
         ctx: PassContext | None = None,
         first: int = 0,
     ) -> None:
-        """Do both, in one loop of all threads where both are products; ``dx_NC`` is no operand."""
-        if self.weight.trainable and not self.adapters:
+        """Do both, in one loop of all threads where both are products; ``dx_NC`` is no operand.
+
+        Where it is None, only the gradients of weight, bias and adapters are computed.
+        """
+        if dx_NC is not None and self.weight.trainable and not self.adapters:
             dw, db, accumulate = grads_to_write(self.weight, self.bias)
             dw = cast(Array, dw)  # it is trained
             ops.linear_backward(dy_NO, self.weight.data, x_NC, dx_NC, dw, db, accumulate)
         else:
             self.backward_weight(dy_NO, x_NC, ctx, first)
-            self.backward_input(dy_NO, dx_NC, ctx, first)
+            if dx_NC is not None:
+                self.backward_input(dy_NO, dx_NC, ctx, first)
