@@ -71,8 +71,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Files(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the jobs of ranks, which take longest, so that no process ends with them alone."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     from handing_out import ONE_AT_A_TIME
 
     items.sort(key=lambda item: not item.nodeid.startswith(ONE_AT_A_TIME))
