@@ -127,18 +127,14 @@ def check_private(modules: list[Extension]) -> list[Extension]:
 
     Without ``lastprivate``, what is not ``firstprivate`` too would be shared, and raced for.
     """
-    for module in modules:
-        for source in (Path(name) for name in module.sources if Path(name).suffix == ".c"):
-            for line in source.read_text("utf-8").splitlines():
-                first, last = (
-                    set(re.findall(rf"{kind}\((\w+)\)", line))
-                    for kind in ("firstprivate", "lastprivate")
+    for source in (name for module in modules for name in module.sources if name.endswith(".c")):
+        for line in re.findall("#pragma omp .*", Path(source).read_text("utf-8")):
+            own = {f"firstprivate({name})" for name in re.findall(r"lastprivate\((\w+)\)", line)}
+            if not all(clause in line for clause in own):
+                raise SystemExit(
+                    f"setup.py: {source}: expected firstprivate beside each lastprivate, got "
+                    f"{line}; build with another version of Cython, or leave -Dlastprivate out"
                 )
-                if "#pragma omp" in line and last - first:
-                    raise SystemExit(
-                        f"setup.py: {source}: {sorted(last - first)} are lastprivate alone; build "
-                        "with another version of Cython, or leave -Dlastprivate(x)= out of COMPILE"
-                    )
     return modules
 
 

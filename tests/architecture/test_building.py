@@ -41,11 +41,13 @@ def outside_make() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
-def setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run setup.py as far as the compiler goes: Cython and setuptools do nothing."""
+def setup(
+    folder: Path, *, modules: str = "[]", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run setup.py as far as the compiler goes: setuptools does nothing, and Cython says these."""
     for name, text in {
         "Cython/__init__.py": "",
-        "Cython/Build.py": "def cythonize(*args, **options): return []",
+        "Cython/Build.py": f"def cythonize(*args, **options): return {modules}",
         "setuptools/__init__.py": "Extension = setup = lambda *args, **options: None",
         "setuptools/modified.py": "def newer_group(*args): ...",
         "setuptools/command/__init__.py": "",
@@ -61,6 +63,16 @@ def setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env={**os.environ, "PYTHONPATH": str(folder), "TISSLM_NO_OPENMP": "0", **environment},
     )
+
+
+@pytest.mark.parametrize(("clauses", "code"), [("firstprivate(n) ", 0), ("", 1)])
+def test_what_a_loop_assigns_is_each_threads_own(tmp_path: Path, clauses: str, code: int) -> None:
+    source = tmp_path / "loop.c"
+    source.write_text(f"#pragma omp for nowait {clauses}lastprivate(n) schedule(static)\n")
+    modules = f"[type('', (), {{'sources': [{str(source)!r}]}})]"
+    done = setup(tmp_path, modules=modules, TISSLM_NO_OPENMP="1")
+    assert done.returncode == code
+    assert ("expected firstprivate beside each lastprivate" in done.stderr) == bool(code)
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")

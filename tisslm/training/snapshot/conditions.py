@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,25 @@ from tisslm.memory.grouping import described
 from tisslm.registry.discovery import tisslm_version
 from tisslm.training.components import Components
 
-__all__ = ["Conditions"]
+__all__ = ["Conditions", "warn_if_bits_differ"]
+
+#: Conditions that are tables, and what the names of their values begin with in messages.
+_TABLES = {
+    "schedule": "scheduler.",
+    "groups": "group of ",
+    "ema": "ema.",
+    "optimizer": "optimizer.",
+    "loss": "loss.",
+}
+
+#: The one that is compared also where only the checkpoint has it.
+_WHERE_ANY = frozenset({"groups"})
+
+#: Those of parts, which earlier checkpoints do not have.
+_OF_PARTS = ("optimizer", "loss")
+
+#: Parameters of other groups that a warning names.
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -97,3 +116,60 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
         for k, v in options.items()
         if k != "base_lr"
     }
+
+
+def warn_if_bits_differ(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say why a resumed run may not equal the uninterrupted one."""
+    saved, now = _of_same_parts(saved, now)
+    then, now = _flat(saved, now), _flat(now, now)
+    names = sorted({*then, *now}, key=[*now, *then].index)
+    pairs = [(name, then.get(name), now.get(name)) for name in names]
+    changed = [f"{k}: {old} then, {new} now" for k, old, new in pairs if old != new]
+    if changed:
+        changed = _few_groups(changed)
+        is_rate = any(k.startswith("scheduler.") for k, old, new in pairs if old != new)
+        rates = "; the learning rates follow the new schedule from here on" if is_rate else ""
+        warnings.warn(
+            f"the run goes on under other conditions ({'; '.join(changed)}): it will not equal "
+            f"the uninterrupted run bit for bit{rates}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _of_same_parts(
+    saved: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both without the options of parts that are not of one name.
+
+    Of another loss its name is left; another optimizer is refused by its state.
+    """
+    then, now = dict(saved), dict(now)
+    for kind in _OF_PARTS:
+        old, new = then.get(kind), now[kind]
+        if isinstance(old, Mapping) and old.get("name") == new["name"]:
+            continue
+        del now[kind]
+        if isinstance(old, Mapping) and kind == "loss":
+            then[kind], now[kind] = {"name": old.get("name")}, {"name": new["name"]}
+    return then, now
+
+
+def _few_groups(changed: list[str]) -> list[str]:
+    """Return what has changed, with the parameters of other groups counted behind the first few."""
+    of_groups = [said for said in changed if said.startswith(_TABLES["groups"])]
+    left_out = of_groups[MOST_NAMED:]
+    found = [said for said in changed if said not in left_out]
+    if left_out:
+        found.insert(found.index(of_groups[MOST_NAMED - 1]) + 1, f"and {len(left_out)} more")
+    return found
+
+
+def _flat(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the wanted values; those of a table by dotted names."""
+    found = {name: values.get(name) for name in wanted if name not in _TABLES}
+    for name, called in _TABLES.items():
+        table = values.get(name) if name in wanted or name in _WHERE_ANY else None
+        if isinstance(table, Mapping):  # a checkpoint may have anything in its place
+            found |= {f"{called}{key}": value for key, value in table.items()}
+    return found

@@ -36,10 +36,11 @@ from tisslm.models.initialization import LORA_A, LORA_B
 from tisslm.system.safe_files import show
 from tisslm.system.tensor_files import kind_of
 from tisslm.training.snapshot.average import AverageOwner
+from tisslm.training.snapshot.conditions import warn_if_bits_differ
 from tisslm.training.snapshot.owner import Contents, Owned, StateOwner
 from tisslm.training.snapshot.part_states import load_part_states, part_states
 from tisslm.training.snapshot.reference import ReferenceOwner
-from tisslm.training.state import TrainerState, warn_if_bits_differ
+from tisslm.training.state import TrainerState
 
 __all__ = ["OWNERS", "Owned", "StateOwner", "read_position"]
 
