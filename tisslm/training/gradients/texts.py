@@ -88,13 +88,15 @@ class TextGradients(Gradients):
         parts.optimizer.zero_grad()
         scale = parts.scaler.begin()
         parts.reduction.begin(parts.reduction.share.present(given))
-        own_nKE, cache = self._embed_all(rows)
+        packed = self._packed(rows)
+        own_nKE, cache = self._embed_all(rows, packed)
         value = used.value(self._gathered(rows, own_nKE))
         d_nKE = self._own_gradient(value.d_embeddings_KNE, own_nKE, scale)
+        n_texts = d_nKE.shape[1]
         for start, end, context in self._micro_batches(len(rows.x)):
             with context:
                 if start > 0:
-                    cache = self._embed(rows.part(start, end), start, gradient=True)[1]
+                    cache = self._embed(packed[start], start, n_texts, gradient=True)[1]
                 if self._offset + start == 0:
                     self._add_log_scale(value.d_log_scale * scale)
                 self._model.backward_embedded(d_nKE[start:end].reshape(-1, d_nKE.shape[2]), cache)
@@ -107,22 +109,31 @@ class TextGradients(Gradients):
 
     # ------------------------------------------------------------------ passes
 
-    def _embed_all(self, rows: Rows) -> tuple[Array, Any]:
+    def _packed(self, rows: Rows) -> dict[int, TextBatch]:
+        """Return the texts of each micro-batch, by its first example: both passes read these."""
+        size, longest = self.config.batch_size, self._model.seq_len
+        return {
+            start: TextBatch.pack(list(texts_of(rows.part(start, start + size))), longest)
+            for start in range(0, len(rows.x), size)
+        }
+
+    def _embed_all(self, rows: Rows, packed: dict[int, TextBatch]) -> tuple[Array, Any]:
         """Return the vectors of this rank's texts, and the cache of the first micro-batch."""
         size, (count, n_texts) = self.config.batch_size, rows.others["lengths"].shape
         own_nKE = np.empty((count, n_texts, self._model.embedding_size), self._model.dtype)
         cache = None
         for start in [*range(size, count, size), *([0] if count else [])]:
-            end = min(start + size, count)
-            found_PE, cache = self._embed(rows.part(start, end), start, gradient=start == 0)
-            own_nKE[start:end] = found_PE.reshape(own_nKE[start:end].shape)
+            found_PE, cache = self._embed(packed[start], start, n_texts, gradient=start == 0)
+            part_nKE = own_nKE[start : start + size]
+            part_nKE[...] = found_PE.reshape(part_nKE.shape)
         return own_nKE, cache
 
-    def _embed(self, rows: Rows, first: int, *, gradient: bool) -> tuple[Array, Any]:
+    def _embed(
+        self, texts: TextBatch, first: int, n_texts: int, *, gradient: bool
+    ) -> tuple[Array, Any]:
         """Run the forward pass of a micro-batch, which monitors see if a backward follows."""
         self._announce()
-        texts = TextBatch.pack(list(texts_of(rows)), self._model.seq_len)
-        first_row = (self._offset + first) * rows.others["lengths"].shape[1]
+        first_row = (self._offset + first) * n_texts
         if not gradient:
             return self._model.embed(texts, train=True, first_row=first_row)
         with self._monitoring.watching(texts.start_BT):
