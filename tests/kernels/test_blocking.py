@@ -81,3 +81,46 @@ def test_scratch_grows_with_the_second_level(kernel_module, blocked, stored_as, 
     little = isa.gemm_scratch(channels, stored_as)
     blocked(32, 1024)
     assert 0 < little < isa.gemm_scratch(channels, stored_as)
+
+
+def wide_products(stored_as):
+    """Products of more rows of C than are read beside an unpacked B, and the same of few of them.
+
+    k of the weight gradient is more than is packed at once; rows of the forward product's operand
+    lie 4 KiB apart.
+    """
+    generator = np.random.default_rng(10)
+
+    def drawn(*shape):
+        return stored(generator.standard_normal(shape, dtype=np.float32), DTYPES[stored_as])
+
+    n, o, c = 400, 70, 2048
+    x, w = drawn(n, c), generator.standard_normal((o, c), dtype=np.float32)
+    yield "linear_forward", {"x_NC": x, "w_OC": w, "b_O": None}, ("x_NC", 0), "y_NO", (n, o)
+    dy, narrow = drawn(n, 450), generator.standard_normal((450, o), dtype=np.float32)
+    yield "linear_backward_input", {"dy_NO": dy, "w_OC": narrow}, ("dy_NO", 0), "dx_NC", (n, o)
+    dy, x = drawn(1300, 450), drawn(1300, o)
+    arguments = {"dy_NO": dy, "x_NC": x, "db_O": None, "accumulate": False}
+    yield "linear_backward_weight", arguments, ("dy_NO", 1), "dw_OC", (450, o)
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize("first", [32, 48])
+def test_many_rows_have_the_bits_of_few(
+    run_kernel, kernel_module, unwritten, blocked, precision, first
+):
+    if precision == "fp32" and kernel_module("isa").name() == "baseline":
+        pytest.skip("BLAS multiplies floats at this level, with bits of its own")
+    blocked(first, 512)
+    for function, arguments, (cut, axis), out, (rows, columns) in wide_products(precision):
+        narrow = precision != "fp32" and out == "y_NO"
+        found = []
+        for most in (rows, 20):
+            part = arguments | {cut: np.ascontiguousarray(arguments[cut].take(range(most), axis))}
+            given = unwritten(most, columns)
+            part[out] = stored(given, DTYPES[precision]) if narrow else given
+            after, code = run_kernel("linear", function, part, {out}, n_threads=1)
+            assert code == 0
+            found.append(after[out])
+        assert np.isfinite(found[1].astype(np.float64)).all()
+        assert found[0][:20].tobytes() == found[1].tobytes(), function
