@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
+PROGRAM = Path(__file__).with_name("rank_program.py")
 HOST = socket.gethostname()
 WAITING = rf"rank [02] on {re.escape(HOST)} of 3: "
 CULPRIT = rf"rank 1 on {re.escape(HOST)}"
@@ -122,6 +125,15 @@ def test_a_rank_that_is_gone_ends_all_and_is_named(mpi, mode):
     else:
         assert ended.code != 0, ended.output
         assert HOST in ended.output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="machines are named by root only")
+def test_a_rank_that_is_gone_is_named_by_its_own_machine(mpi):
+    """Open MPI's launcher would name one elsewhere that has lost it, if that is quicker to fail."""
+    name = 'hostname "h${OMPI_COMM_WORLD_RANK:-$PMI_RANK}"; exec "$@"'
+    ended = mpi.program(3, PROGRAM, "kill", before=["unshare", "--uts", "sh", "-c", name, "sh"])
+    assert ended.code != 0, ended.output
+    assert re.search(r"rank 1 on h1 of 3 \(process \d+\): has vanished", ended.output)
 
 
 def test_a_rank_that_is_gone_ends_all_at_once_where_the_launcher_does_not_care(mpi):

@@ -72,7 +72,8 @@ class Rank:
         code = os.waitstatus_to_exitcode(status or 0)
         if code > 0 and not self.launchers:
             return
-        os.write(2, b"tisslm: %s: %s\n" % (self.said.partition(b"\n")[0], GONE))
+        with contextlib.suppress(OSError):  # nobody reads it
+            os.write(2, b"tisslm: %s: %s\n" % (self.said.partition(b"\n")[0], GONE))
         if code < 0 or not self.launchers:
             return
         wait_until_read(2)  # what comes after an abort is dropped
