@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--rank", type=int, action="append", help="only this; may be given again")
     parser.add_argument("--json", type=Path, help="write all that was found to this file")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that hosts and ranks end, too
     ways = [way for way in WAYS if given.way is None or way.name in given.way]
     cases = [
         (fault, rank)
