@@ -32,7 +32,7 @@ SOURCES := $(wildcard tisslm/_kernels/*.pyx tisslm/_kernels/*.pxd tisslm/_kernel
 # A plugin's kernel is compiled against the TissLM of .venv, so pip must not build it in isolation.
 PLUGIN_SOURCES := $(wildcard plugins/*/src/*/*.pyx plugins/*/src/*/*/*.pyx plugins/*/setup.py)
 
-.PHONY: train test test-aarch64 interop asan soak fuzz lint format bench bench-monitors clean
+.PHONY: train test test-aarch64 interop asan soak faults fuzz lint format bench bench-monitors clean
 
 train: $(VENV)/installed
 	$(BIN)/tisslm train
@@ -57,6 +57,10 @@ asan: $(VENV)/installed-test
 
 soak: $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS)
+
+# On several hosts, which are network namespaces, if it is root.
+faults: $(VENV)/installed-test
+	PYTHONPATH=tests:benchmarks $(BIN)/python -m soak.faults
 
 fuzz: $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT)

@@ -1,48 +1,34 @@
 """A run over a slow network beside its projection, on hosts of one machine: ``hosts.py --help``.
 
-A host is a network namespace with one link of a given speed to a common switch; ranks on it have a
-host name and shared memory of their own, so MPI finds no way to others but the link. Linux, root,
+A host is a network namespace with one link of a given speed to a common switch. Linux, root,
 iproute2 and MPICH's wheel are needed. Processors are shared by all hosts: times of a node are taken
 on all of them at once.
 
-What does not live here: the model (``tisslm project``), times of calls (``network``).
+What does not live here: the hosts (``namespaces``), the model (``tisslm project``), times of calls
+(``network``).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from command import JsonFile
 from machine import describe, stop, write_json
+from namespaces import hosts, lacking, write_agent
 
 from tisslm.training.ranks.layout import BUCKET_BYTES
 
 HERE = Path(__file__).parent
 PREFIX = Path(sys.prefix) / "bin"
-SWITCH, NAMES, ADDRESSES = "tiss-switch", "tiss-host", "10.89.7"
-
-#: What MPICH's launcher calls in place of ssh: options, a host, and a command for it.
-AGENT = """#!/bin/sh
-while [ "${1#-}" != "$1" ]; do
-    case "$1" in -l | -o | -p) shift ;; esac
-    shift
-done
-host=$1
-shift
-exec ip netns exec "$host" unshare --uts --ipc --mount sh -c \\
-    'hostname "$0" && mount -t tmpfs tmpfs /dev/shm && exec sh -c "$*"' "$host" "$@"
-"""
 
 #: A model of four buckets, whose exchange takes longer than its passes.
 RUN = {
@@ -61,47 +47,6 @@ RUN = {
 WARM = 2
 
 
-def call(*line: object) -> None:
-    """Run a command that has to succeed."""
-    subprocess.run([str(word) for word in line], check=True, capture_output=True, text=True)
-
-
-@contextmanager
-def hosts(count: int, mbit: float) -> Iterator[list[str]]:
-    """Make hosts and the switch between them, and remove them at the end."""
-    names = [f"{NAMES}{number}" for number in range(1, count + 1)]
-    addresses = [f"{ADDRESSES}.{number}" for number in range(1, count + 1)]
-    table = "".join(f"{a} {n}\n" for a, n in zip(addresses, names, strict=True))
-    limit = ("root", "tbf", "rate", f"{mbit:g}mbit", "burst", "512kb", "latency", "100ms")
-    with ExitStack() as made:
-        _namespace(made, SWITCH)
-        call("ip", "-n", SWITCH, "link", "add", "bridge", "type", "bridge")
-        call("ip", "-n", SWITCH, "link", "set", "bridge", "up")
-        for name, address in zip(names, addresses, strict=True):
-            _namespace(made, name)
-            known = Path("/etc/netns") / name
-            made.callback(shutil.rmtree, known, ignore_errors=True)
-            known.mkdir(parents=True)
-            (known / "hosts").write_text(f"127.0.0.1 localhost\n{table}")
-            port = f"to-{name[-4:]}"
-            call(
-                *("ip", "-n", SWITCH, "link", "add", port, "type", "veth"),
-                *("peer", "name", "eth0", "netns", name),
-            )
-            call("ip", "-n", SWITCH, "link", "set", port, "master", "bridge", "up")
-            call("ip", "-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-            for link in ("lo", "eth0"):
-                call("ip", "-n", name, "link", "set", link, "up")
-            for side, link in ((name, "eth0"), (SWITCH, port)):  # both ways
-                call("tc", "-n", side, "qdisc", "add", "dev", link, *limit)
-        yield names
-
-
-def _namespace(made: ExitStack, name: str) -> None:
-    call("ip", "netns", "add", name)
-    made.callback(call, "ip", "netns", "del", name)
-
-
 def environment() -> dict[str, str]:
     """Return variables of ranks: one thread each, and this checkout's plugin."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -109,9 +54,7 @@ def environment() -> dict[str, str]:
 
 def launch(names: Sequence[str], folder: Path, *line: str) -> None:
     """Run a command with a rank on each host."""
-    agent = folder / "agent.sh"
-    agent.write_text(AGENT)
-    agent.chmod(0o755)
+    agent = write_agent(folder)
     launcher = [PREFIX / "mpiexec.hydra", "-launcher", "ssh", "-launcher-exec", agent]
     launcher += ["-iface", "eth0", "-hosts", ",".join(names), "-n", len(names), "-ppn", 1]
     words = ["ip", "netns", "exec", names[0], *launcher, *line]
@@ -207,11 +150,10 @@ def run(
     json_file: JsonFile = None,
 ) -> None:
     """Train on hosts that are network namespaces, and compare a step with its projection."""
-    if os.geteuid():
-        stop("hosts: network namespaces need root", 2)
-    for name in ("ip", "tc", "unshare", str(PREFIX / "mpiexec.hydra")):
-        if shutil.which(name) is None:
-            stop(f"hosts: {name} is not installed", 2)
+    if why := lacking():
+        stop(f"hosts: {why}", 2)
+    if not (PREFIX / "mpiexec.hydra").exists():
+        stop(f"hosts: {PREFIX / 'mpiexec.hydra'} is not installed", 2)
     rows = []
     print(f"links of {mbit:g} Mbit/s; the projection has no jitter; seconds of a step")
     print(

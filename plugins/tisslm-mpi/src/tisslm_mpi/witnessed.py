@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 __all__ = ["Witnessed"]
+
+#: Name of the process by which MPICH's launcher starts the ranks of a machine.
+PROXY = "hydra_pmi_proxy"
 
 
 class Witnessed:
@@ -40,12 +44,23 @@ class Witnessed:
         os.register_at_fork(after_in_child=self._stream.close)
         with contextlib.suppress(OSError):  # there is none, or not in this container
             self._stream.connect(address)
-            self._stream.sendall(f"{name} (process {os.getpid()})\n".encode())
+            line = f"{name} (process {os.getpid()})\n".encode()
+            socket.send_fds(self._stream, [line], _launchers())
 
     def all_end(self) -> None:
         """Say that what ends from now on does so by the will of a rank."""
         with contextlib.suppress(OSError):
             self._stream.send(b"end\n")
+
+
+def _launchers() -> list[int]:
+    """Return this process's socket to MPICH's launcher, if that has started it itself."""
+    handle = os.environ.get("PMI_FD", "")
+    with contextlib.suppress(OSError):
+        parent = Path(f"/proc/{os.getppid()}/comm").read_text().strip()
+        if parent == PROXY and handle.isdecimal() and stat.S_ISSOCK(os.fstat(int(handle)).st_mode):
+            return [int(handle)]
+    return []
 
 
 def _start() -> bytes:

@@ -107,7 +107,8 @@ class World:
         hosts = [name.decode() for name in gather(self.host.encode())]
         if len(hosts) > 1:
             vendor, rank = self.mpi.get_vendor()[0], self.mpi.COMM_WORLD.rank
-            if vendor == "MPICH":  # launchers of others name the right rank
+            # others name the right rank, unless one on another machine is quicker to fail
+            if vendor == "MPICH" or len(set(hosts)) > 1:
                 self._witnessed = Witnessed(gather, rank, hosts, self._name)
             self._exit, sys.exit = sys.exit, self._note_exit
             os._exit = self._leave_at_once
