@@ -101,6 +101,7 @@ cdef struct cutting_t:  # of a product: what decides how it is cut, and the part
     int m, n, n_threads
     double column, row, longest  # what these cost, and how much of the largest part is waited for
     bint alone
+    int least  # blocks of rows for which a panel of B is worth fetching
     int tr, tc
 
 
@@ -120,7 +121,8 @@ cdef cutting_t to_cut(const tiss_gemm* g, int n_threads, place_t place, int nr) 
     c.m, c.n, c.n_threads, c.alone = g.m, g.n, n_threads, place == ALONE
     c.column = 0.35 if g.b_col != 1 else 0.55
     c.row = 0.4 if place == ALONE else 1.2
-    c.longest = 1.25 if place == ALONE else 0.1 if place == FIRST else 0.5
+    c.longest = 1.25 if place == ALONE else 0.1 if place == FIRST else 0.2
+    c.least = 3 if g.a_col == 1 else 2
     if lies_ready(g):
         c.column = 0.03
     if rows_lie_ready(g, nr):
@@ -130,6 +132,8 @@ cdef cutting_t to_cut(const tiss_gemm* g, int n_threads, place_t place, int nr) 
     elif g.k > LONG:
         moved = 0.25
     if moved > 0.0:
+        if place == LAST:
+            c.longest = 0.5
         c.column = moved if lies_ready(g) else moved + 0.5
         c.row = moved if rows_lie_ready(g, nr) else moved + 0.5
     c.tr = c.tc = 0
@@ -159,7 +163,7 @@ cdef void many_parts(cutting_t* c, int mr, int nr) noexcept nogil:
     cdef long row_blocks = ceil_div(c.m, mr), col_blocks = ceil_div(c.n, nr), rows, columns
     cdef long high, wide, most = MOST * c.n_threads
     cdef double cost, least = 1e300
-    rows = min(row_blocks, max(<long> c.n_threads, min(row_blocks // 2, most)))
+    rows = min(row_blocks, max(<long> c.n_threads // 2, min(row_blocks // c.least, most)))
     while rows > 0:  # and of each height in blocks, the fewest parts
         high = ceil_div(row_blocks, rows)
         rows = ceil_div(row_blocks, high)
@@ -180,7 +184,7 @@ cdef void many_parts(cutting_t* c, int mr, int nr) noexcept nogil:
 
 cdef bint alike_cut(const cutting_t* a, const cutting_t* b) noexcept nogil:
     return (a.m == b.m and a.n == b.n and a.n_threads == b.n_threads and a.column == b.column
-            and a.row == b.row and a.longest == b.longest)
+            and a.row == b.row and a.longest == b.longest and a.least == b.least)
 
 
 cdef void cut(const tiss_gemm* g, int n_threads, place_t place, int* tr, int* tc) noexcept nogil:
