@@ -100,7 +100,7 @@ cdef bint lies_ready(const tiss_gemm* g) noexcept nogil:
 cdef struct cutting_t:  # of a product: what decides how it is cut, and the parts that follow
     int m, n, n_threads
     double column, row, longest  # what these cost, and how much of the largest part is waited for
-    bint alone
+    place_t place
     int least  # blocks of rows for which a panel of B is worth fetching
     int tr, tc
 
@@ -118,7 +118,7 @@ cdef cutting_t to_cut(const tiss_gemm* g, int n_threads, place_t place, int nr) 
     """
     cdef cutting_t c
     cdef double moved = 0.0
-    c.m, c.n, c.n_threads, c.alone = g.m, g.n, n_threads, place == ALONE
+    c.m, c.n, c.n_threads, c.place = g.m, g.n, n_threads, place
     c.column = 0.35 if g.b_col != 1 else 0.55
     c.row = 0.4 if place == ALONE else 1.2
     c.longest = 1.25 if place == ALONE else 0.1 if place == FIRST else 0.2
@@ -127,6 +127,9 @@ cdef cutting_t to_cut(const tiss_gemm* g, int n_threads, place_t place, int nr) 
         c.column = 0.03
     if rows_lie_ready(g, nr):
         c.row = 0.15 if g.a_col == 1 else 0.06
+        if place != ALONE:  # and without packing, parts may be shorter, for which all wait
+            c.row, c.column = 2 * c.row, c.column + 0.07
+            c.longest = 0.1 if place == FIRST else 0.5
     if 4.0 * g.k * (<double> g.m + g.n) > CACHED:
         moved = 0.5
     elif g.k > LONG:
@@ -153,8 +156,10 @@ cdef inline double estimated(const cutting_t* c, long rows, long columns, long h
     cdef double mean = m * n / nr + c.column * n + c.row * m
     cdef double largest = <double> high * wide / nr + c.column * wide + c.row * high
     cdef double turns = <double> rows * columns / c.n_threads
-    if c.alone:
+    if c.place == ALONE:
         turns = <double> (ceil_div(rows * columns, c.n_threads) - 1)
+    elif c.place == FIRST:  # no part may be much more than half of the loop
+        return turns * mean + c.longest * largest + max(0.0, largest - 1.3 * turns * mean)
     return turns * mean + c.longest * largest
 
 
@@ -163,7 +168,7 @@ cdef void many_parts(cutting_t* c, int mr, int nr) noexcept nogil:
     cdef long row_blocks = ceil_div(c.m, mr), col_blocks = ceil_div(c.n, nr), rows, columns
     cdef long high, wide, most = MOST * c.n_threads
     cdef double cost, least = 1e300
-    rows = min(row_blocks, max(<long> c.n_threads // 2, min(row_blocks // c.least, most)))
+    rows = min(row_blocks, max(<long> c.n_threads // 8, min(ceil_div(row_blocks, c.least), most)))
     while rows > 0:  # and of each height in blocks, the fewest parts
         high = ceil_div(row_blocks, rows)
         rows = ceil_div(row_blocks, high)
