@@ -101,7 +101,7 @@ cdef struct cutting_t:  # of a product: what decides how it is cut, and the part
     int m, n, n_threads
     double column, row, longest  # what these cost, and how much of the largest part is waited for
     place_t place
-    int least  # blocks of rows for which a panel of B is worth fetching
+    int least  # blocks of rows for which a panel of B is worth fetching; 0: as many rows as threads
     int tr, tc
 
 
@@ -109,7 +109,7 @@ cdef cutting_t _known[64]  # of products that came before; kernels run one at a 
 
 
 cdef cutting_t to_cut(const tiss_gemm* g, int n_threads, place_t place, int nr) noexcept nogil:
-    """What a part's columns of B and rows of A cost beside its multiply-adds, in cycles for each of k.
+    """What a part's columns of B and rows of A cost beside its multiply-adds, in cycles per k.
 
     As fitted to parts of all sizes: packing takes a third to half a cycle, most where rows become
     words; of what lies ready, B takes hardly anything, for it is read along its rows. Where two
@@ -135,6 +135,7 @@ cdef cutting_t to_cut(const tiss_gemm* g, int n_threads, place_t place, int nr) 
     elif g.k > LONG:
         moved = 0.25
     if moved > 0.0:
+        c.least = 0
         if place == LAST:
             c.longest = 0.5
         c.column = moved if lies_ready(g) else moved + 0.5
@@ -158,7 +159,7 @@ cdef inline double estimated(const cutting_t* c, long rows, long columns, long h
     cdef double turns = <double> rows * columns / c.n_threads
     if c.place == ALONE:
         turns = <double> (ceil_div(rows * columns, c.n_threads) - 1)
-    elif c.place == FIRST:  # no part may be much more than half of the loop
+    elif c.place == FIRST and c.least > 0:  # no part may be much more than half of the loop
         return turns * mean + c.longest * largest + max(0.0, largest - 1.3 * turns * mean)
     return turns * mean + c.longest * largest
 
@@ -168,7 +169,10 @@ cdef void many_parts(cutting_t* c, int mr, int nr) noexcept nogil:
     cdef long row_blocks = ceil_div(c.m, mr), col_blocks = ceil_div(c.n, nr), rows, columns
     cdef long high, wide, most = MOST * c.n_threads
     cdef double cost, least = 1e300
-    rows = min(row_blocks, max(<long> c.n_threads // 8, min(ceil_div(row_blocks, c.least), most)))
+    rows = min(row_blocks, <long> c.n_threads)
+    if c.least > 0:
+        rows = max(<long> c.n_threads // 8, min(ceil_div(row_blocks, c.least), most))
+        rows = min(row_blocks, rows)
     while rows > 0:  # and of each height in blocks, the fewest parts
         high = ceil_div(row_blocks, rows)
         rows = ceil_div(row_blocks, high)
