@@ -57,5 +57,6 @@ def gradient(threads: int, dtype: str, heads: tuple[int, int], p: float, seen: s
 @pytest.mark.parametrize(("dtype", "p"), [("float32", 0.0), ("float32", 0.3), ("uint16", 0.0)])
 def test_the_pieces_of_a_head_have_its_bits(dtype, p, heads, seen):
     whole = gradient(1, dtype, heads, p, seen)
+    assert gradient(3, dtype, heads, p, seen) == whole  # in two steps, if scratch has room for both
     assert gradient(4, dtype, heads, p, seen) == whole  # cut in six
     assert gradient(11, dtype, heads, p, seen) == whole  # as many pieces as there are tiles

@@ -10,8 +10,10 @@ qkv, out and their gradients are stored as float32, bfloat16 or float16, alike i
 Each returns 0, or -n where it needs n floats of scratch per thread and does not have them.
 Split: forward and the entropy by (sample, head, tile of 64 queries); backward by (sample, head),
 each with key tiles ascending and queries ascending within, so that every sum has one fixed order.
-With half as many heads as threads, or fewer, a head is cut in pieces, some of which own tiles of
-keys, dk and dv, others tiles of queries, dq: scores are computed twice, and sums are the same.
+Where heads would leave many threads without one, they are cut in pieces, some of which own tiles of
+keys, dk and dv, others tiles of queries, dq, and sums are the same. Those of queries come first, and
+leave P and dS of all pairs of tiles in the threads' scratch; where that is too small, both compute
+scores, in one loop.
 Where heads share a key head, each leaves its dk and dv in dkv, and these are added in the order of
 the heads. A thread takes all the heads of a key head, or M heads of the batch are shared out and
 then tiles of keys: the bits depend neither on that, nor on M or the number of threads or samples.
@@ -34,8 +36,8 @@ from tisslm._kernels.arrays cimport (
     writes,
 )
 from tisslm._kernels.dropout cimport stream
-from tisslm._kernels.isa cimport TISS_TILE, table, tiss_attention, tiss_dropout
-from tisslm._kernels.threads cimport FEW, scratch, scratch_floats, thread_number
+from tisslm._kernels.isa cimport TISS_PAIR, TISS_TILE, table, tiss_attention, tiss_dropout
+from tisslm._kernels.threads cimport FEW, scratch, scratch_floats, scratch_of_all, thread_number
 
 
 # Key heads for each thread from which on a thread takes one with all its query heads: with fewer,
@@ -44,6 +46,7 @@ cdef enum:
     KEY_HEADS = 4
     # Pieces of backward for each thread, where heads are cut: they have unequal work.
     PIECES = 3
+    STEPS = 70  # percent of the threads, at most, that have a head where these go in two steps
 
 
 cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head, float scale) except *:
@@ -60,7 +63,7 @@ cdef tiss_attention problem(const array_t* qkv, int n_head, int n_kv_head, float
     a.sample = 0
     a.start = NULL
     a.stop = NULL
-    a.piece, a.pieces = 0, 1
+    a.piece, a.pieces, a.step = 0, 1, 0
     return a
 
 
@@ -129,6 +132,7 @@ cdef struct gradient_t:  # what the jobs of backward have in common
     array_t dout, qkv, out, dqkv
     const float* lse
     uint32_t first_row
+    long first_kept, pairs  # the first head whose pairs of tiles are kept, and how many it has
 
 
 cdef int pieces_of(const tiss_attention* a, long heads, int n_threads) noexcept nogil:
@@ -139,14 +143,53 @@ cdef int pieces_of(const tiss_attention* a, long heads, int n_threads) noexcept 
     return <int> (2 * min(tiles // 2, (PIECES * n_threads + 2 * heads - 1) // (2 * heads)))
 
 
-cdef void backward_head(const gradient_t* g, long b, int head, float* dkv, long piece,
-                        int pieces) noexcept nogil:
+cdef void backward_head(const gradient_t* g, long number, float* dkv, long piece, int pieces,
+                        int step) noexcept nogil:
+    """A piece of a head, whose number counts the heads of all samples."""
+    cdef long b = number // g.a.n_head
     cdef tiss_attention p = of_sample(g.a, b, g.first_row)
     cdef long at_qkv = b * p.T * p.row, at_out = b * p.T * p.out_row
-    p.piece, p.pieces = <int> piece, pieces
+    p.piece, p.pieces, p.step = <int> piece, pieces, step
+    p.kept_first = (number - g.first_kept) * g.pairs
     table().of[g.qkv.type].attention_backward(
-        &p, head, at(&g.dout, at_out), at(&g.qkv, at_qkv), at(&g.out, at_out),
-        g.lse + (b * p.n_head + head) * p.T, <void*> at(&g.dqkv, at_qkv), dkv, scratch())
+        &p, <int> (number % p.n_head), at(&g.dout, at_out), at(&g.qkv, at_qkv), at(&g.out, at_out),
+        g.lse + number * p.T, <void*> at(&g.dqkv, at_qkv), dkv, scratch())
+
+
+cdef bint keep_in_scratch(gradient_t* g, tiss_attention* a, long first, long heads,
+                          int n_threads) noexcept nogil:
+    """Whether heads go in two steps, and there is room for what the first leaves to the second."""
+    cdef long tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE
+    cdef long turns = (heads + n_threads - 1) // n_threads, needed
+    if tiles < 3 or 2 * heads <= n_threads or 100 * heads > STEPS * turns * n_threads:
+        return False
+    needed = (table().of[g.qkv.type].attention_scratch(a.T, a.D) + 15) // 16 * 16
+    a.kept = scratch_of_all() + needed
+    a.kept_slot = scratch_floats()
+    a.kept_each = (a.kept_slot - needed) // TISS_PAIR
+    g.first_kept = first
+    g.pairs = tiles * (tiles + 1) // 2 if a.stop == NULL else tiles * tiles
+    return heads * g.pairs <= a.kept_each * n_threads
+
+
+cdef void backward_heads(gradient_t* g, tiss_attention* a, long first, long heads, float* dkv,
+                         int n_threads) noexcept nogil:
+    """Some heads, from the first on; each has its part of dkv where there is any."""
+    cdef long tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job, size = 0
+    cdef int pieces
+    if dkv != NULL:
+        size = 2 * <long> a.T * a.D
+    if keep_in_scratch(g, a, first, heads, n_threads):  # the longest pieces of all heads first
+        for job in prange(heads * tiles, num_threads=n_threads, schedule='dynamic', chunksize=1):
+            backward_head(g, first + job % heads, NULL, tiles - 1 - job // heads, <int> tiles, 1)
+        for job in prange(heads * tiles, num_threads=n_threads, schedule='dynamic', chunksize=1):
+            backward_head(g, first + job % heads, dkv + job % heads * size, job // heads,
+                          <int> tiles, 2)
+        return
+    pieces = pieces_of(a, heads, n_threads)
+    for job in prange(heads * pieces, num_threads=n_threads, schedule='dynamic', chunksize=1):
+        backward_head(g, first + job // pieces, dkv + job // pieces * size, job % pieces, pieces,
+                      0)
 
 
 cdef void add_heads(const gradient_t* g, long b, int kv_head, int tile, float* dkv) noexcept nogil:
@@ -160,30 +203,24 @@ cdef void backward_group(const gradient_t* g, long b, int kv_head, float* dkv) n
     cdef long size = 2 * <long> g.a.T * g.a.D
     dkv += thread_number() * group * size
     for i in range(group):
-        backward_head(g, b, kv_head * group + i, dkv + i * size, 0, 1)
+        backward_head(g, b * g.a.n_head + kv_head * group + i, dkv + i * size, 0, 1, 0)
     for tile in range((g.a.T + TISS_TILE - 1) // TISS_TILE):
         add_heads(g, b, kv_head, tile, dkv)
 
 
-cdef void backward_grouped(const gradient_t* g, long B, float* dkv, long M,
+cdef void backward_grouped(gradient_t* g, tiss_attention* a, long B, float* dkv, long M,
                            int n_threads) noexcept nogil:
     """Let a thread take a key head with its query heads; where there are few, one query head."""
-    cdef long H = g.a.n_head, K = g.a.n_kv_head, group = H // K, total = B * K, at_once = M // group
-    cdef long tiles = (<long> g.a.T + TISS_TILE - 1) // TISS_TILE, size = 2 * <long> g.a.T * g.a.D
-    cdef long done = 0, now, job, head
-    cdef int pieces
+    cdef long K = a.n_kv_head, group = a.n_head // K, total = B * K, at_once = M // group
+    cdef long tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, size = 2 * <long> a.T * a.D
+    cdef long done = 0, now, job
     if n_threads <= at_once and (n_threads == 1 or total >= KEY_HEADS * n_threads):
         for job in prange(total, num_threads=n_threads, schedule='dynamic', chunksize=1):
             backward_group(g, job // K, <int> (job % K), dkv)
         return
     while done < total:
         now = min(at_once, total - done)
-        pieces = pieces_of(g.a, now * group, n_threads)
-        for job in prange(now * group * pieces, num_threads=n_threads, schedule='dynamic',
-                          chunksize=1):
-            head = job // pieces
-            backward_head(g, (done * group + head) // H, <int> ((done * group + head) % H),
-                          dkv + head * size, job % pieces, pieces)
+        backward_heads(g, a, done * group, now * group, dkv, n_threads)
         for job in prange(now * tiles, num_threads=n_threads, schedule='static'):
             add_heads(g, (done + job // tiles) // K, <int> ((done + job // tiles) % K),
                       <int> (job % tiles), dkv + job // tiles * group * size)
@@ -214,13 +251,13 @@ def attention_backward(
     cdef array_t dkv = nothing() if dkv_M2TD is None else floats_out(dkv_M2TD, 4)
     cdef tiss_attention a = problem(&qkv, n_head, n_kv_head, scale)
     cdef tiss_dropout d = stream(p, seed, update, site)
-    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D), B = qkv.shape[0], job
-    cdef int pieces
+    cdef long needed = table().of[qkv.type].attention_scratch(a.T, a.D), B = qkv.shape[0]
     if needed > scratch_floats():
         return -needed
     if p > 0.0:
         a.dropout = &d
     bound(&a, start_BT, stop_BT)
+    g.first_kept = g.pairs = 0
     g.a, g.lse, g.first_row = &a, floats(lse_BHT, 3).floats, first_row
     g.dout, g.qkv, g.out, g.dqkv = reads(dout_BTC, 3), qkv, reads(out_BTC, 3), writes(dqkv_BTE, 3)
     alike(&qkv, &g.dout)
@@ -230,13 +267,10 @@ def attention_backward(
         if dkv.shape[0] < n_head // n_kv_head:  # 0 of nothing
             return 1
         with nogil:
-            backward_grouped(&g, B, dkv.floats, dkv.shape[0], n_threads)
+            backward_grouped(&g, &a, B, dkv.floats, dkv.shape[0], n_threads)
         return 0
-    pieces = pieces_of(&a, B * n_head, n_threads)
-    for job in prange(B * n_head * pieces, nogil=True, num_threads=n_threads, schedule='dynamic',
-                      chunksize=1):
-        backward_head(&g, job // pieces // n_head, <int> (job // pieces % n_head), NULL,
-                      job % pieces, pieces)
+    with nogil:
+        backward_heads(&g, &a, 0, B * n_head, NULL, n_threads)
     return 0
 
 

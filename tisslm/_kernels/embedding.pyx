@@ -4,6 +4,7 @@ With start, a row holds several documents and the position of a token is t - sta
 Backward: each row of a table adds up dh over its occurrences in order of place.
 Split: forward by rows of h; backward by vocabulary rows (after a counting sort of the ids) and
 by positions (after another where documents begin anew), so that no two threads write one element.
+Where these are few, by columns, too: a row of a small vocabulary has many occurrences.
 """
 
 from cython.parallel cimport prange
@@ -12,6 +13,12 @@ from libc.string cimport memcpy, memset
 
 from tisslm._kernels.arrays cimport array_t, at, extent, reads
 from tisslm._kernels.isa cimport TISS_F32, table
+
+
+cdef enum:
+    TOGETHER = 16  # rows of a table that one thread takes at once, at most
+    NARROW = 64  # columns that it takes, at least
+    PARTS = 4  # for each thread, at least
 
 
 cdef void copy_row(const array_t* rows, long row, long C, float* h) noexcept nogil:
@@ -77,6 +84,52 @@ cdef void sort_places(const int32_t* ids, const int32_t* start, long N, long T, 
     first[0] = 0
 
 
+cdef long rows_of_part(long rows, int n_threads) noexcept nogil:
+    """How many of so many rows of a table are one part."""
+    return max(<long> 1, min(<long> TOGETHER, rows // (PARTS * n_threads)))
+
+
+cdef long columns_of_part(long rows, long C, int n_threads) noexcept nogil:
+    """How many of C columns are one part, of so many rows: all of them, where these are many."""
+    cdef long cuts = (PARTS * n_threads + rows - 1) // max(<long> 1, rows)
+    return C if n_threads == 1 else min(C, max(<long> NARROW, (C // cuts + 15) // 16 * 16))
+
+
+cdef struct table_t:  # whose gradient is added up, part by part
+    float* rows
+    const float* dh
+    const int32_t* order  # of places, those of row v from first[v] on; NULL: one in each of B rows
+    const int32_t* first
+    long n, C, B
+    long known  # rows of the table that may have occurrences
+    long at_once, width
+    bint accumulate
+
+
+cdef long parts_of(table_t* t, long n, int n_threads) noexcept nogil:
+    """Cut n rows; return the number of parts."""
+    t.n = n
+    t.at_once = rows_of_part(n, n_threads)
+    t.width = columns_of_part(n, t.C, n_threads)
+    return (n + t.at_once - 1) // t.at_once * ((t.C + t.width - 1) // t.width)
+
+
+cdef void add_part(const table_t* t, long part) noexcept nogil:
+    cdef long cuts = (t.C + t.width - 1) // t.width, row = part // cuts * t.at_once, i, v
+    cdef long column = part % cuts * t.width, width = min(t.width, t.C - column)
+    cdef float* total
+    for v in range(row, min(row + t.at_once, t.n)):
+        total = t.rows + v * t.C + column
+        if not t.accumulate:
+            memset(total, 0, width * sizeof(float))
+        if t.order != NULL and v < t.known:
+            for i in range(t.first[v], t.first[v + 1]):
+                table().add(total, t.dh + t.order[i] * t.C + column, width)
+        elif t.order == NULL and v < t.known:
+            for i in range(t.B):
+                table().add(total, t.dh + (i * t.known + v) * t.C + column, width)
+
+
 def embedding_backward(
     const int32_t[:, ::1] tokens_BT,  # IN
     const float[:, ::1] dh_NC,  # IN
@@ -89,33 +142,26 @@ def embedding_backward(
     const int32_t[:, ::1] start_BT or None,  # IN
     int n_threads,
 ):
-    cdef long B = tokens_BT.shape[0], T = tokens_BT.shape[1], C = dh_NC.shape[1]
-    cdef long N = extent(B * T), V = 0, v, i, t, b, n_positions = 0
-    cdef float* dtoken = NULL
-    cdef float* dposition = NULL
-    cdef const int32_t* start = NULL
+    cdef long B = tokens_BT.shape[0], T = tokens_BT.shape[1], N = extent(B * T), V, part, parts
+    cdef const int32_t* start
+    cdef table_t t
+    t.dh, t.C, t.B = &dh_NC[0, 0], dh_NC.shape[1], B
     if dtoken_VC is not None:
-        dtoken, V = &dtoken_VC[0, 0], dtoken_VC.shape[0]
-    if dposition_TC is not None:
-        dposition = &dposition_TC[0, 0]
-        n_positions = dposition_TC.shape[0]
-        start = NULL if start_BT is None else &start_BT[0, 0]
-    with nogil:
-        if dtoken != NULL:
+        t.rows, t.accumulate, V = &dtoken_VC[0, 0], accumulate_token, dtoken_VC.shape[0]
+        with nogil:
             sort_places(&tokens_BT[0, 0], NULL, N, T, V, &order_N[0], &first_V[0])
-        for v in prange(V, num_threads=n_threads, schedule='dynamic', chunksize=16):
-            if not accumulate_token:
-                memset(dtoken + v * C, 0, C * sizeof(float))
-            for i in range(first_V[v], first_V[v + 1]):
-                table().add(dtoken + v * C, &dh_NC[order_N[i], 0], C)
-        if start != NULL:
-            sort_places(NULL, start, N, T, T, &order_N[0], &first_V[0])
-        for t in prange(n_positions, num_threads=n_threads, schedule='dynamic', chunksize=16):
-            if not accumulate_position:
-                memset(dposition + t * C, 0, C * sizeof(float))
-            if t < T and start == NULL:
-                for b in range(B):
-                    table().add(dposition + t * C, &dh_NC[b * T + t, 0], C)
-            elif t < T:
-                for i in range(first_V[t], first_V[t + 1]):
-                    table().add(dposition + t * C, &dh_NC[order_N[i], 0], C)
+            t.order, t.first, t.known = &order_N[0], &first_V[0], V
+            parts = parts_of(&t, V, n_threads)
+            for part in prange(parts, num_threads=n_threads, schedule='dynamic', chunksize=1):
+                add_part(&t, part)
+    if dposition_TC is not None:
+        t.rows, t.accumulate = &dposition_TC[0, 0], accumulate_position
+        start = NULL if start_BT is None else &start_BT[0, 0]
+        with nogil:
+            t.order, t.known = NULL, T
+            if start != NULL:
+                sort_places(NULL, start, N, T, T, &order_N[0], &first_V[0])
+                t.order, t.first = &order_N[0], &first_V[0]
+            parts = parts_of(&t, dposition_TC.shape[0], n_threads)
+            for part in prange(parts, num_threads=n_threads, schedule='dynamic', chunksize=1):
+                add_part(&t, part)

@@ -9,7 +9,8 @@ Forward reads the residual stream h and keeps what it normalizes: x, the stream 
 (float32, bfloat16 or float16). Without x the stream itself is normalized.
 Split: rows, in blocks of 64 that also hold the partial sums of dgamma and dbeta; these are added
 by columns in block order. With fewer blocks than threads, the rows of dx are split, and beside them
-the blocks' sums by columns, too: the same sums, and what both need is computed twice.
+the blocks' sums by columns, too: the same sums, and what both need is computed twice. Whoever is
+done with the last block of some columns adds these up, so that threads meet once.
 """
 
 from cython.parallel cimport prange
@@ -28,7 +29,15 @@ from tisslm._kernels.arrays cimport (
 from tisslm._kernels.isa cimport table
 from tisslm._kernels.threads cimport FEW, scratch, scratch_floats
 
+cdef extern from *:
+    """
+    /* Count one more, and see what those have written who counted before. */
+    static inline long tiss_count(long *done) { return __atomic_add_fetch(done, 1, __ATOMIC_ACQ_REL); }
+    """
+    long tiss_count(long* done) noexcept nogil
+
 cdef enum:
+    MOST_CUTS = 64
     NARROW = 32  # columns that one thread sums at once, or some times as many, where blocks are few
     SHORT = 4  # rows of dx that it takes at a time there
     MANY = 8  # threads from which on they add few columns each
@@ -177,18 +186,22 @@ cdef void add_columns(const backward_t* g, long first, long width) noexcept nogi
 cdef void backward_rows(const backward_t* g, int n_threads) noexcept nogil:
     cdef long rows = g.x.shape[0], C = g.x.shape[1], job, blocks = (rows + ROWS - 1) // ROWS
     cdef long cuts, width, at_once = COLUMNS if n_threads < MANY else NARROW
+    cdef long done[MOST_CUTS]  # blocks whose sums are there, of each cut
     if blocks_are_few(g, blocks, n_threads):
-        width = (C * blocks // n_threads + NARROW) // NARROW * NARROW
+        width = (max(C * blocks // n_threads, C // MOST_CUTS) + NARROW) // NARROW * NARROW
         cuts = (C + width - 1) // width
+        memset(done, 0, sizeof(done))
         for job in prange(blocks * cuts + (rows + SHORT - 1) // SHORT, num_threads=n_threads,
                           schedule='dynamic', chunksize=1):
-            if job < blocks * cuts:
-                backward_narrow(g, job // cuts, job % cuts * width, width)
-            else:
+            if job >= blocks * cuts:
                 backward_short(g, job - blocks * cuts)
-    else:
-        for job in prange(blocks, num_threads=n_threads, schedule='static'):
-            backward_block(g, job)
+                continue
+            backward_narrow(g, job // cuts, job % cuts * width, width)
+            if tiss_count(&done[job % cuts]) == blocks:
+                add_columns(g, job % cuts * width, min(width, C - job % cuts * width))
+        return
+    for job in prange(blocks, num_threads=n_threads, schedule='static'):
+        backward_block(g, job)
     for job in prange((C + at_once - 1) // at_once, num_threads=n_threads, schedule='static'):
         add_columns(g, job * at_once, min(at_once, C - job * at_once))
 

@@ -5,4 +5,5 @@ cdef enum:
 
 cdef int thread_number() noexcept nogil
 cdef float* scratch() noexcept nogil
+cdef float* scratch_of_all() noexcept nogil
 cdef Py_ssize_t scratch_floats() noexcept nogil

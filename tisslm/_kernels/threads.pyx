@@ -24,6 +24,11 @@ cdef float* scratch() noexcept nogil:
     return _start + omp_get_thread_num() * _per_thread
 
 
+cdef float* scratch_of_all() noexcept nogil:
+    """That of the first thread; the others' follow, ``scratch_floats`` each."""
+    return _start
+
+
 cdef Py_ssize_t scratch_floats() noexcept nogil:
     """The size of each thread's scratch."""
     return _per_thread

@@ -207,6 +207,7 @@ class Parameters(Awaited):
         self._views = {s.name: views[s.name] for s in specs}
         self.groups = self._find_groups(trainable)
         self._norm_parts: Array | None = None
+        self._complete = -1  # the part in which every gradient was written last
 
     def _padded(self, spec: ParameterSpec) -> int:
         lane = ALIGNMENT // (STORED if spec.stored else self.dtype).itemsize
@@ -277,9 +278,11 @@ class Parameters(Awaited):
     @property
     def grad(self) -> Array:
         """The flat gradient, with zeros where nothing was added since ``zero_grad``."""
-        for parameter in self:
-            if parameter.trainable:
-                parameter.grad  # noqa: B018  (reading it writes the zeros)
+        if self._complete != self.part:  # an update reads it three times
+            for parameter in self:
+                if parameter.trainable:
+                    parameter.grad  # noqa: B018  (reading it writes the zeros)
+            self._complete = self.part
         return self.grad_arena
 
     @property

@@ -49,6 +49,10 @@ typedef struct {
     const int32_t *start;   /* the first key that each query sees, not decreasing, or NULL: key 0 */
     const int32_t *stop;    /* the first behind those, likewise, or NULL: that after its own */
     int piece, pieces;      /* of a head's backward that several threads share; 0 of 1: all of it */
+    int step;               /* of backward: 0 all; 1 dq, with P and dS kept; 2 dk and dv from these */
+    float *kept;            /* tile pairs, so many in each of some equal slots */
+    int64_t kept_slot, kept_each; /* floats of a slot; pairs that it has room for */
+    int64_t kept_first;     /* pair with which this head begins */
 } tiss_attention;
 
 /* The functions of a level, each written once: the structs below, the tables of level.inc and
@@ -159,6 +163,7 @@ typedef struct {
 #define TISS_SILU 2
 #define TISS_RELU2 3
 #define TISS_TILE 64 /* queries and keys of one attention tile */
+#define TISS_PAIR (2 * TISS_TILE * TISS_TILE) /* floats of P and dS of a pair of tiles */
 
 /* The caches of one core that products are blocked for, in bytes. Bits do not depend on them. */
 typedef struct {
