@@ -1,15 +1,16 @@
 """Misses of the caches of named machines, on any machine: ``caches.py --help``.
 
 Products and attention of the level avx2 run under valgrind's cachegrind, whose caches are those of
-a machine by name; products are blocked for these. Beside each figure stands the least that the
-blocking allows (docs/kernels.md). A simulator has no prefetches and no neighbours: it counts the
-lines that must come, and says nothing about time.
+a machine by name; products are blocked for these. Beside each figure stands the least that any
+blocking allows in these caches (docs/kernels.md). A simulator has no prefetches and no neighbours:
+it counts the lines that must come, and says nothing about time.
 
 What does not live here: the calls (``caches.c``).
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -31,7 +32,8 @@ FOLDER = Path(__file__).resolve().parent
 KERNELS = FOLDER.parent / "tisslm" / "_kernels" / "c"
 LINE = 16  # floats
 MR, NR, TILE = 6, 16, 64  # of the level avx2: a product's tile, and attention's
-MOST_BLOCKS = 32  # of MR rows in a chunk
+ANY = 10**6  # more panels than any cache holds
+LATER = 4  # times as long takes a line from behind the second level (Zen 3: 46 cycles and 12)
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,15 @@ class Work:
     ----------
     kind : str
         "product" or "attention".
+    name : str
+        Of a product the map that it belongs to.
     form : str
         "forward", "input" or "weight"; of attention "forward" or "backward".
     sizes : tuple of int
     """
 
     kind: str
+    name: str
     form: str
     sizes: tuple[int, int, int]
 
@@ -84,10 +89,10 @@ class Work:
             return x * y * z
         return (2 if self.form == "forward" else 4) * x * x * y * z // 2
 
-    def least(self, machine: Machine) -> tuple[float, float]:
+    def least(self, machine: Machine, panels: int = ANY) -> tuple[float, float]:
         """Return the lines that must come to each level, for 1000 multiply-adds."""
         if self.kind == "product":
-            return least_of_product(self.form, *self.sizes, machine)
+            return least_of_product(self.form, *self.sizes, machine, panels)
         # what comes for a pair of tiles, by what is multiplied there: keys and values, or queries
         # (as they are and turned), their output's gradient and their own
         return 1000 / TILE / LINE, 0.0
@@ -98,35 +103,89 @@ def pieces(n: int, most: int) -> int:
     return -(-n // most)
 
 
-def equal(n: int, most: int, multiple: int) -> int:
-    """Return the size of equal pieces, as ``_kernels/c/blocking.inc`` does."""
-    return pieces(pieces(n, pieces(n, most)), multiple) * multiple
+def cuts(n: int, most: int, multiple: int) -> list[int]:
+    """Return the sizes of equal pieces of n, each a multiple, that are at most so large."""
+    counted = range(pieces(n, most), pieces(n, multiple) + 1)
+    return sorted({pieces(pieces(n, count), multiple) * multiple for count in counted})
 
 
-def least_of_product(form: str, m: int, n: int, k: int, machine: Machine) -> tuple[float, float]:
-    """Count the lines of a product in blocks, if each comes as seldom as the blocks allow."""
-    parts = max(1, n // (384 if form == "weight" else 192))
-    floats = machine.level_2 // 4
-    kc = equal(k, machine.level_1 // (4 * (NR + MR)) // 4 * 4, 4)
-    nc = equal(pieces(n, parts), floats // 2 // kc // NR * NR, NR)
-    rows = min(MOST_BLOCKS, max(4, floats // 4 // (kc * MR) // 4 * 4)) * MR
-    blocks_of_k, blocks_of_n = pieces(k, kc), parts * pieces(pieces(n, parts), nc)
-    a, b, c = m * k, k * n, m * n
-    packed_a = 2 * a * blocks_of_n if form == "weight" else 0
-    first = a * pieces(n, NR) + b * pieces(m, rows) + c * blocks_of_k + 2 * b + packed_a
-    second = a * blocks_of_n + b + c * blocks_of_k
-    return tuple(1000 * lines / LINE / (m * n * k) for lines in (first, second))  # type: ignore[return-value]
+@dataclass(frozen=True)
+class Blocks:
+    """Sizes that a product is cut to.
+
+    Attributes
+    ----------
+    words, group : int
+        Of a panel, and how many panels rows of A meet while all are in the first level.
+    deep, wide : int
+        Words and columns of a block of B, which stays in the second level.
+    high : int
+        Rows of a chunk.
+    """
+
+    words: int
+    group: int
+    deep: int
+    wide: int
+    high: int
+
+    def lines(self, form: str, m: int, n: int, k: int) -> tuple[float, float]:
+        """Count what comes to each level, for 1000 multiply-adds."""
+        a, b, c = m * k, k * n, m * n
+        blocks = pieces(n, self.wide)
+        groups = blocks * pieces(pieces(min(n, self.wide), NR), self.group)
+        packed_a = 2 * a * blocks if form == "weight" else 0
+        first = a * groups + b * pieces(m, self.high) + c * pieces(k, self.words) + 2 * b + packed_a
+        second = a * blocks + b + c * pieces(k, self.deep)
+        scale = 1000 / LINE / (m * n * k)
+        return first * scale, second * scale
 
 
-def works(width: int, rows: int, time: int) -> Iterator[Work]:
-    """Name the products of a block and its attention, of heads of 64 channels."""
-    for outputs, inputs in ((3, 1), (1, 1), (4, 1), (1, 4)):
-        o, c = outputs * width, inputs * width
-        yield Work("product", "forward", (rows, o, c))
-        yield Work("product", "input", (rows, c, o))
-        yield Work("product", "weight", (o, c, rows))
+def least_of_product(
+    form: str, m: int, n: int, k: int, machine: Machine, panels: int = ANY
+) -> tuple[float, float]:
+    """Count the lines of the blocks that cost least, of all that the caches hold.
+
+    Rows of A meet at most so many panels one after the other.
+
+    Between two uses of a line, a level sees what else is used there: of the first, a group of
+    panels, MR rows of A and of C; of the second, a block of B and what a chunk has of A and C, with
+    a copy of the words at work where A is packed.
+    """
+    first, second = machine.level_1 // 4, machine.level_2 // 4
+    best = (math.inf, (0.0, 0.0))
+    for words in cuts(k, min(k, first // (NR + MR)), 4):
+        room = first // (words + MR) - MR  # columns
+        if room < NR:
+            continue
+        for depth in range(1, pieces(k, words) + 1):
+            deep = min(depth * words, pieces(k, 4) * 4)
+            for wide in cuts(n, second // deep // NR * NR or NR, NR):
+                beside = wide + deep + (words if form == "weight" else 0)
+                high = (second - wide * deep) // beside // MR * MR
+                if high < MR:
+                    continue
+                blocks = Blocks(words, min(panels, room // NR), deep, wide, high)
+                lines = blocks.lines(form, m, n, k)
+                best = min(best, (lines[0] + LATER * lines[1], lines))
+    return best[1]
+
+
+def works(width: int, rows: int, vocabulary: int, time: int) -> Iterator[Work]:
+    """Name the products of a block and of the head, and attention of heads of 64 channels."""
+    maps = {
+        "q, k, v": (3 * width, width, rows),
+        "output": (width, width, rows),
+        "MLP up": (4 * width, width, rows),
+        "MLP down": (width, 4 * width, rows),
+        "head": (vocabulary, width, 2 * rows),
+    }
+    for name, (o, c, n) in maps.items():
+        yield Work("product", name, "forward", (n, o, c))
+        yield Work("product", name, "input", (n, c, o))
+        yield Work("product", name, "weight", (o, c, n))
     for form in ("forward", "backward"):
-        yield Work("attention", form, (time, 1, TILE))
+        yield Work("attention", "", form, (time, 1, TILE))
 
 
 def counts(text: str) -> dict[str, int]:
@@ -174,7 +233,7 @@ def compile_driver(folder: Path) -> Path:
     return driver
 
 
-def simulate(driver: Path, work: Work, machine: Machine) -> Misses:
+def simulate(driver: Path, work: Work, machine: Machine, panels: int = ANY) -> Misses:
     """Call twice and once; the difference is one call with whatever a call before it leaves."""
     found = []
     for times in (1, 2):
@@ -187,7 +246,7 @@ def simulate(driver: Path, work: Work, machine: Machine) -> Misses:
         if done.returncode:
             stop(f"valgrind failed: {done.stderr.strip()[-500:]}", 1)
         found.append(counts(file.read_text()))
-    return Misses(*of_one_call(*found, work), *work.least(machine))
+    return Misses(*of_one_call(*found, work), *work.least(machine, panels))
 
 
 def line(work: Work, misses: Misses) -> str:
@@ -196,7 +255,7 @@ def line(work: Work, misses: Misses) -> str:
     first, second = misses.first / misses.least_first, misses.least_second
     times = f"{misses.second / second:8.2f}" if second else f"{'':8}"
     return (
-        f"{work.kind:10}{work.form:10}{sizes:16}{misses.first:8.2f}{misses.least_first:8.2f}"
+        f"{work.kind:10}{work.name:9}{work.form:9}{sizes:16}{misses.first:8.2f}{misses.least_first:8.2f}"
         f"{first:8.2f}   {misses.second:8.3f}{second:8.3f}{times}"
     )
 
@@ -204,15 +263,25 @@ def line(work: Work, misses: Misses) -> str:
 def run(
     machine: Annotated[str, typer.Option(help=", ".join(MACHINES))] = "zen3",
     width: Annotated[int, typer.Option(min=64, help="C of a block.")] = 384,
-    rows: Annotated[int, typer.Option(min=1, help="Rows of the products.")] = 384,
+    rows: Annotated[
+        int, typer.Option(min=1, help="Rows of the products; the head's are twice as many.")
+    ] = 1024,
+    vocabulary: Annotated[int, typer.Option(min=1, help="V of the head.")] = 65,
     time: Annotated[int, typer.Option(min=1, help="T of attention.")] = 256,
-    kernel: Annotated[str, typer.Option(help="Only those whose kind and form contain this.")] = "",
+    panels: Annotated[
+        int, typer.Option(min=1, help="The least is for rows of A that meet so many at most.")
+    ] = ANY,
+    kernel: Annotated[
+        str, typer.Option(help="Only those whose kind, name and form contain this.")
+    ] = "",
     json_file: JsonFile = None,
 ) -> None:
     """Count the misses of products and attention at the level avx2, in a simulated machine."""
     if machine not in MACHINES:
         stop(f"--machine: expected one of {', '.join(MACHINES)}, got {machine!r}", 2)
-    chosen = [w for w in works(width, rows, time) if kernel in f"{w.kind} {w.form}"]
+    chosen = [
+        w for w in works(width, rows, vocabulary, time) if kernel in f"{w.kind} {w.name} {w.form}"
+    ]
     if not chosen:
         stop(f"--kernel: expected part of a name such as 'product weight', got {kernel!r}", 2)
     if shutil.which("valgrind") is None:
@@ -222,9 +291,9 @@ def run(
         say("compiling the driver")
         driver = compile_driver(Path(folder))
         print(f"{machine}, lines for 1000 multiply-adds: missed, least, ratio")
-        print(f"{'':36}{'first level':>24}   {'second level':>24}")
+        print(f"{'':44}{'first level':>24}   {'second level':>24}")
         for work in chosen:
-            misses = simulate(driver, work, MACHINES[machine])
+            misses = simulate(driver, work, MACHINES[machine], panels)
             print(line(work, misses), flush=True)
             results.append(asdict(work) | asdict(misses))
     write_json(json_file, {"machine": machine, "results": results})
