@@ -32,7 +32,10 @@ from tisslm._kernels.threads cimport FEW, scratch, scratch_floats
 cdef extern from *:
     """
     /* Count one more, and see what those have written who counted before. */
-    static inline long tiss_count(long *done) { return __atomic_add_fetch(done, 1, __ATOMIC_ACQ_REL); }
+    static inline long tiss_count(long *done)
+    {
+        return __atomic_add_fetch(done, 1, __ATOMIC_ACQ_REL);
+    }
     """
     long tiss_count(long* done) noexcept nogil
 
