@@ -12,8 +12,8 @@ Split: forward and the entropy by (sample, head, tile of 64 queries); backward b
 each with key tiles ascending and queries ascending within, so that every sum has one fixed order.
 Where heads would leave many threads without one, they are cut in pieces, some of which own tiles of
 keys, dk and dv, others tiles of queries, dq, and sums are the same. Those of queries come first
-and leave P and dS of all pairs of tiles in the threads' scratch; where that is too small, both compute
-scores, in one loop.
+and leave P and dS of all pairs of tiles in the threads' scratch; where that is too small, both
+compute scores, in one loop.
 Where heads share a key head, each leaves its dk and dv in dkv, and these are added in the order of
 the heads. A thread takes all the heads of a key head, or M heads of the batch are shared out and
 then tiles of keys: the bits depend neither on that, nor on M or the number of threads or samples.

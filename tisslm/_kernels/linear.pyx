@@ -5,8 +5,8 @@ Activations (x, y, dy, dx) are stored as float32, bfloat16 or float16; weights a
 are float32.
 Split: y, dx and dw by rows x columns (``gemm.pyx``), in ``linear_backward`` dx beside dw; db by
 columns, each adding up blocks of 64 rows in order. ``linear_decode`` is for the few rows of decoded
-tokens: nothing is packed, blocks of the weight's rows are split, and each row of y has the bits that
-it has alone.
+tokens: nothing is packed, blocks of the weight's rows are split, and each row of y has the bits
+that it has alone.
 What has ``columns`` in its name works on O neighbouring columns of wider rows, from ``first`` on,
 where a product has several maps side by side.
 The others return 0, or -n where they need n floats of scratch per thread and do not have them.
