@@ -84,10 +84,10 @@ def test_scratch_grows_with_the_second_level(kernel_module, blocked, stored_as, 
 
 
 def wide_products(stored_as):
-    """Products of more rows of C than are read beside an unpacked B, and the same of few of them.
+    """Products with many rows of C, to be held against the same with few of them.
 
-    k of the weight gradient is more than is packed at once; rows of the forward product's operand
-    lie 4 KiB apart.
+    The weight gradient is so large that its chunks stay while k goes on, and k is more than is
+    packed at once; rows of the forward product's operand lie 4 KiB apart.
     """
     generator = np.random.default_rng(10)
 
@@ -99,9 +99,9 @@ def wide_products(stored_as):
     yield "linear_forward", {"x_NC": x, "w_OC": w, "b_O": None}, ("x_NC", 0), "y_NO", (n, o)
     dy, narrow = drawn(n, 450), generator.standard_normal((450, o), dtype=np.float32)
     yield "linear_backward_input", {"dy_NO": dy, "w_OC": narrow}, ("dy_NO", 0), "dx_NC", (n, o)
-    dy, x = drawn(1300, 450), drawn(1300, o)
+    dy, x = drawn(1300, 1100), drawn(1300, 480)
     arguments = {"dy_NO": dy, "x_NC": x, "db_O": None, "accumulate": False}
-    yield "linear_backward_weight", arguments, ("dy_NO", 1), "dw_OC", (450, o)
+    yield "linear_backward_weight", arguments, ("dy_NO", 1), "dw_OC", (1100, 480)
 
 
 @pytest.mark.parametrize("precision", DTYPES)
