@@ -159,6 +159,8 @@ def start(one: Contestant, folder: Path, measured: Measured, stack: ExitStack) -
     """Start and prepare one side, which the stack ends; None for a peer that cannot run."""
     job = measured.job
     command, env = job.command(one)
+    # what a peer compiled in another run, held to other instructions, crashed or had other losses
+    env = {**env, "TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled")}
     try:
         side = Side(one.who, command, env, folder / f"{one.who}.log")
         stack.callback(side.close)
