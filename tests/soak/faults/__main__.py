@@ -29,9 +29,15 @@ MBIT = 1000.0
 def main() -> int:
     """Return 0 if every training has ended as it should, and gone on to the same files; else 1."""
     parser = argparse.ArgumentParser(prog="faults", description=__doc__)
-    for name in ("way", "fault"):
-        parser.add_argument(f"--{name}", action="append", help="only this; may be given again")
-    parser.add_argument("--rank", type=int, action="append", help="only this; may be given again")
+    choices = {"way": [way.name for way in WAYS], "fault": [*FAULTS, CUT], "rank": [0, 1]}
+    for name, known in choices.items():
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            type=type(known[0]),
+            choices=known,
+            help="only this; may be given again",
+        )
     parser.add_argument("--json", type=Path, help="write all that was found to this file")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that hosts and ranks end, too
