@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 
 TEXT = "".join(f"{i} green bottles hang on the wall, {i * i} of them fall.\n" for i in range(400))
 
-BASE = """
+#: How every configuration begins: the text and the model.
+SMALL = """
 [data]
 path = "text.txt"
 [model]
@@ -37,6 +38,11 @@ seq_len = 16
 dropout = 0.1
 [training]
 batch_size = 4
+"""
+
+BASE = (
+    SMALL
+    + """\
 gradient_accumulation_steps = 2
 learning_rate = 1e-3
 max_steps = {steps}
@@ -48,6 +54,7 @@ monitor_steps = 3
 sinks = ["jsonl", "csv"]
 monitors = ["gradient_norms"]
 """
+)
 
 #: Settings that rounds take in turn.
 KINDS = (

@@ -17,7 +17,7 @@ import psutil
 from interruptions import differences
 from soak.faults.plugin import STRIKE
 from soak.faults.starting import RANKS, Place, Way
-from soak.kills import TEXT
+from soak.kills import SMALL, TEXT
 
 __all__ = ["CUT", "Ending", "judge", "prepare", "strike", "train_whole"]
 
@@ -29,18 +29,7 @@ STALL, SOON, HANGING = 5, 15.0, 90.0
 #: The update after which the fault strikes; checkpoints come every tenth.
 STEPS, STEP = 60, 35
 
-CONFIG = f"""
-[data]
-path = "text.txt"
-[model]
-n_layer = 1
-n_head = 2
-n_embd = 16
-seq_len = 16
-dropout = 0.1
-[training]
-batch_size = 4
-global_batch_size = 24
+CONFIG = f"""{SMALL}global_batch_size = 24
 reduction_parts = {RANKS}
 learning_rate = 1e-3
 max_steps = {STEPS}
