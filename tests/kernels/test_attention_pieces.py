@@ -60,3 +60,13 @@ def test_the_pieces_of_a_head_have_its_bits(dtype, p, heads, seen):
     assert gradient(3, dtype, heads, p, seen) == whole  # in two steps, if scratch has room for both
     assert gradient(4, dtype, heads, p, seen) == whole  # cut in six
     assert gradient(11, dtype, heads, p, seen) == whole  # as many pieces as there are tiles
+
+
+@pytest.mark.parametrize("seen", ["causal", "documents", "both ways"])
+@pytest.mark.parametrize("heads", [(5, 5), (5, 1)])
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_the_heads_of_the_last_turn_that_are_cut_have_the_bits(dtype, heads, seen):
+    whole = gradient(1, dtype, heads, 0.0, seen)
+    assert gradient(4, dtype, heads, 0.0, seen) == whole  # four, and one that is cut
+    assert gradient(2, dtype, heads, 0.0, seen) == whole  # four in two turns, and one that is cut
+    assert gradient(3, dtype, heads, 0.0, seen) == whole  # two are left for three: none is cut

@@ -14,7 +14,7 @@ REFERENCE = Path(reference.__path__[0])
 
 #: Modules of ``_kernels`` that are no operation on a model's arrays: the doors to BLAS and to
 #: OpenMP, the choice of instruction set, arrays' types, the products' tiling, the machine's peak.
-INFRASTRUCTURE = {"arrays", "blas", "gemm", "isa", "peak", "threads"}
+INFRASTRUCTURE = {"arrays", "blas", "cutting", "gemm", "isa", "peak", "threads"}
 
 #: ``storage`` widens and rounds for the twins; kernels do that where they load and store.
 TWINS = sorted({path.stem for path in REFERENCE.glob("[!_]*.py")} - {"storage"})

@@ -45,9 +45,14 @@ def test_losses_that_are_all_alike_have_a_deviation():
     found = find_spike([2.0] * 10, 2.03, window=10, threshold=10.0)
     assert found is not None
     assert found.distance == pytest.approx(15.0)
-    zeros = find_spike([0.0] * 10, 1e-300, window=10, threshold=10.0)
-    assert zeros is not None
-    assert zeros.distance == math.inf
+
+
+@pytest.mark.parametrize("alike", [0.0, 1e-300, 3e-8])
+def test_rounding_of_a_loss_near_0_is_no_spike(alike):
+    assert find_spike([alike] * 10, 6e-7, window=10, threshold=10.0) is None
+    found = find_spike([alike] * 10, 1e-3, window=10, threshold=10.0)
+    assert found is not None
+    assert found.distance == pytest.approx(1000.0, rel=1e-3)
 
 
 def test_a_falling_loss_has_no_spikes():

@@ -10,10 +10,10 @@ qkv, out and their gradients are stored as float32, bfloat16 or float16, alike i
 Each returns 0, or -n where it needs n floats of scratch per thread and does not have them.
 Split: forward and the entropy by (sample, head, tile of 64 queries); backward by (sample, head),
 each with key tiles ascending and queries ascending within, so that every sum has one fixed order.
-Where heads would leave many threads without one, they are cut in pieces, some of which own tiles of
-keys, dk and dv, others tiles of queries, dq, and sums are the same. Those of queries come first
-and leave P and dS of all pairs of tiles in the threads' scratch; where that is too small, both
-compute scores, in one loop.
+Where heads of the last turn would leave many threads without one, they are cut in pieces, some of
+which own tiles of keys, dk and dv, others tiles of queries, dq, and sums are the same. Both compute
+scores, in one loop; or, where more than half of the threads have a head, those of queries come
+first and leave P and dS of all pairs of tiles in the threads' scratch, if that has room.
 Where heads share a key head, each leaves its dk and dv in dkv, and these are added in the order of
 the heads. A thread takes all the heads of a key head, or M heads of the batch are shared out and
 then tiles of keys: the bits depend neither on that, nor on M or the number of threads or samples.
@@ -138,7 +138,7 @@ cdef struct gradient_t:  # what the jobs of backward have in common
 cdef int pieces_of(const tiss_attention* a, long heads, int n_threads) noexcept nogil:
     """Into how many pieces so many heads are cut: 1, or an even number."""
     cdef long tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE
-    if 2 * heads > n_threads or tiles < 4:
+    if heads == 0 or 2 * heads > n_threads or tiles < 4:
         return 1
     return <int> (2 * min(tiles // 2, (PIECES * n_threads + 2 * heads - 1) // (2 * heads)))
 
@@ -174,22 +174,33 @@ cdef bint keep_in_scratch(gradient_t* g, tiss_attention* a, long first, long hea
 
 cdef void backward_heads(gradient_t* g, tiss_attention* a, long first, long heads, float* dkv,
                          int n_threads) noexcept nogil:
-    """Some heads, from the first on; each has its part of dkv where there is any."""
+    """Some heads, from the first on; each has its part of dkv where there is any.
+
+    As many as threads are taken whole, turn by turn. What is left for the last turn is cut where it
+    would leave half of the threads without a head.
+    """
     cdef long tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job, size = 0
-    cdef int pieces
+    cdef long rest = heads % n_threads, whole = heads - rest
+    cdef int pieces = pieces_of(a, rest, n_threads)
     if dkv != NULL:
         size = 2 * <long> a.T * a.D
-    if keep_in_scratch(g, a, first, heads, n_threads):  # the longest pieces of all heads first
+    if pieces == 1:
+        whole = heads
+    if pieces == 1 and keep_in_scratch(g, a, first, heads, n_threads):  # the longest pieces first
         for job in prange(heads * tiles, num_threads=n_threads, schedule='dynamic', chunksize=1):
             backward_head(g, first + job % heads, NULL, tiles - 1 - job // heads, <int> tiles, 1)
         for job in prange(heads * tiles, num_threads=n_threads, schedule='dynamic', chunksize=1):
             backward_head(g, first + job % heads, dkv + job % heads * size, job // heads,
                           <int> tiles, 2)
         return
-    pieces = pieces_of(a, heads, n_threads)
-    for job in prange(heads * pieces, num_threads=n_threads, schedule='dynamic', chunksize=1):
-        backward_head(g, first + job // pieces, dkv + job // pieces * size, job % pieces, pieces,
-                      0)
+    for job in prange(whole + (heads - whole) * pieces, num_threads=n_threads, schedule='dynamic',
+                      chunksize=1):
+        if job < whole:
+            backward_head(g, first + job, dkv + job * size, 0, 1, 0)
+        else:
+            backward_head(g, first + whole + (job - whole) // pieces,
+                          dkv + (whole + (job - whole) // pieces) * size, (job - whole) % pieces,
+                          pieces, 0)
 
 
 cdef void add_heads(const gradient_t* g, long b, int kv_head, int tile, float* dkv) noexcept nogil:

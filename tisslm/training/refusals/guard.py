@@ -31,6 +31,10 @@ NORMAL = 1.4826
 #: The least deviation, as a share of the median: losses that are all alike have none.
 LEAST = 1e-3
 
+#: Nats below which a median counts as so much: the rows are known by heart, and what is left of the
+#: loss is rounding (6e-8 in float32), of which no multiple means anything.
+LEARNT = 1e-3
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -138,8 +142,8 @@ def find_spike(
     if loss <= median:
         return None
     deviation = NORMAL * _middle(sorted(abs(value - median) for value in recent))
-    deviation = max(deviation, LEAST * abs(median))
-    distance = (loss - median) / deviation if deviation else float("inf")
+    deviation = max(deviation, LEAST * max(abs(median), LEARNT))
+    distance = (loss - median) / deviation
     return Spike(median, deviation, distance) if distance > threshold else None
 
 
