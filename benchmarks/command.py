@@ -19,6 +19,7 @@ from sizes import NAMED, Size
 from turns import LossMismatchError
 
 __all__ = [
+    "MAX_THREADS",
     "Bias",
     "Checkpointing",
     "ElementType",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+MAX_THREADS = 64  # that the kernels take
 
 SizeName = Annotated[str, typer.Option("--size", help=f"{', '.join(NAMED)}, or L,H,C,V,B,T.")]
 ElementType = Annotated[
@@ -61,13 +64,28 @@ Steps = Annotated[
     typer.Option("--steps", min=0, help="Updates in a round; 0: as many as fill about 3 seconds."),
 ]
 Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Timed turns of each.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="0: one for each physical core.")]
+Threads = Annotated[
+    int,
+    typer.Option("--threads", min=0, max=MAX_THREADS, help="0: one for each physical core."),
+]
 Bias = Annotated[bool, typer.Option(help="Biases in linear layers and norms of GPT-2.")]
 PeerPython = Annotated[
     str,
     typer.Option("--peer-python", help="Interpreter that has what the peers need."),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
+
+
+def can_be_written(path: Path | None) -> Path | None:
+    """Refuse a file of ``--json`` in a folder that is not there, before anything is measured."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        stop(f"--json: expected a file in a folder that exists, got '{path}'", 2)
+    return path
+
+
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", callback=can_be_written, help="Write the results to this file."),
+]
 
 
 def parse_peers(text: str | None, size: Size) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from command import Rounds
+from command import JsonFile, Rounds
 from machine import describe, stop, usable_cores, warn_if_busy, write_json
 
 #: Steps before those that are timed: they take memory.
@@ -51,7 +51,7 @@ def run(
     launcher: Annotated[
         str, typer.Option("--launcher", help="What starts the ranks, without their number.")
     ] = "mpiexec",
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time runs of one process and of several ranks, in turns, with as many threads in all."""
     cores = usable_cores()

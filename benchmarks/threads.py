@@ -12,13 +12,21 @@ from typing import Annotated, Any
 
 import simulated
 import typer
-from command import Bias, ElementType, JsonFile, Rounds, SizeName, Steps, attempt
+from command import (
+    MAX_THREADS,
+    Bias,
+    ElementType,
+    JsonFile,
+    Rounds,
+    SizeName,
+    Steps,
+    attempt,
+)
 from job import OURS, Contestant, Job, Precision
 from machine import describe, stop, usable_cores, warn_if_busy, write_json
 from sizes import parse_size
 from turns import Measured, measure
 
-MAX_THREADS = 64
 EXPECTED_AT = (16, 64)  # threads of the derived expectations
 
 

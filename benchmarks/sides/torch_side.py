@@ -128,4 +128,4 @@ class TorchSide:
 
 
 if __name__ == "__main__":
-    TorchSide(load_gpt, MISSING, IMPORT_RSS_BYTES).serve()
+    TorchSide(None if MISSING else load_gpt, MISSING, IMPORT_RSS_BYTES).serve()

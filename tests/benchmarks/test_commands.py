@@ -60,6 +60,32 @@ def test_a_peer_that_cannot_start_is_named(tmp_path):
     assert "peers left out: torch" in run("train_step", *options, "--require-peers", code=1).stderr
 
 
+def test_a_peer_that_lacks_pytorch_is_named(tmp_path):
+    (tmp_path / "torch.py").write_text('raise ImportError("none here")\n')
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\nPYTHONPATH="{tmp_path}:$PYTHONPATH" exec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    peers = ("--peers", "torch,torch-compile", "--peer-python", str(python))
+    told = run("train_step", *TINY, *ONCE, *peers, "--threads", "1").stderr
+    for peer in ("torch", "torch-compile"):
+        expected = f"{peer} is left out: its interpreter cannot import what it needs: none here"
+        assert expected in told
+
+
+@pytest.mark.parametrize("name", ["train_step", "threads", "caches", "ranks"])
+@pytest.mark.parametrize("file", ["missing/figures.json", "."])
+def test_a_file_that_cannot_be_written_is_told_before_measuring(tmp_path, name, file):
+    done = run(name, "--json", str(tmp_path / file), code=2)
+    assert f"{name}: --json: expected a file in a folder that exists" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["train_step", "attention", "memory"])
+def test_more_threads_than_kernels_take_are_a_wrong_usage(name):
+    assert "--threads" in run(name, "--threads", "65", code=2).stderr
+
+
 def test_kernels(tmp_path):
     found = figures(tmp_path, "kernels", "--rounds", "1", "--threads", "1", "--kernel", "norm")
     kernels = {row["kernel"] for row in found["results"]}
