@@ -13,13 +13,12 @@ from typing import Annotated, TypeVar
 
 import typer
 from job import OURS, PLAIN, Contestant, Precision, parse_checkpointing, peers_of
-from machine import stop
+from machine import MAX_THREADS, stop
 from protocol import SideFailedError
 from sizes import NAMED, Size
 from turns import LossMismatchError
 
 __all__ = [
-    "MAX_THREADS",
     "Bias",
     "Checkpointing",
     "ElementType",
@@ -37,8 +36,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-MAX_THREADS = 64  # that the kernels take
 
 SizeName = Annotated[str, typer.Option("--size", help=f"{', '.join(NAMED)}, or L,H,C,V,B,T.")]
 ElementType = Annotated[

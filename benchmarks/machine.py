@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 import psutil
 
-__all__ = ["describe", "say", "stop", "usable_cores", "warn_if_busy", "write_json"]
+__all__ = ["MAX_THREADS", "describe", "say", "stop", "usable_cores", "warn_if_busy", "write_json"]
 
+MAX_THREADS = 64  # that the kernels take
 BUSY = 0.25  # load per thread, before the start, from which on the user is warned
 
 
@@ -31,9 +32,9 @@ def stop(sentence: str, code: int) -> NoReturn:
 
 
 def usable_cores() -> int:
-    """Count the physical cores that this process may run on."""
+    """Count the physical cores that this process may run on, as far as kernels take threads."""
     usable = len(os.sched_getaffinity(0))
-    return min(usable, psutil.cpu_count(logical=False) or usable)
+    return min(usable, psutil.cpu_count(logical=False) or usable, MAX_THREADS)
 
 
 def warn_if_busy(threads: int) -> float:

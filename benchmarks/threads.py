@@ -12,18 +12,9 @@ from typing import Annotated, Any
 
 import simulated
 import typer
-from command import (
-    MAX_THREADS,
-    Bias,
-    ElementType,
-    JsonFile,
-    Rounds,
-    SizeName,
-    Steps,
-    attempt,
-)
+from command import Bias, ElementType, JsonFile, Rounds, SizeName, Steps, attempt
 from job import OURS, Contestant, Job, Precision
-from machine import describe, stop, usable_cores, warn_if_busy, write_json
+from machine import MAX_THREADS, describe, stop, usable_cores, warn_if_busy, write_json
 from sizes import parse_size
 from turns import Measured, measure
 
@@ -190,7 +181,7 @@ def run(
         simulated_run(size, precision, simulate, rounds, bias, barrier, bandwidth, json_file)
         return
     try:
-        counts = parse_threads(threads, min(usable_cores(), MAX_THREADS))
+        counts = parse_threads(threads, usable_cores())
         sides = tuple(Contestant(name_of(n), OURS, n, precision.value) for n in counts)
         job = Job(parse_size(size), bias, sides, steps=steps, rounds=rounds)
     except ValueError as error:

@@ -76,7 +76,7 @@ def test_bits_do_not_depend_on_the_caches(
 def test_scratch_grows_with_the_second_level(kernel_module, blocked, stored_as, channels):
     isa = kernel_module("isa")
     if isa.name().startswith("avx512"):
-        pytest.skip("blocks of AVX-512 do not follow the caches")
+        pytest.skip("at AVX-512 a panel follows the first level alone")
     blocked(32, 256)
     little = isa.gemm_scratch(channels, stored_as)
     blocked(32, 1024)

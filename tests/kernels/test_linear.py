@@ -164,6 +164,31 @@ def test_backward_weight(run_both, normal, unwritten, O, C, N, accumulate):  # n
             assert error < dot_product(N)
 
 
+@pytest.mark.parametrize("stored", ["float32", "uint16", "float16"])
+@pytest.mark.parametrize(("N", "O"), [(3, 5), (13, 70)])
+def test_a_product_of_nothing_is_written(run_kernel, normal, stored, N, O):  # noqa: E741
+    """No inputs, or no rows: what is added up has no terms, and an array that was not zero is."""
+    bias, y, nothing = normal(2, O), np.empty((N, O), stored), np.empty((N, 0), stored)
+    store(y, np.full((N, O), np.nan, np.float32))
+    arguments = {"x_NC": nothing, "w_OC": np.empty((O, 0), stored), "b_O": bias, "y_NO": y}
+    after, _ = run_kernel("linear", "linear_forward", arguments, {"y_NO"})
+    rounded = np.empty(O, stored)
+    store(rounded, bias)
+    assert np.array_equal(after["y_NO"], np.broadcast_to(rounded, (N, O)))
+
+    for before, expected in [(np.nan, 0.0), (2.5, 2.5)]:
+        arguments = {
+            "dy_NO": np.empty((0, O), stored),
+            "x_NC": np.empty((0, N), stored),
+            "dw_OC": np.full((O, N), before, np.float32),
+            "db_O": np.full(O, before, np.float32),
+            "accumulate": expected != 0.0,
+        }
+        after, _ = run_kernel("linear", "linear_backward_weight", arguments, {"dw_OC", "db_O"})
+        assert np.array_equal(after["dw_OC"], np.full((O, N), expected))
+        assert np.array_equal(after["db_O"], np.full(O, expected))
+
+
 @pytest.mark.parametrize(("M", "N", "K"), SHAPES)
 def test_matmul(run_both, normal, unwritten, M, N, K):
     both = run_both(

@@ -177,7 +177,8 @@ cdef void backward_heads(gradient_t* g, tiss_attention* a, long first, long head
     """Some heads, from the first on; each has its part of dkv where there is any.
 
     As many as threads are taken whole, turn by turn. What is left for the last turn is cut where it
-    would leave half of the threads without a head.
+    would leave half of the threads without a head and there are four tiles to share; else all may
+    go in two steps.
     """
     cdef long tiles = (<long> a.T + TISS_TILE - 1) // TISS_TILE, job, size = 0
     cdef long rest = heads % n_threads, whole = heads - rest

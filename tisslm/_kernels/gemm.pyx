@@ -41,6 +41,9 @@ cdef tiss_gemm part(const tiss_gemm* g, long r0, long r1, long c0, long c1) noex
     return p
 
 
+cdef float _nothing = 0.0
+
+
 cdef void work(const tiss_gemm* g, long t, int tr, int tc) noexcept nogil:
     cdef int mr = table().mr, nr = table().nr
     cdef long row_blocks = ceil_div(g.m, mr), col_blocks = ceil_div(g.n, nr)
@@ -52,6 +55,10 @@ cdef void work(const tiss_gemm* g, long t, int tr, int tc) noexcept nogil:
     cdef tiss_gemm p
     if r1 > r0 and c1 > c0:
         p = part(g, r0, r1, c0, c1)
+        if p.k <= 0:  # nothing to add up, and C is still to be written: one term, all of it this 0
+            p.k = 1
+            p.a, p.a_row, p.a_col, p.a_type = &_nothing, 0, 1, TISS_F32
+            p.b, p.b_row, p.b_col, p.b_type = &_nothing, 1, 0, TISS_F32
         table().gemm(&p, scratch())
 
 
